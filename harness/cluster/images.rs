@@ -1,0 +1,147 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::ClusterError;
+
+/// The image cache: the sets that `ci/images/build` has built or pulled.
+#[derive(Debug, Clone)]
+pub struct ImageCache {
+    folder: PathBuf,
+}
+
+/// The node image: `rancher/k3s` itself, or one with the same container contract.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct NodeImage {
+    /// Its name.
+    pub image: String,
+    /// Its tag.
+    pub tag: String,
+}
+
+/// What it takes to install one version of Istio.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IstioSet {
+    /// The version as users ask for it: `1.31`.
+    pub version: String,
+    /// The repository that holds `pilot` and `proxyv2`.
+    pub hub: String,
+    /// Their tag.
+    pub tag: String,
+    /// The `istioctl` of that version.
+    pub istioctl: PathBuf,
+    /// Image archives to be imported into the node.
+    pub archives: Vec<PathBuf>,
+    /// Settings, as `istioctl --set` takes them, that these images need.
+    pub set: Vec<String>,
+}
+
+impl ImageCache {
+    /// The cache in that folder.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.join("images") }
+    }
+
+    /// The default node image.
+    ///
+    /// # Errors
+    /// The cache has none, or its description cannot be read.
+    pub fn node(&self) -> Result<NodeImage, ClusterError> {
+        self.read("node")
+    }
+
+    /// The archive that the node image can be loaded from, where the cache has one.
+    #[must_use]
+    pub fn node_archive(&self) -> Option<PathBuf> {
+        let archive = self.folder.join("node").join("node.tar");
+        archive.is_file().then_some(archive)
+    }
+
+    /// The images of that version of Istio.
+    ///
+    /// # Errors
+    /// The cache has none, or its description cannot be read.
+    pub fn istio(&self, version: &str) -> Result<IstioSet, ClusterError> {
+        let name = format!("istio-{version}");
+        let mut set: IstioSet = self.read(&name)?;
+        let folder = self.folder.join(name);
+        // the engine mounts archives by their real path, not by a link in the cache
+        let folder = folder.canonicalize().unwrap_or(folder);
+        set.istioctl = folder.join(set.istioctl);
+        set.archives = set.archives.iter().map(|archive| folder.join(archive)).collect();
+        for file in set.archives.iter().chain([&set.istioctl]) {
+            if !file.is_file() {
+                return Err(ClusterError::BadSet { path: file.clone(), reason: "the file is missing".to_owned() });
+            }
+        }
+        Ok(set)
+    }
+
+    /// The versions of Istio that the cache has, the newest first.
+    #[must_use]
+    pub fn istio_versions(&self) -> Vec<String> {
+        let number = |version: &String| -> Vec<u32> { version.split('.').filter_map(|part| part.parse().ok()).collect() };
+        let mut versions: Vec<String> =
+            self.sets().iter().filter_map(|set| set.strip_prefix("istio-").map(ToOwned::to_owned)).collect();
+        versions.sort_by_key(|version| std::cmp::Reverse(number(version)));
+        versions
+    }
+
+    fn sets(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut sets: Vec<String> = entries
+            .filter(|entry| entry.path().join("set.json").is_file())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        sets.sort();
+        sets
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(&self, set: &str) -> Result<T, ClusterError> {
+        let path = self.folder.join(set).join("set.json");
+        let Ok(text) = fs::read(&path) else {
+            return Err(ClusterError::NoSet { set: set.to_owned(), cache: self.folder.clone(), known: self.sets() });
+        };
+        serde_json::from_slice(&text).map_err(|error| ClusterError::BadSet { path, reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, ImageCache) {
+        let folder = tempfile::tempdir().unwrap();
+        for version in ["1.9", "1.22", "1.31"] {
+            let set = folder.path().join("images").join(format!("istio-{version}"));
+            fs::create_dir_all(&set).unwrap();
+            fs::write(set.join("istioctl"), "").unwrap();
+            fs::write(
+                set.join("set.json"),
+                format!(r#"{{"version":"{version}","hub":"h","tag":"t","istioctl":"istioctl","archives":["i.tar"],"set":[]}}"#),
+            )
+            .unwrap();
+        }
+        fs::write(folder.path().join("images/istio-1.31/i.tar"), "").unwrap();
+        let cache = ImageCache::new(folder.path());
+        (folder, cache)
+    }
+
+    #[test]
+    fn versions_are_sorted_as_numbers() {
+        assert_eq!(cache().1.istio_versions(), ["1.31", "1.22", "1.9"]);
+    }
+
+    #[test]
+    fn an_unknown_set_is_answered_with_those_that_are_there() {
+        let (_folder, cache) = cache();
+        assert!(cache.istio("1.31").is_ok());
+        let error = cache.istio("1.30").unwrap_err().to_string();
+        assert!(error.starts_with("the image cache has no set `istio-1.30` ("), "{error}");
+        assert!(error.ends_with("; it has istio-1.22, istio-1.31, istio-1.9"), "{error}");
+        let error = cache.istio("1.22").unwrap_err().to_string();
+        assert!(error.ends_with("i.tar: the file is missing"), "{error}");
+    }
+}

@@ -1,0 +1,303 @@
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
+use testcontainers_modules::testcontainers::bollard::models::PortBinding;
+use testcontainers_modules::testcontainers::bollard::query_parameters::{
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+};
+use testcontainers_modules::testcontainers::bollard::Docker as Bollard;
+use testcontainers_modules::testcontainers::core::logs::LogFrame;
+use testcontainers_modules::testcontainers::core::{AccessMode, Mount};
+use testcontainers_modules::testcontainers::runners::AsyncRunner;
+use testcontainers_modules::testcontainers::{ContainerAsync, ImageExt};
+
+use super::images::NodeImage;
+use super::run::RunId;
+use super::wait::{Again, Progress, until};
+use super::{ClusterError, RUN_LABEL};
+
+/// Where k3s and the offline node look for image archives.
+const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
+/// The longest that the API server may take to answer.
+const API_LIMIT: Duration = Duration::from_secs(120);
+/// How many lines of the node's log are kept for messages.
+const LOG_LINES: usize = 200;
+/// What a cluster with Istio needs on the engine's disk.
+const DISK_MB: u64 = 3000;
+
+/// The container engine.
+#[derive(Debug, Clone)]
+pub struct Docker(Bollard);
+
+impl Docker {
+    /// The engine that `DOCKER_HOST` or the usual socket leads to, if it answers.
+    ///
+    /// # Errors
+    /// No engine answers.
+    pub async fn connect() -> Result<Self, ClusterError> {
+        let refused = |error: &dyn std::fmt::Display| ClusterError::NoEngine(error.to_string());
+        let docker = Bollard::connect_with_defaults().map_err(|error| refused(&error))?;
+        let docker = docker.negotiate_version().await.map_err(|error| refused(&error))?;
+        docker.ping().await.map_err(|error| refused(&error))?;
+        Ok(Self(docker))
+    }
+
+    /// Whether the engine has an image.
+    pub async fn has_image(&self, image: &str) -> bool {
+        self.0.inspect_image(image).await.is_ok()
+    }
+
+    /// The containers that carry a run's label, with the run.
+    ///
+    /// # Errors
+    /// The engine refuses to list them.
+    pub async fn run_containers(&self) -> Result<Vec<(String, RunId)>, ClusterError> {
+        let filters = HashMap::from([("label", vec![RUN_LABEL])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let containers =
+            self.0.list_containers(Some(options)).await.map_err(|error| ClusterError::NoEngine(error.to_string()))?;
+        Ok(containers
+            .into_iter()
+            .filter_map(|container| {
+                let run = container.labels?.get(RUN_LABEL)?.as_str().into();
+                Some((container.id?, run))
+            })
+            .collect())
+    }
+
+    /// Removes a container with its anonymous volumes.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove(&self, id: &str) -> Result<(), ClusterError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        self.0
+            .remove_container(id, Some(options))
+            .await
+            .map_err(|error| ClusterError::Remove { id: id.to_owned(), reason: error.to_string() })
+    }
+
+    async fn root(&self) -> Option<PathBuf> {
+        self.0.info().await.ok()?.docker_root_dir.map(PathBuf::from)
+    }
+}
+
+/// What a throwaway cluster is made of.
+#[derive(Debug, Clone)]
+pub struct K3sOptions {
+    /// The node image.
+    pub node: NodeImage,
+    /// Image archives, in the order of need.
+    pub archives: Vec<PathBuf>,
+    /// containerd's snapshotter: `overlayfs`, or `native` on file systems that cannot hold it.
+    pub snapshotter: String,
+}
+
+/// A throwaway cluster: one privileged container, gone with its volumes when it is removed or dropped.
+pub struct K3sCluster {
+    container: ContainerAsync<K3s>,
+    kubeconfig: String,
+    client: Client,
+    log: NodeLog,
+}
+
+impl std::fmt::Debug for K3sCluster {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("K3sCluster").field("container", &self.container.id()).finish_non_exhaustive()
+    }
+}
+
+impl K3sCluster {
+    /// Starts the node and returns as soon as its API server answers; images may still be coming in then.
+    ///
+    /// # Errors
+    /// The engine has no such image and cannot fetch it, the disk is too full, or the node does not come up.
+    pub async fn start(
+        docker: &Docker,
+        options: K3sOptions,
+        run: &RunId,
+        seen: impl FnMut(&str),
+    ) -> Result<Self, ClusterError> {
+        check_disk(docker).await?;
+        let image = format!("{}:{}", options.node.image, options.node.tag);
+        if !docker.has_image(&image).await && options.node.image.starts_with("shiftcheck/") {
+            // built here, so that no registry has it
+            return Err(ClusterError::NoImage { image, reason: String::new() });
+        }
+        let log = NodeLog::default();
+        let sink = log.clone();
+        let mut request = K3s::default()
+            .with_name(&options.node.image)
+            .with_tag(&options.node.tag)
+            .with_cmd([
+                "server".to_owned(),
+                format!("--snapshotter={}", options.snapshotter),
+                "--disable=traefik".to_owned(),
+                "--disable=metrics-server".to_owned(),
+                "--disable=servicelb".to_owned(),
+            ])
+            .with_container_name(format!("shiftcheck-{run}"))
+            .with_privileged(true)
+            .with_userns_mode("host")
+            .with_mount(Mount::tmpfs_mount("/run"))
+            .with_mount(Mount::tmpfs_mount("/var/run"))
+            .with_label(RUN_LABEL, run.as_str())
+            .with_startup_timeout(API_LIMIT)
+            // readiness is looked for through the API, which answers before the node is ready
+            .with_ready_conditions(Vec::new())
+            .with_host_config_modifier(|host| {
+                host.publish_all_ports = Some(false);
+                host.port_bindings = Some(HashMap::from([(
+                    "6443/tcp".to_owned(),
+                    Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]),
+                )]));
+            })
+            .with_log_consumer(move |frame: &LogFrame| sink.push(frame.bytes()));
+        for (position, archive) in options.archives.iter().enumerate() {
+            let name = archive.file_name().unwrap_or_default().to_string_lossy();
+            request = request.with_mount(
+                Mount::bind_mount(archive.to_string_lossy(), format!("{IMAGES}/{:02}-{name}", position + 10))
+                    .with_access_mode(AccessMode::ReadOnly),
+            );
+        }
+        let container = request.start().await.map_err(|error| start_error(&image, error))?;
+        let mut kubeconfig = published(&container, &log, seen).await?;
+        let port = container
+            .get_host_port_ipv4(KUBE_SECURE_PORT)
+            .await
+            .map_err(|error| ClusterError::Start(Box::new(error)))?;
+        kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
+        let client = client(&kubeconfig).await?;
+        Ok(Self { container, kubeconfig, client, log })
+    }
+
+    /// A client of the cluster's API.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The kubeconfig, with the published port.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    /// The container's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.container.id()
+    }
+
+    /// The last lines of the node's log.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Removes the cluster with everything in it.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove(self) -> Result<(), ClusterError> {
+        let id = self.container.id().to_owned();
+        self.container.rm().await.map_err(|error| ClusterError::Remove { id, reason: error.to_string() })
+    }
+
+    /// Leaves the cluster running.
+    pub fn keep(self) {
+        // dropping would remove it
+        std::mem::forget(self.container);
+    }
+}
+
+/// Reads the kubeconfig as soon as the node has written it.
+async fn published(
+    container: &ContainerAsync<K3s>,
+    log: &NodeLog,
+    seen: impl FnMut(&str),
+) -> Result<String, ClusterError> {
+    let again = Again::Every(Duration::from_millis(100));
+    let found = until("the node's start", API_LIMIT, again, seen, async || {
+        if let Ok(content) = container.copy_file_from(KUBECONFIG, Vec::new()).await
+            && let Ok(text) = String::from_utf8(content)
+        {
+            return Progress::Done(text);
+        }
+        match container.is_running().await {
+            Ok(false) => Progress::Never(log.last()),
+            _ => Progress::NotYet(log.last()),
+        }
+    })
+    .await;
+    found.map_err(|error| match error {
+        super::wait::WaitError::Never { .. } => ClusterError::NodeEnded(log.last()),
+        other => other.into(),
+    })
+}
+
+async fn client(kubeconfig: &str) -> Result<Client, ClusterError> {
+    let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| bad(&error))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| bad(&error))?;
+    Client::try_from(config).map_err(|error| bad(&error))
+}
+
+fn start_error(image: &str, error: testcontainers_modules::testcontainers::TestcontainersError) -> ClusterError {
+    use testcontainers_modules::testcontainers::TestcontainersError;
+    use testcontainers_modules::testcontainers::core::error::ClientError;
+    match error {
+        TestcontainersError::Client(ClientError::PullImage { err, .. }) => {
+            ClusterError::NoImage { image: image.to_owned(), reason: err.to_string() }
+        }
+        other => ClusterError::Start(Box::new(other)),
+    }
+}
+
+async fn check_disk(docker: &Docker) -> Result<(), ClusterError> {
+    let Some(root) = docker.root().await else { return Ok(()) };
+    // an engine elsewhere has its folder elsewhere
+    match free_mb(&root) {
+        Some(free) if free < DISK_MB => Err(ClusterError::NoDisk { path: root, free, needed: DISK_MB }),
+        _ => Ok(()),
+    }
+}
+
+fn free_mb(path: &Path) -> Option<u64> {
+    let output = std::process::Command::new("df").args(["--output=avail", "-BM"]).arg(path).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines().nth(1)?.trim().trim_end_matches('M').parse().ok()
+}
+
+/// The end of the node's log.
+#[derive(Debug, Clone, Default)]
+struct NodeLog(Arc<Mutex<VecDeque<String>>>);
+
+impl NodeLog {
+    fn push(&self, bytes: &[u8]) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in String::from_utf8_lossy(bytes).lines().filter(|line| !line.trim().is_empty()) {
+            if lines.len() == LOG_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line.to_owned());
+        }
+    }
+
+    fn last(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.back().cloned().unwrap_or_else(|| "nothing".to_owned())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}

@@ -1,0 +1,25 @@
+//! Where a scenario runs: a throwaway k3s container or an existing cluster, and what is done there: objects applied and
+//! deleted, rollouts awaited, programs started in pods. Whatever a run makes carries its id and can be swept.
+
+mod error;
+mod exec;
+mod existing;
+mod images;
+mod k3s;
+mod objects;
+mod rollout;
+mod run;
+mod sweep;
+mod tunnel;
+pub mod wait;
+
+pub use error::ClusterError;
+pub use exec::exec;
+pub use existing::{Existing, kubeconfig_client};
+pub use images::{ImageCache, IstioSet, NodeImage};
+pub use k3s::{Docker, K3sCluster, K3sOptions};
+pub use objects::{Applied, Objects, RUN_LABEL};
+pub use rollout::{PodState, Workloads};
+pub use run::{Keep, RunId, RunRecord, RunRecords};
+pub use sweep::{Swept, sweep};
+pub use tunnel::{Tunnel, TunnelError};

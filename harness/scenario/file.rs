@@ -1,0 +1,555 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use super::manifest::{self, Manifest};
+use super::{ScenarioError, Share};
+
+/// A rollout to be proven: the service, who calls it, and its stages.
+///
+/// ```no_run
+/// let scenario = shiftcheck::scenario::Scenario::read("fixtures/canary/scenario.yaml")?;
+/// assert_eq!(scenario.stages.len(), 9);
+/// # Ok::<(), shiftcheck::scenario::ScenarioError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The scenario file.
+    pub path: PathBuf,
+    /// Its name, for people.
+    pub name: String,
+    /// The namespace that its objects live in.
+    pub namespace: String,
+    /// The service that the populations call.
+    pub service: Service,
+    /// The pod that they call it from.
+    pub client: Client,
+    /// How a response tells which version gave it.
+    pub version: VersionRule,
+    /// The response header that names the pod, where the service sends one.
+    pub pod_header: Option<String>,
+    /// Where a server pod tells how many requests it has served.
+    pub served: Option<Served>,
+    /// Who calls, by name.
+    pub populations: Vec<Population>,
+    /// The stages, in order.
+    pub stages: Vec<Stage>,
+}
+
+/// The service under test, as the client addresses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The host: a short name, or a name with namespace and domain.
+    pub host: String,
+    /// The service port.
+    pub port: u16,
+}
+
+impl Service {
+    /// The Service object's name: the host up to its first dot.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.host.split('.').next().unwrap_or(&self.host)
+    }
+}
+
+/// The pod from which the traffic comes.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Its manifests, applied before the first stage.
+    pub manifests: Vec<Manifest>,
+    /// The pod's name.
+    pub pod: String,
+    /// The container that holds the driver.
+    pub container: String,
+}
+
+/// How a response tells its version.
+#[derive(Debug, Clone)]
+pub enum VersionRule {
+    /// By the group `version` of a regular expression on the body.
+    Body(Regex),
+    /// By the value of a header.
+    Header(String),
+}
+
+/// Where a server pod tells how many requests it has served.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// The path that answers with the number.
+    pub path: String,
+    /// The port of the pod.
+    pub port: u16,
+}
+
+/// A group of callers that share what the routes look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Population {
+    /// Its name.
+    pub name: String,
+    /// What its requests look like; they take turns.
+    pub variants: Vec<Request>,
+}
+
+/// What a population sends beside the path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Request headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// One step of the rollout and what has to be true after it.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// What is done, in the order written.
+    pub steps: Vec<Step>,
+    /// What has to hold then.
+    pub expect: Vec<Expectation>,
+}
+
+/// Something that is done to the cluster.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Objects are applied, in this order.
+    Apply(Vec<Manifest>),
+    /// Objects are deleted, in this order.
+    Delete(Vec<Target>),
+}
+
+/// An object to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its kind, in any case: `deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Where the scenario says so.
+    pub place: String,
+}
+
+/// What has to hold in a stage.
+#[derive(Debug, Clone)]
+pub enum Expectation {
+    /// A population gets these versions in these shares.
+    Claim(Claim),
+    /// The pods of a workload serve this many requests during the stage's sample.
+    Served {
+        /// The Deployment.
+        workload: String,
+        /// The number of requests.
+        requests: u64,
+    },
+    /// Nothing that the scenario applied is left in the namespace.
+    NoObjects,
+}
+
+/// Who gets which version in what share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The population.
+    pub from: String,
+    /// The path that it asks for.
+    pub path: String,
+    /// The share of each version; they sum to 100 %.
+    pub shares: BTreeMap<String, Share>,
+    /// The status of every answer.
+    pub status: u16,
+    /// Where the scenario claims it: `scenario.yaml:27`.
+    pub place: String,
+}
+
+impl Scenario {
+    /// Reads a scenario file and the manifests that it names.
+    ///
+    /// # Errors
+    /// A file cannot be read or is not YAML, a key is unknown or of the wrong type, a name leads nowhere, shares do not
+    /// sum to 100 %: each with file, line and column.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
+        let path = path.as_ref();
+        let path = if path.is_dir() { path.join("scenario.yaml") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ScenarioError::Unreadable { path: path.clone(), source })?;
+        Self::parse(&path, &text)
+    }
+
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
+        let raw: raw::Scenario = serde_saphyr::from_str(text).map_err(|error| {
+            let location = error.location().unwrap_or(Location::UNKNOWN);
+            ScenarioError::at(path, location, error.render())
+        })?;
+        Reader { path, folder: path.parent().unwrap_or(Path::new("")) }.scenario(raw)
+    }
+
+    /// The population of that name.
+    #[must_use]
+    pub fn population(&self, name: &str) -> Option<&Population> {
+        self.populations.iter().find(|population| population.name == name)
+    }
+}
+
+/// The file as it is written, before its names are followed.
+mod raw {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde_saphyr::Spanned;
+
+    use super::{Served, Share};
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Scenario {
+        pub name: String,
+        pub namespace: Spanned<String>,
+        pub service: Spanned<String>,
+        pub client: Client,
+        pub version: Version,
+        pub pod: Option<PodRule>,
+        pub served: Option<Served>,
+        pub populations: BTreeMap<String, Population>,
+        pub stages: Spanned<Vec<Stage>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Client {
+        pub manifest: Spanned<String>,
+        pub pod: Spanned<String>,
+        pub container: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Version {
+        pub body: Option<Spanned<String>>,
+        pub header: Option<Spanned<String>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct PodRule {
+        pub header: String,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub struct Population {
+        #[serde(default)]
+        pub headers: BTreeMap<String, String>,
+        #[serde(default)]
+        pub any_of: Vec<Variant>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Variant {
+        pub headers: BTreeMap<String, String>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Stage {
+        pub name: String,
+        pub apply: Option<Spanned<Vec<Spanned<String>>>>,
+        pub delete: Option<Spanned<Vec<Spanned<String>>>>,
+        #[serde(default)]
+        pub expect: Vec<Spanned<Expectation>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Expectation {
+        pub from: Option<Spanned<String>>,
+        pub path: Option<Spanned<String>>,
+        pub get: Option<Spanned<BTreeMap<String, Share>>>,
+        pub status: Option<Spanned<u16>>,
+        pub served: Option<BTreeMap<String, u64>>,
+        pub objects: Option<Spanned<String>>,
+    }
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    folder: &'a Path,
+}
+
+impl Reader<'_> {
+    fn error<T>(&self, at: Location, message: impl Into<String>) -> Result<T, ScenarioError> {
+        Err(ScenarioError::at(self.path, at, message))
+    }
+
+    fn place(&self, at: Location) -> String {
+        format!("{}:{}", self.path.display(), at.line())
+    }
+
+    fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
+        let populations: Vec<Population> =
+            raw.populations.into_iter().map(|(name, population)| self.population(name, population)).collect();
+        if !is_dns_label(&raw.namespace.value) {
+            return self.error(
+                raw.namespace.referenced,
+                format!("`{}` is not a namespace: letters, digits and dashes, at most 63", raw.namespace.value),
+            );
+        }
+        if raw.stages.value.is_empty() {
+            return self.error(raw.stages.referenced, "a scenario needs at least one stage");
+        }
+        let client = self.client(raw.client)?;
+        let stages = raw
+            .stages
+            .value
+            .into_iter()
+            .map(|stage| self.stage(stage, &populations, raw.served.is_some()))
+            .collect::<Result<_, _>>()?;
+        Ok(Scenario {
+            path: self.path.to_owned(),
+            name: raw.name,
+            namespace: raw.namespace.value,
+            service: self.service(&raw.service)?,
+            client,
+            version: self.version(raw.version)?,
+            pod_header: raw.pod.map(|pod| pod.header),
+            served: raw.served,
+            populations,
+            stages,
+        })
+    }
+
+    fn service(&self, url: &Spanned<String>) -> Result<Service, ScenarioError> {
+        let Some((host, port)) = url
+            .value
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'))
+            .map(|rest| rest.split_once(':').unwrap_or((rest, "80")))
+            .filter(|(host, _)| !host.is_empty() && !host.contains('/'))
+            .and_then(|(host, port)| Some((host, port.parse().ok().filter(|port| *port > 0)?)))
+        else {
+            return self.error(
+                url.referenced,
+                format!("`{}` is not a service address such as http://svc-hello:8080", url.value),
+            );
+        };
+        Ok(Service { host: host.to_owned(), port })
+    }
+
+    fn client(&self, client: raw::Client) -> Result<Client, ScenarioError> {
+        let manifests = self.manifests(&client.manifest)?;
+        if !manifests.iter().any(|manifest| manifest.kind() == "Pod" && manifest.name() == client.pod.value) {
+            return self.error(
+                client.pod.referenced,
+                format!("{} holds no Pod `{}`", self.resolve(&client.manifest.value).display(), client.pod.value),
+            );
+        }
+        let container = client.container.unwrap_or_else(|| client.pod.value.clone());
+        Ok(Client { manifests, pod: client.pod.value, container })
+    }
+
+    fn version(&self, version: raw::Version) -> Result<VersionRule, ScenarioError> {
+        match (version.body, version.header) {
+            (Some(body), None) => {
+                let regex = Regex::new(&body.value)
+                    .or_else(|error| self.error(body.referenced, format!("not a regular expression: {error}")))?;
+                if !regex.capture_names().flatten().any(|name| name == "version") {
+                    return self.error(
+                        body.referenced,
+                        "this expression has no group `version`; write the part that tells it as (?<version>…)",
+                    );
+                }
+                Ok(VersionRule::Body(regex))
+            }
+            (None, Some(header)) => Ok(VersionRule::Header(header.value)),
+            (Some(_), Some(header)) => self.error(header.referenced, "a version is told by `body` or by `header`, not both"),
+            (None, None) => self.error(Location::UNKNOWN, "`version` needs `body` or `header`"),
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "one of the reader's steps")]
+    fn population(&self, name: String, population: raw::Population) -> Population {
+        let variants = if population.any_of.is_empty() {
+            vec![Request { headers: population.headers }]
+        } else {
+            population
+                .any_of
+                .into_iter()
+                .map(|variant| {
+                    let mut headers = population.headers.clone();
+                    headers.extend(variant.headers);
+                    Request { headers }
+                })
+                .collect()
+        };
+        Population { name, variants }
+    }
+
+    fn stage(
+        &self,
+        stage: raw::Stage,
+        populations: &[Population],
+        counts: bool,
+    ) -> Result<Stage, ScenarioError> {
+        let mut steps = Vec::new();
+        if let Some(files) = &stage.apply {
+            let mut manifests = Vec::new();
+            for file in &files.value {
+                manifests.extend(self.manifests(file)?);
+            }
+            steps.push((files.referenced, Step::Apply(manifests)));
+        }
+        if let Some(targets) = &stage.delete {
+            let mut resolved = Vec::new();
+            for target in &targets.value {
+                resolved.extend(self.targets(target)?);
+            }
+            steps.push((targets.referenced, Step::Delete(resolved)));
+        }
+        steps.sort_by_key(|(at, _)| (at.line(), at.column()));
+        let mut expect = Vec::new();
+        for expectation in stage.expect {
+            expect.extend(self.expectation(expectation, populations, counts)?);
+        }
+        Ok(Stage { name: stage.name, steps: steps.into_iter().map(|(_, step)| step).collect(), expect })
+    }
+
+    fn expectation(
+        &self,
+        expectation: Spanned<raw::Expectation>,
+        populations: &[Population],
+        counts: bool,
+    ) -> Result<Vec<Expectation>, ScenarioError> {
+        let at = expectation.referenced;
+        let raw = expectation.value;
+        match (raw.from, raw.get, raw.served, raw.objects) {
+            (Some(from), Some(get), None, None) => {
+                if !populations.iter().any(|population| population.name == from.value) {
+                    let names = populations.iter().map(|population| population.name.as_str());
+                    return self.error(
+                        from.referenced,
+                        format!("there is no population `{}`{}", from.value, nearest(&from.value, names)),
+                    );
+                }
+                let sum: f64 = get.value.values().map(|share| share.fraction()).sum();
+                if (sum - 1.0).abs() > 1e-9 {
+                    let sum = (sum * 1e6).round() / 1e4;
+                    return self.error(get.referenced, format!("the shares sum to {sum} %, not to 100 %"));
+                }
+                if let Some(status) = raw.status.as_ref().filter(|status| !(100..600).contains(&status.value)) {
+                    return self.error(status.referenced, format!("{} is not an HTTP status", status.value));
+                }
+                if let Some(path) = raw.path.as_ref().filter(|path| !path.value.starts_with('/')) {
+                    return self.error(path.referenced, format!("the path `{}` does not begin with `/`", path.value));
+                }
+                Ok(vec![Expectation::Claim(Claim {
+                    from: from.value,
+                    path: raw.path.map_or_else(|| "/".to_owned(), |path| path.value),
+                    shares: get.value,
+                    status: raw.status.map_or(200, |status| status.value),
+                    place: self.place(at),
+                })])
+            }
+            (None, None, Some(served), None) => {
+                if !counts {
+                    return self.error(at, "`served` needs to know where a pod tells its count: `served: {path: …, port: …}` at the top");
+                }
+                Ok(served
+                    .into_iter()
+                    .map(|(workload, requests)| Expectation::Served { workload, requests })
+                    .collect())
+            }
+            (None, None, None, Some(objects)) if objects.value == "none" => Ok(vec![Expectation::NoObjects]),
+            (None, None, None, Some(objects)) => {
+                self.error(objects.referenced, format!("`objects` can only be `none`, not `{}`", objects.value))
+            }
+            _ => self.error(
+                at,
+                "an expectation is {from: …, get: …}, {served: {WORKLOAD: REQUESTS}} or {objects: none}",
+            ),
+        }
+    }
+
+    fn resolve(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    fn manifests(&self, file: &Spanned<String>) -> Result<Vec<Manifest>, ScenarioError> {
+        let path = self.resolve(&file.value);
+        if path.is_file() {
+            return manifest::read(&path);
+        }
+        let present: Vec<String> = std::fs::read_dir(path.parent().unwrap_or(self.folder))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.error(
+            file.referenced,
+            format!("there is no file {}{}", path.display(), nearest(&name, present.iter().map(String::as_str))),
+        )
+    }
+
+    fn targets(&self, target: &Spanned<String>) -> Result<Vec<Target>, ScenarioError> {
+        let place = self.place(target.referenced);
+        if let Some((kind, name)) = target.value.split_once('/').filter(|(_, name)| !is_yaml(name)) {
+            return Ok(vec![Target { kind: kind.to_owned(), name: name.to_owned(), place }]);
+        }
+        if !is_yaml(&target.value) {
+            return self.error(
+                target.referenced,
+                format!("`{}` is neither KIND/NAME, such as deployment/hello-server-v1, nor a manifest file", target.value),
+            );
+        }
+        let manifests = self.manifests(target)?;
+        Ok(manifests
+            .iter()
+            .map(|manifest| Target {
+                kind: manifest.kind().to_owned(),
+                name: manifest.name().to_owned(),
+                place: place.clone(),
+            })
+            .collect())
+    }
+}
+
+fn is_yaml(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn is_dns_label(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// `; did you mean …`, where a known name is close to the one given.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 3)
+        .min()
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
+}
+
+/// Levenshtein's edit distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, from) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (index, to) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[index + 1];
+            row[index + 1] = substituted.min(diagonal + 1).min(row[index] + 1);
+        }
+    }
+    row[right.len()]
+}

@@ -1,0 +1,167 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use kube::api::DynamicObject;
+use serde::Deserialize;
+
+use super::ScenarioError;
+
+/// Where an object was written: the file and the line at which its document begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, as the scenario names it.
+    pub path: PathBuf,
+    /// The line of the document's first key, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// One object of a manifest file.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The object as written.
+    pub object: DynamicObject,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl Manifest {
+    /// The object's kind, such as `Service`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.object.types.as_ref().map_or("", |types| &types.kind)
+    }
+
+    /// The object's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// `Kind/name`, as people refer to an object.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.kind(), self.name())
+    }
+}
+
+/// Reads the objects of a manifest file: one or more YAML documents; empty ones are passed over.
+///
+/// # Errors
+/// The file cannot be read, is not YAML, or a document has no `apiVersion`, `kind` or `metadata.name`.
+pub fn read(path: &Path) -> Result<Vec<Manifest>, ScenarioError> {
+    let text = fs_err_read(path)?;
+    parse(path, &text)
+}
+
+fn fs_err_read(path: &Path) -> Result<String, ScenarioError> {
+    std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
+    let malformed = |line: usize, column: usize, message: String| ScenarioError::Malformed {
+        path: path.to_owned(),
+        line: line as u64,
+        column: column as u64,
+        message,
+    };
+    let mut manifests = Vec::new();
+    for (first_line, document) in documents(text) {
+        // blank lines in front keep the parser's line numbers those of the file
+        let padded = format!("{}{document}", "\n".repeat(first_line - 1));
+        let value = serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(&padded)).map_err(|error| {
+            let (line, column) = error.location().map_or((first_line, 1), |at| (at.line(), at.column()));
+            malformed(line, column, format!("not YAML: {error}"))
+        })?;
+        if value.is_null() {
+            continue;
+        }
+        let line = first_line
+            + document
+                .lines()
+                .position(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
+                .unwrap_or(0);
+        let missing = |key: &str| malformed(line, 1, format!("this object has no `{key}`"));
+        for key in ["apiVersion", "kind"] {
+            value.get(key).and_then(serde_yaml::Value::as_str).ok_or_else(|| missing(key))?;
+        }
+        value
+            .get("metadata")
+            .and_then(|metadata| metadata.get("name"))
+            .and_then(serde_yaml::Value::as_str)
+            .ok_or_else(|| missing("metadata.name"))?;
+        let object = serde_yaml::from_value(value)
+            .map_err(|error| malformed(line, 1, format!("not a Kubernetes object: {error}")))?;
+        manifests.push(Manifest { object, origin: Origin { path: path.to_owned(), line } });
+    }
+    if manifests.is_empty() {
+        return Err(malformed(1, 1, "this file holds no object".to_owned()));
+    }
+    Ok(manifests)
+}
+
+/// The documents of a file, each with the line that it starts on.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(1, String::new())];
+    for (index, line) in text.lines().enumerate() {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push((index + 2, String::new()));
+        } else if let Some((_, document)) = documents.last_mut() {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    documents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "\
+# a comment
+---
+apiVersion: v1
+kind: Service
+metadata: {name: one}
+---
+# nothing
+---
+
+apiVersion: v1
+kind: Service
+metadata: {name: two}
+";
+
+    fn message(text: &str) -> String {
+        parse(Path::new("a.yaml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_object_knows_its_line() {
+        let manifests = parse(Path::new("a.yaml"), TWO).unwrap();
+        let found: Vec<_> = manifests.iter().map(|m| (m.id(), m.origin.to_string())).collect();
+        assert_eq!(
+            found,
+            [("Service/one".to_owned(), "a.yaml:3".to_owned()), ("Service/two".to_owned(), "a.yaml:10".to_owned())]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_place() {
+        assert_eq!(message("kind: Service\nmetadata: {name: a}\n"), "a.yaml:1:1: this object has no `apiVersion`");
+        assert_eq!(message("---\napiVersion: v1\nkind: Pod\n"), "a.yaml:2:1: this object has no `metadata.name`");
+        assert_eq!(message("# only words\n"), "a.yaml:1:1: this file holds no object");
+    }
+
+    #[test]
+    fn a_syntax_error_keeps_the_line_of_the_file() {
+        let text = format!("{TWO}---\napiVersion: v1\nkind: [\n");
+        assert!(message(&text).starts_with("a.yaml:16:"), "{}", message(&text));
+    }
+}

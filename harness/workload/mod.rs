@@ -1,0 +1,12 @@
+//! What runs in the cluster: the demo server and the traffic driver. They are this very binary, packed into an image of
+//! one layer, so that nothing has to be fetched and both ends speak the same version.
+
+mod drive;
+mod idle;
+mod image;
+mod serve;
+
+pub use drive::{DriveError, DrivePlan, Failure, FailureKind, Flow, Outcome, VersionSource, drive};
+pub use idle::{idle, terminated};
+pub use image::{ImageError, WORKLOAD_IMAGES, print_files, write_archive};
+pub use serve::{ServeError, serve};
