@@ -1,1 +1,5 @@
-fn main(){}
+//! The `shiftcheck` program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    shiftcheck::cli::main()
+}

@@ -17,10 +17,12 @@ use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use testcontainers_modules::testcontainers::{ContainerAsync, ImageExt};
 
 use super::images::NodeImage;
-use super::run::RunId;
+use super::run::{Owner, RunId};
 use super::wait::{Again, Progress, until};
 use super::{ClusterError, RUN_LABEL};
 
+/// The label with the process that started a container.
+const OWNER_LABEL: &str = "shiftcheck.dev/owner";
 /// Where k3s and the offline node look for image archives.
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
@@ -53,11 +55,39 @@ impl Docker {
         self.0.inspect_image(image).await.is_ok()
     }
 
-    /// The containers that carry a run's label, with the run.
+    /// Removes every container of a run with its volumes.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove_run(&self, run: &RunId) -> Result<(), ClusterError> {
+        // A container that is being created or removed at this moment shows up or goes in a later look.
+        let again = Again::Every(Duration::from_millis(50));
+        let mut refused = None;
+        let gone = until("the cluster's removal", Duration::from_secs(30), again, |_| {}, async || {
+            let found = match self.run_containers().await {
+                Ok(found) => found,
+                Err(error) => return Progress::NotYet(error.to_string()),
+            };
+            let mut own = found.into_iter().filter(|container| container.run == *run).peekable();
+            if own.peek().is_none() {
+                return Progress::Done(());
+            }
+            for container in own {
+                if let Err(error) = self.remove(&container.id).await {
+                    refused = Some(error);
+                }
+            }
+            Progress::NotYet("containers are left".to_owned())
+        })
+        .await;
+        gone.map_err(|error| refused.unwrap_or_else(|| error.into()))
+    }
+
+    /// The containers that carry a run's label.
     ///
     /// # Errors
     /// The engine refuses to list them.
-    pub async fn run_containers(&self) -> Result<Vec<(String, RunId)>, ClusterError> {
+    pub async fn run_containers(&self) -> Result<Vec<RunContainer>, ClusterError> {
         let filters = HashMap::from([("label", vec![RUN_LABEL])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let containers =
@@ -65,8 +95,10 @@ impl Docker {
         Ok(containers
             .into_iter()
             .filter_map(|container| {
-                let run = container.labels?.get(RUN_LABEL)?.as_str().into();
-                Some((container.id?, run))
+                let labels = container.labels?;
+                let run = labels.get(RUN_LABEL)?.as_str().into();
+                let owner = labels.get(OWNER_LABEL).and_then(|owner| Owner::parse(owner));
+                Some(RunContainer { id: container.id?, run, owner })
             })
             .collect())
     }
@@ -88,6 +120,17 @@ impl Docker {
     }
 }
 
+/// A container of a run.
+#[derive(Debug, Clone)]
+pub struct RunContainer {
+    /// The container's id.
+    pub id: String,
+    /// The run.
+    pub run: RunId,
+    /// The process that started it.
+    pub owner: Option<Owner>,
+}
+
 /// What a throwaway cluster is made of.
 #[derive(Debug, Clone)]
 pub struct K3sOptions {
@@ -99,9 +142,9 @@ pub struct K3sOptions {
     pub snapshotter: String,
 }
 
-/// A throwaway cluster: one privileged container, gone with its volumes when it is removed or dropped.
+/// A throwaway cluster: one privileged container, which the run's label finds and [`Docker::remove_run`] removes.
 pub struct K3sCluster {
-    container: ContainerAsync<K3s>,
+    id: String,
     kubeconfig: String,
     client: Client,
     log: NodeLog,
@@ -109,7 +152,7 @@ pub struct K3sCluster {
 
 impl std::fmt::Debug for K3sCluster {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("K3sCluster").field("container", &self.container.id()).finish_non_exhaustive()
+        formatter.debug_struct("K3sCluster").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -148,6 +191,7 @@ impl K3sCluster {
             .with_mount(Mount::tmpfs_mount("/run"))
             .with_mount(Mount::tmpfs_mount("/var/run"))
             .with_label(RUN_LABEL, run.as_str())
+            .with_label(OWNER_LABEL, Owner::this_process().to_string())
             .with_startup_timeout(API_LIMIT)
             // readiness is looked for through the API, which answers before the node is ready
             .with_ready_conditions(Vec::new())
@@ -174,7 +218,11 @@ impl K3sCluster {
             .map_err(|error| ClusterError::Start(Box::new(error)))?;
         kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
         let client = client(&kubeconfig).await?;
-        Ok(Self { container, kubeconfig, client, log })
+        let id = container.id().to_owned();
+        // From here on the container belongs to the run, which removes it by its label in every ending; the guard would only
+        // come in between, and could not tell a cluster that is to be kept.
+        std::mem::forget(container);
+        Ok(Self { id, kubeconfig, client, log })
     }
 
     /// A client of the cluster's API.
@@ -192,28 +240,13 @@ impl K3sCluster {
     /// The container's id.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.container.id()
+        &self.id
     }
 
     /// The last lines of the node's log.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
-    }
-
-    /// Removes the cluster with everything in it.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub async fn remove(self) -> Result<(), ClusterError> {
-        let id = self.container.id().to_owned();
-        self.container.rm().await.map_err(|error| ClusterError::Remove { id, reason: error.to_string() })
-    }
-
-    /// Leaves the cluster running.
-    pub fn keep(self) {
-        // dropping would remove it
-        std::mem::forget(self.container);
     }
 }
 

@@ -59,11 +59,7 @@ pub struct RunRecord {
     /// The run.
     pub id: RunId,
     /// Its process.
-    pub pid: u32,
-    /// When that process started, in clock ticks since boot: tells it from a later one with the same number.
-    pub started: u64,
-    /// The boot that both belong to.
-    pub boot: String,
+    pub owner: Owner,
     /// Whether its cluster or namespace was left on purpose.
     pub kept: bool,
     /// The namespace on an existing cluster; none where the whole cluster was the run's own.
@@ -85,14 +81,46 @@ impl RunRecord {
     /// The record of this process's run.
     #[must_use]
     pub fn own(id: RunId, namespace: Option<KubeNamespace>) -> Self {
+        Self { id, owner: Owner::this_process(), kept: false, namespace }
+    }
+}
+
+/// A process, told from every other one before and after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: tells it from a later process of the same number.
+    pub started: u64,
+    /// The boot that both belong to.
+    pub boot: String,
+}
+
+impl Owner {
+    /// This process.
+    #[must_use]
+    pub fn this_process() -> Self {
         let pid = std::process::id();
-        Self { id, pid, started: start_of(pid).unwrap_or(0), boot: boot(), kept: false, namespace }
+        Self { pid, started: start_of(pid).unwrap_or(0), boot: boot() }
     }
 
-    /// Whether the run's process is still at work.
+    /// Whether the process is still at work.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.boot == boot() && start_of(self.pid) == Some(self.started)
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '.');
+        let pid = parts.next()?.parse().ok()?;
+        let started = parts.next()?.parse().ok()?;
+        Some(Self { pid, started, boot: parts.next()?.to_owned() })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.{}", self.pid, self.started, self.boot)
     }
 }
 
@@ -123,16 +151,32 @@ impl RunRecords {
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)
     }
 
-    /// Removes a record; one that is not there is removed already.
+    /// The folder for a run's own files; it is there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(&self, id: &RunId) -> Result<PathBuf, ClusterError> {
+        let path = self.folder.join(id.as_str());
+        fs::create_dir_all(&path).map_err(|source| ClusterError::Record { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// Removes a run's files and its record; what is not there is removed already.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn remove(&self, id: &RunId) -> Result<(), ClusterError> {
-        let path = self.path(id);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != ErrorKind::NotFound => Err(ClusterError::Record { path, source }),
-            _ => Ok(()),
+        let folder = self.folder.join(id.as_str());
+        let record = self.path(id);
+        // the record goes last: as long as it is there, a sweep tries again
+        for (path, removed) in [(&folder, fs::remove_dir_all(&folder)), (&record, fs::remove_file(&record))] {
+            if let Err(source) = removed
+                && source.kind() != ErrorKind::NotFound
+            {
+                return Err(ClusterError::Record { path: path.clone(), source });
+            }
         }
+        Ok(())
     }
 
     /// All records that can be read.
@@ -169,16 +213,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_alive_as_long_as_its_very_process() {
-        let own = RunRecord::own(RunId::fresh(), None);
+    fn an_owner_is_alive_as_long_as_its_very_process() {
+        let own = Owner::this_process();
         assert!(own.is_alive());
-        assert!(!RunRecord { started: own.started + 1, ..own.clone() }.is_alive());
-        assert!(!RunRecord { boot: "another".to_owned(), ..own.clone() }.is_alive());
+        assert_eq!(Owner::parse(&own.to_string()), Some(own.clone()));
+        assert!(!Owner { started: own.started + 1, ..own.clone() }.is_alive());
+        assert!(!Owner { boot: "another".to_owned(), ..own.clone() }.is_alive());
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         let started = start_of(ended.id()).unwrap_or(0);
-        let record = RunRecord { pid: ended.id(), started, ..own };
+        let owner = Owner { pid: ended.id(), started, ..own };
         ended.wait().unwrap();
-        assert!(!record.is_alive());
+        assert!(!owner.is_alive());
     }
 
     #[test]

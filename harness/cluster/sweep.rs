@@ -4,7 +4,7 @@ use kube::api::DeleteParams;
 
 use super::existing::kubeconfig_client;
 use super::k3s::Docker;
-use super::run::{RunId, RunRecords};
+use super::run::{Owner, RunId, RunRecords};
 use super::{ClusterError, RUN_LABEL};
 
 /// What was removed.
@@ -33,22 +33,23 @@ pub async fn sweep(
 ) -> Result<Swept, ClusterError> {
     let mut swept = Swept::default();
     let known = records.all();
-    let wanted = |id: &RunId| {
-        let record = known.iter().find(|record| record.id == *id);
+    let wanted = |id: &RunId, owner: Option<&Owner>| {
+        let was_kept = known.iter().any(|record| record.id == *id && record.kept);
         only.is_none_or(|only| only == id)
-            && record.is_none_or(|record| !record.is_alive() && (kept || only.is_some() || !record.kept))
+            && owner.is_none_or(|owner| !owner.is_alive())
+            && (kept || only.is_some() || !was_kept)
     };
     if let Some(docker) = docker {
-        for (container, run) in docker.run_containers().await? {
-            if wanted(&run) {
-                match docker.remove(&container).await {
-                    Ok(()) => swept.clusters.push(run),
+        for container in docker.run_containers().await? {
+            if wanted(&container.run, container.owner.as_ref()) {
+                match docker.remove(&container.id).await {
+                    Ok(()) => swept.clusters.push(container.run),
                     Err(error) => swept.failures.push(error.to_string()),
                 }
             }
         }
     }
-    for record in known.iter().filter(|record| wanted(&record.id)) {
+    for record in known.iter().filter(|record| wanted(&record.id, Some(&record.owner))) {
         if let Some(namespace) = &record.namespace {
             let removed = async {
                 let client =

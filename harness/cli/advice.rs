@@ -1,0 +1,79 @@
+use std::io::{Write, stderr};
+
+use super::main::ExitCode;
+use crate::cluster::ClusterError;
+use crate::mesh::MeshError;
+use crate::traffic::TrafficError;
+use crate::walk::WalkError;
+
+/// An error as it is told to people: what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub code: ExitCode,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn bad_input(message: String) -> Self {
+        Self { code: ExitCode::BadInput, message, hint: None }
+    }
+
+    pub fn environment(message: String) -> Self {
+        Self { code: ExitCode::Environment, message, hint: None }
+    }
+
+    pub fn abandoned() -> Self {
+        Self {
+            code: ExitCode::Interrupted,
+            message: "ended before everything was removed".to_owned(),
+            hint: Some("`shiftcheck sweep` removes what is left".to_owned()),
+        }
+    }
+
+    pub fn of(error: &WalkError) -> Self {
+        let code = if error.is_bad_input() { ExitCode::BadInput } else { ExitCode::Environment };
+        Self { code, message: error.to_string(), hint: hint(error) }
+    }
+}
+
+fn hint(error: &WalkError) -> Option<String> {
+    let cluster = match error {
+        WalkError::Cluster(error)
+        | WalkError::Mesh(MeshError::Cluster(error))
+        | WalkError::Traffic(TrafficError::Driver(error)) => error,
+        WalkError::Mesh(MeshError::NoSidecar { .. }) => {
+            return Some(
+                "the client has to be in the mesh: take away a label or annotation that switches its injection off".to_owned(),
+            );
+        }
+        WalkError::Mesh(MeshError::NotInstalled) => {
+            return Some("install Istio on the cluster first, or run on a throwaway one with --cluster k3s".to_owned());
+        }
+        WalkError::Plan { .. } => return Some("claim with a larger deviation".to_owned()),
+        _ => return None,
+    };
+    let text = match cluster {
+        ClusterError::NoEngine(_) => "start Docker, or have it set up with ci/engine",
+        ClusterError::NoImage { .. } => "ci/images/build loads it from the image cache, or fills that first",
+        ClusterError::NoSet { .. } | ClusterError::BadSet { .. } => "ci/images/build fills the image cache",
+        ClusterError::NoDisk { .. } => "free some space, for example with `docker system prune`",
+        ClusterError::UnknownKind { .. } => "is the kind written as its API writes it, and is its definition installed?",
+        ClusterError::Outside { .. } => "take it out of the scenario, or run on a throwaway cluster with --cluster k3s",
+        ClusterError::NamespaceTaken(_) => "choose another with --namespace, or delete it",
+        ClusterError::Kubeconfig(_) => "name a file with --kubeconfig and a context with --context",
+        ClusterError::Remove { .. } => "`shiftcheck sweep` tries again",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// Writes an error to stderr.
+pub(super) fn tell(failure: &Failure) {
+    let mut text = format!("error: {}\n", failure.message);
+    if let Some(hint) = &failure.hint {
+        text = format!("{text}\nhint: {hint}\n");
+    }
+    // a closed stderr is nothing that could be told
+    let _ = stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,125 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::cluster::Keep;
+
+/// Proves, on a real Istio mesh, that a traffic-shifting rollout does at every stage what its manifests promise
+///
+/// Exit codes: 0 every claim held, 1 a claim failed, 2 bad input, 3 the environment failed, 130 and 143 called off.
+#[derive(Debug, Parser)]
+#[command(name = "shiftcheck", version, max_term_width = 120)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The folder of the image cache and the run records
+    #[arg(long, global = true, env = "SHIFTCHECK_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Walk a scenario stage by stage and judge every claim
+    Run(RunArgs),
+    /// Remove what killed runs have left
+    Sweep(SweepArgs),
+    /// Write the image archive of the demo server and the client, to be loaded into an own cluster
+    Image {
+        /// The archive
+        archive: PathBuf,
+    },
+    /// What runs in the cluster
+    #[command(hide = true)]
+    Workload {
+        /// Which part.
+        #[command(subcommand)]
+        part: Workload,
+    },
+}
+
+/// How to walk a scenario.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The scenario file, or its folder
+    #[arg(default_value = "fixtures/canary")]
+    pub scenario: PathBuf,
+    /// Where to run
+    #[arg(long, env = "SHIFTCHECK_CLUSTER", default_value = "k3s")]
+    pub cluster: ClusterKind,
+    /// The version of Istio for a throwaway cluster [default: the newest in the cache]
+    #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
+    pub istio: Option<String>,
+    /// The node image for a throwaway cluster, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
+    #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
+    pub node_image: Option<String>,
+    /// containerd's snapshotter in a throwaway cluster; `native` where overlayfs does not work
+    #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
+    pub snapshotter: String,
+    /// The kubeconfig of an existing cluster [default: kubectl's]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace on an existing cluster; it must not exist [default: the scenario's with the run's id]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// When to leave the cluster or namespace behind
+    #[arg(long, default_value = "never")]
+    pub keep: Keep,
+    /// Connections of the traffic driver
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: u16,
+}
+
+/// Where a scenario runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClusterKind {
+    /// A throwaway cluster in a container
+    K3s,
+    /// An existing cluster
+    Kubeconfig,
+}
+
+/// What to sweep.
+#[derive(Debug, clap::Args)]
+pub struct SweepArgs {
+    /// Only what this run has left, even if it was kept on purpose
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Also what was kept on purpose
+    #[arg(long)]
+    pub kept: bool,
+}
+
+/// A part of the workload image.
+#[derive(Debug, Subcommand)]
+pub enum Workload {
+    /// The demo server
+    Serve {
+        /// The version that it says it is
+        #[arg(long, env = "VERSION", default_value = "v1")]
+        version: String,
+        /// Whether `/error` answers 200
+        #[arg(long, env = "MENDED")]
+        mended: bool,
+        /// Its pod's name
+        #[arg(long, env = "HOSTNAME", default_value = "")]
+        pod: String,
+        /// Where to listen
+        #[arg(long, default_value = "0.0.0.0:8080")]
+        listen: SocketAddr,
+    },
+    /// The client, waiting
+    Idle,
+    /// The traffic driver
+    Drive {
+        /// The plan, in JSON
+        plan: String,
+    },
+    /// The files that this program loads to run
+    Files,
+}

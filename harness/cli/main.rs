@@ -1,0 +1,232 @@
+use std::io::{IsTerminal, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::advice::{self, Failure};
+use super::args::{Args, ClusterKind, Command, RunArgs, SweepArgs, Workload};
+use crate::cluster::{Docker, NodeImage, RunRecords, sweep};
+use crate::report::{Terminal, plural};
+use crate::scenario::Scenario;
+use crate::traffic::DriverOptions;
+use crate::verdict::Errors;
+use crate::walk::{Choice, Ending, Events, Options, WalkError, run};
+use crate::workload;
+
+/// What the process ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Every claim held.
+    Pass = 0,
+    /// A claim failed.
+    Fail = 1,
+    /// The scenario, the manifests or the arguments are wrong.
+    BadInput = 2,
+    /// The environment failed: engine, images, cluster, mesh.
+    Environment = 3,
+    /// Called off by SIGINT.
+    Interrupted = 130,
+    /// Called off by SIGTERM.
+    Terminated = 143,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("SHIFTCHECK_LOG").unwrap_or_else(|_| EnvFilter::new("error,kube_client=off")))
+        .with_writer(stderr)
+        .with_ansi(coloured(stderr().is_terminal()))
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            advice::tell(&Failure::environment(format!("cannot start: {error}")));
+            return ExitCode::Environment.into();
+        }
+    };
+    let code = runtime.block_on(dispatch(args));
+    // watches and tunnels of a removed cluster are not waited for
+    runtime.shutdown_background();
+    code.into()
+}
+
+async fn dispatch(args: Args) -> ExitCode {
+    let cache = args.cache.unwrap_or_else(default_cache);
+    let done = match args.command {
+        Command::Run(args) => return walk(args, cache).await,
+        Command::Sweep(args) => sweep_all(args, &cache).await,
+        Command::Image { archive } => own_binary().and_then(|binary| {
+            workload::write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))
+        }),
+        Command::Workload { part } => run_workload(part).await,
+    };
+    match done {
+        Ok(()) => ExitCode::Pass,
+        Err(failure) => {
+            advice::tell(&failure);
+            failure.code
+        }
+    }
+}
+
+async fn walk(args: RunArgs, cache: PathBuf) -> ExitCode {
+    let start = Instant::now();
+    let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
+    let prepared = Scenario::read(&args.scenario)
+        .map_err(|error| Failure::of(&WalkError::from(error)))
+        .and_then(|scenario| Ok((scenario, options(&args, cache)?)));
+    let (scenario, options) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            terminal.abandon();
+            advice::tell(&failure);
+            return failure.code;
+        }
+    };
+    let (events, mut stream) = Events::channel();
+    let shown = tokio::spawn(async move {
+        while let Some(event) = stream.recv().await {
+            terminal.show(event);
+        }
+        terminal
+    });
+    let mut called_off = ExitCode::Interrupted;
+    let result = run(scenario, options, events, async { called_off = signalled().await }).await;
+    let mut terminal = match shown.await {
+        Ok(terminal) => terminal,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    };
+    let (code, note, failure) = match result {
+        Ok(outcome) => match outcome.ending {
+            Ending::Passed => (ExitCode::Pass, None, None),
+            Ending::Failed => {
+                let missed = outcome.stages - outcome.passed - 1;
+                let rest = if missed == 0 { String::new() } else { format!("; {} not walked", plural(missed, "stage")) };
+                (ExitCode::Fail, Some(format!("stage {} of {} failed{rest}", outcome.passed + 1, outcome.stages)), None)
+            }
+            Ending::Cancelled => (called_off, Some("called off".to_owned()), None),
+        },
+        Err(error) => {
+            let failure = Failure::of(&error);
+            (failure.code, Some("not proven".to_owned()), Some(failure))
+        }
+    };
+    terminal.close(start.elapsed(), note.as_deref());
+    if let Some(failure) = failure {
+        advice::tell(&failure);
+    }
+    code
+}
+
+fn options(args: &RunArgs, cache: PathBuf) -> Result<Options, Failure> {
+    let choice = match args.cluster {
+        ClusterKind::K3s => Choice::K3s {
+            node: args.node_image.as_deref().map(node_image).transpose()?,
+            istio: args.istio.clone(),
+            snapshotter: args.snapshotter.clone(),
+        },
+        ClusterKind::Kubeconfig => Choice::Kubeconfig {
+            file: args.kubeconfig.clone(),
+            context: args.context.clone(),
+            namespace: args.namespace.clone(),
+        },
+    };
+    Ok(Options {
+        choice,
+        keep: args.keep,
+        cache,
+        binary: own_binary()?,
+        errors: Errors::default(),
+        driver: DriverOptions { connections: usize::from(args.connections), ..DriverOptions::default() },
+    })
+}
+
+fn node_image(text: &str) -> Result<NodeImage, Failure> {
+    match text.rsplit_once(':') {
+        Some((image, tag)) if !image.is_empty() && !tag.is_empty() && !tag.contains('/') => {
+            Ok(NodeImage { image: image.to_owned(), tag: tag.to_owned() })
+        }
+        _ => Err(Failure::bad_input(format!("`{text}` is not an image with a tag, such as rancher/k3s:v1.34.4-k3s1"))),
+    }
+}
+
+async fn sweep_all(args: SweepArgs, cache: &Path) -> Result<(), Failure> {
+    let docker = Docker::connect().await.ok();
+    let run = args.run.as_deref().map(Into::into);
+    let swept = sweep(docker.as_ref(), &RunRecords::new(cache), args.kept, run.as_ref())
+        .await
+        .map_err(|error| Failure::of(&error.into()))?;
+    crate::report::swept(&mut stdout(), &swept, docker.is_some());
+    match swept.failures.first() {
+        None => Ok(()),
+        Some(failure) => Err(Failure::environment(failure.clone())),
+    }
+}
+
+async fn run_workload(part: Workload) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::environment(error.to_string());
+    match part {
+        Workload::Serve { version, mended, pod, listen } => {
+            workload::serve(listen, version, pod, !mended).await.map_err(|error| failed(&error))
+        }
+        Workload::Idle => {
+            workload::idle().await;
+            Ok(())
+        }
+        Workload::Drive { plan } => {
+            let plan = serde_json::from_str(&plan)
+                .map_err(|error| Failure::bad_input(format!("the plan is not valid: {error}")))?;
+            workload::drive(plan, stdout()).await.map_err(|error| failed(&error))
+        }
+        Workload::Files => workload::print_files(stdout()).map_err(|error| failed(&error)),
+    }
+}
+
+/// Completes at the first SIGINT or SIGTERM. A second one ends the process at once: the clean-up is then left to `sweep`.
+async fn signalled() -> ExitCode {
+    let (Ok(mut interrupt), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    let first = tokio::select! {
+        _ = interrupt.recv() => ExitCode::Interrupted,
+        _ = term.recv() => ExitCode::Terminated,
+    };
+    tokio::spawn(async move {
+        let code = tokio::select! {
+            _ = interrupt.recv() => ExitCode::Interrupted,
+            _ = term.recv() => ExitCode::Terminated,
+        };
+        advice::tell(&Failure::abandoned());
+        #[expect(clippy::exit, reason = "the user asked twice")]
+        std::process::exit(code as i32);
+    });
+    first
+}
+
+fn own_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::environment(format!("cannot find the own binary: {error}")))
+}
+
+/// `$XDG_CACHE_HOME/shiftcheck` or `~/.cache/shiftcheck`.
+fn default_cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    base.unwrap_or_else(home).join("shiftcheck")
+}
+
+/// Whether a stream gets colours: a terminal, unless `NO_COLOR` is set.
+fn coloured(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,8 @@
+//! The command line: arguments, exit codes, and the advice that goes with an error.
+
+mod advice;
+mod args;
+mod main;
+
+pub use args::{Args, Command};
+pub use main::{ExitCode, main};

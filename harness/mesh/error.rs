@@ -1,0 +1,57 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::cluster::wait::WaitError;
+use crate::cluster::{ClusterError, TunnelError};
+use crate::routing::RoutingError;
+
+/// What can go wrong with the mesh.
+#[derive(Debug, Error)]
+pub enum MeshError {
+    /// `istioctl` cannot be run or refuses.
+    #[error("{} manifest generate failed: {reason}", istioctl.display())]
+    Generate {
+        /// The program.
+        istioctl: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+    /// There is no Istio on the cluster.
+    #[error("there is no Istio on this cluster: no Deployment carries the label app=istiod")]
+    NotInstalled,
+    /// The client pod has no sidecar.
+    #[error("the client pod {pod} has no sidecar")]
+    NoSidecar {
+        /// The pod.
+        pod: String,
+    },
+    /// The sidecar's configuration cannot be read.
+    #[error("cannot read the configuration of the sidecar of {pod}: {reason}")]
+    Unreadable {
+        /// The pod.
+        pod: String,
+        /// Why.
+        reason: String,
+    },
+    /// The sidecar did not come to what the manifests ask for.
+    #[error("the client's sidecar did not converge within {seconds} s:\n{}", difference.join("\n"))]
+    NotConverged {
+        /// How long was waited.
+        seconds: u64,
+        /// What is missing (`-`) and what is there instead (`+`).
+        difference: Vec<String>,
+    },
+    /// The expected routes cannot be computed.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    /// The cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The tunnel to the sidecar failed.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// Something did not come to be in time.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}

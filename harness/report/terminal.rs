@@ -1,0 +1,226 @@
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cluster::Swept;
+use crate::verdict::Ruling;
+use crate::walk::{Event, Judged, Subject};
+
+/// The live view of a run and its closing table.
+///
+/// Progress goes to stderr as one changing line, on a terminal only; what stays goes to the writer, so that a log and a pipe get
+/// the same text.
+#[derive(Debug)]
+pub struct Terminal<W> {
+    out: W,
+    colour: bool,
+    bar: ProgressBar,
+    stages: usize,
+    rows: Vec<Row>,
+    stage: Option<Row>,
+    requests: u64,
+}
+
+/// A stage in the closing table.
+#[derive(Debug, Clone)]
+struct Row {
+    number: usize,
+    name: String,
+    claims: usize,
+    failed: usize,
+    requests: u64,
+    took: Duration,
+    converged: Option<Duration>,
+    judged: Vec<Judged>,
+}
+
+impl<W: Write> Terminal<W> {
+    /// A view that writes to `out`, with colours if they are wanted.
+    pub fn new(out: W, colour: bool) -> Self {
+        let bar = ProgressBar::new_spinner();
+        let live = std::io::stderr().is_terminal();
+        bar.set_draw_target(if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed}] {wide_msg}") {
+            bar.set_style(style);
+        }
+        if live {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        }
+        Self { out, colour, bar, stages: 0, rows: Vec::new(), stage: None, requests: 0 }
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: Event) {
+        match event {
+            Event::Started { run, scenario, place, stages } => {
+                self.stages = stages;
+                self.line(&format!("{scenario}: {} on {place}, run {run}", plural(stages, "stage")));
+            }
+            Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
+            Event::SettingUp(what) => self.bar.set_message(what),
+            Event::Waiting(state) => self.bar.set_message(format!("waiting: {state}")),
+            Event::Ready { what, after } => self.line(&format!("  {what} ready after {}", seconds(after))),
+            Event::Stage { number, name } => {
+                self.bar.set_message(format!("stage {number} of {}: {name}", self.stages));
+                self.stage = Some(Row {
+                    number,
+                    name,
+                    claims: 0,
+                    failed: 0,
+                    requests: 0,
+                    took: Duration::ZERO,
+                    converged: None,
+                    judged: Vec::new(),
+                });
+            }
+            Event::RolledOut { .. } => self.bar.set_message("waiting for the client's sidecar"),
+            Event::Converged { took, .. } => {
+                if let Some(stage) = &mut self.stage {
+                    stage.converged = Some(took);
+                }
+            }
+            Event::Sampling { done, total } => self.bar.set_message(format!("{done} of {total} requests")),
+            Event::Sampled { requests, .. } => {
+                self.requests += requests;
+                if let Some(stage) = &mut self.stage {
+                    stage.requests += requests;
+                }
+            }
+            Event::Judged(judged) => {
+                if let Some(stage) = &mut self.stage {
+                    stage.claims += 1;
+                    stage.failed += usize::from(judged.verdict.ruling == Ruling::Fail);
+                    stage.judged.push(judged);
+                }
+            }
+            Event::StageDone { took, .. } => {
+                if let Some(mut stage) = self.stage.take() {
+                    stage.took = took;
+                    self.stage_done(&stage);
+                    self.rows.push(stage);
+                }
+            }
+            Event::Removing => self.bar.set_message("removing everything"),
+            Event::Removed { took } => self.line(&format!("  all removed in {}", seconds(took))),
+            Event::Kept { look, remove } => {
+                self.line("kept, as asked for. To look at it:");
+                for command in look {
+                    self.line(&format!("  {command}"));
+                }
+                self.line(&format!("To remove it:\n  {remove}"));
+            }
+        }
+    }
+
+    fn stage_done(&mut self, stage: &Row) {
+        let mark = if stage.failed == 0 { self.green("ok") } else { self.red("FAIL") };
+        let converged = stage.converged.map_or_else(String::new, |took| format!(", converged in {} ms", took.as_millis()));
+        self.line(&format!(
+            "{mark} {}/{} {} ({}{converged})",
+            stage.number,
+            self.stages,
+            stage.name,
+            seconds(stage.took)
+        ));
+        for judged in &stage.judged {
+            let subject = subject(&judged.subject);
+            let mark = match judged.verdict.ruling {
+                Ruling::Pass => "  ".to_owned(),
+                Ruling::Fail => self.red("✗ "),
+            };
+            self.line(&format!("   {mark}{subject}: {} — {}", judged.claim, judged.verdict.reason));
+            if judged.verdict.ruling == Ruling::Fail {
+                for hint in &judged.hints {
+                    self.line(&format!("       because {hint}"));
+                }
+                if !judged.place.is_empty() {
+                    self.line(&format!("       claimed in {}", judged.place));
+                }
+            }
+        }
+    }
+
+    /// Ends the live line without a word.
+    pub fn abandon(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Writes the closing table and the last line; `note` says what ended the run before its time.
+    pub fn close(&mut self, elapsed: Duration, note: Option<&str>) {
+        self.bar.finish_and_clear();
+        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        if !self.rows.is_empty() {
+            self.line("");
+            for row in std::mem::take(&mut self.rows) {
+                let result = if row.failed == 0 { self.green("pass") } else { self.red("FAIL") };
+                let claims = format!("{} of {}", row.claims - row.failed, plural(row.claims, "claim"));
+                self.line(&format!(
+                    " {:>2}  {:<width$}  {result}  {claims:<14} {:>6} requests  {:>7}",
+                    row.number,
+                    row.name,
+                    row.requests,
+                    seconds(row.took),
+                ));
+            }
+            self.line("");
+        }
+        let requests = usize::try_from(self.requests).unwrap_or(usize::MAX);
+        let requests = plural(requests, "request");
+        match note {
+            Some(note) => self.line(&format!("{note} ({requests}, {})", seconds(elapsed))),
+            None => self.line(&format!("all stages passed ({requests}, {})", seconds(elapsed))),
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        let out = &mut self.out;
+        // a closed pipe ends the output, not the run: clean-up goes on
+        self.bar.suspend(|| {
+            let _ = writeln!(out, "{text}");
+            let _ = out.flush();
+        });
+    }
+
+    fn green(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[32m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn red(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn subject(subject: &Subject) -> String {
+    match subject {
+        Subject::Population { name, path } if path == "/" => name.clone(),
+        Subject::Population { name, path } => format!("{name} at {path}"),
+        Subject::Workload(name) => name.clone(),
+        Subject::Objects => "objects left".to_owned(),
+    }
+}
+
+/// `1 stage`, `2 stages`.
+#[must_use]
+pub fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Tells what was swept.
+pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
+    let mut lines: Vec<String> = swept.clusters.iter().map(|run| format!("removed the cluster of run {run}")).collect();
+    lines.extend(swept.namespaces.iter().map(|name| format!("removed the namespace {name}")));
+    if !engine {
+        lines.push("no Docker engine answers, so that no cluster was looked for".to_owned());
+    }
+    if lines.is_empty() && swept.failures.is_empty() {
+        lines.push("nothing is left of a killed run".to_owned());
+    }
+    for line in lines {
+        let _ = writeln!(out, "{line}");
+    }
+}

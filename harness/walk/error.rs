@@ -1,0 +1,50 @@
+use thiserror::Error;
+
+use crate::cluster::ClusterError;
+use crate::mesh::MeshError;
+use crate::scenario::ScenarioError;
+use crate::traffic::TrafficError;
+use crate::verdict::PlanError;
+
+/// Why a walk could not be walked to its end.
+#[derive(Debug, Error)]
+pub enum WalkError {
+    /// The scenario is wrong.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// A claim cannot be decided.
+    #[error("{place}: {source}")]
+    Plan {
+        /// Where it is claimed.
+        place: String,
+        /// Why not.
+        source: PlanError,
+    },
+    /// The cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The mesh failed.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// No sample could be taken.
+    #[error(transparent)]
+    Traffic(#[from] TrafficError),
+    /// An existing cluster was asked for with something that only a throwaway one can do.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl WalkError {
+    /// Whether the scenario or its manifests are to blame, and not the environment.
+    #[must_use]
+    pub const fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Scenario(_) | Self::Plan { .. } | Self::Unsupported(_) => true,
+            Self::Cluster(error) | Self::Mesh(MeshError::Cluster(error)) | Self::Traffic(TrafficError::Driver(error)) => {
+                error.is_bad_input()
+            }
+            Self::Mesh(error) => matches!(error, MeshError::NoSidecar { .. } | MeshError::Routing(_)),
+            Self::Traffic(TrafficError::NoPopulation(_)) => true,
+        }
+    }
+}

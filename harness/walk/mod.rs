@@ -1,0 +1,11 @@
+//! Stage by stage: apply, converge, sample, judge. Whatever happens is told as an [`Event`]; whatever is made is removed in
+//! every ending.
+
+mod error;
+mod event;
+mod run;
+mod stage;
+
+pub use error::WalkError;
+pub use event::{Event, Events, Judged, Subject};
+pub use run::{Choice, Ending, Options, Outcome, run};
