@@ -44,7 +44,8 @@ fn hint(error: &WalkError) -> Option<String> {
         | WalkError::Traffic(TrafficError::Driver(error)) => error,
         WalkError::Mesh(MeshError::NoSidecar { .. }) => {
             return Some(
-                "the client has to be in the mesh: take away a label or annotation that switches its injection off".to_owned(),
+                "the client has to be in the mesh: take away a label or annotation that switches its injection off"
+                    .to_owned(),
             );
         }
         WalkError::Mesh(MeshError::NotInstalled) => {
@@ -58,7 +59,9 @@ fn hint(error: &WalkError) -> Option<String> {
         ClusterError::NoImage { .. } => "ci/images/build loads it from the image cache, or fills that first",
         ClusterError::NoSet { .. } | ClusterError::BadSet { .. } => "ci/images/build fills the image cache",
         ClusterError::NoDisk { .. } => "free some space, for example with `docker system prune`",
-        ClusterError::UnknownKind { .. } => "is the kind written as its API writes it, and is its definition installed?",
+        ClusterError::UnknownKind { .. } => {
+            "is the kind written as its API writes it, and is its definition installed?"
+        }
         ClusterError::Outside { .. } => "take it out of the scenario, or run on a throwaway cluster with --cluster k3s",
         ClusterError::NamespaceTaken(_) => "choose another with --namespace, or delete it",
         ClusterError::Kubeconfig(_) => "name a file with --kubeconfig and a context with --context",

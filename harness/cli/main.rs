@@ -45,7 +45,9 @@ impl From<ExitCode> for std::process::ExitCode {
 pub fn main() -> std::process::ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("SHIFTCHECK_LOG").unwrap_or_else(|_| EnvFilter::new("error,kube_client=off")))
+        .with_env_filter(
+            EnvFilter::try_from_env("SHIFTCHECK_LOG").unwrap_or_else(|_| EnvFilter::new("error,kube_client=off")),
+        )
         .with_writer(stderr)
         .with_ansi(coloured(stderr().is_terminal()))
         .init();
@@ -113,7 +115,8 @@ async fn walk(args: RunArgs, cache: PathBuf) -> ExitCode {
             Ending::Passed => (ExitCode::Pass, None, None),
             Ending::Failed => {
                 let missed = outcome.stages - outcome.passed - 1;
-                let rest = if missed == 0 { String::new() } else { format!("; {} not walked", plural(missed, "stage")) };
+                let rest =
+                    if missed == 0 { String::new() } else { format!("; {} not walked", plural(missed, "stage")) };
                 (ExitCode::Fail, Some(format!("stage {} of {} failed{rest}", outcome.passed + 1, outcome.stages)), None)
             }
             Ending::Cancelled => (called_off, Some("called off".to_owned()), None),

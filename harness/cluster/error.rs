@@ -107,7 +107,9 @@ pub enum ClusterError {
         status: Box<Status>,
     },
     /// An object would land outside of the run's namespace.
-    #[error("{origin}: {id} belongs outside of the namespace `{namespace}`, which an existing cluster is not touched in")]
+    #[error(
+        "{origin}: {id} belongs outside of the namespace `{namespace}`, which an existing cluster is not touched in"
+    )]
     Outside {
         /// Where the object is written.
         origin: Origin,

@@ -25,11 +25,11 @@ pub async fn exec(
         reason,
     };
     // the default of 1 KiB a stream makes the driver wait for us
-    let options = AttachParams::default().container(container).max_stdout_buf_size(256 * 1024).max_stderr_buf_size(4096);
+    let options =
+        AttachParams::default().container(container).max_stdout_buf_size(256 * 1024).max_stderr_buf_size(4096);
     let mut process: AttachedProcess =
         pods.exec(pod, command.iter().copied(), &options).await.map_err(|error| failed(error.to_string()))?;
-    let (Some(stdout), Some(mut stderr), Some(status)) =
-        (process.stdout(), process.stderr(), process.take_status())
+    let (Some(stdout), Some(mut stderr), Some(status)) = (process.stdout(), process.stderr(), process.take_status())
     else {
         return Err(failed("the API server gave no streams".to_owned()));
     };

@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
+use super::ClusterError;
 use super::run::RunId;
 use super::sweep::delete_namespace;
-use super::ClusterError;
 
 /// An existing cluster. Only the run's own namespace is touched.
 #[derive(Clone)]

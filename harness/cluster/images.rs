@@ -82,7 +82,8 @@ impl ImageCache {
     /// The versions of Istio that the cache has, the newest first.
     #[must_use]
     pub fn istio_versions(&self) -> Vec<String> {
-        let number = |version: &String| -> Vec<u32> { version.split('.').filter_map(|part| part.parse().ok()).collect() };
+        let number =
+            |version: &String| -> Vec<u32> { version.split('.').filter_map(|part| part.parse().ok()).collect() };
         let mut versions: Vec<String> =
             self.sets().iter().filter_map(|set| set.strip_prefix("istio-").map(ToOwned::to_owned)).collect();
         versions.sort_by_key(|version| std::cmp::Reverse(number(version)));

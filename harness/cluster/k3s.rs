@@ -6,11 +6,11 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
+use testcontainers_modules::testcontainers::bollard::Docker as Bollard;
 use testcontainers_modules::testcontainers::bollard::models::PortBinding;
 use testcontainers_modules::testcontainers::bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
-use testcontainers_modules::testcontainers::bollard::Docker as Bollard;
 use testcontainers_modules::testcontainers::core::logs::LogFrame;
 use testcontainers_modules::testcontainers::core::{AccessMode, Mount};
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
@@ -63,22 +63,28 @@ impl Docker {
         // A container that is being created or removed at this moment shows up or goes in a later look.
         let again = Again::Every(Duration::from_millis(50));
         let mut refused = None;
-        let gone = until("the cluster's removal", Duration::from_secs(30), again, |_| {}, async || {
-            let found = match self.run_containers().await {
-                Ok(found) => found,
-                Err(error) => return Progress::NotYet(error.to_string()),
-            };
-            let mut own = found.into_iter().filter(|container| container.run == *run).peekable();
-            if own.peek().is_none() {
-                return Progress::Done(());
-            }
-            for container in own {
-                if let Err(error) = self.remove(&container.id).await {
-                    refused = Some(error);
+        let gone = until(
+            "the cluster's removal",
+            Duration::from_secs(30),
+            again,
+            |_| {},
+            async || {
+                let found = match self.run_containers().await {
+                    Ok(found) => found,
+                    Err(error) => return Progress::NotYet(error.to_string()),
+                };
+                let mut own = found.into_iter().filter(|container| container.run == *run).peekable();
+                if own.peek().is_none() {
+                    return Progress::Done(());
                 }
-            }
-            Progress::NotYet("containers are left".to_owned())
-        })
+                for container in own {
+                    if let Err(error) = self.remove(&container.id).await {
+                        refused = Some(error);
+                    }
+                }
+                Progress::NotYet("containers are left".to_owned())
+            },
+        )
         .await;
         gone.map_err(|error| refused.unwrap_or_else(|| error.into()))
     }
@@ -271,16 +277,15 @@ async fn published(
     .await;
     found.map_err(|error| match error {
         super::wait::WaitError::Never { .. } => ClusterError::NodeEnded(log.last()),
-        other => other.into(),
+        timed_out @ super::wait::WaitError::TimedOut { .. } => timed_out.into(),
     })
 }
 
 async fn client(kubeconfig: &str) -> Result<Client, ClusterError> {
     let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| bad(&error))?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| bad(&error))?;
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|error| bad(&error))?;
     Client::try_from(config).map_err(|error| bad(&error))
 }
 

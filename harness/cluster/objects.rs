@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, ValidationDirective};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+    ValidationDirective,
+};
 use kube::discovery::{Discovery, Scope};
 use kube::{Api, Client};
 
@@ -126,10 +129,11 @@ impl Objects {
             field_validation: Some(ValidationDirective::Strict),
             ..PatchParams::apply(FIELD_MANAGER).force()
         };
-        let made = api.patch(manifest.name(), &parameters, &Patch::Apply(&object)).await.map_err(|error| match error {
-            kube::Error::Api(status) => ClusterError::Rejected { origin: origin(), id: manifest.id(), status },
-            other => ClusterError::api(format!("applying {}", manifest.id()))(other),
-        })?;
+        let made =
+            api.patch(manifest.name(), &parameters, &Patch::Apply(&object)).await.map_err(|error| match error {
+                kube::Error::Api(status) => ClusterError::Rejected { origin: origin(), id: manifest.id(), status },
+                other => ClusterError::api(format!("applying {}", manifest.id()))(other),
+            })?;
         self.kinds.insert(resource.kind.clone(), resource);
         Ok(Applied {
             kind: manifest.kind().to_owned(),
@@ -144,10 +148,9 @@ impl Objects {
     /// # Errors
     /// The cluster knows no such kind, there is no such object, or the API server refuses.
     pub async fn delete(&mut self, target: &Target) -> Result<(), ClusterError> {
-        let resource = self.kind(&target.kind).ok_or_else(|| ClusterError::UnknownTarget {
-            place: target.place.clone(),
-            kind: target.kind.clone(),
-        })?;
+        let resource = self
+            .kind(&target.kind)
+            .ok_or_else(|| ClusterError::UnknownTarget { place: target.place.clone(), kind: target.kind.clone() })?;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
         match api.delete(&target.name, &DeleteParams::background()).await {
             Ok(_) => Ok(()),
@@ -192,11 +195,7 @@ impl Objects {
     }
 
     fn outside(&self, manifest: &Manifest) -> ClusterError {
-        ClusterError::Outside {
-            origin: manifest.origin.clone(),
-            id: manifest.id(),
-            namespace: self.namespace.clone(),
-        }
+        ClusterError::Outside { origin: manifest.origin.clone(), id: manifest.id(), namespace: self.namespace.clone() }
     }
 }
 

@@ -52,10 +52,10 @@ impl Workloads {
     /// Begins to watch a namespace.
     #[must_use]
     pub fn watch(client: &Client, namespace: &str) -> Self {
-        let (changed, changes) = watch::channel(0);
+        let (sender, changes) = watch::channel(0);
         let mut watches = JoinSet::new();
-        let pods = follow(Api::namespaced(client.clone(), namespace), changed.clone(), &mut watches);
-        let deployments = follow(Api::namespaced(client.clone(), namespace), changed, &mut watches);
+        let pods = follow(Api::namespaced(client.clone(), namespace), sender.clone(), &mut watches);
+        let deployments = follow(Api::namespaced(client.clone(), namespace), sender, &mut watches);
         Self { pods, deployments, changes, _watches: watches }
     }
 
@@ -112,8 +112,7 @@ impl Workloads {
 
     fn deployment(&self, object: &Applied) -> Progress<()> {
         let name = &object.name;
-        let Some(deployment) =
-            self.deployments.find(|deployment| deployment.meta().uid.as_ref() == Some(&object.uid))
+        let Some(deployment) = self.deployments.find(|deployment| deployment.meta().uid.as_ref() == Some(&object.uid))
         else {
             return Progress::NotYet(format!("{name}: not there yet"));
         };
@@ -214,12 +213,8 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     let mut starting = None;
-    let containers: Vec<&ContainerStatus> = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .chain(status.container_statuses.iter().flatten())
-        .collect();
+    let containers: Vec<&ContainerStatus> =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).collect();
     for container in containers {
         let Some(state) = container.state.as_ref() else { continue };
         let Some(waiting) = state.waiting.as_ref() else { continue };
@@ -236,9 +231,11 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         }
     }
     starting.map(Trouble::Starting).or_else(|| {
-        let unscheduled = status.conditions.iter().flatten().find(|condition| {
-            condition.type_ == "PodScheduled" && condition.status == "False"
-        })?;
+        let unscheduled = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
         Some(Trouble::Starting(format!("{name} finds no node: {}", unscheduled.message.clone().unwrap_or_default())))
     })
 }

@@ -52,8 +52,7 @@ pub async fn sweep(
     for record in known.iter().filter(|record| wanted(&record.id, Some(&record.owner))) {
         if let Some(namespace) = &record.namespace {
             let removed = async {
-                let client =
-                    kubeconfig_client(namespace.kubeconfig.as_deref(), namespace.context.as_deref()).await?;
+                let client = kubeconfig_client(namespace.kubeconfig.as_deref(), namespace.context.as_deref()).await?;
                 delete_namespace(&Api::all(client), &namespace.name, &record.id).await
             };
             match removed.await {

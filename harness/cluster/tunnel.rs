@@ -60,8 +60,7 @@ impl Tunnel {
     /// # Errors
     /// There is no such pod, or it does not take the connection.
     pub async fn open(pods: &Api<Pod>, pod: &str, port: u16) -> Result<Self, TunnelError> {
-        let unreachable =
-            |reason: String| TunnelError::Unreachable { pod: pod.to_owned(), port, reason };
+        let unreachable = |reason: String| TunnelError::Unreachable { pod: pod.to_owned(), port, reason };
         let mut forward = pods.portforward(pod, &[port]).await.map_err(|error| unreachable(error.to_string()))?;
         let stream = forward.take_stream(port).ok_or_else(|| unreachable("no stream".to_owned()))?;
         let (sender, connection) =

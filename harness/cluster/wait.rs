@@ -122,8 +122,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_can_never_be_ends_the_wait_at_once() {
         let start = Instant::now();
-        let found: Result<(), _> =
-            until("v2", Duration::from_secs(60), Again::Every(EVERY), |_| {}, async || Progress::Never("ImagePullBackOff".into())).await;
+        let found: Result<(), _> = until(
+            "v2",
+            Duration::from_secs(60),
+            Again::Every(EVERY),
+            |_| {},
+            async || Progress::Never("ImagePullBackOff".into()),
+        )
+        .await;
         assert_eq!(found.unwrap_err().to_string(), "v2 cannot succeed: ImagePullBackOff");
         assert!(start.elapsed() < EVERY);
     }
@@ -144,7 +150,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_look_that_hangs_does_not_outlive_the_deadline() {
         let found: Result<(), _> =
-            until("x", Duration::from_secs(3), Again::Every(EVERY), |_| {}, async || std::future::pending().await).await;
+            until("x", Duration::from_secs(3), Again::Every(EVERY), |_| {}, async || std::future::pending().await)
+                .await;
         assert_matches!(found, Err(WaitError::TimedOut { .. }));
     }
 
@@ -160,10 +167,16 @@ mod tests {
             sender
         });
         let changes = receiver.clone();
-        let found = until("turn 3", Duration::from_secs(9), Again::OnChange(receiver), |state| states.push(state.to_owned()), async || {
-            let turn = *changes.borrow();
-            if turn == 3 { Progress::Done(turn) } else { Progress::NotYet(format!("turn {}", turn / 2)) }
-        })
+        let found = until(
+            "turn 3",
+            Duration::from_secs(9),
+            Again::OnChange(receiver),
+            |state| states.push(state.to_owned()),
+            async || {
+                let turn = *changes.borrow();
+                if turn == 3 { Progress::Done(turn) } else { Progress::NotYet(format!("turn {}", turn / 2)) }
+            },
+        )
         .await;
         assert_eq!(found, Ok(3));
         assert_eq!(states, ["turn 0", "turn 1"]);

@@ -74,9 +74,7 @@ pub async fn converge(
     .await;
     match found {
         Ok(table) => Ok(Converged { took: start.elapsed(), readings, table }),
-        Err(WaitError::TimedOut { limit, .. }) => {
-            Err(MeshError::NotConverged { seconds: limit.as_secs(), difference })
-        }
+        Err(WaitError::TimedOut { limit, .. }) => Err(MeshError::NotConverged { seconds: limit.as_secs(), difference }),
         Err(error) => Err(error.into()),
     }
 }

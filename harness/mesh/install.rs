@@ -3,8 +3,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -46,13 +46,8 @@ impl Manifests {
     /// # Errors
     /// It cannot be run, refuses, or writes something that is not understood.
     pub async fn generate(set: &IstioSet) -> Result<Self, MeshError> {
-        let failed =
-            |reason: String| MeshError::Generate { istioctl: set.istioctl.clone(), reason };
-        let mut settings = vec![
-            "profile=minimal".to_owned(),
-            format!("hub={}", set.hub),
-            format!("tag={}", set.tag),
-        ];
+        let failed = |reason: String| MeshError::Generate { istioctl: set.istioctl.clone(), reason };
+        let mut settings = vec!["profile=minimal".to_owned(), format!("hub={}", set.hub), format!("tag={}", set.tag)];
         settings.extend(set.set.iter().cloned());
         let output = run_istioctl(&set.istioctl, &settings).await.map_err(&failed)?;
         let mut objects = Vec::new();
@@ -87,10 +82,8 @@ impl Istio {
     pub async fn apply(client: &Client, manifests: Manifests, version: &str) -> Result<Self, MeshError> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let namespace = serde_json::from_value(namespace).unwrap_or_else(|_| unreachable!("a literal"));
-        let (definitions, rest): (Vec<_>, Vec<_>) = manifests
-            .0
-            .into_iter()
-            .partition(|object| kind(object) == "CustomResourceDefinition");
+        let (definitions, rest): (Vec<_>, Vec<_>) =
+            manifests.0.into_iter().partition(|object| kind(object) == "CustomResourceDefinition");
         let first = definitions.into_iter().chain([namespace]).collect::<Vec<_>>();
         let names: Vec<String> = first
             .iter()
@@ -135,11 +128,7 @@ impl Istio {
             .unwrap_or_default();
         let version = image.rsplit_once(':').map_or("unknown", |(_, tag)| tag).to_owned();
         let revision = istiod.labels().get("istio.io/rev").filter(|rev| *rev != "default").cloned();
-        Ok(Self {
-            version,
-            namespace: istiod.namespace().unwrap_or_default(),
-            revision: revision.unwrap_or_default(),
-        })
+        Ok(Self { version, namespace: istiod.namespace().unwrap_or_default(), revision: revision.unwrap_or_default() })
     }
 
     /// The label that makes this Istio inject sidecars into a namespace.
@@ -163,9 +152,9 @@ impl Istio {
         let again = Again::Every(Duration::from_millis(100));
         until("istiod", LIMIT, again, seen, async || {
             let available = deployments.list(&istiods).await.is_ok_and(|list| {
-                list.items.iter().any(|istiod| {
-                    istiod.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0
-                })
+                list.items
+                    .iter()
+                    .any(|istiod| istiod.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0)
             });
             if !available {
                 return Progress::NotYet("istiod is not available".to_owned());

@@ -68,7 +68,8 @@ pub fn read_table(routes: &Value, clusters: &Value, host: &str, port: u16) -> Re
     let virtual_host = items(&routes["configs"])
         .flat_map(|config| items(&config["route_config"]["virtual_hosts"]))
         .find(|virtual_host| {
-            virtual_host["name"] == domain.as_str() || items(&virtual_host["domains"]).any(|name| name == domain.as_str())
+            virtual_host["name"] == domain.as_str()
+                || items(&virtual_host["domains"]).any(|name| name == domain.as_str())
         });
     let Some(virtual_host) = virtual_host else { return Err(format!("it has no route for {domain} yet")) };
     let mut table = RouteTable::default();
@@ -111,12 +112,12 @@ fn read_route(route: &Value) -> Result<Route, String> {
     };
     conditions.extend(path.map(|test| Condition { subject: Subject::Path, test }));
     for header in items(&matched["headers"]) {
-        let text = &header["string_match"];
-        let test = if let Some(exact) = text["exact"].as_str() {
+        let wanted = &header["string_match"];
+        let test = if let Some(exact) = wanted["exact"].as_str() {
             Test::Exact(exact.to_owned())
-        } else if let Some(prefix) = text["prefix"].as_str() {
+        } else if let Some(prefix) = wanted["prefix"].as_str() {
             Test::Prefix(prefix.to_owned())
-        } else if let Some(regex) = text["safe_regex"]["regex"].as_str() {
+        } else if let Some(regex) = wanted["safe_regex"]["regex"].as_str() {
             Test::Regex(regex.to_owned())
         } else if header["present_match"] == true {
             Test::Present

@@ -115,7 +115,8 @@ impl<W: Write> Terminal<W> {
 
     fn stage_done(&mut self, stage: &Row) {
         let mark = if stage.failed == 0 { self.green("ok") } else { self.red("FAIL") };
-        let converged = stage.converged.map_or_else(String::new, |took| format!(", converged in {} ms", took.as_millis()));
+        let converged =
+            stage.converged.map_or_else(String::new, |took| format!(", converged in {} ms", took.as_millis()));
         self.line(&format!(
             "{mark} {}/{} {} ({}{converged})",
             stage.number,

@@ -23,7 +23,10 @@ impl Live {
     pub fn delete(&mut self, kind: &str, name: &str) {
         let kind = kind.to_lowercase();
         self.0.retain(|(own, other), _| {
-            other != name || !(*own == kind || format!("{own}s") == kind || own.strip_suffix('y').is_some_and(|stem| format!("{stem}ies") == kind))
+            other != name
+                || !(*own == kind
+                    || format!("{own}s") == kind
+                    || own.strip_suffix('y').is_some_and(|stem| format!("{stem}ies") == kind))
         });
     }
 
@@ -72,10 +75,14 @@ pub fn compile(
     let object = live.get("Service", service).ok_or_else(|| RoutingError::NoService(service.to_owned()))?;
     let selector = labels(object.object.data.pointer("/spec/selector"));
     let host = full_name(service, namespace);
-    let routes = match live.of_kind("VirtualService").find(|rule| hosts(rule).any(|name| full_name(name, namespace) == host)) {
-        Some(rule) => virtual_service(rule, namespace)?,
-        None => vec![Route { conditions: BTreeSet::new(), clusters: vec![(Cluster { host: host.clone(), subset: None }, 1)] }],
-    };
+    let routes =
+        match live.of_kind("VirtualService").find(|rule| hosts(rule).any(|name| full_name(name, namespace) == host)) {
+            Some(rule) => virtual_service(rule, namespace)?,
+            None => vec![Route {
+                conditions: BTreeSet::new(),
+                clusters: vec![(Cluster { host: host.clone(), subset: None }, 1)],
+            }],
+        };
     let mut table = RouteTable { routes, endpoints: BTreeMap::new() };
     for (cluster, _) in table.routes.iter().flat_map(|route| &route.clusters) {
         let mut wanted = selector.clone();
@@ -97,7 +104,12 @@ pub fn compile(
 }
 
 /// The labels of a subset, from the `DestinationRule` of its host.
-pub(super) fn subset_labels(live: &Live, namespace: &str, host: &str, subset: &str) -> Option<BTreeMap<String, String>> {
+pub(super) fn subset_labels(
+    live: &Live,
+    namespace: &str,
+    host: &str,
+    subset: &str,
+) -> Option<BTreeMap<String, String>> {
     let rule = destination_rule(live, namespace, host)?;
     let subsets = rule.object.data.pointer("/spec/subsets")?.as_array()?;
     let found = subsets.iter().find(|candidate| candidate["name"] == subset)?;
@@ -106,7 +118,11 @@ pub(super) fn subset_labels(live: &Live, namespace: &str, host: &str, subset: &s
 
 pub(super) fn destination_rule<'a>(live: &'a Live, namespace: &str, host: &str) -> Option<&'a Manifest> {
     live.of_kind("DestinationRule").find(|rule| {
-        rule.object.data.pointer("/spec/host").and_then(Value::as_str).is_some_and(|name| full_name(name, namespace) == host)
+        rule.object
+            .data
+            .pointer("/spec/host")
+            .and_then(Value::as_str)
+            .is_some_and(|name| full_name(name, namespace) == host)
     })
 }
 
@@ -306,9 +322,6 @@ pub(super) mod tests {
         let mut live = live(&["svc-hello.yaml", "vs-hello-rollback.yaml"]);
         live.delete("virtualservices", "vs-hello");
         live.delete("Service", "svc-hello");
-        assert_eq!(
-            compile(&live, "canary", "svc-hello", pods),
-            Err(RoutingError::NoService("svc-hello".to_owned()))
-        );
+        assert_eq!(compile(&live, "canary", "svc-hello", pods), Err(RoutingError::NoService("svc-hello".to_owned())));
     }
 }

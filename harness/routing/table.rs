@@ -69,7 +69,7 @@ impl RouteTable {
         missing.chain(instead).collect()
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         let routes = self.routes.iter().enumerate().map(|(index, route)| format!("route {}: {route}", index + 1));
         let endpoints = self.endpoints.iter().map(|(cluster, addresses)| {
             let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();

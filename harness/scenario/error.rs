@@ -29,11 +29,6 @@ pub enum ScenarioError {
 
 impl ScenarioError {
     pub(super) fn at(path: impl Into<PathBuf>, location: serde_saphyr::Location, message: impl Into<String>) -> Self {
-        Self::Malformed {
-            path: path.into(),
-            line: location.line(),
-            column: location.column(),
-            message: message.into(),
-        }
+        Self::Malformed { path: path.into(), line: location.line(), column: location.column(), message: message.into() }
     }
 }

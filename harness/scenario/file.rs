@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use regex::Regex;
 use serde::Deserialize;
@@ -364,7 +364,9 @@ impl Reader<'_> {
                 Ok(VersionRule::Body(regex))
             }
             (None, Some(header)) => Ok(VersionRule::Header(header.value)),
-            (Some(_), Some(header)) => self.error(header.referenced, "a version is told by `body` or by `header`, not both"),
+            (Some(_), Some(header)) => {
+                self.error(header.referenced, "a version is told by `body` or by `header`, not both")
+            }
             (None, None) => self.error(Location::UNKNOWN, "`version` needs `body` or `header`"),
         }
     }
@@ -387,12 +389,7 @@ impl Reader<'_> {
         Population { name, variants }
     }
 
-    fn stage(
-        &self,
-        stage: raw::Stage,
-        populations: &[Population],
-        counts: bool,
-    ) -> Result<Stage, ScenarioError> {
+    fn stage(&self, stage: raw::Stage, populations: &[Population], counts: bool) -> Result<Stage, ScenarioError> {
         let mut steps = Vec::new();
         if let Some(files) = &stage.apply {
             let mut manifests = Vec::new();
@@ -454,26 +451,36 @@ impl Reader<'_> {
             }
             (None, None, Some(served), None) => {
                 if !counts {
-                    return self.error(at, "`served` needs to know where a pod tells its count: `served: {path: …, port: …}` at the top");
+                    return self.error(
+                        at,
+                        "`served` needs to know where a pod tells its count: `served: {path: …, port: …}` at the top",
+                    );
                 }
-                Ok(served
-                    .into_iter()
-                    .map(|(workload, requests)| Expectation::Served { workload, requests })
-                    .collect())
+                Ok(served.into_iter().map(|(workload, requests)| Expectation::Served { workload, requests }).collect())
             }
             (None, None, None, Some(objects)) if objects.value == "none" => Ok(vec![Expectation::NoObjects]),
             (None, None, None, Some(objects)) => {
                 self.error(objects.referenced, format!("`objects` can only be `none`, not `{}`", objects.value))
             }
-            _ => self.error(
-                at,
-                "an expectation is {from: …, get: …}, {served: {WORKLOAD: REQUESTS}} or {objects: none}",
-            ),
+            _ => {
+                self.error(at, "an expectation is {from: …, get: …}, {served: {WORKLOAD: REQUESTS}} or {objects: none}")
+            }
         }
     }
 
+    /// The file beside the scenario, without the detours of `..`.
     fn resolve(&self, file: &str) -> PathBuf {
-        self.folder.join(file)
+        let mut path = PathBuf::new();
+        for part in self.folder.join(file).components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir if matches!(path.components().next_back(), Some(Component::Normal(_))) => {
+                    path.pop();
+                }
+                other => path.push(other),
+            }
+        }
+        path
     }
 
     fn manifests(&self, file: &Spanned<String>) -> Result<Vec<Manifest>, ScenarioError> {
@@ -502,7 +509,10 @@ impl Reader<'_> {
         if !is_yaml(&target.value) {
             return self.error(
                 target.referenced,
-                format!("`{}` is neither KIND/NAME, such as deployment/hello-server-v1, nor a manifest file", target.value),
+                format!(
+                    "`{}` is neither KIND/NAME, such as deployment/hello-server-v1, nor a manifest file",
+                    target.value
+                ),
             );
         }
         let manifests = self.manifests(target)?;

@@ -165,8 +165,7 @@ mod tests {
         #[case] requests: u64,
         #[case] band: Band,
     ) {
-        let errors =
-            Errors { false_alarm: Rate(alpha), miss: Rate(beta), deviation, ..Errors::default() };
+        let errors = Errors { false_alarm: Rate(alpha), miss: Rate(beta), deviation, ..Errors::default() };
         let plan = Plan::new(&split(&[("v1", 0.5), ("v2", 0.5)]), errors).unwrap();
         assert_eq!((plan.requests, plan.bands["v1"], plan.bands["v2"]), (requests, band, band));
     }
@@ -183,9 +182,6 @@ mod tests {
     fn a_deviation_that_nothing_could_show_is_refused() {
         let errors = Errors { deviation: 0.0001, ..Errors::default() };
         let error = Plan::new(&split(&[("v1", 0.5), ("v2", 0.5)]), errors).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "50 % of `v1` with a deviation of 0.01 points needs more than 100000 requests"
-        );
+        assert_eq!(error.to_string(), "50 % of `v1` with a deviation of 0.01 points needs more than 100000 requests");
     }
 }

@@ -94,7 +94,9 @@ pub fn judge(shares: &BTreeMap<String, Share>, status: u16, plan: &Plan, errors:
 /// The first thing among the answers that the claim excludes altogether.
 fn foreign(shares: &BTreeMap<String, Share>, status: u16, tally: &Tally) -> Option<String> {
     let n = tally.total();
-    let sum = |wanted: &dyn Fn(&Answer) -> bool| tally.iter().filter(|(answer, _)| wanted(answer)).map(|(_, c)| c).sum::<u64>();
+    let sum = |wanted: &dyn Fn(&Answer) -> bool| {
+        tally.iter().filter(|(answer, _)| wanted(answer)).map(|(_, c)| c).sum::<u64>()
+    };
     let (first, count) = tally
         .iter()
         .filter(|(answer, _)| match answer {
@@ -157,11 +159,36 @@ mod tests {
     }
 
     #[rstest]
-    #[case::even(786, 787, Ruling::Pass, "v1 50.0 % (690 to 883 accepted), v2 50.0 % (690 to 883 accepted) of 1573 requests")]
-    #[case::edge(690, 883, Ruling::Pass, "v1 43.9 % (690 to 883 accepted), v2 56.1 % (690 to 883 accepted) of 1573 requests")]
-    #[case::beyond(689, 884, Ruling::Fail, "v1 served 43.8 % of 1573 requests; 50 % was claimed (690 to 883 accepted); a chance of this or worse under the claim: 1e-6")]
-    #[case::missing(1573, 0, Ruling::Fail, "v1 served 100.0 % of 1573 requests; 50 % was claimed (690 to 883 accepted); a chance of this or worse under the claim: 0e0")]
-    fn halves_have_to_lie_in_their_band(#[case] v1: usize, #[case] v2: usize, #[case] ruling: Ruling, #[case] reason: &str) {
+    #[case::even(
+        786,
+        787,
+        Ruling::Pass,
+        "v1 50.0 % (690 to 883 accepted), v2 50.0 % (690 to 883 accepted) of 1573 requests"
+    )]
+    #[case::edge(
+        690,
+        883,
+        Ruling::Pass,
+        "v1 43.9 % (690 to 883 accepted), v2 56.1 % (690 to 883 accepted) of 1573 requests"
+    )]
+    #[case::beyond(
+        689,
+        884,
+        Ruling::Fail,
+        "v1 served 43.8 % of 1573 requests; 50 % was claimed (690 to 883 accepted); a chance of this or worse under the claim: 1e-6"
+    )]
+    #[case::missing(
+        1573,
+        0,
+        Ruling::Fail,
+        "v1 served 100.0 % of 1573 requests; 50 % was claimed (690 to 883 accepted); a chance of this or worse under the claim: 0e0"
+    )]
+    fn halves_have_to_lie_in_their_band(
+        #[case] v1: usize,
+        #[case] v2: usize,
+        #[case] ruling: Ruling,
+        #[case] reason: &str,
+    ) {
         let claim = shares(&[("v1", 0.5), ("v2", 0.5)]);
         let plan = Plan::new(&claim, Errors::default()).unwrap();
         let tally = [version("v1", 200, v1), version("v2", 200, v2)].into_iter().flatten().collect();

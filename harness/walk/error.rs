@@ -39,12 +39,14 @@ impl WalkError {
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         match self {
-            Self::Scenario(_) | Self::Plan { .. } | Self::Unsupported(_) => true,
-            Self::Cluster(error) | Self::Mesh(MeshError::Cluster(error)) | Self::Traffic(TrafficError::Driver(error)) => {
-                error.is_bad_input()
-            }
+            Self::Scenario(_)
+            | Self::Plan { .. }
+            | Self::Unsupported(_)
+            | Self::Traffic(TrafficError::NoPopulation(_)) => true,
+            Self::Cluster(error)
+            | Self::Mesh(MeshError::Cluster(error))
+            | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
             Self::Mesh(error) => matches!(error, MeshError::NoSidecar { .. } | MeshError::Routing(_)),
-            Self::Traffic(TrafficError::NoPopulation(_)) => true,
         }
     }
 }

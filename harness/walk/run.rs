@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use super::WalkError;
 use super::event::{Event, Events};
 use super::stage::Walk;
-use super::WalkError;
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{
     ClusterError, Docker, Existing, ImageCache, IstioSet, K3sCluster, K3sOptions, Keep, KubeNamespace, NodeImage,
@@ -104,7 +104,7 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, WalkError> {
     let stages = scenario.stages.len();
-    let run = Run::new(scenario, options, events)?;
+    let run = Run::new(scenario, options, events);
     let result = tokio::select! {
         result = AssertUnwindSafe(run.body()).catch_unwind() => Some(result),
         () = cancelled => None,
@@ -148,20 +148,19 @@ struct Ground {
 }
 
 impl Run {
-    fn new(scenario: Scenario, options: Options, events: Events) -> Result<Self, WalkError> {
+    fn new(scenario: Scenario, options: Options, events: Events) -> Self {
         let id = RunId::fresh();
         let records = RunRecords::new(&options.cache);
         let (namespace, kube) = match &options.choice {
             Choice::K3s { .. } => (scenario.namespace.clone(), None),
             Choice::Kubeconfig { file, context, namespace } => {
                 let name = namespace.clone().unwrap_or_else(|| format!("{}-{id}", scenario.namespace));
-                let kube =
-                    KubeNamespace { kubeconfig: file.clone(), context: context.clone(), name: name.clone() };
+                let kube = KubeNamespace { kubeconfig: file.clone(), context: context.clone(), name: name.clone() };
                 (name, Some(kube))
             }
         };
         let record = RunRecord::own(id.clone(), kube);
-        Ok(Self { id, scenario, options, events, records, record, namespace, start: Instant::now() })
+        Self { id, scenario, options, events, records, record, namespace, start: Instant::now() }
     }
 
     async fn body(&self) -> Result<Outcome, WalkError> {
@@ -178,9 +177,7 @@ impl Run {
             Choice::K3s { node, istio, snapshotter } => {
                 self.throwaway(node.clone(), istio.as_deref(), snapshotter).await?
             }
-            Choice::Kubeconfig { file, context, .. } => {
-                self.existing(file.clone(), context.as_deref()).await?
-            }
+            Choice::Kubeconfig { file, context, .. } => self.existing(file.clone(), context.as_deref()).await?,
         };
         self.walk(ground).await
     }
@@ -362,16 +359,19 @@ async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)
         let ready = nodes.list(&ListParams::default()).await.is_ok_and(|list| {
             list.items.iter().any(|node| {
                 let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-                conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+                conditions
+                    .into_iter()
+                    .flatten()
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
             })
         });
         if !ready {
             return Progress::NotYet("the node is not ready".to_owned());
         }
         let answers = dns.list(&ListParams::default().labels("k8s-app=kube-dns")).await.is_ok_and(|list| {
-            list.items.iter().any(|dns| {
-                dns.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0
-            })
+            list.items
+                .iter()
+                .any(|dns| dns.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0)
         });
         if answers { Progress::Done(()) } else { Progress::NotYet("its DNS does not answer".to_owned()) }
     })

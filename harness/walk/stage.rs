@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 
-use super::event::{Event, Events, Judged, Subject};
 use super::WalkError;
+use super::event::{Event, Events, Judged, Subject};
 use crate::cluster::wait::{Progress, until};
 use crate::cluster::{Applied, ClusterError, Objects, Tunnel, Workloads};
 use crate::mesh::{MeshError, Sidecar, converge};
@@ -119,15 +119,14 @@ impl Walk<'_> {
                     .map_err(|source| WalkError::Plan { place: claim.place.clone(), source })
             })
             .collect::<Result<_, _>>()?;
-        let counted = self.counted(stage);
+        let counted = counted(stage);
         let before = self.served(&counted).await?;
         let sample = self.sample(claims, &plans).await?;
         let after = self.served(&counted).await?;
-        let hints: Vec<String> =
-            diagnose(&self.live, &self.namespace, self.scenario.service.name(), &converged.table)
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+        let hints: Vec<String> = diagnose(&self.live, &self.namespace, self.scenario.service.name(), &converged.table)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let mut judged: Vec<Judged> = claims
             .iter()
             .zip(&plans)
@@ -167,17 +166,6 @@ impl Walk<'_> {
         Ok(sample)
     }
 
-    fn counted(&self, stage: &Stage) -> BTreeMap<String, u64> {
-        stage
-            .expect
-            .iter()
-            .filter_map(|expectation| match expectation {
-                Expectation::Served { workload, requests } => Some((workload.clone(), *requests)),
-                _ => None,
-            })
-            .collect()
-    }
-
     /// How many requests each pod of these workloads has served, as its own counter tells.
     async fn served(&self, counted: &BTreeMap<String, u64>) -> Result<BTreeMap<(String, String), u64>, WalkError> {
         let mut counts = BTreeMap::new();
@@ -206,16 +194,20 @@ impl Walk<'_> {
 
     async fn nothing_left(&self) -> Result<Judged, WalkError> {
         let mut last = Vec::new();
-        let waited = until("the removal of all objects", REMOVAL_LIMIT, self.workloads.changes(), self.events.waiting(), async || {
-            match self.objects.remaining().await {
+        let waited = until(
+            "the removal of all objects",
+            REMOVAL_LIMIT,
+            self.workloads.changes(),
+            self.events.waiting(),
+            async || match self.objects.remaining().await {
                 Ok(remaining) if remaining.is_empty() => Progress::Done(()),
                 Ok(remaining) => {
                     last.clone_from(&remaining);
                     Progress::NotYet(format!("left: {}", remaining.join(", ")))
                 }
                 Err(error) => Progress::NotYet(error.to_string()),
-            }
-        })
+            },
+        )
         .await;
         let verdict = match waited {
             Ok(()) => Verdict { ruling: Ruling::Pass, requests: 0, reason: "nothing is left".to_owned() },
@@ -233,6 +225,17 @@ impl Walk<'_> {
     fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
+}
+
+fn counted(stage: &Stage) -> BTreeMap<String, u64> {
+    stage
+        .expect
+        .iter()
+        .filter_map(|expectation| match expectation {
+            Expectation::Served { workload, requests } => Some((workload.clone(), *requests)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn total(counts: &BTreeMap<(String, String), u64>, workload: &str) -> u64 {

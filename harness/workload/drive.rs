@@ -222,9 +222,8 @@ impl Driver {
         let answer = async {
             let response = client.get(format!("{}{}", self.plan.base, flow.path)).headers(headers).send().await?;
             let status = response.status().as_u16();
-            let header = |name: &str| {
-                response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
-            };
+            let header =
+                |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
             let pod = self.plan.pod_header.as_deref().and_then(header);
             let version = match &self.plan.version {
                 VersionSource::Header(name) => header(name),
@@ -381,7 +380,11 @@ mod tests {
     async fn outcomes(plan: DrivePlan) -> Vec<Outcome> {
         let mut output = Vec::new();
         drive(plan, &mut output).await.unwrap();
-        output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+        output
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 
     fn flow(path: &str, requests: u64) -> Flow {

@@ -109,7 +109,10 @@ fn layer(binary: &Path) -> Result<Vec<u8>, ImageError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("ld-") {
             // the loader is looked up by the name that is written in the binary
-            add(if cfg!(target_arch = "aarch64") { "lib/ld-linux-aarch64.so.1" } else { "lib64/ld-linux-x86-64.so.2" }, path)?;
+            add(
+                if cfg!(target_arch = "aarch64") { "lib/ld-linux-aarch64.so.1" } else { "lib64/ld-linux-x86-64.so.2" },
+                path,
+            )?;
         } else {
             add(&format!("lib/{name}"), path)?;
         }
