@@ -47,7 +47,14 @@ impl Manifests {
     /// It cannot be run, refuses, or writes something that is not understood.
     pub async fn generate(set: &IstioSet) -> Result<Self, MeshError> {
         let failed = |reason: String| MeshError::Generate { istioctl: set.istioctl.clone(), reason };
-        let mut settings = vec!["profile=minimal".to_owned(), format!("hub={}", set.hub), format!("tag={}", set.tag)];
+        let mut settings = vec![
+            "profile=minimal".to_owned(),
+            format!("hub={}", set.hub),
+            format!("tag={}", set.tag),
+            // The kubelet puts the first probe off by up to one period while it is young; of the default 15 s that is most of
+            // a throwaway cluster's life.
+            "values.global.proxy.readinessPeriodSeconds=1".to_owned(),
+        ];
         settings.extend(set.set.iter().cloned());
         let output = run_istioctl(&set.istioctl, &settings).await.map_err(&failed)?;
         let mut objects = Vec::new();

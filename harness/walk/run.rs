@@ -105,14 +105,15 @@ pub async fn run(
 ) -> Result<Outcome, WalkError> {
     let stages = scenario.stages.len();
     let run = Run::new(scenario, options, events);
-    let result = tokio::select! {
-        result = AssertUnwindSafe(run.body()).catch_unwind() => Some(result),
-        () = cancelled => None,
+    let walked = async {
+        tokio::select! {
+            outcome = run.body() => outcome,
+            () = cancelled => Ok(Outcome { ending: Ending::Cancelled, passed: 0, stages }),
+        }
     };
-    let (outcome, panic) = match result {
-        Some(Ok(outcome)) => (outcome, None),
-        Some(Err(panic)) => (Ok(Outcome { ending: Ending::Failed, passed: 0, stages }), Some(panic)),
-        None => (Ok(Outcome { ending: Ending::Cancelled, passed: 0, stages }), None),
+    let (outcome, panic) = match AssertUnwindSafe(walked).catch_unwind().await {
+        Ok(outcome) => (outcome, None),
+        Err(panic) => (Ok(Outcome { ending: Ending::Failed, passed: 0, stages }), Some(panic)),
     };
     let failed = !matches!(outcome, Ok(Outcome { ending: Ending::Passed | Ending::Cancelled, .. }));
     let keep = match run.options.keep {

@@ -202,11 +202,11 @@ impl Driver {
         }
     }
 
-    async fn request(&self, client: &reqwest::Client, Turn { n, flow: index, turn }: Turn) -> Outcome {
+    async fn request(&self, client: &reqwest::Client, Turn { n, flow: index, earlier }: Turn) -> Outcome {
         let flow = &self.plan.flows[index];
         let variants = &self.headers[index];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
-        let headers = variants.get((turn % variants.len().max(1) as u64) as usize).cloned().unwrap_or_default();
+        let headers = variants.get((earlier % variants.len().max(1) as u64) as usize).cloned().unwrap_or_default();
         let sent = self.start.elapsed();
         let mut outcome = Outcome {
             n,
@@ -260,11 +260,11 @@ struct Schedule {
     next: u64,
 }
 
-/// One turn: the request's number, its flow, and which of that flow's requests it is.
+/// One turn: the request's number, its flow, and how many of that flow's requests came earlier.
 struct Turn {
     n: u64,
     flow: usize,
-    turn: u64,
+    earlier: u64,
 }
 
 impl Schedule {
@@ -291,7 +291,7 @@ impl Iterator for Schedule {
         }
         let flow = (0..self.credit.len()).max_by_key(|flow| (self.credit[*flow], std::cmp::Reverse(*flow)))?;
         self.credit[flow] -= total;
-        let turn = Turn { n: self.next, flow, turn: self.sent[flow] };
+        let turn = Turn { n: self.next, flow, earlier: self.sent[flow] };
         self.sent[flow] += 1;
         self.next += 1;
         Some(turn)
@@ -353,7 +353,7 @@ mod tests {
             let total: u64 = requests.iter().sum();
             let mut seen = vec![0_u64; requests.len()];
             for (n, turn) in (0..).zip(Schedule::new(&flows)) {
-                prop_assert_eq!((turn.n, turn.turn), (n, seen[turn.flow]));
+                prop_assert_eq!((turn.n, turn.earlier), (n, seen[turn.flow]));
                 seen[turn.flow] += 1;
                 for (index, requests) in requests.iter().enumerate() {
                     // never further from the even share than there are flows

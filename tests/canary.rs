@@ -1,0 +1,60 @@
+//! The walkthrough holds on a real mesh, stage by stage, and its trap is caught.
+//!
+//! `SHIFTCHECK_CLUSTER` names the cluster; without an engine these tests fail, they do not skip.
+
+mod common;
+
+use std::sync::PoisonError;
+
+use common::{CLUSTER, containers, run_id, said, shiftcheck};
+use rstest::rstest;
+
+#[rstest]
+#[case::walkthrough(
+    "fixtures/canary",
+    0,
+    &[
+        "ok 1/9 first release",
+        "ok 2/9 version label",
+        "ok 3/9 v2 deployed, unused",
+        "hello-server-v2: 0 served — its pods counted 0 requests while 2064 were sent",
+        "ok 4/9 testers' canary",
+        "testers: v1 50 %, v2 50 % — v1 ",
+        "ok 5/9 fault",
+        "everyone at /error: v1, status 503 — all 688 from v1",
+        "testers at /error: v1 50 %, v2 50 %, status 503 — v1 ",
+        "ok 6/9 rollback",
+        "ok 7/9 promotion",
+        "everyone: v2 — all 688 from v2; a leak is below 1.00 % with 99.9 % confidence",
+        "ok 8/9 v1 removed",
+        "ok 9/9 clean-up",
+        "objects left: none — nothing is left",
+        "all stages passed",
+    ]
+)]
+#[case::trap(
+    "fixtures/canary-pinned-selector",
+    1,
+    &[
+        "FAIL 1/1 testers' canary, selector pinned",
+        "everyone: v1 — all 688 from v1",
+        "of 1573 requests were answered 503 `no healthy upstream`, which tells no version",
+        "because subset v2 (version=v2, fixtures/canary/dr-hello.yaml:1) has no endpoints: the selector of Service svc-hello \
+         (app=hello,version=v1, fixtures/canary/svc-hello-v1.yaml:1) excludes its pods",
+        "claimed in fixtures/canary-pinned-selector/scenario.yaml:",
+        "stage 1 of 1 failed",
+    ]
+)]
+fn a_scenario_ends_as_it_should(#[case] scenario: &str, #[case] code: i32, #[case] lines: &[&str]) {
+    let _one = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let output = shiftcheck(&["run", scenario]).output().unwrap();
+    let (printed, errors, ended) = said(&output);
+    assert_eq!(ended, Some(code), "{printed}\n{errors}");
+    let mut rest = printed.as_str();
+    for line in lines {
+        // in this order
+        let Some((_, after)) = rest.split_once(line) else { panic!("`{line}` is missing in:\n{printed}\n{errors}") };
+        rest = after;
+    }
+    assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+}

@@ -1,0 +1,68 @@
+//! The program as a user starts it, and what is in the engine.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The program.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_shiftcheck");
+/// The repository.
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The program with these arguments, in the repository.
+pub fn shiftcheck(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).current_dir(ROOT).env("NO_COLOR", "1");
+    command
+}
+
+/// What the program says on stdout and stderr, and its exit code.
+pub fn said(output: &Output) -> (String, String, Option<i32>) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// The ids of the containers that a run has made.
+pub fn containers(run: &str) -> Vec<String> {
+    docker(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=shiftcheck.dev/run={run}")])
+}
+
+/// The anonymous volumes of these containers.
+pub fn volumes(containers: &[String]) -> Vec<String> {
+    let template = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{.Name}}\n{{end}}{{end}}";
+    containers.iter().flat_map(|id| docker(&["inspect", "--format", template, id])).collect()
+}
+
+/// Whether the engine still has a volume.
+pub fn has_volume(name: &str) -> bool {
+    docker(&["volume", "ls", "-q"]).iter().any(|volume| volume == name)
+}
+
+/// The lines that the engine's client prints.
+pub fn docker(arguments: &[&str]) -> Vec<String> {
+    let output = Command::new("docker").args(arguments).output().expect("docker is on the PATH");
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+/// The id of the run that printed this.
+pub fn run_id(printed: &str) -> String {
+    let (_, rest) = printed.split_once(", run ").expect("the first line names the run");
+    rest.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Copies the canary fixture to a folder, where a test may spoil it.
+pub fn spoilt(folder: &Path, spoil: &[(&str, &str, &str)]) {
+    for entry in std::fs::read_dir(Path::new(ROOT).join("fixtures/canary")).expect("the fixture is there").flatten() {
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("the folder can be written");
+    }
+    for (file, from, to) in spoil {
+        let path = folder.join(file);
+        let text = std::fs::read_to_string(&path).expect("the file is there");
+        assert!(text.contains(from), "{file} does not hold `{from}`");
+        std::fs::write(&path, text.replacen(from, to, 1)).expect("the file can be written");
+    }
+}
+
+/// Only one test at a time has a cluster: two would share two cores.
+pub static CLUSTER: std::sync::Mutex<()> = std::sync::Mutex::new(());
