@@ -181,7 +181,7 @@ impl Scenario {
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let raw: raw::Scenario = serde_saphyr::from_str(text).map_err(|error| {
             let location = error.location().unwrap_or(Location::UNKNOWN);
-            ScenarioError::at(path, location, error.render())
+            ScenarioError::at(path, location, without_place(&error.render()))
         })?;
         Reader { path, folder: path.parent().unwrap_or(Path::new("")) }.scenario(raw)
     }
@@ -525,6 +525,23 @@ impl Reader<'_> {
             })
             .collect())
     }
+}
+
+/// A rendered parser message without the places that stand in front of it anyway: the message, then the excerpt.
+fn without_place(rendered: &str) -> String {
+    let mut lines = rendered.lines().filter(|line| !line.trim_start().starts_with("--> "));
+    let first = lines.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let message = match message.split_once(": ") {
+        Some((place, message)) if place.starts_with("line ") && place.contains(" column ") => message,
+        _ => message,
+    };
+    std::iter::once(message)
+        .chain(lines)
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
 }
 
 fn is_yaml(name: &str) -> bool {

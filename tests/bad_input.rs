@@ -1,0 +1,111 @@
+//! Bad input and a missing environment get one clear message each, before any cluster is started.
+
+mod common;
+
+use std::path::Path;
+
+use common::{said, shiftcheck, spoilt};
+use rstest::rstest;
+
+/// The message for a spoilt canary scenario, without the folder's name.
+fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    spoilt(folder.path(), spoil);
+    let scenario = folder.path().join("scenario.yaml");
+    let (printed, errors, code) = said(&shiftcheck(&["run", scenario.to_str().unwrap()]).output().unwrap());
+    assert_eq!(printed, "", "nothing was begun");
+    (errors.replace(folder.path().to_str().unwrap(), "FOLDER"), code)
+}
+
+#[rstest]
+#[case::unknown_key("scenario.yaml", "service: http", "sevice: http")]
+#[case::wrong_type("scenario.yaml", "status: 503", "status: bad")]
+#[case::impossible_status("scenario.yaml", "status: 503", "status: 700")]
+#[case::unknown_population("scenario.yaml", "from: testers, get", "from: tester, get")]
+#[case::missing_file("scenario.yaml", "vs-hello-testers.yaml", "vs-hello-tester.yaml")]
+#[case::shares_that_do_not_sum("scenario.yaml", "v1: 50%, v2: 50%", "v1: 50%, v2: 40%")]
+#[case::a_share_above_all("scenario.yaml", "v1: 50%, v2: 50%", "v1: 150%, v2: -50%")]
+#[case::no_percentage("scenario.yaml", "v1: 50%, v2: 50%", "v1: 0.5, v2: 0.5")]
+#[case::expression_without_group("scenario.yaml", "(?<version>[^ ]+)", "(.+)")]
+#[case::broken_expression("scenario.yaml", "(?<version>[^ ]+)", "(?<version>[^ ]+")]
+#[case::service_address("scenario.yaml", "http://svc-hello:8080", "svc-hello:8080")]
+#[case::namespace("scenario.yaml", "namespace: canary", "namespace: Canary")]
+#[case::client_pod("scenario.yaml", "pod: httpbin", "pod: httpbim")]
+#[case::delete_target("scenario.yaml", "deployment/hello-server-v2", "hello-server-v2")]
+#[case::expectation("scenario.yaml", "{from: everyone, get: {v1: 100%}}", "{from: everyone}")]
+#[case::path("scenario.yaml", "path: /error", "path: error")]
+#[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
+#[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]
+fn a_spoilt_scenario_is_told_with_its_place(#[case] file: &str, #[case] from: &str, #[case] to: &str) {
+    let (errors, code) = message(&[(file, from, to)]);
+    assert_eq!(code, Some(2), "{errors}");
+    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
+    let name = name.splitn(3, '_').nth(2).unwrap_or_default().to_owned();
+    insta::assert_snapshot!(name, errors);
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_told() {
+    let (_, errors, code) = said(&shiftcheck(&["run", "nowhere.yaml"]).output().unwrap());
+    assert_eq!(code, Some(2));
+    insta::assert_snapshot!(errors, @"error: cannot read nowhere.yaml: No such file or directory (os error 2)");
+}
+
+#[rstest]
+#[case::cluster(&["run", "--cluster", "kind"])]
+#[case::command(&["walk"])]
+#[case::node_image(&["run", "--node-image", "rancher/k3s"])]
+fn wrong_arguments_are_bad_input(#[case] arguments: &[&str]) {
+    let (_, errors, code) = said(&shiftcheck(arguments).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.starts_with("error: "), "{errors}");
+}
+
+#[test]
+fn without_an_engine_the_environment_is_to_blame() {
+    let output = shiftcheck(&["run"]).env("DOCKER_HOST", "unix:///nonexistent/docker.sock").output().unwrap();
+    let (_, errors, code) = said(&output);
+    assert_eq!(code, Some(3));
+    assert!(errors.starts_with("error: no Docker engine answers: "), "{errors}");
+    assert!(errors.ends_with("hint: start Docker, or have it set up with ci/engine\n"), "{errors}");
+}
+
+#[test]
+fn without_images_the_environment_is_to_blame() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, errors, code) = said(&shiftcheck(&["run"]).env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
+    assert_eq!(code, Some(3));
+    let errors = errors.replace(folder.path().to_str().unwrap(), "CACHE");
+    insta::assert_snapshot!(errors, @r"
+    error: the image cache has no set `istio-1.31` (CACHE/images)
+
+    hint: ci/images/build fills the image cache
+    ");
+}
+
+#[test]
+fn an_unknown_version_of_istio_is_answered_with_those_that_are_there() {
+    let (_, errors, code) = said(&shiftcheck(&["run", "--istio", "1.99"]).output().unwrap());
+    assert_eq!(code, Some(3));
+    assert!(errors.starts_with("error: the image cache has no set `istio-1.99` ("), "{errors}");
+    assert!(errors.contains("it has istio-1.22, istio-1.31, node"), "{errors}");
+}
+
+#[test]
+fn a_registry_that_cannot_be_reached_is_told_with_the_image() {
+    let output = shiftcheck(&["run", "--node-image", "registry.invalid/node:1"]).output().unwrap();
+    let (printed, errors, code) = said(&output);
+    assert_eq!(code, Some(3), "{printed}");
+    assert!(errors.starts_with("error: the node image registry.invalid/node:1 is not there: "), "{errors}");
+    assert_eq!(common::containers(&common::run_id(&printed)), [""; 0]);
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_told() {
+    let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere"];
+    let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(3));
+    assert!(errors.contains("cannot use the kubeconfig: "), "{errors}");
+    assert!(errors.ends_with("hint: name a file with --kubeconfig and a context with --context\n"), "{errors}");
+    assert!(Path::new(common::ROOT).exists());
+}
