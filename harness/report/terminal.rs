@@ -31,7 +31,9 @@ struct Row {
     failed: usize,
     requests: u64,
     took: Duration,
+    rolled_out: Duration,
     converged: Option<Duration>,
+    rate: f64,
     judged: Vec<Judged>,
 }
 
@@ -70,21 +72,29 @@ impl<W: Write> Terminal<W> {
                     failed: 0,
                     requests: 0,
                     took: Duration::ZERO,
+                    rolled_out: Duration::ZERO,
                     converged: None,
+                    rate: 0.0,
                     judged: Vec::new(),
                 });
             }
-            Event::RolledOut { .. } => self.bar.set_message("waiting for the client's sidecar"),
+            Event::RolledOut { took } => {
+                self.bar.set_message("waiting for the client's sidecar");
+                if let Some(stage) = &mut self.stage {
+                    stage.rolled_out = took;
+                }
+            }
             Event::Converged { took, .. } => {
                 if let Some(stage) = &mut self.stage {
                     stage.converged = Some(took);
                 }
             }
             Event::Sampling { done, total } => self.bar.set_message(format!("{done} of {total} requests")),
-            Event::Sampled { requests, .. } => {
+            Event::Sampled { requests, rate } => {
                 self.requests += requests;
                 if let Some(stage) = &mut self.stage {
                     stage.requests += requests;
+                    stage.rate = rate;
                 }
             }
             Event::Judged(judged) => {
@@ -115,15 +125,13 @@ impl<W: Write> Terminal<W> {
 
     fn stage_done(&mut self, stage: &Row) {
         let mark = if stage.failed == 0 { self.green("ok") } else { self.red("FAIL") };
-        let converged =
-            stage.converged.map_or_else(String::new, |took| format!(", converged in {} ms", took.as_millis()));
-        self.line(&format!(
-            "{mark} {}/{} {} ({}{converged})",
-            stage.number,
-            self.stages,
-            stage.name,
-            seconds(stage.took)
-        ));
+        let mut parts = vec![format!("rolled out in {}", seconds(stage.rolled_out))];
+        parts.extend(stage.converged.map(|took| format!("converged in {} ms", took.as_millis())));
+        if stage.requests > 0 {
+            parts.push(format!("{} requests at {:.0} a second", stage.requests, stage.rate));
+        }
+        let (number, stages, took) = (stage.number, self.stages, seconds(stage.took));
+        self.line(&format!("{mark} {number}/{stages} {} ({took}: {})", stage.name, parts.join(", ")));
         for judged in &stage.judged {
             let subject = subject(&judged.subject);
             let mark = match judged.verdict.ruling {

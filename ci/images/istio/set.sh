@@ -19,11 +19,13 @@ istio_set() {
     "$work/proxyv2/var/lib/istio/envoy/envoy_bootstrap_tmpl.json"
   import_image "$work/proxyv2" "shiftcheck/proxyv2:$build" 'ENTRYPOINT ["/usr/local/bin/pilot-agent"]'
 
-  docker save -o "$out/istio.tar" "shiftcheck/pilot:$build" "shiftcheck/proxyv2:$build"
+  # an archive an image: the node imports several side by side
+  docker save -o "$out/pilot.tar" "shiftcheck/pilot:$build"
+  docker save -o "$out/proxyv2.tar" "shiftcheck/proxyv2:$build"
   docker rmi "shiftcheck/pilot:$build" "shiftcheck/proxyv2:$build" >/dev/null
   # Upstream Envoy lacks the filters that Istio's own build adds; these settings keep istiod from sending them.
   jq -n --arg version "$version" --arg tag "$build" '{source: "built", version: $version, hub: "docker.io/shiftcheck", tag: $tag,
-    istioctl: "istioctl", archives: ["istio.tar"], set: [
+    istioctl: "istioctl", archives: ["pilot.tar", "proxyv2.tar"], set: [
       "values.pilot.env.PILOT_ENABLE_ALPN_FILTER=false",
       "values.pilot.env.PILOT_ENABLE_METADATA_EXCHANGE=false",
       "values.telemetry.enabled=false"]}' > "$out/set.json"
