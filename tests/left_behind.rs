@@ -1,5 +1,7 @@
 //! Nothing is left behind: not by a signal, not by a panic, and after `kill -9` a sweep finds everything.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground is not as it says")]
+
 mod common;
 
 use std::io::{BufRead, BufReader};

@@ -536,12 +536,8 @@ fn without_place(rendered: &str) -> String {
         Some((place, message)) if place.starts_with("line ") && place.contains(" column ") => message,
         _ => message,
     };
-    std::iter::once(message)
-        .chain(lines)
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
+    let lines: Vec<&str> = std::iter::once(message).chain(lines).map(str::trim_end).collect();
+    lines.join("\n").trim_end().to_owned()
 }
 
 fn is_yaml(name: &str) -> bool {

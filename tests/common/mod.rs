@@ -1,5 +1,6 @@
 //! The program as a user starts it, and what is in the engine.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, reason = "a test ends where its ground is not as it says")]
 
 use std::path::Path;
 use std::process::{Command, Output};
