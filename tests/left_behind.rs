@@ -20,6 +20,7 @@ use shiftcheck::verdict::Errors;
 use shiftcheck::walk::{Choice, Event, Events, Options, run};
 
 /// Starts a walk and reads its output up to a line that begins so; the run's id.
+#[expect(clippy::zombie_processes, reason = "the test is over where the walk ends too early")]
 fn walk_until(begins: &str) -> (Child, BufReader<std::process::ChildStdout>, String) {
     let mut child = shiftcheck(&["run"]).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
