@@ -1,5 +1,7 @@
 //! Bad input and a missing environment get one clear message each, before any cluster is started.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground is not as it says")]
+
 mod common;
 
 use std::path::Path;
