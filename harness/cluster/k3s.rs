@@ -301,12 +301,15 @@ fn start_error(image: &str, error: testcontainers_modules::testcontainers::Testc
 }
 
 async fn check_disk(docker: &Docker) -> Result<(), ClusterError> {
-    let Some(root) = docker.root().await else { return Ok(()) };
     // an engine elsewhere has its folder elsewhere
-    match free_mb(&root) {
-        Some(free) if free < DISK_MB => Err(ClusterError::NoDisk { path: root, free, needed: DISK_MB }),
-        _ => Ok(()),
-    }
+    let Some((root, free)) = docker.root().await.and_then(|root| free_mb(&root).map(|free| (root, free))) else {
+        return Ok(());
+    };
+    enough(root, free)
+}
+
+fn enough(path: PathBuf, free: u64) -> Result<(), ClusterError> {
+    if free < DISK_MB { Err(ClusterError::NoDisk { path, free, needed: DISK_MB }) } else { Ok(()) }
 }
 
 fn free_mb(path: &Path) -> Option<u64> {
@@ -337,5 +340,30 @@ impl NodeLog {
 
     fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_too_full_is_told_with_its_figures() {
+        assert!(enough("/docker".into(), DISK_MB).is_ok());
+        let error = enough("/docker".into(), DISK_MB - 1).unwrap_err();
+        assert_eq!(error.to_string(), "only 2999 MB are free on the disk of /docker, and a cluster needs 3000 MB");
+        assert!(free_mb(Path::new("/")).is_some());
+        assert_eq!(free_mb(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn the_log_keeps_its_end() {
+        let log = NodeLog::default();
+        assert_eq!(log.last(), "nothing");
+        for line in 0..=LOG_LINES {
+            log.push(format!("line {line}\n\n").as_bytes());
+        }
+        assert_eq!((log.lines().len(), log.lines()[0].as_str()), (LOG_LINES, "line 1"));
+        assert_eq!(log.last(), format!("line {LOG_LINES}"));
     }
 }

@@ -233,3 +233,78 @@ pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
         let _ = writeln!(out, "{line}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Verdict;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn judged(name: &str, ruling: Ruling, reason: &str, hints: &[&str]) -> Event {
+        Event::Judged(Judged {
+            subject: Subject::Population { name: name.to_owned(), path: "/error".to_owned() },
+            claim: "v1 50 %, v2 50 %, status 503".to_owned(),
+            verdict: Verdict { ruling, requests: 1573, reason: reason.to_owned() },
+            hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
+            place: "scenario.yaml:27".to_owned(),
+        })
+    }
+
+    fn stage(number: usize, name: &str) -> [Event; 4] {
+        [
+            Event::Stage { number, name: name.to_owned() },
+            Event::RolledOut { took: 4 * SECOND },
+            Event::Converged { took: Duration::from_millis(180), readings: 3 },
+            Event::Sampled { requests: 2064, rate: 2400.4 },
+        ]
+    }
+
+    fn printed(events: impl IntoIterator<Item = Event>, note: Option<&str>) -> String {
+        let mut out = Vec::new();
+        let mut terminal = Terminal::new(&mut out, false);
+        for event in events {
+            terminal.show(event);
+        }
+        terminal.close(50 * SECOND, note);
+        drop(terminal);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn start() -> Vec<Event> {
+        vec![
+            Event::Started {
+                run: "0123abcd".to_owned(),
+                scenario: "canary".to_owned(),
+                place: "a throwaway cluster".to_owned(),
+                stages: 2,
+            },
+            Event::Swept("the cluster of run 4567cdef".to_owned()),
+            Event::Ready { what: "cluster with Istio 1.31".to_owned(), after: 14 * SECOND },
+        ]
+    }
+
+    #[test]
+    fn a_run_that_passes() {
+        let mut events = start();
+        events.extend(stage(1, "first release"));
+        events.push(judged("everyone", Ruling::Pass, "all 688 from v1", &[]));
+        events.push(Event::StageDone { passed: true, took: 6 * SECOND });
+        events.push(Event::Removed { took: SECOND });
+        insta::assert_snapshot!(printed(events, None));
+    }
+
+    #[test]
+    fn a_run_that_fails_and_is_kept() {
+        let mut events = start();
+        events.extend(stage(1, "header rule"));
+        events.push(judged("everyone", Ruling::Pass, "all 688 from v1", &[]));
+        events.push(judged("testers", Ruling::Fail, "788 of 1573 requests were answered 503", &["subset v2 is empty"]));
+        events.push(Event::StageDone { passed: false, took: 6 * SECOND });
+        events.push(Event::Kept {
+            look: vec!["export KUBECONFIG=kubeconfig".to_owned()],
+            remove: "shiftcheck sweep --run 0123abcd".to_owned(),
+        });
+        insta::assert_snapshot!(printed(events, Some("stage 1 of 2 failed; 1 stage not walked")));
+    }
+}

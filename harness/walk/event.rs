@@ -134,6 +134,7 @@ impl Events {
 
     /// Tells an event.
     pub fn tell(&self, event: Event) {
+        tracing::debug!(?event);
         // a reader that has gone away does not matter
         let _ = self.0.send(event);
     }
