@@ -117,8 +117,8 @@ pub enum Workload {
     Idle,
     /// The traffic driver
     Drive {
-        /// The plan, in JSON
-        plan: String,
+        /// A plan, in JSON; without one, plans are read from stdin, one a line
+        plan: Option<String>,
     },
     /// The files that this program loads to run
     Files,

@@ -1,4 +1,4 @@
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -189,12 +189,23 @@ async fn run_workload(part: Workload) -> Result<(), Failure> {
             Ok(())
         }
         Workload::Drive { plan } => {
-            let plan = serde_json::from_str(&plan)
-                .map_err(|error| Failure::bad_input(format!("the plan is not valid: {error}")))?;
-            workload::drive(plan, stdout()).await.map_err(|error| failed(&error))
+            let single = plan.is_some();
+            let mut next = plan.map_or_else(next_line, Some);
+            while let Some(text) = next {
+                let plan = serde_json::from_str(&text)
+                    .map_err(|error| Failure::bad_input(format!("the plan is not valid: {error}")))?;
+                workload::drive(plan, stdout()).await.map_err(|error| failed(&error))?;
+                next = if single { None } else { next_line() };
+            }
+            Ok(())
         }
         Workload::Files => workload::print_files(stdout()).map_err(|error| failed(&error)),
     }
+}
+
+/// The next line of stdin, without blocking the tasks that run.
+fn next_line() -> Option<String> {
+    tokio::task::block_in_place(|| stdin().lines().next()?.ok())
 }
 
 /// Completes at the first SIGINT or SIGTERM. A second one ends the process at once: the clean-up is then left to `sweep`.

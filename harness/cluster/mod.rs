@@ -14,7 +14,7 @@ mod tunnel;
 pub mod wait;
 
 pub use error::ClusterError;
-pub use exec::exec;
+pub use exec::Session;
 pub use existing::{Existing, kubeconfig_client};
 pub use images::{ImageCache, IstioSet, NodeImage};
 pub use k3s::{Docker, K3sCluster, K3sOptions, RunContainer};

@@ -1,6 +1,6 @@
-//! Populations that call the service: one program started in the client pod sends a whole sample, all populations interleaved,
-//! and tells one line a response in the order of sending.
+//! Populations that call the service: one program in the client pod sends whole samples, all populations interleaved, and tells
+//! one line a response in the order of sending.
 
 mod sample;
 
-pub use sample::{DRIVER, DriverOptions, Sample, TrafficError, sample};
+pub use sample::{DRIVER, Driver, DriverOptions, Sample, TrafficError};

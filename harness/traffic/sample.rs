@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use thiserror::Error;
 
-use crate::cluster::{ClusterError, exec};
+use crate::cluster::{ClusterError, Session};
 use crate::scenario::{Claim, Scenario, VersionRule};
 use crate::verdict::{Answer, Tally};
 use crate::workload::{DrivePlan, FailureKind, Flow, Outcome, VersionSource};
@@ -67,30 +67,57 @@ pub enum TrafficError {
     Driver(#[from] ClusterError),
 }
 
-/// Sends the requests of all these claims from the client pod and counts the answers.
-///
-/// # Errors
-/// The driver cannot be started in the client pod, fails, or says something that is not understood.
-pub async fn sample(
-    pods: &Api<Pod>,
-    scenario: &Scenario,
-    claims: &[(&Claim, u64)],
+/// The traffic driver in the client pod: one program for all samples of a walk, started with the first.
+#[derive(Debug)]
+pub struct Driver {
+    pods: Api<Pod>,
     options: DriverOptions,
-    mut progress: impl FnMut(u64),
-) -> Result<Sample, TrafficError> {
-    let plan = plan(scenario, claims, options)?;
-    let plan = serde_json::to_string(&plan).unwrap_or_else(|error| unreachable!("a plan is plain data: {error}"));
-    let mut sample = Sample { tallies: vec![Tally::default(); claims.len()], ..Sample::default() };
-    let command = [DRIVER, "workload", "drive", &plan];
-    exec(pods, &scenario.client.pod, &scenario.client.container, &command, |line| {
-        let outcome: Outcome =
-            serde_json::from_str(line).map_err(|error| format!("not a driver's line: `{line}`: {error}"))?;
-        sample.add(outcome)?;
-        progress(sample.requests());
-        Ok(())
-    })
-    .await?;
-    Ok(sample)
+    session: Option<Session>,
+}
+
+impl Driver {
+    /// The driver of the client pod among these.
+    #[must_use]
+    pub const fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
+        Self { pods, options, session: None }
+    }
+
+    /// Sends the requests of all these claims and counts the answers; `progress` is told how many have come.
+    ///
+    /// # Errors
+    /// The driver cannot be started in the client pod, fails, or says something that is not understood.
+    pub async fn sample(
+        &mut self,
+        scenario: &Scenario,
+        claims: &[(&Claim, u64)],
+        mut progress: impl FnMut(u64),
+    ) -> Result<Sample, TrafficError> {
+        let plan = plan(scenario, claims, self.options)?;
+        let plan = serde_json::to_string(&plan).unwrap_or_else(|error| unreachable!("a plan is plain data: {error}"));
+        let client = &scenario.client;
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => {
+                let command = [DRIVER, "workload", "drive"];
+                none.insert(Session::open(&self.pods, &client.pod, &client.container, &command).await?)
+            }
+        };
+        session.send(&plan).await?;
+        let mut sample = Sample { tallies: vec![Tally::default(); claims.len()], ..Sample::default() };
+        let total: u64 = claims.iter().map(|(_, requests)| requests).sum();
+        for done in 1..=total {
+            let line = session.line().await?;
+            let added =
+                serde_json::from_str(&line).map_err(|error| error.to_string()).and_then(|outcome| sample.add(outcome));
+            added.map_err(|reason| ClusterError::Exec {
+                command: DRIVER.to_owned(),
+                pod: client.pod.clone(),
+                reason: format!("not a driver's line: `{line}`: {reason}"),
+            })?;
+            progress(done);
+        }
+        Ok(sample)
+    }
 }
 
 impl Sample {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
 use super::event::{Event, Events};
@@ -21,12 +21,15 @@ use crate::cluster::{
 use crate::mesh::{Istio, Manifests, Sidecar};
 use crate::routing::Live;
 use crate::scenario::Scenario;
-use crate::traffic::DriverOptions;
+use crate::traffic::{Driver, DriverOptions};
 use crate::verdict::Errors;
 use crate::workload::write_archive;
 
 /// The longest that the node, its DNS and the default accounts may take.
 const NODE_LIMIT: Duration = Duration::from_secs(180);
+
+/// What the offline node carries until all images are in; k3s is not ready before.
+const IMPORTING_LABEL: &str = "shiftcheck.dev/images";
 
 /// How a scenario is walked.
 #[derive(Debug, Clone)]
@@ -259,16 +262,16 @@ impl Run {
 
     async fn walk(&self, ground: Ground) -> Result<Outcome, WalkError> {
         let Ground { client, objects } = ground;
-        let pods = Api::namespaced(client.clone(), &self.namespace);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
         let mut walk = Walk {
             scenario: &self.scenario,
             workloads: Workloads::watch(&client, &self.namespace),
-            sidecar: Sidecar::new(pods, self.scenario.client.pod.clone()),
+            sidecar: Sidecar::new(pods.clone(), self.scenario.client.pod.clone()),
+            driver: Driver::new(pods, self.options.driver),
             client,
             namespace: self.namespace.clone(),
             objects,
             live: Live::default(),
-            driver: self.options.driver,
             errors: self.options.errors,
             events: self.events.clone(),
             client_pod: Vec::new(),
@@ -357,17 +360,16 @@ async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)
     let nodes: Api<Node> = Api::all(client.clone());
     let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
     until("the node", NODE_LIMIT, Again::Every(Duration::from_millis(100)), &mut seen, async || {
-        let ready = nodes.list(&ListParams::default()).await.is_ok_and(|list| {
-            list.items.iter().any(|node| {
-                let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-                conditions
-                    .into_iter()
-                    .flatten()
-                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            })
+        let list = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let ready = list.iter().any(|node| {
+            let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         });
         if !ready {
             return Progress::NotYet("the node is not ready".to_owned());
+        }
+        if list.iter().any(|node| node.labels().contains_key(IMPORTING_LABEL)) {
+            return Progress::NotYet("images are being imported".to_owned());
         }
         let answers = dns.list(&ListParams::default().labels("k8s-app=kube-dns")).await.is_ok_and(|list| {
             list.items

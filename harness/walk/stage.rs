@@ -11,7 +11,7 @@ use crate::cluster::{Applied, ClusterError, Objects, Tunnel, Workloads};
 use crate::mesh::{MeshError, Sidecar, converge};
 use crate::routing::{Live, diagnose};
 use crate::scenario::{Claim, Expectation, Manifest, Scenario, Share, Stage, Step};
-use crate::traffic::{DriverOptions, Sample, sample};
+use crate::traffic::{Driver, Sample};
 use crate::verdict::{Errors, Plan, Ruling, Verdict, judge};
 
 /// The longest that the rollouts of a stage may take.
@@ -30,7 +30,7 @@ pub(super) struct Walk<'a> {
     pub workloads: Workloads,
     pub sidecar: Sidecar,
     pub live: Live,
-    pub driver: DriverOptions,
+    pub driver: Driver,
     pub errors: Errors,
     pub events: Events,
     /// What was applied for the client; it starts beside the first stage's objects.
@@ -150,18 +150,21 @@ impl Walk<'_> {
         Ok(judged)
     }
 
-    async fn sample(&self, claims: &[&Claim], plans: &[Plan]) -> Result<Sample, WalkError> {
+    async fn sample(&mut self, claims: &[&Claim], plans: &[Plan]) -> Result<Sample, WalkError> {
         let flows: Vec<(&Claim, u64)> = claims.iter().zip(plans).map(|(claim, plan)| (*claim, plan.requests)).collect();
         let total = plans.iter().map(|plan| plan.requests).sum();
         let mut told = Instant::now();
-        let sample = sample(&self.pods(), self.scenario, &flows, self.driver, |done| {
-            // a line a response is more than a person reads
-            if told.elapsed() > Duration::from_millis(100) {
-                told = Instant::now();
-                self.events.tell(Event::Sampling { done, total });
-            }
-        })
-        .await?;
+        let events = &self.events;
+        let sample = self
+            .driver
+            .sample(self.scenario, &flows, |done| {
+                // a line a response is more than a person reads
+                if told.elapsed() > Duration::from_millis(100) {
+                    told = Instant::now();
+                    events.tell(Event::Sampling { done, total });
+                }
+            })
+            .await?;
         self.events.tell(Event::Sampled { requests: sample.requests(), rate: sample.rate() });
         Ok(sample)
     }
