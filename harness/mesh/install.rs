@@ -13,6 +13,7 @@ use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::MeshError;
 use crate::cluster::wait::{Again, Progress, until};
@@ -41,11 +42,12 @@ pub struct Istio {
 pub struct Manifests(Vec<DynamicObject>);
 
 impl Manifests {
-    /// Asks the set's `istioctl` for the objects of a minimal installation.
+    /// Asks the set's `istioctl` for the objects of a minimal installation. What it answers is kept in `cache`: the same program
+    /// with the same settings is not asked again.
     ///
     /// # Errors
     /// It cannot be run, refuses, or writes something that is not understood.
-    pub async fn generate(set: &IstioSet) -> Result<Self, MeshError> {
+    pub async fn generate(set: &IstioSet, cache: &Path) -> Result<Self, MeshError> {
         let failed = |reason: String| MeshError::Generate { istioctl: set.istioctl.clone(), reason };
         let mut settings = vec![
             "profile=minimal".to_owned(),
@@ -56,16 +58,41 @@ impl Manifests {
             "values.global.proxy.readinessPeriodSeconds=1".to_owned(),
         ];
         settings.extend(set.set.iter().cloned());
+        let kept = cache.join("manifests").join(format!("{}.json", key(&set.istioctl, &settings)));
+        if let Some(objects) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+            return Ok(Self(objects));
+        }
         let output = run_istioctl(&set.istioctl, &settings).await.map_err(&failed)?;
-        let mut objects = Vec::new();
+        let mut objects: Vec<DynamicObject> = Vec::new();
         for document in serde_yaml::Deserializer::from_str(&output) {
             let value = serde_yaml::Value::deserialize(document).map_err(|error| failed(error.to_string()))?;
             if !value.is_null() {
                 objects.push(serde_yaml::from_value(value).map_err(|error| failed(error.to_string()))?);
             }
         }
+        if let Err(error) = keep(&kept, &objects) {
+            // the next run asks again
+            tracing::debug!(%error, "the manifests were not kept");
+        }
         Ok(Self(objects))
     }
+}
+
+/// What the answer depends on: the program, by path, size and time, and its settings.
+fn key(istioctl: &Path, settings: &[String]) -> String {
+    let metadata = std::fs::metadata(istioctl).ok();
+    let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+    let text =
+        format!("{} {:?} {modified:?} {settings:?}", istioctl.display(), metadata.map(|metadata| metadata.len()));
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+fn keep(path: &Path, objects: &[DynamicObject]) -> std::io::Result<()> {
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+    // by rename, so that a run beside this one reads all or nothing
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    std::fs::write(&fresh, serde_json::to_vec(objects)?)?;
+    std::fs::rename(&fresh, path)
 }
 
 async fn run_istioctl(istioctl: &Path, settings: &[String]) -> Result<String, String> {

@@ -213,7 +213,7 @@ impl Run {
         };
         self.events.tell(Event::SettingUp("starting the cluster".to_owned()));
         let cluster = K3sCluster::start(&docker, options, &self.id, self.events.waiting());
-        let (cluster, manifests) = tokio::join!(cluster, Manifests::generate(&set));
+        let (cluster, manifests) = tokio::join!(cluster, Manifests::generate(&set, &self.options.cache));
         let (cluster, manifests) = (cluster?, manifests?);
         self.save_kubeconfig(cluster.kubeconfig())?;
         let client = cluster.client();
