@@ -6,7 +6,7 @@ use kube::{Api, Client};
 
 use super::WalkError;
 use super::event::{Event, Events, Judged, Subject};
-use crate::cluster::wait::{Progress, until};
+use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, Objects, Tunnel, Workloads};
 use crate::mesh::{MeshError, Sidecar, converge};
 use crate::routing::{Live, diagnose};
@@ -18,6 +18,8 @@ use crate::verdict::{Errors, Plan, Ruling, Verdict, judge};
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
 /// The longest that the sidecar may take to do what the manifests ask for.
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
+/// How often deleted objects are looked for; they are of too many kinds to be watched.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest that deleted objects may take to go.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -200,7 +202,7 @@ impl Walk<'_> {
         let waited = until(
             "the removal of all objects",
             REMOVAL_LIMIT,
-            self.workloads.changes(),
+            Again::Every(REMOVAL_INTERVAL),
             self.events.waiting(),
             async || match self.objects.remaining().await {
                 Ok(remaining) if remaining.is_empty() => Progress::Done(()),

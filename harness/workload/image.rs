@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +15,9 @@ pub const WORKLOAD_IMAGES: [(&str, &[&str], &[&str]); 4] = [
     ("docker.io/library/hello-server:v2-fixed", &["workload", "serve"], &["VERSION=v2", "MENDED=true"]),
     ("docker.io/library/shiftcheck-client:1", &["workload", "idle"], &[]),
 ];
+
+/// libc, libm, libgcc and the loader.
+const ROOM_FOR_LIBRARIES: usize = 8 << 20;
 
 /// What keeps the workload image from being written.
 #[derive(Debug, Error)]
@@ -68,7 +71,7 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
     let mut tar = tar::Builder::new(io::BufWriter::new(file));
     let mut manifest = Vec::new();
     let layer_name = format!("{digest}/layer.tar");
-    append(&mut tar, &layer_name, 0o644, &layer).map_err(written)?;
+    append(&mut tar, &layer_name, 0o644, layer.len() as u64, layer.as_slice()).map_err(written)?;
     for (name, arguments, environment) in WORKLOAD_IMAGES {
         let entrypoint: Vec<&str> = std::iter::once("/shiftcheck").chain(arguments.iter().copied()).collect();
         let config = json!({
@@ -80,11 +83,11 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
         })
         .to_string();
         let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
-        append(&mut tar, &config_name, 0o644, config.as_bytes()).map_err(written)?;
+        append(&mut tar, &config_name, 0o644, config.len() as u64, config.as_bytes()).map_err(written)?;
         manifest.push(json!({"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}));
     }
     let manifest = serde_json::Value::Array(manifest).to_string();
-    append(&mut tar, "manifest.json", 0o644, manifest.as_bytes()).map_err(written)?;
+    append(&mut tar, "manifest.json", 0o644, manifest.len() as u64, manifest.as_bytes()).map_err(written)?;
     tar.into_inner().and_then(|mut file| file.flush()).map_err(written)
 }
 
@@ -98,10 +101,15 @@ fn layer(binary: &Path) -> Result<Vec<u8>, ImageError> {
         return Err(refused(String::from_utf8_lossy(&told.stderr).trim().to_owned()));
     }
     let libraries = String::from_utf8(told.stdout).map_err(|error| refused(error.to_string()))?;
-    let mut tar = tar::Builder::new(Vec::new());
+    let size = fs::metadata(binary).map_or(0, |metadata| metadata.len());
+    // room for the binary and its libraries: growing would hold both twice for a moment
+    let room = usize::try_from(size).unwrap_or(0) + ROOM_FOR_LIBRARIES;
+    let mut tar = tar::Builder::new(Vec::with_capacity(room));
     let mut add = |name: &str, path: &Path| {
-        let content = fs::read(path).map_err(|source| ImageError::File { path: path.to_owned(), source })?;
-        append(&mut tar, name, 0o755, &content).map_err(|source| ImageError::File { path: path.to_owned(), source })
+        let failed = |source| ImageError::File { path: path.to_owned(), source };
+        let file = fs::File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        append(&mut tar, name, 0o755, size, file).map_err(failed)
     };
     add("shiftcheck", binary)?;
     for library in libraries.lines() {
@@ -120,9 +128,9 @@ fn layer(binary: &Path) -> Result<Vec<u8>, ImageError> {
     tar.into_inner().map_err(|source| ImageError::File { path: binary.to_owned(), source })
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+fn append(tar: &mut tar::Builder<impl Write>, name: &str, mode: u32, size: u64, content: impl Read) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
+    header.set_size(size);
     header.set_mode(mode);
     header.set_cksum();
     tar.append_data(&mut header, name, content)
@@ -134,4 +142,56 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn every_name_shares_the_one_layer_and_its_digest_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        // a stand-in for the binary that tells one library
+        let binary = folder.path().join("binary");
+        let library = folder.path().join("libone.so.1");
+        fs::write(&library, "a library").unwrap();
+        fs::write(&binary, format!("#!/bin/sh\necho {}\n", library.display())).unwrap();
+        let mut permissions = fs::metadata(&binary).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+        fs::set_permissions(&binary, permissions).unwrap();
+        let archive = folder.path().join("image.tar");
+        write_archive(&binary, &archive).unwrap();
+
+        let mut files = std::collections::BTreeMap::new();
+        for entry in tar::Archive::new(fs::File::open(&archive).unwrap()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            files.insert(entry.path().unwrap().display().to_string(), content);
+        }
+        let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
+        let images = manifest.as_array().unwrap();
+        assert_eq!(images.len(), WORKLOAD_IMAGES.len());
+        for (image, (name, ..)) in images.iter().zip(WORKLOAD_IMAGES) {
+            assert_eq!(image["RepoTags"][0], name);
+            let layer = &files[image["Layers"][0].as_str().unwrap()];
+            let config: serde_json::Value = serde_json::from_slice(&files[image["Config"].as_str().unwrap()]).unwrap();
+            assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex(&Sha256::digest(layer))));
+            let names: Vec<String> = tar::Archive::new(layer.as_slice())
+                .entries()
+                .unwrap()
+                .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+                .collect();
+            assert_eq!(names, ["shiftcheck", "lib/libone.so.1"]);
+        }
+    }
+
+    #[test]
+    fn a_binary_that_tells_no_libraries_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_archive(Path::new("/bin/false"), &folder.path().join("image.tar")).unwrap_err();
+        assert_eq!(error.to_string(), "/bin/false is not the shiftcheck binary: ");
+    }
 }
