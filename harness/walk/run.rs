@@ -348,7 +348,8 @@ async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), Cluste
         let request = request.unwrap_or_else(|_| unreachable!("a literal path"));
         match client.request_text(request).await {
             Ok(_) => Progress::Done(()),
-            Err(error) => Progress::NotYet(error.to_string()),
+            // what it says of itself while it starts is for its own log
+            Err(_) => Progress::NotYet("the API server is not ready".to_owned()),
         }
     })
     .await
