@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use common::{BINARY, CLUSTER, ROOT, containers, has_volume, run_id, said, shiftcheck, volumes};
 use futures::FutureExt;
 use rstest::rstest;
-use shiftcheck::cluster::Keep;
+use shiftcheck::cluster::{Keep, default_cache};
 use shiftcheck::scenario::Scenario;
 use shiftcheck::traffic::DriverOptions;
 use shiftcheck::verdict::Errors;
@@ -99,12 +99,10 @@ async fn a_panic_is_passed_on_after_everything_is_removed() {
 }
 
 fn options() -> Options {
-    let home = std::env::var("HOME").unwrap();
     Options {
         choice: Choice::K3s { node: None, istio: None, snapshotter: "overlayfs".to_owned() },
         keep: Keep::Never,
-        cache: std::env::var("SHIFTCHECK_CACHE")
-            .map_or_else(|_| Path::new(&home).join(".cache/shiftcheck"), Into::into),
+        cache: std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into),
         binary: BINARY.into(),
         errors: Errors::default(),
         driver: DriverOptions::default(),

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::advice::{self, Failure};
 use super::args::{Args, ClusterKind, Command, RunArgs, SweepArgs, Workload};
-use crate::cluster::{Docker, NodeImage, RunRecords, sweep};
+use crate::cluster::{Docker, NodeImage, RunRecords, default_cache, sweep};
 use crate::report::{Terminal, plural};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
@@ -231,13 +231,6 @@ async fn signalled() -> ExitCode {
 
 fn own_binary() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| Failure::environment(format!("cannot find the own binary: {error}")))
-}
-
-/// `$XDG_CACHE_HOME/shiftcheck` or `~/.cache/shiftcheck`.
-fn default_cache() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
-    base.unwrap_or_else(home).join("shiftcheck")
 }
 
 /// Whether a stream gets colours: a terminal, unless `NO_COLOR` is set.

@@ -20,6 +20,14 @@ pub struct NodeImage {
     pub tag: String,
 }
 
+/// The folder of images and run records: `$XDG_CACHE_HOME/shiftcheck`, or `~/.cache/shiftcheck`.
+#[must_use]
+pub fn default_cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    base.unwrap_or_else(home).join("shiftcheck")
+}
+
 /// What it takes to install one version of Istio.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IstioSet {
@@ -50,13 +58,6 @@ impl ImageCache {
     /// The cache has none, or its description cannot be read.
     pub fn node(&self) -> Result<NodeImage, ClusterError> {
         self.read("node")
-    }
-
-    /// The archive that the node image can be loaded from, where the cache has one.
-    #[must_use]
-    pub fn node_archive(&self) -> Option<PathBuf> {
-        let archive = self.folder.join("node").join("node.tar");
-        archive.is_file().then_some(archive)
     }
 
     /// The images of that version of Istio.

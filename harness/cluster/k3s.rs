@@ -153,7 +153,6 @@ pub struct K3sCluster {
     id: String,
     kubeconfig: String,
     client: Client,
-    log: NodeLog,
 }
 
 impl std::fmt::Debug for K3sCluster {
@@ -228,7 +227,7 @@ impl K3sCluster {
         // From here on the container belongs to the run, which removes it by its label in every ending; the guard would only
         // come in between, and could not tell a cluster that is to be kept.
         std::mem::forget(container);
-        Ok(Self { id, kubeconfig, client, log })
+        Ok(Self { id, kubeconfig, client })
     }
 
     /// A client of the cluster's API.
@@ -241,18 +240,6 @@ impl K3sCluster {
     #[must_use]
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig
-    }
-
-    /// The container's id.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The last lines of the node's log.
-    #[must_use]
-    pub fn log(&self) -> Vec<String> {
-        self.log.lines()
     }
 }
 
@@ -338,6 +325,7 @@ impl NodeLog {
         lines.back().cloned().unwrap_or_else(|| "nothing".to_owned())
     }
 
+    #[cfg(test)]
     fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

@@ -16,7 +16,7 @@ pub mod wait;
 pub use error::ClusterError;
 pub use exec::Session;
 pub use existing::{Existing, kubeconfig_client};
-pub use images::{ImageCache, IstioSet, NodeImage};
+pub use images::{ImageCache, IstioSet, NodeImage, default_cache};
 pub use k3s::{Docker, K3sCluster, K3sOptions, RunContainer};
 pub(crate) use objects::discover;
 pub use objects::{Applied, Objects, RUN_LABEL};

@@ -173,9 +173,7 @@ impl Scenario {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join("scenario.yaml") } else { path.to_owned() };
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| ScenarioError::Unreadable { path: path.clone(), source })?;
-        Self::parse(&path, &text)
+        Self::parse(&path, &manifest::text(&path)?)
     }
 
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {

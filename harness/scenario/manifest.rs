@@ -55,11 +55,11 @@ impl Manifest {
 /// # Errors
 /// The file cannot be read, is not YAML, or a document has no `apiVersion`, `kind` or `metadata.name`.
 pub fn read(path: &Path) -> Result<Vec<Manifest>, ScenarioError> {
-    let text = fs_err_read(path)?;
-    parse(path, &text)
+    parse(path, &text(path)?)
 }
 
-fn fs_err_read(path: &Path) -> Result<String, ScenarioError> {
+/// The text of a file.
+pub(super) fn text(path: &Path) -> Result<String, ScenarioError> {
     std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })
 }
 

@@ -29,9 +29,6 @@ pub enum WalkError {
     /// No sample could be taken.
     #[error(transparent)]
     Traffic(#[from] TrafficError),
-    /// An existing cluster was asked for with something that only a throwaway one can do.
-    #[error("{0}")]
-    Unsupported(String),
 }
 
 impl WalkError {
@@ -39,10 +36,7 @@ impl WalkError {
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         match self {
-            Self::Scenario(_)
-            | Self::Plan { .. }
-            | Self::Unsupported(_)
-            | Self::Traffic(TrafficError::NoPopulation(_)) => true,
+            Self::Scenario(_) | Self::Plan { .. } | Self::Traffic(TrafficError::NoPopulation(_)) => true,
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
