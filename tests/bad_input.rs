@@ -27,6 +27,23 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::missing_file("scenario.yaml", "vs-hello-testers.yaml", "vs-hello-tester.yaml")]
 #[case::shares_that_do_not_sum("scenario.yaml", "v1: 50%, v2: 50%", "v1: 50%, v2: 40%")]
 #[case::a_share_above_all("scenario.yaml", "v1: 50%, v2: 50%", "v1: 150%, v2: -50%")]
+#[case::a_split_of_statuses_that_does_not_sum("scenario.yaml", "status: 503", "status: {503: 50%, 200: 40%}")]
+#[case::a_false_alarm_of_one_half("scenario.yaml", "populations:", "errors: {false-alarm: 0.5}\npopulations:")]
+#[case::a_miss_of_nothing("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: {miss: 0}}")]
+#[case::a_deviation_above_all("scenario.yaml", "v1: 50%, v2: 50%", "v1: 95%, v2: 5%")]
+#[case::a_deviation_below_nothing("scenario.yaml", "v1: 50%, v2: 50%", "v1: 90%, v2: 5%, v3: 5%")]
+#[case::a_deviation_of_nothing("scenario.yaml", "populations:", "errors: {deviation: 0%}\npopulations:")]
+#[case::a_deviation_too_fine("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: {deviation: 0.1%}}")]
+#[case::a_leak_too_small("scenario.yaml", "populations:", "errors: {leak: 0.001%}\npopulations:")]
+#[case::no_requests_at_all("scenario.yaml", "populations:", "errors: {max-requests: 0}\npopulations:")]
+#[case::an_unknown_error_rate("scenario.yaml", "populations:", "errors: {alpha: 0.1}\npopulations:")]
+#[case::a_rate_of_nothing("scenario.yaml", "populations:", "traffic: {qps: 0}\npopulations:")]
+#[case::too_many_connections("scenario.yaml", "populations:", "traffic: {connections: 1000}\npopulations:")]
+#[case::halves_that_replicas_alone_give(
+    "scenario.yaml",
+    "      - {from: everyone, path: /error, get: {v1: 100%}, status: 503}\n",
+    ""
+)]
 #[case::no_percentage("scenario.yaml", "v1: 50%, v2: 50%", "v1: 0.5, v2: 0.5")]
 #[case::expression_without_group("scenario.yaml", "(?<version>[^ ]+)", "(.+)")]
 #[case::broken_expression("scenario.yaml", "(?<version>[^ ]+)", "(?<version>[^ ]+")]

@@ -16,8 +16,7 @@ use rstest::rstest;
 use shiftcheck::cluster::{Keep, default_cache};
 use shiftcheck::scenario::Scenario;
 use shiftcheck::traffic::DriverOptions;
-use shiftcheck::verdict::Errors;
-use shiftcheck::walk::{Choice, Event, Events, Options, run};
+use shiftcheck::walk::{Choice, Event, Events, Options, Purpose, run};
 
 /// Starts a walk and reads its output up to a line that begins so; the run's id.
 #[expect(clippy::zombie_processes, reason = "the test is over where the walk ends too early")]
@@ -100,11 +99,11 @@ async fn a_panic_is_passed_on_after_everything_is_removed() {
 
 fn options() -> Options {
     Options {
+        purpose: Purpose::Prove,
         choice: Choice::K3s { node: None, istio: None, snapshotter: "overlayfs".to_owned() },
         keep: Keep::Never,
         cache: std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into),
         binary: BINARY.into(),
-        errors: Errors::default(),
         driver: DriverOptions::default(),
     }
 }

@@ -4,6 +4,7 @@ use super::main::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
 use crate::traffic::TrafficError;
+use crate::verdict::DesignError;
 use crate::walk::WalkError;
 
 /// An error as it is told to people: what, and what to do.
@@ -51,7 +52,12 @@ fn hint(error: &WalkError) -> Option<String> {
         WalkError::Mesh(MeshError::NotInstalled) => {
             return Some("install Istio on the cluster first, or run on a throwaway one with --cluster k3s".to_owned());
         }
-        WalkError::Plan { .. } => return Some("claim with a larger deviation".to_owned()),
+        WalkError::Design { source: DesignError::TooManyRequests { .. }, .. } => {
+            return Some("claim with a larger `deviation`, or allow more with `errors: {max-requests: …}`".to_owned());
+        }
+        WalkError::Design { source: DesignError::TooSmallALeak { .. }, .. } => {
+            return Some("claim with a larger `leak`, or allow more with `errors: {max-requests: …}`".to_owned());
+        }
         _ => return None,
     };
     let text = match cluster {

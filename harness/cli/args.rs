@@ -24,6 +24,8 @@ pub struct Args {
 pub enum Command {
     /// Walk a scenario stage by stage and judge every claim
     Run(RunArgs),
+    /// Put the model behind the verdicts to the test: is each request of this mesh routed on its own?
+    Calibrate(CalibrateArgs),
     /// Remove what killed runs have left
     Sweep(SweepArgs),
     /// Write the image archive of the demo server and the client, to be loaded into an own cluster
@@ -70,9 +72,30 @@ pub struct RunArgs {
     /// When to leave the cluster or namespace behind
     #[arg(long, default_value = "never")]
     pub keep: Keep,
-    /// Connections of the traffic driver
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub connections: u16,
+    /// Connections of the traffic driver, each with one request in flight [default: the scenario's, or 8]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: Option<u16>,
+    /// Requests a second, of all populations together, due whether or not earlier ones are answered [default: the scenario's, or as
+    /// fast as the answers come]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub qps: Option<f64>,
+    /// Open a connection for every request
+    #[arg(long)]
+    pub no_keep_alive: bool,
+}
+
+/// How to calibrate.
+#[derive(Debug, clap::Args)]
+pub struct CalibrateArgs {
+    /// Where and how to walk to the first stage that splits versions.
+    #[command(flatten)]
+    pub walk: RunArgs,
+    /// The number of samples
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(10..=10_000))]
+    pub samples: u16,
+    /// The requests of each sample that are tested for independence
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(50..=100_000))]
+    pub requests: u32,
 }
 
 /// Where a scenario runs.
@@ -115,11 +138,13 @@ pub enum Workload {
     },
     /// The client, waiting
     Idle,
-    /// The traffic driver
-    Drive {
-        /// A plan, in JSON; without one, plans are read from stdin, one a line
-        plan: Option<String>,
-    },
+    /// The traffic driver: takes orders from stdin, one a line
+    Drive,
     /// The files that this program loads to run
     Files,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: Option<f64> = text.parse().ok();
+    rate.filter(|rate| (0.1..=1e6).contains(rate)).ok_or_else(|| "a rate lies between 0.1 and 1000000".to_owned())
 }

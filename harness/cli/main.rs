@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::advice::{self, Failure};
-use super::args::{Args, ClusterKind, Command, RunArgs, SweepArgs, Workload};
+use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SweepArgs, Workload};
 use crate::cluster::{Docker, NodeImage, RunRecords, default_cache, sweep};
 use crate::report::{Terminal, plural};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
-use crate::verdict::Errors;
-use crate::walk::{Choice, Ending, Events, Options, WalkError, run};
-use crate::workload;
+use crate::walk::{CalibrateOptions, Choice, Ending, Events, Options, Purpose, WalkError, check, run};
+use crate::workload::{self, Order};
 
 /// What the process ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,11 @@ pub fn main() -> std::process::ExitCode {
 async fn dispatch(args: Args) -> ExitCode {
     let cache = args.cache.unwrap_or_else(default_cache);
     let done = match args.command {
-        Command::Run(args) => return walk(args, cache).await,
+        Command::Run(args) => return walk(args, Purpose::Prove, cache).await,
+        Command::Calibrate(CalibrateArgs { walk: args, samples, requests }) => {
+            let options = CalibrateOptions { samples: usize::from(samples), requests: u64::from(requests) };
+            return walk(args, Purpose::Calibrate(options), cache).await;
+        }
         Command::Sweep(args) => sweep_all(args, &cache).await,
         Command::Image { archive } => own_binary().and_then(|binary| {
             workload::write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))
@@ -83,12 +87,11 @@ async fn dispatch(args: Args) -> ExitCode {
     }
 }
 
-async fn walk(args: RunArgs, cache: PathBuf) -> ExitCode {
+async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
     let start = Instant::now();
     let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
-    let prepared = Scenario::read(&args.scenario)
-        .map_err(|error| Failure::of(&WalkError::from(error)))
-        .and_then(|scenario| Ok((scenario, options(&args, cache)?)));
+    let prepared = read(&args.scenario)
+        .and_then(|scenario| options(&args, &scenario, purpose, cache).map(|options| (scenario, options)));
     let (scenario, options) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -112,28 +115,38 @@ async fn walk(args: RunArgs, cache: PathBuf) -> ExitCode {
     };
     let (code, note, failure) = match result {
         Ok(outcome) => match outcome.ending {
-            Ending::Passed => (ExitCode::Pass, None, None),
+            Ending::Passed if purpose == Purpose::Prove => (ExitCode::Pass, "all stages passed".to_owned(), None),
+            Ending::Passed => (ExitCode::Pass, "each request is routed on its own".to_owned(), None),
+            Ending::Failed if purpose != Purpose::Prove => {
+                (ExitCode::Fail, "the verdicts' model does not hold".to_owned(), None)
+            }
             Ending::Failed => {
                 let missed = outcome.stages - outcome.passed - 1;
                 let rest =
                     if missed == 0 { String::new() } else { format!("; {} not walked", plural(missed, "stage")) };
-                (ExitCode::Fail, Some(format!("stage {} of {} failed{rest}", outcome.passed + 1, outcome.stages)), None)
+                (ExitCode::Fail, format!("stage {} of {} failed{rest}", outcome.passed + 1, outcome.stages), None)
             }
-            Ending::Cancelled => (called_off, Some("called off".to_owned()), None),
+            Ending::Cancelled => (called_off, "called off".to_owned(), None),
         },
         Err(error) => {
             let failure = Failure::of(&error);
-            (failure.code, Some("not proven".to_owned()), Some(failure))
+            (failure.code, "not proven".to_owned(), Some(failure))
         }
     };
-    terminal.close(start.elapsed(), note.as_deref());
+    terminal.close(start.elapsed(), &note);
     if let Some(failure) = failure {
         advice::tell(&failure);
     }
     code
 }
 
-fn options(args: &RunArgs, cache: PathBuf) -> Result<Options, Failure> {
+/// A scenario that can be walked.
+fn read(path: &Path) -> Result<Scenario, Failure> {
+    let read = Scenario::read(path).map_err(WalkError::from).and_then(|scenario| check(&scenario).map(|_| scenario));
+    read.map_err(|error| Failure::of(&error))
+}
+
+fn options(args: &RunArgs, scenario: &Scenario, purpose: Purpose, cache: PathBuf) -> Result<Options, Failure> {
     let choice = match args.cluster {
         ClusterKind::K3s => Choice::K3s {
             node: args.node_image.as_deref().map(node_image).transpose()?,
@@ -146,14 +159,19 @@ fn options(args: &RunArgs, cache: PathBuf) -> Result<Options, Failure> {
             namespace: args.namespace.clone(),
         },
     };
-    Ok(Options {
-        choice,
-        keep: args.keep,
-        cache,
-        binary: own_binary()?,
-        errors: Errors::default(),
-        driver: DriverOptions { connections: usize::from(args.connections), ..DriverOptions::default() },
-    })
+    Ok(Options { purpose, choice, keep: args.keep, cache, binary: own_binary()?, driver: driver(args, scenario) })
+}
+
+/// The command line's word counts before the scenario's.
+fn driver(args: &RunArgs, scenario: &Scenario) -> DriverOptions {
+    let written = scenario.traffic;
+    let usual = DriverOptions::default();
+    DriverOptions {
+        connections: args.connections.or(written.connections).map_or(usual.connections, usize::from),
+        qps: args.qps.or(written.qps),
+        keep_alive: !args.no_keep_alive && written.keep_alive.unwrap_or(usual.keep_alive),
+        ..usual
+    }
 }
 
 fn node_image(text: &str) -> Result<NodeImage, Failure> {
@@ -188,24 +206,31 @@ async fn run_workload(part: Workload) -> Result<(), Failure> {
             workload::idle().await;
             Ok(())
         }
-        Workload::Drive { plan } => {
-            let single = plan.is_some();
-            let mut next = plan.map_or_else(next_line, Some);
-            while let Some(text) = next {
-                let plan = serde_json::from_str(&text)
-                    .map_err(|error| Failure::bad_input(format!("the plan is not valid: {error}")))?;
-                workload::drive(plan, stdout()).await.map_err(|error| failed(&error))?;
-                next = if single { None } else { next_line() };
-            }
-            Ok(())
-        }
+        Workload::Drive => workload::drive_all(orders(), stdout()).await.map_err(|error| failed(&error)),
         Workload::Files => workload::print_files(stdout()).map_err(|error| failed(&error)),
     }
 }
 
-/// The next line of stdin, without blocking the tasks that run.
-fn next_line() -> Option<String> {
-    tokio::task::block_in_place(|| stdin().lines().next()?.ok())
+/// The orders on stdin, as they come.
+fn orders() -> mpsc::Receiver<Order> {
+    let (sender, receiver) = mpsc::channel(16);
+    // a thread of its own: a read of stdin cannot be called off
+    std::thread::spawn(move || {
+        for line in stdin().lines().map_while(Result::ok) {
+            match serde_json::from_str(&line) {
+                Ok(order) => {
+                    if sender.blocking_send(order).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    advice::tell(&Failure::bad_input(format!("`{line}` is not an order: {error}")));
+                    return;
+                }
+            }
+        }
+    });
+    receiver
 }
 
 /// Completes at the first SIGINT or SIGTERM. A second one ends the process at once: the clean-up is then left to `sweep`.

@@ -41,7 +41,7 @@ pub async fn converge(
     let host = format!("{service}.{namespace}.svc.cluster.local");
     let expected = || -> Result<RouteTable, RoutingError> {
         let pods = workloads.pods();
-        compile(live, namespace, service, |labels| endpoints_of(&pods, labels))
+        compile(live, namespace, service, port, |labels| endpoints_of(&pods, labels))
     };
     expected()?;
     let mut readings = 0;

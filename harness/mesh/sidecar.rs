@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::MeshError;
 use crate::cluster::{Tunnel, TunnelError};
-use crate::routing::{Cluster, Condition, Route, RouteTable, Subject, Test};
+use crate::routing::{Cluster, Condition, Route, RouteTable, Subject, Test, Unit};
 
 /// The port of Envoy's admin interface, on the pod's loopback address.
 pub const ADMIN_PORT: u16 = 15000;
@@ -32,8 +32,13 @@ impl Sidecar {
     /// The sidecar does not answer, or says something that is not understood.
     pub async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError> {
         let routes = self.ask("/config_dump?resource=dynamic_route_configs").await?;
+        // a port that is declared as TCP has no routes; its listener leads to a cluster
+        let listeners = match virtual_host(&routes, &format!("{host}:{port}")) {
+            Some(_) => Value::Null,
+            None => self.ask("/config_dump?resource=dynamic_listeners").await?,
+        };
         let clusters = self.ask("/clusters?format=json").await?;
-        read_table(&routes, &clusters, host, port)
+        read_table(&routes, &listeners, &clusters, host, port)
             .map_err(|reason| MeshError::Unreadable { pod: self.pod.clone(), reason })
     }
 
@@ -59,22 +64,28 @@ impl Sidecar {
     }
 }
 
-/// Reads a route table from Envoy's `config_dump` of dynamic route configurations and its `clusters` in JSON.
+/// Reads a route table from Envoy's `config_dump` of dynamic route configurations and listeners, and its `clusters` in JSON.
 ///
 /// # Errors
 /// The sidecar has no route for the service, or one in words that are not understood.
-pub fn read_table(routes: &Value, clusters: &Value, host: &str, port: u16) -> Result<RouteTable, String> {
+pub fn read_table(
+    routes: &Value,
+    listeners: &Value,
+    clusters: &Value,
+    host: &str,
+    port: u16,
+) -> Result<RouteTable, String> {
     let domain = format!("{host}:{port}");
-    let virtual_host = items(&routes["configs"])
-        .flat_map(|config| items(&config["route_config"]["virtual_hosts"]))
-        .find(|virtual_host| {
-            virtual_host["name"] == domain.as_str()
-                || items(&virtual_host["domains"]).any(|name| name == domain.as_str())
-        });
-    let Some(virtual_host) = virtual_host else { return Err(format!("it has no route for {domain} yet")) };
     let mut table = RouteTable::default();
-    for route in items(&virtual_host["routes"]) {
-        table.routes.push(read_route(route)?);
+    if let Some(virtual_host) = virtual_host(routes, &domain) {
+        for route in items(&virtual_host["routes"]) {
+            table.routes.push(read_route(route)?);
+        }
+    } else if let Some(cluster) = connections_to(listeners, host, port) {
+        table.unit = Unit::Connection;
+        table.routes.push(Route { conditions: BTreeSet::new(), clusters: vec![(cluster, 1)] });
+    } else {
+        return Err(format!("it has no route for {domain} yet"));
     }
     let wanted: BTreeSet<Cluster> =
         table.routes.iter().flat_map(|route| route.clusters.iter().map(|(cluster, _)| cluster.clone())).collect();
@@ -96,6 +107,24 @@ pub fn read_table(routes: &Value, clusters: &Value, host: &str, port: u16) -> Re
         }
     }
     Ok(table)
+}
+
+fn virtual_host<'a>(routes: &'a Value, domain: &str) -> Option<&'a Value> {
+    let mut hosts = items(&routes["configs"]).flat_map(|config| items(&config["route_config"]["virtual_hosts"]));
+    hosts.find(|host| host["name"] == domain || items(&host["domains"]).any(|name| name == domain))
+}
+
+/// The cluster of a service port to which a listener passes whole connections on.
+fn connections_to(listeners: &Value, host: &str, port: u16) -> Option<Cluster> {
+    let active = items(&listeners["configs"]).map(|config| &config["active_state"]["listener"]);
+    let filters =
+        active.flat_map(|listener| items(&listener["filter_chains"])).flat_map(|chain| items(&chain["filters"]));
+    filters
+        .filter(|filter| filter["name"] == "envoy.filters.network.tcp_proxy")
+        .filter_map(|filter| filter["typed_config"]["cluster"].as_str())
+        .filter(|name| cluster_port(name) == Some(port))
+        .filter_map(cluster)
+        .find(|cluster| cluster.host == host)
 }
 
 fn read_route(route: &Value) -> Result<Route, String> {
@@ -209,7 +238,7 @@ mod tests {
 
     #[test]
     fn envoys_words_become_a_route_table() {
-        let table = read_table(&routes(), &clusters(), HOST, 8080).unwrap();
+        let table = read_table(&routes(), &Value::Null, &clusters(), HOST, 8080).unwrap();
         assert_eq!(
             table.difference(&RouteTable::default()),
             [
@@ -222,8 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_that_passes_connections_on_is_a_route_of_connections() {
+        let filter =
+            |cluster: &str| json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": {"cluster": cluster}});
+        let chain =
+            |cluster: String| json!({"filter_chains": [{"filters": [{"name": "istio.stats"}, filter(&cluster)]}]});
+        let listeners = json!({"configs": [
+            {"name": "virtualOutbound", "active_state": {"listener": chain("PassthroughCluster".to_owned())}},
+            {"name": "10.43.0.7_9090", "active_state": {"listener": chain(format!("outbound|9090||{HOST}"))}},
+            {"name": "10.43.0.7_8080", "active_state": {"listener": chain(format!("outbound|8080||{HOST}"))}},
+        ]});
+        let clusters = json!({"cluster_statuses": [{"name": format!("outbound|8080||{HOST}"), "host_statuses": [
+            {"address": {"socket_address": {"address": "10.0.0.1"}}, "health_status": {"eds_health_status": "HEALTHY"}},
+        ]}]});
+        let table = read_table(&json!({"configs": []}), &listeners, &clusters, HOST, 8080).unwrap();
+        assert_eq!(
+            table.difference(&RouteTable::default()),
+            [format!("+ route of connections 1: any request to {HOST}"), format!("+ endpoints of {HOST}: 10.0.0.1")]
+        );
+        assert!(read_table(&Value::Null, &listeners, &clusters, HOST, 7070).is_err());
+    }
+
+    #[test]
     fn a_service_without_a_route_is_told() {
-        let error = read_table(&routes(), &clusters(), "none.canary.svc.cluster.local", 8080).unwrap_err();
+        let error =
+            read_table(&routes(), &Value::Null, &clusters(), "none.canary.svc.cluster.local", 8080).unwrap_err();
         assert_eq!(error, "it has no route for none.canary.svc.cluster.local:8080 yet");
     }
 
@@ -231,7 +283,7 @@ mod tests {
     fn a_match_that_is_not_understood_is_told() {
         let mut routes = routes();
         routes["configs"][0]["route_config"]["virtual_hosts"][1]["routes"][1]["match"] = json!({"connect_matcher": {}});
-        let error = read_table(&routes, &clusters(), HOST, 8080).unwrap_err();
+        let error = read_table(&routes, &Value::Null, &clusters(), HOST, 8080).unwrap_err();
         assert_eq!(error, r#"it matches paths in a way that is not understood: {"connect_matcher":{}}"#);
     }
 }

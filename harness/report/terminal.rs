@@ -4,8 +4,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cluster::Swept;
+use crate::traffic::Latency;
 use crate::verdict::Ruling;
-use crate::walk::{Event, Judged, Subject};
+use crate::walk::{CALIBRATION_ALARM, Calibration, Event, Judged, Subject};
 
 /// The live view of a run and its closing table.
 ///
@@ -34,6 +35,7 @@ struct Row {
     rolled_out: Duration,
     converged: Option<Duration>,
     rate: f64,
+    latency: Latency,
     judged: Vec<Judged>,
 }
 
@@ -55,9 +57,16 @@ impl<W: Write> Terminal<W> {
     /// Shows an event.
     pub fn show(&mut self, event: Event) {
         match event {
-            Event::Started { run, scenario, place, stages } => {
+            Event::Started { run, scenario, place, stages, totals } => {
                 self.stages = stages;
                 self.line(&format!("{scenario}: {} on {place}, run {run}", plural(stages, "stage")));
+                self.line(&format!(
+                    "  {}; the chance of a false alarm is below {} in all, of a missed fault below {} in each, {} in all",
+                    plural(totals.claims, "claim"),
+                    chance(totals.false_alarm),
+                    chance(totals.worst_miss),
+                    chance(totals.miss),
+                ));
             }
             Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
             Event::SettingUp(what) => self.bar.set_message(what),
@@ -75,6 +84,7 @@ impl<W: Write> Terminal<W> {
                     rolled_out: Duration::ZERO,
                     converged: None,
                     rate: 0.0,
+                    latency: Latency::default(),
                     judged: Vec::new(),
                 });
             }
@@ -89,18 +99,21 @@ impl<W: Write> Terminal<W> {
                     stage.converged = Some(took);
                 }
             }
-            Event::Sampling { done, total } => self.bar.set_message(format!("{done} of {total} requests")),
-            Event::Sampled { requests, rate } => {
+            Event::Sampling { done, decided, claims } => {
+                self.bar.set_message(format!("{done} requests, {decided} of {} decided", plural(claims, "claim")));
+            }
+            Event::Sampled { requests, rate, latency } => {
                 self.requests += requests;
                 if let Some(stage) = &mut self.stage {
                     stage.requests += requests;
                     stage.rate = rate;
+                    stage.latency = latency;
                 }
             }
             Event::Judged(judged) => {
                 if let Some(stage) = &mut self.stage {
                     stage.claims += 1;
-                    stage.failed += usize::from(judged.verdict.ruling == Ruling::Fail);
+                    stage.failed += usize::from(judged.verdict.ruling != Ruling::Pass);
                     stage.judged.push(judged);
                 }
             }
@@ -111,6 +124,8 @@ impl<W: Write> Terminal<W> {
                     self.rows.push(stage);
                 }
             }
+            Event::Calibrating { sample, samples } => self.bar.set_message(format!("sample {sample} of {samples}")),
+            Event::Calibrated { calibration, took } => self.calibrated(&calibration, took),
             Event::Removing => self.bar.set_message("removing everything"),
             Event::Removed { took } => self.line(&format!("  all removed in {}", seconds(took))),
             Event::Kept { look, remove } => {
@@ -128,7 +143,9 @@ impl<W: Write> Terminal<W> {
         let mut parts = vec![format!("rolled out in {}", seconds(stage.rolled_out))];
         parts.extend(stage.converged.map(|took| format!("converged in {} ms", took.as_millis())));
         if stage.requests > 0 {
-            parts.push(format!("{} requests at {:.0} a second", stage.requests, stage.rate));
+            let Latency { median, p99, .. } = stage.latency;
+            let (requests, rate, median, p99) = (stage.requests, stage.rate, millis(median), millis(p99));
+            parts.push(format!("{requests} requests at {rate:.0} a second, median {median}, 99 % below {p99}"));
         }
         let (number, stages, took) = (stage.number, self.stages, seconds(stage.took));
         self.line(&format!("{mark} {number}/{stages} {} ({took}: {})", stage.name, parts.join(", ")));
@@ -137,9 +154,10 @@ impl<W: Write> Terminal<W> {
             let mark = match judged.verdict.ruling {
                 Ruling::Pass => "  ".to_owned(),
                 Ruling::Fail => self.red("✗ "),
+                Ruling::Inconclusive => self.red("? "),
             };
             self.line(&format!("   {mark}{subject}: {} — {}", judged.claim, judged.verdict.reason));
-            if judged.verdict.ruling == Ruling::Fail {
+            if judged.verdict.ruling != Ruling::Pass {
                 for hint in &judged.hints {
                     self.line(&format!("       because {hint}"));
                 }
@@ -150,13 +168,50 @@ impl<W: Write> Terminal<W> {
         }
     }
 
+    fn calibrated(&mut self, calibration: &Calibration, took: Duration) {
+        self.requests += calibration.sent;
+        let Calibration { from, version, claimed, samples, requests, .. } = calibration;
+        let seen = calibration.share * 100.0;
+        self.line(&format!(
+            "{samples} samples of {from}, {claimed} to {version} claimed, {requests} requests of each tested ({}): {version} served {seen:.2} %",
+            seconds(took),
+        ));
+        let limit = CALIBRATION_ALARM / 3.0;
+        let runs = calibration.excess_runs;
+        let order = format!("order of sending: {runs:+.1} standard deviations from the expected number of runs");
+        let tests = [
+            (
+                "counts of the samples: spread as independent requests with the claimed share are".to_owned(),
+                calibration.counts,
+            ),
+            (order, calibration.order),
+            ("connections: all see the same share".to_owned(), calibration.connections),
+        ];
+        for (what, probability) in tests {
+            let mark = if probability >= limit { self.green("ok") } else { self.red("NO") };
+            self.line(&format!("  {mark} {what} (p = {})", chance(probability)));
+        }
+        self.line(&format!(
+            "  verdicts: {} accepted, {} refused, {:.0} requests on the mean",
+            calibration.accepted, calibration.refused, calibration.mean
+        ));
+        if calibration.independent() {
+            let alarm = chance(CALIBRATION_ALARM);
+            self.line(&format!(
+                "  nothing speaks against requests that are routed one by one; wrongly denied with a chance of {alarm}"
+            ));
+        } else {
+            self.line("  requests are not routed one by one with the claimed share: verdicts on shares do not hold for this route");
+        }
+    }
+
     /// Ends the live line without a word.
     pub fn abandon(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// Writes the closing table and the last line; `note` says what ended the run before its time.
-    pub fn close(&mut self, elapsed: Duration, note: Option<&str>) {
+    /// Writes the closing table and the last line; `note` says how the run ended.
+    pub fn close(&mut self, elapsed: Duration, note: &str) {
         self.bar.finish_and_clear();
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         if !self.rows.is_empty() {
@@ -176,10 +231,7 @@ impl<W: Write> Terminal<W> {
         }
         let requests = usize::try_from(self.requests).unwrap_or(usize::MAX);
         let requests = plural(requests, "request");
-        match note {
-            Some(note) => self.line(&format!("{note} ({requests}, {})", seconds(elapsed))),
-            None => self.line(&format!("all stages passed ({requests}, {})", seconds(elapsed))),
-        }
+        self.line(&format!("{note} ({requests}, {})", seconds(elapsed)));
     }
 
     fn line(&mut self, text: &str) {
@@ -215,6 +267,19 @@ pub fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
+fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+}
+
+/// `2e-6`, `0.023`: a chance that people compare with others.
+fn chance(chance: f64) -> String {
+    if chance == 0.0 || chance >= 1e-3 {
+        format!("{}", (chance * 1e6).round() / 1e6)
+    } else {
+        format!("{chance:.1e}").replace(".0e", "e")
+    }
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
@@ -237,15 +302,16 @@ pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Verdict;
+    use crate::verdict::{Totals, Verdict};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MILLISECOND: Duration = Duration::from_millis(1);
 
     fn judged(name: &str, ruling: Ruling, reason: &str, hints: &[&str]) -> Event {
         Event::Judged(Judged {
             subject: Subject::Population { name: name.to_owned(), path: "/error".to_owned() },
             claim: "v1 50 %, v2 50 %, status 503".to_owned(),
-            verdict: Verdict { ruling, requests: 1573, reason: reason.to_owned() },
+            verdict: Verdict::counted(ruling, 530, reason.to_owned()),
             hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
             place: "scenario.yaml:27".to_owned(),
         })
@@ -256,11 +322,15 @@ mod tests {
             Event::Stage { number, name: name.to_owned() },
             Event::RolledOut { took: 4 * SECOND },
             Event::Converged { took: Duration::from_millis(180), readings: 3 },
-            Event::Sampled { requests: 2064, rate: 2400.4 },
+            Event::Sampled {
+                requests: 2064,
+                rate: 2400.4,
+                latency: Latency { median: 3 * MILLISECOND, p99: 9 * MILLISECOND, max: 20 * MILLISECOND },
+            },
         ]
     }
 
-    fn printed(events: impl IntoIterator<Item = Event>, note: Option<&str>) -> String {
+    fn printed(events: impl IntoIterator<Item = Event>, note: &str) -> String {
         let mut out = Vec::new();
         let mut terminal = Terminal::new(&mut out, false);
         for event in events {
@@ -278,6 +348,7 @@ mod tests {
                 scenario: "canary".to_owned(),
                 place: "a throwaway cluster".to_owned(),
                 stages: 2,
+                totals: Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3 },
             },
             Event::Swept("the cluster of run 4567cdef".to_owned()),
             Event::Ready { what: "cluster with Istio 1.31".to_owned(), after: 14 * SECOND },
@@ -291,7 +362,36 @@ mod tests {
         events.push(judged("everyone", Ruling::Pass, "all 688 from v1", &[]));
         events.push(Event::StageDone { passed: true, took: 6 * SECOND });
         events.push(Event::Removed { took: SECOND });
-        insta::assert_snapshot!(printed(events, None));
+        insta::assert_snapshot!(printed(events, "all stages passed"));
+    }
+
+    fn calibration(counts: f64, connections: f64) -> Event {
+        let calibration = Calibration {
+            from: "testers".to_owned(),
+            version: "v2".to_owned(),
+            claimed: "50%".parse().unwrap(),
+            samples: 40,
+            requests: 400,
+            sent: 22_345,
+            share: 0.5012,
+            counts,
+            order: 0.7,
+            excess_runs: -0.4,
+            connections,
+            accepted: 40,
+            refused: 0,
+            mean: 531.2,
+        };
+        Event::Calibrated { calibration, took: 20 * SECOND }
+    }
+
+    #[rstest::rstest]
+    #[case::independent(0.31, 0.42)]
+    #[case::dependent(0.0, 1.2e-45)]
+    fn a_calibration(#[case] counts: f64, #[case] connections: f64) {
+        let name =
+            if counts > 0.0 { "a_calibration_of_independent_requests" } else { "a_calibration_of_dependent_requests" };
+        insta::assert_snapshot!(name, printed([calibration(counts, connections)], "how it ended"));
     }
 
     #[test]
@@ -305,6 +405,6 @@ mod tests {
             look: vec!["export KUBECONFIG=kubeconfig".to_owned()],
             remove: "shiftcheck sweep --run 0123abcd".to_owned(),
         });
-        insta::assert_snapshot!(printed(events, Some("stage 1 of 2 failed; 1 stage not walked")));
+        insta::assert_snapshot!(printed(events, "stage 1 of 2 failed; 1 stage not walked"));
     }
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::table::{Cluster, Condition, Route, RouteTable, Subject, Test};
+use super::table::{Cluster, Condition, Route, RouteTable, Subject, Test, Unit};
 use crate::scenario::{Manifest, Origin};
 
 /// The domain of cluster-internal names.
@@ -58,10 +58,11 @@ pub enum RoutingError {
     },
 }
 
-/// The route table that these objects give a client in the same namespace for one service. `endpoints` tells the addresses of the
+/// The route table that these objects give a client in the same namespace for one port of a service. `endpoints` tells the addresses of the
 /// ready pods that carry all of the given labels.
 ///
-/// Modelled are Service selectors, the `DestinationRule` of the service with its subsets, and the `VirtualService` of the service
+/// Modelled are Service selectors, ports that are declared as TCP (their connections are balanced over all endpoints, and `http` rules
+/// are not used), the `DestinationRule` of the service with its subsets, and the `VirtualService` of the service
 /// with `http` rules that match headers and paths and route by weight.
 ///
 /// # Errors
@@ -70,20 +71,20 @@ pub fn compile(
     live: &Live,
     namespace: &str,
     service: &str,
+    port: u16,
     endpoints: impl Fn(&BTreeMap<String, String>) -> BTreeSet<String>,
 ) -> Result<RouteTable, RoutingError> {
     let object = live.get("Service", service).ok_or_else(|| RoutingError::NoService(service.to_owned()))?;
     let selector = labels(object.object.data.pointer("/spec/selector"));
     let host = full_name(service, namespace);
-    let routes =
-        match live.of_kind("VirtualService").find(|rule| hosts(rule).any(|name| full_name(name, namespace) == host)) {
-            Some(rule) => virtual_service(rule, namespace)?,
-            None => vec![Route {
-                conditions: BTreeSet::new(),
-                clusters: vec![(Cluster { host: host.clone(), subset: None }, 1)],
-            }],
-        };
-    let mut table = RouteTable { routes, endpoints: BTreeMap::new() };
+    let unit = if tcp_port(object, port).is_some() { Unit::Connection } else { Unit::Request };
+    let routes = match rule_for(live, namespace, service) {
+        Some(rule) => virtual_service(rule, namespace).map(|routes| (unit == Unit::Request).then_some(routes))?,
+        None => None,
+    };
+    let to_all =
+        || Route { conditions: BTreeSet::new(), clusters: vec![(Cluster { host: host.clone(), subset: None }, 1)] };
+    let mut table = RouteTable { unit, routes: routes.unwrap_or_else(|| vec![to_all()]), endpoints: BTreeMap::new() };
     for (cluster, _) in table.routes.iter().flat_map(|route| &route.clusters) {
         let mut wanted = selector.clone();
         let addresses = match &cluster.subset {
@@ -103,6 +104,24 @@ pub fn compile(
     Ok(table)
 }
 
+/// The `VirtualService` for a service.
+pub(super) fn rule_for<'a>(live: &'a Live, namespace: &str, service: &str) -> Option<&'a Manifest> {
+    let host = full_name(service, namespace);
+    live.of_kind("VirtualService").find(|rule| hosts(rule).any(|name| full_name(name, namespace) == host))
+}
+
+/// How a service port is declared as TCP, if it is: by `appProtocol`, or by a name that is `tcp` or begins with `tcp-`.
+pub(super) fn tcp_port(service: &Manifest, port: u16) -> Option<String> {
+    let ports = service.object.data.pointer("/spec/ports").and_then(Value::as_array);
+    let found = ports.into_iter().flatten().find(|candidate| candidate["port"] == port)?;
+    let is_tcp = |text: &str| text.eq_ignore_ascii_case("tcp");
+    match (found["appProtocol"].as_str(), found["name"].as_str()) {
+        (Some(protocol), _) => is_tcp(protocol).then(|| format!("has the appProtocol `{protocol}`")),
+        (None, Some(name)) => is_tcp(name.split('-').next().unwrap_or(name)).then(|| format!("is named `{name}`")),
+        (None, None) => None,
+    }
+}
+
 /// The labels of a subset, from the `DestinationRule` of its host.
 pub(super) fn subset_labels(
     live: &Live,
@@ -114,6 +133,25 @@ pub(super) fn subset_labels(
     let subsets = rule.object.data.pointer("/spec/subsets")?.as_array()?;
     let found = subsets.iter().find(|candidate| candidate["name"] == subset)?;
     Some(labels(found.get("labels")))
+}
+
+/// How many pods the Service selects among the Deployments' replicas, by the pods' label `version`, or by the Deployment's name
+/// where they carry none: what answers if no route takes part.
+#[must_use]
+pub fn replicas(live: &Live, service: &str) -> BTreeMap<String, u64> {
+    let mut replicas = BTreeMap::new();
+    let Some(service) = live.get("Service", service) else { return replicas };
+    let selector = labels(service.object.data.pointer("/spec/selector"));
+    for deployment in live.of_kind("Deployment") {
+        let data = &deployment.object.data;
+        let pods = labels(data.pointer("/spec/template/metadata/labels"));
+        if selector.iter().all(|(key, value)| pods.get(key) == Some(value)) {
+            let name = pods.get("version").cloned().unwrap_or_else(|| deployment.name().to_owned());
+            let count = data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
+            *replicas.entry(name).or_default() += count;
+        }
+    }
+    replicas
 }
 
 pub(super) fn destination_rule<'a>(live: &'a Live, namespace: &str, host: &str) -> Option<&'a Manifest> {
@@ -249,6 +287,9 @@ fn string_match(value: &Value) -> Option<Test> {
 pub(super) mod tests {
     use std::path::Path;
 
+    use rstest::rstest;
+    use serde_json::json;
+
     use super::*;
     use crate::scenario::read_manifests;
 
@@ -274,7 +315,7 @@ pub(super) mod tests {
     }
 
     fn shown(files: &[&str]) -> Vec<String> {
-        compile(&live(files), "canary", "svc-hello", pods).unwrap().lines()
+        compile(&live(files), "canary", "svc-hello", 8080, pods).unwrap().lines()
     }
 
     #[test]
@@ -286,6 +327,34 @@ pub(super) mod tests {
                 "endpoints of svc-hello.canary.svc.cluster.local: 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4",
             ]
         );
+    }
+
+    #[test]
+    fn http_rules_are_not_used_on_a_tcp_port() {
+        assert_eq!(
+            shown(&["../canary-tcp-port/svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"]),
+            [
+                "route of connections 1: any request to svc-hello.canary.svc.cluster.local",
+                "endpoints of svc-hello.canary.svc.cluster.local: 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4",
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case(json!({"port": 8080, "name": "tcp"}), true)]
+    #[case(json!({"port": 8080, "name": "tcp-hello"}), true)]
+    #[case(json!({"port": 8080, "name": "tcpish"}), false)]
+    #[case(json!({"port": 8080, "name": "http-hello"}), false)]
+    #[case(json!({"port": 8080, "name": "tcp-hello", "appProtocol": "http"}), false)]
+    #[case(json!({"port": 8080, "name": "http", "appProtocol": "tcp"}), true)]
+    #[case(json!({"port": 9090, "name": "tcp"}), false)]
+    #[case(json!({"port": 8080}), false)]
+    fn a_port_is_tcp_by_its_protocol_or_its_name(#[case] port: Value, #[case] tcp: bool) {
+        let mut live = live(&["svc-hello.yaml"]);
+        let mut service = live.get("Service", "svc-hello").unwrap().clone();
+        service.object.data["spec"]["ports"] = json!([port]);
+        live.apply(&service);
+        assert_eq!(tcp_port(&service, 8080).is_some(), tcp);
     }
 
     #[test]
@@ -308,12 +377,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn replicas_are_those_that_the_service_selects() {
+        let counted = |files: &[&str]| replicas(&live(files), "svc-hello").into_iter().collect::<Vec<_>>();
+        let both = [("v1".to_owned(), 2), ("v2".to_owned(), 2)];
+        assert_eq!(counted(&["svc-hello.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"]), both);
+        assert_eq!(counted(&["svc-hello-v1.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"]), both[..1]);
+        let unlabelled = [("hello-server-v1".to_owned(), 2)];
+        assert_eq!(counted(&["svc-hello.yaml", "hello-server-v1-first.yaml"]), unlabelled);
+        assert_eq!(counted(&["hello-server-v1.yaml"]), []);
+    }
+
+    #[test]
     fn what_is_not_modelled_is_named() {
         let mut live = live(&["svc-hello.yaml", "vs-hello-rollback.yaml"]);
         let mut rule = live.get("VirtualService", "vs-hello").unwrap().clone();
         rule.object.data["spec"]["http"][0]["corsPolicy"] = Value::Bool(true);
         live.apply(&rule);
-        let error = compile(&live, "canary", "svc-hello", pods).unwrap_err();
+        let error = compile(&live, "canary", "svc-hello", 8080, pods).unwrap_err();
         assert_eq!(error.to_string(), "vs-hello-rollback.yaml:1: not modelled: spec.http[0].corsPolicy");
     }
 
@@ -322,6 +402,9 @@ pub(super) mod tests {
         let mut live = live(&["svc-hello.yaml", "vs-hello-rollback.yaml"]);
         live.delete("virtualservices", "vs-hello");
         live.delete("Service", "svc-hello");
-        assert_eq!(compile(&live, "canary", "svc-hello", pods), Err(RoutingError::NoService("svc-hello".to_owned())));
+        assert_eq!(
+            compile(&live, "canary", "svc-hello", 8080, pods),
+            Err(RoutingError::NoService("svc-hello".to_owned()))
+        );
     }
 }

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::compile::{Live, contradicts, destination_rule, labels, subset_labels};
+use super::compile::{Live, contradicts, destination_rule, labels, rule_for, subset_labels, tcp_port};
 use super::table::RouteTable;
 use crate::scenario::Origin;
 
@@ -32,6 +32,21 @@ pub enum Finding {
         /// The Service.
         origin: Origin,
     },
+    /// The rules for requests are not used.
+    NotHttp {
+        /// The `VirtualService`'s name.
+        rule: String,
+        /// Where it is written.
+        rule_origin: Origin,
+        /// The Service's name.
+        service: String,
+        /// Where it is written.
+        origin: Origin,
+        /// The port.
+        port: u16,
+        /// How it is declared as TCP.
+        declared: String,
+    },
     /// No ready pod carries the labels.
     NoPods {
         /// The subset, or none for the Service itself.
@@ -44,6 +59,11 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotHttp { rule, rule_origin, service, origin, port, declared } => write!(
+                formatter,
+                "VirtualService {rule} ({rule_origin}) is not used: port {port} of Service {service} ({origin}) {declared}, so that \
+                 connections are balanced over all pods, not requests by rules"
+            ),
             Self::UndefinedSubset { subset, host } => {
                 write!(formatter, "no DestinationRule for {host} defines the subset {subset}")
             }
@@ -65,35 +85,42 @@ impl fmt::Display for Finding {
 
 /// Why the clusters without endpoints in this table have none.
 #[must_use]
-pub fn diagnose(live: &Live, namespace: &str, service: &str, table: &RouteTable) -> Vec<Finding> {
+pub fn diagnose(live: &Live, namespace: &str, service: &str, port: u16, table: &RouteTable) -> Vec<Finding> {
     let Some(object) = live.get("Service", service) else { return Vec::new() };
     let selector = labels(object.object.data.pointer("/spec/selector").filter(|value| Value::is_object(value)));
     let empty = table.endpoints.iter().filter(|(_, addresses)| addresses.is_empty());
-    empty
-        .map(|(cluster, _)| {
-            let Some(subset) = &cluster.subset else {
-                return Finding::NoPods { subset: None, labels: selector.clone() };
+    let unused =
+        rule_for(live, namespace, service).zip(tcp_port(object, port)).map(|(rule, declared)| Finding::NotHttp {
+            rule: rule.name().to_owned(),
+            rule_origin: rule.origin.clone(),
+            service: service.to_owned(),
+            origin: object.origin.clone(),
+            port,
+            declared,
+        });
+    let empty = empty.map(|(cluster, _)| {
+        let Some(subset) = &cluster.subset else {
+            return Finding::NoPods { subset: None, labels: selector.clone() };
+        };
+        let (Some(wanted), Some(rule)) =
+            (subset_labels(live, namespace, &cluster.host, subset), destination_rule(live, namespace, &cluster.host))
+        else {
+            return Finding::UndefinedSubset { subset: subset.clone(), host: cluster.host.clone() };
+        };
+        if contradicts(&selector, &wanted) {
+            return Finding::Excluded {
+                subset: subset.clone(),
+                labels: wanted,
+                rule: rule.origin.clone(),
+                service: service.to_owned(),
+                selector: selector.clone(),
+                origin: object.origin.clone(),
             };
-            let (Some(wanted), Some(rule)) = (
-                subset_labels(live, namespace, &cluster.host, subset),
-                destination_rule(live, namespace, &cluster.host),
-            ) else {
-                return Finding::UndefinedSubset { subset: subset.clone(), host: cluster.host.clone() };
-            };
-            if contradicts(&selector, &wanted) {
-                return Finding::Excluded {
-                    subset: subset.clone(),
-                    labels: wanted,
-                    rule: rule.origin.clone(),
-                    service: service.to_owned(),
-                    selector: selector.clone(),
-                    origin: object.origin.clone(),
-                };
-            }
-            let labels = selector.iter().chain(&wanted).map(|(key, value)| (key.clone(), value.clone())).collect();
-            Finding::NoPods { subset: Some(subset.clone()), labels }
-        })
-        .collect()
+        }
+        let labels = selector.iter().chain(&wanted).map(|(key, value)| (key.clone(), value.clone())).collect();
+        Finding::NoPods { subset: Some(subset.clone()), labels }
+    });
+    unused.into_iter().chain(empty).collect()
 }
 
 fn shown(labels: &BTreeMap<String, String>) -> String {
@@ -110,8 +137,8 @@ mod tests {
 
     fn findings(files: &[&str], pods: impl Fn(&BTreeMap<String, String>) -> BTreeSet<String>) -> Vec<String> {
         let live = live(files);
-        let table = compile(&live, "canary", "svc-hello", pods).unwrap();
-        diagnose(&live, "canary", "svc-hello", &table).iter().map(ToString::to_string).collect()
+        let table = compile(&live, "canary", "svc-hello", 8080, pods).unwrap();
+        diagnose(&live, "canary", "svc-hello", 8080, &table).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -120,6 +147,16 @@ mod tests {
             findings(&["svc-hello-v1.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"], pods),
             ["subset v2 (version=v2, dr-hello.yaml:1) has no endpoints: the selector of Service svc-hello \
               (app=hello,version=v1, svc-hello-v1.yaml:1) excludes its pods"]
+        );
+    }
+
+    #[test]
+    fn a_tcp_port_is_named_with_the_rules_that_it_makes_useless() {
+        assert_eq!(
+            findings(&["../canary-tcp-port/svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"], pods),
+            ["VirtualService vs-hello (vs-hello-testers.yaml:1) is not used: port 8080 of Service svc-hello \
+              (../canary-tcp-port/svc-hello.yaml:1) is named `tcp-hello`, so that connections are balanced over all pods, not \
+              requests by rules"]
         );
     }
 

@@ -5,6 +5,6 @@ mod compile;
 mod diagnosis;
 mod table;
 
-pub use compile::{Live, RoutingError, compile};
+pub use compile::{Live, RoutingError, compile, replicas};
 pub use diagnosis::{Finding, diagnose};
-pub use table::{Cluster, Condition, Route, RouteTable, Subject, Test};
+pub use table::{Cluster, Condition, Route, RouteTable, Subject, Test, Unit};

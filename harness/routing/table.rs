@@ -4,10 +4,22 @@ use std::fmt;
 /// How the requests to one service port are routed, and which endpoints stand behind it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteTable {
+    /// What a route is chosen for.
+    pub unit: Unit,
     /// The routes; the first that matches decides.
     pub routes: Vec<Route>,
     /// The addresses behind each cluster that a route leads to.
     pub endpoints: BTreeMap<Cluster, BTreeSet<String>>,
+}
+
+/// What a route is chosen for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// Each request: HTTP.
+    #[default]
+    Request,
+    /// Each connection, with all requests on it: a port that is declared as TCP, whatever is spoken on it.
+    Connection,
 }
 
 /// A route: conditions that all have to hold, and where the requests then go.
@@ -70,7 +82,11 @@ impl RouteTable {
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        let routes = self.routes.iter().enumerate().map(|(index, route)| format!("route {}: {route}", index + 1));
+        let unit = match self.unit {
+            Unit::Request => "route",
+            Unit::Connection => "route of connections",
+        };
+        let routes = self.routes.iter().enumerate().map(|(index, route)| format!("{unit} {}: {route}", index + 1));
         let endpoints = self.endpoints.iter().map(|(cluster, addresses)| {
             let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
             let addresses = if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") };

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use super::manifest::{self, Manifest};
+use super::rates::{Errors, Rate};
 use super::{ScenarioError, Share};
 
 /// A rollout to be proven: the service, who calls it, and its stages.
@@ -33,6 +34,8 @@ pub struct Scenario {
     pub pod_header: Option<String>,
     /// Where a server pod tells how many requests it has served.
     pub served: Option<Served>,
+    /// How the traffic is driven, where the scenario says so.
+    pub traffic: Traffic,
     /// Who calls, by name.
     pub populations: Vec<Population>,
     /// The stages, in order.
@@ -84,6 +87,17 @@ pub struct Served {
     pub path: String,
     /// The port of the pod.
     pub port: u16,
+}
+
+/// How the traffic is driven; what is not said is left to the command line and its defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Traffic {
+    /// The number of connections; each has one request in flight.
+    pub connections: Option<u16>,
+    /// Requests a second, of all populations together; none means as fast as the answers come.
+    pub qps: Option<f64>,
+    /// Whether a connection carries more than one request.
+    pub keep_alive: Option<bool>,
 }
 
 /// A group of callers that share what the routes look at.
@@ -156,12 +170,35 @@ pub struct Claim {
     pub from: String,
     /// The path that it asks for.
     pub path: String,
-    /// The share of each version; they sum to 100 %.
-    pub shares: BTreeMap<String, Share>,
-    /// The status of every answer.
-    pub status: u16,
-    /// Where the scenario claims it: `scenario.yaml:27`.
+    /// The share of each version; they sum to 100 %. None where only the status is claimed.
+    pub versions: BTreeMap<String, Share>,
+    /// The share of each status; they sum to 100 %. Without a word in the scenario, all are 200.
+    pub statuses: Statuses,
+    /// The errors that the verdict may make.
+    pub errors: Errors,
+    /// Where the scenario claims it: `scenario.yaml:27:9`.
     pub place: String,
+}
+
+/// The statuses that a claim allows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statuses {
+    /// Nothing is said: 200, on the side.
+    Implied,
+    /// Claimed, in these shares.
+    Claimed(BTreeMap<u16, Share>),
+}
+
+impl Statuses {
+    /// The share that is claimed of a status.
+    #[must_use]
+    pub fn share(&self, status: u16) -> Share {
+        match self {
+            Self::Implied if status == 200 => Share::ALL,
+            Self::Implied => Share::NONE,
+            Self::Claimed(shares) => shares.get(&status).copied().unwrap_or(Share::NONE),
+        }
+    }
 }
 
 impl Scenario {
@@ -194,8 +231,10 @@ impl Scenario {
 /// The file as it is written, before its names are followed.
 mod raw {
     use std::collections::BTreeMap;
+    use std::fmt;
 
-    use serde::Deserialize;
+    use serde::de::{self, MapAccess, Visitor};
+    use serde::{Deserialize, Deserializer};
     use serde_saphyr::Spanned;
 
     use super::{Served, Share};
@@ -210,6 +249,10 @@ mod raw {
         pub version: Version,
         pub pod: Option<PodRule>,
         pub served: Option<Served>,
+        #[serde(default)]
+        pub traffic: Traffic,
+        #[serde(default)]
+        pub errors: Errors,
         pub populations: BTreeMap<String, Population>,
         pub stages: Spanned<Vec<Stage>>,
     }
@@ -266,10 +309,74 @@ mod raw {
         pub from: Option<Spanned<String>>,
         pub path: Option<Spanned<String>>,
         pub get: Option<Spanned<BTreeMap<String, Share>>>,
-        pub status: Option<Spanned<u16>>,
+        pub status: Option<Spanned<Status>>,
+        pub errors: Option<Errors>,
         pub served: Option<BTreeMap<String, u64>>,
         pub objects: Option<Spanned<String>>,
     }
+
+    #[derive(Default, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub struct Errors {
+        pub false_alarm: Option<Spanned<f64>>,
+        pub miss: Option<Spanned<f64>>,
+        pub deviation: Option<Spanned<Share>>,
+        pub leak: Option<Spanned<Share>>,
+        pub max_requests: Option<Spanned<u64>>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    pub struct Traffic {
+        pub connections: Option<Spanned<u16>>,
+        pub qps: Option<Spanned<f64>>,
+        pub keep_alive: Option<bool>,
+    }
+
+    /// `503`, or `{200: 90%, 503: 10%}`.
+    pub struct Status(pub BTreeMap<u16, Share>);
+
+    impl<'de> Deserialize<'de> for Status {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(StatusVisitor)
+        }
+    }
+
+    struct StatusVisitor;
+
+    impl<'de> Visitor<'de> for StatusVisitor {
+        type Value = Status;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a status such as 503, or shares such as {200: 90%, 503: 10%}")
+        }
+
+        fn visit_u64<E: de::Error>(self, status: u64) -> Result<Status, E> {
+            let status = u16::try_from(status).map_err(|_| E::custom(format!("{status} is not an HTTP status")))?;
+            Ok(Status(BTreeMap::from([(status, Share::ALL)])))
+        }
+
+        fn visit_i64<E: de::Error>(self, status: i64) -> Result<Status, E> {
+            let status = u64::try_from(status).map_err(|_| E::custom(format!("{status} is not an HTTP status")))?;
+            self.visit_u64(status)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Status, A::Error> {
+            let mut shares = BTreeMap::new();
+            while let Some((status, share)) = map.next_entry()? {
+                shares.insert(status, share);
+            }
+            Ok(Status(shares))
+        }
+    }
+}
+
+/// What an expectation may refer to.
+struct Context<'a> {
+    populations: &'a [Population],
+    /// Whether pods tell how many requests they served.
+    counts: bool,
+    errors: Errors,
 }
 
 struct Reader<'a> {
@@ -283,7 +390,7 @@ impl Reader<'_> {
     }
 
     fn place(&self, at: Location) -> String {
-        format!("{}:{}", self.path.display(), at.line())
+        format!("{}:{}:{}", self.path.display(), at.line(), at.column())
     }
 
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
@@ -299,12 +406,13 @@ impl Reader<'_> {
             return self.error(raw.stages.referenced, "a scenario needs at least one stage");
         }
         let client = self.client(raw.client)?;
-        let stages = raw
-            .stages
-            .value
-            .into_iter()
-            .map(|stage| self.stage(stage, &populations, raw.served.is_some()))
-            .collect::<Result<_, _>>()?;
+        let context = Context {
+            populations: &populations,
+            counts: raw.served.is_some(),
+            errors: self.errors(raw.errors, Errors::default())?,
+        };
+        let traffic = self.traffic(raw.traffic)?;
+        let stages = raw.stages.value.into_iter().map(|stage| self.stage(stage, &context)).collect::<Result<_, _>>()?;
         Ok(Scenario {
             path: self.path.to_owned(),
             name: raw.name,
@@ -314,6 +422,7 @@ impl Reader<'_> {
             version: self.version(raw.version)?,
             pod_header: raw.pod.map(|pod| pod.header),
             served: raw.served,
+            traffic,
             populations,
             stages,
         })
@@ -387,7 +496,7 @@ impl Reader<'_> {
         Population { name, variants }
     }
 
-    fn stage(&self, stage: raw::Stage, populations: &[Population], counts: bool) -> Result<Stage, ScenarioError> {
+    fn stage(&self, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
         let mut steps = Vec::new();
         if let Some(files) = &stage.apply {
             let mut manifests = Vec::new();
@@ -406,7 +515,7 @@ impl Reader<'_> {
         steps.sort_by_key(|(at, _)| (at.line(), at.column()));
         let mut expect = Vec::new();
         for expectation in stage.expect {
-            expect.extend(self.expectation(expectation, populations, counts)?);
+            expect.extend(self.expectation(expectation, context)?);
         }
         Ok(Stage { name: stage.name, steps: steps.into_iter().map(|(_, step)| step).collect(), expect })
     }
@@ -414,56 +523,154 @@ impl Reader<'_> {
     fn expectation(
         &self,
         expectation: Spanned<raw::Expectation>,
-        populations: &[Population],
-        counts: bool,
+        context: &Context<'_>,
     ) -> Result<Vec<Expectation>, ScenarioError> {
         let at = expectation.referenced;
-        let raw = expectation.value;
-        match (raw.from, raw.get, raw.served, raw.objects) {
-            (Some(from), Some(get), None, None) => {
-                if !populations.iter().any(|population| population.name == from.value) {
-                    let names = populations.iter().map(|population| population.name.as_str());
-                    return self.error(
-                        from.referenced,
-                        format!("there is no population `{}`{}", from.value, nearest(&from.value, names)),
-                    );
-                }
-                let sum: f64 = get.value.values().map(|share| share.fraction()).sum();
-                if (sum - 1.0).abs() > 1e-9 {
-                    let sum = (sum * 1e6).round() / 1e4;
-                    return self.error(get.referenced, format!("the shares sum to {sum} %, not to 100 %"));
-                }
-                if let Some(status) = raw.status.as_ref().filter(|status| !(100..600).contains(&status.value)) {
-                    return self.error(status.referenced, format!("{} is not an HTTP status", status.value));
-                }
-                if let Some(path) = raw.path.as_ref().filter(|path| !path.value.starts_with('/')) {
-                    return self.error(path.referenced, format!("the path `{}` does not begin with `/`", path.value));
-                }
-                Ok(vec![Expectation::Claim(Claim {
-                    from: from.value,
-                    path: raw.path.map_or_else(|| "/".to_owned(), |path| path.value),
-                    shares: get.value,
-                    status: raw.status.map_or(200, |status| status.value),
-                    place: self.place(at),
-                })])
+        let mut raw = expectation.value;
+        match (raw.from.take(), &raw.served, &raw.objects) {
+            (Some(from), None, None) if raw.get.is_some() || raw.status.is_some() => {
+                self.claim(from, raw, at, context).map(|claim| vec![Expectation::Claim(claim)])
             }
-            (None, None, Some(served), None) => {
-                if !counts {
+            (None, Some(served), None) => {
+                if !context.counts {
                     return self.error(
                         at,
                         "`served` needs to know where a pod tells its count: `served: {path: …, port: …}` at the top",
                     );
                 }
-                Ok(served.into_iter().map(|(workload, requests)| Expectation::Served { workload, requests }).collect())
+                let served = served.iter();
+                Ok(served
+                    .map(|(workload, requests)| Expectation::Served { workload: workload.clone(), requests: *requests })
+                    .collect())
             }
-            (None, None, None, Some(objects)) if objects.value == "none" => Ok(vec![Expectation::NoObjects]),
-            (None, None, None, Some(objects)) => {
+            (None, None, Some(objects)) if objects.value == "none" => Ok(vec![Expectation::NoObjects]),
+            (None, None, Some(objects)) => {
                 self.error(objects.referenced, format!("`objects` can only be `none`, not `{}`", objects.value))
             }
-            _ => {
-                self.error(at, "an expectation is {from: …, get: …}, {served: {WORKLOAD: REQUESTS}} or {objects: none}")
+            _ => self.error(
+                at,
+                "an expectation is {from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}} or {objects: none}",
+            ),
+        }
+    }
+
+    fn claim(
+        &self,
+        from: Spanned<String>,
+        raw: raw::Expectation,
+        at: Location,
+        context: &Context<'_>,
+    ) -> Result<Claim, ScenarioError> {
+        if !context.populations.iter().any(|population| population.name == from.value) {
+            let names = context.populations.iter().map(|population| population.name.as_str());
+            return self.error(
+                from.referenced,
+                format!("there is no population `{}`{}", from.value, nearest(&from.value, names)),
+            );
+        }
+        if let Some(path) = raw.path.as_ref().filter(|path| !path.value.starts_with('/')) {
+            return self.error(path.referenced, format!("the path `{}` does not begin with `/`", path.value));
+        }
+        let errors = self.errors(raw.errors.unwrap_or_default(), context.errors)?;
+        if let Some(get) = &raw.get {
+            let versions = get.value.iter().map(|(version, share)| (format!("`{version}`"), *share));
+            self.shares(&versions.collect::<Vec<_>>(), errors, get.referenced)?;
+        }
+        let statuses = match raw.status {
+            None => Statuses::Implied,
+            Some(status) => {
+                let shares = status.value.0;
+                if let Some(wrong) = shares.keys().find(|status| !(100..600).contains(*status)) {
+                    return self.error(status.referenced, format!("{wrong} is not an HTTP status"));
+                }
+                let named = shares.iter().map(|(status, share)| (format!("status {status}"), *share));
+                self.shares(&named.collect::<Vec<_>>(), errors, status.referenced)?;
+                Statuses::Claimed(shares)
+            }
+        };
+        Ok(Claim {
+            from: from.value,
+            path: raw.path.map_or_else(|| "/".to_owned(), |path| path.value),
+            versions: raw.get.map(|get| get.value).unwrap_or_default(),
+            statuses,
+            errors,
+            place: self.place(at),
+        })
+    }
+
+    /// Shares that sum to 100 % and stay between 0 and 100 % when they are off by the smallest deviation to be seen.
+    fn shares(&self, shares: &[(String, Share)], errors: Errors, at: Location) -> Result<(), ScenarioError> {
+        let points = |fraction: f64| (fraction * 1e6).round() / 1e4;
+        let sum: f64 = shares.iter().map(|(_, share)| share.fraction()).sum();
+        if (sum - 1.0).abs() > 1e-9 {
+            return self.error(at, format!("the shares sum to {} %, not to 100 %", points(sum)));
+        }
+        for (name, share) in shares.iter().filter(|(_, share)| !share.is_none() && !share.is_all()) {
+            let room = share.fraction().min(1.0 - share.fraction());
+            if errors.deviation > room + 1e-9 {
+                let beyond = if share.fraction() < 0.5 { "below 0 %" } else { "above 100 %" };
+                return self.error(
+                    at,
+                    format!(
+                        "a deviation of {} points from {share} of {name} reaches {beyond}; claim with `errors: {{deviation: {}%}}` or less",
+                        points(errors.deviation),
+                        points(room),
+                    ),
+                );
             }
         }
+        Ok(())
+    }
+
+    fn errors(&self, raw: raw::Errors, base: Errors) -> Result<Errors, ScenarioError> {
+        let rate = |name: &str, written: Option<Spanned<f64>>, base: Rate| match written {
+            None => Ok(base),
+            Some(chance) => Rate::new(chance.value).map_or_else(
+                || {
+                    self.error(
+                        chance.referenced,
+                        format!("`{name}` is a chance above 0 and below 0.5, not {}", chance.value),
+                    )
+                },
+                Ok,
+            ),
+        };
+        let share = |name: &str, written: Option<Spanned<Share>>, base: f64| match written {
+            None => Ok(base),
+            Some(share) if share.value.is_none() || share.value.is_all() => {
+                self.error(share.referenced, format!("`{name}` lies between 0% and 100%, not at {}", share.value))
+            }
+            Some(share) => Ok(share.value.fraction()),
+        };
+        let max_requests = match raw.max_requests {
+            Some(requests) if requests.value == 0 => {
+                return self.error(requests.referenced, "`max-requests` has to allow at least one request");
+            }
+            Some(requests) => requests.value,
+            None => base.max_requests,
+        };
+        Ok(Errors {
+            false_alarm: rate("false-alarm", raw.false_alarm, base.false_alarm)?,
+            miss: rate("miss", raw.miss, base.miss)?,
+            deviation: share("deviation", raw.deviation, base.deviation)?,
+            leak: share("leak", raw.leak, base.leak)?,
+            max_requests,
+        })
+    }
+
+    fn traffic(&self, raw: raw::Traffic) -> Result<Traffic, ScenarioError> {
+        if let Some(connections) = raw.connections.as_ref().filter(|number| !(1..=256).contains(&number.value)) {
+            return self.error(connections.referenced, format!("{} is not between 1 and 256", connections.value));
+        }
+        if let Some(qps) = raw.qps.as_ref().filter(|qps| !(0.1..=1e6).contains(&qps.value)) {
+            return self
+                .error(qps.referenced, format!("{} requests a second is not between 0.1 and 1,000,000", qps.value));
+        }
+        Ok(Traffic {
+            connections: raw.connections.map(|connections| connections.value),
+            qps: raw.qps.map(|qps| qps.value),
+            keep_alive: raw.keep_alive,
+        })
     }
 
     /// The file beside the scenario, without the detours of `..`.

@@ -6,11 +6,14 @@
 mod error;
 mod file;
 mod manifest;
+mod rates;
 mod share;
 
 pub use error::ScenarioError;
 pub use file::{
-    Claim, Client, Expectation, Population, Request, Scenario, Served, Service, Stage, Step, Target, VersionRule,
+    Claim, Client, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step, Target, Traffic,
+    VersionRule,
 };
 pub use manifest::{Manifest, Origin, read as read_manifests};
+pub use rates::{Errors, Rate};
 pub use share::{InvalidShare, Share};

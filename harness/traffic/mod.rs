@@ -1,6 +1,6 @@
-//! Populations that call the service: one program in the client pod sends whole samples, all populations interleaved, and tells
-//! one line a response in the order of sending.
+//! Populations that call the service: one program in the client pod sends whole samples, all populations in turns, and tells one
+//! line a response in the order of sending; a flow that has been seen enough of is stopped.
 
 mod sample;
 
-pub use sample::{DRIVER, Driver, DriverOptions, Sample, TrafficError};
+pub use sample::{Answered, DRIVER, Driver, DriverOptions, Latency, Next, Sample, TrafficError, Wanted};

@@ -1,58 +1,136 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use thiserror::Error;
 
 use crate::cluster::{ClusterError, Session};
-use crate::scenario::{Claim, Scenario, VersionRule};
-use crate::verdict::{Answer, Tally};
-use crate::workload::{DrivePlan, FailureKind, Flow, Outcome, VersionSource};
+use crate::scenario::{Scenario, VersionRule};
+use crate::verdict::Answer;
+use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource};
 
 /// Where the driver is in the client's container.
 pub const DRIVER: &str = "/shiftcheck";
 
+/// The longest latency that is told apart from longer ones, in microseconds.
+const LONGEST: u64 = 120_000_000;
+
 /// How the driver sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DriverOptions {
     /// The number of connections; each has one request in flight.
     pub connections: usize,
+    /// Requests a second of all populations together, in an open loop; none is a closed loop.
+    pub qps: Option<f64>,
     /// Whether a connection carries more than one request.
     pub keep_alive: bool,
     /// The longest that one request may take.
     pub timeout: Duration,
+    /// The longest that a sample may take, beside the time that its rate asks for.
+    pub limit: Duration,
 }
 
 impl Default for DriverOptions {
     fn default() -> Self {
-        Self { connections: 8, keep_alive: true, timeout: Duration::from_secs(10) }
+        Self {
+            connections: 8,
+            qps: None,
+            keep_alive: true,
+            timeout: Duration::from_secs(10),
+            limit: Duration::from_secs(120),
+        }
     }
 }
 
-/// What came back for a whole sample.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// Requests of one population that a sample may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The population.
+    pub from: &'a str,
+    /// The path that it asks for.
+    pub path: &'a str,
+    /// How many requests at the most.
+    pub requests: u64,
+}
+
+/// An answer, as it is told in the order of sending.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// The index of what was wanted.
+    pub flow: usize,
+    /// The answer.
+    pub answer: &'a Answer,
+    /// The index of its connection.
+    pub connection: usize,
+}
+
+/// Whether more answers are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// They are.
+    Continue,
+    /// This flow has been seen enough of: what is under way is still told, nothing more is sent.
+    Stop,
+}
+
+/// What is known of a whole sample beside its answers.
+#[derive(Debug, Clone)]
 pub struct Sample {
-    /// The answers to each claim's requests, in the order of the claims.
-    pub tallies: Vec<Tally>,
+    /// The number of requests.
+    pub requests: u64,
     /// How many requests each pod answered, where the service tells its pod.
     pub pods: BTreeMap<String, u64>,
-    /// From the first request to the last answer, by the driver's clock.
+    /// From the start to the last answer, by the driver's clock.
     pub took: Duration,
+    /// From when a request was due to its answer, in microseconds. Reported, never judged.
+    latency: Histogram<u64>,
+}
+
+/// How long answers took, from when their requests were due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Latency {
+    /// Half of them took no longer.
+    pub median: Duration,
+    /// 99 % took no longer.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
 }
 
 impl Sample {
-    /// The number of requests.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.tallies.iter().map(Tally::total).sum()
+    fn new() -> Self {
+        // bounds that are known to be valid: no error can come of them
+        let latency =
+            Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| unreachable!("1 is below {LONGEST}"));
+        Self { requests: 0, pods: BTreeMap::new(), took: Duration::ZERO, latency }
     }
 
     /// Requests a second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn rate(&self) -> f64 {
-        self.requests() as f64 / self.took.as_secs_f64().max(1e-9)
+        self.requests as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    /// The latencies.
+    #[must_use]
+    pub fn latency(&self) -> Latency {
+        let at = |quantile: f64| Duration::from_micros(self.latency.value_at_quantile(quantile));
+        Latency { median: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+
+    fn add(&mut self, response: Response, pod: Option<&str>) {
+        self.requests += 1;
+        self.latency.saturating_record(response.late_us + response.took_us);
+        if let Some(pod) = pod {
+            if let Some(count) = self.pods.get_mut(pod) {
+                *count += 1;
+            } else {
+                self.pods.insert(pod.to_owned(), 1);
+            }
+        }
     }
 }
 
@@ -73,27 +151,30 @@ pub struct Driver {
     pods: Api<Pod>,
     options: DriverOptions,
     session: Option<Session>,
+    plans: u64,
 }
 
 impl Driver {
     /// The driver of the client pod among these.
     #[must_use]
     pub const fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
-        Self { pods, options, session: None }
+        Self { pods, options, session: None, plans: 0 }
     }
 
-    /// Sends the requests of all these claims and counts the answers; `progress` is told how many have come.
+    /// Sends requests of all these populations, in turns, and tells each answer in the order of sending. As soon as an answer is
+    /// met with [`Next::Stop`] the driver stops that flow.
     ///
     /// # Errors
     /// The driver cannot be started in the client pod, fails, or says something that is not understood.
     pub async fn sample(
         &mut self,
         scenario: &Scenario,
-        claims: &[(&Claim, u64)],
-        mut progress: impl FnMut(u64),
+        wanted: &[Wanted<'_>],
+        mut observe: impl FnMut(Answered<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
-        let plan = plan(scenario, claims, self.options)?;
-        let plan = serde_json::to_string(&plan).unwrap_or_else(|error| unreachable!("a plan is plain data: {error}"));
+        self.plans += 1;
+        let id = self.plans;
+        let plan = plan(id, scenario, wanted, self.options)?;
         let client = &scenario.client;
         let session = match &mut self.session {
             Some(session) => session,
@@ -102,65 +183,92 @@ impl Driver {
                 none.insert(Session::open(&self.pods, &client.pod, &client.container, &command).await?)
             }
         };
-        session.send(&plan).await?;
-        let mut sample = Sample { tallies: vec![Tally::default(); claims.len()], ..Sample::default() };
-        let total: u64 = claims.iter().map(|(_, requests)| requests).sum();
-        for done in 1..=total {
-            let line = session.line().await?;
-            let added =
-                serde_json::from_str(&line).map_err(|error| error.to_string()).and_then(|outcome| sample.add(outcome));
-            added.map_err(|reason| ClusterError::Exec {
+        session.send(&line(&Order::Drive(plan))).await?;
+        let mut sample = Sample::new();
+        let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
+        let mut stopped = vec![false; wanted.len()];
+        loop {
+            let told = session.line().await?;
+            let failed = |reason: &dyn std::fmt::Display| ClusterError::Exec {
                 command: DRIVER.to_owned(),
                 pod: client.pod.clone(),
-                reason: format!("not a driver's line: `{line}`: {reason}"),
-            })?;
-            progress(done);
+                reason: format!("not a driver's line: `{told}`: {reason}"),
+            };
+            match Told::read(&told).map_err(|error| failed(&error))? {
+                Told::Kind(outcome) => {
+                    kinds.push(answer(outcome).ok_or_else(|| failed(&"neither status nor failure"))?);
+                }
+                Told::Response(response) => {
+                    let (answer, pod) = kinds.get(response.kind).ok_or_else(|| failed(&"an unknown kind"))?;
+                    let stopped = stopped.get_mut(response.flow).ok_or_else(|| failed(&"an unknown flow"))?;
+                    sample.add(response, pod.as_deref());
+                    let next = observe(Answered { flow: response.flow, answer, connection: response.connection });
+                    if next == Next::Stop && !*stopped {
+                        *stopped = true;
+                        session.send(&line(&Order::Stop { plan: id, flow: response.flow })).await?;
+                    }
+                }
+                Told::End { plan, took_us } if plan == id => {
+                    sample.took = Duration::from_micros(took_us);
+                    return Ok(sample);
+                }
+                Told::End { .. } => return Err(failed(&"the end of another plan").into()),
+            }
         }
-        Ok(sample)
     }
 }
 
-impl Sample {
-    fn add(&mut self, outcome: Outcome) -> Result<(), String> {
-        let tally = self.tallies.get_mut(outcome.flow).ok_or_else(|| format!("there is no flow {}", outcome.flow))?;
-        self.took = self.took.max(Duration::from_micros(outcome.sent_us + outcome.took_us));
-        if let Some(pod) = outcome.pod {
-            *self.pods.entry(pod).or_default() += 1;
-        }
-        tally.add(match (outcome.status, outcome.version, outcome.failure) {
-            (Some(status), Some(version), _) => Answer::Version { version, status },
-            (Some(status), None, _) => Answer::Unknown { status, excerpt: outcome.excerpt.unwrap_or_default() },
-            (None, _, Some(failure)) => Answer::Nothing {
-                reason: match failure.kind {
-                    FailureKind::Connect => format!("no connection ({})", failure.message),
-                    FailureKind::Timeout => "no answer in time".to_owned(),
-                    FailureKind::Broken => format!("the connection broke off ({})", failure.message),
-                },
+fn line(order: &Order) -> String {
+    serde_json::to_string(order).unwrap_or_else(|error| unreachable!("an order is plain data: {error}"))
+}
+
+/// An outcome as the verdicts see it, and the pod that it came from.
+fn answer(outcome: Outcome) -> Option<(Answer, Option<String>)> {
+    let answer = match (outcome.status, outcome.version, outcome.failure) {
+        (Some(status), Some(version), _) => Answer::Version { version, status },
+        (Some(status), None, _) => Answer::Unknown { status, excerpt: outcome.excerpt.unwrap_or_default() },
+        (None, _, Some(failure)) => Answer::Nothing {
+            reason: match failure.kind {
+                FailureKind::Connect => format!("no connection ({})", failure.message),
+                FailureKind::Timeout => "no answer in time".to_owned(),
+                FailureKind::Broken => format!("the connection broke off ({})", failure.message),
             },
-            (None, _, None) => return Err(format!("request {} has neither status nor failure", outcome.n)),
-        });
-        Ok(())
-    }
+        },
+        (None, _, None) => return None,
+    };
+    Some((answer, outcome.pod))
 }
 
-fn plan(scenario: &Scenario, claims: &[(&Claim, u64)], options: DriverOptions) -> Result<DrivePlan, TrafficError> {
-    let flows = claims
+fn plan(
+    id: u64,
+    scenario: &Scenario,
+    wanted: &[Wanted<'_>],
+    options: DriverOptions,
+) -> Result<DrivePlan, TrafficError> {
+    let flows = wanted
         .iter()
-        .map(|(claim, requests)| {
+        .map(|wanted| {
             let population =
-                scenario.population(&claim.from).ok_or_else(|| TrafficError::NoPopulation(claim.from.clone()))?;
+                scenario.population(wanted.from).ok_or_else(|| TrafficError::NoPopulation(wanted.from.to_owned()))?;
             Ok(Flow {
-                path: claim.path.clone(),
-                requests: *requests,
+                path: wanted.path.to_owned(),
+                requests: wanted.requests,
                 variants: population.variants.iter().map(|variant| variant.headers.clone()).collect(),
             })
         })
         .collect::<Result<_, TrafficError>>()?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    let all = wanted.iter().map(|wanted| wanted.requests).sum::<u64>() as f64;
+    let paced = options.qps.and_then(|qps| Duration::try_from_secs_f64(all / qps).ok()).unwrap_or_default();
     Ok(DrivePlan {
+        id,
         base: format!("http://{}:{}", scenario.service.host, scenario.service.port),
         connections: options.connections,
+        qps: options.qps,
         keep_alive: options.keep_alive,
-        timeout_ms: u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: millis(options.timeout),
+        limit_ms: millis(options.limit + paced),
         version: match &scenario.version {
             VersionRule::Body(regex) => VersionSource::Body(regex.as_str().to_owned()),
             VersionRule::Header(name) => VersionSource::Header(name.clone()),

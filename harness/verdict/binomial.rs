@@ -1,4 +1,5 @@
 use statrs::distribution::{Binomial, DiscreteCDF};
+use statrs::function::beta::ln_beta;
 
 /// The counts that a claimed share is compatible with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,8 @@ impl Band {
 }
 
 /// The chance, if `share` is right, of a count at least as far out as this one, on either side.
-pub(super) fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
+#[must_use]
+pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
     let binomial = binomial(n, share);
     let at_most = binomial.cdf(count);
     let at_least = if count == 0 { 1.0 } else { binomial.sf(count - 1) };
@@ -65,6 +67,70 @@ pub fn requests_for_leak(leak: f64, confidence: f64) -> u64 {
     ((1.0 - confidence).ln() / (-leak).ln_1p()).ceil() as u64
 }
 
+/// The shares that the counts do not exclude, at any stopping time: with the given confidence the true share lies in every one of
+/// the intervals of a growing sample.
+///
+/// The interval holds each p with `(M(p) + C(p)) / 2 < 1 / (1 - confidence)`. Both are martingales from 1 under p: the Beta(½, ½)
+/// mixture `M(p) = B(S + ½, n - S + ½) / B(½, ½) / (p^S (1-p)^(n-S))`, which finds any wrong share, and the likelihood ratio `C(p)` of
+/// the claimed share to p, for which the sequential test waits: once that passes at a miss of `1 - confidence`, the interval
+/// lies within `p₀ ± δ`. (Robbins 1970; Howard et al. 2021.)
+///
+/// ```
+/// let (low, high) = shiftcheck::verdict::confidence_interval(500, 260, 0.5, 0.999);
+/// assert!(0.42 < low && low < 0.46 && 0.58 < high && high < 0.62);
+/// ```
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+pub fn confidence_interval(n: u64, count: u64, claimed: f64, confidence: f64) -> (f64, f64) {
+    let (hits, misses) = (count.min(n) as f64, n.saturating_sub(count) as f64);
+    let power = |times: f64, share: f64| if times > 0.0 { times * share.ln() } else { 0.0 };
+    let likelihood = |share: f64| power(hits, share) + power(misses, 1.0 - share);
+    let mixture = ln_beta(hits + 0.5, misses + 0.5) - ln_beta(0.5, 0.5);
+    let direct = likelihood(claimed);
+    // ln((M + C) / 2) + ln L(p), the same for all p
+    let larger = mixture.max(direct);
+    let together = larger + ((mixture - larger).exp() + (direct - larger).exp()).ln() - std::f64::consts::LN_2;
+    let within = |share: f64| together - likelihood(share) < -(1.0 - confidence).ln();
+    let seen = if n == 0 { 0.5 } else { hits / (hits + misses) };
+    let edge = |outside: f64| {
+        if within(outside) {
+            return outside;
+        }
+        let (mut inside, mut outside) = (seen, outside);
+        // past double precision
+        for _ in 0..60 {
+            let middle = f64::midpoint(inside, outside);
+            if within(middle) { inside = middle } else { outside = middle }
+        }
+        inside
+    };
+    (edge(0.0), edge(1.0))
+}
+
+/// The smallest number of requests, up to `limit`, whose exact band for `alpha` accepts each of the wrong shares with a chance of
+/// at most `beta`; with the band.
+pub(super) fn smallest(share: f64, wrong: &[f64], alpha: f64, beta: f64, limit: u64) -> Option<(u64, Band)> {
+    let decides = |n: u64| {
+        let band = Band::exact(n, share, alpha);
+        wrong.iter().all(|wrong| band.chance(n, *wrong) <= beta)
+    };
+    let mut high = 16;
+    while !decides(high) {
+        high *= 2;
+        if high > 2 * limit.max(16) {
+            return None;
+        }
+    }
+    // The chances step up and down with n, so the last stretch is searched one by one.
+    let mut low = high / 2;
+    while high - low > 64 {
+        let middle = low + (high - low) / 2;
+        if decides(middle) { high = middle } else { low = middle }
+    }
+    let found = (low.saturating_sub(64)..=high).find(|n| *n > 0 && decides(*n)).filter(|n| *n <= limit)?;
+    Some((found, Band::exact(found, share, alpha)))
+}
+
 fn binomial(n: u64, share: f64) -> Binomial {
     // the share is a `Share` wherever it comes from, so that it lies between 0 and 1
     Binomial::new(share.clamp(0.0, 1.0), n).unwrap_or_else(|_| unreachable!("a share is between 0 and 1"))
@@ -82,22 +148,30 @@ fn largest(limit: u64, holds: impl Fn(u64) -> bool) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use num_bigint::BigUint;
+    use num_traits::ToPrimitive;
     use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
 
-    /// The binomial tail as a sum of exact integers: n is small enough for `u128` and the share is a ratio.
-    fn exact_cdf(n: u32, count: u32, numerator: u128, denominator: u128) -> f64 {
-        let mut choose: u128 = 1;
-        let mut sum: u128 = 0;
+    /// `P(S <= count)` as a sum of exact integers over a power of the denominator; the ratio is rounded once.
+    fn exact_cdf(n: u32, count: u32, numerator: u32, denominator: u32) -> f64 {
+        let (hit, miss) = (BigUint::from(numerator), BigUint::from(denominator - numerator));
+        let mut term = miss.pow(n);
+        let mut sum = BigUint::ZERO;
         for k in 0..=count {
-            sum += choose * numerator.pow(k) * (denominator - numerator).pow(n - k);
-            choose = choose * u128::from(n - k) / u128::from(k + 1);
+            sum += &term;
+            term = if k == n { BigUint::ZERO } else { term * (n - k) * &hit / (k + 1) / &miss };
         }
-        #[expect(clippy::cast_precision_loss, reason = "the ratio is what counts")]
-        let ratio = sum as f64 / denominator.pow(n) as f64;
-        ratio
+        ratio(&sum, &BigUint::from(denominator).pow(n))
+    }
+
+    fn ratio(part: &BigUint, whole: &BigUint) -> f64 {
+        // 64 digits after the point of a part that is made as long as the whole
+        let shift = whole.bits().saturating_sub(part.bits());
+        let digits = (part << (shift + 64)) / whole;
+        digits.to_f64().unwrap() * (-(64.0 + f64::from(u32::try_from(shift).unwrap()))).exp2()
     }
 
     #[rstest]
@@ -118,15 +192,71 @@ mod tests {
         assert_eq!(requests_for_leak(leak, confidence), n);
     }
 
+    #[test]
+    fn an_interval_misses_the_truth_at_some_time_as_rarely_as_it_says() {
+        // 2,000 samples of 1,000 requests, looked at after every one: 5 % may miss at any time
+        let mut random = fastrand::Rng::with_seed(7);
+        let missed = (0..2000)
+            .filter(|_| {
+                let mut count = 0;
+                (1..=1000).any(|n| {
+                    count += u64::from(random.f64() < 0.3);
+                    // a look at every request costs; these are where it moves
+                    (n < 50 || n % 10 == 0) && {
+                        let (low, high) = confidence_interval(n, count, 0.4, 0.95);
+                        0.3 < low || high < 0.3
+                    }
+                })
+            })
+            .count();
+        assert!((1..=100).contains(&missed), "{missed} of 2000");
+    }
+
+    #[test]
+    fn nothing_seen_excludes_nothing() {
+        assert_eq!(confidence_interval(0, 0, 0.5, 0.999), (0.0, 1.0));
+    }
+
+    #[rstest]
+    #[case(1e-3, 1e-3, 0.05, 4063, Band { low: 1927, high: 2136 })]
+    #[case(1e-3, 1e-3, 0.10, 1010, Band { low: 453, high: 557 })]
+    #[case(1e-3, 1e-3, 0.15, 440, Band { low: 186, high: 254 })]
+    #[case(1e-6, 1e-6, 0.10, 2291, Band { low: 1029, high: 1262 })]
+    fn fixed_numbers_of_requests_agree_with_the_exact_tables(
+        #[case] alpha: f64,
+        #[case] beta: f64,
+        #[case] deviation: f64,
+        #[case] requests: u64,
+        #[case] band: Band,
+    ) {
+        assert_eq!(smallest(0.5, &[0.5 - deviation, 0.5 + deviation], alpha, beta, 100_000), Some((requests, band)));
+    }
+
     proptest! {
         #[test]
-        fn chances_are_those_of_exact_sums(n in 1_u32..24, count in 0_u32..24, numerator in 1_u128..10) {
-            let count = count.min(n);
-            #[expect(clippy::cast_precision_loss, reason = "below ten")]
-            let share = numerator as f64 / 10.0;
-            let exact = exact_cdf(n, count, numerator, 10);
-            let ours = binomial(u64::from(n), share).cdf(u64::from(count));
-            prop_assert!((ours - exact).abs() <= 1e-12, "{ours} is not {exact}");
+        fn chances_are_those_of_exact_sums(n in 1_u32..1800, part in 0.0_f64..1.0, numerator in 1_u32..20) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count up to n")]
+            let count = ((f64::from(n) * part) as u32).min(n);
+            let share = f64::from(numerator) / 20.0;
+            let exact = exact_cdf(n, count, numerator, 20);
+            let law = binomial(u64::from(n), share);
+            let ours = law.cdf(u64::from(count));
+            // tails are small: the relative error is what counts
+            prop_assert!((ours - exact).abs() <= 1e-9 * exact + 1e-300, "{ours:e} is not {exact:e}");
+            let upper = law.sf(u64::from(count));
+            prop_assert!((upper - (1.0 - exact)).abs() <= 1e-12, "{upper:e} is not {:e}", 1.0 - exact);
+        }
+
+        #[test]
+        fn an_interval_holds_what_was_seen_and_shrinks(n in 1_u64..5000, part in 0.0_f64..1.0) {
+            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+            let (count, seen) = { let count = ((n as f64 * part) as u64).min(n); (count, count as f64 / n as f64) };
+            let (low, high) = confidence_interval(n, count, 0.5, 0.999);
+            prop_assert!(0.0 <= low && low <= seen && seen <= high && high <= 1.0);
+            let (finer_low, finer_high) = confidence_interval(10 * n, 10 * count, 0.5, 0.999);
+            prop_assert!(low <= finer_low && finer_high <= high);
+            let (surer_low, surer_high) = confidence_interval(n, count, 0.5, 0.999_999);
+            prop_assert!(surer_low <= low && high <= surer_high);
         }
 
         #[test]

@@ -1,16 +1,23 @@
-//! Statistics: a claim and the answers that a population got give a verdict, with its errors stated.
+//! Statistics: a claim and the answers that a population got, in the order of sending, give a verdict with its errors stated.
 //!
-//! A claim about a split is decided by an exact binomial band: the number of requests is the smallest for which a right
-//! route is refused with a chance of at most α and a route that is wrong by δ is accepted with a chance of at most β. A claim
-//! that one version answers everything is decided with zero tolerance, and the verdict says which leak it excludes.
-//! There is one sample and no second chance.
+//! A claimed share is decided by a truncated two-sided sequential test ([`ShareTest`]): it stops as soon as the answers
+//! exclude the claim or exclude every share that is off by δ. A right route is refused with a chance of at most α, a route
+//! that is wrong by δ is accepted with a chance of at most β, both exactly and at any share. A claim that one version answers
+//! everything is decided with zero tolerance, and the verdict says which leak it excludes. There is one sample and no second
+//! chance. What a claim may cost is known beforehand ([`Design`]); a claim that could not tell right from wrong is refused.
 
+mod answer;
 mod binomial;
-mod claim;
-mod judge;
-mod tally;
+mod design;
+mod identify;
+mod independence;
+mod sequential;
+mod trial;
 
-pub use binomial::{Band, leak_bound, requests_for_leak};
-pub use claim::{Errors, Plan, PlanError, Rate};
-pub use judge::{Ruling, Verdict, judge};
-pub use tally::{Answer, Tally};
+pub use answer::{Answer, Kind};
+pub use binomial::{Band, confidence_interval, leak_bound, requests_for_leak, two_sided_chance};
+pub use design::{Design, DesignError, Totals};
+pub use identify::{Replicas, Unidentified, identify};
+pub use independence::{Homogeneity, RunsTest, randomised_p, uniform_chance};
+pub use sequential::{ShareDesign, ShareTest, Stop};
+pub use trial::{Ruling, Share as ServedShare, Trial, Verdict};

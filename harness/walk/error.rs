@@ -1,10 +1,12 @@
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
 use crate::scenario::ScenarioError;
 use crate::traffic::TrafficError;
-use crate::verdict::PlanError;
+use crate::verdict::{DesignError, Unidentified};
 
 /// Why a walk could not be walked to its end.
 #[derive(Debug, Error)]
@@ -14,12 +16,23 @@ pub enum WalkError {
     Scenario(#[from] ScenarioError),
     /// A claim cannot be decided.
     #[error("{place}: {source}")]
-    Plan {
+    Design {
         /// Where it is claimed.
         place: String,
         /// Why not.
-        source: PlanError,
+        source: DesignError,
     },
+    /// A claim could not tell right from wrong.
+    #[error("{place}: {source}")]
+    Unidentified {
+        /// Where it is claimed.
+        place: String,
+        /// Why not.
+        source: Unidentified,
+    },
+    /// No claim splits versions.
+    #[error("{}: no claim splits versions, so that there is nothing to calibrate", .0.display())]
+    NothingToCalibrate(PathBuf),
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -36,7 +49,11 @@ impl WalkError {
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         match self {
-            Self::Scenario(_) | Self::Plan { .. } | Self::Traffic(TrafficError::NoPopulation(_)) => true,
+            Self::Scenario(_)
+            | Self::Design { .. }
+            | Self::Unidentified { .. }
+            | Self::NothingToCalibrate(_)
+            | Self::Traffic(TrafficError::NoPopulation(_)) => true,
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),

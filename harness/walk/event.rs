@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::verdict::Verdict;
+use super::calibrate::Calibration;
+use crate::traffic::Latency;
+use crate::verdict::{Totals, Verdict};
 
 /// Something that happened. Terminal and reports are readers of the same stream.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub enum Event {
         place: String,
         /// The number of stages.
         stages: usize,
+        /// The summed errors of all claims.
+        totals: Totals,
     },
     /// Something was left by a killed run and is removed now.
     Swept(String),
@@ -54,8 +58,10 @@ pub enum Event {
     Sampling {
         /// Answered.
         done: u64,
-        /// In all.
-        total: u64,
+        /// The claims that are decided.
+        decided: usize,
+        /// All claims of the stage.
+        claims: usize,
     },
     /// A sample is complete.
     Sampled {
@@ -63,6 +69,8 @@ pub enum Event {
         requests: u64,
         /// Requests a second.
         rate: f64,
+        /// How long answers took.
+        latency: Latency,
     },
     /// A claim is decided.
     Judged(Judged),
@@ -71,6 +79,20 @@ pub enum Event {
         /// Whether everything in it held.
         passed: bool,
         /// How long it took.
+        took: Duration,
+    },
+    /// So many of the samples of a calibration are taken.
+    Calibrating {
+        /// Taken.
+        sample: usize,
+        /// In all.
+        samples: usize,
+    },
+    /// A calibration is complete.
+    Calibrated {
+        /// What it found.
+        calibration: Calibration,
+        /// How long it took, with the stages before.
         took: Duration,
     },
     /// The clean-up begins.

@@ -1,11 +1,15 @@
 //! Stage by stage: apply, converge, sample, judge. Whatever happens is told as an [`Event`]; whatever is made is removed in
 //! every ending.
 
+mod calibrate;
+mod designs;
 mod error;
 mod event;
 mod run;
 mod stage;
 
+pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
+pub use designs::check;
 pub use error::WalkError;
 pub use event::{Event, Events, Judged, Subject};
-pub use run::{Choice, Ending, Options, Outcome, run};
+pub use run::{Choice, Ending, Options, Outcome, Purpose, run};

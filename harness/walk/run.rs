@@ -11,6 +11,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
+use super::calibrate::{CalibrateOptions, first_split};
+use super::designs::Designs;
 use super::event::{Event, Events};
 use super::stage::Walk;
 use crate::cluster::wait::{Again, Progress, until};
@@ -22,7 +24,6 @@ use crate::mesh::{Istio, Manifests, Sidecar};
 use crate::routing::Live;
 use crate::scenario::Scenario;
 use crate::traffic::{Driver, DriverOptions};
-use crate::verdict::Errors;
 use crate::workload::write_archive;
 
 /// The longest that the node, its DNS and the default accounts may take.
@@ -31,9 +32,20 @@ const NODE_LIMIT: Duration = Duration::from_secs(180);
 /// What the offline node carries until all images are in; k3s is not ready before.
 const IMPORTING_LABEL: &str = "shiftcheck.dev/images";
 
+/// What a walk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Every claim of every stage is judged.
+    Prove,
+    /// The first split is sampled again and again, to see whether each request is routed on its own.
+    Calibrate(CalibrateOptions),
+}
+
 /// How a scenario is walked.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What for.
+    pub purpose: Purpose,
     /// The cluster.
     pub choice: Choice,
     /// When what was made outlives the run.
@@ -42,8 +54,6 @@ pub struct Options {
     pub cache: PathBuf,
     /// The shiftcheck binary, which becomes the workload image.
     pub binary: PathBuf,
-    /// The errors that the verdicts may make.
-    pub errors: Errors,
     /// How the driver sends.
     pub driver: DriverOptions,
 }
@@ -107,7 +117,11 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, WalkError> {
     let stages = scenario.stages.len();
-    let run = Run::new(scenario, options, events);
+    let designs = Designs::new(&scenario)?;
+    if let Purpose::Calibrate(_) = options.purpose {
+        first_split(&scenario)?;
+    }
+    let run = Run::new(scenario, designs, options, events);
     let walked = async {
         tokio::select! {
             outcome = run.body() => outcome,
@@ -137,6 +151,7 @@ pub async fn run(
 struct Run {
     id: RunId,
     scenario: Scenario,
+    designs: Designs,
     options: Options,
     events: Events,
     records: RunRecords,
@@ -152,7 +167,7 @@ struct Ground {
 }
 
 impl Run {
-    fn new(scenario: Scenario, options: Options, events: Events) -> Self {
+    fn new(scenario: Scenario, designs: Designs, options: Options, events: Events) -> Self {
         let id = RunId::fresh();
         let records = RunRecords::new(&options.cache);
         let (namespace, kube) = match &options.choice {
@@ -164,7 +179,7 @@ impl Run {
             }
         };
         let record = RunRecord::own(id.clone(), kube);
-        Self { id, scenario, options, events, records, record, namespace, start: Instant::now() }
+        Self { id, scenario, designs, options, events, records, record, namespace, start: Instant::now() }
     }
 
     async fn body(&self) -> Result<Outcome, WalkError> {
@@ -176,6 +191,7 @@ impl Run {
                 Choice::Kubeconfig { .. } => format!("namespace {} of an existing cluster", self.namespace),
             },
             stages: self.scenario.stages.len(),
+            totals: self.designs.totals(),
         });
         let ground = match &self.options.choice {
             Choice::K3s { node, istio, snapshotter } => {
@@ -272,14 +288,19 @@ impl Run {
             namespace: self.namespace.clone(),
             objects,
             live: Live::default(),
-            errors: self.options.errors,
             events: self.events.clone(),
             client_pod: Vec::new(),
         };
         walk.client_pod = walk.apply(&self.scenario.client.manifests).await?;
         let stages = self.scenario.stages.len();
+        if let Purpose::Calibrate(options) = self.options.purpose {
+            let split = first_split(&self.scenario)?;
+            let independent = walk.calibrate(split, options).await?.independent();
+            let ending = if independent { Ending::Passed } else { Ending::Failed };
+            return Ok(Outcome { ending, passed: 0, stages });
+        }
         for (index, stage) in self.scenario.stages.iter().enumerate() {
-            if !walk.stage(index + 1, stage).await? {
+            if !walk.stage(index + 1, stage, self.designs.of(index + 1)).await? {
                 return Ok(Outcome { ending: Ending::Failed, passed: index, stages });
             }
         }

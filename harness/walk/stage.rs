@@ -8,11 +8,11 @@ use super::WalkError;
 use super::event::{Event, Events, Judged, Subject};
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, Objects, Tunnel, Workloads};
-use crate::mesh::{MeshError, Sidecar, converge};
+use crate::mesh::{Converged, MeshError, Sidecar, converge};
 use crate::routing::{Live, diagnose};
-use crate::scenario::{Claim, Expectation, Manifest, Scenario, Share, Stage, Step};
-use crate::traffic::{Driver, Sample};
-use crate::verdict::{Errors, Plan, Ruling, Verdict, judge};
+use crate::scenario::{Claim, Expectation, Manifest, Scenario, Share, Stage, Statuses, Step};
+use crate::traffic::{Driver, Next, Sample, Wanted};
+use crate::verdict::{Design, Ruling, Trial, Verdict};
 
 /// The longest that the rollouts of a stage may take.
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
@@ -33,7 +33,6 @@ pub(super) struct Walk<'a> {
     pub sidecar: Sidecar,
     pub live: Live,
     pub driver: Driver,
-    pub errors: Errors,
     pub events: Events,
     /// What was applied for the client; it starts beside the first stage's objects.
     pub client_pod: Vec<Applied>,
@@ -41,21 +40,13 @@ pub(super) struct Walk<'a> {
 
 impl Walk<'_> {
     /// Walks one stage; whether everything in it held.
-    pub async fn stage(&mut self, number: usize, stage: &Stage) -> Result<bool, WalkError> {
+    pub async fn stage(&mut self, number: usize, stage: &Stage, designs: &[Design]) -> Result<bool, WalkError> {
         let start = Instant::now();
         self.events.tell(Event::Stage { number, name: stage.name.clone() });
         self.roll_out(stage).await?;
-        let claims: Vec<&Claim> = stage
-            .expect
-            .iter()
-            .filter_map(|expectation| match expectation {
-                Expectation::Claim(claim) => Some(claim),
-                _ => None,
-            })
-            .collect();
         let mut judged = Vec::new();
-        if !claims.is_empty() {
-            judged.extend(self.traffic(stage, &claims).await?);
+        if !designs.is_empty() {
+            judged.extend(self.traffic(stage, designs).await?);
         }
         if stage.expect.iter().any(|expectation| matches!(expectation, Expectation::NoObjects)) {
             judged.push(self.nothing_left().await?);
@@ -68,7 +59,8 @@ impl Walk<'_> {
         Ok(passed)
     }
 
-    async fn roll_out(&mut self, stage: &Stage) -> Result<(), WalkError> {
+    /// Does what the stage does to the cluster and waits for its rollouts.
+    pub async fn roll_out(&mut self, stage: &Stage) -> Result<(), WalkError> {
         let start = Instant::now();
         let mut applied = std::mem::take(&mut self.client_pod);
         let with_client = !applied.is_empty();
@@ -101,7 +93,38 @@ impl Walk<'_> {
         Ok(applied)
     }
 
-    async fn traffic(&mut self, stage: &Stage, claims: &[&Claim]) -> Result<Vec<Judged>, WalkError> {
+    async fn traffic(&mut self, stage: &Stage, designs: &[Design]) -> Result<Vec<Judged>, WalkError> {
+        let converged = self.converged().await?;
+        let counted = counted(stage);
+        let before = self.served(&counted).await?;
+        let (sample, trials) = self.sample(designs).await?;
+        let after = self.served(&counted).await?;
+        let service = &self.scenario.service;
+        let hints: Vec<String> = diagnose(&self.live, &self.namespace, service.name(), service.port, &converged.table)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let judge = |trial: &Trial| {
+            let (claim, verdict) = (&trial.design().claim, trial.verdict());
+            let hints = if verdict.ruling == Ruling::Fail { hints.clone() } else { Vec::new() };
+            Judged {
+                subject: Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
+                claim: shown(claim),
+                verdict,
+                hints,
+                place: claim.place.clone(),
+            }
+        };
+        let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
+        for (workload, expected) in counted {
+            let served = total(&after, &workload).saturating_sub(total(&before, &workload));
+            judged.push(judge_served(&workload, expected, served, &sample));
+        }
+        Ok(judged)
+    }
+
+    /// Waits until the client's sidecar does what the manifests ask for.
+    pub async fn converged(&mut self) -> Result<Converged, WalkError> {
         let converged = converge(
             &mut self.sidecar,
             &self.live,
@@ -114,61 +137,39 @@ impl Walk<'_> {
         )
         .await?;
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings });
-        let plans: Vec<Plan> = claims
-            .iter()
-            .map(|claim| {
-                Plan::new(&claim.shares, self.errors)
-                    .map_err(|source| WalkError::Plan { place: claim.place.clone(), source })
-            })
-            .collect::<Result<_, _>>()?;
-        let counted = counted(stage);
-        let before = self.served(&counted).await?;
-        let sample = self.sample(claims, &plans).await?;
-        let after = self.served(&counted).await?;
-        let hints: Vec<String> = diagnose(&self.live, &self.namespace, self.scenario.service.name(), &converged.table)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let mut judged: Vec<Judged> = claims
-            .iter()
-            .zip(&plans)
-            .zip(&sample.tallies)
-            .map(|((claim, plan), tally)| {
-                let verdict = judge(&claim.shares, claim.status, plan, self.errors, tally);
-                let hints = if verdict.ruling == Ruling::Fail { hints.clone() } else { Vec::new() };
-                Judged {
-                    subject: Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
-                    claim: shown(claim),
-                    verdict,
-                    hints,
-                    place: claim.place.clone(),
-                }
-            })
-            .collect();
-        for (workload, expected) in counted {
-            let served = total(&after, &workload).saturating_sub(total(&before, &workload));
-            judged.push(judge_served(&workload, expected, served, &sample));
-        }
-        Ok(judged)
+        Ok(converged)
     }
 
-    async fn sample(&mut self, claims: &[&Claim], plans: &[Plan]) -> Result<Sample, WalkError> {
-        let flows: Vec<(&Claim, u64)> = claims.iter().zip(plans).map(|(claim, plan)| (*claim, plan.requests)).collect();
-        let total = plans.iter().map(|plan| plan.requests).sum();
+    /// Sends until every claim is decided.
+    async fn sample(&mut self, designs: &[Design]) -> Result<(Sample, Vec<Trial>), WalkError> {
+        let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
+        let wanted: Vec<Wanted<'_>> = designs
+            .iter()
+            .map(|design| Wanted { from: &design.claim.from, path: &design.claim.path, requests: design.allowed })
+            .collect();
+        let claims = designs.len();
+        let (mut done, mut decided) = (0, 0);
         let mut told = Instant::now();
         let events = &self.events;
         let sample = self
             .driver
-            .sample(self.scenario, &flows, |done| {
+            .sample(self.scenario, &wanted, |answered| {
+                let trial = &mut trials[answered.flow];
+                let before = trial.ruling();
+                let kind = trial.kind(answered.answer);
+                let ruling = trial.observe(kind);
+                done += 1;
+                decided += usize::from(before.is_none() && ruling.is_some());
                 // a line a response is more than a person reads
                 if told.elapsed() > Duration::from_millis(100) {
                     told = Instant::now();
-                    events.tell(Event::Sampling { done, total });
+                    events.tell(Event::Sampling { done, decided, claims });
                 }
+                if ruling.is_some() { Next::Stop } else { Next::Continue }
             })
             .await?;
-        self.events.tell(Event::Sampled { requests: sample.requests(), rate: sample.rate() });
-        Ok(sample)
+        self.events.tell(Event::Sampled { requests: sample.requests, rate: sample.rate(), latency: sample.latency() });
+        Ok((sample, trials))
     }
 
     /// How many requests each pod of these workloads has served, as its own counter tells.
@@ -215,8 +216,8 @@ impl Walk<'_> {
         )
         .await;
         let verdict = match waited {
-            Ok(()) => Verdict { ruling: Ruling::Pass, requests: 0, reason: "nothing is left".to_owned() },
-            Err(_) => Verdict { ruling: Ruling::Fail, requests: 0, reason: format!("left: {}", last.join(", ")) },
+            Ok(()) => Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()),
+            Err(_) => Verdict::counted(Ruling::Fail, 0, format!("left: {}", last.join(", "))),
         };
         Ok(Judged {
             subject: Subject::Objects,
@@ -252,24 +253,23 @@ fn judge_served(workload: &str, expected: u64, served: u64, sample: &Sample) -> 
     Judged {
         subject: Subject::Workload(workload.to_owned()),
         claim: format!("{expected} served"),
-        verdict: Verdict {
+        verdict: Verdict::counted(
             ruling,
-            requests: sample.requests(),
-            reason: format!("its pods counted {served} requests while {} were sent", sample.requests()),
-        },
+            sample.requests,
+            format!("its pods counted {served} requests while {} were sent", sample.requests),
+        ),
         hints: Vec::new(),
         place: String::new(),
     }
 }
 
 fn shown(claim: &Claim) -> String {
-    let shares = claim.shares.iter().filter(|(_, share)| **share != Share::NONE);
-    let mut text = shares
-        .map(|(version, share)| if share.is_all() { version.clone() } else { format!("{version} {share}") })
-        .collect::<Vec<_>>()
-        .join(", ");
-    if claim.status != 200 {
-        text = format!("{text}, status {}", claim.status);
+    let one = |name: String, share: Share| if share.is_all() { name } else { format!("{name} {share}") };
+    let versions = claim.versions.iter().filter(|(_, share)| !share.is_none());
+    let mut parts: Vec<String> = versions.map(|(version, share)| one(version.clone(), *share)).collect();
+    if let Statuses::Claimed(statuses) = &claim.statuses {
+        let statuses = statuses.iter().filter(|(_, share)| !share.is_none());
+        parts.extend(statuses.map(|(status, share)| one(format!("status {status}"), *share)));
     }
-    text
+    parts.join(", ")
 }

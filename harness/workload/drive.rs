@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,17 +9,39 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 
-/// What the driver sends: several flows, interleaved request by request so that all see the same time window.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What the driver is told: a JSON line each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// A sample is to be sent. One at a time.
+    Drive(DrivePlan),
+    /// A flow has been seen enough of: what is under way is waited for, nothing more is sent.
+    Stop {
+        /// The plan's id; an order for another plan comes too late and is passed over.
+        plan: u64,
+        /// The index of the flow.
+        flow: usize,
+    },
+}
+
+/// What the driver sends: several flows that take turns request by request, so that all see the same time window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrivePlan {
+    /// Tells this plan from others.
+    pub id: u64,
     /// `http://HOST:PORT`.
     pub base: String,
     /// The number of connections; each has one request in flight.
     pub connections: usize,
+    /// Requests a second of all flows together: an open loop, in which a request is due whether or not earlier ones are answered.
+    /// None is a closed loop: a connection sends its next request when it has its answer.
+    pub qps: Option<f64>,
     /// Whether a connection carries more than one request.
     pub keep_alive: bool,
     /// The longest that one request may take, in milliseconds.
     pub timeout_ms: u64,
+    /// When no more requests are sent, in milliseconds since the start.
+    pub limit_ms: u64,
     /// How a response tells its version.
     pub version: VersionSource,
     /// The response header that names the pod.
@@ -29,7 +51,7 @@ pub struct DrivePlan {
 }
 
 /// How a response tells its version.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VersionSource {
     /// By the group `version` of a regular expression on the body.
@@ -39,27 +61,80 @@ pub enum VersionSource {
 }
 
 /// Requests of one kind.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     /// The path.
     pub path: String,
-    /// How many.
+    /// How many at the most.
     pub requests: u64,
     /// Sets of headers; they take turns.
     pub variants: Vec<BTreeMap<String, String>>,
 }
 
-/// What came of one request: a line of the driver's output, in the order of sending.
+/// What the driver tells: a JSON line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// A kind of answer is seen for the first time; the kinds are numbered from 0.
+    Kind(Outcome),
+    /// What came of one request, in the order of sending.
+    Response(Response),
+    /// All that was sent is answered or given up.
+    End {
+        /// The plan's id.
+        plan: u64,
+        /// From the start to the last answer, in microseconds.
+        took_us: u64,
+    },
+}
+
+impl Told {
+    /// Reads a line. A response is the array of its numbers, for it comes thousands of times a second.
+    ///
+    /// # Errors
+    /// The line is none of a driver's.
+    pub fn read(line: &str) -> Result<Self, serde_json::Error> {
+        if line.starts_with('[') { serde_json::from_str(line).map(Self::Response) } else { serde_json::from_str(line) }
+    }
+}
+
+/// One request's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Numbers", into = "Numbers")]
+pub struct Response {
     /// The request's number, from 0, in the order of sending.
     pub n: u64,
     /// The index of its flow.
     pub flow: usize,
-    /// When it was sent, in microseconds since the start.
-    pub sent_us: u64,
-    /// How long the answer took, in microseconds.
+    /// The number of its kind of answer.
+    pub kind: usize,
+    /// The index of its connection.
+    pub connection: usize,
+    /// When it was due, in microseconds since the start: in a closed loop, when it was sent.
+    pub due_us: u64,
+    /// How much later it was sent, in microseconds.
+    pub late_us: u64,
+    /// How long the answer took since then, in microseconds.
     pub took_us: u64,
+}
+
+type Numbers = (u64, usize, usize, usize, u64, u64, u64);
+
+impl From<Numbers> for Response {
+    fn from((n, flow, kind, connection, due_us, late_us, took_us): Numbers) -> Self {
+        Self { n, flow, kind, connection, due_us, late_us, took_us }
+    }
+}
+
+impl From<Response> for Numbers {
+    fn from(Response { n, flow, kind, connection, due_us, late_us, took_us }: Response) -> Self {
+        (n, flow, kind, connection, due_us, late_us, took_us)
+    }
+}
+
+/// What came of a request, without its numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Outcome {
     /// The HTTP status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -78,7 +153,7 @@ pub struct Outcome {
 }
 
 /// Why there was no answer; never an HTTP status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Failure {
     /// Where it broke.
     pub kind: FailureKind,
@@ -87,7 +162,7 @@ pub struct Failure {
 }
 
 /// Where a request without an answer broke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {
     /// No connection.
@@ -113,42 +188,122 @@ pub enum DriveError {
 const WINDOW: usize = 4096;
 /// How much of a body is kept where it tells no version.
 const EXCERPT: usize = 120;
+/// The most kinds of answers that are kept apart by what they say: bounds the memory.
+const KINDS: usize = 1024;
+/// The longest that a line waits for others, before they go out together.
+const FLUSH: Duration = Duration::from_millis(5);
 
-/// Sends what the plan asks for and writes one JSON line a request to `output`, in the order of sending.
+/// Carries out orders, one plan after the other, until there are no more.
+///
+/// # Errors
+/// A plan holds an invalid header or expression, or the output is closed.
+pub async fn drive_all(mut orders: mpsc::Receiver<Order>, mut output: impl Write) -> Result<(), DriveError> {
+    while let Some(order) = orders.recv().await {
+        // a stop for a plan that has ended comes too late
+        if let Order::Drive(plan) = order {
+            drive(plan, &mut orders, &mut output).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends what the plan asks for and writes what came of it, in the order of sending, until every flow is at its end or stopped.
 ///
 /// # Errors
 /// The plan holds an invalid header or expression, or the output is closed.
-pub async fn drive(plan: DrivePlan, output: impl Write) -> Result<(), DriveError> {
+pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: impl Write) -> Result<(), DriveError> {
     let driver = Arc::new(Driver::new(plan)?);
     let window = Arc::new(Semaphore::new(WINDOW));
-    let (sender, receiver) = mpsc::channel(256);
-    for _ in 0..driver.plan.connections.clamp(1, 256) {
+    let (sender, mut answers) = mpsc::channel(256);
+    for connection in 0..driver.plan.connections.clamp(1, 256) {
         let client = driver.client()?;
-        tokio::spawn(Arc::clone(&driver).work(client, Arc::clone(&window), sender.clone()));
+        tokio::spawn(Arc::clone(&driver).work(connection, client, Arc::clone(&window), sender.clone()));
     }
     drop(sender);
-    write_in_order(receiver, &window, output).await
-}
-
-async fn write_in_order(
-    mut outcomes: mpsc::Receiver<Outcome>,
-    window: &Semaphore,
-    output: impl Write,
-) -> Result<(), DriveError> {
-    let mut output = io::BufWriter::with_capacity(32 * 1024, output);
+    let mut teller = Teller::new(output);
     let mut early = BTreeMap::new();
     let mut next = 0;
-    while let Some(outcome) = outcomes.recv().await {
-        early.insert(outcome.n, outcome);
-        while let Some(outcome) = early.remove(&next) {
-            serde_json::to_writer(&mut output, &outcome).map_err(io::Error::from)?;
-            output.write_all(b"\n")?;
+    let mut listening = true;
+    loop {
+        let answer = tokio::select! {
+            answer = answers.recv() => answer,
+            order = orders.recv(), if listening => {
+                match order {
+                    Some(Order::Stop { plan, flow }) if plan == driver.plan.id => driver.stop(flow),
+                    Some(_) => {}
+                    None => listening = false,
+                }
+                continue;
+            }
+            () = tokio::time::sleep(FLUSH), if teller.waits() => {
+                teller.flush()?;
+                continue;
+            }
+        };
+        let Some((response, outcome)) = answer else { break };
+        early.insert(response.n, (response, outcome));
+        while let Some((response, outcome)) = early.remove(&next) {
+            teller.response(response, outcome)?;
             window.add_permits(1);
             next += 1;
         }
     }
-    output.flush()?;
-    Ok(())
+    teller.line(&Told::End { plan: driver.plan.id, took_us: micros(driver.start.elapsed()) })?;
+    teller.flush()
+}
+
+/// Writes lines, several at a time but none much later than it came.
+struct Teller<W: Write> {
+    output: io::BufWriter<W>,
+    kinds: HashMap<Outcome, usize>,
+    flushed: Instant,
+}
+
+impl<W: Write> Teller<W> {
+    fn new(output: W) -> Self {
+        let output = io::BufWriter::with_capacity(32 * 1024, output);
+        Self { output, kinds: HashMap::new(), flushed: Instant::now() }
+    }
+
+    fn response(&mut self, mut response: Response, outcome: Outcome) -> Result<(), DriveError> {
+        let outcome =
+            if self.kinds.len() < KINDS || self.kinds.contains_key(&outcome) { outcome } else { alike(outcome) };
+        response.kind = if let Some(kind) = self.kinds.get(&outcome) {
+            *kind
+        } else {
+            let kind = self.kinds.len();
+            self.kinds.insert(outcome.clone(), kind);
+            self.line(&Told::Kind(outcome))?;
+            kind
+        };
+        self.line(&response)
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<(), DriveError> {
+        serde_json::to_writer(&mut self.output, value).map_err(io::Error::from)?;
+        self.output.write_all(b"\n")?;
+        if self.flushed.elapsed() > FLUSH { self.flush() } else { Ok(()) }
+    }
+
+    fn waits(&self) -> bool {
+        !self.output.buffer().is_empty()
+    }
+
+    fn flush(&mut self) -> Result<(), DriveError> {
+        self.flushed = Instant::now();
+        Ok(self.output.flush()?)
+    }
+}
+
+/// The same outcome without what makes it one of too many. It tells no version then, which no claim accepts in silence.
+fn alike(outcome: Outcome) -> Outcome {
+    const MANY: &str = "(one of many different answers)";
+    Outcome {
+        status: outcome.status,
+        excerpt: outcome.status.map(|_| MANY.to_owned()),
+        failure: outcome.failure.map(|failure| Failure { message: MANY.to_owned(), ..failure }),
+        ..Outcome::default()
+    }
 }
 
 struct Driver {
@@ -172,8 +327,17 @@ impl Driver {
             .iter()
             .map(|flow| flow.variants.iter().map(|headers| header_map(headers, plan.keep_alive)).collect())
             .collect::<Result<_, _>>()?;
-        let schedule = Mutex::new(Schedule::new(&plan.flows));
+        let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
         Ok(Self { plan, schedule, start: Instant::now(), version, headers })
+    }
+
+    fn stop(&self, flow: usize) {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner).stop(flow);
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let over = self.start.elapsed() > Duration::from_millis(self.plan.limit_ms);
+        if over { None } else { self.schedule.lock().unwrap_or_else(PoisonError::into_inner).next() }
     }
 
     /// One client a connection, so that the number of connections is the number asked for.
@@ -189,36 +353,49 @@ impl Driver {
             .map_err(|error| DriveError::Plan(error.to_string()))
     }
 
-    async fn work(self: Arc<Self>, client: reqwest::Client, window: Arc<Semaphore>, outcomes: mpsc::Sender<Outcome>) {
+    async fn work(
+        self: Arc<Self>,
+        connection: usize,
+        client: reqwest::Client,
+        window: Arc<Semaphore>,
+        answers: mpsc::Sender<(Response, Outcome)>,
+    ) {
         loop {
             let Ok(permit) = window.acquire().await else { return };
             permit.forget();
-            let turn = self.schedule.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(turn) = turn else { return };
-            let outcome = self.request(&client, turn).await;
-            if outcomes.send(outcome).await.is_err() {
+            let Some(turn) = self.turn() else { return };
+            let due = self.due(turn.n).await;
+            let sent = self.start.elapsed();
+            let due = due.unwrap_or(sent);
+            let outcome = self.request(&client, &turn).await;
+            let response = Response {
+                n: turn.n,
+                flow: turn.flow,
+                kind: 0,
+                connection,
+                due_us: micros(due),
+                late_us: micros(sent.saturating_sub(due)),
+                took_us: micros(self.start.elapsed().saturating_sub(sent)),
+            };
+            if answers.send((response, outcome)).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn request(&self, client: &reqwest::Client, Turn { n, flow: index, earlier }: Turn) -> Outcome {
-        let flow = &self.plan.flows[index];
-        let variants = &self.headers[index];
+    /// In an open loop, waits until the request is due and says when that was.
+    async fn due(&self, n: u64) -> Option<Duration> {
+        #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+        let due = Duration::try_from_secs_f64(n as f64 / self.plan.qps?).ok()?;
+        tokio::time::sleep_until((self.start + due).into()).await;
+        Some(due)
+    }
+
+    async fn request(&self, client: &reqwest::Client, turn: &Turn) -> Outcome {
+        let flow = &self.plan.flows[turn.flow];
+        let variants = &self.headers[turn.flow];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
-        let headers = variants.get((earlier % variants.len().max(1) as u64) as usize).cloned().unwrap_or_default();
-        let sent = self.start.elapsed();
-        let mut outcome = Outcome {
-            n,
-            flow: index,
-            sent_us: micros(sent),
-            took_us: 0,
-            status: None,
-            version: None,
-            pod: None,
-            excerpt: None,
-            failure: None,
-        };
+        let headers = variants.get((turn.earlier % variants.len().max(1) as u64) as usize).cloned().unwrap_or_default();
         let answer = async {
             let response = client.get(format!("{}{}", self.plan.base, flow.path)).headers(headers).send().await?;
             let status = response.status().as_u16();
@@ -235,28 +412,23 @@ impl Driver {
         .await;
         match answer {
             Ok((status, pod, version, body)) => {
-                outcome.status = Some(status);
-                outcome.pod = pod;
-                outcome.version = version.or_else(|| {
+                let version = version.or_else(|| {
                     let body = std::str::from_utf8(&body).ok()?;
                     Some(self.version.as_ref()?.captures(body)?.name("version")?.as_str().to_owned())
                 });
-                if outcome.version.is_none() {
-                    outcome.excerpt = Some(excerpt(&body));
-                }
+                let excerpt = version.is_none().then(|| excerpt(&body));
+                Outcome { status: Some(status), version, pod, excerpt, failure: None }
             }
-            Err(error) => outcome.failure = Some(failure(&error)),
+            Err(error) => Outcome { failure: Some(failure(&error)), ..Outcome::default() },
         }
-        outcome.took_us = micros(self.start.elapsed().saturating_sub(sent));
-        outcome
     }
 }
 
-/// Whose turn it is: smooth weighted round robin, so that each flow is spread evenly over the whole.
+/// Whose turn it is: the flows take turns, and one that is at its end or stopped is passed over.
 struct Schedule {
-    requests: Vec<i64>,
-    credit: Vec<i64>,
+    left: Vec<u64>,
     sent: Vec<u64>,
+    last: usize,
     next: u64,
 }
 
@@ -268,13 +440,15 @@ struct Turn {
 }
 
 impl Schedule {
-    fn new(flows: &[Flow]) -> Self {
-        let requests: Vec<i64> = flows.iter().map(|flow| i64::try_from(flow.requests).unwrap_or(i64::MAX)).collect();
-        Self { credit: vec![0; requests.len()], sent: vec![0; requests.len()], requests, next: 0 }
+    fn new(requests: impl Iterator<Item = u64>) -> Self {
+        let left: Vec<u64> = requests.collect();
+        Self { sent: vec![0; left.len()], last: left.len().saturating_sub(1), left, next: 0 }
     }
 
-    fn total(&self) -> i64 {
-        self.requests.iter().sum()
+    fn stop(&mut self, flow: usize) {
+        if let Some(left) = self.left.get_mut(flow) {
+            *left = 0;
+        }
     }
 }
 
@@ -282,16 +456,11 @@ impl Iterator for Schedule {
     type Item = Turn;
 
     fn next(&mut self) -> Option<Turn> {
-        let total = self.total();
-        if self.next >= total.unsigned_abs() {
-            return None;
-        }
-        for (credit, requests) in self.credit.iter_mut().zip(&self.requests) {
-            *credit += requests;
-        }
-        let flow = (0..self.credit.len()).max_by_key(|flow| (self.credit[*flow], std::cmp::Reverse(*flow)))?;
-        self.credit[flow] -= total;
+        let flows = self.left.len();
+        let flow = (1..=flows).map(|step| (self.last + step) % flows).find(|flow| self.left[*flow] > 0)?;
         let turn = Turn { n: self.next, flow, earlier: self.sent[flow] };
+        self.last = flow;
+        self.left[flow] -= 1;
         self.sent[flow] += 1;
         self.next += 1;
         Some(turn)
@@ -348,43 +517,102 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_request_is_sent_once_and_flows_are_spread_evenly(requests in prop::collection::vec(0_u64..40, 1..5)) {
-            let flows: Vec<Flow> = requests.iter().map(|requests| flow("/", *requests)).collect();
-            let total: u64 = requests.iter().sum();
+        fn every_request_is_sent_once_and_flows_take_turns(requests in prop::collection::vec(0_u64..40, 1..5)) {
             let mut seen = vec![0_u64; requests.len()];
-            for (n, turn) in (0..).zip(Schedule::new(&flows)) {
+            for (n, turn) in (0..).zip(Schedule::new(requests.iter().copied())) {
                 prop_assert_eq!((turn.n, turn.earlier), (n, seen[turn.flow]));
                 seen[turn.flow] += 1;
-                for (index, requests) in requests.iter().enumerate() {
-                    // never further from the even share than there are flows
-                    let even = (n + 1) * requests;
-                    prop_assert!((seen[index] * total).abs_diff(even) <= total * u64::try_from(flows.len()).unwrap());
-                }
+                // while none is at its end, none is ahead of another by more than one
+                let open = seen.iter().zip(&requests).filter(|(seen, requests)| seen < requests).map(|(seen, _)| *seen);
+                let (least, most) = (open.clone().min().unwrap_or(0), open.max().unwrap_or(0));
+                prop_assert!(most - least <= 1);
             }
             prop_assert_eq!(seen, requests);
+        }
+
+        #[test]
+        fn a_stopped_flow_sends_no_more_and_the_others_all(stop in 0_u64..30) {
+            let mut schedule = Schedule::new([20, 20].into_iter());
+            let mut seen = [0_u64; 2];
+            let mut turns = 0;
+            while let Some(turn) = schedule.next() {
+                seen[turn.flow] += 1;
+                turns += 1;
+                if turns == stop {
+                    schedule.stop(0);
+                }
+            }
+            prop_assert_eq!(seen, [if stop == 0 { 20 } else { stop.div_ceil(2).min(20) }, 20]);
         }
     }
 
     fn plan(port: u16, flows: Vec<Flow>) -> DrivePlan {
         DrivePlan {
+            id: 7,
             base: format!("http://127.0.0.1:{port}"),
             connections: 4,
+            qps: None,
             keep_alive: true,
             timeout_ms: 2000,
+            limit_ms: 20_000,
             version: VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned()),
             pod_header: Some("x-pod".to_owned()),
             flows,
         }
     }
 
-    async fn outcomes(plan: DrivePlan) -> Vec<Outcome> {
-        let mut output = Vec::new();
-        drive(plan, &mut output).await.unwrap();
-        output
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect()
+    /// Output that a test reads while it is written; `seen` is called with each line.
+    struct Lines<F: FnMut(&Told)> {
+        rest: Vec<u8>,
+        told: Vec<Told>,
+        seen: F,
+    }
+
+    impl<F: FnMut(&Told)> Write for &mut Lines<F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            for byte in bytes {
+                if *byte == b'\n' {
+                    let told = Told::read(std::str::from_utf8(&self.rest).unwrap()).unwrap();
+                    (self.seen)(&told);
+                    self.told.push(told);
+                    self.rest.clear();
+                } else {
+                    self.rest.push(*byte);
+                }
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Everything that a plan gives: each response with its outcome. `stop` may order a stop when it sees one.
+    async fn answers(plan: DrivePlan, stop: impl Fn(&Response) -> Option<Order>) -> Vec<(Response, Outcome)> {
+        let (sender, mut orders) = mpsc::channel(16);
+        let id = plan.id;
+        let seen = |told: &Told| {
+            if let Told::Response(response) = told
+                && let Some(order) = stop(response)
+            {
+                sender.try_send(order).unwrap();
+            }
+        };
+        let mut lines = Lines { rest: Vec::new(), told: Vec::new(), seen };
+        drive(plan, &mut orders, &mut lines).await.unwrap();
+        let mut kinds = Vec::new();
+        let mut answers = Vec::new();
+        let told = lines.told;
+        assert_matches::assert_matches!(told.last(), Some(Told::End { plan, .. }) if *plan == id);
+        for told in told {
+            match told {
+                Told::Kind(outcome) => kinds.push(outcome),
+                Told::Response(response) => answers.push((response, kinds[response.kind].clone())),
+                Told::End { .. } => {}
+            }
+        }
+        answers
     }
 
     fn flow(path: &str, requests: u64) -> Flow {
@@ -395,34 +623,140 @@ mod tests {
         tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn answers_come_in_the_order_of_sending_with_version_status_and_pod() {
+    /// A demo server of v1 on a port of its own.
+    async fn server() -> (u16, tokio::task::JoinHandle<()>) {
         let port = free_port().await;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let server = tokio::spawn(super::super::serve(address, "v1".to_owned(), "pod-a".to_owned(), true));
+        let server = tokio::spawn(async move {
+            super::super::serve(address, "v1".to_owned(), "pod-a".to_owned(), true).await.unwrap();
+        });
         while tokio::net::TcpStream::connect(address).await.is_err() {
             tokio::task::yield_now().await;
         }
-        let found = outcomes(plan(port, vec![flow("/", 30), flow("/error", 20)])).await;
-        assert_eq!(found.iter().map(|outcome| outcome.n).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
-        for outcome in &found {
-            let status = if outcome.flow == 0 { 200 } else { 503 };
+        (port, server)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn answers_come_in_the_order_of_sending_with_version_status_and_pod() {
+        let (port, server) = server().await;
+        let found = answers(plan(port, vec![flow("/", 30), flow("/error", 20)]), |_| None).await;
+        assert_eq!(found.iter().map(|(response, _)| response.n).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+        for (response, outcome) in &found {
+            let status = if response.flow == 0 { 200 } else { 503 };
             assert_eq!(
                 (outcome.status, outcome.version.as_deref(), outcome.pod.as_deref()),
                 (Some(status), Some("v1"), Some("pod-a"))
             );
+            assert_eq!(response.late_us, 0);
         }
-        assert_eq!(found.iter().filter(|outcome| outcome.flow == 1).count(), 20);
+        assert_eq!(found.iter().filter(|(response, _)| response.flow == 1).count(), 20);
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stopped_flow_is_drained_and_the_others_go_on() {
+        let (port, server) = server().await;
+        let plan = plan(port, vec![flow("/", 100_000), flow("/error", 300)]);
+        let id = plan.id;
+        let stop = |response: &Response| (response.n == 100).then_some(Order::Stop { plan: id, flow: 0 });
+        let found = answers(plan, stop).await;
+        let first = found.iter().filter(|(response, _)| response.flow == 0).count();
+        assert!((50..20_000).contains(&first), "{first}");
+        assert_eq!(found.len() - first, 300);
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stop_for_another_plan_is_passed_over() {
+        let (port, server) = server().await;
+        let stop = |response: &Response| (response.n == 5).then_some(Order::Stop { plan: 6, flow: 0 });
+        assert_eq!(answers(plan(port, vec![flow("/", 400)]), stop).await.len(), 400);
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_open_loop_sends_when_requests_are_due_and_counts_the_wait() {
+        let (port, server) = server().await;
+        let start = Instant::now();
+        let found = answers(DrivePlan { qps: Some(400.0), ..plan(port, vec![flow("/", 100)]) }, |_| None).await;
+        assert!(start.elapsed() >= Duration::from_micros(99 * 2500), "{:?}", start.elapsed());
+        for (response, _) in &found {
+            assert_eq!(response.due_us, response.n * 2500);
+        }
+        // a rate that cannot be kept up: the later the request, the longer it has waited
+        let fast = DrivePlan { qps: Some(1e6), connections: 1, ..plan(port, vec![flow("/", 200)]) };
+        let found = answers(fast, |_| None).await;
+        assert!(found[199].0.late_us > found[20].0.late_us && found[199].0.late_us > 1000);
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_sent_past_the_limit_of_time() {
+        let (port, server) = server().await;
+        let slow = DrivePlan { qps: Some(100.0), limit_ms: 200, ..plan(port, vec![flow("/", 1000)]) };
+        let sent = answers(slow, |_| None).await.len();
+        assert!((10..=30).contains(&sent), "{sent}");
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_keep_alive_every_request_has_a_connection_of_its_own() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        let server = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    while let Ok(1..) = stream.read(&mut request).await {
+                        stream
+                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\nHello server - v1")
+                            .await
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        for (keep_alive, connections) in [(true, 4), (false, 40)] {
+            accepted.store(0, std::sync::atomic::Ordering::Relaxed);
+            let found = answers(DrivePlan { keep_alive, ..plan(port, vec![flow("/", 40)]) }, |_| None).await;
+            assert_eq!(found.len(), 40);
+            assert_eq!(accepted.load(std::sync::atomic::Ordering::Relaxed), connections, "keep-alive {keep_alive}");
+        }
         server.abort();
     }
 
     #[tokio::test]
     async fn a_refused_connection_is_no_status() {
-        let found = outcomes(plan(free_port().await, vec![flow("/", 3)])).await;
+        let found = answers(plan(free_port().await, vec![flow("/", 3)]), |_| None).await;
         assert_eq!(found.len(), 3);
-        for outcome in found {
+        for (_, outcome) in found {
             assert_eq!(outcome.status, None);
             assert_eq!(outcome.failure.unwrap().kind, FailureKind::Connect);
         }
+    }
+
+    #[test]
+    fn the_number_of_kinds_is_bounded() {
+        let mut teller = Teller::new(io::sink());
+        for n in 0..100_000 {
+            let response = Response { n, flow: 0, kind: 0, connection: 0, due_us: 0, late_us: 0, took_us: 0 };
+            let outcome = Outcome { status: Some(200), excerpt: Some(n.to_string()), ..Outcome::default() };
+            teller.response(response, outcome).unwrap();
+        }
+        assert_eq!(teller.kinds.len(), KINDS + 1);
+    }
+
+    #[test]
+    fn a_response_is_a_line_of_numbers() {
+        let response = Response { n: 12, flow: 1, kind: 3, connection: 7, due_us: 5000, late_us: 20, took_us: 900 };
+        assert_eq!(serde_json::to_string(&response).unwrap(), "[12,1,3,7,5000,20,900]");
+        assert_eq!(Told::read("[12,1,3,7,5000,20,900]").unwrap(), Told::Response(response));
+        let told = Told::Kind(Outcome { status: Some(200), version: Some("v1".to_owned()), ..Outcome::default() });
+        assert_eq!(Told::read(r#"{"kind":{"status":200,"version":"v1"}}"#).unwrap(), told);
     }
 }

@@ -6,7 +6,9 @@ mod idle;
 mod image;
 mod serve;
 
-pub use drive::{DriveError, DrivePlan, Failure, FailureKind, Flow, Outcome, VersionSource, drive};
+pub use drive::{
+    DriveError, DrivePlan, Failure, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource, drive, drive_all,
+};
 pub use idle::{idle, terminated};
 pub use image::{ImageError, WORKLOAD_IMAGES, print_files, write_archive};
 pub use serve::{ServeError, serve};

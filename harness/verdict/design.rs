@@ -1,0 +1,238 @@
+use std::fmt;
+
+use thiserror::Error;
+
+use super::binomial::requests_for_leak;
+use super::sequential::ShareDesign;
+use crate::scenario::{Claim, Errors, Share, Statuses};
+
+/// What is counted for one of the shares of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// The answers of a version.
+    Version(String),
+    /// The answers with a status.
+    Status(u16),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => formatter.write_str(version),
+            Self::Status(status) => write!(formatter, "status {status}"),
+        }
+    }
+}
+
+/// How a claim is going to be decided: fixed before the first request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Design {
+    /// The claim.
+    pub claim: Claim,
+    /// A test for each share that is neither all nor nothing; of two parts, one test decides both.
+    pub(super) tests: Vec<(Part, ShareDesign)>,
+    /// The clean requests that a claim without tolerance needs to exclude a leak; 0 where there is none.
+    pub(super) clean: u64,
+    /// The most requests that the verdict takes.
+    pub allowed: u64,
+}
+
+/// A claim that cannot be decided.
+#[derive(Debug, Error, PartialEq)]
+pub enum DesignError {
+    /// The number of requests would be out of all proportion.
+    #[error(
+        "{share} of {part} with a deviation of {deviation} points may need more than the {limit} requests that are allowed"
+    )]
+    TooManyRequests {
+        /// The version or status.
+        part: String,
+        /// Its claimed share.
+        share: Share,
+        /// δ in points.
+        deviation: f64,
+        /// The most that are sent.
+        limit: u64,
+    },
+    /// Excluding the leak would take too many requests.
+    #[error("a leak below {leak} % takes {needed} requests without one; {limit} are allowed")]
+    TooSmallALeak {
+        /// The leak, in percent.
+        leak: f64,
+        /// The clean requests that exclude it.
+        needed: u64,
+        /// The most that are sent.
+        limit: u64,
+    },
+}
+
+impl Design {
+    /// How the claim is decided with its errors.
+    ///
+    /// With more than two parts each has its own test and α is divided among them; each passes on its own at β, so that none may
+    /// be wrong. Where versions and statuses are split, α is divided between them too.
+    ///
+    /// # Errors
+    /// The claim would need more requests than it is allowed to.
+    pub fn new(claim: &Claim) -> Result<Self, DesignError> {
+        let errors = claim.errors;
+        let versions = claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share));
+        let mut groups = vec![versions.collect::<Vec<_>>()];
+        if let Statuses::Claimed(statuses) = &claim.statuses {
+            groups.push(statuses.iter().map(|(status, share)| (Part::Status(*status), *share)).collect());
+        }
+        let mut split = Vec::new();
+        let mut clean = 0;
+        for group in groups {
+            let group: Vec<_> = group.into_iter().filter(|(_, share)| !share.is_none()).collect();
+            match group.as_slice() {
+                [] => {}
+                [_all] => clean = requests_for_leak(errors.leak, errors.confidence()),
+                // what one of two gets, the other does not
+                [_, second] => split.push(second.clone()),
+                many => split.extend(many.iter().cloned()),
+            }
+        }
+        if clean > errors.max_requests {
+            return Err(DesignError::TooSmallALeak {
+                leak: errors.leak * 100.0,
+                needed: clean,
+                limit: errors.max_requests,
+            });
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a handful of versions")]
+        let alpha = errors.false_alarm.chance() / split.len() as f64;
+        let tests = split
+            .into_iter()
+            .map(|(part, share)| {
+                let beta = errors.miss.chance();
+                let test = ShareDesign::new(share.fraction(), errors.deviation, alpha, beta, errors.max_requests);
+                let test = test.ok_or_else(|| DesignError::TooManyRequests {
+                    part: part.to_string(),
+                    share,
+                    deviation: (errors.deviation * 1e6).round() / 1e4,
+                    limit: errors.max_requests,
+                })?;
+                Ok((part, test))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let allowed = tests.iter().map(|(_, test)| test.cap()).chain([clean]).max().unwrap_or(0);
+        Ok(Self { claim: claim.clone(), tests, clean, allowed })
+    }
+
+    /// The errors of the claim.
+    #[must_use]
+    pub const fn errors(&self) -> Errors {
+        self.claim.errors
+    }
+}
+
+/// The summed errors of several claims: bounds, by adding up, on the chance that any one of them errs.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Totals {
+    /// The number of claims.
+    pub claims: usize,
+    /// The chance that a rollout that is right in everything is refused. Claims without tolerance add nothing to it.
+    pub false_alarm: f64,
+    /// The chance that not every one of the faults that the claims are to see is seen, were all of them there.
+    pub miss: f64,
+    /// The largest chance with which a single claim misses the fault that it is to see.
+    pub worst_miss: f64,
+}
+
+impl<'a> FromIterator<&'a Design> for Totals {
+    fn from_iter<I: IntoIterator<Item = &'a Design>>(designs: I) -> Self {
+        let mut totals = Self::default();
+        for design in designs {
+            totals.claims += 1;
+            totals.miss += design.errors().miss.chance();
+            totals.worst_miss = totals.worst_miss.max(design.errors().miss.chance());
+            if !design.tests.is_empty() {
+                totals.false_alarm += design.errors().false_alarm.chance();
+            }
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::scenario::Rate;
+
+    pub fn claim(versions: &[(&str, f64)], statuses: &[(u16, f64)]) -> Claim {
+        let share = |share: f64| Share::from_fraction(share).unwrap();
+        let statuses: BTreeMap<_, _> = statuses.iter().map(|(status, part)| (*status, share(*part))).collect();
+        Claim {
+            from: "testers".to_owned(),
+            path: "/".to_owned(),
+            versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(*part))).collect(),
+            statuses: if statuses.is_empty() { Statuses::Implied } else { Statuses::Claimed(statuses) },
+            errors: Errors::default(),
+            place: "scenario.yaml:27:9".to_owned(),
+        }
+    }
+
+    fn shape(design: &Design) -> (Vec<String>, u64, u64) {
+        (design.tests.iter().map(|(part, _)| part.to_string()).collect(), design.clean, design.allowed)
+    }
+
+    #[rstest]
+    #[case::halves(&[("v1", 0.5), ("v2", 0.5)], &[], &["v2"], 0, 1711)]
+    #[case::all(&[("v1", 1.0), ("v2", 0.0)], &[], &[], 688, 688)]
+    #[case::all_with_a_status(&[("v1", 1.0)], &[(503, 1.0)], &[], 688, 688)]
+    #[case::halves_with_a_status(&[("v1", 0.5), ("v2", 0.5)], &[(503, 1.0)], &["v2"], 688, 1711)]
+    #[case::only_a_status(&[], &[(404, 1.0)], &[], 688, 688)]
+    #[case::split_statuses(&[], &[(200, 0.9), (503, 0.1)], &["status 503"], 0, 838)]
+    #[case::three(&[("v1", 0.5), ("v2", 0.25), ("v3", 0.25)], &[], &["v1", "v2", "v3"], 0, 1797)]
+    fn a_claim_costs_what_its_errors_ask_for(
+        #[case] versions: &[(&str, f64)],
+        #[case] statuses: &[(u16, f64)],
+        #[case] tests: &[&str],
+        #[case] clean: u64,
+        #[case] allowed: u64,
+    ) {
+        let tests: Vec<String> = tests.iter().map(|part| (*part).to_owned()).collect();
+        assert_eq!(shape(&Design::new(&claim(versions, statuses)).unwrap()), (tests, clean, allowed));
+    }
+
+    #[test]
+    fn a_deviation_that_no_sensible_number_of_requests_shows_is_refused() {
+        let mut claim = claim(&[("v1", 0.5), ("v2", 0.5)], &[]);
+        claim.errors.deviation = 0.0001;
+        assert_eq!(
+            Design::new(&claim).unwrap_err().to_string(),
+            "50 % of v2 with a deviation of 0.01 points may need more than the 100000 requests that are allowed"
+        );
+        claim.errors = Errors { max_requests: 1700, ..Errors::default() };
+        assert!(Design::new(&claim).is_err());
+        claim.errors.max_requests = 1711;
+        assert!(Design::new(&claim).is_ok());
+    }
+
+    #[test]
+    fn a_leak_that_would_cost_too_much_is_refused() {
+        let mut claim = claim(&[("v1", 1.0)], &[]);
+        claim.errors.max_requests = 100;
+        assert_eq!(
+            Design::new(&claim).unwrap_err().to_string(),
+            "a leak below 1 % takes 688 requests without one; 100 are allowed"
+        );
+    }
+
+    #[test]
+    fn the_errors_of_all_claims_add_up() {
+        let mut halves = claim(&[("v1", 0.5), ("v2", 0.5)], &[]);
+        halves.errors.false_alarm = Rate::new(1e-3).unwrap();
+        let designs = [&halves, &claim(&[("v1", 1.0)], &[]), &claim(&[("v1", 0.5), ("v2", 0.5)], &[])]
+            .map(|claim| Design::new(claim).unwrap());
+        let totals: Totals = designs.iter().collect();
+        assert_eq!(totals.claims, 3);
+        assert!((totals.false_alarm - 1.001e-3).abs() < 1e-12);
+        assert!((totals.miss - 3e-3).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,278 @@
+use super::binomial::{Band, smallest};
+use super::trial::Ruling;
+
+/// Why a sequential test has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The likelihood ratio crossed a boundary.
+    Boundary,
+    /// The cap was reached and the exact band decided.
+    Cap,
+}
+
+/// A truncated two-sided sequential probability ratio test of one share `p₀` against `p₀ ± δ`.
+///
+/// With `L±` the likelihood ratio of `p₀ ± δ` to `p₀`, the test fails as soon as one of them reaches `4/α`, passes as soon as
+/// both are at most `β/2`, and at the cap decides by the exact binomial band for `(α/2, β/2)`. Under `p₀` each of `L±` is a
+/// nonnegative martingale that starts at 1, so that by Ville's inequality it ever reaches `4/α` with a chance of at most
+/// `α/4`; both with the band's `α/2` make α. Under `p₀ + δ` the same holds for `1/L+`, so that the test passes before the cap
+/// with a chance of at most `β/2` and at the cap with at most `β/2`. (Wald 1945; Sobel and Wald 1949; Ville 1939.)
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShareDesign {
+    share: f64,
+    more: Steps,
+    fewer: Steps,
+    fail_at: f64,
+    pass_at: f64,
+    cap: u64,
+    band: Band,
+}
+
+/// What one request adds to a log likelihood ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Steps {
+    hit: f64,
+    miss: f64,
+}
+
+impl Steps {
+    fn new(other: f64, share: f64) -> Self {
+        Self { hit: (other / share).ln(), miss: ((1.0 - other) / (1.0 - share)).ln() }
+    }
+}
+
+impl ShareDesign {
+    /// The test of a share strictly between 0 and 1 with these errors; none if it could need more requests than `limit`, or if
+    /// `p₀ ± δ` leaves 0 to 1.
+    #[must_use]
+    pub fn new(share: f64, deviation: f64, alpha: f64, beta: f64, limit: u64) -> Option<Self> {
+        // 10 % ± 10 points, in binary digits
+        let (low, high) = ((share - deviation).max(-1e-9), (share + deviation).min(1.0 + 1e-9));
+        if deviation <= 0.0 || share - deviation < low || share + deviation > high {
+            return None;
+        }
+        let (low, high) = (low.max(0.0), high.min(1.0));
+        let (cap, band) = smallest(share, &[low, high], alpha / 2.0, beta / 2.0, limit)?;
+        Some(Self {
+            share,
+            more: Steps::new(high, share),
+            fewer: Steps::new(low, share),
+            fail_at: (4.0 / alpha).ln(),
+            pass_at: (beta / 2.0).ln(),
+            cap,
+            band,
+        })
+    }
+
+    /// The most requests that it takes.
+    #[must_use]
+    pub const fn cap(&self) -> u64 {
+        self.cap
+    }
+
+    /// The counts that it accepts at the cap.
+    #[must_use]
+    pub const fn band(&self) -> Band {
+        self.band
+    }
+
+    /// The claimed share.
+    #[must_use]
+    pub const fn share(&self) -> f64 {
+        self.share
+    }
+}
+
+/// The state of a sequential test.
+///
+/// ```
+/// use shiftcheck::verdict::{Ruling, ShareDesign, ShareTest};
+///
+/// let halves = ShareDesign::new(0.5, 0.10, 1e-6, 1e-3, 100_000).unwrap();
+/// let mut test = ShareTest::new();
+/// // one version answers everything: no route splits the traffic
+/// let needed = (1..).find(|_| test.observe(&halves, true) == Some(Ruling::Fail));
+/// assert_eq!(needed, Some(84));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ShareTest {
+    requests: u64,
+    hits: u64,
+    more: f64,
+    fewer: f64,
+}
+
+impl ShareTest {
+    /// A test before its first request.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { requests: 0, hits: 0, more: 0.0, fewer: 0.0 }
+    }
+
+    /// Takes the next request in the order of sending: whether it counts for the share. The ruling, if it stands now.
+    #[inline]
+    pub fn observe(&mut self, design: &ShareDesign, hit: bool) -> Option<Ruling> {
+        self.requests += 1;
+        self.hits += u64::from(hit);
+        self.more += if hit { design.more.hit } else { design.more.miss };
+        self.fewer += if hit { design.fewer.hit } else { design.fewer.miss };
+        let largest = self.more.max(self.fewer);
+        if largest >= design.fail_at {
+            Some(Ruling::Fail)
+        } else if largest <= design.pass_at {
+            Some(Ruling::Pass)
+        } else if self.requests >= design.cap {
+            Some(if design.band.contains(self.hits) { Ruling::Pass } else { Ruling::Fail })
+        } else {
+            None
+        }
+    }
+
+    /// Why it stopped, if it did.
+    #[must_use]
+    pub fn stop(&self, design: &ShareDesign) -> Option<Stop> {
+        let largest = self.more.max(self.fewer);
+        if largest >= design.fail_at || largest <= design.pass_at {
+            Some(Stop::Boundary)
+        } else {
+            (self.requests >= design.cap).then_some(Stop::Cap)
+        }
+    }
+
+    /// A bound, valid at any stopping time, on the chance under the claim of evidence this strong: the mean of `L+` and `L-` is
+    /// a martingale from 1, which reaches `1/p` with a chance of at most p.
+    #[must_use]
+    pub fn chance(&self) -> f64 {
+        (2.0 * (-self.more.max(self.fewer)).exp()).min(1.0)
+    }
+
+    /// The number of requests so far.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Exact operating characteristics at a true share, by summing over all paths: the chance to fail, and the mean requests.
+    fn exactly(design: &ShareDesign, truth: f64) -> (f64, f64) {
+        // the likelihood ratios depend on the path only through its counts, but for the last bits of a sum
+        let cap = usize::try_from(design.cap).unwrap();
+        let mut alive = vec![0.0_f64; cap + 2];
+        alive[0] = 1.0;
+        let (mut fail, mut mean) = (0.0, 0.0);
+        for n in 1..=cap {
+            let mut next = vec![0.0_f64; cap + 2];
+            for hits in 0..n {
+                next[hits] += alive[hits] * (1.0 - truth);
+                next[hits + 1] += alive[hits] * truth;
+            }
+            for (hits, chance) in next.iter_mut().enumerate().take(n + 1).filter(|(_, chance)| **chance > 0.0) {
+                #[expect(clippy::cast_precision_loss, reason = "small counts")]
+                let (s, m) = (hits as f64, (n - hits) as f64);
+                let sum = |steps: Steps| {
+                    (if s > 0.0 { s * steps.hit } else { 0.0 }) + (if m > 0.0 { m * steps.miss } else { 0.0 })
+                };
+                let test = ShareTest {
+                    requests: n as u64 - 1,
+                    hits: hits as u64,
+                    more: sum(design.more),
+                    fewer: sum(design.fewer),
+                };
+                let largest = test.more.max(test.fewer);
+                let ruling = if largest >= design.fail_at {
+                    Some(Ruling::Fail)
+                } else if largest <= design.pass_at {
+                    Some(Ruling::Pass)
+                } else if n == cap {
+                    Some(if design.band.contains(hits as u64) { Ruling::Pass } else { Ruling::Fail })
+                } else {
+                    None
+                };
+                if let Some(ruling) = ruling {
+                    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+                    let requests = n as f64;
+                    mean += *chance * requests;
+                    fail += if ruling == Ruling::Fail { *chance } else { 0.0 };
+                    *chance = 0.0;
+                }
+            }
+            alive = next;
+        }
+        (fail, mean)
+    }
+
+    #[rstest]
+    #[case(0.5, 0.10, 1e-6, 1e-3, 1711, 530.0, 758.0)]
+    #[case(0.5, 0.15, 1e-6, 1e-3, 746, 231.0, 335.0)]
+    #[case(0.5, 0.10, 1e-3, 1e-3, 1130, 528.0, 415.0)]
+    #[case(0.5, 0.10, 1e-9, 1e-3, 2237, 530.0, 1101.0)]
+    #[case(0.9, 0.05, 1e-3, 1e-3, 1985, 787.0, f64::NAN)]
+    fn characteristics_agree_with_the_exact_tables_and_errors_are_kept(
+        #[case] share: f64,
+        #[case] deviation: f64,
+        #[case] alpha: f64,
+        #[case] beta: f64,
+        #[case] cap: u64,
+        #[case] right: f64,
+        #[case] wrong: f64,
+    ) {
+        let design = ShareDesign::new(share, deviation, alpha, beta, 100_000).unwrap();
+        assert!(design.cap.abs_diff(cap) * 50 <= cap, "a cap of {}", design.cap);
+        let (alarm, mean) = exactly(&design, share);
+        assert!(alarm <= alpha, "a false alarm of {alarm:e}");
+        assert!((mean / right - 1.0).abs() < 0.02, "a mean of {mean} where the route is right");
+        for truth in [share - deviation, share + deviation] {
+            let (caught, mean) = exactly(&design, truth);
+            assert!(1.0 - caught <= beta, "a miss of {:e} at {truth}", 1.0 - caught);
+            assert!(wrong.is_nan() || (mean / wrong - 1.0).abs() < 0.02, "a mean of {mean} at {truth}");
+        }
+    }
+
+    #[test]
+    fn the_cap_of_the_defaults_is_that_of_the_tables() {
+        assert_eq!(ShareDesign::new(0.5, 0.10, 1e-6, 1e-3, 100_000).unwrap().cap(), 1711);
+    }
+
+    #[rstest]
+    #[case::too_fine(0.5, 0.0001)]
+    #[case::beyond_nothing(0.05, 0.10)]
+    #[case::beyond_all(0.95, 0.10)]
+    #[case::no_deviation(0.5, 0.0)]
+    fn a_test_that_cannot_decide_is_refused(#[case] share: f64, #[case] deviation: f64) {
+        assert_eq!(ShareDesign::new(share, deviation, 1e-6, 1e-3, 100_000), None);
+    }
+
+    #[test]
+    fn a_deviation_to_the_very_edge_ends_with_the_first_answer_that_excludes_it() {
+        // 90 % ± 10 points: one miss excludes 100 %
+        let design = ShareDesign::new(0.9, 0.1, 1e-6, 1e-3, 100_000).unwrap();
+        let mut test = ShareTest::new();
+        assert_eq!(test.observe(&design, false), None);
+        assert!(test.more.is_infinite());
+        let ruling = (1..design.cap()).find_map(|n| test.observe(&design, n % 10 != 0));
+        assert_eq!(ruling, Some(Ruling::Pass));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn errors_are_kept_at_any_share(percent in 15_u32..86, points in 8_u32..15, alpha in 1_i32..5, beta in 1_i32..4) {
+            let (share, deviation) = (f64::from(percent) / 100.0, f64::from(points) / 100.0);
+            let (alpha, beta) = (10_f64.powi(-alpha), 10_f64.powi(-beta));
+            let design = ShareDesign::new(share, deviation, alpha, beta, 100_000).unwrap();
+            prop_assert!(exactly(&design, share).0 <= alpha);
+            for truth in [share - deviation, share + deviation] {
+                let missed = 1.0 - exactly(&design, truth).0;
+                // the sum over all paths is itself exact to some digits only
+                prop_assert!(missed <= beta * (1.0 + 1e-6), "{missed:e} at {truth}");
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+use super::WalkError;
+use crate::routing::{Live, replicas};
+use crate::scenario::{Claim, Expectation, Scenario, Stage, Step};
+use crate::verdict::{Design, Replicas, Totals, identify};
+
+/// How each claim of each stage is decided: known, and refused where it cannot be, before anything starts.
+#[derive(Debug)]
+pub(super) struct Designs(Vec<Vec<Design>>);
+
+impl Designs {
+    /// The designs of all claims.
+    pub fn new(scenario: &Scenario) -> Result<Self, WalkError> {
+        let mut live = Live::default();
+        let mut designs = Vec::new();
+        for stage in &scenario.stages {
+            step_through(&mut live, stage);
+            let claims = claims(stage);
+            let replicas = Replicas(replicas(&live, scenario.service.name()));
+            for claim in &claims {
+                identify(claim, &claims, &replicas)
+                    .map_err(|source| WalkError::Unidentified { place: claim.place.clone(), source })?;
+            }
+            let stage = claims.iter().map(|claim| {
+                Design::new(claim).map_err(|source| WalkError::Design { place: claim.place.clone(), source })
+            });
+            designs.push(stage.collect::<Result<_, _>>()?);
+        }
+        Ok(Self(designs))
+    }
+
+    /// Those of a stage, by its position from 1.
+    pub fn of(&self, number: usize) -> &[Design] {
+        self.0.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The summed errors of all claims.
+    pub fn totals(&self) -> Totals {
+        self.0.iter().flatten().collect()
+    }
+}
+
+/// Refuses a scenario with a claim that cannot be decided or could not tell right from wrong, before anything starts.
+///
+/// # Errors
+/// There is such a claim; with its place.
+pub fn check(scenario: &Scenario) -> Result<Totals, WalkError> {
+    Designs::new(scenario).map(|designs| designs.totals())
+}
+
+fn step_through(live: &mut Live, stage: &Stage) {
+    for step in &stage.steps {
+        match step {
+            Step::Apply(manifests) => manifests.iter().for_each(|manifest| live.apply(manifest)),
+            Step::Delete(targets) => targets.iter().for_each(|target| live.delete(&target.kind, &target.name)),
+        }
+    }
+}
+
+fn claims(stage: &Stage) -> Vec<&Claim> {
+    let claims = stage.expect.iter().filter_map(|expectation| match expectation {
+        Expectation::Claim(claim) => Some(claim),
+        _ => None,
+    });
+    claims.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canary() -> Scenario {
+        Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap()
+    }
+
+    #[test]
+    fn the_errors_of_the_walkthrough_are_summed() {
+        let totals = Designs::new(&canary()).unwrap().totals();
+        assert_eq!(totals.claims, 23);
+        assert!((totals.false_alarm - 2e-6).abs() < 1e-15, "{}", totals.false_alarm);
+        assert!((totals.miss - 0.023).abs() < 1e-12, "{}", totals.miss);
+    }
+
+    #[test]
+    fn halves_without_a_control_are_refused_with_their_place() {
+        let mut scenario = canary();
+        scenario.stages[3]
+            .expect
+            .retain(|expectation| matches!(expectation, Expectation::Claim(claim) if claim.from == "testers"));
+        let error = Designs::new(&scenario).unwrap_err();
+        assert!(error.is_bad_input());
+        let error = error.to_string();
+        assert!(error.contains("fixtures/canary/scenario.yaml:48:9: testers would get v1 50 %, v2 50 % without any route, as there are 2 of v1 and 2 of v2: "), "{error}");
+    }
+
+    #[test]
+    fn a_claim_that_costs_too_much_is_refused_with_its_place() {
+        let mut scenario = canary();
+        let Expectation::Claim(claim) = &mut scenario.stages[3].expect[1] else { panic!("the testers' claim") };
+        claim.errors.deviation = 0.0001;
+        let error = Designs::new(&scenario).unwrap_err();
+        assert!(error.is_bad_input());
+        assert!(
+            error.to_string().contains("/scenario.yaml:48:9: 50 % of v2 with a deviation of 0.01 points"),
+            "{error}"
+        );
+    }
+}
