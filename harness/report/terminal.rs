@@ -60,6 +60,7 @@ impl<W: Write> Terminal<W> {
             Event::Started { run, scenario, place, stages, totals } => {
                 self.stages = stages;
                 self.line(&format!("{scenario}: {} on {place}, run {run}", plural(stages, "stage")));
+                let Some(totals) = totals else { return };
                 self.line(&format!(
                     "  {}; the chance of a false alarm is below {} in all, of a missed fault below {} in each, {} in all",
                     plural(totals.claims, "claim"),
@@ -192,8 +193,11 @@ impl<W: Write> Terminal<W> {
             self.line(&format!("  {mark} {what} (p = {})", chance(probability)));
         }
         self.line(&format!(
-            "  verdicts: {} accepted, {} refused, {:.0} requests on the mean",
-            calibration.accepted, calibration.refused, calibration.mean
+            "  verdicts: {} accepted, {} refused; decided after {:.0} requests on the mean and {:.2} s of traffic in the median",
+            calibration.accepted,
+            calibration.refused,
+            calibration.mean,
+            calibration.decided.as_secs_f64(),
         ));
         if calibration.independent() {
             let alarm = chance(CALIBRATION_ALARM);
@@ -348,7 +352,7 @@ mod tests {
                 scenario: "canary".to_owned(),
                 place: "a throwaway cluster".to_owned(),
                 stages: 2,
-                totals: Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3 },
+                totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3 }),
             },
             Event::Swept("the cluster of run 4567cdef".to_owned()),
             Event::Ready { what: "cluster with Istio 1.31".to_owned(), after: 14 * SECOND },
@@ -381,6 +385,7 @@ mod tests {
             accepted: 40,
             refused: 0,
             mean: 531.2,
+            decided: 240 * MILLISECOND,
         };
         Event::Calibrated { calibration, took: 20 * SECOND }
     }

@@ -64,6 +64,8 @@ pub struct Answered<'a> {
     pub answer: &'a Answer,
     /// The index of its connection.
     pub connection: usize,
+    /// When it came, since the start of the sample, by the driver's clock.
+    pub at: Duration,
 }
 
 /// Whether more answers are wanted.
@@ -202,7 +204,8 @@ impl Driver {
                     let (answer, pod) = kinds.get(response.kind).ok_or_else(|| failed(&"an unknown kind"))?;
                     let stopped = stopped.get_mut(response.flow).ok_or_else(|| failed(&"an unknown flow"))?;
                     sample.add(response, pod.as_deref());
-                    let next = observe(Answered { flow: response.flow, answer, connection: response.connection });
+                    let at = Duration::from_micros(response.due_us + response.late_us + response.took_us);
+                    let next = observe(Answered { flow: response.flow, answer, connection: response.connection, at });
                     if next == Next::Stop && !*stopped {
                         *stopped = true;
                         session.send(&line(&Order::Stop { plan: id, flow: response.flow })).await?;

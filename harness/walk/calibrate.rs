@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::WalkError;
 use super::event::Event;
@@ -57,6 +57,8 @@ pub struct Calibration {
     pub refused: usize,
     /// The mean number of requests that the verdicts took.
     pub mean: f64,
+    /// The median time of traffic until a verdict stood.
+    pub decided: Duration,
 }
 
 impl Calibration {
@@ -112,7 +114,14 @@ impl Walk<'_> {
 
     async fn one(&mut self, claim: &Claim, design: &Design, version: &str, least: u64) -> Result<One, WalkError> {
         let mut trial = Trial::new(design.clone());
-        let mut one = One { hits: Vec::new(), connections: Vec::new(), ruling: Ruling::Inconclusive, took: 0, sent: 0 };
+        let mut one = One {
+            hits: Vec::new(),
+            connections: Vec::new(),
+            ruling: Ruling::Inconclusive,
+            took: 0,
+            decided: None,
+            sent: 0,
+        };
         let wanted = [Wanted { from: &claim.from, path: &claim.path, requests: design.allowed.max(least) }];
         let sample = self
             .driver
@@ -129,6 +138,9 @@ impl Walk<'_> {
                 }
                 let kind = trial.kind(answered.answer);
                 let ruling = trial.observe(kind);
+                if ruling.is_some() {
+                    one.decided.get_or_insert(answered.at);
+                }
                 if ruling.is_some() && one.hits.len() as u64 >= least { Next::Stop } else { Next::Continue }
             })
             .await?;
@@ -146,6 +158,8 @@ struct One {
     ruling: Ruling,
     /// The requests that the ruling took.
     took: u64,
+    /// When it stood.
+    decided: Option<Duration>,
     sent: u64,
 }
 
@@ -163,6 +177,7 @@ struct Samples<'a> {
     took: u64,
     accepted: usize,
     refused: usize,
+    decided: Vec<Duration>,
 }
 
 impl<'a> Samples<'a> {
@@ -180,6 +195,7 @@ impl<'a> Samples<'a> {
             took: 0,
             accepted: 0,
             refused: 0,
+            decided: Vec::new(),
         }
     }
 
@@ -195,11 +211,14 @@ impl<'a> Samples<'a> {
         self.took += one.took;
         self.accepted += usize::from(one.ruling == Ruling::Pass);
         self.refused += usize::from(one.ruling == Ruling::Fail);
+        self.decided.extend(one.decided);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn calibration(&self, claim: &Claim) -> Calibration {
         let samples = self.values.len();
+        let mut decided = self.decided.clone();
+        decided.sort();
         Calibration {
             from: claim.from.clone(),
             version: self.version.to_owned(),
@@ -215,6 +234,7 @@ impl<'a> Samples<'a> {
             accepted: self.accepted,
             refused: self.refused,
             mean: self.took as f64 / samples.max(1) as f64,
+            decided: decided.get(decided.len() / 2).copied().unwrap_or_default(),
         }
     }
 }
@@ -243,7 +263,7 @@ mod tests {
                     hit
                 })
                 .collect();
-            samples.add(&One { hits, connections, ruling: Ruling::Pass, took: 400, sent: 400 });
+            samples.add(&One { hits, connections, ruling: Ruling::Pass, took: 400, decided: None, sent: 400 });
         }
         samples.calibration(claim)
     }

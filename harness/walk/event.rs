@@ -19,8 +19,8 @@ pub enum Event {
         place: String,
         /// The number of stages.
         stages: usize,
-        /// The summed errors of all claims.
-        totals: Totals,
+        /// The summed errors of all claims, where they are judged.
+        totals: Option<Totals>,
     },
     /// Something was left by a killed run and is removed now.
     Swept(String),

@@ -191,7 +191,7 @@ impl Run {
                 Choice::Kubeconfig { .. } => format!("namespace {} of an existing cluster", self.namespace),
             },
             stages: self.scenario.stages.len(),
-            totals: self.designs.totals(),
+            totals: (self.options.purpose == Purpose::Prove).then(|| self.designs.totals()),
         });
         let ground = match &self.options.choice {
             Choice::K3s { node, istio, snapshotter } => {

@@ -1,0 +1,53 @@
+//! The model behind the verdicts is true on a real mesh, and where it is not, `calibrate` says so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground is not as it says")]
+
+mod common;
+
+use std::sync::PoisonError;
+
+use common::{CLUSTER, containers, run_id, said, shiftcheck};
+use rstest::rstest;
+
+#[rstest]
+#[case::requests(
+    "fixtures/canary",
+    0,
+    &[
+        "40 samples of testers, 50 % to v2 claimed, 400 requests of each tested",
+        "ok counts of the samples",
+        "ok order of sending",
+        "ok connections",
+        "verdicts: 40 accepted, 0 refused",
+        "each request is routed on its own",
+    ]
+)]
+#[case::connections(
+    "fixtures/canary-tcp-port",
+    1,
+    &["NO connections: all see the same share", "the verdicts' model does not hold"]
+)]
+fn a_mesh_is_told_from_one_that_balances_connections(
+    #[case] scenario: &str,
+    #[case] code: i32,
+    #[case] lines: &[&str],
+) {
+    let _one = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let (printed, errors, ended) = said(&shiftcheck(&["calibrate", scenario]).output().unwrap());
+    assert_eq!(ended, Some(code), "{printed}\n{errors}");
+    for line in lines {
+        assert!(printed.contains(line), "`{line}` is missing in:\n{printed}\n{errors}");
+    }
+    assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+}
+
+#[test]
+fn a_scenario_that_splits_nothing_has_nothing_to_calibrate() {
+    let folder = tempfile::tempdir().unwrap();
+    let halves = ("scenario.yaml", "get: {v1: 50%, v2: 50%}", "get: {v1: 100%}");
+    common::spoilt(folder.path(), &[halves, halves]);
+    let (_, errors, code) = said(&shiftcheck(&["calibrate", folder.path().to_str().unwrap()]).output().unwrap());
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    assert_eq!(code, Some(2));
+    insta::assert_snapshot!(errors, @"error: FOLDER/scenario.yaml: no claim splits versions, so that there is nothing to calibrate");
+}
