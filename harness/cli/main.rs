@@ -51,7 +51,12 @@ pub fn main() -> std::process::ExitCode {
         .with_writer(stderr)
         .with_ansi(coloured(stderr().is_terminal()))
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = match args.command {
+        // what runs beside a sidecar leaves the other cores to it: handing requests from thread to thread costs more than it gains
+        Command::Workload { .. } => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             advice::tell(&Failure::environment(format!("cannot start: {error}")));

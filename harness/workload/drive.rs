@@ -3,11 +3,16 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue};
 use regex::Regex;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
+
+use super::connection::Connection;
 
 /// What the driver is told: a JSON line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -191,7 +196,7 @@ const EXCERPT: usize = 120;
 /// The most kinds of answers that are kept apart by what they say: bounds the memory.
 const KINDS: usize = 1024;
 /// The longest that a line waits for others, before they go out together.
-const FLUSH: Duration = Duration::from_millis(5);
+const FLUSH: Duration = Duration::from_millis(50);
 
 /// Carries out orders, one plan after the other, until there are no more.
 ///
@@ -216,8 +221,7 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
     let window = Arc::new(Semaphore::new(WINDOW));
     let (sender, mut answers) = mpsc::channel(256);
     for connection in 0..driver.plan.connections.clamp(1, 256) {
-        let client = driver.client()?;
-        tokio::spawn(Arc::clone(&driver).work(connection, client, Arc::clone(&window), sender.clone()));
+        tokio::spawn(Arc::clone(&driver).work(connection, Arc::clone(&window), sender.clone()));
     }
     drop(sender);
     let mut teller = Teller::new(output);
@@ -311,7 +315,9 @@ struct Driver {
     schedule: Mutex<Schedule>,
     start: Instant,
     version: Option<Regex>,
-    headers: Vec<Vec<HeaderMap>>,
+    address: String,
+    /// For each flow its requests, which take turns.
+    requests: Vec<Vec<Request<Empty<Bytes>>>>,
 }
 
 impl Driver {
@@ -322,13 +328,19 @@ impl Driver {
             }
             VersionSource::Header(_) => None,
         };
-        let headers = plan
+        let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
+        let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
+        let one = |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, &flow.path, headers, plan.keep_alive);
+        let requests = plan
             .flows
             .iter()
-            .map(|flow| flow.variants.iter().map(|headers| header_map(headers, plan.keep_alive)).collect())
+            .map(|flow| match flow.variants.as_slice() {
+                [] => Ok(vec![one(flow, &BTreeMap::new())?]),
+                variants => variants.iter().map(|headers| one(flow, headers)).collect(),
+            })
             .collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
-        Ok(Self { plan, schedule, start: Instant::now(), version, headers })
+        Ok(Self { plan, schedule, start: Instant::now(), version, address, requests })
     }
 
     fn stop(&self, flow: usize) {
@@ -340,26 +352,14 @@ impl Driver {
         if over { None } else { self.schedule.lock().unwrap_or_else(PoisonError::into_inner).next() }
     }
 
-    /// One client a connection, so that the number of connections is the number asked for.
-    fn client(&self) -> Result<reqwest::Client, DriveError> {
-        reqwest::Client::builder()
-            .no_proxy()
-            .http1_only()
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(usize::from(self.plan.keep_alive))
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_millis(self.plan.timeout_ms))
-            .build()
-            .map_err(|error| DriveError::Plan(error.to_string()))
-    }
-
     async fn work(
         self: Arc<Self>,
         connection: usize,
-        client: reqwest::Client,
         window: Arc<Semaphore>,
         answers: mpsc::Sender<(Response, Outcome)>,
     ) {
+        let timeout = Duration::from_millis(self.plan.timeout_ms);
+        let mut line = Connection::new(self.address.clone(), self.plan.keep_alive, timeout);
         loop {
             let Ok(permit) = window.acquire().await else { return };
             permit.forget();
@@ -367,7 +367,7 @@ impl Driver {
             let due = self.due(turn.n).await;
             let sent = self.start.elapsed();
             let due = due.unwrap_or(sent);
-            let outcome = self.request(&client, &turn).await;
+            let outcome = self.request(&mut line, &turn).await;
             let response = Response {
                 n: turn.n,
                 flow: turn.flow,
@@ -391,36 +391,27 @@ impl Driver {
         Some(due)
     }
 
-    async fn request(&self, client: &reqwest::Client, turn: &Turn) -> Outcome {
-        let flow = &self.plan.flows[turn.flow];
-        let variants = &self.headers[turn.flow];
+    async fn request(&self, line: &mut Connection, turn: &Turn) -> Outcome {
+        let variants = &self.requests[turn.flow];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
-        let headers = variants.get((turn.earlier % variants.len().max(1) as u64) as usize).cloned().unwrap_or_default();
-        let answer = async {
-            let response = client.get(format!("{}{}", self.plan.base, flow.path)).headers(headers).send().await?;
-            let status = response.status().as_u16();
-            let header =
-                |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-            let pod = self.plan.pod_header.as_deref().and_then(header);
-            let version = match &self.plan.version {
-                VersionSource::Header(name) => header(name),
-                VersionSource::Body(_) => None,
-            };
-            let body = response.bytes().await?;
-            Ok::<_, reqwest::Error>((status, pod, version, body))
-        }
-        .await;
-        match answer {
-            Ok((status, pod, version, body)) => {
-                let version = version.or_else(|| {
-                    let body = std::str::from_utf8(&body).ok()?;
-                    Some(self.version.as_ref()?.captures(body)?.name("version")?.as_str().to_owned())
-                });
-                let excerpt = version.is_none().then(|| excerpt(&body));
-                Outcome { status: Some(status), version, pod, excerpt, failure: None }
+        let request = &variants[(turn.earlier % variants.len() as u64) as usize];
+        let received = match line.send(request.clone()).await {
+            Ok(received) => received,
+            Err(failure) => return Outcome { failure: Some(failure), ..Outcome::default() },
+        };
+        let header =
+            |name: &str| received.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let version = match &self.plan.version {
+            VersionSource::Header(name) => header(name),
+            VersionSource::Body(_) => {
+                let body = std::str::from_utf8(&received.body).ok();
+                let found = self.version.as_ref().zip(body).and_then(|(version, body)| version.captures(body));
+                found.and_then(|found| Some(found.name("version")?.as_str().to_owned()))
             }
-            Err(error) => Outcome { failure: Some(failure(&error)), ..Outcome::default() },
-        }
+        };
+        let excerpt = version.is_none().then(|| excerpt(&received.body));
+        let pod = self.plan.pod_header.as_deref().and_then(header);
+        Outcome { status: Some(received.status.as_u16()), version, pod, excerpt, failure: None }
     }
 }
 
@@ -467,40 +458,35 @@ impl Iterator for Schedule {
     }
 }
 
-fn header_map(headers: &BTreeMap<String, String>, keep_alive: bool) -> Result<HeaderMap, DriveError> {
-    let mut map = HeaderMap::new();
+fn request(
+    address: &str,
+    path: &str,
+    headers: &BTreeMap<String, String>,
+    keep_alive: bool,
+) -> Result<Request<Empty<Bytes>>, DriveError> {
+    let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
+    let mut request = Request::builder().uri(path).body(Empty::new()).map_err(|_| invalid(path))?;
+    let map = request.headers_mut();
+    map.insert(HOST, HeaderValue::from_str(address).map_err(|_| invalid(address))?);
+    map.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    if !keep_alive {
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     for (name, value) in headers {
-        let invalid = || DriveError::Plan(format!("`{name}: {value}` is not a header"));
-        map.append(
+        let invalid = || invalid(&format!("{name}: {value}"));
+        // a header of the scenario takes the place of one of ours
+        map.insert(
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?,
             HeaderValue::from_str(value).map_err(|_| invalid())?,
         );
     }
-    if !keep_alive {
-        map.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(map)
+    Ok(request)
 }
 
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
     line.trim().to_owned()
-}
-
-fn failure(error: &reqwest::Error) -> Failure {
-    let kind = if error.is_connect() {
-        FailureKind::Connect
-    } else if error.is_timeout() {
-        FailureKind::Timeout
-    } else {
-        FailureKind::Broken
-    };
-    let mut root: &dyn std::error::Error = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    Failure { kind, message: root.to_string() }
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,6 +1,7 @@
 //! What runs in the cluster: the demo server and the traffic driver. They are this very binary, packed into an image of
 //! one layer, so that nothing has to be fetched and both ends speak the same version.
 
+mod connection;
 mod drive;
 mod idle;
 mod image;
