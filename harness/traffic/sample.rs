@@ -53,6 +53,8 @@ pub struct Wanted<'a> {
     pub path: &'a str,
     /// How many requests at the most.
     pub requests: u64,
+    /// With how many answers a stop may come. Until then the driver tells them in larger batches, which costs the mesh less.
+    pub least: u64,
 }
 
 /// An answer, as it is told in the order of sending.
@@ -256,6 +258,7 @@ fn plan(
             Ok(Flow {
                 path: wanted.path.to_owned(),
                 requests: wanted.requests,
+                quiet: wanted.least,
                 variants: population.variants.iter().map(|variant| variant.headers.clone()).collect(),
             })
         })

@@ -120,6 +120,12 @@ impl Design {
         Ok(Self { claim: claim.clone(), tests, clean, allowed })
     }
 
+    /// The fewest requests with which the claim may pass, but for one or two.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        self.tests.iter().map(|(_, test)| test.least()).chain([self.clean]).max().unwrap_or(0)
+    }
+
     /// The errors of the claim.
     #[must_use]
     pub const fn errors(&self) -> Errors {

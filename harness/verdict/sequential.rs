@@ -41,6 +41,16 @@ impl Steps {
     }
 }
 
+impl Steps {
+    /// The log likelihood ratio after `n` requests with so many hits.
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    fn sum(self, hits: u64, n: u64) -> f64 {
+        // no request adds nothing, even where one would exclude all
+        let times = |count: u64, step: f64| if count == 0 { 0.0 } else { count as f64 * step };
+        times(hits, self.hit) + times(n - hits, self.miss)
+    }
+}
+
 impl ShareDesign {
     /// The test of a share strictly between 0 and 1 with these errors; none if it could need more requests than `limit`, or if
     /// `p₀ ± δ` leaves 0 to 1.
@@ -68,6 +78,21 @@ impl ShareDesign {
     #[must_use]
     pub const fn cap(&self) -> u64 {
         self.cap
+    }
+
+    /// The fewest requests with which it can pass.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        let passes = |n: u64| {
+            // `L-` falls with every hit and `L+` rises: the fewest hits that exclude the one have to exclude the other
+            let (mut low, mut high) = (0, n);
+            while low < high {
+                let middle = u64::midpoint(low, high);
+                if self.fewer.sum(middle, n) <= self.pass_at { high = middle } else { low = middle + 1 }
+            }
+            self.fewer.sum(low, n) <= self.pass_at && self.more.sum(low, n) <= self.pass_at
+        };
+        (1..self.cap).find(|n| passes(*n)).unwrap_or(self.cap)
     }
 
     /// The counts that it accepts at the cap.
@@ -174,16 +199,11 @@ mod tests {
                 next[hits + 1] += alive[hits] * truth;
             }
             for (hits, chance) in next.iter_mut().enumerate().take(n + 1).filter(|(_, chance)| **chance > 0.0) {
-                #[expect(clippy::cast_precision_loss, reason = "small counts")]
-                let (s, m) = (hits as f64, (n - hits) as f64);
-                let sum = |steps: Steps| {
-                    (if s > 0.0 { s * steps.hit } else { 0.0 }) + (if m > 0.0 { m * steps.miss } else { 0.0 })
-                };
                 let test = ShareTest {
                     requests: n as u64 - 1,
                     hits: hits as u64,
-                    more: sum(design.more),
-                    fewer: sum(design.fewer),
+                    more: design.more.sum(hits as u64, n as u64),
+                    fewer: design.fewer.sum(hits as u64, n as u64),
                 };
                 let largest = test.more.max(test.fewer);
                 let ruling = if largest >= design.fail_at {
@@ -233,6 +253,27 @@ mod tests {
             assert!(1.0 - caught <= beta, "a miss of {:e} at {truth}", 1.0 - caught);
             assert!(wrong.is_nan() || (mean / wrong - 1.0).abs() < 0.02, "a mean of {mean} at {truth}");
         }
+    }
+
+    #[rstest]
+    #[case(0.5, 0.10)]
+    #[case(0.9, 0.05)]
+    #[case(0.2, 0.10)]
+    #[case(0.1, 0.10)]
+    fn no_sample_passes_with_fewer_requests_than_the_least(#[case] share: f64, #[case] deviation: f64) {
+        let design = ShareDesign::new(share, deviation, 1e-6, 1e-3, 100_000).unwrap();
+        let mut random = fastrand::Rng::with_seed(9);
+        let passed = |truth: f64, random: &mut fastrand::Rng| {
+            let mut test = ShareTest::new();
+            let ruling = (0..).find_map(|_| test.observe(&design, random.f64() < truth)).unwrap();
+            (ruling == Ruling::Pass).then_some(test.requests)
+        };
+        // from shares all over the place, so that some pass as early as can be
+        let truths = (0..=20).map(|part| share + deviation * (f64::from(part) / 10.0 - 1.0) * 0.8);
+        let earliest =
+            truths.flat_map(|truth| (0..2000).map(move |_| truth)).filter_map(|truth| passed(truth, &mut random)).min();
+        let (earliest, least) = (earliest.unwrap(), design.least());
+        assert!(least <= earliest && earliest < least + 8, "{least} and {earliest}");
     }
 
     #[test]

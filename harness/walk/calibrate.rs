@@ -122,7 +122,12 @@ impl Walk<'_> {
             decided: None,
             sent: 0,
         };
-        let wanted = [Wanted { from: &claim.from, path: &claim.path, requests: design.allowed.max(least) }];
+        let wanted = [Wanted {
+            from: &claim.from,
+            path: &claim.path,
+            requests: design.allowed.max(least),
+            least: design.least().max(least),
+        }];
         let sample = self
             .driver
             .sample(self.scenario, &wanted, |answered| {

@@ -145,7 +145,12 @@ impl Walk<'_> {
         let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
         let wanted: Vec<Wanted<'_>> = designs
             .iter()
-            .map(|design| Wanted { from: &design.claim.from, path: &design.claim.path, requests: design.allowed })
+            .map(|design| Wanted {
+                from: &design.claim.from,
+                path: &design.claim.path,
+                requests: design.allowed,
+                least: design.least(),
+            })
             .collect();
         let claims = designs.len();
         let (mut done, mut decided) = (0, 0);

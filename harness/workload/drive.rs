@@ -72,6 +72,9 @@ pub struct Flow {
     pub path: String,
     /// How many at the most.
     pub requests: u64,
+    /// With how many answers a stop may come: until then lines wait longer for others.
+    #[serde(default)]
+    pub quiet: u64,
     /// Sets of headers; they take turns.
     pub variants: Vec<BTreeMap<String, String>>,
 }
@@ -195,8 +198,11 @@ const WINDOW: usize = 4096;
 const EXCERPT: usize = 120;
 /// The most kinds of answers that are kept apart by what they say: bounds the memory.
 const KINDS: usize = 1024;
-/// The longest that a line waits for others, before they go out together.
+/// The longest that a line waits for others, before they go out together. Each batch passes through six processes, whose
+/// waking costs the cores more than what it carries.
 const FLUSH: Duration = Duration::from_millis(50);
+/// The same while no stop can come.
+const QUIET_FLUSH: Duration = Duration::from_millis(250);
 
 /// Carries out orders, one plan after the other, until there are no more.
 ///
@@ -225,6 +231,7 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
     }
     drop(sender);
     let mut teller = Teller::new(output);
+    let mut answered = vec![0; driver.plan.flows.len()];
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut listening = true;
@@ -239,7 +246,7 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
                 }
                 continue;
             }
-            () = tokio::time::sleep(FLUSH), if teller.waits() => {
+            () = tokio::time::sleep(teller.patience), if teller.waits() => {
                 teller.flush()?;
                 continue;
             }
@@ -247,6 +254,8 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
         let Some((response, outcome)) = answer else { break };
         early.insert(response.n, (response, outcome));
         while let Some((response, outcome)) = early.remove(&next) {
+            answered[response.flow] += 1;
+            teller.patience = driver.patience(&answered);
             teller.response(response, outcome)?;
             window.add_permits(1);
             next += 1;
@@ -261,12 +270,13 @@ struct Teller<W: Write> {
     output: io::BufWriter<W>,
     kinds: HashMap<Outcome, usize>,
     flushed: Instant,
+    patience: Duration,
 }
 
 impl<W: Write> Teller<W> {
     fn new(output: W) -> Self {
         let output = io::BufWriter::with_capacity(32 * 1024, output);
-        Self { output, kinds: HashMap::new(), flushed: Instant::now() }
+        Self { output, kinds: HashMap::new(), flushed: Instant::now(), patience: FLUSH }
     }
 
     fn response(&mut self, mut response: Response, outcome: Outcome) -> Result<(), DriveError> {
@@ -278,6 +288,8 @@ impl<W: Write> Teller<W> {
             let kind = self.kinds.len();
             self.kinds.insert(outcome.clone(), kind);
             self.line(&Told::Kind(outcome))?;
+            // what has not been seen before may decide
+            self.patience = Duration::ZERO;
             kind
         };
         self.line(&response)
@@ -286,7 +298,7 @@ impl<W: Write> Teller<W> {
     fn line(&mut self, value: &impl Serialize) -> Result<(), DriveError> {
         serde_json::to_writer(&mut self.output, value).map_err(io::Error::from)?;
         self.output.write_all(b"\n")?;
-        if self.flushed.elapsed() > FLUSH { self.flush() } else { Ok(()) }
+        if self.flushed.elapsed() > self.patience { self.flush() } else { Ok(()) }
     }
 
     fn waits(&self) -> bool {
@@ -330,7 +342,8 @@ impl Driver {
         };
         let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
         let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
-        let one = |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, &flow.path, headers, plan.keep_alive);
+        let one =
+            |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, &flow.path, headers, plan.keep_alive);
         let requests = plan
             .flows
             .iter()
@@ -345,6 +358,13 @@ impl Driver {
 
     fn stop(&self, flow: usize) {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner).stop(flow);
+    }
+
+    /// How long lines may wait for others, with so many answers told of each flow.
+    fn patience(&self, answered: &[u64]) -> Duration {
+        let mut flows = self.plan.flows.iter().zip(answered);
+        let stop_may_come = flows.any(|(flow, answered)| flow.quiet <= *answered && *answered < flow.requests);
+        if stop_may_come { FLUSH } else { QUIET_FLUSH }
     }
 
     fn turn(&self) -> Option<Turn> {
@@ -602,7 +622,7 @@ mod tests {
     }
 
     fn flow(path: &str, requests: u64) -> Flow {
-        Flow { path: path.to_owned(), requests, variants: vec![BTreeMap::new()] }
+        Flow { path: path.to_owned(), requests, quiet: 0, variants: vec![BTreeMap::new()] }
     }
 
     async fn free_port() -> u16 {
