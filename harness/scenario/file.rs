@@ -781,3 +781,65 @@ fn distance(left: &str, right: &str) -> usize {
     }
     row[right.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The canary scenario with a change.
+    fn canary(from: &str, to: &str) -> Scenario {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary/scenario.yaml");
+        let text = manifest::text(&path).unwrap();
+        assert!(text.contains(from), "the scenario does not hold `{from}`");
+        Scenario::parse(&path, &text.replacen(from, to, 1)).unwrap()
+    }
+
+    fn claims(stage: &Stage) -> Vec<&Claim> {
+        let claims = stage.expect.iter().filter_map(|expectation| match expectation {
+            Expectation::Claim(claim) => Some(claim),
+            _ => None,
+        });
+        claims.collect()
+    }
+
+    #[test]
+    fn a_claim_has_the_errors_of_the_scenario_but_for_its_own() {
+        let scenario = canary("populations:", "errors: {false-alarm: 1e-4, deviation: 5%}\npopulations:");
+        let errors = claims(&scenario.stages[3])[1].errors;
+        let defaults = Errors::default();
+        assert_eq!((errors.false_alarm, errors.miss), (Rate::new(1e-4).unwrap(), defaults.miss));
+        assert!((errors.deviation - 0.05).abs() < 1e-12);
+
+        let own = "get: {v1: 50%, v2: 50%}, errors: {miss: 1e-2, leak: 0.5%, max-requests: 5000}}";
+        let scenario = canary("get: {v1: 50%, v2: 50%}}", own);
+        let split = claims(&scenario.stages[3]);
+        assert_eq!((split[1].errors.miss, split[1].errors.max_requests), (Rate::new(1e-2).unwrap(), 5000));
+        assert!((split[1].errors.leak - 0.005).abs() < 1e-12);
+        assert_eq!(split[0].errors, defaults, "another claim is left alone");
+    }
+
+    #[test]
+    fn a_status_is_one_or_a_split_or_200_on_the_side() {
+        let scenario = canary("status: 503", "status: {200: 90%, 503: 10%}");
+        let [split, all] = claims(&scenario.stages[4])[..] else { panic!("two claims") };
+        let shares = [200, 503, 404].map(|status| split.statuses.share(status).to_string());
+        assert_eq!(shares, ["90 %", "10 %", "0 %"]);
+        assert!(all.statuses.share(503).is_all() && all.statuses.share(200).is_none());
+        let implied = claims(&scenario.stages[0])[0];
+        assert_eq!(implied.statuses, Statuses::Implied);
+        assert!(implied.statuses.share(200).is_all() && implied.statuses.share(204).is_none());
+    }
+
+    #[test]
+    fn only_the_status_may_be_claimed() {
+        let scenario = canary("path: /error, get: {v1: 100%}, status: 503", "path: /error, status: 503");
+        assert!(claims(&scenario.stages[4])[0].versions.is_empty());
+    }
+
+    #[test]
+    fn traffic_is_driven_as_the_scenario_says() {
+        let scenario = canary("populations:", "traffic: {connections: 4, qps: 250.5, keep-alive: false}\npopulations:");
+        assert_eq!(scenario.traffic, Traffic { connections: Some(4), qps: Some(250.5), keep_alive: Some(false) });
+        assert_eq!(canary("name: canary", "name: other").traffic, Traffic::default());
+    }
+}
