@@ -13,7 +13,7 @@ use crate::cluster::{Docker, NodeImage, RunRecords, default_cache, sweep};
 use crate::report::{Terminal, plural};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
-use crate::walk::{CalibrateOptions, Choice, Ending, Events, Options, Purpose, WalkError, check, run};
+use crate::walk::{CalibrateOptions, Choice, Ending, Events, Options, Purpose, WalkError, run};
 use crate::workload::{self, Order};
 
 /// What the process ends with.
@@ -95,7 +95,8 @@ async fn dispatch(args: Args) -> ExitCode {
 async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
     let start = Instant::now();
     let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
-    let prepared = read(&args.scenario)
+    let prepared = Scenario::read(&args.scenario)
+        .map_err(|error| Failure::of(&WalkError::from(error)))
         .and_then(|scenario| options(&args, &scenario, purpose, cache).map(|options| (scenario, options)));
     let (scenario, options) = match prepared {
         Ok(prepared) => prepared,
@@ -143,12 +144,6 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
         advice::tell(&failure);
     }
     code
-}
-
-/// A scenario that can be walked.
-fn read(path: &Path) -> Result<Scenario, Failure> {
-    let read = Scenario::read(path).map_err(WalkError::from).and_then(|scenario| check(&scenario).map(|_| scenario));
-    read.map_err(|error| Failure::of(&error))
 }
 
 fn options(args: &RunArgs, scenario: &Scenario, purpose: Purpose, cache: PathBuf) -> Result<Options, Failure> {

@@ -217,6 +217,10 @@ impl<W: Write> Terminal<W> {
     /// Writes the closing table and the last line; `note` says how the run ended.
     pub fn close(&mut self, elapsed: Duration, note: &str) {
         self.bar.finish_and_clear();
+        if self.stages == 0 {
+            // a scenario that was refused before anything started
+            return;
+        }
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         if !self.rows.is_empty() {
             self.line("");
@@ -394,9 +398,16 @@ mod tests {
     #[case::independent(0.31, 0.42)]
     #[case::dependent(0.0, 1.2e-45)]
     fn a_calibration(#[case] counts: f64, #[case] connections: f64) {
+        let started = Event::Started {
+            run: "0123abcd".to_owned(),
+            scenario: "canary".to_owned(),
+            place: "a throwaway cluster".to_owned(),
+            stages: 9,
+            totals: None,
+        };
         let name =
             if counts > 0.0 { "a_calibration_of_independent_requests" } else { "a_calibration_of_dependent_requests" };
-        insta::assert_snapshot!(name, printed([calibration(counts, connections)], "how it ended"));
+        insta::assert_snapshot!(name, printed([started, calibration(counts, connections)], "how it ended"));
     }
 
     #[test]

@@ -127,6 +127,16 @@ pub struct Stage {
     pub expect: Vec<Expectation>,
 }
 
+impl Stage {
+    /// Who is claimed to get which version.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.expect.iter().filter_map(|expectation| match expectation {
+            Expectation::Claim(claim) => Some(claim),
+            _ => None,
+        })
+    }
+}
+
 /// Something that is done to the cluster.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -605,7 +615,7 @@ impl Reader<'_> {
         if (sum - 1.0).abs() > 1e-9 {
             return self.error(at, format!("the shares sum to {} %, not to 100 %", points(sum)));
         }
-        for (name, share) in shares.iter().filter(|(_, share)| !share.is_none() && !share.is_all()) {
+        for (name, share) in shares.iter().filter(|(_, share)| share.is_part()) {
             let room = share.fraction().min(1.0 - share.fraction());
             if errors.deviation > room + 1e-9 {
                 let beyond = if share.fraction() < 0.5 { "below 0 %" } else { "above 100 %" };
@@ -795,11 +805,7 @@ mod tests {
     }
 
     fn claims(stage: &Stage) -> Vec<&Claim> {
-        let claims = stage.expect.iter().filter_map(|expectation| match expectation {
-            Expectation::Claim(claim) => Some(claim),
-            _ => None,
-        });
-        claims.collect()
+        stage.claims().collect()
     }
 
     #[test]

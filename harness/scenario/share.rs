@@ -57,6 +57,12 @@ impl Share {
         self.0 >= 1.0
     }
 
+    /// Whether the share is a part: neither nothing nor everything.
+    #[must_use]
+    pub fn is_part(self) -> bool {
+        !self.is_none() && !self.is_all()
+    }
+
     /// Whether the share is nothing.
     #[must_use]
     pub fn is_none(self) -> bool {

@@ -76,14 +76,9 @@ impl Design {
     /// The claim would need more requests than it is allowed to.
     pub fn new(claim: &Claim) -> Result<Self, DesignError> {
         let errors = claim.errors;
-        let versions = claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share));
-        let mut groups = vec![versions.collect::<Vec<_>>()];
-        if let Statuses::Claimed(statuses) = &claim.statuses {
-            groups.push(statuses.iter().map(|(status, share)| (Part::Status(*status), *share)).collect());
-        }
         let mut split = Vec::new();
         let mut clean = 0;
-        for group in groups {
+        for group in groups(claim) {
             let group: Vec<_> = group.into_iter().filter(|(_, share)| !share.is_none()).collect();
             match group.as_slice() {
                 [] => {}
@@ -131,6 +126,16 @@ impl Design {
     pub const fn errors(&self) -> Errors {
         self.claim.errors
     }
+}
+
+/// What is claimed of versions and of statuses; each sums to everything, or is empty where nothing is said.
+pub(super) fn groups(claim: &Claim) -> [Vec<(Part, Share)>; 2] {
+    let versions = claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share)).collect();
+    let statuses = match &claim.statuses {
+        Statuses::Implied => Vec::new(),
+        Statuses::Claimed(statuses) => statuses.iter().map(|(status, share)| (Part::Status(*status), *share)).collect(),
+    };
+    [versions, statuses]
 }
 
 /// The summed errors of several claims: bounds, by adding up, on the chance that any one of them errs.

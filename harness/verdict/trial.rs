@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::answer::{Answer, Kind, Kinds};
 use super::binomial::{confidence_interval, leak_bound, two_sided_chance};
-use super::design::{Design, Part};
+use super::design::{Design, Part, groups};
 use super::sequential::{ShareTest, Stop};
 use crate::scenario::{Share as Claimed, Statuses};
 
@@ -202,16 +202,10 @@ impl Trial {
     }
 
     fn shares(&self, decided: &Decided) -> Vec<Share> {
-        let versions =
-            self.design.claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share));
-        let statuses = match &self.design.claim.statuses {
-            Statuses::Implied => None,
-            Statuses::Claimed(statuses) => Some(statuses),
-        };
-        let statuses = statuses.into_iter().flatten().map(|(status, share)| (Part::Status(*status), *share));
         let confidence = self.design.errors().confidence();
-        versions
-            .chain(statuses)
+        groups(&self.design.claim)
+            .into_iter()
+            .flatten()
             .map(|(part, claimed)| {
                 let count = self.count(decided, &part);
                 let interval = confidence_interval(decided.requests, count, claimed.fraction(), confidence);
@@ -229,7 +223,7 @@ impl Trial {
         let confidence = self.design.errors().confidence();
         let whole: Vec<&str> =
             shares.iter().filter(|share| share.claimed.is_all()).map(|share| share.part.as_str()).collect();
-        let split = shares.iter().any(|share| !share.claimed.is_all() && !share.claimed.is_none());
+        let split = shares.iter().any(|share| share.claimed.is_part());
         let mut parts = Vec::new();
         if split {
             parts.push(format!("{} of {} requests", served(shares, decided.requests), decided.requests));
@@ -278,19 +272,14 @@ impl Trial {
 
     /// The other one where a split has two parts, with its count.
     fn opposite(&self, part: &Part, decided: &Decided) -> Option<(Part, u64)> {
-        let others: Vec<Part> = match (part, &self.design.claim.statuses) {
-            (Part::Version(_), _) => {
-                let versions = self.design.claim.versions.iter().filter(|(_, share)| !share.is_none());
-                versions.map(|(version, _)| Part::Version(version.clone())).filter(|other| other != part).collect()
+        let mut groups = groups(&self.design.claim).into_iter();
+        let group = groups.find(|group| group.iter().any(|(own, _)| own == part))?;
+        let mut others = group.into_iter().filter(|(other, share)| other != part && !share.is_none());
+        match (others.next(), others.next()) {
+            (Some((other, _)), None) => {
+                let count = self.count(decided, &other);
+                Some((other, count))
             }
-            (Part::Status(_), Statuses::Claimed(statuses)) => {
-                let statuses = statuses.iter().filter(|(_, share)| !share.is_none());
-                statuses.map(|(status, _)| Part::Status(*status)).filter(|other| other != part).collect()
-            }
-            (Part::Status(_), Statuses::Implied) => Vec::new(),
-        };
-        match others.as_slice() {
-            [other] => Some((other.clone(), self.count(decided, other))),
             _ => None,
         }
     }
@@ -366,7 +355,7 @@ fn statuses(statuses: &Statuses) -> String {
 
 /// `v1 51.2 % (43.1 to 59.2), v2 48.8 % (40.8 to 56.9)`, of the shares that are split.
 fn served(shares: &[Share], requests: u64) -> String {
-    let split = shares.iter().filter(|share| !share.claimed.is_all() && !share.claimed.is_none());
+    let split = shares.iter().filter(|share| share.claimed.is_part());
     let split = split.map(|share| {
         let (low, high) = share.interval;
         format!("{} {} ({:.1} to {:.1})", share.part, percent(share.count, requests), low * 100.0, high * 100.0)

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::WalkError;
 use super::event::Event;
 use super::stage::Walk;
-use crate::scenario::{Claim, Expectation, Scenario, Share};
+use crate::scenario::{Claim, Share};
 use crate::traffic::{Next, Wanted};
 use crate::verdict::{Answer, Design, Homogeneity, Ruling, RunsTest, Trial, randomised_p, uniform_chance};
 
@@ -70,24 +70,11 @@ impl Calibration {
     }
 }
 
-/// The first claim of a scenario that splits versions, with its stage's position from 1.
-pub(super) fn first_split(scenario: &Scenario) -> Result<(usize, &Claim), WalkError> {
-    let split = |claim: &&Claim| claim.versions.values().any(|share| !share.is_all() && !share.is_none());
-    let found = (1..).zip(&scenario.stages).find_map(|(number, stage)| {
-        let claims = stage.expect.iter().filter_map(|expectation| match expectation {
-            Expectation::Claim(claim) => Some(claim),
-            _ => None,
-        });
-        claims.into_iter().find(split).map(|claim| (number, claim))
-    });
-    found.ok_or_else(|| WalkError::NothingToCalibrate(scenario.path.clone()))
-}
-
 impl Walk<'_> {
     /// Walks to the stage of the claim without judging, then takes sample after sample of its population.
     pub async fn calibrate(
         &mut self,
-        (number, claim): (usize, &Claim),
+        (number, design): (usize, &Design),
         options: CalibrateOptions,
     ) -> Result<Calibration, WalkError> {
         let start = Instant::now();
@@ -96,15 +83,15 @@ impl Walk<'_> {
             self.roll_out(stage).await?;
         }
         self.converged().await?;
-        let design = Design::new(claim).map_err(|source| WalkError::Design { place: claim.place.clone(), source })?;
+        let claim = &design.claim;
         let (version, share) = claim
             .versions
             .iter()
-            .rfind(|(_, share)| !share.is_all() && !share.is_none())
+            .rfind(|(_, share)| share.is_part())
             .map_or_else(|| unreachable!("the claim splits versions"), |(version, share)| (version.clone(), *share));
         let mut samples = Samples::new(&version, share, options.requests);
         for sample in 1..=options.samples {
-            samples.add(&self.one(claim, &design, &version, options.requests).await?);
+            samples.add(&self.one(design, &version, options.requests).await?);
             self.events.tell(Event::Calibrating { sample, samples: options.samples });
         }
         let calibration = samples.calibration(claim);
@@ -112,7 +99,8 @@ impl Walk<'_> {
         Ok(calibration)
     }
 
-    async fn one(&mut self, claim: &Claim, design: &Design, version: &str, least: u64) -> Result<One, WalkError> {
+    async fn one(&mut self, design: &Design, version: &str, least: u64) -> Result<One, WalkError> {
+        let claim = &design.claim;
         let mut trial = Trial::new(design.clone());
         let mut one = One {
             hits: Vec::new(),
@@ -246,14 +234,17 @@ impl<'a> Samples<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::designs::Designs;
     use super::*;
+    use crate::scenario::Scenario;
 
     const HALF: f64 = 0.5;
 
     /// 40 samples of 400 requests over 8 connections, each answered as `answer` says from the connection and a random number.
     fn calibrated(mut answer: impl FnMut(usize, usize, &mut fastrand::Rng) -> bool) -> Calibration {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let (number, claim) = first_split(&scenario).unwrap();
+        let designs = Designs::new(&scenario).unwrap();
+        let (number, Design { claim, .. }) = designs.first_split().unwrap();
         assert_eq!((number, claim.from.as_str()), (4, "testers"));
         let mut random = fastrand::Rng::with_seed(11);
         let mut samples = Samples::new("v2", Share::from_fraction(HALF).unwrap(), 400);

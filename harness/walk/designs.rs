@@ -1,6 +1,6 @@
 use super::WalkError;
 use crate::routing::{Live, replicas};
-use crate::scenario::{Claim, Expectation, Scenario, Stage, Step};
+use crate::scenario::{Scenario, Stage, Step};
 use crate::verdict::{Design, Replicas, Totals, identify};
 
 /// How each claim of each stage is decided: known, and refused where it cannot be, before anything starts.
@@ -14,7 +14,7 @@ impl Designs {
         let mut designs = Vec::new();
         for stage in &scenario.stages {
             step_through(&mut live, stage);
-            let claims = claims(stage);
+            let claims: Vec<_> = stage.claims().collect();
             let replicas = Replicas(replicas(&live, scenario.service.name()));
             for claim in &claims {
                 identify(claim, &claims, &replicas)
@@ -33,18 +33,16 @@ impl Designs {
         self.0.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The first that splits versions, with its stage's position from 1.
+    pub fn first_split(&self) -> Option<(usize, &Design)> {
+        let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
+        (1..).zip(&self.0).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
+    }
+
     /// The summed errors of all claims.
     pub fn totals(&self) -> Totals {
         self.0.iter().flatten().collect()
     }
-}
-
-/// Refuses a scenario with a claim that cannot be decided or could not tell right from wrong, before anything starts.
-///
-/// # Errors
-/// There is such a claim; with its place.
-pub fn check(scenario: &Scenario) -> Result<Totals, WalkError> {
-    Designs::new(scenario).map(|designs| designs.totals())
 }
 
 fn step_through(live: &mut Live, stage: &Stage) {
@@ -56,17 +54,10 @@ fn step_through(live: &mut Live, stage: &Stage) {
     }
 }
 
-fn claims(stage: &Stage) -> Vec<&Claim> {
-    let claims = stage.expect.iter().filter_map(|expectation| match expectation {
-        Expectation::Claim(claim) => Some(claim),
-        _ => None,
-    });
-    claims.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Expectation;
 
     fn canary() -> Scenario {
         Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap()

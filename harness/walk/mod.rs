@@ -9,7 +9,6 @@ mod run;
 mod stage;
 
 pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
-pub use designs::check;
 pub use error::WalkError;
 pub use event::{Event, Events, Judged, Subject};
 pub use run::{Choice, Ending, Options, Outcome, Purpose, run};

@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
-use super::calibrate::{CalibrateOptions, first_split};
+use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
 use super::event::{Event, Events};
 use super::stage::Walk;
@@ -118,8 +118,8 @@ pub async fn run(
 ) -> Result<Outcome, WalkError> {
     let stages = scenario.stages.len();
     let designs = Designs::new(&scenario)?;
-    if let Purpose::Calibrate(_) = options.purpose {
-        first_split(&scenario)?;
+    if matches!(options.purpose, Purpose::Calibrate(_)) && designs.first_split().is_none() {
+        return Err(WalkError::NothingToCalibrate(scenario.path));
     }
     let run = Run::new(scenario, designs, options, events);
     let walked = async {
@@ -293,8 +293,7 @@ impl Run {
         };
         walk.client_pod = walk.apply(&self.scenario.client.manifests).await?;
         let stages = self.scenario.stages.len();
-        if let Purpose::Calibrate(options) = self.options.purpose {
-            let split = first_split(&self.scenario)?;
+        if let (Purpose::Calibrate(options), Some(split)) = (self.options.purpose, self.designs.first_split()) {
             let independent = walk.calibrate(split, options).await?.independent();
             let ending = if independent { Ending::Passed } else { Ending::Failed };
             return Ok(Outcome { ending, passed: 0, stages });
