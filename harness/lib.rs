@@ -8,5 +8,6 @@ pub mod routing;
 pub mod scenario;
 pub mod traffic;
 pub mod verdict;
+pub mod verify;
 pub mod walk;
 pub mod workload;

@@ -107,7 +107,7 @@ fn an_unknown_version_of_istio_is_answered_with_those_that_are_there() {
     let (_, errors, code) = said(&shiftcheck(&["run", "--istio", "1.99"]).output().unwrap());
     assert_eq!(code, Some(3));
     assert!(errors.starts_with("error: the image cache has no set `istio-1.99` ("), "{errors}");
-    assert!(errors.contains("it has istio-1.22, istio-1.31, node"), "{errors}");
+    assert!(errors.contains("it has gateway-api, istio-1.22, istio-1.31, node"), "{errors}");
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub struct Args {
 pub enum Command {
     /// Walk a scenario stage by stage and judge every claim
     Run(RunArgs),
+    /// Say what the manifests give, claim by claim, without a cluster
+    Verify(VerifyArgs),
+    /// Make wrong manifests and say which of them the claims catch
+    Mutants(MutantsArgs),
     /// Put the model behind the verdicts to the test: is each request of this mesh routed on its own?
     Calibrate(CalibrateArgs),
     /// Remove what killed runs have left
@@ -82,6 +86,25 @@ pub struct RunArgs {
     /// Open a connection for every request
     #[arg(long)]
     pub no_keep_alive: bool,
+}
+
+/// What to verify.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The scenario file, or its folder
+    #[arg(default_value = "fixtures/canary")]
+    pub scenario: PathBuf,
+    /// Also say what changed in behaviour since another version of the manifests: a folder with the scenario, or a revision of git
+    #[arg(long, value_name = "GIT_REF|DIR")]
+    pub against: Option<String>,
+}
+
+/// What to make mutants of.
+#[derive(Debug, clap::Args)]
+pub struct MutantsArgs {
+    /// The scenario file, or its folder
+    #[arg(default_value = "fixtures/canary")]
+    pub scenario: PathBuf,
 }
 
 /// How to calibrate.

@@ -73,6 +73,8 @@ async fn dispatch(args: Args) -> ExitCode {
     let cache = args.cache.unwrap_or_else(default_cache);
     let done = match args.command {
         Command::Run(args) => return walk(args, Purpose::Prove, cache).await,
+        Command::Verify(args) => return super::verify::run(&args),
+        Command::Mutants(args) => return super::verify::mutate(&args),
         Command::Calibrate(CalibrateArgs { walk: args, samples, requests }) => {
             let options = CalibrateOptions { samples: usize::from(samples), requests: u64::from(requests) };
             return walk(args, Purpose::Calibrate(options), cache).await;
@@ -259,6 +261,6 @@ fn own_binary() -> Result<PathBuf, Failure> {
 }
 
 /// Whether a stream gets colours: a terminal, unless `NO_COLOR` is set.
-fn coloured(terminal: bool) -> bool {
+pub(super) fn coloured(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -3,6 +3,7 @@
 mod advice;
 mod args;
 mod main;
+mod verify;
 
 pub use args::{Args, Command};
 pub use main::{ExitCode, main};

@@ -80,6 +80,20 @@ impl ImageCache {
         Ok(set)
     }
 
+    /// The file with the definitions of the Gateway API's kinds.
+    ///
+    /// # Errors
+    /// The cache has none, or its description cannot be read.
+    pub fn gateway_api(&self) -> Result<PathBuf, ClusterError> {
+        #[derive(Deserialize)]
+        struct Set {
+            definitions: PathBuf,
+        }
+        const NAME: &str = "gateway-api";
+        let set: Set = self.read(NAME)?;
+        Ok(self.folder.join(NAME).join(set.definitions))
+    }
+
     /// The versions of Istio that the cache has, the newest first.
     #[must_use]
     pub fn istio_versions(&self) -> Vec<String> {

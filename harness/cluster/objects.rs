@@ -157,7 +157,7 @@ impl Objects {
             Err(kube::Error::Api(status)) => {
                 let (path, line) = target.place.rsplit_once(':').unwrap_or((&target.place, ""));
                 Err(ClusterError::Rejected {
-                    origin: Origin { path: path.into(), line: line.parse().unwrap_or(0) },
+                    origin: Origin { path: path.into(), line: line.parse().unwrap_or(0), column: None },
                     id: format!("the deletion of {}/{}", target.kind, target.name),
                     status,
                 })

@@ -42,6 +42,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// The ports that its containers declare, by name where they have one.
+    pub ports: Vec<(Option<String>, u16)>,
     /// Whether it is ready for traffic and not on its way out.
     pub ready: bool,
     /// Whether it has a proxy of the mesh, as a container or as a native sidecar.
@@ -188,15 +190,19 @@ fn pod_state(pod: &Pod) -> PodState {
         .into_iter()
         .flatten()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let containers = pod.spec.as_ref().into_iter().flat_map(|spec| {
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|container| container.name.as_str())
-    });
+    let spec = pod.spec.as_ref();
+    let mut containers =
+        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let ports =
+        spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
     PodState {
         name: pod.name_any(),
         address: status.and_then(|status| status.pod_ip.clone()),
         labels: pod.labels().clone(),
+        ports: ports.collect(),
         ready: ready && pod.meta().deletion_timestamp.is_none(),
-        sidecar: containers.into_iter().any(|name| name == "istio-proxy"),
+        sidecar: containers.any(|container| container.name == "istio-proxy"),
     }
 }
 

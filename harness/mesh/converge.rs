@@ -2,11 +2,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sidecar::endpoints_of;
 use super::{MeshError, Sidecar};
-use crate::cluster::Workloads;
 use crate::cluster::wait::{Again, Progress, WaitError, until};
-use crate::routing::{Live, RouteTable, RoutingError, compile};
+use crate::routing::RouteTable;
 
 /// How often the sidecar is asked.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -22,34 +20,26 @@ pub struct Converged {
     pub table: RouteTable,
 }
 
-/// Waits until the sidecar's routes and endpoints are twice in a row those that the manifests ask for.
+/// Waits until the sidecar's routes and endpoints are twice in a row those that the manifests ask for: those that `expected` gives for
+/// what is there now, which is asked anew each time since pods come and go meanwhile.
 ///
 /// # Errors
-/// The manifests use something that is not modelled, the sidecar cannot be asked, or it does not get there in time; then
-/// with the difference.
+/// The sidecar cannot be asked, or it does not get there in time; then with the difference.
 pub async fn converge(
     sidecar: &mut Sidecar,
-    live: &Live,
-    workloads: &Workloads,
-    namespace: &str,
-    service: &str,
+    host: &str,
     port: u16,
     limit: Duration,
     seen: impl FnMut(&str),
+    expected: impl Fn() -> RouteTable,
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
-    let host = format!("{service}.{namespace}.svc.cluster.local");
-    let expected = || -> Result<RouteTable, RoutingError> {
-        let pods = workloads.pods();
-        compile(live, namespace, service, port, |labels| endpoints_of(&pods, labels))
-    };
-    expected()?;
     let mut readings = 0;
     let mut equal = 0;
     let mut difference = Vec::new();
     let found = until("the sidecar's configuration", limit, Again::Every(INTERVAL), seen, async || {
         readings += 1;
-        let table = match sidecar.table(&host, port).await {
+        let table = match sidecar.table(host, port).await {
             Ok(table) => table,
             Err(error) => {
                 equal = 0;
@@ -57,19 +47,14 @@ pub async fn converge(
                 return Progress::NotYet(error.to_string());
             }
         };
-        // pods come and go meanwhile, so that what is expected is asked anew
-        match expected() {
-            Ok(wanted) if table == wanted => {
-                equal += 1;
-                if equal == 2 { Progress::Done(table) } else { Progress::NotYet("once as expected".to_owned()) }
-            }
-            Ok(wanted) => {
-                equal = 0;
-                difference = table.difference(&wanted);
-                Progress::NotYet(difference.first().cloned().unwrap_or_default())
-            }
-            Err(error) => Progress::Never(error.to_string()),
+        let wanted = expected();
+        if table == wanted {
+            equal += 1;
+            return if equal == 2 { Progress::Done(table) } else { Progress::NotYet("once as expected".to_owned()) };
         }
+        equal = 0;
+        difference = table.difference(&wanted);
+        Progress::NotYet(difference.first().cloned().unwrap_or_default())
     })
     .await;
     match found {

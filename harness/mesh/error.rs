@@ -4,7 +4,6 @@ use thiserror::Error;
 
 use crate::cluster::wait::WaitError;
 use crate::cluster::{ClusterError, TunnelError};
-use crate::routing::RoutingError;
 
 /// What can go wrong with the mesh.
 #[derive(Debug, Error)]
@@ -15,6 +14,14 @@ pub enum MeshError {
         /// The program.
         istioctl: PathBuf,
         /// What it said.
+        reason: String,
+    },
+    /// A file with definitions cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Definitions {
+        /// The file.
+        path: PathBuf,
+        /// Why.
         reason: String,
     },
     /// There is no Istio on the cluster.
@@ -42,9 +49,6 @@ pub enum MeshError {
         /// What is missing (`-`) and what is there instead (`+`).
         difference: Vec<String>,
     },
-    /// The expected routes cannot be computed.
-    #[error(transparent)]
-    Routing(#[from] RoutingError),
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

@@ -63,19 +63,35 @@ impl Manifests {
             return Ok(Self(objects));
         }
         let output = run_istioctl(&set.istioctl, &settings).await.map_err(&failed)?;
-        let mut objects: Vec<DynamicObject> = Vec::new();
-        for document in serde_yaml::Deserializer::from_str(&output) {
-            let value = serde_yaml::Value::deserialize(document).map_err(|error| failed(error.to_string()))?;
-            if !value.is_null() {
-                objects.push(serde_yaml::from_value(value).map_err(|error| failed(error.to_string()))?);
-            }
-        }
+        let objects = parsed(&output).map_err(|error| failed(error.to_string()))?;
         if let Err(error) = keep(&kept, &objects) {
             // the next run asks again
             tracing::debug!(%error, "the manifests were not kept");
         }
         Ok(Self(objects))
     }
+
+    /// Adds the objects of a file, such as definitions of further kinds.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn add(&mut self, file: &Path) -> Result<(), MeshError> {
+        let failed = |reason: String| MeshError::Definitions { path: file.to_owned(), reason };
+        let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+        self.0.extend(parsed(&text).map_err(|error| failed(error.to_string()))?);
+        Ok(())
+    }
+}
+
+fn parsed(text: &str) -> Result<Vec<DynamicObject>, serde_yaml::Error> {
+    let mut objects = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let value = serde_yaml::Value::deserialize(document)?;
+        if !value.is_null() {
+            objects.push(serde_yaml::from_value(value)?);
+        }
+    }
+    Ok(objects)
 }
 
 /// What the answer depends on: the program, by path, size and time, and its settings.

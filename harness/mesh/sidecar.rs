@@ -1,12 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::Value;
 
 use super::MeshError;
 use crate::cluster::{Tunnel, TunnelError};
-use crate::routing::{Cluster, Condition, Route, RouteTable, Subject, Test, Unit};
+use crate::routing::{
+    Abort, Action, Behind, Cluster, Condition, Forward, Holds, Pattern, Redirect, RedirectPath, Rewrite, Route,
+    RouteTable, Subject, Test, Unit,
+};
 
 /// The port of Envoy's admin interface, on the pod's loopback address.
 pub const ADMIN_PORT: u16 = 15000;
@@ -83,30 +84,28 @@ pub fn read_table(
         }
     } else if let Some(cluster) = connections_to(listeners, host, port) {
         table.unit = Unit::Connection;
-        table.routes.push(Route { conditions: BTreeSet::new(), clusters: vec![(cluster, 1)] });
+        table.routes.push(Route::all_to(cluster));
     } else {
         return Err(format!("it has no route for {domain} yet"));
     }
-    let wanted: BTreeSet<Cluster> =
-        table.routes.iter().flat_map(|route| route.clusters.iter().map(|(cluster, _)| cluster.clone())).collect();
-    table.endpoints = wanted.into_iter().map(|cluster| (cluster, BTreeSet::new())).collect();
+    for route in &table.routes {
+        let Action::Forward(forward) = &route.action else { continue };
+        table.clusters.extend(forward.clusters.iter().map(|(cluster, _)| (cluster.clone(), Behind::Nothing)));
+    }
     for status in items(&clusters["cluster_statuses"]) {
         let Some(cluster) = status["name"].as_str().and_then(cluster) else { continue };
-        let Some(addresses) = table.endpoints.get_mut(&cluster) else { continue };
-        // one host and port: endpoints of the service's other ports are not looked at
-        if status["name"].as_str().and_then(cluster_port) != Some(port) {
-            continue;
-        }
-        for endpoint in items(&status["host_statuses"]) {
-            let health = &endpoint["health_status"]["eds_health_status"];
-            if let Some(address) = endpoint["address"]["socket_address"]["address"].as_str()
-                && (health.is_null() || health == "HEALTHY")
-            {
-                addresses.insert(address.to_owned());
-            }
-        }
+        let Some(behind) = table.clusters.get_mut(&cluster) else { continue };
+        *behind = Behind::Endpoints(items(&status["host_statuses"]).filter_map(endpoint).collect());
     }
     Ok(table)
+}
+
+/// The address of an endpoint, if it is healthy.
+fn endpoint(status: &Value) -> Option<String> {
+    let health = &status["health_status"]["eds_health_status"];
+    let socket = &status["address"]["socket_address"];
+    let address = socket["address"].as_str().filter(|_| health.is_null() || health == "HEALTHY")?;
+    Some(format!("{address}:{}", socket["port_value"].as_u64().unwrap_or(0)))
 }
 
 fn virtual_host<'a>(routes: &'a Value, domain: &str) -> Option<&'a Value> {
@@ -122,84 +121,173 @@ fn connections_to(listeners: &Value, host: &str, port: u16) -> Option<Cluster> {
     filters
         .filter(|filter| filter["name"] == "envoy.filters.network.tcp_proxy")
         .filter_map(|filter| filter["typed_config"]["cluster"].as_str())
-        .filter(|name| cluster_port(name) == Some(port))
         .filter_map(cluster)
-        .find(|cluster| cluster.host == host)
+        .find(|cluster| cluster.host == host && cluster.port == port)
 }
 
 fn read_route(route: &Value) -> Result<Route, String> {
-    let mut conditions = BTreeSet::new();
     let matched = &route["match"];
-    let path = if let Some(prefix) = matched["prefix"].as_str() {
-        (prefix != "/").then(|| Test::Prefix(prefix.to_owned()))
-    } else if let Some(exact) = matched["path"].as_str() {
-        Some(Test::Exact(exact.to_owned()))
+    let mut conditions: Vec<Condition> =
+        path_test(matched)?.map(|test| Condition::new(Subject::Path, test)).into_iter().collect();
+    for header in items(&matched["headers"]) {
+        conditions.push(header_condition(header)?);
+    }
+    for query in items(&matched["query_parameters"]) {
+        let name = query["name"].as_str().unwrap_or_default().to_owned();
+        conditions.push(Condition::new(Subject::Query(name), string_test(query)?));
+    }
+    if items(&matched["dynamic_metadata"]).next().is_some() {
+        return Err(format!("it matches claims of tokens, which is not understood: {matched}"));
+    }
+    conditions.sort();
+    conditions.dedup();
+    let action = if let Some(action) = route.get("route") {
+        Action::Forward(forward(action)?)
+    } else if let Some(action) = route.get("redirect") {
+        Action::Redirect(redirect(action))
+    } else if let Some(action) = route.get("direct_response") {
+        let body = action["body"]["inline_string"].as_str().unwrap_or_default().to_owned();
+        Action::Respond { status: small(&action["status"]), body }
+    } else {
+        return Err(format!("it does with requests what is not understood: {route}"));
+    };
+    let abort = &route["typed_per_filter_config"]["envoy.filters.http.fault"]["abort"];
+    let per_million = per_million(&abort["percentage"]);
+    let abort = (per_million > 0).then(|| Abort { per_million, status: small(&abort["http_status"]) });
+    Ok(Route { conditions, abort, action })
+}
+
+fn path_test(matched: &Value) -> Result<Option<Test>, String> {
+    let any_case = matched["case_sensitive"] == false;
+    let text = |key: &str| matched[key].as_str().map(ToOwned::to_owned);
+    Ok(Some(if let Some(prefix) = text("prefix") {
+        match prefix {
+            prefix if prefix == "/" => return Ok(None),
+            prefix if any_case => Test::PrefixInAnyCase(prefix),
+            prefix => Test::Prefix(prefix),
+        }
+    } else if let Some(exact) = text("path") {
+        if any_case { Test::ExactInAnyCase(exact) } else { Test::Exact(exact) }
+    } else if let Some(prefix) = text("path_separated_prefix") {
+        Test::PathPrefix(prefix)
     } else if let Some(regex) = matched["safe_regex"]["regex"].as_str() {
-        Some(Test::Regex(regex.to_owned()))
+        Test::Regex(Pattern::new(regex))
     } else {
         return Err(format!("it matches paths in a way that is not understood: {matched}"));
+    }))
+}
+
+fn header_condition(header: &Value) -> Result<Condition, String> {
+    let subject = match header["name"].as_str().unwrap_or_default().to_lowercase() {
+        name if name == ":method" => Subject::Method,
+        name if name == ":authority" => Subject::Authority,
+        name if name == ":scheme" => Subject::Scheme,
+        name => Subject::Header(name),
     };
-    conditions.extend(path.map(|test| Condition { subject: Subject::Path, test }));
-    for header in items(&matched["headers"]) {
-        let wanted = &header["string_match"];
-        let test = if let Some(exact) = wanted["exact"].as_str() {
-            Test::Exact(exact.to_owned())
-        } else if let Some(prefix) = wanted["prefix"].as_str() {
-            Test::Prefix(prefix.to_owned())
-        } else if let Some(regex) = wanted["safe_regex"]["regex"].as_str() {
-            Test::Regex(regex.to_owned())
-        } else if header["present_match"] == true {
-            Test::Present
-        } else {
-            return Err(format!("it matches a header in a way that is not understood: {header}"));
-        };
-        let name = header["name"].as_str().unwrap_or_default().to_lowercase();
-        conditions.insert(Condition { subject: Subject::Header(name), test });
-    }
-    let action = &route["route"];
+    let holds = if header["invert_match"] == true { Holds::No } else { Holds::Yes };
+    Ok(Condition { subject, test: string_test(header)?, holds })
+}
+
+/// The test of a header or a query parameter.
+fn string_test(part: &Value) -> Result<Test, String> {
+    let wanted = &part["string_match"];
+    Ok(if let Some(exact) = wanted["exact"].as_str() {
+        Test::Exact(exact.to_owned())
+    } else if let Some(prefix) = wanted["prefix"].as_str() {
+        Test::Prefix(prefix.to_owned())
+    } else if let Some(regex) = wanted["safe_regex"]["regex"].as_str() {
+        Test::Regex(Pattern::new(regex))
+    } else if part["present_match"] == true {
+        Test::Present
+    } else {
+        return Err(format!("it matches a header or a parameter in a way that is not understood: {part}"));
+    })
+}
+
+fn forward(action: &Value) -> Result<Forward, String> {
     let named = |name: &Value| {
         let name = name.as_str().unwrap_or_default();
         cluster(name).ok_or_else(|| format!("it routes to `{name}`, which is no service"))
     };
-    let clusters = if let Some(weighted) = action["weighted_clusters"]["clusters"].as_array() {
-        weighted
-            .iter()
-            .map(|entry| {
-                let weight = entry["weight"].as_u64().unwrap_or(0);
-                Ok((named(&entry["name"])?, u32::try_from(weight).unwrap_or(u32::MAX)))
-            })
-            .collect::<Result<_, String>>()?
-    } else {
-        vec![(named(&action["cluster"])?, 1)]
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let mut clusters = match action["weighted_clusters"]["clusters"].as_array() {
+        Some(weighted) => {
+            let read = weighted.iter().map(|one| Ok((named(&one["name"])?, number(&one["weight"]).unwrap_or(0))));
+            read.collect::<Result<Vec<_>, String>>()?
+        }
+        None => vec![(named(&action["cluster"])?, 1)],
     };
-    Ok(Route { conditions, clusters })
+    if let [(_, weight)] = clusters.as_mut_slice() {
+        // a single destination gets everything, whatever its weight
+        *weight = 1;
+    }
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    let regex = &action["regex_rewrite"];
+    let rewrite = match (text(&action["prefix_rewrite"]), text(&regex["pattern"]["regex"])) {
+        (Some(prefix), _) => Some(Rewrite::Matched(prefix)),
+        (None, Some(pattern)) => {
+            Some(Rewrite::Regex(Pattern::new(&pattern), text(&regex["substitution"]).unwrap_or_default()))
+        }
+        (None, None) => None,
+    };
+    let mirrors = items(&action["request_mirror_policies"])
+        .map(|policy| Ok((named(&policy["cluster"])?, per_million(&policy["runtime_fraction"]["default_value"]))));
+    Ok(Forward {
+        clusters,
+        rewrite,
+        host: text(&action["host_rewrite_literal"]),
+        mirrors: mirrors.collect::<Result<_, String>>()?,
+        missing: if action["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR" { 500 } else { 503 },
+    })
+}
+
+fn redirect(action: &Value) -> Redirect {
+    let text = |key: &str| action[key].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let port = small(&action["port_redirect"]);
+    Redirect {
+        status: match action["response_code"].as_str() {
+            Some("FOUND") => 302,
+            Some("SEE_OTHER") => 303,
+            Some("TEMPORARY_REDIRECT") => 307,
+            Some("PERMANENT_REDIRECT") => 308,
+            _ => 301,
+        },
+        scheme: text("scheme_redirect"),
+        host: text("host_redirect"),
+        port: (port > 0).then_some(port),
+        path: text("prefix_rewrite")
+            .map(RedirectPath::Matched)
+            .or_else(|| text("path_redirect").map(RedirectPath::Full)),
+    }
+}
+
+/// A percentage of Envoy's.
+fn per_million(percentage: &Value) -> u32 {
+    let numerator = percentage["numerator"].as_u64().unwrap_or(0);
+    let factor = match percentage["denominator"].as_str() {
+        Some("MILLION") => 1,
+        Some("TEN_THOUSAND") => 100,
+        _ => 10_000,
+    };
+    u32::try_from(numerator.saturating_mul(factor)).unwrap_or(u32::MAX)
+}
+
+/// A status or a port.
+fn small(value: &Value) -> u16 {
+    value.as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
 }
 
 /// `outbound|8080|v1|svc-hello.canary.svc.cluster.local`, as Istio names clusters.
 fn cluster(name: &str) -> Option<Cluster> {
     let mut parts = name.split('|');
     (parts.next()? == "outbound").then_some(())?;
-    let (_port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Cluster { host: host.to_owned(), subset: (!subset.is_empty()).then(|| subset.to_owned()) })
-}
-
-fn cluster_port(name: &str) -> Option<u16> {
-    name.split('|').nth(1)?.parse().ok()
+    let (port, subset, host) = (parts.next()?, parts.next()?, parts.next()?);
+    let subset = (!subset.is_empty()).then(|| subset.to_owned());
+    Some(Cluster { host: host.to_owned(), port: port.parse().ok()?, subset })
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
-}
-
-/// The endpoints that the manifests' labels select among these pods.
-pub(super) fn endpoints_of<'a>(
-    pods: impl IntoIterator<Item = &'a crate::cluster::PodState>,
-    labels: &BTreeMap<String, String>,
-) -> BTreeSet<String> {
-    pods.into_iter()
-        .filter(|pod| pod.ready && labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
-        .filter_map(|pod| pod.address.clone())
-        .collect()
 }
 
 #[cfg(test)]
@@ -242,10 +330,12 @@ mod tests {
         assert_eq!(
             table.difference(&RouteTable::default()),
             [
-                format!("+ route 1: end-user is `testers` to subset v1 of {HOST} (50), subset v2 of {HOST} (50)"),
-                format!("+ route 2: any request to subset v1 of {HOST}"),
-                format!("+ endpoints of subset v1 of {HOST}: 10.0.0.1"),
-                format!("+ endpoints of subset v2 of {HOST}: none"),
+                format!(
+                    "+ route 1: end-user is `testers` to subset v1 of {HOST}:8080 (50), subset v2 of {HOST}:8080 (50)"
+                ),
+                format!("+ route 2: any request to subset v1 of {HOST}:8080"),
+                format!("+ endpoints of subset v1 of {HOST}:8080: 10.0.0.1:8080"),
+                format!("+ endpoints of subset v2 of {HOST}:8080: none"),
             ]
         );
     }
@@ -262,12 +352,15 @@ mod tests {
             {"name": "10.43.0.7_8080", "active_state": {"listener": chain(format!("outbound|8080||{HOST}"))}},
         ]});
         let clusters = json!({"cluster_statuses": [{"name": format!("outbound|8080||{HOST}"), "host_statuses": [
-            {"address": {"socket_address": {"address": "10.0.0.1"}}, "health_status": {"eds_health_status": "HEALTHY"}},
+            {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 8080}}, "health_status": {"eds_health_status": "HEALTHY"}},
         ]}]});
         let table = read_table(&json!({"configs": []}), &listeners, &clusters, HOST, 8080).unwrap();
         assert_eq!(
             table.difference(&RouteTable::default()),
-            [format!("+ route of connections 1: any request to {HOST}"), format!("+ endpoints of {HOST}: 10.0.0.1")]
+            [
+                format!("+ route of connections 1: any request to {HOST}:8080"),
+                format!("+ endpoints of {HOST}:8080: 10.0.0.1:8080"),
+            ]
         );
         assert!(read_table(&Value::Null, &listeners, &clusters, HOST, 7070).is_err());
     }

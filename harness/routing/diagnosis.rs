@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
-
-use super::compile::{Live, contradicts, destination_rule, labels, rule_for, subset_labels, tcp_port};
-use super::table::RouteTable;
+use super::condition::Request;
+use super::mesh::Outbound;
+use super::service::Protocol;
+use super::table::{Behind, Cluster, Unit};
 use crate::scenario::Origin;
 
-/// Why a route leads nowhere.
+/// Why requests do not get where a rule sends them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// No `DestinationRule` defines the subset.
@@ -17,24 +17,31 @@ pub enum Finding {
         /// The service's full name.
         host: String,
     },
+    /// There is no such service, or it has no such port.
+    NoService {
+        /// The service's full name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// The Service selects none of the pods that the subset selects.
     Excluded {
         /// The subset.
         subset: String,
         /// Its labels.
         labels: BTreeMap<String, String>,
-        /// The `DestinationRule`.
+        /// Where it is written.
         rule: Origin,
         /// The Service's name.
         service: String,
         /// Its selector.
         selector: BTreeMap<String, String>,
-        /// The Service.
+        /// Where the Service is written.
         origin: Origin,
     },
     /// The rules for requests are not used.
     NotHttp {
-        /// The `VirtualService`'s name.
+        /// The rule's kind and name.
         rule: String,
         /// Where it is written.
         rule_origin: Origin,
@@ -46,6 +53,13 @@ pub enum Finding {
         port: u16,
         /// How it is declared as TCP.
         declared: String,
+    },
+    /// The client has no sidecar, so that no rule holds for it.
+    NoSidecar {
+        /// The rule's kind and name.
+        rule: String,
+        /// Where it is written.
+        rule_origin: Origin,
     },
     /// No ready pod carries the labels.
     NoPods {
@@ -61,12 +75,16 @@ impl fmt::Display for Finding {
         match self {
             Self::NotHttp { rule, rule_origin, service, origin, port, declared } => write!(
                 formatter,
-                "VirtualService {rule} ({rule_origin}) is not used: port {port} of Service {service} ({origin}) {declared}, so that \
+                "{rule} ({rule_origin}) is not used: port {port} of Service {service} ({origin}) {declared}, so that \
                  connections are balanced over all pods, not requests by rules"
             ),
-            Self::UndefinedSubset { subset, host } => {
-                write!(formatter, "no DestinationRule for {host} defines the subset {subset}")
+            Self::NoSidecar { rule, rule_origin } => {
+                write!(formatter, "{rule} ({rule_origin}) is not used: the client has no sidecar")
             }
+            Self::UndefinedSubset { subset, host } => {
+                write!(formatter, "no DestinationRule for {host} that the client sees defines the subset {subset}")
+            }
+            Self::NoService { host, port } => write!(formatter, "there is no service {host} with a port {port}"),
             Self::Excluded { subset, labels, rule, service, selector, origin } => write!(
                 formatter,
                 "subset {subset} ({}, {rule}) has no endpoints: the selector of Service {service} ({}, {origin}) excludes its pods",
@@ -83,96 +101,67 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Why the clusters without endpoints in this table have none.
-#[must_use]
-pub fn diagnose(live: &Live, namespace: &str, service: &str, port: u16, table: &RouteTable) -> Vec<Finding> {
-    let Some(object) = live.get("Service", service) else { return Vec::new() };
-    let selector = labels(object.object.data.pointer("/spec/selector").filter(|value| Value::is_object(value)));
-    let empty = table.endpoints.iter().filter(|(_, addresses)| addresses.is_empty());
-    let unused =
-        rule_for(live, namespace, service).zip(tcp_port(object, port)).map(|(rule, declared)| Finding::NotHttp {
-            rule: rule.name().to_owned(),
-            rule_origin: rule.origin.clone(),
-            service: service.to_owned(),
-            origin: object.origin.clone(),
-            port,
-            declared,
+impl Outbound<'_> {
+    /// Why requests to a host and port do not get where the rules send them.
+    #[must_use]
+    pub fn diagnose(&self, request: &Request) -> Vec<Finding> {
+        let Ok(routes) = self.routes(request) else { return Vec::new() };
+        let unused = (routes.table.unit == Unit::Connection).then(|| self.unused(request)).flatten();
+        let wanting = routes.table.clusters.iter().filter_map(|(cluster, behind)| match behind {
+            Behind::Nothing => Some(self.missing(cluster)),
+            Behind::Endpoints(addresses) if addresses.is_empty() => self.empty(cluster),
+            Behind::Endpoints(_) => None,
         });
-    let empty = empty.map(|(cluster, _)| {
-        let Some(subset) = &cluster.subset else {
-            return Finding::NoPods { subset: None, labels: selector.clone() };
-        };
-        let (Some(wanted), Some(rule)) =
-            (subset_labels(live, namespace, &cluster.host, subset), destination_rule(live, namespace, &cluster.host))
-        else {
-            return Finding::UndefinedSubset { subset: subset.clone(), host: cluster.host.clone() };
-        };
-        if contradicts(&selector, &wanted) {
-            return Finding::Excluded {
-                subset: subset.clone(),
-                labels: wanted,
-                rule: rule.origin.clone(),
-                service: service.to_owned(),
-                selector: selector.clone(),
-                origin: object.origin.clone(),
-            };
+        unused.into_iter().chain(wanting).collect()
+    }
+
+    fn unused(&self, request: &Request) -> Option<Finding> {
+        let service = self.service(&request.host)?;
+        let rule = &self.rules_for(&service.host).next()?.object;
+        let (rule, rule_origin) = (rule.object.to_string(), rule.origin.clone());
+        match &service.port(request.port)?.protocol {
+            _ if !self.has_sidecar() => Some(Finding::NoSidecar { rule, rule_origin }),
+            Protocol::Tcp(declared) => Some(Finding::NotHttp {
+                rule,
+                rule_origin,
+                service: service.name.clone(),
+                origin: service.origin.clone(),
+                port: request.port,
+                declared: declared.clone(),
+            }),
+            _ => None,
         }
-        let labels = selector.iter().chain(&wanted).map(|(key, value)| (key.clone(), value.clone())).collect();
-        Finding::NoPods { subset: Some(subset.clone()), labels }
-    });
-    unused.into_iter().chain(empty).collect()
+    }
+
+    fn missing(&self, cluster: &Cluster) -> Finding {
+        match (&cluster.subset, self.service(&cluster.host).and_then(|service| service.port(cluster.port))) {
+            (Some(subset), Some(_)) => Finding::UndefinedSubset { subset: subset.clone(), host: cluster.host.clone() },
+            _ => Finding::NoService { host: cluster.host.clone(), port: cluster.port },
+        }
+    }
+
+    fn empty(&self, cluster: &Cluster) -> Option<Finding> {
+        let service = self.service(&cluster.host)?;
+        let selector = service.selector.clone().unwrap_or_default();
+        let Some(name) = &cluster.subset else {
+            return Some(Finding::NoPods { subset: None, labels: selector });
+        };
+        let subset = self.subset(service, name)?;
+        if subset.labels.iter().any(|(key, value)| selector.get(key).is_some_and(|other| other != value)) {
+            return Some(Finding::Excluded {
+                subset: name.clone(),
+                labels: subset.labels.clone(),
+                rule: subset.origin.clone(),
+                service: service.name.clone(),
+                selector,
+                origin: service.origin.clone(),
+            });
+        }
+        let labels = selector.into_iter().chain(subset.labels.clone()).collect();
+        Some(Finding::NoPods { subset: Some(name.clone()), labels })
+    }
 }
 
 fn shown(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::compile::compile;
-    use super::super::compile::tests::{live, pods};
-    use super::*;
-
-    fn findings(files: &[&str], pods: impl Fn(&BTreeMap<String, String>) -> BTreeSet<String>) -> Vec<String> {
-        let live = live(files);
-        let table = compile(&live, "canary", "svc-hello", 8080, pods).unwrap();
-        diagnose(&live, "canary", "svc-hello", 8080, &table).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_pinned_selector_is_named_with_subset_and_places() {
-        assert_eq!(
-            findings(&["svc-hello-v1.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"], pods),
-            ["subset v2 (version=v2, dr-hello.yaml:1) has no endpoints: the selector of Service svc-hello \
-              (app=hello,version=v1, svc-hello-v1.yaml:1) excludes its pods"]
-        );
-    }
-
-    #[test]
-    fn a_tcp_port_is_named_with_the_rules_that_it_makes_useless() {
-        assert_eq!(
-            findings(&["../canary-tcp-port/svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"], pods),
-            ["VirtualService vs-hello (vs-hello-testers.yaml:1) is not used: port 8080 of Service svc-hello \
-              (../canary-tcp-port/svc-hello.yaml:1) is named `tcp-hello`, so that connections are balanced over all pods, not \
-              requests by rules"]
-        );
-    }
-
-    #[test]
-    fn a_subset_that_nobody_defines_is_named() {
-        assert_eq!(
-            findings(&["svc-hello.yaml", "vs-hello-rollback.yaml"], pods),
-            ["no DestinationRule for svc-hello.canary.svc.cluster.local defines the subset v1"]
-        );
-    }
-
-    #[test]
-    fn a_subset_without_pods_is_named() {
-        assert_eq!(
-            findings(&["svc-hello.yaml", "dr-hello.yaml", "vs-hello-rollback.yaml"], |_| BTreeSet::new()),
-            ["subset v1 has no endpoints: no ready pod carries app=hello,version=v1"]
-        );
-    }
 }

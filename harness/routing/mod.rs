@@ -1,10 +1,45 @@
 //! What Istio should do with the manifests: objects become a [`RouteTable`], the same type that the client sidecar's own
-//! configuration is read into. Pure: it knows no cluster and does no I/O.
+//! configuration is read into, and every request has an exact [`Distribution`] over outcomes. Pure: it knows no cluster and does no I/O.
+//!
+//! ```
+//! use shiftcheck::routing::{Live, Mesh, Naming, Request, client_of, pods_of};
+//! use shiftcheck::scenario::Scenario;
+//!
+//! let scenario = Scenario::read("fixtures/canary")?;
+//! let mut live = Live::new(&scenario.namespace, &scenario.namespace);
+//! scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
+//! scenario.stages[..4].iter().for_each(|stage| live.step_through(stage));
+//!
+//! let mesh = Mesh::new(&live, pods_of(&live, &Naming { versions: scenario.versions(), ..Naming::default() }));
+//! let outbound = mesh.outbound(client_of(&live, "httpbin").unwrap());
+//! let testers = outbound.distribution(&Request::get("svc-hello", 8080, "/").with("end-user", "testers"));
+//! assert_eq!(testers.chance(|outcome| outcome.version() == Some("v2")).to_string(), "50 %");
+//! # Ok::<(), shiftcheck::scenario::ScenarioError>(())
+//! ```
 
-mod compile;
+mod check;
+mod condition;
+mod destination_rule;
 mod diagnosis;
+mod distribution;
+mod hosts;
+mod http_route;
+mod injection;
+mod live;
+mod mesh;
+mod rule;
+mod service;
 mod table;
+mod virtual_service;
 
-pub use compile::{Live, RoutingError, compile, replicas};
-pub use diagnosis::{Finding, diagnose};
-pub use table::{Cluster, Condition, Route, RouteTable, Subject, Test, Unit};
+pub use check::{Problem, Severity, check};
+pub use condition::{Condition, Holds, Pattern, Request, Subject, Test};
+pub use diagnosis::Finding;
+pub use distribution::{Chance, Distribution, Outcome, Unconnected};
+pub use hosts::addressed;
+pub use injection::client_of;
+pub use live::{Kind, Live, Object};
+pub use mesh::{Client, Decision, Mesh, Outbound, Routes};
+pub use rule::{NotModelled, RuleRef};
+pub use service::{Naming, Pod, Protocol, pods_of};
+pub use table::{Abort, Action, Behind, Cluster, Forward, Redirect, RedirectPath, Rewrite, Route, RouteTable, Unit};

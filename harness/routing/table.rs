@@ -1,15 +1,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// How the requests to one service port are routed, and which endpoints stand behind it.
+use super::condition::{Condition, Pattern, Request};
+
+/// How the requests to one service port are routed, and which endpoints stand behind it. Computed from manifests, or read from a sidecar:
+/// equal tables route equally.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteTable {
     /// What a route is chosen for.
     pub unit: Unit,
     /// The routes; the first that matches decides.
     pub routes: Vec<Route>,
-    /// The addresses behind each cluster that a route leads to.
-    pub endpoints: BTreeMap<Cluster, BTreeSet<String>>,
+    /// What stands behind each cluster that a route leads to.
+    pub clusters: BTreeMap<Cluster, Behind>,
 }
 
 /// What a route is chosen for.
@@ -22,56 +25,117 @@ pub enum Unit {
     Connection,
 }
 
-/// A route: conditions that all have to hold, and where the requests then go.
+/// A route: conditions that all have to hold, and what happens to the requests then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The conditions; none means every request.
-    pub conditions: BTreeSet<Condition>,
-    /// The clusters with their weights.
-    pub clusters: Vec<(Cluster, u32)>,
+    /// The conditions, sorted; none means every request.
+    pub conditions: Vec<Condition>,
+    /// The requests that are answered with an error instead.
+    pub abort: Option<Abort>,
+    /// What happens to the others.
+    pub action: Action,
 }
 
-/// The endpoints of a service, or those of one of its subsets.
+/// A fault that is injected into some of the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abort {
+    /// How many of a million requests.
+    pub per_million: u32,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// It is passed on.
+    Forward(Forward),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+    /// The proxy answers itself.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The body.
+        body: String,
+    },
+}
+
+/// A request that is passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The clusters with their weights.
+    pub clusters: Vec<(Cluster, u32)>,
+    /// What becomes of the path.
+    pub rewrite: Option<Rewrite>,
+    /// The host that the server is told instead of the client's.
+    pub host: Option<String>,
+    /// Clusters that get a copy of so many of a million requests; what they answer is thrown away.
+    pub mirrors: Vec<(Cluster, u32)>,
+    /// The status of the answer where a cluster does not exist.
+    pub missing: u16,
+}
+
+/// What becomes of a path on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rewrite {
+    /// What the route matches of the path is replaced by this.
+    Matched(String),
+    /// Whatever the expression matches is replaced; `\1` names a group.
+    Regex(Pattern, String),
+}
+
+/// Where a client is sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// The status: 301 unless another is asked for.
+    pub status: u16,
+    /// The scheme, if it changes.
+    pub scheme: Option<String>,
+    /// The host, if it changes.
+    pub host: Option<String>,
+    /// The port, if it changes.
+    pub port: Option<u16>,
+    /// The path, if it changes.
+    pub path: Option<RedirectPath>,
+}
+
+/// The path of a redirection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedirectPath {
+    /// This path.
+    Full(String),
+    /// What the route matches of the path is replaced by this.
+    Matched(String),
+}
+
+/// The endpoints of a service port, or those of one of its subsets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cluster {
     /// The service's full name.
     pub host: String,
+    /// The service port.
+    pub port: u16,
     /// The subset.
     pub subset: Option<String>,
 }
 
-/// What a request has to look like.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Condition {
-    /// What is looked at.
-    pub subject: Subject,
-    /// What it has to be.
-    pub test: Test,
-}
-
-/// The part of a request that a condition looks at.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
-    /// The path.
-    Path,
-    /// A header, by its lower-case name.
-    Header(String),
-}
-
-/// What a part of a request has to be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Test {
-    /// This very text.
-    Exact(String),
-    /// A text that begins so.
-    Prefix(String),
-    /// A text that the regular expression matches as a whole.
-    Regex(String),
-    /// Anything, as long as it is there.
-    Present,
+/// What stands behind a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// There is no such cluster: the service, the port or the subset is defined nowhere.
+    Nothing,
+    /// The addresses of its ready endpoints.
+    Endpoints(BTreeSet<String>),
 }
 
 impl RouteTable {
+    /// The index of the route that a request takes, if there is one.
+    #[must_use]
+    pub fn route(&self, request: &Request) -> Option<usize> {
+        self.routes.iter().position(|route| route.conditions.iter().all(|condition| condition.met_by(request)))
+    }
+
     /// The differences to what was expected, line by line: what is missing with `-`, what is there instead with `+`.
     #[must_use]
     pub fn difference(&self, expected: &Self) -> Vec<String> {
@@ -81,18 +145,79 @@ impl RouteTable {
         missing.chain(instead).collect()
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    /// The table in words, a line a route and a line a cluster.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
         let unit = match self.unit {
             Unit::Request => "route",
             Unit::Connection => "route of connections",
         };
         let routes = self.routes.iter().enumerate().map(|(index, route)| format!("{unit} {}: {route}", index + 1));
-        let endpoints = self.endpoints.iter().map(|(cluster, addresses)| {
-            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            let addresses = if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") };
-            format!("endpoints of {cluster}: {addresses}")
+        let clusters = self.clusters.iter().map(|(cluster, behind)| match behind {
+            Behind::Nothing => format!("there is no {cluster}"),
+            Behind::Endpoints(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
+            Behind::Endpoints(addresses) => {
+                let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+                format!("endpoints of {cluster}: {}", addresses.join(", "))
+            }
         });
-        routes.chain(endpoints).collect()
+        routes.chain(clusters).collect()
+    }
+
+    /// The clusters that the routes lead requests to, mirrors left out.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Cluster> {
+        self.routes
+            .iter()
+            .flat_map(|route| match &route.action {
+                Action::Forward(forward) => forward.clusters.as_slice(),
+                _ => &[],
+            })
+            .map(|(cluster, _)| cluster)
+    }
+}
+
+impl Route {
+    /// Every request to one cluster.
+    #[must_use]
+    pub fn all_to(cluster: Cluster) -> Self {
+        Self { conditions: Vec::new(), abort: None, action: Action::Forward(Forward::to(cluster)) }
+    }
+
+    /// The path that the server sees.
+    #[must_use]
+    pub fn path(&self, request: &Request) -> String {
+        let Action::Forward(Forward { rewrite: Some(rewrite), .. }) = &self.action else {
+            return request.path.clone();
+        };
+        let bare = request.bare_path();
+        let query = &request.path[bare.len()..];
+        let rewritten = match rewrite {
+            Rewrite::Regex(pattern, substitution) => pattern.replace_all(bare, substitution),
+            Rewrite::Matched(replacement) => {
+                let matched =
+                    self.conditions.iter().find_map(|condition| match (&condition.subject, &condition.test) {
+                        (
+                            super::Subject::Path,
+                            super::Test::Prefix(text)
+                            | super::Test::PrefixInAnyCase(text)
+                            | super::Test::PathPrefix(text),
+                        ) => Some(text.len()),
+                        (super::Subject::Path, _) => Some(bare.len()),
+                        _ => None,
+                    });
+                // a route for all paths matches their first character
+                format!("{replacement}{}", bare.get(matched.unwrap_or(1)..).unwrap_or_default())
+            }
+        };
+        format!("{rewritten}{query}")
+    }
+}
+
+impl Forward {
+    /// Everything to one cluster.
+    #[must_use]
+    pub fn to(cluster: Cluster) -> Self {
+        Self { clusters: vec![(cluster, 1)], rewrite: None, host: None, mirrors: Vec::new(), missing: 503 }
     }
 }
 
@@ -104,37 +229,84 @@ impl fmt::Display for Route {
         for (index, condition) in self.conditions.iter().enumerate() {
             write!(formatter, "{}{condition}", if index == 0 { "" } else { " and " })?;
         }
-        formatter.write_str(" to ")?;
+        write!(formatter, " {}", self.action)?;
+        match self.abort {
+            Some(Abort { per_million, status }) => {
+                write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forward(forward) => forward.fmt(formatter),
+            Self::Redirect(redirect) => redirect.fmt(formatter),
+            Self::Respond { status, body } if body.is_empty() => write!(formatter, "is answered {status}"),
+            Self::Respond { status, body } => write!(formatter, "is answered {status} `{body}`"),
+        }
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("to ")?;
+        if self.clusters.is_empty() {
+            formatter.write_str("nothing")?;
+        }
         for (index, (cluster, weight)) in self.clusters.iter().enumerate() {
             write!(formatter, "{}{cluster}", if index == 0 { "" } else { ", " })?;
             if self.clusters.len() > 1 {
                 write!(formatter, " ({weight})")?;
             }
         }
+        match &self.rewrite {
+            Some(Rewrite::Matched(text)) => write!(formatter, ", what matched rewritten to `{text}`")?,
+            Some(Rewrite::Regex(pattern, text)) => {
+                write!(formatter, ", `{}` rewritten to `{text}`", pattern.as_str())?;
+            }
+            None => {}
+        }
+        if let Some(host) = &self.host {
+            write!(formatter, ", as host `{host}`")?;
+        }
+        for (cluster, per_million) in &self.mirrors {
+            write!(formatter, ", {} % mirrored to {cluster}", f64::from(*per_million) / 1e4)?;
+        }
+        if self.missing != 503 {
+            write!(formatter, ", {} where that is missing", self.missing)?;
+        }
         Ok(())
+    }
+}
+
+impl fmt::Display for Redirect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "is redirected with {}", self.status)?;
+        if let Some(scheme) = &self.scheme {
+            write!(formatter, ", scheme {scheme}")?;
+        }
+        if let Some(host) = &self.host {
+            write!(formatter, ", host {host}")?;
+        }
+        if let Some(port) = self.port {
+            write!(formatter, ", port {port}")?;
+        }
+        match &self.path {
+            Some(RedirectPath::Full(path)) => write!(formatter, ", path {path}"),
+            Some(RedirectPath::Matched(path)) => write!(formatter, ", what matched replaced by {path}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl fmt::Display for Cluster {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.subset {
-            Some(subset) => write!(formatter, "subset {subset} of {}", self.host),
-            None => formatter.write_str(&self.host),
+        if let Some(subset) = &self.subset {
+            write!(formatter, "subset {subset} of ")?;
         }
-    }
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.subject {
-            Subject::Path => formatter.write_str("path")?,
-            Subject::Header(name) => write!(formatter, "{name}")?,
-        }
-        match &self.test {
-            Test::Exact(text) => write!(formatter, " is `{text}`"),
-            Test::Prefix(text) => write!(formatter, " begins with `{text}`"),
-            Test::Regex(text) => write!(formatter, " matches `{text}`"),
-            Test::Present => formatter.write_str(" is present"),
-        }
+        write!(formatter, "{}:{}", self.host, self.port)
     }
 }

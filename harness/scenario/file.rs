@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use regex::Regex;
@@ -190,6 +191,32 @@ pub struct Claim {
     pub place: String,
 }
 
+impl fmt::Display for Claim {
+    /// `v1 50 %, v2 50 %, status 503`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |name: String, share: Share| if share.is_all() { name } else { format!("{name} {share}") };
+        let versions = self.versions.iter().filter(|(_, share)| !share.is_none());
+        let mut parts: Vec<String> = versions.map(|(version, share)| one(version.clone(), *share)).collect();
+        if let Statuses::Claimed(statuses) = &self.statuses {
+            let statuses = statuses.iter().filter(|(_, share)| !share.is_none());
+            parts.extend(statuses.map(|(status, share)| one(format!("status {status}"), *share)));
+        }
+        formatter.write_str(&parts.join(", "))
+    }
+}
+
+impl fmt::Display for Expectation {
+    /// `testers /error: v1, status 503`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim(claim) if claim.path == "/" => write!(formatter, "{}: {claim}", claim.from),
+            Self::Claim(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
+            Self::Served { workload, requests } => write!(formatter, "{workload}: {requests} served"),
+            Self::NoObjects => formatter.write_str("objects: none"),
+        }
+    }
+}
+
 /// The statuses that a claim allows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statuses {
@@ -229,6 +256,22 @@ impl Scenario {
             ScenarioError::at(path, location, without_place(&error.render()))
         })?;
         Reader { path, folder: path.parent().unwrap_or(Path::new("")) }.scenario(raw)
+    }
+
+    /// The versions that the claims name.
+    #[must_use]
+    pub fn versions(&self) -> BTreeSet<String> {
+        self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys().cloned()).collect()
+    }
+
+    /// Whether a manifest is of the Kubernetes Gateway API, whose kinds have to be known to the cluster then.
+    #[must_use]
+    pub fn uses_gateway_api(&self) -> bool {
+        let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
+            Step::Apply(manifests) => Some(manifests),
+            Step::Delete(_) => None,
+        });
+        applied.flatten().any(|manifest| manifest.group() == "gateway.networking.k8s.io")
     }
 
     /// The population of that name.
@@ -768,7 +811,7 @@ fn is_dns_label(name: &str) -> bool {
 }
 
 /// `; did you mean …`, where a known name is close to the one given.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= 1 + name.len() / 3)

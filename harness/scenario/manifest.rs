@@ -1,23 +1,31 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kube::api::DynamicObject;
 use serde::Deserialize;
 
 use super::ScenarioError;
+use super::places::Places;
 
-/// Where an object was written: the file and the line at which its document begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where an object, or a field of it, was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The file, as the scenario names it.
     pub path: PathBuf,
-    /// The line of the document's first key, from 1.
+    /// The line, from 1; of an object that of its document's first key.
     pub line: usize,
+    /// The column of a field, from 1.
+    pub column: Option<usize>,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.path.display(), self.line)
+        write!(formatter, "{}:{}", self.path.display(), self.line)?;
+        match self.column {
+            Some(column) => write!(formatter, ":{column}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -28,9 +36,32 @@ pub struct Manifest {
     pub object: DynamicObject,
     /// Where it was written.
     pub origin: Origin,
+    places: Arc<Places>,
 }
 
 impl Manifest {
+    /// Where the field at a JSON pointer was written, such as `/spec/http/0/route`; where it is not written, what it would lie in.
+    #[must_use]
+    pub fn place(&self, pointer: &str) -> Origin {
+        match self.places.of(pointer) {
+            Some((line, column)) => Origin { path: self.origin.path.clone(), line, column: Some(column) },
+            None => self.origin.clone(),
+        }
+    }
+
+    /// The part of the object at a JSON pointer.
+    #[must_use]
+    pub fn at(&self, pointer: &str) -> Option<&serde_json::Value> {
+        self.object.data.pointer(pointer)
+    }
+
+    /// The API group of the object's kind; that of the core is empty.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        let version = self.object.types.as_ref().map_or("", |types| types.api_version.as_str());
+        version.split_once('/').map_or("", |(group, _)| group)
+    }
+
     /// The object's kind, such as `Service`.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -63,7 +94,11 @@ pub(super) fn text(path: &Path) -> Result<String, ScenarioError> {
     std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
+/// Reads the objects in a manifest file's text: one or more YAML documents; empty ones are passed over.
+///
+/// # Errors
+/// A document is not YAML, has a key twice, or has no `apiVersion`, `kind` or `metadata.name`.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
     let malformed = |line: usize, column: usize, message: String| ScenarioError::Malformed {
         path: path.to_owned(),
         line: line as u64,
@@ -72,6 +107,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioEr
     };
     let mut manifests = Vec::new();
     for (first_line, document) in documents(text) {
+        let places = Places::read(&document, first_line - 1).map_err(|twice| {
+            let message = format!("the key `{}` is already set in line {}", twice.key, twice.first_line);
+            malformed(twice.line, twice.column, message)
+        })?;
         // blank lines in front keep the parser's line numbers those of the file
         let padded = format!("{}{document}", "\n".repeat(first_line - 1));
         let value = serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(&padded)).map_err(|error| {
@@ -97,7 +136,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioEr
             .ok_or_else(|| missing("metadata.name"))?;
         let object = serde_yaml::from_value(value)
             .map_err(|error| malformed(line, 1, format!("not a Kubernetes object: {error}")))?;
-        manifests.push(Manifest { object, origin: Origin { path: path.to_owned(), line } });
+        let origin = Origin { path: path.to_owned(), line, column: None };
+        manifests.push(Manifest { object, origin, places: Arc::new(places) });
     }
     if manifests.is_empty() {
         return Err(malformed(1, 1, "this file holds no object".to_owned()));

@@ -6,14 +6,16 @@
 mod error;
 mod file;
 mod manifest;
+mod places;
 mod rates;
 mod share;
 
 pub use error::ScenarioError;
+pub(crate) use file::nearest;
 pub use file::{
     Claim, Client, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step, Target, Traffic,
     VersionRule,
 };
-pub use manifest::{Manifest, Origin, read as read_manifests};
+pub use manifest::{Manifest, Origin, parse as parse_manifests, read as read_manifests};
 pub use rates::{Errors, Rate};
 pub use share::{InvalidShare, Share};

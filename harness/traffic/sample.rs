@@ -174,28 +174,43 @@ impl Driver {
         &mut self,
         scenario: &Scenario,
         wanted: &[Wanted<'_>],
+        observe: impl FnMut(Answered<'_>) -> Next,
+    ) -> Result<Sample, TrafficError> {
+        let plan = plan(scenario, wanted, self.options)?;
+        self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
+    }
+
+    /// The same for a plan, whose id is given here, in a container of the client pod.
+    ///
+    /// # Errors
+    /// As those of [`sample`](Self::sample).
+    pub async fn drive(
+        &mut self,
+        pod: &str,
+        container: &str,
+        mut plan: DrivePlan,
         mut observe: impl FnMut(Answered<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
         self.plans += 1;
         let id = self.plans;
-        let plan = plan(id, scenario, wanted, self.options)?;
-        let client = &scenario.client;
+        plan.id = id;
+        let flows = plan.flows.len();
         let session = match &mut self.session {
             Some(session) => session,
             none => {
                 let command = [DRIVER, "workload", "drive"];
-                none.insert(Session::open(&self.pods, &client.pod, &client.container, &command).await?)
+                none.insert(Session::open(&self.pods, pod, container, &command).await?)
             }
         };
         session.send(&line(&Order::Drive(plan))).await?;
         let mut sample = Sample::new();
         let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
-        let mut stopped = vec![false; wanted.len()];
+        let mut stopped = vec![false; flows];
         loop {
             let told = session.line().await?;
             let failed = |reason: &dyn std::fmt::Display| ClusterError::Exec {
                 command: DRIVER.to_owned(),
-                pod: client.pod.clone(),
+                pod: pod.to_owned(),
                 reason: format!("not a driver's line: `{told}`: {reason}"),
             };
             match Told::read(&told).map_err(|error| failed(&error))? {
@@ -203,9 +218,9 @@ impl Driver {
                     kinds.push(answer(outcome).ok_or_else(|| failed(&"neither status nor failure"))?);
                 }
                 Told::Response(response) => {
-                    let (answer, pod) = kinds.get(response.kind).ok_or_else(|| failed(&"an unknown kind"))?;
+                    let (answer, server) = kinds.get(response.kind).ok_or_else(|| failed(&"an unknown kind"))?;
                     let stopped = stopped.get_mut(response.flow).ok_or_else(|| failed(&"an unknown flow"))?;
-                    sample.add(response, pod.as_deref());
+                    sample.add(response, server.as_deref());
                     let at = Duration::from_micros(response.due_us + response.late_us + response.took_us);
                     let next = observe(Answered { flow: response.flow, answer, connection: response.connection, at });
                     if next == Next::Stop && !*stopped {
@@ -244,12 +259,7 @@ fn answer(outcome: Outcome) -> Option<(Answer, Option<String>)> {
     Some((answer, outcome.pod))
 }
 
-fn plan(
-    id: u64,
-    scenario: &Scenario,
-    wanted: &[Wanted<'_>],
-    options: DriverOptions,
-) -> Result<DrivePlan, TrafficError> {
+fn plan(scenario: &Scenario, wanted: &[Wanted<'_>], options: DriverOptions) -> Result<DrivePlan, TrafficError> {
     let flows = wanted
         .iter()
         .map(|wanted| {
@@ -268,7 +278,7 @@ fn plan(
     let all = wanted.iter().map(|wanted| wanted.requests).sum::<u64>() as f64;
     let paced = options.qps.and_then(|qps| Duration::try_from_secs_f64(all / qps).ok()).unwrap_or_default();
     Ok(DrivePlan {
-        id,
+        id: 0,
         base: format!("http://{}:{}", scenario.service.host, scenario.service.port),
         connections: options.connections,
         qps: options.qps,

@@ -57,7 +57,7 @@ impl WalkError {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
-            Self::Mesh(error) => matches!(error, MeshError::NoSidecar { .. } | MeshError::Routing(_)),
+            Self::Mesh(error) => matches!(error, MeshError::NoSidecar { .. }),
         }
     }
 }

@@ -5,10 +5,12 @@ mod calibrate;
 mod designs;
 mod error;
 mod event;
+mod ground;
 mod run;
 mod stage;
 
 pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
 pub use error::WalkError;
 pub use event::{Event, Events, Judged, Subject};
+pub use ground::{Ground, Setting};
 pub use run::{Choice, Ending, Options, Outcome, Purpose, run};

@@ -2,35 +2,25 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 
 use super::WalkError;
 use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
 use super::event::{Event, Events};
+use super::ground::{Ground, Setting, account_ready};
 use super::stage::Walk;
-use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{
-    ClusterError, Docker, Existing, ImageCache, IstioSet, K3sCluster, K3sOptions, Keep, KubeNamespace, NodeImage,
-    Objects, RunId, RunRecord, RunRecords, Workloads, sweep,
+    Docker, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords, Workloads,
 };
-use crate::mesh::{Istio, Manifests, Sidecar};
+use crate::mesh::{Istio, Sidecar};
 use crate::routing::Live;
 use crate::scenario::Scenario;
 use crate::traffic::{Driver, DriverOptions};
-use crate::workload::write_archive;
-
-/// The longest that the node, its DNS and the default accounts may take.
-const NODE_LIMIT: Duration = Duration::from_secs(180);
-
-/// What the offline node carries until all images are in; k3s is not ready before.
-const IMPORTING_LABEL: &str = "shiftcheck.dev/images";
 
 /// What a walk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,12 +150,6 @@ struct Run {
     start: Instant,
 }
 
-/// A cluster with Istio that is ready for the first object.
-struct Ground {
-    client: Client,
-    objects: Objects,
-}
-
 impl Run {
     fn new(scenario: Scenario, designs: Designs, options: Options, events: Events) -> Self {
         let id = RunId::fresh();
@@ -208,58 +192,15 @@ impl Run {
         istio: Option<&str>,
         snapshotter: &str,
     ) -> Result<Ground, WalkError> {
-        let cache = ImageCache::new(&self.options.cache);
-        let newest = || cache.istio_versions().into_iter().next().unwrap_or_else(|| "1.31".to_owned());
-        let set = cache.istio(&istio.map_or_else(newest, ToOwned::to_owned))?;
-        let node = match node {
-            Some(node) => node,
-            None => cache.node()?,
-        };
-        let docker = Docker::connect().await?;
-        for run in sweep(Some(&docker), &self.records, false, None).await?.clusters {
-            self.events.tell(Event::Swept(format!("the cluster of run {run}")));
-        }
-        self.records.write(&self.record)?;
-        self.events.tell(Event::SettingUp("packing the workload image".to_owned()));
-        let workload = self.workload_archive().await?;
-        let options = K3sOptions {
+        let setting = Setting {
+            cache: &self.options.cache,
+            binary: &self.options.binary,
             node,
-            archives: set.archives.iter().cloned().chain([workload]).collect(),
-            snapshotter: snapshotter.to_owned(),
+            istio,
+            snapshotter,
+            gateway_api: self.scenario.uses_gateway_api(),
         };
-        self.events.tell(Event::SettingUp("starting the cluster".to_owned()));
-        let cluster = K3sCluster::start(&docker, options, &self.id, self.events.waiting());
-        let (cluster, manifests) = tokio::join!(cluster, Manifests::generate(&set, &self.options.cache));
-        let (cluster, manifests) = (cluster?, manifests?);
-        self.save_kubeconfig(cluster.kubeconfig())?;
-        let client = cluster.client();
-        answering(&client, self.events.waiting()).await?;
-        self.ready("API server");
-        // istiod is applied while images still come in: its pod starts as soon as the node is ready
-        self.events.tell(Event::SettingUp(format!("installing Istio {}", set.version)));
-        let (istio, objects) = self.install(&client, manifests, &set).await?;
-        let (label, value) = istio.injection_label();
-        objects.create_namespace(&BTreeMap::from([(label, value)])).await?;
-        let (node, istiod) = tokio::join!(
-            node_ready(&client, &self.namespace, self.events.waiting()),
-            istio.ready(&client, &self.namespace, self.events.waiting()),
-        );
-        node?;
-        istiod?;
-        self.ready(&format!("cluster with Istio {}", istio.version));
-        Ok(Ground { client, objects })
-    }
-
-    async fn install(
-        &self,
-        client: &Client,
-        manifests: Manifests,
-        set: &IstioSet,
-    ) -> Result<(Istio, Objects), WalkError> {
-        let istio = Istio::apply(client, manifests, &set.tag).await?;
-        let objects =
-            Objects::new(client.clone(), self.id.clone(), &self.scenario.namespace, &self.namespace, false).await?;
-        Ok((istio, objects))
+        Ground::raise(setting, &self.record, &self.scenario.namespace, self.start, &self.events).await
     }
 
     async fn existing(&self, file: Option<PathBuf>, context: Option<&str>) -> Result<Ground, WalkError> {
@@ -273,11 +214,11 @@ impl Run {
         objects.create_namespace(&BTreeMap::from([(label, value)])).await?;
         account_ready(&client, &self.namespace, self.events.waiting()).await?;
         self.ready(&format!("Istio {}, found in {}", istio.version, istio.namespace));
-        Ok(Ground { client, objects })
+        Ok(Ground { client, istio, objects })
     }
 
     async fn walk(&self, ground: Ground) -> Result<Outcome, WalkError> {
-        let Ground { client, objects } = ground;
+        let Ground { client, objects, .. } = ground;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
         let mut walk = Walk {
             scenario: &self.scenario,
@@ -287,7 +228,7 @@ impl Run {
             client,
             namespace: self.namespace.clone(),
             objects,
-            live: Live::default(),
+            live: Live::new(&self.scenario.namespace, &self.namespace),
             events: self.events.clone(),
             client_pod: Vec::new(),
         };
@@ -304,23 +245,6 @@ impl Run {
             }
         }
         Ok(Outcome { ending: Ending::Passed, passed: stages, stages })
-    }
-
-    async fn workload_archive(&self) -> Result<PathBuf, WalkError> {
-        let archive = self.records.folder(&self.id)?.join("workload.tar");
-        let (binary, target) = (self.options.binary.clone(), archive.clone());
-        let written = tokio::task::spawn_blocking(move || write_archive(&binary, &target)).await;
-        match written {
-            Ok(written) => written.map_err(ClusterError::from)?,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-        Ok(archive)
-    }
-
-    fn save_kubeconfig(&self, text: &str) -> Result<(), WalkError> {
-        let path = self.records.folder(&self.id)?.join("kubeconfig");
-        std::fs::write(&path, text).map_err(|source| ClusterError::Record { path, source })?;
-        Ok(())
     }
 
     fn ready(&self, what: &str) {
@@ -359,59 +283,4 @@ impl Run {
         self.events.tell(Event::Kept { look, remove: format!("shiftcheck sweep --run {}", self.id) });
         Ok(())
     }
-}
-
-/// Waits until the API server answers that it is ready.
-async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
-    until("the API server", NODE_LIMIT, Again::Every(Duration::from_millis(100)), seen, async || {
-        let request = hyper::Request::get("/readyz").body(Vec::new());
-        let request = request.unwrap_or_else(|_| unreachable!("a literal path"));
-        match client.request_text(request).await {
-            Ok(_) => Progress::Done(()),
-            // what it says of itself while it starts is for its own log
-            Err(_) => Progress::NotYet("the API server is not ready".to_owned()),
-        }
-    })
-    .await
-    .map_err(Into::into)
-}
-
-/// Waits until the node is ready, its DNS answers and pods can be made in the namespace.
-async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)) -> Result<(), ClusterError> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    until("the node", NODE_LIMIT, Again::Every(Duration::from_millis(100)), &mut seen, async || {
-        let list = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-        let ready = list.iter().any(|node| {
-            let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-            conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        });
-        if !ready {
-            return Progress::NotYet("the node is not ready".to_owned());
-        }
-        if list.iter().any(|node| node.labels().contains_key(IMPORTING_LABEL)) {
-            return Progress::NotYet("images are being imported".to_owned());
-        }
-        let answers = dns.list(&ListParams::default().labels("k8s-app=kube-dns")).await.is_ok_and(|list| {
-            list.items
-                .iter()
-                .any(|dns| dns.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0)
-        });
-        if answers { Progress::Done(()) } else { Progress::NotYet("its DNS does not answer".to_owned()) }
-    })
-    .await?;
-    account_ready(client, namespace, seen).await
-}
-
-async fn account_ready(client: &Client, namespace: &str, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    until("the default ServiceAccount", NODE_LIMIT, Again::Every(Duration::from_millis(50)), seen, async || {
-        match accounts.get_opt("default").await {
-            Ok(Some(_)) => Progress::Done(()),
-            Ok(None) => Progress::NotYet("not there".to_owned()),
-            Err(error) => Progress::NotYet(error.to_string()),
-        }
-    })
-    .await
-    .map_err(Into::into)
 }

@@ -9,8 +9,8 @@ use super::event::{Event, Events, Judged, Subject};
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, Objects, Tunnel, Workloads};
 use crate::mesh::{Converged, MeshError, Sidecar, converge};
-use crate::routing::{Live, diagnose};
-use crate::scenario::{Claim, Expectation, Manifest, Scenario, Share, Stage, Statuses, Step};
+use crate::routing::{self, Kind, Live, Mesh, Request, RouteTable, addressed};
+use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Design, Ruling, Trial, Verdict};
 
@@ -62,6 +62,7 @@ impl Walk<'_> {
     /// Does what the stage does to the cluster and waits for its rollouts.
     pub async fn roll_out(&mut self, stage: &Stage) -> Result<(), WalkError> {
         let start = Instant::now();
+        self.live.later();
         let mut applied = std::mem::take(&mut self.client_pod);
         let with_client = !applied.is_empty();
         for step in &stage.steps {
@@ -94,22 +95,19 @@ impl Walk<'_> {
     }
 
     async fn traffic(&mut self, stage: &Stage, designs: &[Design]) -> Result<Vec<Judged>, WalkError> {
-        let converged = self.converged().await?;
+        self.converged().await?;
         let counted = counted(stage);
         let before = self.served(&counted).await?;
         let (sample, trials) = self.sample(designs).await?;
         let after = self.served(&counted).await?;
-        let service = &self.scenario.service;
-        let hints: Vec<String> = diagnose(&self.live, &self.namespace, service.name(), service.port, &converged.table)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let findings = self.mesh().outbound(self.as_client()).diagnose(&self.request());
+        let hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
         let judge = |trial: &Trial| {
             let (claim, verdict) = (&trial.design().claim, trial.verdict());
             let hints = if verdict.ruling == Ruling::Fail { hints.clone() } else { Vec::new() };
             Judged {
                 subject: Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
-                claim: shown(claim),
+                claim: claim.to_string(),
                 verdict,
                 hints,
                 place: claim.place.clone(),
@@ -125,17 +123,16 @@ impl Walk<'_> {
 
     /// Waits until the client's sidecar does what the manifests ask for.
     pub async fn converged(&mut self) -> Result<Converged, WalkError> {
-        let converged = converge(
-            &mut self.sidecar,
-            &self.live,
-            &self.workloads,
-            &self.namespace,
-            self.scenario.service.name(),
-            self.scenario.service.port,
-            CONVERGENCE_LIMIT,
-            self.events.waiting(),
-        )
-        .await?;
+        let service = &self.scenario.service;
+        let host = addressed(&service.host, &self.namespace);
+        let (client, request) = (self.as_client(), self.request());
+        let (live, workloads) = (&self.live, &self.workloads);
+        let expected = || -> RouteTable {
+            let mesh = Mesh::new(live, ready(workloads, &self.namespace));
+            mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table).unwrap_or_default()
+        };
+        let seen = self.events.waiting();
+        let converged = converge(&mut self.sidecar, &host, service.port, CONVERGENCE_LIMIT, seen, expected).await?;
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings });
         Ok(converged)
     }
@@ -182,8 +179,8 @@ impl Walk<'_> {
         let mut counts = BTreeMap::new();
         let Some(served) = &self.scenario.served else { return Ok(counts) };
         for workload in counted.keys() {
-            let Some(manifest) = self.live.get("Deployment", workload) else { continue };
-            let labels = manifest.object.data.pointer("/spec/selector/matchLabels").cloned().unwrap_or_default();
+            let Some(object) = self.live.get(Kind::Deployment, workload) else { continue };
+            let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
             let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
             for pod in self.workloads.pods() {
                 if pod.ready && labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)) {
@@ -233,9 +230,43 @@ impl Walk<'_> {
         })
     }
 
+    /// What the applied objects and the pods that are ready now come to.
+    fn mesh(&self) -> Mesh {
+        Mesh::new(&self.live, ready(&self.workloads, &self.namespace))
+    }
+
+    /// The client as rules see it.
+    fn as_client(&self) -> routing::Client {
+        let pod = self.workloads.pods().into_iter().find(|pod| pod.name == self.scenario.client.pod);
+        let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar));
+        routing::Client { namespace: self.namespace.clone(), labels, sidecar }
+    }
+
+    /// Some request to the service.
+    fn request(&self) -> Request {
+        Request::get(&self.scenario.service.host, self.scenario.service.port, "/")
+    }
+
     fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
+}
+
+/// The pods that are ready now. Who answers with which version is not known of them.
+fn ready(workloads: &Workloads, namespace: &str) -> Vec<routing::Pod> {
+    let ready = workloads.pods().into_iter().filter(|pod| pod.ready);
+    ready
+        .filter_map(|pod| {
+            Some(routing::Pod {
+                name: pod.name,
+                namespace: namespace.to_owned(),
+                labels: pod.labels,
+                address: pod.address?,
+                ports: pod.ports,
+                ..routing::Pod::default()
+            })
+        })
+        .collect()
 }
 
 fn counted(stage: &Stage) -> BTreeMap<String, u64> {
@@ -266,15 +297,4 @@ fn judge_served(workload: &str, expected: u64, served: u64, sample: &Sample) -> 
         hints: Vec::new(),
         place: String::new(),
     }
-}
-
-fn shown(claim: &Claim) -> String {
-    let one = |name: String, share: Share| if share.is_all() { name } else { format!("{name} {share}") };
-    let versions = claim.versions.iter().filter(|(_, share)| !share.is_none());
-    let mut parts: Vec<String> = versions.map(|(version, share)| one(version.clone(), *share)).collect();
-    if let Statuses::Claimed(statuses) = &claim.statuses {
-        let statuses = statuses.iter().filter(|(_, share)| !share.is_none());
-        parts.extend(statuses.map(|(status, share)| one(format!("status {status}"), *share)));
-    }
-    parts.join(", ")
 }

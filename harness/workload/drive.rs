@@ -487,7 +487,9 @@ fn request(
     let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
     let mut request = Request::builder().uri(path).body(Empty::new()).map_err(|_| invalid(path))?;
     let map = request.headers_mut();
-    map.insert(HOST, HeaderValue::from_str(address).map_err(|_| invalid(address))?);
+    // as other clients do, which leave out the port that goes without saying
+    let host = address.strip_suffix(":80").unwrap_or(address);
+    map.insert(HOST, HeaderValue::from_str(host).map_err(|_| invalid(host))?);
     map.insert(ACCEPT, HeaderValue::from_static("*/*"));
     if !keep_alive {
         map.insert(CONNECTION, HeaderValue::from_static("close"));

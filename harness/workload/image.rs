@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,32 @@ pub const WORKLOAD_IMAGES: [(&str, &[&str], &[&str]); 4] = [
     ("docker.io/library/hello-server:v2-fixed", &["workload", "serve"], &["VERSION=v2", "MENDED=true"]),
     ("docker.io/library/shiftcheck-client:1", &["workload", "idle"], &[]),
 ];
+
+/// What the demo images answer with, by the names that manifests use.
+#[must_use]
+pub fn demo_versions() -> BTreeMap<String, String> {
+    let demo = WORKLOAD_IMAGES.iter().filter_map(|(name, _, environment)| {
+        let version = environment.iter().find_map(|variable| variable.strip_prefix("VERSION="))?;
+        Some((name, version))
+    });
+    demo.flat_map(|(name, version)| [(*name).to_owned(), short(name).to_owned()].map(|name| (name, version.to_owned())))
+        .collect()
+}
+
+/// The status that a demo image answers a path with; none where the image is not one of the demo.
+#[must_use]
+pub fn demo_status(image: &str, path: &str) -> Option<u16> {
+    let (_, _, environment) = WORKLOAD_IMAGES.iter().find(|(name, _, _)| *name == image || short(name) == image)?;
+    let mended = environment.contains(&"MENDED=true");
+    let bare = path.split('?').next().unwrap_or_default();
+    environment.iter().any(|variable| variable.starts_with("VERSION=")).then_some(())?;
+    Some(if bare == "/error" && !mended { 503 } else { 200 })
+}
+
+/// A name without what goes without saying.
+fn short(name: &str) -> &str {
+    name.strip_prefix("docker.io/library/").unwrap_or(name)
+}
 
 /// libc, libm, libgcc and the loader.
 const ROOM_FOR_LIBRARIES: usize = 8 << 20;

@@ -1,0 +1,124 @@
+use std::io::{IsTerminal, stdout};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::advice::{self, Failure};
+use super::args::{MutantsArgs, VerifyArgs};
+use super::main::{ExitCode, coloured};
+use crate::report::{Marks, changed, killed, verified};
+use crate::routing::Severity;
+use crate::scenario::Scenario;
+use crate::verify::{Decided, Fate, Mutant, changes, fate, mutants, problems, verify};
+use crate::walk::WalkError;
+
+/// Says what the manifests of a scenario give; how they differ from another version in what they do.
+pub(super) fn run(args: &VerifyArgs) -> ExitCode {
+    match told(args) {
+        Ok(code) => code,
+        Err(failure) => {
+            advice::tell(&failure);
+            failure.code
+        }
+    }
+}
+
+fn told(args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    let scenario = read(&args.scenario)?;
+    let stages = verify(&scenario);
+    let problems = problems(&scenario);
+    let marks = Marks { colour: coloured(stdout().is_terminal()) };
+    // a closed pipe is no failure of the manifests
+    let _ = verified(&mut stdout(), marks, &scenario, &stages, &problems);
+    if let Some(against) = &args.against {
+        let other = Other::find(against, &args.scenario)?;
+        let before =
+            read(&other.scenario).map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
+        let _ = changed(&mut stdout(), against, &changes(&before, &scenario));
+    }
+    let fails = stages.iter().flat_map(|stage| &stage.claims).any(|claim| matches!(claim.decided, Decided::Fails(_)));
+    Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        ExitCode::BadInput
+    } else if fails {
+        ExitCode::Fail
+    } else {
+        ExitCode::Pass
+    })
+}
+
+/// Makes the mutants of a scenario and says what becomes of each.
+pub(super) fn mutate(args: &MutantsArgs) -> ExitCode {
+    let scenario = match read(&args.scenario) {
+        Ok(scenario) => scenario,
+        Err(failure) => {
+            advice::tell(&failure);
+            return failure.code;
+        }
+    };
+    let made = mutants(&scenario);
+    let fates: Vec<(&Mutant, Fate)> = made.iter().map(|mutant| (mutant, fate(&scenario, mutant))).collect();
+    let marks = Marks { colour: coloured(stdout().is_terminal()) };
+    let _ = killed(&mut stdout(), marks, &scenario.name, &fates);
+    let survives = fates.iter().any(|(_, fate)| matches!(fate, Fate::Survives(_)));
+    if survives { ExitCode::Fail } else { ExitCode::Pass }
+}
+
+fn read(path: &Path) -> Result<Scenario, Failure> {
+    Scenario::read(path).map_err(|error| Failure::of(&WalkError::from(error)))
+}
+
+/// Another version of a scenario: in a folder, or of a revision, taken out of git for as long as it is looked at.
+struct Other {
+    scenario: PathBuf,
+    revision: Option<(String, tempfile::TempDir)>,
+}
+
+impl Other {
+    fn find(against: &str, scenario: &Path) -> Result<Self, Failure> {
+        let folder = Path::new(against);
+        if folder.exists() {
+            let own = [folder.to_owned(), folder.join(scenario)];
+            let found = own.into_iter().find(|path| path.is_file() || path.join("scenario.yaml").is_file());
+            let scenario = found.ok_or_else(|| {
+                let there = scenario.display();
+                Failure::bad_input(format!("{against} holds neither scenario.yaml nor {there}"))
+            })?;
+            return Ok(Self { scenario, revision: None });
+        }
+        let full = scenario.canonicalize().map_err(|error| Failure::bad_input(error.to_string()))?;
+        let beside = if full.is_dir() { full.as_path() } else { full.parent().unwrap_or(Path::new("/")) };
+        let wrong = |said: &str| {
+            let said = said.lines().next().unwrap_or_default();
+            Failure::bad_input(format!("`{against}` is neither a folder nor a revision of git: {said}"))
+        };
+        let git = |folder: &Path, arguments: &[&str]| -> Result<Vec<u8>, Failure> {
+            let output = Command::new("git").arg("-C").arg(folder).args(arguments).output();
+            let output = output.map_err(|error| wrong(&error.to_string()))?;
+            if output.status.success() {
+                Ok(output.stdout)
+            } else {
+                Err(wrong(&String::from_utf8_lossy(&output.stderr)))
+            }
+        };
+        let root = git(beside, &["rev-parse", "--show-toplevel"])?;
+        let root = PathBuf::from(String::from_utf8_lossy(&root).trim_end());
+        // with `--end-of-options` a revision is never taken for an option
+        let commit = format!("{against}^{{commit}}");
+        let commit = git(&root, &["rev-parse", "--verify", "--end-of-options", &commit])?;
+        let archive = git(&root, &["archive", "--format=tar", String::from_utf8_lossy(&commit).trim_end()])?;
+        let failed = |error: std::io::Error| Failure::environment(format!("cannot lay out {against}: {error}"));
+        let folder = tempfile::tempdir().map_err(failed)?;
+        tar::Archive::new(archive.as_slice()).unpack(folder.path()).map_err(failed)?;
+        let scenario = folder.path().join(full.strip_prefix(&root).unwrap_or(&full));
+        Ok(Self { scenario, revision: Some((against.to_owned(), folder)) })
+    }
+
+    /// A message with files as the revision has them, not where they lie for the moment.
+    fn shown(&self, message: &str) -> String {
+        match &self.revision {
+            Some((revision, folder)) => {
+                message.replace(&format!("{}/", folder.path().display()), &format!("{revision}:"))
+            }
+            None => message.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use super::condition::Pattern;
+use super::hosts::{falls_under, full_name, is_wildcard, resolved};
+use super::live::{Kind, Live, Object};
+use super::rule::{Part, field};
+use crate::scenario::Origin;
+
+/// Something that is wrong with an applied object, or looks so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where.
+    pub origin: Origin,
+    /// How bad.
+    pub severity: Severity,
+    /// What was found, and what is meant.
+    pub message: String,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The API refuses the object.
+    Error,
+    /// Istio accepts it.
+    Warning,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.origin, self.message)
+    }
+}
+
+/// What is wrong with the applied objects, each by itself and among each other.
+#[must_use]
+pub fn check(live: &Live) -> Vec<Problem> {
+    let mut checker = Checker { problems: BTreeSet::new() };
+    let services: BTreeSet<String> =
+        live.of(Kind::Service).map(|object| full_name(object.manifest.name(), &object.namespace)).collect();
+    let mut subsets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for object in live.of(Kind::DestinationRule) {
+        let spec = Part::root(&object.manifest).get("spec");
+        let own = subsets.entry(resolved(spec.get("host").text().unwrap_or_default(), &object.namespace)).or_default();
+        own.extend(spec.get("subsets").items().filter_map(|subset| subset.get("name").owned()));
+    }
+    for object in live.of(Kind::DestinationRule) {
+        checker.destination_rule(object, &services);
+    }
+    for object in live.of(Kind::VirtualService) {
+        checker.virtual_service(object, &services, &subsets);
+    }
+    for object in live.of(Kind::Deployment) {
+        checker.deployment(object);
+    }
+    for object in live.of(Kind::HttpRoute) {
+        let rules = Part::root(&object.manifest).get("spec").get("rules");
+        for weight in rules.items().flat_map(|rule| {
+            let backends = rule.get("backendRefs");
+            backends.items().map(|backend| backend.get("weight").pointer.clone()).collect::<Vec<_>>()
+        }) {
+            checker.whole_number(object, &weight, 1_000_000);
+        }
+    }
+    checker.problems.into_iter().collect()
+}
+
+struct Checker {
+    problems: BTreeSet<Problem>,
+}
+
+impl Checker {
+    fn error(&mut self, part: &Part<'_>, message: String) {
+        self.problems.insert(Problem { origin: part.origin(), severity: Severity::Error, message });
+    }
+
+    fn warn(&mut self, part: &Part<'_>, message: String) {
+        self.problems.insert(Problem { origin: part.origin(), severity: Severity::Warning, message });
+    }
+
+    fn whole_number(&mut self, object: &Object, pointer: &str, most: u64) {
+        let Some(value) = object.manifest.at(pointer) else { return };
+        let part = Part { manifest: &object.manifest, value, pointer: pointer.to_owned() };
+        if !value.is_null() && value.as_u64().is_none_or(|number| number > most) {
+            let found = shown(value);
+            self.error(&part, format!("{} is {found}, not a whole number from 0 to {most}", field(pointer)));
+        }
+    }
+
+    fn destination_rule(&mut self, object: &Object, services: &BTreeSet<String>) {
+        let spec = Part::root(&object.manifest).get("spec");
+        self.known_host(&spec.get("host"), object, services, "so that the rule is for nobody");
+        let subsets = spec.get("subsets");
+        let mut names = BTreeSet::new();
+        for subset in subsets.items() {
+            let name = subset.get("name");
+            match name.text() {
+                None => self.error(&subset, "this subset has no name".to_owned()),
+                Some(text) if !names.insert(text) => self.error(&name, format!("there are two subsets `{text}`")),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn known_host(&mut self, part: &Part<'_>, object: &Object, services: &BTreeSet<String>, so: &str) {
+        let Some(host) = part.text() else { return };
+        let full = resolved(host, &object.namespace);
+        let known = if is_wildcard(&full) {
+            services.iter().any(|service| falls_under(service, &full))
+        } else {
+            services.contains(&full)
+        };
+        if known {
+            return;
+        }
+        let dots = host.matches('.').count();
+        let hint = if dots == 1 && services.contains(&format!("{full}.svc.cluster.local")) {
+            format!("; a name with its namespace has to be in full: `{full}.svc.cluster.local`")
+        } else {
+            nearest(&full, services.iter().map(String::as_str))
+        };
+        self.warn(part, format!("no Service is called `{full}`, {so}{hint}"));
+    }
+
+    fn virtual_service(
+        &mut self,
+        object: &Object,
+        services: &BTreeSet<String>,
+        subsets: &BTreeMap<String, BTreeSet<String>>,
+    ) {
+        let spec = Part::root(&object.manifest).get("spec");
+        for host in spec.get("hosts").items() {
+            self.known_host(&host, object, services, "so that this rule routes nothing");
+        }
+        for rule in spec.get("http").items() {
+            let route = rule.get("route");
+            let mut total = 0;
+            for entry in route.items() {
+                self.whole_number(object, &entry.get("weight").pointer, u64::from(u32::MAX >> 1));
+                total += entry.get("weight").value.as_u64().unwrap_or(0);
+                self.destination(&entry.get("destination"), object, services, subsets);
+            }
+            if route.items().count() > 1 && total == 0 {
+                self.error(&route, "the weights sum to 0".to_owned());
+            }
+            for mirror in [rule.get("mirror")].into_iter().filter(Part::is_there) {
+                self.destination(&mirror, object, services, subsets);
+            }
+            for one in rule.get("match").items() {
+                self.expressions(&one);
+            }
+            self.expression(&rule.get("rewrite").get("uriRegexRewrite").get("match"));
+            let does = ["route", "redirect", "directResponse", "delegate"];
+            if does.iter().all(|key| !rule.get(key).is_there()) {
+                self.error(&rule, format!("this rule has none of {}", does.join(", ")));
+            }
+            let abort = rule.get("fault").get("abort");
+            if let Some(percent) = abort.get("percentage").get("value").value.as_f64()
+                && !(0.0..=100.0).contains(&percent)
+            {
+                self.error(&abort.get("percentage"), format!("{percent} is not between 0 and 100"));
+            }
+        }
+    }
+
+    fn destination(
+        &mut self,
+        part: &Part<'_>,
+        object: &Object,
+        services: &BTreeSet<String>,
+        subsets: &BTreeMap<String, BTreeSet<String>>,
+    ) {
+        let host = part.get("host");
+        let Some(text) = host.text() else {
+            self.error(part, "this destination has no host".to_owned());
+            return;
+        };
+        self.known_host(&host, object, services, "so that these requests are answered 503");
+        let full = resolved(text, &object.namespace);
+        let subset = part.get("subset");
+        let Some(name) = subset.text().filter(|_| services.contains(&full)) else { return };
+        let defined = |host: &String| *host == full || is_wildcard(host) && falls_under(&full, host);
+        let known: BTreeSet<&str> =
+            subsets.iter().filter(|(host, _)| defined(host)).flat_map(|(_, own)| own).map(String::as_str).collect();
+        if !known.contains(name) {
+            let hint = nearest(name, known.into_iter());
+            let message = format!(
+                "no DestinationRule for {full} defines the subset `{name}`, so that these requests are answered 503{hint}"
+            );
+            self.warn(&subset, message);
+        }
+    }
+
+    fn expressions(&mut self, part: &Part<'_>) {
+        match part.value {
+            Value::Object(_) => {
+                for (key, own) in part.entries() {
+                    if key == "regex" { self.expression(&own) } else { self.expressions(&own) }
+                }
+            }
+            Value::Array(_) => part.items().for_each(|item| self.expressions(&item)),
+            _ => {}
+        }
+    }
+
+    fn expression(&mut self, part: &Part<'_>) {
+        if let Some(error) = part.text().filter(|text| *text != "*").and_then(Pattern::error) {
+            let found = shown(part.value);
+            self.error(part, format!("{found} is not a regular expression: {error}"));
+        }
+    }
+
+    fn deployment(&mut self, object: &Object) {
+        let spec = Part::root(&object.manifest).get("spec");
+        self.whole_number(object, "/spec/replicas", u64::from(u32::MAX >> 1));
+        let selector = spec.get("selector").get("matchLabels");
+        let labels = spec.get("template").get("metadata").get("labels").labels();
+        for (key, value) in selector.labels() {
+            if labels.get(&key) != Some(&value) {
+                let message = format!("the selector asks for {key}={value}, which the template's labels do not have");
+                self.error(&selector.get(&key), message);
+            }
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("`{text}`"),
+        other => format!("`{other}`"),
+    }
+}
+
+/// `; did you mean …`, where a known name is close to the one given.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    crate::scenario::nearest(name, known)
+}

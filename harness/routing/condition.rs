@@ -1,0 +1,348 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+/// A request, as routes look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The path, with the query behind a `?`.
+    pub path: String,
+    /// The host that is called, as the client writes it: `svc-hello`.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The headers, by lower-case name. A `host` here takes the place of the address in the request, not in the search for the server.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// A GET without headers.
+    #[must_use]
+    pub fn get(host: &str, port: u16, path: &str) -> Self {
+        Self { method: "GET".to_owned(), path: path.to_owned(), host: host.to_owned(), port, headers: BTreeMap::new() }
+    }
+
+    /// The same with a header.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.insert(name.to_lowercase(), value.to_owned());
+        self
+    }
+
+    /// The value of the `Host` header: clients leave out the port 80.
+    #[must_use]
+    pub fn authority(&self) -> Cow<'_, str> {
+        match self.headers.get("host") {
+            Some(host) => Cow::Borrowed(host),
+            None if self.port == 80 => Cow::Borrowed(&self.host),
+            None => Cow::Owned(format!("{}:{}", self.host, self.port)),
+        }
+    }
+
+    /// The path without the query.
+    #[must_use]
+    pub fn bare_path(&self) -> &str {
+        self.path.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    fn query(&self, name: &str) -> Option<&str> {
+        let (_, query) = self.path.split_once('?')?;
+        let mut pairs = query.split('#').next().unwrap_or_default().split('&');
+        pairs.find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then_some(value)
+        })
+    }
+}
+
+/// What a request has to look like.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Condition {
+    /// What is looked at.
+    pub subject: Subject,
+    /// What it has to be.
+    pub test: Test,
+    /// Whether it must be, or must not be.
+    pub holds: Holds,
+}
+
+/// Whether a test has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// It has to.
+    Yes,
+    /// It must not: `withoutHeaders`. What is missing counts as empty, except where presence is asked for.
+    No,
+}
+
+/// The part of a request that a condition looks at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The path, without the query.
+    Path,
+    /// The method.
+    Method,
+    /// The host, as the client writes it.
+    Authority,
+    /// The scheme.
+    Scheme,
+    /// A header, by its lower-case name.
+    Header(String),
+    /// A query parameter.
+    Query(String),
+}
+
+/// What a part of a request has to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Test {
+    /// This very text.
+    Exact(String),
+    /// A text that begins so.
+    Prefix(String),
+    /// This very text in any case.
+    ExactInAnyCase(String),
+    /// A text that begins so, in any case.
+    PrefixInAnyCase(String),
+    /// These first parts of a path; the Gateway API's prefix.
+    PathPrefix(String),
+    /// A text that the regular expression matches as a whole.
+    Regex(Pattern),
+    /// Anything, as long as it is there.
+    Present,
+}
+
+/// A regular expression, compiled when it is first used. Two are equal if they are written alike.
+#[derive(Clone)]
+pub struct Pattern {
+    text: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// The expression as written.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: OnceLock::new() }
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Why the expression is not one, if so.
+    #[must_use]
+    pub fn error(text: &str) -> Option<String> {
+        let error = Regex::new(text).err()?;
+        // the last line of the crate's message is the reason; those before draw an arrow
+        Some(error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&format!("^(?:{})$", self.text)).ok());
+        compiled.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+
+    /// The text with what the expression matches in it replaced, with `\1` for its groups.
+    pub(super) fn replace_all(&self, text: &str, substitution: &str) -> String {
+        let Ok(regex) = Regex::new(&self.text) else { return text.to_owned() };
+        let mut template = String::new();
+        let mut characters = substitution.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '$' => template.push_str("$$"),
+                '\\' => match characters.next() {
+                    Some(digit) if digit.is_ascii_digit() => {
+                        template.push_str("${");
+                        template.push(digit);
+                        template.push('}');
+                    }
+                    Some(other) => template.push(other),
+                    None => {}
+                },
+                other => template.push(other),
+            }
+        }
+        regex.replace_all(text, template).into_owned()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, formatter)
+    }
+}
+
+impl Condition {
+    /// A condition that has to hold.
+    #[must_use]
+    pub const fn new(subject: Subject, test: Test) -> Self {
+        Self { subject, test, holds: Holds::Yes }
+    }
+
+    /// Whether a request fulfils it.
+    #[must_use]
+    pub fn met_by(&self, request: &Request) -> bool {
+        let authority;
+        let value = match &self.subject {
+            Subject::Path => Some(request.bare_path()),
+            Subject::Method => Some(request.method.as_str()),
+            Subject::Authority => {
+                authority = request.authority();
+                Some(authority.as_ref())
+            }
+            Subject::Scheme => Some("http"),
+            Subject::Header(name) => request.headers.get(name).map(String::as_str),
+            Subject::Query(name) => request.query(name),
+        };
+        match self.holds {
+            Holds::Yes => value.is_some_and(|value| self.test.met_by(value)),
+            Holds::No if self.test == Test::Present => value.is_none(),
+            Holds::No => !self.test.met_by(value.unwrap_or_default()),
+        }
+    }
+}
+
+impl Test {
+    fn met_by(&self, value: &str) -> bool {
+        let same = |left: &str, right: &str| left.eq_ignore_ascii_case(right);
+        match self {
+            Self::Exact(text) => value == text,
+            Self::Prefix(text) => value.starts_with(text.as_str()),
+            Self::ExactInAnyCase(text) => same(value, text),
+            Self::PrefixInAnyCase(text) => value.get(..text.len()).is_some_and(|start| same(start, text)),
+            Self::PathPrefix(text) => {
+                value.strip_prefix(text.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Regex(pattern) => pattern.matches(value),
+            Self::Present => true,
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.subject {
+            Subject::Path => formatter.write_str("path")?,
+            Subject::Method => formatter.write_str("method")?,
+            Subject::Authority => formatter.write_str("authority")?,
+            Subject::Scheme => formatter.write_str("scheme")?,
+            Subject::Header(name) => write!(formatter, "{name}")?,
+            Subject::Query(name) => write!(formatter, "?{name}")?,
+        }
+        let (is, begins, matches) = match self.holds {
+            Holds::Yes => ("is", "begins", "matches"),
+            Holds::No => ("is not", "does not begin", "does not match"),
+        };
+        match &self.test {
+            Test::Exact(text) => write!(formatter, " {is} `{text}`"),
+            Test::ExactInAnyCase(text) => write!(formatter, " {is} `{text}` in any case"),
+            Test::Prefix(text) => write!(formatter, " {begins} with `{text}`"),
+            Test::PrefixInAnyCase(text) => write!(formatter, " {begins} with `{text}` in any case"),
+            Test::PathPrefix(text) => write!(formatter, " {begins} with the parts `{text}`"),
+            Test::Regex(pattern) => write!(formatter, " {matches} `{}`", pattern.as_str()),
+            Test::Present => write!(formatter, " {is} present"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn request() -> Request {
+        Request::get("svc-hello", 8080, "/a/b?q=1&flag#part").with("End-User", "testers").with("x-empty", "")
+    }
+
+    fn header(name: &str) -> Subject {
+        Subject::Header(name.to_owned())
+    }
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[rstest]
+    #[case::header_exact(header("end-user"), Test::Exact(text("testers")), true)]
+    #[case::header_values_have_a_case(header("end-user"), Test::Exact(text("Testers")), false)]
+    #[case::header_prefix(header("end-user"), Test::Prefix(text("test")), true)]
+    #[case::regex_matches_the_whole(header("end-user"), Test::Regex(Pattern::new("test")), false)]
+    #[case::regex_alternatives_are_whole(header("end-user"), Test::Regex(Pattern::new("x|testers")), true)]
+    #[case::present(header("end-user"), Test::Present, true)]
+    #[case::present_though_empty(header("x-empty"), Test::Present, true)]
+    #[case::absent(header("x-none"), Test::Present, false)]
+    #[case::path_exact_without_query(Subject::Path, Test::Exact(text("/a/b")), true)]
+    #[case::path_prefix_within_a_part(Subject::Path, Test::Prefix(text("/a/")), true)]
+    #[case::path_has_a_case(Subject::Path, Test::Exact(text("/A/b")), false)]
+    #[case::path_in_any_case(Subject::Path, Test::ExactInAnyCase(text("/A/B")), true)]
+    #[case::prefix_in_any_case(Subject::Path, Test::PrefixInAnyCase(text("/A")), true)]
+    #[case::path_parts(Subject::Path, Test::PathPrefix(text("/a")), true)]
+    #[case::not_half_a_part(Subject::Path, Test::PathPrefix(text("/a/b/c")), false)]
+    #[case::path_regex(Subject::Path, Test::Regex(Pattern::new("/a/[a-z]")), true)]
+    #[case::method(Subject::Method, Test::Exact(text("GET")), true)]
+    #[case::authority_has_the_port(Subject::Authority, Test::Exact(text("svc-hello:8080")), true)]
+    #[case::query(Subject::Query(text("q")), Test::Exact(text("1")), true)]
+    #[case::query_present(Subject::Query(text("flag")), Test::Present, true)]
+    #[case::query_absent(Subject::Query(text("p")), Test::Present, false)]
+    #[case::scheme(Subject::Scheme, Test::Exact(text("https")), false)]
+    fn a_request_is_looked_at(#[case] subject: Subject, #[case] test: Test, #[case] met: bool) {
+        assert_eq!(Condition::new(subject, test).met_by(&request()), met);
+    }
+
+    #[rstest]
+    #[case::other_value("end-user", Test::Exact(text("staff")), true)]
+    #[case::that_value("end-user", Test::Exact(text("testers")), false)]
+    #[case::missing_is_empty("x-none", Test::Exact(text("testers")), true)]
+    #[case::missing_matches_what_matches_nothing("x-none", Test::Regex(Pattern::new(".*")), false)]
+    #[case::missing_is_not_present("x-none", Test::Present, true)]
+    #[case::present("end-user", Test::Present, false)]
+    fn without_headers(#[case] name: &str, #[case] test: Test, #[case] met: bool) {
+        let condition = Condition { subject: header(name), test, holds: Holds::No };
+        assert_eq!(condition.met_by(&request()), met);
+    }
+
+    #[test]
+    fn clients_leave_out_port_80() {
+        assert_eq!(Request::get("svc", 80, "/").authority(), "svc");
+        assert_eq!(Request::get("svc", 80, "/").with("Host", "other").authority(), "other");
+    }
+
+    #[test]
+    fn replacements_name_groups_with_a_backslash() {
+        assert_eq!(Pattern::new("^/api/(v[0-9])/").replace_all("/api/v1/x", r"/\1/$"), "/v1/$x");
+    }
+
+    #[test]
+    fn a_wrong_expression_is_explained() {
+        assert_eq!(Pattern::error("a(b").as_deref(), Some("unclosed group"));
+        assert_eq!(Pattern::error("a|b"), None);
+    }
+}

@@ -1,0 +1,211 @@
+use std::fmt;
+
+use num_rational::Ratio;
+
+use super::table::Redirect;
+
+/// The exact chance of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chance(Ratio<u128>);
+
+impl Chance {
+    /// It cannot be otherwise.
+    pub const CERTAIN: Self = Self(Ratio::new_raw(1, 1));
+    /// It cannot be.
+    pub const NONE: Self = Self(Ratio::new_raw(0, 1));
+
+    /// So many of so many; none of none.
+    #[must_use]
+    pub fn of(part: u64, whole: u64) -> Self {
+        if whole == 0 { Self::NONE } else { Self(Ratio::new(u128::from(part), u128::from(whole))) }
+    }
+
+    /// Both of two independent things.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 * other.0)
+    }
+
+    /// One of two things that exclude each other.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// That it is not so.
+    #[must_use]
+    pub fn otherwise(self) -> Self {
+        if self >= Self::CERTAIN { Self::NONE } else { Self(Ratio::new_raw(1, 1) - self.0) }
+    }
+
+    /// As a fraction of 1, rounded.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rounded number is asked for")]
+    pub fn fraction(self) -> f64 {
+        *self.0.numer() as f64 / *self.0.denom() as f64
+    }
+}
+
+impl fmt::Display for Chance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // at most two digits behind the point: a third is 33.33 %
+        write!(formatter, "{} %", (self.fraction() * 1e4).round() / 1e2)
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A pod serves it.
+    Served {
+        /// The version that the pod is of.
+        version: String,
+        /// The image that it runs.
+        image: String,
+    },
+    /// An injected fault.
+    Aborted(u16),
+    /// The proxy sends the client elsewhere.
+    Redirected(Redirect),
+    /// The proxy answers by itself.
+    Responded {
+        /// The status.
+        status: u16,
+        /// The body.
+        body: String,
+    },
+    /// No route matches: 404.
+    NoRoute,
+    /// The route leads to a cluster without a ready endpoint: 503.
+    NoEndpoint,
+    /// The route leads to a cluster that does not exist: 503, or 500 for an `HTTPRoute`.
+    NoCluster(u16),
+    /// The pod does not listen on the port: 503.
+    NotListening,
+    /// There is no connection, hence no answer.
+    NoConnection(Unconnected),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unconnected {
+    /// The name of the service is not known.
+    UnknownName,
+    /// The service has no such port.
+    UnknownPort,
+    /// Nobody listens.
+    Refused,
+}
+
+impl Outcome {
+    /// The status that the mesh answers with, where it is not a pod that answers.
+    #[must_use]
+    pub const fn mesh_status(&self) -> Option<u16> {
+        match self {
+            Self::Served { .. } | Self::NoConnection(_) => None,
+            Self::Aborted(status) | Self::Responded { status, .. } | Self::NoCluster(status) => Some(*status),
+            Self::Redirected(redirect) => Some(redirect.status),
+            Self::NoRoute => Some(404),
+            Self::NoEndpoint | Self::NotListening => Some(503),
+        }
+    }
+
+    /// The version that serves.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match self {
+            Self::Served { version, .. } => Some(version),
+            _ => None,
+        }
+    }
+
+    /// The beginning of the body that Envoy answers with, where it answers.
+    #[must_use]
+    pub fn mesh_body(&self) -> &str {
+        match self {
+            Self::Responded { body, .. } => body,
+            Self::Aborted(_) => "fault filter abort",
+            Self::NoEndpoint => "no healthy upstream",
+            Self::NotListening => "upstream connect error or disconnect/reset before headers",
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Served { version, .. } => formatter.write_str(version),
+            Self::Aborted(status) => write!(formatter, "{status} by an injected fault"),
+            Self::Redirected(redirect) => write!(formatter, "{} to another place", redirect.status),
+            Self::Responded { status, .. } => write!(formatter, "{status} by the route itself"),
+            Self::NoRoute => formatter.write_str("404, no route"),
+            Self::NoEndpoint => formatter.write_str("503, no healthy upstream"),
+            Self::NoCluster(status) => write!(formatter, "{status}, unknown cluster"),
+            Self::NotListening => formatter.write_str("503, the pod does not listen on that port"),
+            Self::NoConnection(Unconnected::UnknownName) => formatter.write_str("no connection, unknown host"),
+            Self::NoConnection(Unconnected::UnknownPort) => formatter.write_str("no connection, no such port"),
+            Self::NoConnection(Unconnected::Refused) => formatter.write_str("no connection, refused"),
+        }
+    }
+}
+
+/// What becomes of requests that look alike: every outcome with its chance; the chances sum to one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Distribution(Vec<(Outcome, Chance)>);
+
+impl Distribution {
+    /// One outcome for sure.
+    #[must_use]
+    pub fn certain(outcome: Outcome) -> Self {
+        Self(vec![(outcome, Chance::CERTAIN)])
+    }
+
+    /// Adds to the chance of an outcome.
+    pub fn add(&mut self, outcome: Outcome, chance: Chance) {
+        if chance == Chance::NONE {
+            return;
+        }
+        match self.0.iter_mut().find(|(own, _)| *own == outcome) {
+            Some((_, own)) => *own = own.or(chance),
+            None => self.0.push((outcome, chance)),
+        }
+    }
+
+    /// The outcomes with their chances.
+    pub fn iter(&self) -> impl Iterator<Item = (&Outcome, Chance)> {
+        self.0.iter().map(|(outcome, chance)| (outcome, *chance))
+    }
+
+    /// The chance of all outcomes of a kind.
+    #[must_use]
+    pub fn chance(&self, of: impl Fn(&Outcome) -> bool) -> Chance {
+        self.iter().filter(|(outcome, _)| of(outcome)).fold(Chance::NONE, |sum, (_, chance)| sum.or(chance))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chances_are_exact() {
+        let third = Chance::of(1, 3);
+        assert_eq!(third.or(third).or(third), Chance::CERTAIN);
+        assert_eq!(third.and(Chance::of(3, 4)), Chance::of(1, 4));
+        assert_eq!(third.otherwise(), Chance::of(2, 3));
+        assert_eq!(third.to_string(), "33.33 %");
+        assert_eq!(Chance::of(0, 0), Chance::NONE);
+    }
+
+    #[test]
+    fn chances_of_one_outcome_are_summed() {
+        let mut distribution = Distribution::default();
+        distribution.add(Outcome::NoRoute, Chance::of(1, 4));
+        distribution.add(Outcome::NoEndpoint, Chance::of(1, 2));
+        distribution.add(Outcome::NoRoute, Chance::of(1, 4));
+        distribution.add(Outcome::NoCluster(503), Chance::NONE);
+        assert_eq!(distribution.iter().count(), 2);
+        assert_eq!(distribution.chance(|outcome| *outcome == Outcome::NoRoute), Chance::of(1, 2));
+    }
+}

@@ -1,0 +1,281 @@
+//! A rule for requests, whichever API it was written in, before it is known for which client and port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::condition::{Condition, Holds, Pattern, Subject, Test};
+use super::hosts::resolved;
+use super::table::{Abort, RedirectPath, Rewrite};
+use crate::scenario::{Manifest, Origin};
+
+/// Something in an object that the model does not know, or that it knows not to compute.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotModelled {
+    /// Where it is written.
+    pub origin: Origin,
+    /// What: `spec.http[0].corsPolicy`.
+    pub field: String,
+}
+
+/// The object that a rule is written in, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleRef {
+    /// Kind and name: `VirtualService vs-hello`.
+    pub object: Arc<str>,
+    /// Where the rule begins.
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub at: RuleRef,
+    pub matches: Vec<Match>,
+    pub route: Vec<Destination>,
+    pub redirect: Option<RedirectRule>,
+    pub response: Option<(u16, String)>,
+    pub rewrite: Option<RewriteRule>,
+    pub mirrors: Vec<(Destination, u32)>,
+    pub abort: Option<Abort>,
+    pub delegate: Option<Delegate>,
+    /// The status where a destination does not exist.
+    pub missing: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Delegate {
+    pub namespace: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    pub host: String,
+    pub subset: Option<String>,
+    pub port: Option<u16>,
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct RedirectRule {
+    pub status: u16,
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub port: RedirectPort,
+    pub path: Option<RedirectPath>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum RedirectPort {
+    /// That of the scheme.
+    #[default]
+    OfScheme,
+    /// That of the request.
+    OfRequest,
+    Number(u16),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct RewriteRule {
+    pub path: Option<Rewrite>,
+    pub host: Option<String>,
+}
+
+/// One alternative of a rule's conditions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Match {
+    pub uri: Option<Test>,
+    pub ignore_case: bool,
+    pub scheme: Option<Test>,
+    pub method: Option<Test>,
+    pub authority: Option<Test>,
+    pub headers: BTreeMap<String, Test>,
+    pub without: BTreeMap<String, Test>,
+    pub query: BTreeMap<String, Test>,
+    pub port: Option<u16>,
+    pub source_labels: BTreeMap<String, String>,
+    pub source_namespace: Option<String>,
+    /// None means every gateway, and the mesh.
+    pub gateways: Vec<String>,
+}
+
+impl Match {
+    /// The conditions on the request itself. A prefix of `/` is none.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let parts = [
+            (Subject::Path, self.path()),
+            (Subject::Scheme, self.scheme.clone()),
+            (Subject::Method, self.method.clone()),
+            (Subject::Authority, self.authority.clone()),
+        ];
+        let parts = parts.into_iter().filter_map(|(subject, test)| Some(Condition::new(subject, test?)));
+        let headers = self.headers.iter().map(|(name, test)| (name, test, Holds::Yes));
+        let without = self.without.iter().map(|(name, test)| (name, test, Holds::No));
+        let headers = headers.chain(without).map(|(name, test, holds)| Condition {
+            subject: Subject::Header(name.to_lowercase()),
+            test: test.clone(),
+            holds,
+        });
+        let query = self.query.iter().map(|(name, test)| Condition::new(Subject::Query(name.clone()), test.clone()));
+        let mut conditions: Vec<Condition> = parts.chain(headers).chain(query).collect();
+        conditions.sort();
+        conditions.dedup();
+        conditions
+    }
+
+    fn path(&self) -> Option<Test> {
+        match self.uri.clone()? {
+            Test::Present => None,
+            Test::Prefix(text) | Test::PathPrefix(text) if text == "/" => None,
+            Test::Exact(text) if self.ignore_case => Some(Test::ExactInAnyCase(text)),
+            Test::Prefix(text) if self.ignore_case => Some(Test::PrefixInAnyCase(text)),
+            other => Some(other),
+        }
+    }
+}
+
+/// A part of an object that is being read: what is not known in it is noted.
+pub(super) struct Part<'a> {
+    pub manifest: &'a Manifest,
+    pub value: &'a Value,
+    pub pointer: String,
+}
+
+impl<'a> Part<'a> {
+    pub fn root(manifest: &'a Manifest) -> Self {
+        Self { manifest, value: &manifest.object.data, pointer: String::new() }
+    }
+
+    /// The part under a key; null where there is none.
+    pub fn get(&self, key: &str) -> Self {
+        let escaped = key.replace('~', "~0").replace('/', "~1");
+        Self { manifest: self.manifest, value: &self.value[key], pointer: format!("{}/{escaped}", self.pointer) }
+    }
+
+    pub fn items(&self) -> impl Iterator<Item = Self> + use<'_, 'a> {
+        self.value.as_array().into_iter().flatten().enumerate().map(|(index, value)| Part {
+            manifest: self.manifest,
+            value,
+            pointer: format!("{}/{index}", self.pointer),
+        })
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = (&'a str, Self)> + use<'_, 'a> {
+        self.value.as_object().into_iter().flatten().map(|(key, _)| (key.as_str(), self.get(key)))
+    }
+
+    pub fn is_there(&self) -> bool {
+        !self.value.is_null()
+    }
+
+    pub fn text(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    pub fn owned(&self) -> Option<String> {
+        self.text().map(ToOwned::to_owned)
+    }
+
+    pub fn texts(&self) -> Vec<String> {
+        self.items().filter_map(|item| item.owned()).collect()
+    }
+
+    pub fn number<T: TryFrom<u64>>(&self) -> Option<T> {
+        self.value.as_u64().and_then(|number| T::try_from(number).ok())
+    }
+
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.entries().filter_map(|(key, value)| Some((key.to_owned(), value.owned()?))).collect()
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.manifest.place(&self.pointer)
+    }
+
+    /// Notes this part as not modelled.
+    pub fn not_modelled(&self, notes: &mut BTreeSet<NotModelled>) {
+        notes.insert(NotModelled { origin: self.origin(), field: field(&self.pointer) });
+    }
+
+    /// Notes the keys that are not among these.
+    pub fn only(&self, known: &[&str], notes: &mut BTreeSet<NotModelled>) {
+        for (key, part) in self.entries() {
+            if !known.contains(&key) {
+                part.not_modelled(notes);
+            }
+        }
+    }
+
+    /// A condition on a text: `{exact: …}`, `{prefix: …}`, `{regex: …}`, or nothing for presence.
+    pub fn test(&self) -> Test {
+        let text = |key: &str| self.value[key].as_str().map(ToOwned::to_owned);
+        if let Some(exact) = text("exact") {
+            Test::Exact(exact)
+        } else if let Some(prefix) = text("prefix") {
+            Test::Prefix(prefix)
+        } else if let Some(regex) = text("regex").filter(|regex| regex != "*") {
+            Test::Regex(Pattern::new(&regex))
+        } else {
+            Test::Present
+        }
+    }
+
+    /// A percentage, `{value: 12.5}`, as so many of a million.
+    pub fn per_million(&self) -> Option<u32> {
+        let percent = self.value["value"].as_f64().or_else(|| self.value.is_object().then_some(0.0))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Istio truncates as well")]
+        Some((percent * 10_000.0) as u32)
+    }
+}
+
+/// A JSON pointer as people write it: `spec.http[0].corsPolicy`.
+pub(super) fn field(pointer: &str) -> String {
+    let mut field = String::new();
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if part.parse::<usize>().is_ok() {
+            field = format!("{field}[{part}]");
+        } else if field.is_empty() {
+            field = part;
+        } else {
+            field = format!("{field}.{part}");
+        }
+    }
+    field
+}
+
+/// The host, subset and port of a destination of Istio's.
+pub(super) fn destination(part: &Part<'_>, namespace: &str, weight: u32) -> Destination {
+    Destination {
+        host: resolved(part.get("host").text().unwrap_or_default(), namespace),
+        subset: part.get("subset").owned().filter(|subset| !subset.is_empty()),
+        port: part.get("port").get("number").number(),
+        weight,
+    }
+}
+
+/// Whom an object is visible to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Export {
+    Everyone,
+    Namespaces(BTreeSet<String>),
+}
+
+impl Export {
+    pub fn of(part: &Part<'_>, namespace: &str) -> Self {
+        let names = part.texts();
+        if names.is_empty() || names.iter().any(|name| name == "*") {
+            return Self::Everyone;
+        }
+        let names = names.into_iter().filter(|name| name != "~");
+        Self::Namespaces(names.map(|name| if name == "." { namespace.to_owned() } else { name }).collect())
+    }
+
+    pub fn to(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Namespaces(names) => names.contains(namespace),
+        }
+    }
+}

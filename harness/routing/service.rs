@@ -1,0 +1,293 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::hosts::full_name;
+use super::live::{Kind, Live, Object};
+use super::rule::{NotModelled, Part};
+use crate::scenario::Origin;
+
+/// Ports on which the server speaks first, so that Istio does not look for HTTP unless the port is declared so.
+const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
+
+/// No cluster runs more pods of one Deployment; a number beyond it is a slip.
+const MOST_PODS: u64 = 100_000;
+
+/// A Service.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    pub name: String,
+    pub namespace: String,
+    pub host: String,
+    /// None selects nothing.
+    pub selector: Option<BTreeMap<String, String>>,
+    pub ports: Vec<Port>,
+    pub origin: Origin,
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone)]
+pub(super) struct Port {
+    pub number: u16,
+    pub target: Target,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    Number(u16),
+    Name(String),
+}
+
+/// What Istio takes a port for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP, as declared.
+    Http,
+    /// Whatever it turns out to be: HTTP for an HTTP request.
+    Detected,
+    /// TCP, or something that is passed on in the same way; how it is declared so.
+    Tcp(String),
+}
+
+impl Protocol {
+    /// By the `appProtocol`, else by the part of the name before the first dash, else by the number.
+    fn of(number: u16, name: Option<&str>, app_protocol: Option<&str>) -> Self {
+        let (declared, how) = match (app_protocol, name) {
+            (Some(protocol), _) => (protocol, format!("has the appProtocol `{protocol}`")),
+            (None, Some(name)) => (name, format!("is named `{name}`")),
+            (None, None) => ("", String::new()),
+        };
+        match (app_protocol, declared.to_lowercase().as_str()) {
+            (Some("kubernetes.io/h2c" | "kubernetes.io/ws"), _) => return Self::Http,
+            (Some("kubernetes.io/wss"), _) => return Self::Tcp(how),
+            (_, declared) if declared.starts_with("grpc-web") => return Self::Http,
+            _ => {}
+        }
+        match declared.split('-').next().unwrap_or_default().to_lowercase().as_str() {
+            "http" | "http2" | "grpc" | "http_proxy" => Self::Http,
+            "tcp" | "https" | "tls" | "mongo" | "redis" | "mysql" => Self::Tcp(how),
+            _ if SERVER_FIRST.contains(&number) => {
+                Self::Tcp(format!("is {number}, on which servers are expected to speak first"))
+            }
+            _ => Self::Detected,
+        }
+    }
+}
+
+impl Service {
+    pub fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Self {
+        let root = Part::root(&object.manifest);
+        let spec = root.get("spec");
+        if spec.get("clusterIP").text() == Some("None") {
+            spec.get("clusterIP").not_modelled(notes);
+        }
+        for key in ["externalName", "publishNotReadyAddresses", "sessionAffinity", "trafficDistribution"] {
+            let part = spec.get(key);
+            if part.is_there() && part.value != false && part.text() != Some("None") {
+                part.not_modelled(notes);
+            }
+        }
+        let exported = "networking.istio.io/exportTo";
+        if object.manifest.object.metadata.annotations.as_ref().is_some_and(|own| own.contains_key(exported)) {
+            notes.insert(NotModelled {
+                origin: object.manifest.place("/metadata/annotations/networking.istio.io~1exportTo"),
+                field: format!("metadata.annotations.{exported}"),
+            });
+        }
+        let ports = spec.get("ports");
+        let ports = ports.items().filter_map(|part| {
+            let number: u16 = part.get("port").number()?;
+            let target = part.get("targetPort");
+            let target = match (target.number(), target.text()) {
+                (Some(number), _) => Target::Number(number),
+                (None, Some(name)) => Target::Name(name.to_owned()),
+                (None, None) => Target::Number(number),
+            };
+            let protocol = Protocol::of(number, part.get("name").text(), part.get("appProtocol").text());
+            (part.get("protocol").text() != Some("UDP")).then_some(Port { number, target, protocol })
+        });
+        Self {
+            name: object.manifest.name().to_owned(),
+            namespace: object.namespace.clone(),
+            host: full_name(object.manifest.name(), &object.namespace),
+            selector: spec
+                .get("selector")
+                .is_there()
+                .then(|| spec.get("selector").labels())
+                .filter(|own| !own.is_empty()),
+            ports: ports.collect(),
+            origin: object.manifest.origin.clone(),
+        }
+    }
+
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+}
+
+/// A pod, as far as routes are concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// The Deployment that it is of; its own name where it is of none.
+    pub workload: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its address.
+    pub address: String,
+    /// The ports that its containers declare, by name where they have one.
+    pub ports: Vec<(Option<String>, u16)>,
+    /// The image of its first container.
+    pub image: String,
+    /// The version that it answers with.
+    pub version: String,
+}
+
+impl Pod {
+    pub(super) fn port(&self, target: &Target) -> Option<u16> {
+        match target {
+            Target::Number(number) => Some(*number),
+            Target::Name(name) => {
+                self.ports.iter().find(|(own, _)| own.as_ref() == Some(name)).map(|(_, number)| *number)
+            }
+        }
+    }
+
+    /// Whether the pod listens there, as far as is known: a pod that declares no port may listen on any.
+    pub(super) fn listens(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.iter().any(|(_, number)| *number == port)
+    }
+}
+
+/// How it is known beforehand which version a pod will answer with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// The versions that may be answered.
+    pub versions: BTreeSet<String>,
+    /// Images of which it is known what they answer.
+    pub images: BTreeMap<String, String>,
+}
+
+impl Naming {
+    /// What the image is known for; else the image's tag, the label `version` or `app.kubernetes.io/version`, or the workload's name,
+    /// whichever of them is a version first; else the tag.
+    fn version(&self, image: &str, labels: &BTreeMap<String, String>, workload: &str) -> String {
+        if let Some(known) = self.images.get(image) {
+            return known.clone();
+        }
+        let tag = image.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/')).unwrap_or("latest");
+        let label = |key: &str| labels.get(key).map(String::as_str);
+        let told = [Some(tag), label("version"), label("app.kubernetes.io/version"), Some(workload)];
+        told.into_iter().flatten().find(|told| self.versions.contains(*told)).unwrap_or(tag).to_owned()
+    }
+}
+
+/// The pods that the applied Deployments and Pods will run, all ready, with addresses of their own.
+#[must_use]
+pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
+    let mut pods = Vec::new();
+    for object in live.of(Kind::Deployment) {
+        let replicas = object.manifest.at("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
+        let template = Part::root(&object.manifest).get("spec").get("template");
+        let pod = pod(object, &template.get("metadata").get("labels").labels(), &template.get("spec"), naming);
+        pods.extend((1..=replicas.min(MOST_PODS)).map(|number| {
+            let name = format!("{}-{number}", pod.name);
+            Pod { address: format!("{}/{name}", pod.namespace), name, ..pod.clone() }
+        }));
+    }
+    for object in live.of(Kind::Pod) {
+        let labels = object.manifest.object.metadata.labels.clone().unwrap_or_default();
+        pods.push(pod(object, &labels, &Part::root(&object.manifest).get("spec"), naming));
+    }
+    pods
+}
+
+fn pod(object: &Object, labels: &BTreeMap<String, String>, spec: &Part<'_>, naming: &Naming) -> Pod {
+    let name = object.manifest.name().to_owned();
+    let containers = spec.get("containers");
+    let image = containers.items().next().and_then(|first| first.get("image").owned()).unwrap_or_default();
+    let ports = containers.items().flat_map(|container| {
+        let ports = container.get("ports");
+        let ports =
+            ports.items().filter_map(|port| Some((port.get("name").owned(), port.get("containerPort").number()?)));
+        ports.collect::<Vec<_>>()
+    });
+    Pod {
+        address: format!("{}/{name}", object.namespace),
+        workload: name.clone(),
+        namespace: object.namespace.clone(),
+        labels: labels.clone(),
+        ports: ports.collect(),
+        version: naming.version(&image, labels, &name),
+        name,
+        image,
+    }
+}
+
+/// Pods by namespace and label.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    pods: Vec<Pod>,
+    by_label: HashMap<(String, String, String), Vec<usize>>,
+}
+
+impl Pods {
+    pub fn new(pods: Vec<Pod>) -> Self {
+        let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, pod) in pods.iter().enumerate() {
+            for (key, value) in &pod.labels {
+                by_label.entry((pod.namespace.clone(), key.clone(), value.clone())).or_default().push(index);
+            }
+        }
+        Self { pods, by_label }
+    }
+
+    /// The pods of a namespace that carry all these labels, of which there is at least one.
+    pub fn select(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&Pod> {
+        let lists = labels.iter().map(|(key, value)| {
+            self.by_label.get(&(namespace.to_owned(), key.clone(), value.clone())).map_or(&[][..], Vec::as_slice)
+        });
+        let shortest = lists.min_by_key(|list| list.len()).unwrap_or_default();
+        let pods = shortest.iter().map(|index| &self.pods[*index]);
+        pods.filter(|pod| labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::named_http(8080, Some("http"), None, "http")]
+    #[case::named_http_something(8080, Some("http-hello"), None, "http")]
+    #[case::named_grpc_web(8080, Some("grpc-web-x"), None, "http")]
+    #[case::named_in_capitals(8080, Some("HTTP2-x"), None, "http")]
+    #[case::named_tcp(8080, Some("tcp"), None, "tcp")]
+    #[case::named_tcp_something(8080, Some("tcp-hello"), None, "tcp")]
+    #[case::only_the_first_part_counts(8080, Some("hello-tcp"), None, "detected")]
+    #[case::not_a_part(8080, Some("tcpish"), None, "detected")]
+    #[case::app_protocol_counts_more(8080, Some("tcp-hello"), Some("http"), "http")]
+    #[case::app_protocol_tcp(8080, Some("http"), Some("tcp"), "tcp")]
+    #[case::h2c(8080, None, Some("kubernetes.io/h2c"), "http")]
+    #[case::nothing_said(8080, None, None, "detected")]
+    #[case::mysql_speaks_first(3306, None, None, "tcp")]
+    #[case::unless_declared(3306, Some("http"), None, "http")]
+    #[case::https_is_passed_on(443, Some("https"), None, "tcp")]
+    fn a_port_is_taken_for(
+        #[case] number: u16,
+        #[case] name: Option<&str>,
+        #[case] app_protocol: Option<&str>,
+        #[case] expected: &str,
+    ) {
+        let protocol = match Protocol::of(number, name, app_protocol) {
+            Protocol::Http => "http",
+            Protocol::Detected => "detected",
+            Protocol::Tcp(_) => "tcp",
+        };
+        assert_eq!(protocol, expected);
+    }
+}

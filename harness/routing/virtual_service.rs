@@ -1,0 +1,310 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::condition::{Pattern, Test};
+use super::hosts::resolved;
+use super::live::Object;
+use super::rule::{
+    Delegate, Export, Match, NotModelled, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef, destination,
+};
+use super::table::{Abort, RedirectPath, Rewrite};
+
+/// The gateway that stands for all sidecars.
+pub(super) const MESH: &str = "mesh";
+
+/// Rules for the requests to some hosts.
+#[derive(Debug, Clone)]
+pub(super) struct VirtualService {
+    pub name: String,
+    pub namespace: String,
+    pub created: u64,
+    /// In full; none for one that others delegate to.
+    pub hosts: Vec<String>,
+    /// Whether sidecars use it.
+    pub mesh: bool,
+    pub export: Export,
+    pub rules: Vec<Rule>,
+    /// Whether it was made of an `HTTPRoute`.
+    pub gateway_api: bool,
+    pub object: RuleRef,
+}
+
+impl VirtualService {
+    pub fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Self {
+        let root = Part::root(&object.manifest);
+        let spec = root.get("spec");
+        spec.only(&["hosts", "gateways", "http", "exportTo"], notes);
+        let named: Arc<str> = format!("VirtualService {}", object.manifest.name()).into();
+        let namespace = &object.namespace;
+        let gateways = spec.get("gateways").texts();
+        Self {
+            name: object.manifest.name().to_owned(),
+            namespace: namespace.clone(),
+            created: object.created,
+            hosts: spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect(),
+            mesh: gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH),
+            export: Export::of(&spec.get("exportTo"), namespace),
+            rules: spec.get("http").items().map(|http| rule(&http, namespace, &named, notes)).collect(),
+            gateway_api: false,
+            object: RuleRef { object: named, origin: object.manifest.origin.clone() },
+        }
+    }
+
+    /// Replaces rules that delegate by those of the delegates. A delegate that is not there, or not visible, is passed over with its rule.
+    pub fn merged(mut self, delegates: &BTreeMap<(String, String), Self>) -> Self {
+        let rules = std::mem::take(&mut self.rules);
+        for rule in rules {
+            let Some(Delegate { namespace, name }) = rule.delegate.clone() else {
+                self.rules.push(rule);
+                continue;
+            };
+            let namespace = if namespace.is_empty() { self.namespace.clone() } else { namespace };
+            let delegate = delegates.get(&(namespace, name)).filter(|delegate| delegate.export.to(&self.namespace));
+            self.rules
+                .extend(delegate.into_iter().flat_map(|delegate| &delegate.rules).filter_map(|own| merge(&rule, own)));
+        }
+        self
+    }
+}
+
+fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet<NotModelled>) -> Rule {
+    http.only(
+        &[
+            "name",
+            "match",
+            "route",
+            "redirect",
+            "rewrite",
+            "directResponse",
+            "fault",
+            "delegate",
+            "mirror",
+            "mirrors",
+            "mirrorPercentage",
+            "mirrorPercent",
+            "mirror_percent",
+        ],
+        notes,
+    );
+    let route = http.get("route");
+    let destinations = route.items().map(|entry| {
+        entry.only(&["destination", "weight"], notes);
+        destination(&entry.get("destination"), namespace, entry.get("weight").number().unwrap_or(0))
+    });
+    let route = destinations.collect();
+    let delegate = http.get("delegate");
+    Rule {
+        at: RuleRef { object: Arc::clone(named), origin: http.origin() },
+        matches: http.get("match").items().map(|part| one_match(&part, notes)).collect(),
+        route,
+        redirect: redirect(&http.get("redirect"), notes),
+        response: response(&http.get("directResponse"), notes),
+        rewrite: rewrite(&http.get("rewrite"), notes),
+        mirrors: mirrors(http, namespace),
+        abort: abort(&http.get("fault"), notes),
+        delegate: delegate.is_there().then(|| Delegate {
+            namespace: delegate.get("namespace").owned().unwrap_or_default(),
+            name: delegate.get("name").owned().unwrap_or_default(),
+        }),
+        missing: 503,
+    }
+}
+
+fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
+    part.only(
+        &[
+            "name",
+            "uri",
+            "scheme",
+            "method",
+            "authority",
+            "headers",
+            "port",
+            "sourceLabels",
+            "gateways",
+            "queryParams",
+            "ignoreUriCase",
+            "withoutHeaders",
+            "sourceNamespace",
+            "statPrefix",
+        ],
+        notes,
+    );
+    let test = |key: &str| {
+        let part = part.get(key);
+        part.is_there().then(|| part.test())
+    };
+    let tests = |key: &str, notes: &mut BTreeSet<NotModelled>| -> BTreeMap<String, Test> {
+        let part = part.get(key);
+        let mut tests = BTreeMap::new();
+        for (name, value) in part.entries() {
+            // claims of a token, not headers
+            if name.starts_with('@') {
+                value.not_modelled(notes);
+            }
+            tests.insert(name.to_owned(), value.test());
+        }
+        tests
+    };
+    Match {
+        uri: test("uri"),
+        ignore_case: part.get("ignoreUriCase").value.as_bool().unwrap_or(false),
+        scheme: test("scheme"),
+        method: test("method"),
+        authority: test("authority"),
+        headers: tests("headers", notes),
+        without: tests("withoutHeaders", notes),
+        query: tests("queryParams", notes),
+        port: part.get("port").number(),
+        source_labels: part.get("sourceLabels").labels(),
+        source_namespace: part.get("sourceNamespace").owned().filter(|name| !name.is_empty()),
+        gateways: part.get("gateways").texts(),
+    }
+}
+
+fn redirect(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<RedirectRule> {
+    part.is_there().then(|| {
+        part.only(&["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme", "redirectCode"], notes);
+        let text = |key: &str| part.get(key).owned().filter(|text| !text.is_empty());
+        let target = match (part.get("port").number(), part.get("derivePort").text()) {
+            (Some(number), _) => RedirectPort::Number(number),
+            (None, Some("FROM_REQUEST_PORT")) => RedirectPort::OfRequest,
+            _ => RedirectPort::OfScheme,
+        };
+        RedirectRule {
+            status: part.get("redirectCode").number().filter(|status| *status != 0).unwrap_or(301),
+            scheme: text("scheme"),
+            host: text("authority"),
+            port: target,
+            path: text("prefixRewrite").map(RedirectPath::Matched).or_else(|| text("uri").map(RedirectPath::Full)),
+        }
+    })
+}
+
+fn response(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<(u16, String)> {
+    part.is_there().then(|| {
+        part.only(&["status", "body"], notes);
+        let body = part.get("body");
+        body.only(&["string"], notes);
+        (part.get("status").number().unwrap_or(0), body.get("string").owned().unwrap_or_default())
+    })
+}
+
+fn rewrite(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<RewriteRule> {
+    part.is_there().then(|| {
+        part.only(&["uri", "authority", "uriRegexRewrite"], notes);
+        let text = |part: &Part<'_>| part.owned().filter(|text| !text.is_empty());
+        let regex = part.get("uriRegexRewrite");
+        let by_regex = text(&regex.get("match"))
+            .map(|pattern| Rewrite::Regex(Pattern::new(&pattern), text(&regex.get("rewrite")).unwrap_or_default()));
+        RewriteRule {
+            path: by_regex.or_else(|| text(&part.get("uri")).map(Rewrite::Matched)),
+            host: text(&part.get("authority")),
+        }
+    })
+}
+
+fn mirrors(http: &Part<'_>, namespace: &str) -> Vec<(super::rule::Destination, u32)> {
+    let mut mirrors = Vec::new();
+    let single = http.get("mirror");
+    if single.is_there() {
+        let percent = ["mirrorPercent", "mirror_percent"].iter().find_map(|key| http.get(key).number::<u32>());
+        let share = http.get("mirrorPercentage").per_million().or_else(|| percent.map(|percent| percent * 10_000));
+        mirrors.push((destination(&single, namespace, 1), share.unwrap_or(1_000_000)));
+    }
+    for part in http.get("mirrors").items() {
+        let share = part.get("percentage").per_million().unwrap_or(1_000_000);
+        mirrors.push((destination(&part.get("destination"), namespace, 1), share));
+    }
+    mirrors.retain(|(_, share)| *share > 0);
+    mirrors
+}
+
+fn abort(fault: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<Abort> {
+    fault.only(&["abort"], notes);
+    let part = fault.get("abort");
+    part.only(&["percentage", "httpStatus"], notes);
+    let status = part.get("httpStatus").number()?;
+    // without a percentage nothing is aborted
+    let per_million = part.get("percentage").per_million().unwrap_or(0);
+    (per_million > 0).then_some(Abort { per_million, status })
+}
+
+/// A delegate's rule under the rule that delegates to it; none where the two exclude each other.
+fn merge(root: &Rule, delegate: &Rule) -> Option<Rule> {
+    let mut merged = delegate.clone();
+    merged.matches = merge_matches(&root.matches, &delegate.matches)?;
+    merged.rewrite = merged.rewrite.or_else(|| root.rewrite.clone());
+    merged.response = merged.response.or_else(|| root.response.clone());
+    merged.abort = merged.abort.or(root.abort);
+    if merged.mirrors.is_empty() {
+        merged.mirrors.clone_from(&root.mirrors);
+    }
+    Some(merged)
+}
+
+fn merge_matches(root: &[Match], delegate: &[Match]) -> Option<Vec<Match>> {
+    if root.is_empty() {
+        return Some(delegate.to_vec());
+    }
+    if delegate.is_empty() {
+        return Some(root.to_vec());
+    }
+    let mut merged = Vec::new();
+    for own in delegate {
+        let before = merged.len();
+        merged.extend(root.iter().filter(|outer| !excludes(outer, own)).map(|outer| merge_match(outer, own)));
+        if merged.len() == before {
+            return None;
+        }
+    }
+    Some(merged)
+}
+
+fn merge_match(root: &Match, own: &Match) -> Match {
+    fn both<K: Ord + Clone, V: Clone>(root: &BTreeMap<K, V>, own: &BTreeMap<K, V>) -> BTreeMap<K, V> {
+        root.iter().chain(own).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+    Match {
+        uri: own.uri.clone().or_else(|| root.uri.clone()),
+        ignore_case: own.ignore_case,
+        scheme: own.scheme.clone().or_else(|| root.scheme.clone()),
+        method: own.method.clone().or_else(|| root.method.clone()),
+        authority: own.authority.clone().or_else(|| root.authority.clone()),
+        headers: both(&root.headers, &own.headers),
+        without: both(&root.without, &own.without),
+        query: both(&root.query, &own.query),
+        port: own.port.or(root.port),
+        source_labels: both(&root.source_labels, &own.source_labels),
+        source_namespace: own.source_namespace.clone().or_else(|| root.source_namespace.clone()),
+        gateways: if own.gateways.is_empty() { root.gateways.clone() } else { own.gateways.clone() },
+    }
+}
+
+/// Whether a delegate's match is not a part of the root's, as Istio sees it.
+fn excludes(root: &Match, own: &Match) -> bool {
+    let pairs = [
+        (root.uri.as_ref(), own.uri.as_ref()),
+        (root.scheme.as_ref(), own.scheme.as_ref()),
+        (root.method.as_ref(), own.method.as_ref()),
+        (root.authority.as_ref(), own.authority.as_ref()),
+    ];
+    let maps = [(&root.headers, &own.headers), (&root.without, &own.without), (&root.query, &own.query)];
+    pairs.iter().any(|(root, own)| tests_exclude(*root, *own))
+        || maps.iter().any(|(root, own)| own.iter().any(|(name, test)| tests_exclude(root.get(name), Some(test))))
+        || root.ignore_case != own.ignore_case
+        || root.port.zip(own.port).is_some_and(|(root, own)| root != own)
+        || root.source_namespace.is_some() && own.source_namespace != root.source_namespace
+        || own.source_labels.iter().any(|(key, value)| root.source_labels.get(key).is_some_and(|other| other != value))
+        || !root.gateways.is_empty() && own.gateways.iter().any(|gateway| !root.gateways.contains(gateway))
+}
+
+fn tests_exclude(root: Option<&Test>, own: Option<&Test>) -> bool {
+    let (Some(root), Some(own)) = (root, own) else { return false };
+    match (root, own) {
+        (Test::Exact(root), Test::Exact(own)) => root != own,
+        (Test::Prefix(root), Test::Prefix(own) | Test::Exact(own)) => !own.starts_with(root.as_str()),
+        // an expression with anything but nothing, and whatever else has no smaller one
+        _ => true,
+    }
+}

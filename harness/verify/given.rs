@@ -1,0 +1,90 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::routing::{Chance, Distribution, Outbound, Outcome, Request, RuleRef};
+use crate::scenario::{Population, Service};
+use crate::workload::demo_status;
+
+/// What a client sees of an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// The version that served; none where the mesh answered, or nobody.
+    pub version: Option<String>,
+    /// The status; none where only the application knows it, or there is no answer.
+    pub status: Option<u16>,
+    /// What the mesh did, where it answered or did not connect.
+    pub mesh: Option<String>,
+}
+
+/// What a population is given on a path: what its requests meet, and the rules that decide it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Given {
+    /// What is seen, with its exact chance.
+    pub seen: BTreeMap<Seen, Chance>,
+    /// The rules that decide, in the order of the population's variants.
+    pub rules: Vec<RuleRef>,
+}
+
+impl Given {
+    /// What a population's requests for a path come to. Its variants take turns.
+    #[must_use]
+    pub fn to(population: &Population, service: &Service, path: &str, outbound: &Outbound<'_>) -> Self {
+        let mut given = Self::default();
+        let share = Chance::of(1, population.variants.len() as u64);
+        for variant in &population.variants {
+            let request = Request::get(&service.host, service.port, path);
+            let request = variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value));
+            match outbound.routes(&request) {
+                Ok(routes) => {
+                    let decision = routes.decide(&request);
+                    given.add(decision.distribution, &decision.path, share);
+                    if let Some(rule) = decision.rule.filter(|rule| !given.rules.contains(rule)) {
+                        given.rules.push(rule.clone());
+                    }
+                }
+                Err(reason) => given.add(&Distribution::certain(Outcome::NoConnection(reason)), path, share),
+            }
+        }
+        given
+    }
+
+    fn add(&mut self, distribution: &Distribution, path: &str, share: Chance) {
+        for (outcome, chance) in distribution.iter() {
+            let seen = match outcome {
+                Outcome::Served { version, image, .. } => {
+                    Seen { version: Some(version.clone()), status: demo_status(image, path), mesh: None }
+                }
+                other => Seen { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
+            };
+            let own = self.seen.entry(seen).or_insert(Chance::NONE);
+            *own = own.or(chance.and(share));
+        }
+    }
+
+    /// The chance of all that is seen in a certain way.
+    #[must_use]
+    pub fn chance(&self, of: impl Fn(&Seen) -> bool) -> Chance {
+        self.seen.iter().filter(|(seen, _)| of(seen)).fold(Chance::NONE, |sum, (_, chance)| sum.or(*chance))
+    }
+}
+
+impl fmt::Display for Given {
+    /// `v1 50 %, v2 50 %`, with a status where it is not 200.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (seen, chance)) in self.seen.iter().enumerate() {
+            formatter.write_str(if index == 0 { "" } else { ", " })?;
+            match (&seen.version, &seen.mesh) {
+                (Some(version), _) => formatter.write_str(version)?,
+                (None, Some(mesh)) => formatter.write_str(mesh)?,
+                (None, None) => formatter.write_str("nothing")?,
+            }
+            if let (Some(_), Some(status)) = (&seen.version, seen.status.filter(|status| *status != 200)) {
+                write!(formatter, " with {status}")?;
+            }
+            if self.seen.len() > 1 {
+                write!(formatter, " {chance}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::given::Given;
+use crate::routing::{
+    Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Problem, Request, check, client_of, pods_of,
+};
+use crate::scenario::{Claim, Expectation, Scenario, Share, Stage, Statuses};
+use crate::workload::demo_versions;
+
+/// How far a share may be from the claimed one and still be the same: a claim writes a third as 33.3 %.
+const SAME: f64 = 0.001;
+
+/// A stage as the manifests have it.
+#[derive(Debug)]
+pub struct VerifiedStage<'a> {
+    /// Its position, from 1.
+    pub number: usize,
+    /// Its name.
+    pub name: &'a str,
+    /// Its claims.
+    pub claims: Vec<VerifiedClaim<'a>>,
+    /// What the model does not know of its objects.
+    pub not_modelled: Vec<NotModelled>,
+}
+
+/// A claim, and what the manifests give.
+#[derive(Debug)]
+pub struct VerifiedClaim<'a> {
+    /// What is claimed.
+    pub expectation: &'a Expectation,
+    /// What is given to the population, where the claim is about one.
+    pub given: Given,
+    /// Whether the claim holds.
+    pub decided: Decided,
+    /// Why requests do not get where the rules send them.
+    pub findings: Vec<Finding>,
+}
+
+/// Whether a claim holds by the manifests alone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decided {
+    /// It does.
+    Holds,
+    /// It does not: what is off.
+    Fails(Vec<Off>),
+    /// The model cannot tell.
+    Open(String),
+}
+
+/// A share that is not the claimed one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Off {
+    /// Of what.
+    pub measure: Measure,
+    /// What is claimed.
+    pub claimed: Share,
+    /// What is given.
+    pub given: Chance,
+    /// Whether a sample would tell, with the errors of the claim: whether the share is off by the smallest deviation that it catches.
+    pub caught: bool,
+}
+
+/// What a share is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Measure {
+    /// Requests that a version serves.
+    Version(String),
+    /// Requests that no version serves.
+    NoVersion,
+    /// Requests with a status.
+    Status(u16),
+    /// Requests that a workload serves.
+    Workload(String),
+    /// Objects that are left.
+    Left(String),
+}
+
+impl Decided {
+    /// Whether the claim fails, and a walk on a cluster would see it.
+    #[must_use]
+    pub fn is_caught(&self) -> bool {
+        matches!(self, Self::Fails(off) if off.iter().any(|off| off.caught))
+    }
+}
+
+/// The stages of a scenario, one after the other, as the applied objects change.
+#[derive(Debug)]
+pub struct Stages<'a> {
+    scenario: &'a Scenario,
+    live: Live,
+    naming: Naming,
+    next: usize,
+}
+
+/// Decides every claim of a scenario by its manifests.
+#[must_use]
+pub fn verify(scenario: &Scenario) -> Vec<VerifiedStage<'_>> {
+    let mut stages = Stages::new(scenario);
+    let mut verified = Vec::new();
+    while let Some(stage) = stages.advance() {
+        verified.push(stages.decide(stage));
+    }
+    verified
+}
+
+/// What is wrong with the manifests, or looks so, at any stage; each once.
+#[must_use]
+pub fn problems(scenario: &Scenario) -> Vec<Problem> {
+    let mut stages = Stages::new(scenario);
+    let mut problems = BTreeSet::new();
+    while stages.advance().is_some() {
+        problems.extend(check(stages.live()));
+    }
+    problems.into_iter().collect()
+}
+
+/// How the pods of a scenario tell their version, as far as that is known beforehand.
+pub(crate) fn naming(scenario: &Scenario) -> Naming {
+    Naming { versions: scenario.versions(), images: demo_versions() }
+}
+
+impl<'a> Stages<'a> {
+    /// Before the first stage: only the client is there.
+    #[must_use]
+    pub fn new(scenario: &'a Scenario) -> Self {
+        let mut live = Live::new(&scenario.namespace, &scenario.namespace);
+        scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
+        Self { scenario, live, naming: naming(scenario), next: 0 }
+    }
+
+    /// Does what the next stage does; none behind the last.
+    pub fn advance(&mut self) -> Option<&'a Stage> {
+        let stage = self.scenario.stages.get(self.next)?;
+        self.live.step_through(stage);
+        self.next += 1;
+        Some(stage)
+    }
+
+    /// The applied objects.
+    #[must_use]
+    pub const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// What the applied objects come to.
+    #[must_use]
+    pub fn mesh(&self) -> Mesh {
+        Mesh::new(&self.live, pods_of(&self.live, &self.naming))
+    }
+
+    /// The client; one that is not applied is taken for one in the mesh, without labels.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        client_of(&self.live, &self.scenario.client.pod).unwrap_or_else(|| Client {
+            namespace: self.scenario.namespace.clone(),
+            labels: BTreeMap::new(),
+            sidecar: true,
+        })
+    }
+
+    /// Decides the claims of the stage that was walked last.
+    #[must_use]
+    pub fn decide(&self, stage: &'a Stage) -> VerifiedStage<'a> {
+        let mesh = self.mesh();
+        let outbound = mesh.outbound(self.client());
+        let service = &self.scenario.service;
+        let request = Request::get(&service.host, service.port, "/");
+        let mut claims: Vec<VerifiedClaim<'a>> = Vec::new();
+        let mut served = BTreeSet::new();
+        for claim in stage.claims() {
+            if let Some(population) = self.scenario.population(&claim.from) {
+                for variant in &population.variants {
+                    let request = variant
+                        .headers
+                        .iter()
+                        .fold(Request::get(&service.host, service.port, &claim.path), |request, (name, value)| {
+                            request.with(name, value)
+                        });
+                    served.extend(outbound.workloads(&request));
+                }
+            }
+        }
+        for expectation in &stage.expect {
+            let (given, decided) = match expectation {
+                Expectation::Claim(claim) => {
+                    let population = self.scenario.population(&claim.from);
+                    let given = population.map(|population| Given::to(population, service, &claim.path, &outbound));
+                    let given = given.unwrap_or_default();
+                    let decided = decide(claim, &given);
+                    (given, decided)
+                }
+                Expectation::Served { workload, requests } => (Given::default(), count(workload, *requests, &served)),
+                Expectation::NoObjects => (Given::default(), self.left()),
+            };
+            let fails = matches!(decided, Decided::Fails(_));
+            let findings = if fails { outbound.diagnose(&request) } else { Vec::new() };
+            claims.push(VerifiedClaim { expectation, given, decided, findings });
+        }
+        VerifiedStage { number: self.next, name: &stage.name, claims, not_modelled: mesh.not_modelled().to_vec() }
+    }
+
+    fn left(&self) -> Decided {
+        let left: Vec<Off> = self
+            .live
+            .all()
+            .filter(|object| object.manifest.group() != "" || object.manifest.kind() != "Namespace")
+            .map(|object| Off {
+                measure: Measure::Left(object.manifest.id()),
+                claimed: Share::NONE,
+                given: Chance::CERTAIN,
+                caught: true,
+            })
+            .collect();
+        if left.is_empty() { Decided::Holds } else { Decided::Fails(left) }
+    }
+}
+
+fn count(workload: &str, requests: u64, served: &BTreeSet<String>) -> Decided {
+    match (requests, served.contains(workload)) {
+        (0, false) => Decided::Holds,
+        (0, true) => Decided::Fails(vec![Off {
+            measure: Measure::Workload(workload.to_owned()),
+            claimed: Share::NONE,
+            given: Chance::CERTAIN,
+            caught: true,
+        }]),
+        _ => Decided::Open("how many requests a sample takes is not known".to_owned()),
+    }
+}
+
+/// Compares what is given with what is claimed.
+fn decide(claim: &Claim, given: &Given) -> Decided {
+    let mut off = Vec::new();
+    let mut compare = |measure: Measure, claimed: Share, given: Chance| {
+        let distance = (given.fraction() - claimed.fraction()).abs();
+        // what is claimed of all or of none has no tolerance
+        let same = if claimed.is_part() { distance <= SAME } else { distance == 0.0 };
+        if !same {
+            let reach = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
+            off.push(Off { measure, claimed, given, caught: distance >= reach - 1e-9 });
+        }
+    };
+    if !claim.versions.is_empty() {
+        let seen = given.seen.keys().filter_map(|seen| seen.version.clone());
+        let versions: BTreeSet<String> = claim.versions.keys().cloned().chain(seen).collect();
+        for version in versions {
+            let claimed = claim.versions.get(&version).copied().unwrap_or(Share::NONE);
+            let chance = given.chance(|seen| seen.version.as_ref() == Some(&version));
+            compare(Measure::Version(version), claimed, chance);
+        }
+        compare(Measure::NoVersion, Share::NONE, given.chance(|seen| seen.version.is_none()));
+    }
+    // what the application answers is its own affair, unless it is known
+    let unknown = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
+    if unknown == Chance::NONE || claim.versions.is_empty() && unknown < Chance::CERTAIN {
+        let claimed: BTreeSet<u16> = match &claim.statuses {
+            Statuses::Implied => BTreeSet::from([200]),
+            Statuses::Claimed(shares) => shares.keys().copied().collect(),
+        };
+        let seen = given.seen.keys().filter_map(|seen| seen.status);
+        let statuses: BTreeSet<u16> = claimed.into_iter().chain(seen).collect();
+        for status in statuses {
+            let chance = given.chance(|seen| seen.status == Some(status));
+            compare(Measure::Status(status), claim.statuses.share(status), chance);
+        }
+    } else if claim.versions.is_empty() {
+        return Decided::Open("which status the application answers with is not known".to_owned());
+    }
+    if off.is_empty() { Decided::Holds } else { Decided::Fails(off) }
+}

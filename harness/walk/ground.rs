@@ -1,0 +1,203 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::WalkError;
+use super::event::{Event, Events};
+use crate::cluster::wait::{Again, Progress, until};
+use crate::cluster::{
+    ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, sweep,
+};
+use crate::mesh::{Istio, Manifests};
+use crate::workload::write_archive;
+
+/// The longest that the node, its DNS and the default accounts may take.
+const NODE_LIMIT: Duration = Duration::from_secs(180);
+
+/// What the offline node carries until all images are in; k3s is not ready before.
+const IMPORTING_LABEL: &str = "shiftcheck.dev/images";
+
+/// What a throwaway cluster with Istio is made of.
+#[derive(Debug, Clone)]
+pub struct Setting<'a> {
+    /// The folder of the image cache and the run records.
+    pub cache: &'a Path,
+    /// The shiftcheck binary, which becomes the workload image.
+    pub binary: &'a Path,
+    /// The node image; none means the one in the cache.
+    pub node: Option<NodeImage>,
+    /// The version of Istio; none means the newest in the cache.
+    pub istio: Option<&'a str>,
+    /// containerd's snapshotter.
+    pub snapshotter: &'a str,
+    /// Whether the kinds of the Gateway API are to be known.
+    pub gateway_api: bool,
+}
+
+/// A cluster with Istio that is ready for the first object.
+pub struct Ground {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// The Istio that is there.
+    pub istio: Istio,
+    /// The objects of a namespace in which sidecars are injected.
+    pub objects: Objects,
+}
+
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Ground").field("istio", &self.istio).finish_non_exhaustive()
+    }
+}
+
+impl Ground {
+    /// Raises a throwaway cluster with a first namespace. The run's record is written before anything is made, so that a sweep finds what a
+    /// killed run has left; whoever raises it also removes it, with [`Docker::remove_run`].
+    ///
+    /// # Errors
+    /// No engine answers, an image is missing, or something does not become ready in time.
+    pub async fn raise(
+        setting: Setting<'_>,
+        record: &RunRecord,
+        namespace: &str,
+        start: Instant,
+        events: &Events,
+    ) -> Result<Self, WalkError> {
+        let records = RunRecords::new(setting.cache);
+        let id = &record.id;
+        let cache = ImageCache::new(setting.cache);
+        let newest = || cache.istio_versions().into_iter().next().unwrap_or_else(|| "1.31".to_owned());
+        let set = cache.istio(&setting.istio.map_or_else(newest, ToOwned::to_owned))?;
+        let definitions = if setting.gateway_api { Some(cache.gateway_api()?) } else { None };
+        let node = match setting.node {
+            Some(node) => node,
+            None => cache.node()?,
+        };
+        let ready = |what: String| events.tell(Event::Ready { what, after: start.elapsed() });
+        let docker = Docker::connect().await?;
+        for run in sweep(Some(&docker), &records, false, None).await?.clusters {
+            events.tell(Event::Swept(format!("the cluster of run {run}")));
+        }
+        records.write(record)?;
+        events.tell(Event::SettingUp("packing the workload image".to_owned()));
+        let workload = workload_archive(setting.binary, records.folder(id)?.join("workload.tar")).await?;
+        let options = K3sOptions {
+            node,
+            archives: set.archives.iter().cloned().chain([workload]).collect(),
+            snapshotter: setting.snapshotter.to_owned(),
+        };
+        events.tell(Event::SettingUp("starting the cluster".to_owned()));
+        let cluster = K3sCluster::start(&docker, options, id, events.waiting());
+        let (cluster, manifests) = tokio::join!(cluster, Manifests::generate(&set, setting.cache));
+        let (cluster, mut manifests) = (cluster?, manifests?);
+        if let Some(definitions) = definitions {
+            manifests.add(&definitions)?;
+        }
+        let kubeconfig = records.folder(id)?.join("kubeconfig");
+        std::fs::write(&kubeconfig, cluster.kubeconfig())
+            .map_err(|source| ClusterError::Record { path: kubeconfig, source })?;
+        let client = cluster.client();
+        answering(&client, events.waiting()).await?;
+        ready("API server".to_owned());
+        // istiod is applied while images still come in: its pod starts as soon as the node is ready
+        events.tell(Event::SettingUp(format!("installing Istio {}", set.version)));
+        let istio = Istio::apply(&client, manifests, &set.tag).await?;
+        let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
+        objects.create_namespace(&BTreeMap::from([istio.injection_label()])).await?;
+        let (node, istiod) = tokio::join!(
+            node_ready(&client, namespace, events.waiting()),
+            istio.ready(&client, namespace, events.waiting()),
+        );
+        node?;
+        istiod?;
+        ready(format!("cluster with Istio {}", istio.version));
+        Ok(Self { client, istio, objects })
+    }
+
+    /// Makes another namespace, in which sidecars are injected, or not.
+    ///
+    /// # Errors
+    /// It is there already, or the API server refuses.
+    pub async fn namespace(&self, run: &RunId, name: &str, injected: bool) -> Result<Objects, WalkError> {
+        let objects = Objects::new(self.client.clone(), run.clone(), name, name, false).await?;
+        let labels = if injected { BTreeMap::from([self.istio.injection_label()]) } else { BTreeMap::new() };
+        objects.create_namespace(&labels).await?;
+        account_ready(&self.client, name, |_| {}).await?;
+        Ok(objects)
+    }
+}
+
+async fn workload_archive(binary: &Path, archive: PathBuf) -> Result<PathBuf, WalkError> {
+    let (binary, target) = (binary.to_owned(), archive.clone());
+    let written = tokio::task::spawn_blocking(move || write_archive(&binary, &target)).await;
+    match written {
+        Ok(written) => written.map_err(ClusterError::from)?,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+    Ok(archive)
+}
+
+/// Waits until the API server answers that it is ready.
+async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
+    until("the API server", NODE_LIMIT, Again::Every(Duration::from_millis(100)), seen, async || {
+        let request = hyper::Request::get("/readyz").body(Vec::new());
+        let request = request.unwrap_or_else(|_| unreachable!("a literal path"));
+        match client.request_text(request).await {
+            Ok(_) => Progress::Done(()),
+            // what it says of itself while it starts is for its own log
+            Err(_) => Progress::NotYet("the API server is not ready".to_owned()),
+        }
+    })
+    .await
+    .map_err(Into::into)
+}
+
+/// Waits until the node is ready, its DNS answers and pods can be made in the namespace.
+async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)) -> Result<(), ClusterError> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
+    until("the node", NODE_LIMIT, Again::Every(Duration::from_millis(100)), &mut seen, async || {
+        let list = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let ready = list.iter().any(|node| {
+            let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
+        if !ready {
+            return Progress::NotYet("the node is not ready".to_owned());
+        }
+        if list.iter().any(|node| node.labels().contains_key(IMPORTING_LABEL)) {
+            return Progress::NotYet("images are being imported".to_owned());
+        }
+        let answers = dns.list(&ListParams::default().labels("k8s-app=kube-dns")).await.is_ok_and(|list| {
+            list.items
+                .iter()
+                .any(|dns| dns.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0)
+        });
+        if answers { Progress::Done(()) } else { Progress::NotYet("its DNS does not answer".to_owned()) }
+    })
+    .await?;
+    account_ready(client, namespace, seen).await
+}
+
+/// Waits until pods can be made in the namespace.
+pub(super) async fn account_ready(
+    client: &Client,
+    namespace: &str,
+    seen: impl FnMut(&str),
+) -> Result<(), ClusterError> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    until("the default ServiceAccount", NODE_LIMIT, Again::Every(Duration::from_millis(50)), seen, async || {
+        match accounts.get_opt("default").await {
+            Ok(Some(_)) => Progress::Done(()),
+            Ok(None) => Progress::NotYet("not there".to_owned()),
+            Err(error) => Progress::NotYet(error.to_string()),
+        }
+    })
+    .await
+    .map_err(Into::into)
+}

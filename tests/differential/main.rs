@@ -1,0 +1,55 @@
+//! The model and the mesh give the same answers: a table of variants of the manifests, decided by the model, served by the embedded
+//! mesh and by a real one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
+
+mod mesh;
+mod table;
+
+use std::collections::BTreeSet;
+
+use shiftcheck::routing::{Mesh, Naming, client_of, pods_of};
+use shiftcheck::workload::demo_versions;
+use table::{Table, shown};
+
+fn naming() -> Naming {
+    Naming { versions: BTreeSet::new(), images: demo_versions() }
+}
+
+#[test]
+fn the_model_gives_what_is_written_beside_every_variant() {
+    let table = Table::read();
+    let mut wrong = Vec::new();
+    for variant in &table.variants {
+        let live = variant.live("diff", "diff-other");
+        let mesh = Mesh::new(&live, pods_of(&live, &naming()));
+        let outbound = mesh.outbound(client_of(&live, "client").unwrap());
+        assert_eq!(mesh.not_modelled(), [], "{}", variant.name);
+        for (name, request) in variant.requests(&table, "diff") {
+            let wanted = variant.gets.get(&name).unwrap_or(&variant.gets["else"]);
+            let given = shown(&outbound, &request);
+            if given != *wanted {
+                wrong.push(format!("{}, {name}: {given}, not {wanted}", variant.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(table.variants.len() >= 60, "only {} variants", table.variants.len());
+}
+
+#[test]
+fn names_in_gets_are_requests() {
+    let table = Table::read();
+    for variant in &table.variants {
+        let requests: BTreeSet<String> = variant.requests(&table, "diff").into_iter().map(|(name, _)| name).collect();
+        assert!(requests.len() >= 6, "{}", variant.name);
+        for name in variant.gets.keys().filter(|name| *name != "else") {
+            assert!(requests.contains(name), "{}: {name}", variant.name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mesh_gives_what_the_model_gives() {
+    let differences = mesh::differences(&Table::read()).await;
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}

@@ -1,0 +1,121 @@
+//! The table of variants, and what the model says of each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use shiftcheck::routing::{Live, Outbound, Outcome, Request};
+use shiftcheck::scenario::{Manifest, parse_manifests};
+
+/// The address that the requests go to unless they name another.
+pub const HOST: &str = "svc-hello";
+pub const PORT: u16 = 8080;
+
+/// The variants, and the requests that each is asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    requests: BTreeMap<String, Written>,
+    #[serde(rename = "destinations")]
+    _destinations: serde_yaml::Value,
+    pub variants: Vec<Variant>,
+}
+
+/// What differs from the base.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    pub name: String,
+    #[serde(default)]
+    objects: String,
+    #[serde(default)]
+    without: Vec<String>,
+    http: Option<serde_yaml::Value>,
+    #[serde(default)]
+    requests: BTreeMap<String, Written>,
+    /// Whether whole connections are routed.
+    #[serde(default)]
+    pub connections: bool,
+    pub gets: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    headers: BTreeMap<String, String>,
+    path: Option<String>,
+    host: Option<String>,
+}
+
+impl Table {
+    pub fn read() -> Self {
+        serde_yaml::from_str(include_str!("variants.yaml")).unwrap()
+    }
+}
+
+impl Variant {
+    /// The objects in the order in which they are applied.
+    pub fn manifests(&self, namespace: &str, other: &str) -> Vec<Manifest> {
+        let rule = self.http.as_ref().map_or_else(String::new, |http| {
+            let rules = serde_json::to_string(http).unwrap();
+            format!(
+                "\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs-hello}}\n\
+                 spec:\n  hosts: [svc-hello]\n  http: {rules}\n"
+            )
+        });
+        let own = format!("{}{rule}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
+        let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
+        let mut manifests = parsed("base.yaml", include_str!("base.yaml"));
+        manifests.retain(|manifest| {
+            let replaced = own.iter().any(|own| {
+                own.id() == manifest.id() && own.object.metadata.namespace == manifest.object.metadata.namespace
+            });
+            !replaced && !self.without.contains(&manifest.id().to_lowercase())
+        });
+        manifests.extend(own);
+        manifests
+    }
+
+    /// Whether its pods differ from the base's.
+    pub fn changes_pods(&self) -> bool {
+        ["kind: Deployment", "kind: Pod"].iter().any(|kind| self.objects.contains(kind))
+    }
+
+    pub fn live(&self, namespace: &str, other: &str) -> Live {
+        let mut live = Live::new(namespace, namespace);
+        self.manifests(namespace, other).iter().for_each(|manifest| live.apply(manifest));
+        live
+    }
+
+    pub fn requests(&self, table: &Table, namespace: &str) -> Vec<(String, Request)> {
+        let written = table.requests.iter().chain(&self.requests);
+        let request = |written: &Written| {
+            let host = written.host.as_deref().unwrap_or(HOST).replace("$NS", namespace);
+            let request = Request::get(&host, PORT, written.path.as_deref().unwrap_or("/"));
+            written.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
+        };
+        written.map(|(name, written)| (name.clone(), request(written))).collect()
+    }
+}
+
+fn parsed(name: &str, text: &str) -> Vec<Manifest> {
+    parse_manifests(Path::new(name), text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// What becomes of a request, in the words of the table.
+pub fn shown(outbound: &Outbound<'_>, request: &Request) -> String {
+    let Ok(routes) = outbound.routes(request) else {
+        return outbound.distribution(request).iter().map(|(outcome, _)| outcome.to_string()).collect();
+    };
+    let decision = routes.decide(request);
+    let mut outcomes: BTreeMap<String, _> = BTreeMap::new();
+    for (outcome, chance) in decision.distribution.iter() {
+        let elsewhere = matches!(outcome, Outcome::Served { .. }) && decision.path != request.path.as_str();
+        let place = if elsewhere { format!(" at {}", decision.path) } else { String::new() };
+        let own = outcomes.entry(format!("{outcome}{place}")).or_insert(shiftcheck::routing::Chance::NONE);
+        *own = own.or(chance);
+    }
+    let whole = outcomes.len() == 1;
+    let shown = outcomes.iter().map(|(text, chance)| if whole { text.clone() } else { format!("{text} {chance}") });
+    shown.collect::<Vec<_>>().join(", ")
+}
