@@ -52,9 +52,9 @@ pub struct RunArgs {
     /// The scenario file, or its folder
     #[arg(default_value = "fixtures/canary")]
     pub scenario: PathBuf,
-    /// Where to run
-    #[arg(long, env = "SHIFTCHECK_CLUSTER", default_value = "k3s")]
-    pub cluster: ClusterKind,
+    /// Where to run [default: k3s; embedded where no Docker engine answers, unless CI is set]
+    #[arg(long, env = "SHIFTCHECK_CLUSTER")]
+    pub cluster: Option<ClusterKind>,
     /// The version of Istio for a throwaway cluster [default: the newest in the cache]
     #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
     pub istio: Option<String>,
@@ -128,6 +128,8 @@ pub enum ClusterKind {
     K3s,
     /// An existing cluster
     Kubeconfig,
+    /// A mesh in this process, without Docker: shows what the manifests mean, not what a release of Istio does
+    Embedded,
 }
 
 /// What to sweep.

@@ -97,9 +97,13 @@ async fn dispatch(args: Args) -> ExitCode {
 async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
     let start = Instant::now();
     let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
+    let cluster = match args.cluster {
+        Some(cluster) => cluster,
+        None => usual_cluster().await,
+    };
     let prepared = Scenario::read(&args.scenario)
         .map_err(|error| Failure::of(&WalkError::from(error)))
-        .and_then(|scenario| options(&args, &scenario, purpose, cache).map(|options| (scenario, options)));
+        .and_then(|scenario| options(&args, cluster, &scenario, purpose, cache).map(|options| (scenario, options)));
     let (scenario, options) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -148,13 +152,26 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
     code
 }
 
-fn options(args: &RunArgs, scenario: &Scenario, purpose: Purpose, cache: PathBuf) -> Result<Options, Failure> {
-    let choice = match args.cluster {
+/// A throwaway cluster where an engine answers; elsewhere the embedded mesh, but not in CI, where a missing engine is an error.
+async fn usual_cluster() -> ClusterKind {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    if in_ci || Docker::connect().await.is_ok() { ClusterKind::K3s } else { ClusterKind::Embedded }
+}
+
+fn options(
+    args: &RunArgs,
+    cluster: ClusterKind,
+    scenario: &Scenario,
+    purpose: Purpose,
+    cache: PathBuf,
+) -> Result<Options, Failure> {
+    let choice = match cluster {
         ClusterKind::K3s => Choice::K3s {
             node: args.node_image.as_deref().map(node_image).transpose()?,
             istio: args.istio.clone(),
             snapshotter: args.snapshotter.clone(),
         },
+        ClusterKind::Embedded => Choice::Embedded,
         ClusterKind::Kubeconfig => Choice::Kubeconfig {
             file: args.kubeconfig.clone(),
             context: args.context.clone(),

@@ -106,6 +106,17 @@ pub enum ClusterError {
         /// What the API server said.
         status: Box<Status>,
     },
+    /// The embedded mesh cannot listen.
+    #[error("the embedded mesh cannot listen on loopback: {0}")]
+    Embedded(String),
+    /// The embedded cluster cannot run an image.
+    #[error("{origin}: the embedded cluster runs the demo images alone, not `{image}`")]
+    NotEmbedded {
+        /// The manifest.
+        origin: Origin,
+        /// The image.
+        image: String,
+    },
     /// An object would land outside of the run's namespace.
     #[error(
         "{origin}: {id} belongs outside of the namespace `{namespace}`, which an existing cluster is not touched in"
@@ -155,7 +166,11 @@ impl ClusterError {
     pub const fn is_bad_input(&self) -> bool {
         matches!(
             self,
-            Self::UnknownKind { .. } | Self::UnknownTarget { .. } | Self::Rejected { .. } | Self::Outside { .. }
+            Self::UnknownKind { .. }
+                | Self::UnknownTarget { .. }
+                | Self::Rejected { .. }
+                | Self::Outside { .. }
+                | Self::NotEmbedded { .. }
         )
     }
 }

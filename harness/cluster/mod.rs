@@ -1,6 +1,7 @@
 //! Where a scenario runs: a throwaway k3s container or an existing cluster, and what is done there: objects applied and
 //! deleted, rollouts awaited, programs started in pods. Whatever a run makes carries its id and can be swept.
 
+mod embedded;
 mod error;
 mod exec;
 mod existing;
@@ -13,6 +14,7 @@ mod sweep;
 mod tunnel;
 pub mod wait;
 
+pub use embedded::Embedded;
 pub use error::ClusterError;
 pub use exec::Session;
 pub use existing::{Existing, kubeconfig_client};

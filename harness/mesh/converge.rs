@@ -2,12 +2,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{MeshError, Sidecar};
+use super::MeshError;
 use crate::cluster::wait::{Again, Progress, WaitError, until};
 use crate::routing::RouteTable;
-
-/// How often the sidecar is asked.
-const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A sidecar that does what the manifests ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,40 +17,45 @@ pub struct Converged {
     pub table: RouteTable,
 }
 
-/// Waits until the sidecar's routes and endpoints are twice in a row those that the manifests ask for: those that `expected` gives for
-/// what is there now, which is asked anew each time since pods come and go meanwhile.
+/// A look at a sidecar: what it does, and what the manifests ask for with the pods that are there at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// What it does.
+    pub table: RouteTable,
+    /// What it should do.
+    pub expected: RouteTable,
+}
+
+/// Waits until a sidecar's routes and endpoints are twice in a row those that the manifests ask for, looking at them every `interval`.
 ///
 /// # Errors
 /// The sidecar cannot be asked, or it does not get there in time; then with the difference.
 pub async fn converge(
-    sidecar: &mut Sidecar,
-    host: &str,
-    port: u16,
+    interval: Duration,
     limit: Duration,
     seen: impl FnMut(&str),
-    expected: impl Fn() -> RouteTable,
+    mut look: impl AsyncFnMut() -> Result<Look, MeshError>,
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
     let mut readings = 0;
     let mut equal = 0;
     let mut difference = Vec::new();
-    let found = until("the sidecar's configuration", limit, Again::Every(INTERVAL), seen, async || {
+    let found = until("the sidecar's configuration", limit, Again::Every(interval), seen, async || {
         readings += 1;
-        let table = match sidecar.table(host, port).await {
-            Ok(table) => table,
+        let Look { table, expected } = match look().await {
+            Ok(look) => look,
             Err(error) => {
                 equal = 0;
                 difference = vec![error.to_string()];
                 return Progress::NotYet(error.to_string());
             }
         };
-        let wanted = expected();
-        if table == wanted {
+        if table == expected {
             equal += 1;
             return if equal == 2 { Progress::Done(table) } else { Progress::NotYet("once as expected".to_owned()) };
         }
         equal = 0;
-        difference = table.difference(&wanted);
+        difference = table.difference(&expected);
         Progress::NotYet(difference.first().cloned().unwrap_or_default())
     })
     .await;

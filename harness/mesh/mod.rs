@@ -5,7 +5,7 @@ mod error;
 mod install;
 mod sidecar;
 
-pub use converge::{Converged, converge};
+pub use converge::{Converged, Look, converge};
 pub use error::MeshError;
 pub use install::{Istio, Manifests};
 pub use sidecar::{ADMIN_PORT, Sidecar, read_table};

@@ -217,6 +217,17 @@ impl<'m> Outbound<'m> {
         }
     }
 
+    /// The hosts that a request may name to be routed by rules: those of all services, as this client may write them.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        let names = self.mesh.services.values().flat_map(|service| {
+            let within = format!("{}.{}", service.name, service.namespace);
+            let short = (service.namespace == self.client.namespace).then(|| service.name.clone());
+            [service.host.clone(), format!("{within}.svc"), within].into_iter().chain(short)
+        });
+        names.chain(self.exact.keys().map(|host| (*host).to_owned())).collect()
+    }
+
     /// The routes of all ports of all services.
     pub fn all(&self) -> impl Iterator<Item = Routes> {
         self.mesh.services.values().flat_map(|service| {

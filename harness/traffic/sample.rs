@@ -1,15 +1,17 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::cluster::{ClusterError, Session};
 use crate::scenario::{Scenario, VersionRule};
 use crate::verdict::Answer;
-use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource};
+use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource, drive_all};
 
 /// Where the driver is in the client's container.
 pub const DRIVER: &str = "/shiftcheck";
@@ -152,17 +154,93 @@ pub enum TrafficError {
 /// The traffic driver in the client pod: one program for all samples of a walk, started with the first.
 #[derive(Debug)]
 pub struct Driver {
-    pods: Api<Pod>,
+    place: Place,
     options: DriverOptions,
-    session: Option<Session>,
     plans: u64,
+}
+
+/// Where the driver runs.
+#[derive(Debug)]
+enum Place {
+    /// In a pod among these, once it is started.
+    Pod(Api<Pod>, Option<Session>),
+    /// In a thread of this process, which sends to an address of the embedded mesh.
+    Local(SocketAddr, Option<Local>),
+}
+
+/// The driver in a thread of this process.
+#[derive(Debug)]
+struct Local {
+    orders: mpsc::Sender<Order>,
+    told: mpsc::UnboundedReceiver<Vec<u8>>,
+    lines: VecDeque<String>,
+    /// The beginning of a line whose end is still to come.
+    begun: Vec<u8>,
+}
+
+impl Local {
+    fn start() -> Result<Self, ClusterError> {
+        let failed = |error: std::io::Error| ClusterError::Embedded(error.to_string());
+        let (orders, received) = mpsc::channel(16);
+        let (tell, told) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let work = move || {
+            if let Err(error) = runtime.block_on(drive_all(received, Teller(tell))) {
+                tracing::debug!(%error, "the driver ended");
+            }
+        };
+        std::thread::Builder::new().name("driver".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Self { orders, told, lines: VecDeque::new(), begun: Vec::new() })
+    }
+
+    async fn send(&self, order: Order) -> Result<(), ClusterError> {
+        self.orders.send(order).await.map_err(|_| Self::ended())
+    }
+
+    async fn line(&mut self) -> Result<String, ClusterError> {
+        loop {
+            if let Some(line) = self.lines.pop_front() {
+                return Ok(line);
+            }
+            let part = self.told.recv().await.ok_or_else(Self::ended)?;
+            self.begun.extend_from_slice(&part);
+            let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { continue };
+            let rest = self.begun.split_off(end + 1);
+            let whole = std::mem::replace(&mut self.begun, rest);
+            self.lines.extend(String::from_utf8_lossy(&whole).lines().map(ToOwned::to_owned));
+        }
+    }
+
+    fn ended() -> ClusterError {
+        ClusterError::Embedded("the driver ended".to_owned())
+    }
+}
+
+/// What the driver tells, in parts as it flushes them.
+struct Teller(mpsc::UnboundedSender<Vec<u8>>);
+
+impl std::io::Write for Teller {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        self.0.send(part.to_vec()).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Driver {
     /// The driver of the client pod among these.
     #[must_use]
     pub const fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
-        Self { pods, options, session: None, plans: 0 }
+        Self { place: Place::Pod(pods, None), options, plans: 0 }
+    }
+
+    /// A driver in this process that sends everything to one address.
+    #[must_use]
+    pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
+        Self { place: Place::Local(address, None), options, plans: 0 }
     }
 
     /// Sends requests of all these populations, in turns, and tells each answer in the order of sending. As soon as an answer is
@@ -195,19 +273,16 @@ impl Driver {
         let id = self.plans;
         plan.id = id;
         let flows = plan.flows.len();
-        let session = match &mut self.session {
-            Some(session) => session,
-            none => {
-                let command = [DRIVER, "workload", "drive"];
-                none.insert(Session::open(&self.pods, pod, container, &command).await?)
-            }
-        };
-        session.send(&line(&Order::Drive(plan))).await?;
+        self.start(pod, container).await?;
+        if let Place::Local(address, _) = &self.place {
+            plan.connect = Some(address.to_string());
+        }
+        self.order(Order::Drive(plan)).await?;
         let mut sample = Sample::new();
         let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
         let mut stopped = vec![false; flows];
         loop {
-            let told = session.line().await?;
+            let told = self.line().await?;
             let failed = |reason: &dyn std::fmt::Display| ClusterError::Exec {
                 command: DRIVER.to_owned(),
                 pod: pod.to_owned(),
@@ -225,7 +300,7 @@ impl Driver {
                     let next = observe(Answered { flow: response.flow, answer, connection: response.connection, at });
                     if next == Next::Stop && !*stopped {
                         *stopped = true;
-                        session.send(&line(&Order::Stop { plan: id, flow: response.flow })).await?;
+                        self.order(Order::Stop { plan: id, flow: response.flow }).await?;
                     }
                 }
                 Told::End { plan, took_us } if plan == id => {
@@ -234,6 +309,36 @@ impl Driver {
                 }
                 Told::End { .. } => return Err(failed(&"the end of another plan").into()),
             }
+        }
+    }
+}
+
+impl Driver {
+    async fn start(&mut self, pod: &str, container: &str) -> Result<(), ClusterError> {
+        match &mut self.place {
+            Place::Pod(pods, session @ None) => {
+                let command = [DRIVER, "workload", "drive"];
+                *session = Some(Session::open(pods, pod, container, &command).await?);
+            }
+            Place::Local(_, local @ None) => *local = Some(Local::start()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn order(&mut self, order: Order) -> Result<(), ClusterError> {
+        match &mut self.place {
+            Place::Pod(_, Some(session)) => session.send(&line(&order)).await,
+            Place::Local(_, Some(local)) => local.send(order).await,
+            _ => Err(Local::ended()),
+        }
+    }
+
+    async fn line(&mut self) -> Result<String, ClusterError> {
+        match &mut self.place {
+            Place::Pod(_, Some(session)) => session.line().await,
+            Place::Local(_, Some(local)) => local.line().await,
+            _ => Err(Local::ended()),
         }
     }
 }
@@ -280,6 +385,7 @@ fn plan(scenario: &Scenario, wanted: &[Wanted<'_>], options: DriverOptions) -> R
     Ok(DrivePlan {
         id: 0,
         base: format!("http://{}:{}", scenario.service.host, scenario.service.port),
+        connect: None,
         connections: options.connections,
         qps: options.qps,
         keep_alive: options.keep_alive,

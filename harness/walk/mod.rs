@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod ground;
 mod run;
+mod site;
 mod stage;
 
 pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};

@@ -13,11 +13,12 @@ use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
 use super::event::{Event, Events};
 use super::ground::{Ground, Setting, account_ready};
+use super::site::{KubeSite, Site};
 use super::stage::Walk;
 use crate::cluster::{
-    Docker, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords, Workloads,
+    Docker, Embedded, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords,
 };
-use crate::mesh::{Istio, Sidecar};
+use crate::mesh::Istio;
 use crate::routing::Live;
 use crate::scenario::Scenario;
 use crate::traffic::{Driver, DriverOptions};
@@ -69,6 +70,8 @@ pub enum Choice {
         /// The namespace; none means the scenario's name with the run's id.
         namespace: Option<String>,
     },
+    /// The one in this process.
+    Embedded,
 }
 
 /// How a walk ended.
@@ -124,6 +127,7 @@ pub async fn run(
     };
     let failed = !matches!(outcome, Ok(Outcome { ending: Ending::Passed | Ending::Cancelled, .. }));
     let keep = match run.options.keep {
+        _ if matches!(run.options.choice, Choice::Embedded) => false,
         Keep::Never => false,
         Keep::Failed => failed,
         Keep::Always => !matches!(outcome, Ok(Outcome { ending: Ending::Cancelled, .. })),
@@ -155,7 +159,7 @@ impl Run {
         let id = RunId::fresh();
         let records = RunRecords::new(&options.cache);
         let (namespace, kube) = match &options.choice {
-            Choice::K3s { .. } => (scenario.namespace.clone(), None),
+            Choice::K3s { .. } | Choice::Embedded => (scenario.namespace.clone(), None),
             Choice::Kubeconfig { file, context, namespace } => {
                 let name = namespace.clone().unwrap_or_else(|| format!("{}-{id}", scenario.namespace));
                 let kube = KubeNamespace { kubeconfig: file.clone(), context: context.clone(), name: name.clone() };
@@ -173,6 +177,9 @@ impl Run {
             place: match &self.options.choice {
                 Choice::K3s { .. } => "a throwaway cluster".to_owned(),
                 Choice::Kubeconfig { .. } => format!("namespace {} of an existing cluster", self.namespace),
+                Choice::Embedded => {
+                    "the embedded mesh: what the manifests mean, not what a release of Istio does".to_owned()
+                }
             },
             stages: self.scenario.stages.len(),
             totals: (self.options.purpose == Purpose::Prove).then(|| self.designs.totals()),
@@ -182,8 +189,19 @@ impl Run {
                 self.throwaway(node.clone(), istio.as_deref(), snapshotter).await?
             }
             Choice::Kubeconfig { file, context, .. } => self.existing(file.clone(), context.as_deref()).await?,
+            Choice::Embedded => return self.embedded().await,
         };
-        self.walk(ground).await
+        let Ground { client, objects, .. } = ground;
+        let pod = &self.scenario.client.pod;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
+        let site = KubeSite::new(client, &self.namespace, objects, pod);
+        self.walk(Site::Kube(site), Driver::new(pods, self.options.driver)).await
+    }
+
+    async fn embedded(&self) -> Result<Outcome, WalkError> {
+        let site = Embedded::start(&self.namespace, &self.scenario.client.pod, &self.scenario.service)?;
+        let driver = Driver::local(site.address(), self.options.driver);
+        self.walk(Site::Embedded(site), driver).await
     }
 
     async fn throwaway(
@@ -217,17 +235,12 @@ impl Run {
         Ok(Ground { client, istio, objects })
     }
 
-    async fn walk(&self, ground: Ground) -> Result<Outcome, WalkError> {
-        let Ground { client, objects, .. } = ground;
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
+    async fn walk(&self, site: Site, driver: Driver) -> Result<Outcome, WalkError> {
         let mut walk = Walk {
             scenario: &self.scenario,
-            workloads: Workloads::watch(&client, &self.namespace),
-            sidecar: Sidecar::new(pods.clone(), self.scenario.client.pod.clone()),
-            driver: Driver::new(pods, self.options.driver),
-            client,
+            site,
+            driver,
             namespace: self.namespace.clone(),
-            objects,
             live: Live::new(&self.scenario.namespace, &self.namespace),
             events: self.events.clone(),
             client_pod: Vec::new(),
@@ -252,9 +265,14 @@ impl Run {
     }
 
     async fn remove(&self) -> Result<(), WalkError> {
+        if matches!(self.options.choice, Choice::Embedded) {
+            // nothing of it is outside of this process
+            return Ok(());
+        }
         self.events.tell(Event::Removing);
         let start = Instant::now();
         match &self.options.choice {
+            Choice::Embedded => {}
             Choice::K3s { .. } => {
                 // without an engine nothing was made
                 if let Ok(docker) = Docker::connect().await {

@@ -1,15 +1,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
-
 use super::WalkError;
 use super::event::{Event, Events, Judged, Subject};
+use super::site::Site;
 use crate::cluster::wait::{Again, Progress, until};
-use crate::cluster::{Applied, ClusterError, Objects, Tunnel, Workloads};
-use crate::mesh::{Converged, MeshError, Sidecar, converge};
-use crate::routing::{self, Kind, Live, Mesh, Request, RouteTable, addressed};
+use crate::cluster::{Applied, ClusterError, PodState};
+use crate::mesh::{Converged, Look, MeshError, converge};
+use crate::routing::{self, Kind, Live, Mesh, Request, addressed};
 use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Design, Ruling, Trial, Verdict};
@@ -26,11 +24,8 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
 /// The stages of a scenario, walked one after the other on one cluster.
 pub(super) struct Walk<'a> {
     pub scenario: &'a Scenario,
-    pub client: Client,
     pub namespace: String,
-    pub objects: Objects,
-    pub workloads: Workloads,
-    pub sidecar: Sidecar,
+    pub site: Site,
     pub live: Live,
     pub driver: Driver,
     pub events: Events,
@@ -63,6 +58,7 @@ impl Walk<'_> {
     pub async fn roll_out(&mut self, stage: &Stage) -> Result<(), WalkError> {
         let start = Instant::now();
         self.live.later();
+        self.site.later();
         let mut applied = std::mem::take(&mut self.client_pod);
         let with_client = !applied.is_empty();
         for step in &stage.steps {
@@ -70,14 +66,14 @@ impl Walk<'_> {
                 Step::Apply(manifests) => applied.extend(self.apply(manifests).await?),
                 Step::Delete(targets) => {
                     for target in targets {
-                        self.objects.delete(target).await?;
+                        self.site.delete(target).await?;
                         self.live.delete(&target.kind, &target.name);
                     }
                 }
             }
         }
-        self.workloads.rolled_out(&applied, ROLLOUT_LIMIT, self.events.waiting()).await?;
-        if with_client && !self.workloads.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar) {
+        self.site.rolled_out(&applied, ROLLOUT_LIMIT, self.events.waiting()).await?;
+        if with_client && !self.site.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar) {
             return Err(MeshError::NoSidecar { pod: self.scenario.client.pod.clone() }.into());
         }
         self.events.tell(Event::RolledOut { took: start.elapsed() });
@@ -88,7 +84,7 @@ impl Walk<'_> {
     pub async fn apply(&mut self, manifests: &[Manifest]) -> Result<Vec<Applied>, ClusterError> {
         let mut applied = Vec::new();
         for manifest in manifests {
-            applied.push(self.objects.apply(manifest).await?);
+            applied.push(self.site.apply(manifest).await?);
             self.live.apply(manifest);
         }
         Ok(applied)
@@ -126,13 +122,17 @@ impl Walk<'_> {
         let service = &self.scenario.service;
         let host = addressed(&service.host, &self.namespace);
         let (client, request) = (self.as_client(), self.request());
-        let (live, workloads) = (&self.live, &self.workloads);
-        let expected = || -> RouteTable {
-            let mesh = Mesh::new(live, ready(workloads, &self.namespace));
-            mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table).unwrap_or_default()
+        let (live, namespace) = (&self.live, &self.namespace);
+        let interval = self.site.interval();
+        let mut reader = self.site.reader();
+        let look = async || {
+            let table = reader.table(&host, service.port).await?;
+            // pods come and go meanwhile
+            let mesh = Mesh::new(live, ready(reader.pods(), namespace));
+            let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
+            Ok(Look { table, expected: expected.unwrap_or_default() })
         };
-        let seen = self.events.waiting();
-        let converged = converge(&mut self.sidecar, &host, service.port, CONVERGENCE_LIMIT, seen, expected).await?;
+        let converged = converge(interval, CONVERGENCE_LIMIT, self.events.waiting(), look).await?;
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings });
         Ok(converged)
     }
@@ -182,17 +182,9 @@ impl Walk<'_> {
             let Some(object) = self.live.get(Kind::Deployment, workload) else { continue };
             let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
             let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
-            for pod in self.workloads.pods() {
+            for pod in self.site.pods() {
                 if pod.ready && labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)) {
-                    let mut tunnel =
-                        Tunnel::open(&self.pods(), &pod.name, served.port).await.map_err(MeshError::from)?;
-                    let body = tunnel.get(&served.path).await.map_err(MeshError::from)?;
-                    let text = String::from_utf8_lossy(&body);
-                    let count = text.trim().parse().map_err(|_| ClusterError::Exec {
-                        command: format!("GET {}", served.path),
-                        pod: pod.name.clone(),
-                        reason: format!("`{}` is not a number of requests", text.trim()),
-                    })?;
+                    let count = self.site.served(&pod.name, served).await?;
                     counts.insert((workload.clone(), pod.name), count);
                 }
             }
@@ -207,7 +199,7 @@ impl Walk<'_> {
             REMOVAL_LIMIT,
             Again::Every(REMOVAL_INTERVAL),
             self.events.waiting(),
-            async || match self.objects.remaining().await {
+            async || match self.site.remaining().await {
                 Ok(remaining) if remaining.is_empty() => Progress::Done(()),
                 Ok(remaining) => {
                     last.clone_from(&remaining);
@@ -232,12 +224,12 @@ impl Walk<'_> {
 
     /// What the applied objects and the pods that are ready now come to.
     fn mesh(&self) -> Mesh {
-        Mesh::new(&self.live, ready(&self.workloads, &self.namespace))
+        Mesh::new(&self.live, ready(self.site.pods(), &self.namespace))
     }
 
     /// The client as rules see it.
     fn as_client(&self) -> routing::Client {
-        let pod = self.workloads.pods().into_iter().find(|pod| pod.name == self.scenario.client.pod);
+        let pod = self.site.pods().into_iter().find(|pod| pod.name == self.scenario.client.pod);
         let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar));
         routing::Client { namespace: self.namespace.clone(), labels, sidecar }
     }
@@ -246,15 +238,11 @@ impl Walk<'_> {
     fn request(&self) -> Request {
         Request::get(&self.scenario.service.host, self.scenario.service.port, "/")
     }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
 }
 
 /// The pods that are ready now. Who answers with which version is not known of them.
-fn ready(workloads: &Workloads, namespace: &str) -> Vec<routing::Pod> {
-    let ready = workloads.pods().into_iter().filter(|pod| pod.ready);
+fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
+    let ready = pods.into_iter().filter(|pod| pod.ready);
     ready
         .filter_map(|pod| {
             Some(routing::Pod {

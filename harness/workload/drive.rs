@@ -36,6 +36,9 @@ pub struct DrivePlan {
     pub id: u64,
     /// `http://HOST:PORT`.
     pub base: String,
+    /// Where to connect, `HOST:PORT`, if not to the base's.
+    #[serde(default)]
+    pub connect: Option<String>,
     /// The number of connections; each has one request in flight.
     pub connections: usize,
     /// Requests a second of all flows together: an open loop, in which a request is due whether or not earlier ones are answered.
@@ -353,6 +356,7 @@ impl Driver {
             })
             .collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
+        let address = plan.connect.clone().unwrap_or(address);
         Ok(Self { plan, schedule, start: Instant::now(), version, address, requests })
     }
 
@@ -558,6 +562,7 @@ mod tests {
         DrivePlan {
             id: 7,
             base: format!("http://127.0.0.1:{port}"),
+            connect: None,
             connections: 4,
             qps: None,
             keep_alive: true,

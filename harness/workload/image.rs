@@ -27,14 +27,19 @@ pub fn demo_versions() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The status that a demo image answers a path with; none where the image is not one of the demo.
+/// Whether a demo server's image answers `/error` with an error; none where the image is not one of the demo's servers.
+#[must_use]
+pub fn demo_faulty(image: &str) -> Option<bool> {
+    let (_, _, environment) = WORKLOAD_IMAGES.iter().find(|(name, _, _)| *name == image || short(name) == image)?;
+    environment.iter().any(|variable| variable.starts_with("VERSION=")).then(|| !environment.contains(&"MENDED=true"))
+}
+
+/// The status that a demo server answers a path with; none where the image is not one of the demo's.
 #[must_use]
 pub fn demo_status(image: &str, path: &str) -> Option<u16> {
-    let (_, _, environment) = WORKLOAD_IMAGES.iter().find(|(name, _, _)| *name == image || short(name) == image)?;
-    let mended = environment.contains(&"MENDED=true");
+    let faulty = demo_faulty(image)?;
     let bare = path.split('?').next().unwrap_or_default();
-    environment.iter().any(|variable| variable.starts_with("VERSION=")).then_some(())?;
-    Some(if bare == "/error" && !mended { 503 } else { 200 })
+    Some(if bare == "/error" && faulty { 503 } else { 200 })
 }
 
 /// A name without what goes without saying.

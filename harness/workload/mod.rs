@@ -11,5 +11,5 @@ pub use drive::{
     DriveError, DrivePlan, Failure, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource, drive, drive_all,
 };
 pub use idle::{idle, terminated};
-pub use image::{ImageError, WORKLOAD_IMAGES, demo_status, demo_versions, print_files, write_archive};
-pub use serve::{ServeError, serve};
+pub use image::{ImageError, WORKLOAD_IMAGES, demo_faulty, demo_status, demo_versions, print_files, write_archive};
+pub use serve::{DemoServer, ServeError, serve};

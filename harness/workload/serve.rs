@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -28,9 +29,11 @@ pub enum ServeError {
     },
 }
 
-struct Server {
+/// The demo server itself: what it answers, and how many requests it has served.
+#[derive(Debug)]
+pub struct DemoServer {
     version: String,
-    pod: String,
+    headers: HeaderMap,
     /// Whether `/error` answers an error.
     faulty: bool,
     served: AtomicU64,
@@ -44,7 +47,7 @@ struct Server {
 /// The address is not free.
 pub async fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let server = Arc::new(Server { version, pod, faulty, served: AtomicU64::new(0) });
+    let server = Arc::new(DemoServer::new(&version, &pod, faulty));
     let accept = async {
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
@@ -52,7 +55,7 @@ pub async fn serve(address: SocketAddr, version: String, pod: String, faulty: bo
             let server = Arc::clone(&server);
             tokio::spawn(async move {
                 let service = service_fn(|request| {
-                    let response = server.answer(&request);
+                    let response = server.answer(request_path(&request));
                     async move { Ok::<_, Infallible>(response) }
                 });
                 if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
@@ -68,10 +71,35 @@ pub async fn serve(address: SocketAddr, version: String, pod: String, faulty: bo
     Ok(())
 }
 
-impl Server {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let (status, body) = match request.uri().path() {
-            "/served" => (StatusCode::OK, self.served.load(Ordering::Relaxed).to_string()),
+fn request_path(request: &Request<Incoming>) -> &str {
+    request.uri().path()
+}
+
+impl DemoServer {
+    /// A server of a version in a pod.
+    #[must_use]
+    pub fn new(version: &str, pod: &str, faulty: bool) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-version", version), ("x-pod", pod)] {
+            if let Ok(value) = value.parse() {
+                headers.insert(name, value);
+            }
+        }
+        Self { version: version.to_owned(), headers, faulty, served: AtomicU64::new(0) }
+    }
+
+    /// How many requests it has served so far.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// The answer to a request for a path.
+    #[must_use]
+    pub fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        let path = path.split('?').next().unwrap_or_default();
+        let (status, body) = match path {
+            "/served" => (StatusCode::OK, self.served().to_string()),
             "/ready" => (StatusCode::OK, String::new()),
             path => {
                 self.served.fetch_add(1, Ordering::Relaxed);
@@ -83,11 +111,7 @@ impl Server {
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
-        for (name, value) in [("x-version", &self.version), ("x-pod", &self.pod)] {
-            if let Ok(value) = value.parse() {
-                response.headers_mut().insert(name, value);
-            }
-        }
+        response.headers_mut().clone_from(&self.headers);
         response
     }
 }

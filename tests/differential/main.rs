@@ -7,9 +7,13 @@ mod table;
 
 use std::collections::BTreeSet;
 
+use mesh::{CLIENT, by_host, send};
+use shiftcheck::cluster::Embedded;
 use shiftcheck::routing::{Mesh, Naming, client_of, pods_of};
+use shiftcheck::scenario::Service;
+use shiftcheck::traffic::{Driver, DriverOptions};
 use shiftcheck::workload::demo_versions;
-use table::{Table, shown};
+use table::{HOST, PORT, Table, shown};
 
 fn naming() -> Naming {
     Naming { versions: BTreeSet::new(), images: demo_versions() }
@@ -46,6 +50,26 @@ fn names_in_gets_are_requests() {
             assert!(requests.contains(name), "{}: {name}", variant.name);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_mesh_gives_what_the_model_gives() {
+    let table = Table::read();
+    let mut differences = Vec::new();
+    for variant in &table.variants {
+        let service = Service { host: HOST.to_owned(), port: PORT };
+        let mut embedded = Embedded::start("diff", CLIENT, &service).unwrap();
+        let mut driver = Driver::local(embedded.address(), DriverOptions::default());
+        for manifest in &variant.manifests("diff", "diff-other") {
+            embedded.apply(manifest).unwrap_or_else(|error| panic!("{}: {error}", variant.name));
+        }
+        let live = variant.live("diff", "diff-other");
+        for (host, requests) in by_host(variant, &table, "diff") {
+            let own = send(&mut driver, &live, variant, &host, &requests).await;
+            differences.extend(own.into_iter().map(|difference| format!("{}: {difference}", variant.name)));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use kube::Api;
 use shiftcheck::cluster::{ClusterError, Docker, Objects, RunId, RunRecord, RunRecords, Workloads, default_cache};
-use shiftcheck::mesh::{Sidecar, converge};
+use shiftcheck::mesh::{Look, Sidecar, converge};
 use shiftcheck::routing::{self, Chance, Live, Mesh, Outcome, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
@@ -22,8 +22,9 @@ use super::table::{HOST, PORT, Table, Variant};
 
 /// How many namespaces the variants share.
 const SLOTS: usize = 6;
-const CLIENT: &str = "client";
+pub const CLIENT: &str = "client";
 const ROLLOUT: Duration = Duration::from_secs(180);
+const INTERVAL: Duration = Duration::from_millis(50);
 const CONVERGENCE: Duration = Duration::from_secs(60);
 /// The requests of a kind where only one outcome is possible, and where several are.
 const FEW: u64 = 24;
@@ -141,12 +142,8 @@ impl Slot {
             return vec![error.to_string()];
         }
         let mut differences = Vec::new();
-        let mut by_host: BTreeMap<String, Vec<(String, Request)>> = BTreeMap::new();
-        for (kind, request) in variant.requests(table, &self.namespace) {
-            by_host.entry(request.host.clone()).or_default().push((kind, request));
-        }
-        for (host, requests) in by_host {
-            differences.extend(self.send(variant, &host, &requests).await);
+        for (host, requests) in by_host(variant, table, &self.namespace) {
+            differences.extend(send(&mut self.driver, &self.live, variant, &host, &requests).await);
         }
         differences
     }
@@ -159,7 +156,10 @@ impl Slot {
             return Ok(());
         }
         let (live, workloads, namespace) = (&self.live, &self.workloads, &self.namespace);
-        let expected = || {
+        let host = addressed(HOST, namespace);
+        let sidecar = &mut self.sidecar;
+        let look = async || {
+            let table = sidecar.table(&host, PORT).await?;
             let ready = workloads.pods().into_iter().filter(|pod| pod.ready);
             let pods = ready.filter_map(|pod| {
                 Some(routing::Pod {
@@ -171,57 +171,74 @@ impl Slot {
                     ..routing::Pod::default()
                 })
             });
-            Mesh::new(live, pods.collect()).outbound(client.clone()).routes(&request).unwrap().table
+            let expected = Mesh::new(live, pods.collect()).outbound(client.clone()).routes(&request).unwrap().table;
+            Ok(Look { table, expected })
         };
-        let host = addressed(HOST, namespace);
-        converge(&mut self.sidecar, &host, PORT, CONVERGENCE, |_| {}, expected).await.map(|_| ())
+        converge(INTERVAL, CONVERGENCE, |_| {}, look).await.map(|_| ())
     }
+}
 
-    async fn send(&mut self, variant: &Variant, host: &str, requests: &[(String, Request)]) -> Vec<String> {
-        let mesh = Mesh::new(&self.live, pods_of(&self.live, &naming()));
-        let outbound = mesh.outbound(client_of(&self.live, CLIENT).unwrap());
-        let routes = outbound.routes(&requests[0].1).unwrap();
-        let decisions: Vec<_> = requests.iter().map(|(_, request)| routes.decide(request)).collect();
-        let flow = |(kind, decision): (&(String, Request), &routing::Decision<'_>)| Flow {
-            path: kind.1.path.clone(),
-            requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
-            quiet: MANY,
-            variants: vec![kind.1.headers.clone()],
-        };
-        let plan = DrivePlan {
-            id: 0,
-            base: format!("http://{host}:{PORT}"),
-            connections: 8,
-            qps: None,
-            keep_alive: !variant.connections,
-            timeout_ms: 10_000,
-            limit_ms: 60_000,
-            version: VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
-            pod_header: None,
-            flows: requests.iter().zip(&decisions).map(flow).collect(),
-        };
-        let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
-        let observed = self.driver.drive(CLIENT, CLIENT, plan, |answered| {
-            *counts[answered.flow].entry(seen(answered.answer)).or_default() += 1;
-            Next::Continue
-        });
-        if let Err(error) = observed.await {
-            return vec![error.to_string()];
-        }
-        let mut differences = Vec::new();
-        for (((kind, _), decision), counts) in requests.iter().zip(&decisions).zip(&counts) {
-            let mut expected: BTreeMap<String, Chance> = BTreeMap::new();
-            for (outcome, chance) in decision.distribution.iter() {
-                let own = expected.entry(foreseen(outcome, &decision.path)).or_insert(Chance::NONE);
-                *own = own.or(chance);
-            }
-            if !agrees(&expected, counts) {
-                let expected: Vec<_> = expected.iter().map(|(text, chance)| format!("{text} {chance}")).collect();
-                differences.push(format!("{kind}: the model gives {}, the mesh {counts:?}", expected.join(", ")));
-            }
-        }
-        differences
+/// The requests of a variant by the host that they go to.
+pub fn by_host(variant: &Variant, table: &Table, namespace: &str) -> BTreeMap<String, Vec<(String, Request)>> {
+    let mut by_host: BTreeMap<String, Vec<(String, Request)>> = BTreeMap::new();
+    for (kind, request) in variant.requests(table, namespace) {
+        by_host.entry(request.host.clone()).or_default().push((kind, request));
     }
+    by_host
+}
+
+/// Sends what is asked for to a host and compares the answers with what the model gives.
+pub async fn send(
+    driver: &mut Driver,
+    live: &Live,
+    variant: &Variant,
+    host: &str,
+    requests: &[(String, Request)],
+) -> Vec<String> {
+    let mesh = Mesh::new(live, pods_of(live, &naming()));
+    let outbound = mesh.outbound(client_of(live, CLIENT).unwrap());
+    let routes = outbound.routes(&requests[0].1).unwrap();
+    let decisions: Vec<_> = requests.iter().map(|(_, request)| routes.decide(request)).collect();
+    let flow = |(kind, decision): (&(String, Request), &routing::Decision<'_>)| Flow {
+        path: kind.1.path.clone(),
+        requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
+        quiet: MANY,
+        variants: vec![kind.1.headers.clone()],
+    };
+    let plan = DrivePlan {
+        id: 0,
+        base: format!("http://{host}:{PORT}"),
+        connect: None,
+        connections: 8,
+        qps: None,
+        keep_alive: !variant.connections,
+        timeout_ms: 10_000,
+        limit_ms: 60_000,
+        version: VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
+        pod_header: None,
+        flows: requests.iter().zip(&decisions).map(flow).collect(),
+    };
+    let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
+    let observed = driver.drive(CLIENT, CLIENT, plan, |answered| {
+        *counts[answered.flow].entry(seen(answered.answer)).or_default() += 1;
+        Next::Continue
+    });
+    if let Err(error) = observed.await {
+        return vec![error.to_string()];
+    }
+    let mut differences = Vec::new();
+    for (((kind, _), decision), counts) in requests.iter().zip(&decisions).zip(&counts) {
+        let mut expected: BTreeMap<String, Chance> = BTreeMap::new();
+        for (outcome, chance) in decision.distribution.iter() {
+            let own = expected.entry(foreseen(outcome, &decision.path)).or_insert(Chance::NONE);
+            *own = own.or(chance);
+        }
+        if !agrees(&expected, counts) {
+            let expected: Vec<_> = expected.iter().map(|(text, chance)| format!("{text} {chance}")).collect();
+            differences.push(format!("{kind}: the model gives {}, the mesh {counts:?}", expected.join(", ")));
+        }
+    }
+    differences
 }
 
 /// Whether counts are what a distribution gives: nothing that it excludes, and no count that is too far off.

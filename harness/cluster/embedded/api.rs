@@ -1,0 +1,218 @@
+//! What the API server says to objects that it does not accept, as far as it is known here.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::core::Status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::cluster::ClusterError;
+use crate::routing::{Kind, Live, Severity, check};
+use crate::scenario::{Manifest, Origin, Target};
+
+/// What may stand in the objects of Istio and the Gateway API, by JSON pointer; `*` is an item of a list.
+const KNOWN: [(&str, &str, &[&str]); 14] = [
+    ("VirtualService", "/spec", &["hosts", "gateways", "http", "tls", "tcp", "exportTo"]),
+    (
+        "VirtualService",
+        "/spec/http/*",
+        &[
+            "name",
+            "match",
+            "route",
+            "redirect",
+            "directResponse",
+            "delegate",
+            "rewrite",
+            "timeout",
+            "retries",
+            "fault",
+            "mirror",
+            "mirrors",
+            "mirrorPercent",
+            "mirror_percent",
+            "mirrorPercentage",
+            "corsPolicy",
+            "headers",
+        ],
+    ),
+    (
+        "VirtualService",
+        "/spec/http/*/match/*",
+        &[
+            "name",
+            "uri",
+            "scheme",
+            "method",
+            "authority",
+            "headers",
+            "port",
+            "sourceLabels",
+            "gateways",
+            "queryParams",
+            "ignoreUriCase",
+            "withoutHeaders",
+            "sourceNamespace",
+            "statPrefix",
+        ],
+    ),
+    ("VirtualService", "/spec/http/*/match/*/headers/*", &["exact", "prefix", "regex"]),
+    ("VirtualService", "/spec/http/*/match/*/uri", &["exact", "prefix", "regex"]),
+    ("VirtualService", "/spec/http/*/route/*", &["destination", "weight", "headers"]),
+    ("VirtualService", "/spec/http/*/route/*/destination", &["host", "subset", "port"]),
+    ("VirtualService", "/spec/http/*/fault", &["abort", "delay"]),
+    ("VirtualService", "/spec/http/*/rewrite", &["uri", "authority", "uriRegexRewrite"]),
+    ("DestinationRule", "/spec", &["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"]),
+    ("DestinationRule", "/spec/subsets/*", &["name", "labels", "trafficPolicy"]),
+    ("HTTPRoute", "/spec", &["parentRefs", "hostnames", "rules", "useDefaultGateways"]),
+    (
+        "HTTPRoute",
+        "/spec/rules/*",
+        &["name", "matches", "filters", "backendRefs", "timeouts", "retry", "sessionPersistence"],
+    ),
+    ("HTTPRoute", "/spec/rules/*/backendRefs/*", &["group", "kind", "name", "namespace", "port", "weight", "filters"]),
+];
+
+/// Accepts an object, or says what the API server would.
+pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
+    let unknown = match manifest.kind() {
+        "Service" => unknown_in::<Service>(manifest),
+        "Deployment" => unknown_in::<Deployment>(manifest),
+        "Pod" => unknown_in::<Pod>(manifest),
+        "Namespace" => unknown_in::<Namespace>(manifest),
+        kind if KNOWN.iter().any(|(own, _, _)| *own == kind) => unknown_among(manifest),
+        _ => Ok(None),
+    };
+    let unknown = unknown
+        .map_err(|reason| rejected(manifest, "", format!("failed to create typed patch object: {reason}"), 400))?;
+    if let Some(pointer) = unknown {
+        let field = pointer.replace('/', ".");
+        return Err(rejected(manifest, &pointer, format!("{field}: field not declared in schema"), 400));
+    }
+    immutable(live, manifest)?;
+    // an object is wrong by itself or beside those that are there
+    let mut then = live.clone();
+    then.apply(manifest);
+    let before = check(live);
+    let worse = check(&then).into_iter().find(|problem| {
+        problem.severity == Severity::Error && problem.origin.path == manifest.origin.path && !before.contains(problem)
+    });
+    match worse {
+        None => Ok(()),
+        Some(problem) => Err(ClusterError::Rejected {
+            origin: problem.origin,
+            id: manifest.id(),
+            status: status(problem.message, 422),
+        }),
+    }
+}
+
+/// The object that is to be deleted has to be there.
+pub(super) fn find(live: &Live, target: &Target) -> Result<(), ClusterError> {
+    let kind = target.kind.to_lowercase();
+    let there = live.all().any(|object| {
+        let own = object.manifest.kind().to_lowercase();
+        object.manifest.name() == target.name && (own == kind || format!("{own}s") == kind)
+    });
+    if there {
+        return Ok(());
+    }
+    let (path, line) = target.place.rsplit_once(':').unwrap_or((&target.place, ""));
+    let (path, line) = match path.rsplit_once(':') {
+        Some((path, first)) if first.parse::<usize>().is_ok() => (path, first),
+        _ => (path, line),
+    };
+    Err(ClusterError::Rejected {
+        origin: Origin { path: path.into(), line: line.parse().unwrap_or(0), column: None },
+        id: format!("the deletion of {}/{}", target.kind, target.name),
+        status: status(format!("{kind} \"{}\" not found", target.name), 404),
+    })
+}
+
+fn immutable(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
+    let (kind, pointer) = match manifest.kind() {
+        "Deployment" => (Kind::Deployment, "/spec/selector"),
+        "Pod" => (Kind::Pod, "/spec/containers/0/name"),
+        _ => return Ok(()),
+    };
+    let Some(earlier) = live.get(kind, manifest.name()) else { return Ok(()) };
+    if earlier.manifest.at(pointer) == manifest.at(pointer) {
+        return Ok(());
+    }
+    let (plural, field) = match kind {
+        Kind::Deployment => ("Deployment.apps", "spec.selector"),
+        _ => ("Pod", "spec"),
+    };
+    let message = format!("{plural} \"{}\" is invalid: {field}: Invalid value: field is immutable", manifest.name());
+    Err(rejected(manifest, pointer, message, 422))
+}
+
+fn rejected(manifest: &Manifest, pointer: &str, message: String, code: u16) -> ClusterError {
+    ClusterError::Rejected { origin: manifest.place(pointer), id: manifest.id(), status: status(message, code) }
+}
+
+fn status(message: String, code: u16) -> Box<Status> {
+    Box::new(Status { message, code, ..Status::default() })
+}
+
+/// The pointer of a field that a type does not have: it is lost on the way through it.
+fn unknown_in<T: Serialize + DeserializeOwned>(manifest: &Manifest) -> Result<Option<String>, String> {
+    let mut written = manifest.object.data.clone();
+    if let Some(object) = written.as_object_mut() {
+        object.insert("metadata".to_owned(), serde_json::json!({}));
+    }
+    let typed: T = serde_json::from_value(written.clone()).map_err(|error| error.to_string())?;
+    let kept = serde_json::to_value(typed).unwrap_or_default();
+    Ok(lost(&written, &kept, ""))
+}
+
+fn lost(written: &Value, kept: &Value, pointer: &str) -> Option<String> {
+    match (written, kept) {
+        (Value::Object(written), kept) => {
+            written.iter().filter(|(_, value)| !value.is_null()).find_map(|(key, value)| {
+                let own = format!("{pointer}/{key}");
+                match kept.get(key) {
+                    Some(kept) => lost(value, kept, &own),
+                    // types leave out what is empty
+                    None if value.as_object().is_some_and(serde_json::Map::is_empty) => None,
+                    None if value.as_array().is_some_and(Vec::is_empty) => None,
+                    None => Some(own),
+                }
+            })
+        }
+        (Value::Array(written), Value::Array(kept)) => written
+            .iter()
+            .zip(kept)
+            .enumerate()
+            .find_map(|(index, (written, kept))| lost(written, kept, &format!("{pointer}/{index}"))),
+        _ => None,
+    }
+}
+
+fn unknown_among(manifest: &Manifest) -> Result<Option<String>, String> {
+    let of_kind = KNOWN.iter().filter(|(kind, _, _)| *kind == manifest.kind());
+    for (_, pattern, known) in of_kind {
+        let parts: Vec<&str> = pattern.split('/').skip(1).collect();
+        if let Some(pointer) = unknown_under(&manifest.object.data, &parts, known, String::new()) {
+            return Ok(Some(pointer));
+        }
+    }
+    Ok(None)
+}
+
+fn unknown_under(value: &Value, parts: &[&str], known: &[&str], pointer: String) -> Option<String> {
+    let Some((part, rest)) = parts.split_first() else {
+        let key = value.as_object()?.keys().find(|key| !known.contains(&key.as_str()))?;
+        return Some(format!("{pointer}/{key}"));
+    };
+    match (part, value) {
+        (&"*", Value::Array(items)) => {
+            (0..).zip(items).find_map(|(index, item)| unknown_under(item, rest, known, format!("{pointer}/{index}")))
+        }
+        (&"*", Value::Object(entries)) => {
+            entries.iter().find_map(|(key, item)| unknown_under(item, rest, known, format!("{pointer}/{key}")))
+        }
+        (part, value) => unknown_under(value.get(part)?, rest, known, format!("{pointer}/{part}")),
+    }
+}

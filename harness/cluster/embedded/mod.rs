@@ -1,0 +1,159 @@
+//! A cluster and a mesh in this process: objects, selectors, endpoints and routes as the model has them, and real HTTP on loopback to the
+//! demo servers. It shows what manifests mean, not what a release of Istio does.
+
+mod api;
+mod proxy;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::error::ClusterError;
+use super::objects::Applied;
+use super::rollout::PodState;
+use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
+use crate::scenario::{Manifest, Service, Target};
+use crate::workload::{DemoServer, demo_faulty, demo_versions};
+
+use proxy::{Proxy, Serving};
+
+/// The embedded cluster of one scenario.
+#[derive(Debug)]
+pub struct Embedded {
+    live: Live,
+    naming: Naming,
+    /// A request to the scenario's service.
+    request: Request,
+    client: String,
+    servers: BTreeMap<String, (String, Arc<DemoServer>)>,
+    proxy: Proxy,
+    applied: u64,
+    table: RouteTable,
+}
+
+impl Embedded {
+    /// Starts without objects, for requests of a client pod in a namespace to a service.
+    ///
+    /// # Errors
+    /// Loopback cannot be listened on.
+    pub fn start(namespace: &str, client: &str, service: &Service) -> Result<Self, ClusterError> {
+        Ok(Self {
+            live: Live::new(namespace, namespace),
+            naming: Naming { versions: BTreeSet::new(), images: demo_versions() },
+            request: Request::get(&service.host, service.port, "/"),
+            client: client.to_owned(),
+            servers: BTreeMap::new(),
+            proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
+            applied: 0,
+            table: RouteTable::default(),
+        })
+    }
+
+    /// Where the mesh listens for the client.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.proxy.address()
+    }
+
+    /// Objects that are applied from here on are younger than those before.
+    pub fn later(&mut self) {
+        self.live.later();
+    }
+
+    /// Applies an object; the pods of its Deployment run at once.
+    ///
+    /// # Errors
+    /// The API would reject it, or an image is not one of the demo.
+    pub fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
+        api::admit(&self.live, manifest)?;
+        self.live.apply(manifest);
+        self.applied += 1;
+        self.serve(manifest)?;
+        Ok(Applied {
+            kind: manifest.kind().to_owned(),
+            name: manifest.name().to_owned(),
+            uid: self.applied.to_string(),
+            generation: 1,
+        })
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// There is no such object.
+    pub fn delete(&mut self, target: &Target) -> Result<(), ClusterError> {
+        api::find(&self.live, target)?;
+        self.live.delete(&target.kind, &target.name);
+        self.refresh();
+        Ok(())
+    }
+
+    /// What is there, as `Kind/name`, pods included.
+    #[must_use]
+    pub fn remaining(&self) -> Vec<String> {
+        let mut remaining: BTreeSet<String> = self.live.all().map(|object| object.manifest.id()).collect();
+        remaining.extend(self.pods().into_iter().map(|pod| format!("Pod/{}", pod.name)));
+        remaining.into_iter().collect()
+    }
+
+    /// The pods, all ready.
+    #[must_use]
+    pub fn pods(&self) -> Vec<PodState> {
+        let sidecar = client_of(&self.live, &self.client).is_some_and(|client| client.sidecar);
+        let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| PodState {
+            sidecar: pod.name == self.client && sidecar,
+            name: pod.name,
+            address: Some(pod.address),
+            labels: pod.labels,
+            ports: pod.ports,
+            ready: true,
+        });
+        pods.collect()
+    }
+
+    /// What the client's sidecar does.
+    #[must_use]
+    pub fn table(&self) -> RouteTable {
+        self.table.clone()
+    }
+
+    /// How many requests a pod has served.
+    #[must_use]
+    pub fn served(&self, pod: &str) -> u64 {
+        self.servers.values().find(|(name, _)| name == pod).map_or(0, |(_, server)| server.served())
+    }
+
+    fn serve(&mut self, manifest: &Manifest) -> Result<(), ClusterError> {
+        for pod in pods_of(&self.live, &self.naming) {
+            if pod.workload == manifest.name() && pod.name != self.client && demo_faulty(&pod.image).is_none() {
+                return Err(ClusterError::NotEmbedded { origin: manifest.origin.clone(), image: pod.image });
+            }
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// Starts and ends servers, and gives the proxy its routes.
+    fn refresh(&mut self) {
+        let pods = pods_of(&self.live, &self.naming);
+        let mut servers = BTreeMap::new();
+        for pod in &pods {
+            let Some(faulty) = demo_faulty(&pod.image) else { continue };
+            let key = format!("{} {}", pod.address, pod.image);
+            let running = self.servers.remove(&key);
+            let start = || (pod.name.clone(), Arc::new(DemoServer::new(&pod.version, &pod.name, faulty)));
+            servers.insert(key, running.unwrap_or_else(start));
+        }
+        self.servers = servers;
+        let of = |pod: &Pod| {
+            self.servers.get(&format!("{} {}", pod.address, pod.image)).map(|(_, server)| Arc::clone(server))
+        };
+        let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), (of(pod)?, pod.ports.clone()))));
+        let by_address = by_address.collect();
+        let client = client_of(&self.live, &self.client);
+        let mesh = Mesh::new(&self.live, pods);
+        let serving = client.map(|client| Serving::new(&mesh, client, &self.request, by_address));
+        self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
+        self.proxy.serve(serving);
+    }
+}

@@ -1,0 +1,238 @@
+//! The client's sidecar on loopback: each request takes the route that the model gives it, to a demo server in this process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{HOST, LOCATION};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use crate::routing::{
+    Abort, Action, Behind, Client, Cluster, Mesh, Redirect, RedirectPath, Request, RouteTable, Routes, Unconnected,
+    Unit,
+};
+use crate::workload::DemoServer;
+
+type Ports = Vec<(Option<String>, u16)>;
+
+/// The proxy, listening.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    address: SocketAddr,
+    serving: Arc<RwLock<Option<Arc<Serving>>>>,
+    _end: tokio::sync::oneshot::Sender<()>,
+}
+
+/// What the proxy does at a time.
+#[derive(Debug)]
+pub(super) struct Serving {
+    host: Vec<u8>,
+    request: Request,
+    routes: Result<Endpoints, Unconnected>,
+    /// For hosts other than the service's own.
+    others: HashMap<String, Endpoints>,
+}
+
+/// Routes with the servers behind them.
+#[derive(Debug)]
+struct Endpoints {
+    routes: Routes,
+    servers: BTreeMap<Cluster, Vec<Option<Arc<DemoServer>>>>,
+}
+
+impl Proxy {
+    /// Listens on a port of loopback, served by a thread of its own until it is dropped.
+    pub fn start() -> std::io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let serving = Arc::new(RwLock::new(None));
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::clone(&serving);
+        std::thread::Builder::new().name("embedded mesh".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                tokio::select! {
+                    () = accept(listener, shared) => {}
+                    _ = ended => {}
+                }
+            });
+        })?;
+        Ok(Self { address, serving, _end: end })
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn serve(&self, serving: Option<Serving>) {
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving.map(Arc::new);
+    }
+}
+
+async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        let serving = Arc::clone(&serving);
+        tokio::spawn(async move {
+            // a route of connections is chosen once for all requests on it
+            let chosen: Mutex<Option<Arc<DemoServer>>> = Mutex::new(None);
+            let service = service_fn(|request: hyper::Request<Incoming>| {
+                let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
+                // no answer at all is a connection that breaks off
+                let answer = now.and_then(|now| now.answer(&request, &chosen)).ok_or("no connection");
+                async move { answer }
+            });
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+impl Serving {
+    pub fn new(
+        mesh: &Mesh,
+        client: Client,
+        request: &Request,
+        servers: HashMap<String, (Arc<DemoServer>, Ports)>,
+    ) -> Self {
+        let outbound = mesh.outbound(client);
+        let with_servers = |routes: Routes| {
+            let found = routes.table.clusters.iter().map(|(cluster, behind)| {
+                let addresses = match behind {
+                    Behind::Nothing => return (cluster.clone(), Vec::new()),
+                    Behind::Endpoints(addresses) => addresses,
+                };
+                let servers = addresses.iter().map(|address| {
+                    let (pod, port) = address.rsplit_once(':')?;
+                    let (server, ports) = servers.get(pod)?;
+                    // a pod that declares its ports listens on no other
+                    let listens = ports.is_empty() || ports.iter().any(|(_, own)| own.to_string() == port);
+                    listens.then(|| Arc::clone(server))
+                });
+                (cluster.clone(), servers.collect())
+            });
+            Endpoints { servers: found.collect(), routes }
+        };
+        let others = outbound.hosts().into_iter().filter_map(|host| {
+            let other = request.clone().with("host", &host);
+            Some((host, with_servers(outbound.routes(&other).ok()?)))
+        });
+        Self {
+            host: request.authority().as_bytes().to_vec(),
+            others: others.collect(),
+            routes: outbound.routes(request).map(with_servers),
+            request: request.clone(),
+        }
+    }
+
+    pub fn table(&self) -> RouteTable {
+        self.routes.as_ref().map(|own| own.routes.table.clone()).unwrap_or_default()
+    }
+
+    fn answer(
+        &self,
+        asked: &hyper::Request<Incoming>,
+        chosen: &Mutex<Option<Arc<DemoServer>>>,
+    ) -> Option<Response<Full<Bytes>>> {
+        let host = asked.headers().get(HOST).map_or(&[][..], |host| host.as_bytes());
+        let own = self.routes.as_ref().ok()?;
+        let endpoints = if host == self.host {
+            own
+        } else {
+            let host = String::from_utf8_lossy(host).to_lowercase();
+            let bare = host.split(':').next().unwrap_or_default();
+            self.others.get(bare).unwrap_or(own)
+        };
+        let path = asked.uri().path_and_query().map_or("/", |path| path.as_str());
+        if endpoints.routes.table.unit == Unit::Connection {
+            let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+            if chosen.is_none() {
+                let servers = endpoints.servers.values().next()?;
+                chosen.clone_from(servers.get(fastrand::usize(..servers.len().max(1)))?);
+            }
+            return chosen.as_ref().map(|server| server.answer(path));
+        }
+        let mut request =
+            Request { method: asked.method().as_str().to_owned(), path: path.to_owned(), ..self.request.clone() };
+        for (name, value) in asked.headers() {
+            request.headers.insert(name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned());
+        }
+        Some(endpoints.route(&request))
+    }
+}
+
+impl Endpoints {
+    fn route(&self, request: &Request) -> Response<Full<Bytes>> {
+        let Some(index) = self.routes.table.route(request) else { return plain(404, "") };
+        let route = &self.routes.table.routes[index];
+        if let Some(Abort { per_million, status }) = route.abort
+            && fastrand::u32(..1_000_000) < per_million
+        {
+            return plain(status, "fault filter abort");
+        }
+        match &route.action {
+            Action::Respond { status, body } => plain(*status, body),
+            Action::Redirect(redirect) => redirected(redirect, request),
+            Action::Forward(forward) => {
+                let Some(cluster) = pick(&forward.clusters) else { return plain(forward.missing, "") };
+                match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
+                    (None | Some(Behind::Nothing), _) => plain(forward.missing, ""),
+                    (_, None | Some([])) => plain(503, "no healthy upstream"),
+                    (_, Some(servers)) => match &servers[fastrand::usize(..servers.len())] {
+                        Some(server) if forward.rewrite.is_none() => server.answer(&request.path),
+                        Some(server) => server.answer(&route.path(request)),
+                        None => plain(503, "upstream connect error or disconnect/reset before headers"),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// A cluster by its weight.
+fn pick(clusters: &[(Cluster, u32)]) -> Option<&Cluster> {
+    if let [(only, _)] = clusters {
+        return Some(only);
+    }
+    let total: u64 = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut left = (total > 0).then(|| fastrand::u64(..total))?;
+    clusters.iter().find_map(|(cluster, weight)| {
+        let own = u64::from(*weight);
+        if left < own {
+            return Some(cluster);
+        }
+        left -= own;
+        None
+    })
+}
+
+fn plain(status: u16, body: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+fn redirected(redirect: &Redirect, request: &Request) -> Response<Full<Bytes>> {
+    let mut response = plain(redirect.status, "");
+    let authority = request.authority();
+    let host = redirect.host.as_deref().unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
+    let port = redirect.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let path = match &redirect.path {
+        Some(RedirectPath::Full(path) | RedirectPath::Matched(path)) => path.as_str(),
+        None => &request.path,
+    };
+    let location = format!("{}://{host}{port}{path}", redirect.scheme.as_deref().unwrap_or("http"));
+    if let Ok(location) = location.parse() {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
