@@ -49,6 +49,11 @@ pub enum MeshError {
         /// What is missing (`-`) and what is there instead (`+`).
         difference: Vec<String>,
     },
+    /// The sidecar did what a stage asks for before the stage had changed anything.
+    #[error(
+        "the client's sidecar was routing as this stage asks for before anything was applied, though the stage changes its routes: something else is at work on this mesh, or it is not told apart"
+    )]
+    Blind,
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

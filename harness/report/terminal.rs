@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cluster::Swept;
 use crate::traffic::Latency;
 use crate::verdict::Ruling;
-use crate::walk::{CALIBRATION_ALARM, Calibration, Event, Judged, Subject};
+use crate::walk::{CALIBRATION_ALARM, Calibration, Event, Judged, Shift, Subject, Transition};
 
 /// The live view of a run and its closing table.
 ///
@@ -37,6 +37,7 @@ struct Row {
     rate: f64,
     latency: Latency,
     judged: Vec<Judged>,
+    changed: Option<Transition>,
 }
 
 impl<W: Write> Terminal<W> {
@@ -87,6 +88,7 @@ impl<W: Write> Terminal<W> {
                     rate: 0.0,
                     latency: Latency::default(),
                     judged: Vec::new(),
+                    changed: None,
                 });
             }
             Event::RolledOut { took } => {
@@ -98,6 +100,11 @@ impl<W: Write> Terminal<W> {
             Event::Converged { took, .. } => {
                 if let Some(stage) = &mut self.stage {
                     stage.converged = Some(took);
+                }
+            }
+            Event::Changed(transition) => {
+                if let Some(stage) = &mut self.stage {
+                    stage.changed = Some(transition);
                 }
             }
             Event::Sampling { done, decided, claims } => {
@@ -150,6 +157,9 @@ impl<W: Write> Terminal<W> {
         }
         let (number, stages, took) = (stage.number, self.stages, seconds(stage.took));
         self.line(&format!("{mark} {number}/{stages} {} ({took}: {})", stage.name, parts.join(", ")));
+        if let Some(text) = stage.changed.as_ref().and_then(change) {
+            self.line(&format!("     {text}"));
+        }
         for judged in &stage.judged {
             let subject = subject(&judged.subject);
             let mark = match judged.verdict.ruling {
@@ -266,7 +276,31 @@ fn subject(subject: &Subject) -> String {
         Subject::Population { name, path } => format!("{name} at {path}"),
         Subject::Workload(name) => name.clone(),
         Subject::Objects => "objects left".to_owned(),
+        Subject::Change => "during the change".to_owned(),
     }
+}
+
+/// What the traffic saw of a change, if there was anything to see.
+fn change(transition: &Transition) -> Option<String> {
+    let mut parts = Vec::new();
+    for Shift { from, new, first_new, last_old } in &transition.shifts {
+        let after = |at: Duration| format!("after {:.2} s", at.as_secs_f64());
+        let first = first_new.map(|at| format!("first {new} {}", after(at)));
+        let last = last_old.map(|at| format!("last of the old {}", after(at)));
+        let seen: Vec<String> = first.into_iter().chain(last).collect();
+        if !seen.is_empty() {
+            parts.push(format!("{from}: {}", seen.join(", ")));
+        }
+    }
+    let failed = transition.failed();
+    if parts.is_empty() && failed == 0 {
+        return None;
+    }
+    let what = transition.errors.iter().map(|(answer, count)| format!("{count} {answer}"));
+    let what = what.collect::<Vec<_>>().join(", ");
+    let errors = if failed == 0 { "no error".to_owned() } else { format!("{failed} errors ({what})") };
+    let shifts = if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) };
+    Some(format!("during the change: {errors} in {} requests{shifts}", transition.requests))
 }
 
 /// `1 stage`, `2 stages`.

@@ -25,6 +25,14 @@ pub enum ScenarioError {
         /// What is wrong there, with an excerpt of the source where there is one.
         message: String,
     },
+    /// A claim cannot be looked at.
+    #[error("{place}: {message}")]
+    Claimed {
+        /// Where it is claimed.
+        place: String,
+        /// Why not.
+        message: String,
+    },
 }
 
 impl ScenarioError {

@@ -170,6 +170,13 @@ pub enum Expectation {
         /// The number of requests.
         requests: u64,
     },
+    /// While the stage is applied, at most so many requests are answered with what neither the stage before nor this one gives.
+    During {
+        /// The number of requests.
+        errors: u64,
+        /// Where the scenario claims it.
+        place: String,
+    },
     /// Nothing that the scenario applied is left in the namespace.
     NoObjects,
 }
@@ -212,6 +219,7 @@ impl fmt::Display for Expectation {
             Self::Claim(claim) if claim.path == "/" => write!(formatter, "{}: {claim}", claim.from),
             Self::Claim(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
             Self::Served { workload, requests } => write!(formatter, "{workload}: {requests} served"),
+            Self::During { errors, .. } => write!(formatter, "during the change: at most {errors} errors"),
             Self::NoObjects => formatter.write_str("objects: none"),
         }
     }
@@ -365,7 +373,14 @@ mod raw {
         pub status: Option<Spanned<Status>>,
         pub errors: Option<Errors>,
         pub served: Option<BTreeMap<String, u64>>,
+        pub during: Option<During>,
         pub objects: Option<Spanned<String>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct During {
+        pub errors: u64,
     }
 
     #[derive(Default, Deserialize)]
@@ -568,7 +583,22 @@ impl Reader<'_> {
         steps.sort_by_key(|(at, _)| (at.line(), at.column()));
         let mut expect = Vec::new();
         for expectation in stage.expect {
+            let at = expectation.referenced;
             expect.extend(self.expectation(expectation, context)?);
+            if matches!(expect.last(), Some(Expectation::During { .. })) && steps.is_empty() {
+                return self
+                    .error(at, "nothing is applied or deleted in this stage, so that there is no change to watch");
+            }
+        }
+        let claims = |expectation: &Expectation| matches!(expectation, Expectation::Claim(_));
+        if let Some(Expectation::During { place, .. }) =
+            expect.iter().find(|own| matches!(own, Expectation::During { .. }))
+            && !expect.iter().any(claims)
+        {
+            return Err(ScenarioError::Claimed {
+                place: place.clone(),
+                message: "the change is watched only where the stage also claims what a population gets".to_owned(),
+            });
         }
         Ok(Stage { name: stage.name, steps: steps.into_iter().map(|(_, step)| step).collect(), expect })
     }
@@ -580,6 +610,13 @@ impl Reader<'_> {
     ) -> Result<Vec<Expectation>, ScenarioError> {
         let at = expectation.referenced;
         let mut raw = expectation.value;
+        if let Some(during) = &raw.during
+            && raw.from.is_none()
+            && raw.served.is_none()
+            && raw.objects.is_none()
+        {
+            return Ok(vec![Expectation::During { errors: during.errors, place: self.place(at) }]);
+        }
         match (raw.from.take(), &raw.served, &raw.objects) {
             (Some(from), None, None) if raw.get.is_some() || raw.status.is_some() => {
                 self.claim(from, raw, at, context).map(|claim| vec![Expectation::Claim(claim)])
@@ -602,7 +639,7 @@ impl Reader<'_> {
             }
             _ => self.error(
                 at,
-                "an expectation is {from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}} or {objects: none}",
+                "an expectation is {from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}} or {objects: none}",
             ),
         }
     }

@@ -79,6 +79,8 @@ pub enum Next {
     Continue,
     /// This flow has been seen enough of: what is under way is still told, nothing more is sent.
     Stop,
+    /// All flows have.
+    StopAll,
 }
 
 /// What is known of a whole sample beside its answers.
@@ -162,6 +164,8 @@ pub struct Driver {
 /// Where the driver runs.
 #[derive(Debug)]
 enum Place {
+    /// Nowhere.
+    Nowhere,
     /// In a pod among these, once it is started.
     Pod(Api<Pod>, Option<Session>),
     /// In a thread of this process, which sends to an address of the embedded mesh.
@@ -237,6 +241,12 @@ impl Driver {
         Self { place: Place::Pod(pods, None), options, plans: 0 }
     }
 
+    /// A driver that sends nothing, for a place that has to be filled.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { place: Place::Nowhere, options: DriverOptions::default(), plans: 0 }
+    }
+
     /// A driver in this process that sends everything to one address.
     #[must_use]
     pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
@@ -255,6 +265,25 @@ impl Driver {
         observe: impl FnMut(Answered<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
         let plan = plan(scenario, wanted, self.options)?;
+        self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
+    }
+
+    /// Sends requests of all populations in turns at a steady rate, over few connections, until an answer is met with [`Next::StopAll`].
+    ///
+    /// # Errors
+    /// As those of [`sample`](Self::sample).
+    pub async fn watch(
+        &mut self,
+        scenario: &Scenario,
+        rate: f64,
+        observe: impl FnMut(Answered<'_>) -> Next,
+    ) -> Result<Sample, TrafficError> {
+        const LONG: u64 = 1_000_000;
+        let wanted = scenario.populations.iter();
+        let wanted: Vec<Wanted<'_>> =
+            wanted.map(|own| Wanted { from: &own.name, path: "/", requests: LONG, least: 0 }).collect();
+        let options = DriverOptions { connections: 4, qps: Some(rate), ..self.options };
+        let plan = plan(scenario, &wanted, options)?;
         self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
     }
 
@@ -294,13 +323,21 @@ impl Driver {
                 }
                 Told::Response(response) => {
                     let (answer, server) = kinds.get(response.kind).ok_or_else(|| failed(&"an unknown kind"))?;
-                    let stopped = stopped.get_mut(response.flow).ok_or_else(|| failed(&"an unknown flow"))?;
+                    if response.flow >= flows {
+                        return Err(failed(&"an unknown flow").into());
+                    }
                     sample.add(response, server.as_deref());
                     let at = Duration::from_micros(response.due_us + response.late_us + response.took_us);
                     let next = observe(Answered { flow: response.flow, answer, connection: response.connection, at });
-                    if next == Next::Stop && !*stopped {
-                        *stopped = true;
-                        self.order(Order::Stop { plan: id, flow: response.flow }).await?;
+                    let ended = match next {
+                        Next::Continue => 0..0,
+                        Next::Stop => response.flow..response.flow + 1,
+                        Next::StopAll => 0..flows,
+                    };
+                    for flow in ended {
+                        if !std::mem::replace(&mut stopped[flow], true) {
+                            self.order(Order::Stop { plan: id, flow }).await?;
+                        }
                     }
                 }
                 Told::End { plan, took_us } if plan == id => {

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 
 /// What came back for one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +23,17 @@ pub enum Answer {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { version, status } => write!(formatter, "{version} with {status}"),
+            Self::Unknown { status, excerpt } if excerpt.is_empty() => write!(formatter, "{status}"),
+            Self::Unknown { status, excerpt } => write!(formatter, "{status} `{excerpt}`"),
+            Self::Nothing { reason } => formatter.write_str(reason),
+        }
+    }
 }
 
 /// A kind of answer: all answers that are equal.

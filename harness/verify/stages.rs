@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::given::Given;
 use crate::routing::{
-    Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Problem, Request, check, client_of, pods_of,
+    Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, check, client_of,
+    pods_of,
 };
 use crate::scenario::{Claim, Expectation, Scenario, Share, Stage, Statuses};
 use crate::workload::demo_versions;
@@ -136,6 +137,14 @@ impl<'a> Stages<'a> {
         Some(stage)
     }
 
+    /// The routes of the client to the scenario's service; empty where there is no connection.
+    #[must_use]
+    pub fn table(&self, outbound: &Outbound<'_>) -> RouteTable {
+        let service = &self.scenario.service;
+        let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
+        routes.map(|routes| routes.table).unwrap_or_default()
+    }
+
     /// The applied objects.
     #[must_use]
     pub const fn live(&self) -> &Live {
@@ -191,6 +200,10 @@ impl<'a> Stages<'a> {
                 }
                 Expectation::Served { workload, requests } => (Given::default(), count(workload, *requests, &served)),
                 Expectation::NoObjects => (Given::default(), self.left()),
+                Expectation::During { .. } => {
+                    let open = "what happens while a stage is applied is seen on a mesh alone";
+                    (Given::default(), Decided::Open(open.to_owned()))
+                }
             };
             let fails = matches!(decided, Decided::Fails(_));
             let findings = if fails { outbound.diagnose(&request) } else { Vec::new() };

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::calibrate::Calibration;
+use super::transition::Transition;
 use crate::traffic::Latency;
 use crate::verdict::{Totals, Verdict};
 
@@ -54,6 +55,8 @@ pub enum Event {
         /// How often it was asked.
         readings: u32,
     },
+    /// What the traffic saw while the stage was applied.
+    Changed(Transition),
     /// So many requests of a sample are answered.
     Sampling {
         /// Answered.
@@ -138,6 +141,8 @@ pub enum Subject {
     },
     /// The requests that a workload serves.
     Workload(String),
+    /// What happens while a stage is applied.
+    Change,
     /// What is left in the namespace.
     Objects,
 }

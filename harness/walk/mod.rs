@@ -9,9 +9,11 @@ mod ground;
 mod run;
 mod site;
 mod stage;
+mod transition;
 
 pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
 pub use error::WalkError;
 pub use event::{Event, Events, Judged, Subject};
 pub use ground::{Ground, Setting};
 pub use run::{Choice, Ending, Options, Outcome, Purpose, run};
+pub use transition::{Shift, Transition};

@@ -15,6 +15,7 @@ use super::event::{Event, Events};
 use super::ground::{Ground, Setting, account_ready};
 use super::site::{KubeSite, Site};
 use super::stage::Walk;
+use super::transition::Expected;
 use crate::cluster::{
     Docker, Embedded, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords,
 };
@@ -243,6 +244,7 @@ impl Run {
             namespace: self.namespace.clone(),
             live: Live::new(&self.scenario.namespace, &self.namespace),
             events: self.events.clone(),
+            expected: Expected::new(&self.scenario),
             client_pod: Vec::new(),
         };
         walk.client_pod = walk.apply(&self.scenario.client.manifests).await?;

@@ -79,6 +79,14 @@ impl Site {
         }
     }
 
+    /// How many requests a second watch a change.
+    pub const fn watch_rate(&self) -> f64 {
+        match self {
+            Self::Kube(_) => 50.0,
+            Self::Embedded(_) => 2000.0,
+        }
+    }
+
     pub fn pods(&self) -> Vec<PodState> {
         match self {
             Self::Kube(site) => site.workloads.pods(),

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 use super::WalkError;
 use super::event::{Event, Events, Judged, Subject};
 use super::site::Site;
+use super::transition::{Expected, Over, Transition, is_watched};
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
 use crate::mesh::{Converged, Look, MeshError, converge};
-use crate::routing::{self, Kind, Live, Mesh, Request, addressed};
+use crate::routing::{self, Kind, Live, Mesh, Request, RouteTable, addressed};
 use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Design, Ruling, Trial, Verdict};
@@ -29,6 +30,7 @@ pub(super) struct Walk<'a> {
     pub live: Live,
     pub driver: Driver,
     pub events: Events,
+    pub expected: Expected,
     /// What was applied for the client; it starts beside the first stage's objects.
     pub client_pod: Vec<Applied>,
 }
@@ -38,11 +40,12 @@ impl Walk<'_> {
     pub async fn stage(&mut self, number: usize, stage: &Stage, designs: &[Design]) -> Result<bool, WalkError> {
         let start = Instant::now();
         self.events.tell(Event::Stage { number, name: stage.name.clone() });
-        self.roll_out(stage).await?;
+        let transition = self.change(number, stage, !designs.is_empty()).await?;
         let mut judged = Vec::new();
         if !designs.is_empty() {
             judged.extend(self.traffic(stage, designs).await?);
         }
+        judged.extend(judge_change(stage, &transition));
         if stage.expect.iter().any(|expectation| matches!(expectation, Expectation::NoObjects)) {
             judged.push(self.nothing_left().await?);
         }
@@ -52,6 +55,50 @@ impl Walk<'_> {
         }
         self.events.tell(Event::StageDone { passed, took: start.elapsed() });
         Ok(passed)
+    }
+
+    /// Does what the stage does and waits until the client's sidecar does it, too, while the traffic is watched.
+    async fn change(&mut self, number: usize, stage: &Stage, converging: bool) -> Result<Transition, WalkError> {
+        if !is_watched(number, stage) {
+            self.roll_out(stage).await?;
+            if converging {
+                self.converged().await?;
+            }
+            return Ok(Transition::default());
+        }
+        let before = self.table().await?;
+        let (over, mut witness) = (Over::default(), self.expected.witness(number, self.scenario));
+        let mut driver = std::mem::replace(&mut self.driver, Driver::nowhere());
+        let (scenario, rate) = (self.scenario, self.site.watch_rate());
+        let changing = async {
+            let changed = async {
+                self.roll_out(stage).await?;
+                self.converged().await
+            };
+            let changed = changed.await;
+            over.set();
+            changed
+        };
+        let watching = driver.watch(scenario, rate, |answered| {
+            witness.see(answered.flow, answered.answer, answered.at);
+            if over.is_set() { Next::StopAll } else { Next::Continue }
+        });
+        let (changed, watched) = tokio::join!(changing, watching);
+        self.driver = driver;
+        let converged = changed?;
+        watched?;
+        if self.expected.changes(number) && converged.table == before {
+            return Err(MeshError::Blind.into());
+        }
+        let transition = witness.transition();
+        self.events.tell(Event::Changed(transition.clone()));
+        Ok(transition)
+    }
+
+    /// How the client's requests are routed now.
+    async fn table(&mut self) -> Result<RouteTable, MeshError> {
+        let host = addressed(&self.scenario.service.host, &self.namespace);
+        self.site.reader().table(&host, self.scenario.service.port).await
     }
 
     /// Does what the stage does to the cluster and waits for its rollouts.
@@ -91,7 +138,6 @@ impl Walk<'_> {
     }
 
     async fn traffic(&mut self, stage: &Stage, designs: &[Design]) -> Result<Vec<Judged>, WalkError> {
-        self.converged().await?;
         let counted = counted(stage);
         let before = self.served(&counted).await?;
         let (sample, trials) = self.sample(designs).await?;
@@ -270,6 +316,23 @@ fn counted(stage: &Stage) -> BTreeMap<String, u64> {
 
 fn total(counts: &BTreeMap<(String, String), u64>, workload: &str) -> u64 {
     counts.iter().filter(|((own, _), _)| own == workload).map(|(_, count)| count).sum()
+}
+
+fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
+    stage.expect.iter().find_map(|expectation| {
+        let Expectation::During { errors, place } = expectation else { return None };
+        let failed = transition.failed();
+        let ruling = if failed <= *errors { Ruling::Pass } else { Ruling::Fail };
+        let seen = format!("{failed} of {} requests while the stage was applied", transition.requests);
+        let hints = transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}"));
+        Some(Judged {
+            subject: Subject::Change,
+            claim: format!("at most {errors} errors"),
+            verdict: Verdict::counted(ruling, transition.requests, seen),
+            hints: hints.collect(),
+            place: place.clone(),
+        })
+    })
 }
 
 fn judge_served(workload: &str, expected: u64, served: u64, sample: &Sample) -> Judged {

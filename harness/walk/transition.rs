@@ -1,0 +1,148 @@
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::scenario::{Scenario, Stage};
+use crate::verdict::Answer;
+use crate::verify::{Given, Seen, Stages};
+
+/// What was seen of the traffic while a stage changed the mesh, from before the first object was applied until its sidecar had converged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transition {
+    /// All requests.
+    pub requests: u64,
+    /// Those whose answer belongs neither to the stage before nor to this one, in words, with their numbers.
+    pub errors: BTreeMap<String, u64>,
+    /// For each population that is given something else from now on, when that was seen.
+    pub shifts: Vec<Shift>,
+}
+
+/// When a population was seen to be given something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// The population.
+    pub from: String,
+    /// What is new, in words; empty where nothing is.
+    pub new: String,
+    /// When that was answered first, since the start of the change.
+    pub first_new: Option<Duration>,
+    /// When an answer came last that only the stage before gives.
+    pub last_old: Option<Duration>,
+}
+
+impl Transition {
+    /// The number of errors.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+/// What each population is given before and after each stage, by the manifests: what is to be expected of answers in between.
+#[derive(Debug)]
+pub(super) struct Expected {
+    stages: Vec<BTreeMap<String, (BTreeSet<Seen>, BTreeSet<Seen>)>>,
+    changes: Vec<bool>,
+}
+
+impl Expected {
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut stages = Stages::new(scenario);
+        let mut before: BTreeMap<String, BTreeSet<Seen>> = BTreeMap::new();
+        let mut table = None;
+        let (mut all, mut changes) = (Vec::new(), Vec::new());
+        while stages.advance().is_some() {
+            let mesh = stages.mesh();
+            let outbound = mesh.outbound(stages.client());
+            let mut now = BTreeMap::new();
+            for population in &scenario.populations {
+                let given = Given::to(population, &scenario.service, "/", &outbound);
+                now.insert(population.name.clone(), given.seen.into_keys().collect::<BTreeSet<_>>());
+            }
+            let both = now
+                .iter()
+                .map(|(name, now)| (name.clone(), (before.get(name).cloned().unwrap_or_default(), now.clone())));
+            all.push(both.collect());
+            let own = stages.table(&outbound);
+            changes.push(table.as_ref() != Some(&own));
+            (before, table) = (now, Some(own));
+        }
+        Self { stages: all, changes }
+    }
+
+    /// Whether a stage, by its position from 1, changes the client's routes or their endpoints.
+    pub fn changes(&self, number: usize) -> bool {
+        self.changes.get(number - 1).copied().unwrap_or(false)
+    }
+
+    /// A witness of the change that a stage makes.
+    pub fn witness(&self, number: usize, scenario: &Scenario) -> Witness {
+        let populations = scenario.populations.iter().map(|population| {
+            let (before, after) = self.stages[number - 1][&population.name].clone();
+            let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
+            (Shift { from: population.name.clone(), new, ..Shift::default() }, before, after)
+        });
+        Witness { populations: populations.collect(), transition: Transition::default() }
+    }
+}
+
+/// Whether traffic is worth watching while a stage is applied: something is done, somebody is asked, and the client is there already.
+pub(super) fn is_watched(number: usize, stage: &Stage) -> bool {
+    number > 1 && !stage.steps.is_empty() && stage.claims().next().is_some()
+}
+
+/// Watches answers while a stage is applied.
+pub(super) struct Witness {
+    populations: Vec<(Shift, BTreeSet<Seen>, BTreeSet<Seen>)>,
+    transition: Transition,
+}
+
+impl Witness {
+    /// An answer to a population, by its position.
+    pub fn see(&mut self, population: usize, answer: &Answer, at: Duration) {
+        self.transition.requests += 1;
+        let Some((shift, before, after)) = self.populations.get_mut(population) else { return };
+        let was = before.iter().any(|seen| is_as(answer, seen));
+        let is = after.iter().any(|seen| is_as(answer, seen));
+        match (was, is) {
+            (true, false) => shift.last_old = Some(at),
+            (false, true) => shift.first_new = shift.first_new.or(Some(at)),
+            (true, true) => {}
+            (false, false) => *self.transition.errors.entry(answer.to_string()).or_default() += 1,
+        }
+    }
+
+    pub fn transition(mut self) -> Transition {
+        let shifts = self.populations.into_iter().filter(|(_, before, after)| before != after);
+        self.transition.shifts = shifts.map(|(shift, _, _)| shift).collect();
+        self.transition
+    }
+}
+
+/// A mark that is set when the change is over.
+#[derive(Debug, Default)]
+pub(super) struct Over(Cell<bool>);
+
+impl Over {
+    pub fn set(&self) {
+        self.0.set(true);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
+
+fn is_as(answer: &Answer, seen: &Seen) -> bool {
+    match answer {
+        Answer::Version { version, status } => {
+            seen.version.as_ref() == Some(version) && seen.status.is_none_or(|own| own == *status)
+        }
+        Answer::Unknown { status, .. } => seen.version.is_none() && seen.status == Some(*status),
+        Answer::Nothing { .. } => seen.version.is_none() && seen.status.is_none(),
+    }
+}
+
+fn words(seen: &Seen) -> String {
+    seen.version.clone().or_else(|| seen.mesh.clone()).unwrap_or_default()
+}
