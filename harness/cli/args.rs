@@ -102,9 +102,12 @@ pub struct VerifyArgs {
 /// What to make mutants of.
 #[derive(Debug, clap::Args)]
 pub struct MutantsArgs {
-    /// The scenario file, or its folder
-    #[arg(default_value = "fixtures/canary")]
-    pub scenario: PathBuf,
+    /// The scenario, and where to bring mutants about; without --cluster the model alone decides.
+    #[command(flatten)]
+    pub walk: RunArgs,
+    /// With --cluster k3s: how many mutants are also brought about on a real mesh
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub sample: u16,
 }
 
 /// How to calibrate.

@@ -74,7 +74,11 @@ async fn dispatch(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Run(args) => return walk(args, Purpose::Prove, cache).await,
         Command::Verify(args) => return super::verify::run(&args),
-        Command::Mutants(args) => return super::verify::mutate(&args),
+        Command::Mutants(args) => {
+            let code = super::verify::mutate(&args.walk.scenario);
+            let done = args.walk.cluster.is_none() || code == ExitCode::BadInput;
+            return if done { code } else { walk(args.walk, Purpose::Mutate(usize::from(args.sample)), cache).await };
+        }
         Command::Calibrate(CalibrateArgs { walk: args, samples, requests }) => {
             let options = CalibrateOptions { samples: usize::from(samples), requests: u64::from(requests) };
             return walk(args, Purpose::Calibrate(options), cache).await;
@@ -128,7 +132,15 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
     let (code, note, failure) = match result {
         Ok(outcome) => match outcome.ending {
             Ending::Passed if purpose == Purpose::Prove => (ExitCode::Pass, "all stages passed".to_owned(), None),
+            Ending::Passed if matches!(purpose, Purpose::Mutate(_)) => {
+                (ExitCode::Pass, format!("the mesh does what the model says of all {} mutants", outcome.stages), None)
+            }
             Ending::Passed => (ExitCode::Pass, "each request is routed on its own".to_owned(), None),
+            Ending::Failed if matches!(purpose, Purpose::Mutate(_)) => {
+                let text =
+                    format!("the mesh does what the model says of {} of {} mutants", outcome.passed, outcome.stages);
+                (ExitCode::Fail, text, None)
+            }
             Ending::Failed if purpose != Purpose::Prove => {
                 (ExitCode::Fail, "the verdicts' model does not hold".to_owned(), None)
             }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::advice::{self, Failure};
-use super::args::{MutantsArgs, VerifyArgs};
+use super::args::VerifyArgs;
 use super::main::{ExitCode, coloured};
 use crate::report::{Marks, changed, killed, verified};
 use crate::routing::Severity;
@@ -46,8 +46,8 @@ fn told(args: &VerifyArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Makes the mutants of a scenario and says what becomes of each.
-pub(super) fn mutate(args: &MutantsArgs) -> ExitCode {
-    let scenario = match read(&args.scenario) {
+pub(super) fn mutate(path: &Path) -> ExitCode {
+    let scenario = match read(path) {
         Ok(scenario) => scenario,
         Err(failure) => {
             advice::tell(&failure);

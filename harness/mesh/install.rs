@@ -56,6 +56,9 @@ impl Manifests {
             // The kubelet puts the first probe off by up to one period while it is young; of the default 15 s that is most of
             // a throwaway cluster's life.
             "values.global.proxy.readinessPeriodSeconds=1".to_owned(),
+            // two cores are asked for in full by fifteen sidecars of the usual 0.1, however little they do
+            "values.global.proxy.resources.requests.cpu=10m".to_owned(),
+            "values.global.proxy.resources.requests.memory=40Mi".to_owned(),
         ];
         settings.extend(set.set.iter().cloned());
         let kept = cache.join("manifests").join(format!("{}.json", key(&set.istioctl, &settings)));

@@ -6,7 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cluster::Swept;
 use crate::traffic::Latency;
 use crate::verdict::Ruling;
-use crate::walk::{CALIBRATION_ALARM, Calibration, Event, Judged, Shift, Subject, Transition};
+use crate::verify::Fate;
+use crate::walk::{CALIBRATION_ALARM, Calibration, Event, Judged, Shift, Subject, Transition, Trialled};
 
 /// The live view of a run and its closing table.
 ///
@@ -134,6 +135,17 @@ impl<W: Write> Terminal<W> {
             }
             Event::Calibrating { sample, samples } => self.bar.set_message(format!("sample {sample} of {samples}")),
             Event::Calibrated { calibration, took } => self.calibrated(&calibration, took),
+            Event::Trialled(trialled) => {
+                let mark = if trialled.agrees() { self.green("ok") } else { self.red("NO") };
+                let Trialled { slip, what, stage, failed, .. } = &trialled;
+                let seen = if *failed { "a claim fails" } else { "all claims hold" };
+                let model = match &trialled.fate {
+                    Fate::Caught(catch) => format!("caught by {}", catch.claim),
+                    Fate::Harmless => "harmless".to_owned(),
+                    Fate::Survives(_) => "survives".to_owned(),
+                };
+                self.line(&format!("{mark} {slip}: {what} — at stage {stage} {seen}; the model: {model}"));
+            }
             Event::Removing => self.bar.set_message("removing everything"),
             Event::Removed { took } => self.line(&format!("  all removed in {}", seconds(took))),
             Event::Kept { look, remove } => {

@@ -85,7 +85,10 @@ impl Checker {
         let Some(value) = object.manifest.at(pointer) else { return };
         let part = Part { manifest: &object.manifest, value, pointer: pointer.to_owned() };
         if !value.is_null() && value.as_u64().is_none_or(|number| number > most) {
-            let found = shown(value);
+            let found = match value {
+                Value::String(text) => format!("the text `{text}`"),
+                other => shown(other),
+            };
             self.error(&part, format!("{} is {found}, not a whole number from 0 to {most}", field(pointer)));
         }
     }

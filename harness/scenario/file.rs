@@ -571,6 +571,7 @@ impl Reader<'_> {
             for file in &files.value {
                 manifests.extend(self.manifests(file)?);
             }
+            self.each_once(&manifests)?;
             steps.push((files.referenced, Step::Apply(manifests)));
         }
         if let Some(targets) = &stage.delete {
@@ -601,6 +602,27 @@ impl Reader<'_> {
             });
         }
         Ok(Stage { name: stage.name, steps: steps.into_iter().map(|(_, step)| step).collect(), expect })
+    }
+
+    /// Of two objects with one name the first would be gone as soon as it is there.
+    #[expect(clippy::unused_self, reason = "one of the reader's steps")]
+    fn each_once(&self, manifests: &[Manifest]) -> Result<(), ScenarioError> {
+        for (index, manifest) in manifests.iter().enumerate() {
+            let same = |other: &&Manifest| {
+                other.id() == manifest.id()
+                    && other.group() == manifest.group()
+                    && other.object.metadata.namespace == manifest.object.metadata.namespace
+            };
+            if let Some(first) = manifests[..index].iter().find(same) {
+                return Err(ScenarioError::Malformed {
+                    path: manifest.origin.path.clone(),
+                    line: manifest.origin.line as u64,
+                    column: 1,
+                    message: format!("{} is applied in this stage already, from {}", manifest.id(), first.origin),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn expectation(

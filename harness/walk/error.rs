@@ -33,6 +33,9 @@ pub enum WalkError {
     /// No claim splits versions.
     #[error("{}: no claim splits versions, so that there is nothing to calibrate", .0.display())]
     NothingToCalibrate(PathBuf),
+    /// Mutants were to be brought about elsewhere.
+    #[error("mutants are brought about on a throwaway cluster alone")]
+    NotThrowaway,
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -53,6 +56,7 @@ impl WalkError {
             | Self::Design { .. }
             | Self::Unidentified { .. }
             | Self::NothingToCalibrate(_)
+            | Self::NotThrowaway
             | Self::Traffic(TrafficError::NoPopulation(_)) => true,
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))

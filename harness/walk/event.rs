@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::calibrate::Calibration;
+use super::mutate::Trialled;
 use super::transition::Transition;
 use crate::traffic::Latency;
 use crate::verdict::{Totals, Verdict};
@@ -98,6 +99,8 @@ pub enum Event {
         /// How long it took, with the stages before.
         took: Duration,
     },
+    /// A mutant was brought about on the mesh.
+    Trialled(Trialled),
     /// The clean-up begins.
     Removing,
     /// Everything is removed.

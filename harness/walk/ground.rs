@@ -119,14 +119,13 @@ impl Ground {
         Ok(Self { client, istio, objects })
     }
 
-    /// Makes another namespace, in which sidecars are injected, or not.
+    /// Makes another namespace, in which sidecars are injected, for objects whose manifests call it `declared`.
     ///
     /// # Errors
     /// It is there already, or the API server refuses.
-    pub async fn namespace(&self, run: &RunId, name: &str, injected: bool) -> Result<Objects, WalkError> {
-        let objects = Objects::new(self.client.clone(), run.clone(), name, name, false).await?;
-        let labels = if injected { BTreeMap::from([self.istio.injection_label()]) } else { BTreeMap::new() };
-        objects.create_namespace(&labels).await?;
+    pub async fn namespace_of(&self, run: &RunId, declared: &str, name: &str) -> Result<Objects, WalkError> {
+        let objects = Objects::new(self.client.clone(), run.clone(), declared, name, false).await?;
+        objects.create_namespace(&BTreeMap::from([self.istio.injection_label()])).await?;
         account_ready(&self.client, name, |_| {}).await?;
         Ok(objects)
     }

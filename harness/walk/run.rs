@@ -13,6 +13,7 @@ use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
 use super::event::{Event, Events};
 use super::ground::{Ground, Setting, account_ready};
+use super::mutate::{sample, trial};
 use super::site::{KubeSite, Site};
 use super::stage::Walk;
 use super::transition::Expected;
@@ -31,6 +32,8 @@ pub enum Purpose {
     Prove,
     /// The first split is sampled again and again, to see whether each request is routed on its own.
     Calibrate(CalibrateOptions),
+    /// So many mutants of the scenario are brought about on a throwaway cluster, to see whether the mesh does what the model says.
+    Mutate(usize),
 }
 
 /// How a scenario is walked.
@@ -115,6 +118,9 @@ pub async fn run(
     if matches!(options.purpose, Purpose::Calibrate(_)) && designs.first_split().is_none() {
         return Err(WalkError::NothingToCalibrate(scenario.path));
     }
+    if matches!(options.purpose, Purpose::Mutate(_)) && !matches!(options.choice, Choice::K3s { .. }) {
+        return Err(WalkError::NotThrowaway);
+    }
     let run = Run::new(scenario, designs, options, events);
     let walked = async {
         tokio::select! {
@@ -192,6 +198,14 @@ impl Run {
             Choice::Kubeconfig { file, context, .. } => self.existing(file.clone(), context.as_deref()).await?,
             Choice::Embedded => return self.embedded().await,
         };
+        if let Purpose::Mutate(size) = self.options.purpose {
+            let sample = sample(&self.scenario, size);
+            let stages = sample.len();
+            let trialled = trial(&ground, &self.id, sample, self.options.driver, &self.events).await?;
+            let passed = trialled.iter().filter(|trialled| trialled.agrees()).count();
+            let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
+            return Ok(Outcome { ending, passed, stages });
+        }
         let Ground { client, objects, .. } = ground;
         let pod = &self.scenario.client.pod;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);

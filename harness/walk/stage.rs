@@ -349,3 +349,24 @@ fn judge_served(workload: &str, expected: u64, served: u64, sample: &Sample) -> 
         place: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_errors_during_a_change_than_are_claimed_fail_it() {
+        let during = Expectation::During { errors: 1, place: "scenario.yaml:3:9".to_owned() };
+        let stage = Stage { name: "change".to_owned(), steps: Vec::new(), expect: vec![during] };
+        let judged = |errors: &[(&str, u64)]| {
+            let errors = errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect();
+            let transition = Transition { requests: 9, errors, shifts: Vec::new() };
+            judge_change(&stage, &transition).unwrap()
+        };
+        assert_eq!(judged(&[("503", 1)]).verdict.ruling, Ruling::Pass);
+        let failed = judged(&[("503", 1), ("no answer in time", 1)]);
+        assert_eq!(failed.verdict.ruling, Ruling::Fail);
+        assert_eq!(failed.verdict.reason, "2 of 9 requests while the stage was applied");
+        assert_eq!(failed.hints, ["1 of them were answered 503", "1 of them were answered no answer in time"]);
+    }
+}

@@ -146,3 +146,58 @@ fn is_as(answer: &Answer, seen: &Seen) -> bool {
 fn words(seen: &Seen) -> String {
     seen.version.clone().or_else(|| seen.mesh.clone()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn version(name: &str) -> Answer {
+        Answer::Version { version: name.to_owned(), status: 200 }
+    }
+
+    /// What the promotion of the canary scenario looks like for everyone.
+    fn seen(answers: &[(Answer, Duration)]) -> Transition {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let mut witness = Expected::new(&scenario).witness(7, &scenario);
+        for (answer, at) in answers {
+            witness.see(0, answer, *at);
+        }
+        witness.transition()
+    }
+
+    #[test]
+    fn the_first_new_and_the_last_old_answer_are_kept() {
+        let answers = [
+            (version("v1"), SECOND),
+            (version("v1"), 2 * SECOND),
+            (version("v2"), 3 * SECOND),
+            (version("v2"), 4 * SECOND),
+        ];
+        let transition = seen(&answers);
+        let shift = &transition.shifts[0];
+        assert_eq!((shift.last_old, shift.first_new), (Some(2 * SECOND), Some(3 * SECOND)));
+        assert_eq!((shift.new.as_str(), transition.failed(), transition.requests), ("v2", 0, 4));
+    }
+
+    #[test]
+    fn what_neither_stage_gives_is_an_error() {
+        let unhealthy = Answer::Unknown { status: 503, excerpt: "no healthy upstream".to_owned() };
+        let broken = Answer::Nothing { reason: "no answer in time".to_owned() };
+        let transition =
+            seen(&[(unhealthy.clone(), SECOND), (unhealthy, SECOND), (broken, SECOND), (version("v3"), SECOND)]);
+        assert_eq!(transition.failed(), 4);
+        assert_eq!(transition.errors["503 `no healthy upstream`"], 2);
+        assert_eq!(transition.errors["v3 with 200"], 1);
+    }
+
+    #[test]
+    fn stages_that_change_the_routes_are_known() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let expected = Expected::new(&scenario);
+        let changing: Vec<usize> = (1..=9).filter(|number| expected.changes(*number)).collect();
+        // the label, v2 behind a pinned selector and the fault change no route of the client's
+        assert_eq!(changing, [1, 4, 6, 7, 9]);
+    }
+}

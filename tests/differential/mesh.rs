@@ -94,8 +94,8 @@ impl Slot {
         let pods: Api<_> = Api::namespaced(ground.client.clone(), namespace);
         let options = DriverOptions { keep_alive: !first.connections, ..DriverOptions::default() };
         Self {
-            objects: ground.namespace(run, namespace, true).await.unwrap(),
-            other_objects: ground.namespace(run, &other, true).await.unwrap(),
+            objects: ground.namespace_of(run, namespace, namespace).await.unwrap(),
+            other_objects: ground.namespace_of(run, &other, &other).await.unwrap(),
             there: Vec::new(),
             live: Live::new(namespace, namespace),
             workloads: Workloads::watch(&ground.client, namespace),

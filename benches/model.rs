@@ -1,0 +1,184 @@
+//! How fast is the model, and what stands on it? Times the embedded walk, `verify`, mutants, the compilation of many rules and single
+//! requests. Exits with 1 where a target is missed: `ci/bench/model`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::exit,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a benchmark prints and ends"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use shiftcheck::cluster::{Embedded, Keep};
+use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
+use shiftcheck::scenario::{Scenario, Service, parse_manifests};
+use shiftcheck::traffic::{Driver, DriverOptions, Next};
+use shiftcheck::verify::{fate, mutants, verify};
+use shiftcheck::walk::{Choice, Ending, Events, Options, Purpose, run};
+use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
+
+const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary");
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut missed = 0;
+    let mut tell = |what: &str, seen: f64, unit: &str, target: f64, most: bool| {
+        let kept = if most { seen <= target } else { seen >= target };
+        missed += u32::from(!kept);
+        let bound = if most { "at most" } else { "at least" };
+        println!("{} {what}: {seen:.3} {unit} ({bound} {target})", if kept { "ok" } else { "NO" });
+    };
+
+    tell("embedded walk of the canary", runtime.block_on(walk()).as_secs_f64(), "s", 1.0, true);
+
+    let verified = best(20, || {
+        let scenario = Scenario::read(CANARY).unwrap();
+        black_box(verify(&scenario).len());
+    });
+    tell("verify, files read", verified.as_secs_f64() * 1e3, "ms", 50.0, true);
+
+    let scenario = Scenario::read(CANARY).unwrap();
+    let mut decided = 0;
+    let start = Instant::now();
+    while decided < 500 {
+        for mutant in &mutants(&scenario) {
+            black_box(fate(&scenario, mutant));
+            decided += 1;
+        }
+    }
+    tell("500 mutants", start.elapsed().as_secs_f64() * 500.0 / f64::from(decided), "s", 2.0, true);
+
+    let half = compile(5_000);
+    let whole = compile(10_000);
+    tell("10,000 VirtualServices with 10,000 Services", whole.as_secs_f64(), "s", 1.0, true);
+    tell("the same as a multiple of 5,000", whole.as_secs_f64() / half.as_secs_f64(), "times", 2.6, true);
+
+    tell("a request's distribution", decide().as_secs_f64() * 1e6, "µs", 1.0, true);
+    tell("embedded traffic", runtime.block_on(traffic()), "requests a second", 50_000.0, false);
+    runtime.shutdown_background();
+    std::process::exit(i32::from(missed > 0));
+}
+
+/// The best of several times.
+fn best(times: u32, mut work: impl FnMut()) -> Duration {
+    let timed = (0..times).map(|_| {
+        let start = Instant::now();
+        work();
+        start.elapsed()
+    });
+    timed.min().unwrap()
+}
+
+async fn walk() -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let options = Options {
+            purpose: Purpose::Prove,
+            choice: Choice::Embedded,
+            keep: Keep::Never,
+            cache: PathBuf::new(),
+            binary: PathBuf::new(),
+            driver: DriverOptions::default(),
+        };
+        let start = Instant::now();
+        let (events, _stream) = Events::channel();
+        let scenario = Scenario::read(CANARY).unwrap();
+        let outcome = run(scenario, options, events, std::future::pending()).await.unwrap();
+        assert_eq!(outcome.ending, Ending::Passed);
+        times.push(start.elapsed());
+    }
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Compiles as many rules as services, three routes each, for one client.
+fn compile(count: u32) -> Duration {
+    let mut text = String::new();
+    for number in 0..count {
+        let name = format!("svc-{number}");
+        write!(
+            text,
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  selector: {{app: {name}}}\n  ports: [{{name: http, port: 8080}}]\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec:\n  hosts: [{name}]\n  http:\n    \
+             - match: [{{headers: {{end-user: {{exact: testers}}}}}}]\n      route: [{{destination: {{host: {name}}}}}]\n    \
+             - match: [{{uri: {{prefix: /api}}}}]\n      route: [{{destination: {{host: {name}}}}}]\n    \
+             - route: [{{destination: {{host: {name}}}}}]\n---\n"
+        )
+        .unwrap();
+    }
+    let mut live = Live::new("many", "many");
+    for manifest in parse_manifests(Path::new("many.yaml"), &text).unwrap() {
+        live.apply(&manifest);
+    }
+    best(3, || {
+        let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
+        let client = Client { namespace: "many".to_owned(), labels: BTreeMap::new(), sidecar: true };
+        let routes = mesh.outbound(client).all().map(|routes| routes.table.routes.len()).sum::<usize>();
+        assert_eq!(routes, 3 * count as usize);
+    })
+}
+
+fn decide() -> Duration {
+    const TIMES: u32 = 200_000;
+    let scenario = Scenario::read(CANARY).unwrap();
+    let mut live = Live::new("canary", "canary");
+    scenario.stages[..4].iter().for_each(|stage| live.step_through(stage));
+    let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
+    let client = Client { namespace: "canary".to_owned(), labels: BTreeMap::new(), sidecar: true };
+    let request = Request::get("svc-hello", 8080, "/").with("end-user", "testers");
+    let routes = mesh.outbound(client).routes(&request).unwrap();
+    best(5, || {
+        for _ in 0..TIMES {
+            black_box(routes.decide(black_box(&request)).distribution);
+        }
+    }) / TIMES
+}
+
+/// Requests a second of the testers' halves, through the driver, loopback and the embedded mesh.
+async fn traffic() -> f64 {
+    const REQUESTS: u64 = 200_000;
+    let scenario = Scenario::read(CANARY).unwrap();
+    let service = Service { host: "svc-hello".to_owned(), port: 8080 };
+    let mut embedded = Embedded::start("canary", "httpbin", &service).unwrap();
+    scenario.client.manifests.iter().for_each(|manifest| drop(embedded.apply(manifest).unwrap()));
+    for file in
+        ["hello-server-v1.yaml", "hello-server-v2.yaml", "svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"]
+    {
+        let path = Path::new(CANARY).join(file);
+        for manifest in shiftcheck::scenario::read_manifests(&path).unwrap() {
+            embedded.apply(&manifest).unwrap();
+        }
+    }
+    let mut driver = Driver::local(embedded.address(), DriverOptions::default());
+    let plan = DrivePlan {
+        id: 0,
+        base: "http://svc-hello:8080".to_owned(),
+        connect: None,
+        connections: 16,
+        qps: None,
+        keep_alive: true,
+        timeout_ms: 10_000,
+        limit_ms: 60_000,
+        version: VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned()),
+        pod_header: Some("x-pod".to_owned()),
+        flows: vec![Flow {
+            path: "/".to_owned(),
+            requests: REQUESTS,
+            quiet: REQUESTS,
+            variants: vec![BTreeMap::from([("end-user".to_owned(), "testers".to_owned())])],
+        }],
+    };
+    let mut rates = Vec::new();
+    for _ in 0..3 {
+        let sample = driver.drive("httpbin", "httpbin", plan.clone(), |_| Next::Continue).await.unwrap();
+        rates.push(sample.rate());
+    }
+    rates.into_iter().fold(0.0, f64::max)
+}

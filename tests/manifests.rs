@@ -1,0 +1,188 @@
+//! What the manifests give is said without a cluster: claim by claim, change by change, slip by slip.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use common::{said, shiftcheck, spoilt};
+use rstest::rstest;
+use tempfile::TempDir;
+
+/// The canary scenario with changes, in a folder of its own.
+fn canary(changes: &[(&str, &str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    spoilt(folder.path(), changes);
+    folder
+}
+
+/// What a command says of a folder, with the folder called so.
+fn told(command: &[&str], folder: &Path) -> (String, Option<i32>) {
+    let mut arguments = command.to_vec();
+    let path = folder.display().to_string();
+    arguments.insert(1, &path);
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    (format!("{printed}{errors}").replace(&path, "canary"), code)
+}
+
+const DR: &str = "dr-hello.yaml";
+const TESTERS: &str = "vs-hello-testers.yaml";
+
+#[test]
+fn every_claim_of_the_canary_is_given_and_says_by_which_rule() {
+    let (printed, _, code) = said(&shiftcheck(&["verify"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed
+            .contains("given v1 50 %, v2 50 % by VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:8:7)")
+    );
+    assert!(printed.contains("given v1 by Service svc-hello (fixtures/canary/svc-hello.yaml:1)"), "{printed}");
+    assert!(printed.ends_with("the manifests give what is claimed (26 claims)\n"), "{printed}");
+}
+
+#[test]
+fn a_claim_that_is_not_given_is_told_with_what_is_off_and_why() {
+    let folder = canary(&[(DR, "version: v2", "version: v3")]);
+    let (printed, code) = told(&["verify"], folder.path());
+    assert_eq!(code, Some(1));
+    let stage: Vec<&str> = printed.lines().skip_while(|line| !line.contains("testers' canary")).take(6).collect();
+    insta::assert_snapshot!("a_claim_that_is_not_given", stage.join("\n"));
+}
+
+#[rstest]
+#[case::weights(&[(TESTERS, "weight: 50", "weight: 40")], "testers: v1 50 %, v2 50 % → v1 44.44 %, v2 55.56 % by VirtualService vs-hello")]
+#[case::order_of_subsets(&[(DR, "    - name: v1\n      labels: {version: v1}\n    - name: v2\n      labels: {version: v2}", "    - {name: v2, labels: {version: v2}}\n    - {name: v1, labels: {version: v1}}")], "no population is given anything else")]
+#[case::comment(&[(TESTERS, "spec:", "# words\nspec:")], "no population is given anything else")]
+fn versions_are_compared_in_behaviour_not_in_text(#[case] changes: &[(&str, &str, &str)], #[case] told_is: &str) {
+    let folder = canary(changes);
+    let before = format!("{}/fixtures/canary", common::ROOT);
+    let (printed, _) = told(&["verify", "--against", &before], folder.path());
+    assert!(printed.contains(told_is), "{printed}");
+}
+
+#[test]
+fn a_revision_of_git_is_compared_with() {
+    let folder = canary(&[]);
+    let git = |arguments: &[&str]| {
+        let own = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"];
+        assert!(
+            Command::new("git").current_dir(folder.path()).args(own).args(arguments).output().unwrap().status.success()
+        );
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    let path = folder.path().join(TESTERS);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("exact: testers", "exact: staff")).unwrap();
+    let (printed, code) = told(&["verify", "--against", "HEAD"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(printed.contains("~ 4 testers' canary, testers: v1 50 %, v2 50 % → v1 by"), "{printed}");
+    let (printed, code) = told(&["verify", "--against", "nonsense"], folder.path());
+    assert_eq!(code, Some(2));
+    assert!(printed.contains("error: `nonsense` is neither a folder nor a revision of git"), "{printed}");
+}
+
+#[rstest]
+#[case::not_yaml(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-hello")])]
+#[case::key_twice(&[(TESTERS, "  hosts: [svc-hello]", "  hosts: [svc-hello]\n  hosts: [svc-hello]")])]
+#[case::weight_no_number(&[(TESTERS, "weight: 50", "weight: half")])]
+#[case::weight_in_quotes(&[(TESTERS, "weight: 50", "weight: \"50\"")])]
+#[case::no_expression(&[(TESTERS, "exact: testers", "regex: 'test(ers'")])]
+#[case::undefined_subset(&[(TESTERS, "subset: v2", "subset: v22")])]
+#[case::unknown_host(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-helo]")])]
+#[case::host_with_namespace(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-hello.canary]")])]
+#[case::two_objects_with_one_name(&[(DR, "apiVersion: networking.istio.io/v1beta1", "apiVersion: networking.istio.io/v1beta1\nkind: DestinationRule\nmetadata: {name: dr-hello}\nspec: {host: svc-hello}\n---\napiVersion: networking.istio.io/v1beta1")])]
+fn a_slip_in_a_manifest_is_told_with_its_place(#[case] changes: &[(&str, &str, &str)]) {
+    let folder = canary(changes);
+    let (printed, code) = told(&["verify"], folder.path());
+    let found: Vec<&str> = printed
+        .lines()
+        .filter(|line| ["error: ", "warning: "].iter().any(|word| line.trim_start().starts_with(word)))
+        .collect();
+    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
+    insta::assert_snapshot!(name, format!("{}\nexit code {}", found.join("\n"), code.unwrap()));
+}
+
+#[test]
+fn the_canary_catches_every_slip_that_changes_anything() {
+    let (printed, _, code) = said(&shiftcheck(&["mutants"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}");
+    insta::assert_snapshot!(printed);
+}
+
+#[test]
+fn a_slip_that_no_claim_sees_is_told_with_the_claim_that_would() {
+    let folder = canary(&[("scenario.yaml", "      - {from: everyone, path: /error, get: {v2: 100%}}\n", "")]);
+    let (printed, code) = told(&["mutants"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(
+        printed.contains("stage 7 promotion would catch it with {from: everyone, path: /error, get: {v2: 100%}}"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn without_an_engine_the_embedded_mesh_walks_in_a_moment() {
+    let start = Instant::now();
+    let mut command = shiftcheck(&["run"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent").env_remove("CI").env_remove("SHIFTCHECK_CLUSTER");
+    let (printed, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(
+        printed.starts_with(
+            "canary: 9 stages on the embedded mesh: what the manifests mean, not what a release of Istio does"
+        ),
+        "{printed}"
+    );
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
+#[test]
+fn in_ci_a_missing_engine_is_an_error() {
+    let mut command = shiftcheck(&["run"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent").env("CI", "true").env_remove("SHIFTCHECK_CLUSTER");
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.starts_with("error: no Docker engine answers"), "{errors}");
+}
+
+#[rstest]
+#[case::selector_is_immutable(
+    &[("scenario.yaml", "    delete: [deployment/hello-server-v1]\n    apply: [hello-server-v1.yaml", "    apply: [hello-server-v1.yaml")],
+    "hello-server-v1.yaml:8:3: Deployment/hello-server-v1 was rejected: Deployment.apps \"hello-server-v1\" is invalid: spec.selector: Invalid value: field is immutable"
+)]
+#[case::unknown_field(
+    &[("svc-hello.yaml", "selector: {app: hello}", "selectors: {app: hello}")],
+    "svc-hello.yaml:6:3: Service/svc-hello was rejected: .spec.selectors: field not declared in schema"
+)]
+#[case::unknown_field_of_a_rule(
+    &[(TESTERS, "    - match:", "    - matches:")],
+    "vs-hello-testers.yaml:8:7: VirtualService/vs-hello was rejected: .spec.http.0.matches: field not declared in schema"
+)]
+#[case::another_image(
+    &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],
+    "hello-server-v2.yaml:2: the embedded cluster runs the demo images alone, not `nginx:1`"
+)]
+#[case::nothing_to_delete(
+    &[("scenario.yaml", "delete: [deployment/hello-server-v2]", "delete: [deployment/hello-server-v3]")],
+    "the deletion of deployment/hello-server-v3 was rejected: deployment \"hello-server-v3\" not found"
+)]
+fn the_embedded_cluster_says_what_the_api_would(#[case] changes: &[(&str, &str, &str)], #[case] message: &str) {
+    let folder = canary(changes);
+    let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains(message), "{printed}");
+}
+
+#[test]
+fn errors_during_a_change_can_be_claimed() {
+    let rollback = "    apply: [vs-hello-rollback.yaml]\n    expect:\n";
+    let claimed = format!("{rollback}      - {{during: {{errors: 0}}}}\n");
+    let folder = canary(&[("scenario.yaml", rollback, &claimed)]);
+    let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("     during the change: at most 0 errors — 0 of "), "{printed}");
+}
