@@ -65,3 +65,51 @@ pub async fn converge(
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::{Cluster, Route};
+
+    fn table(subset: Option<&str>) -> RouteTable {
+        let host = "svc-hello.canary.svc.cluster.local".to_owned();
+        let cluster = Cluster { host, port: 8080, subset: subset.map(ToOwned::to_owned) };
+        RouteTable { routes: vec![Route::all_to(cluster)], ..RouteTable::default() }
+    }
+
+    async fn converged(tables: &[RouteTable]) -> Result<Converged, MeshError> {
+        let mut tables = tables.iter().cycle();
+        let second = Duration::from_secs(1);
+        converge(
+            second,
+            10 * second,
+            |_| {},
+            async || {
+                let table = tables.next().cloned().unwrap_or_default();
+                Ok(Look { table, expected: table_wanted() })
+            },
+        )
+        .await
+    }
+
+    fn table_wanted() -> RouteTable {
+        table(Some("v1"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn twice_in_a_row_is_converged() {
+        let tables = [table(None), table_wanted(), table(None), table_wanted(), table_wanted()];
+        assert_eq!(converged(&tables).await.unwrap().readings, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_out_tells_the_difference_rule_by_rule() {
+        let error = converged(&[table_wanted(), table(None)]).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the client's sidecar did not converge within 10 s:\n\
+             - route 1: any request to subset v1 of svc-hello.canary.svc.cluster.local:8080\n\
+             + route 1: any request to svc-hello.canary.svc.cluster.local:8080"
+        );
+    }
+}

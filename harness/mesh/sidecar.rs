@@ -43,6 +43,18 @@ impl Sidecar {
             .map_err(|reason| MeshError::Unreadable { pod: self.pod.clone(), reason })
     }
 
+    /// What of the configuration that was pushed to it the sidecar has rejected, in its own words.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn rejected(&mut self) -> Result<Vec<String>, MeshError> {
+        let mut rejected = Vec::new();
+        for resource in ["dynamic_listeners", "dynamic_route_configs", "dynamic_active_clusters"] {
+            rejected.extend(read_rejected(&self.ask(&format!("/config_dump?resource={resource}")).await?));
+        }
+        Ok(rejected)
+    }
+
     async fn ask(&mut self, path: &str) -> Result<Value, MeshError> {
         // a tunnel that broke off is opened again once
         let body = match self.get(path).await {
@@ -98,6 +110,16 @@ pub fn read_table(
         *behind = Behind::Endpoints(items(&status["host_statuses"]).filter_map(endpoint).collect());
     }
     Ok(table)
+}
+
+fn read_rejected(dump: &Value) -> Vec<String> {
+    let rejected = items(&dump["configs"]).filter_map(|config| {
+        let details = config["error_state"]["details"].as_str()?;
+        let name = config["name"].as_str().or_else(|| config["route_config"]["name"].as_str());
+        let name = name.or_else(|| config["cluster"]["name"].as_str()).unwrap_or("a resource");
+        Some(format!("{name}: {details}"))
+    });
+    rejected.collect()
 }
 
 /// The address of an endpoint, if it is healthy.
@@ -363,6 +385,15 @@ mod tests {
             ]
         );
         assert!(read_table(&Value::Null, &listeners, &clusters, HOST, 7070).is_err());
+    }
+
+    #[test]
+    fn a_rejected_push_is_told_in_the_sidecars_words() {
+        let dump = json!({"configs": [
+            {"name": "10.43.0.7_8080"},
+            {"name": "0.0.0.0_9090", "error_state": {"details": "duplicate filter chain", "version_info": "7"}},
+        ]});
+        assert_eq!(read_rejected(&dump), ["0.0.0.0_9090: duplicate filter chain"]);
     }
 
     #[test]

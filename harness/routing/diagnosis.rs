@@ -165,3 +165,86 @@ impl Outbound<'_> {
 fn shown(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::super::{Kind, Live, Mesh, Naming, Request, client_of, pods_of};
+    use crate::scenario::{parse_manifests, read_manifests};
+
+    const PODS: [&str; 3] = ["httpbin.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"];
+
+    fn live(files: &[&str]) -> Live {
+        let mut live = Live::new("canary", "canary");
+        for file in files {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary").join(file);
+            for mut manifest in read_manifests(&path).unwrap() {
+                manifest.origin.path = file.into();
+                live.apply(&manifest);
+            }
+        }
+        live
+    }
+
+    fn findings(live: &Live) -> Vec<String> {
+        let mesh = Mesh::new(live, pods_of(live, &Naming::default()));
+        let outbound = mesh.outbound(client_of(live, "httpbin").unwrap());
+        let found = outbound.diagnose(&Request::get("svc-hello", 8080, "/"));
+        let root = format!("{}/fixtures/canary/", env!("CARGO_MANIFEST_DIR"));
+        found.iter().map(|finding| finding.to_string().replace(&root, "")).collect()
+    }
+
+    #[rstest]
+    #[case::pinned_selector(
+        &["svc-hello-v1.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"],
+        "subset v2 (version=v2, dr-hello.yaml:10:7) has no endpoints: the selector of Service svc-hello \
+         (app=hello,version=v1, svc-hello-v1.yaml:1) excludes its pods"
+    )]
+    #[case::tcp_port(
+        &["../canary-tcp-port/svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"],
+        "VirtualService vs-hello (vs-hello-testers.yaml:1) is not used: port 8080 of Service svc-hello \
+         (../canary-tcp-port/svc-hello.yaml:1) is named `tcp-hello`, so that connections are balanced over all pods, not \
+         requests by rules"
+    )]
+    #[case::undefined_subset(
+        &["svc-hello.yaml", "vs-hello-rollback.yaml"],
+        "no DestinationRule for svc-hello.canary.svc.cluster.local that the client sees defines the subset v1"
+    )]
+    fn the_manifest_to_blame_is_named(#[case] files: &[&str], #[case] finding: &str) {
+        assert_eq!(findings(&live(&[&PODS[..], files].concat())), [finding]);
+    }
+
+    #[test]
+    fn a_subset_without_pods_is_named() {
+        let mut live = live(&["httpbin.yaml", "svc-hello.yaml", "dr-hello.yaml", "vs-hello-rollback.yaml"]);
+        assert_eq!(findings(&live), ["subset v1 has no endpoints: no ready pod carries app=hello,version=v1"]);
+        live.delete("virtualservices", "vs-hello");
+        assert_eq!(findings(&live), ["the service has no endpoints: no ready pod carries app=hello"]);
+        live.delete("Service", "svc-hello");
+        assert_eq!(findings(&live), Vec::<String>::new());
+        assert!(live.get(Kind::Service, "svc-hello").is_none());
+    }
+
+    #[test]
+    fn a_client_without_a_sidecar_and_a_service_that_is_not_there_are_named() {
+        let files = ["svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"];
+        let mut own = live(&[&PODS[..], &files].concat());
+        let mut pod = own.get(Kind::Pod, "httpbin").unwrap().manifest.clone();
+        let labels = pod.object.metadata.labels.get_or_insert_default();
+        labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+        own.apply(&pod);
+        assert_eq!(
+            findings(&own),
+            ["VirtualService vs-hello (vs-hello-testers.yaml:1) is not used: the client has no sidecar"]
+        );
+
+        let mut own = live(&[&PODS[..], &["svc-hello.yaml"]].concat());
+        let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+                    spec: {hosts: [svc-hello], http: [{route: [{destination: {host: svc-next}}]}]}";
+        own.apply(&parse_manifests(Path::new("a.yaml"), rule).unwrap()[0]);
+        assert_eq!(findings(&own), ["there is no service svc-next.canary.svc.cluster.local with a port 8080"]);
+    }
+}

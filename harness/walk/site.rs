@@ -144,6 +144,14 @@ impl Reader<'_> {
         }
     }
 
+    /// What the client's sidecar has rejected, as far as it tells.
+    pub async fn rejected(&mut self) -> Vec<String> {
+        match self {
+            Self::Sidecar(sidecar, _) => sidecar.rejected().await.unwrap_or_default(),
+            Self::Embedded(_) => Vec::new(),
+        }
+    }
+
     pub fn pods(&self) -> Vec<PodState> {
         match self {
             Self::Sidecar(_, workloads) => workloads.pods(),

@@ -178,7 +178,14 @@ impl Walk<'_> {
             let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
             Ok(Look { table, expected: expected.unwrap_or_default() })
         };
-        let converged = converge(interval, CONVERGENCE_LIMIT, self.events.waiting(), look).await?;
+        let converged = match converge(interval, CONVERGENCE_LIMIT, self.events.waiting(), look).await {
+            Err(MeshError::NotConverged { seconds, mut difference }) => {
+                let rejected = reader.rejected().await;
+                difference.extend(rejected.iter().map(|reason| format!("the sidecar rejected {reason}")));
+                return Err(MeshError::NotConverged { seconds, difference }.into());
+            }
+            other => other?,
+        };
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings });
         Ok(converged)
     }

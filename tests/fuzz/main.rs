@@ -16,8 +16,30 @@ const HOST: &str = "svc-hello.canary.svc.cluster.local";
 
 /// Words and numbers that have a meaning somewhere.
 const WORDS: [&str; 24] = [
-    "svc-hello", "*", "", "/", "v1", "-1", "4294967296", "1e300", "null", "true", "{}", "[]", "exact", "prefix", "regex", "(", "(?i)",
-    "\\", "~1", "\u{0}", "ü", "0.1", "weight", "18446744073709551616",
+    "svc-hello",
+    "*",
+    "",
+    "/",
+    "v1",
+    "-1",
+    "4294967296",
+    "1e300",
+    "null",
+    "true",
+    "{}",
+    "[]",
+    "exact",
+    "prefix",
+    "regex",
+    "(",
+    "(?i)",
+    "\\",
+    "~1",
+    "\u{0}",
+    "ü",
+    "0.1",
+    "weight",
+    "18446744073709551616",
 ];
 
 fn seconds() -> Duration {
@@ -162,9 +184,6 @@ fn manifests_never_panic() {
 fn what_a_sidecar_says_never_panics() {
     let (routes, listeners, clusters) =
         (include_str!("sidecar.json"), include_str!("listeners.json"), include_str!("clusters.json"));
-    let corpus = [
-        format!("{routes}\u{1}{listeners}\u{1}{clusters}"),
-        format!("{{}}\u{1}{listeners}\u{1}{clusters}"),
-    ];
+    let corpus = [format!("{routes}\u{1}{listeners}\u{1}{clusters}"), format!("{{}}\u{1}{listeners}\u{1}{clusters}")];
     eprintln!("{} configurations", fuzz(&corpus, sidecar));
 }
