@@ -68,12 +68,12 @@ fn main() {
 
 /// The best of several times.
 fn best(times: u32, mut work: impl FnMut()) -> Duration {
-    let timed = (0..times).map(|_| {
+    let took = (0..times).map(|_| {
         let start = Instant::now();
         work();
         start.elapsed()
     });
-    timed.min().unwrap()
+    took.min().unwrap()
 }
 
 async fn walk() -> Duration {

@@ -237,7 +237,9 @@ async fn run_workload(part: Workload) -> Result<(), Failure> {
             workload::idle().await;
             Ok(())
         }
-        Workload::Drive => workload::drive_all(orders(), stdout()).await.map_err(|error| failed(&error)),
+        Workload::Drive => {
+            workload::drive_all(orders(), workload::Lines::new(stdout())).await.map_err(|error| failed(&error))
+        }
         Workload::Files => workload::print_files(stdout()).map_err(|error| failed(&error)),
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::cluster::{ClusterError, Session};
 use crate::scenario::{Scenario, VersionRule};
 use crate::verdict::Answer;
-use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource, drive_all};
+use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Tell, Told, VersionSource, drive_all};
 
 /// Where the driver is in the client's container.
 pub const DRIVER: &str = "/shiftcheck";
@@ -167,7 +167,7 @@ enum Place {
     /// Nowhere.
     Nowhere,
     /// In a pod among these, once it is started.
-    Pod(Api<Pod>, Option<Session>),
+    Pod(Api<Pod>, Option<Box<Session>>),
     /// In a thread of this process, which sends to an address of the embedded mesh.
     Local(SocketAddr, Option<Local>),
 }
@@ -176,42 +176,35 @@ enum Place {
 #[derive(Debug)]
 struct Local {
     orders: mpsc::Sender<Order>,
-    told: mpsc::UnboundedReceiver<Vec<u8>>,
-    lines: VecDeque<String>,
-    /// The beginning of a line whose end is still to come.
-    begun: Vec<u8>,
+    parts: mpsc::UnboundedReceiver<Vec<Told>>,
+    told: VecDeque<Told>,
 }
 
 impl Local {
     fn start() -> Result<Self, ClusterError> {
         let failed = |error: std::io::Error| ClusterError::Embedded(error.to_string());
         let (orders, received) = mpsc::channel(16);
-        let (tell, told) = mpsc::unbounded_channel();
+        let (sender, parts) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let work = move || {
-            if let Err(error) = runtime.block_on(drive_all(received, Teller(tell))) {
+            if let Err(error) = runtime.block_on(drive_all(received, Parts { sender, kept: Vec::new() })) {
                 tracing::debug!(%error, "the driver ended");
             }
         };
         std::thread::Builder::new().name("driver".to_owned()).spawn(work).map_err(failed)?;
-        Ok(Self { orders, told, lines: VecDeque::new(), begun: Vec::new() })
+        Ok(Self { orders, parts, told: VecDeque::new() })
     }
 
     async fn send(&self, order: Order) -> Result<(), ClusterError> {
         self.orders.send(order).await.map_err(|_| Self::ended())
     }
 
-    async fn line(&mut self) -> Result<String, ClusterError> {
+    async fn told(&mut self) -> Result<Told, ClusterError> {
         loop {
-            if let Some(line) = self.lines.pop_front() {
-                return Ok(line);
+            if let Some(told) = self.told.pop_front() {
+                return Ok(told);
             }
-            let part = self.told.recv().await.ok_or_else(Self::ended)?;
-            self.begun.extend_from_slice(&part);
-            let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { continue };
-            let rest = self.begun.split_off(end + 1);
-            let whole = std::mem::replace(&mut self.begun, rest);
-            self.lines.extend(String::from_utf8_lossy(&whole).lines().map(ToOwned::to_owned));
+            self.told = self.parts.recv().await.ok_or_else(Self::ended)?.into();
         }
     }
 
@@ -221,18 +214,32 @@ impl Local {
 }
 
 /// What the driver tells, in parts as it flushes them.
-struct Teller(mpsc::UnboundedSender<Vec<u8>>);
+struct Parts {
+    sender: mpsc::UnboundedSender<Vec<Told>>,
+    kept: Vec<Told>,
+}
 
-impl std::io::Write for Teller {
-    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
-        self.0.send(part.to_vec()).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
-        Ok(part.len())
+impl Tell for Parts {
+    fn take(&mut self, told: Told) -> std::io::Result<()> {
+        self.kept.push(told);
+        if self.kept.len() < MANY { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let part = std::mem::replace(&mut self.kept, Vec::with_capacity(MANY));
+        self.sender.send(part).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn keeps(&self) -> bool {
+        !self.kept.is_empty()
     }
 }
+
+/// How much is told at a time at the most.
+const MANY: usize = 1024;
 
 impl Driver {
     /// The driver of the client pod among these.
@@ -311,13 +318,12 @@ impl Driver {
         let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
         let mut stopped = vec![false; flows];
         loop {
-            let told = self.line().await?;
             let failed = |reason: &dyn std::fmt::Display| ClusterError::Exec {
                 command: DRIVER.to_owned(),
                 pod: pod.to_owned(),
-                reason: format!("not a driver's line: `{told}`: {reason}"),
+                reason: format!("not what a driver tells: {reason}"),
             };
-            match Told::read(&told).map_err(|error| failed(&error))? {
+            match self.told(&failed).await? {
                 Told::Kind(outcome) => {
                     kinds.push(answer(outcome).ok_or_else(|| failed(&"neither status nor failure"))?);
                 }
@@ -355,7 +361,7 @@ impl Driver {
         match &mut self.place {
             Place::Pod(pods, session @ None) => {
                 let command = [DRIVER, "workload", "drive"];
-                *session = Some(Session::open(pods, pod, container, &command).await?);
+                *session = Some(Box::new(Session::open(pods, pod, container, &command).await?));
             }
             Place::Local(_, local @ None) => *local = Some(Local::start()?),
             _ => {}
@@ -371,10 +377,13 @@ impl Driver {
         }
     }
 
-    async fn line(&mut self) -> Result<String, ClusterError> {
+    async fn told(&mut self, failed: &impl Fn(&dyn std::fmt::Display) -> ClusterError) -> Result<Told, ClusterError> {
         match &mut self.place {
-            Place::Pod(_, Some(session)) => session.line().await,
-            Place::Local(_, Some(local)) => local.line().await,
+            Place::Pod(_, Some(session)) => {
+                let line = session.line().await?;
+                Told::read(&line).map_err(|error| failed(&format!("`{line}`: {error}")))
+            }
+            Place::Local(_, Some(local)) => local.told().await,
             _ => Err(Local::ended()),
         }
     }

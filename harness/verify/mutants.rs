@@ -313,19 +313,19 @@ fn weights(maker: &mut Maker<'_>, list: &str, key: &str) {
         .and_then(Value::as_array)
         .map(|entries| entries.iter().map(|entry| entry[key].as_u64().unwrap_or(0)).collect())
         .unwrap_or_default();
-    let [first, .., last] = written[..] else { return };
+    let [first, .., other] = written[..] else { return };
     let with = |maker: &Maker<'_>, changed: [u64; 2]| {
         let mut entries = maker.value(list).cloned().unwrap_or_default();
         entries[0][key] = json!(changed[0]);
         entries[written.len() - 1][key] = json!(changed[1]);
         entries
     };
-    let swapped = with(maker, [last, first]);
-    maker.set("weights swapped", list, format!("weights {last} and {first}"), swapped);
+    let swapped = with(maker, [other, first]);
+    maker.set("weights swapped", list, format!("weights {other} and {first}"), swapped);
     let total: u64 = written.iter().sum();
     let tenth = total.div_ceil(10);
-    let moved = if last >= tenth { [first + tenth, last - tenth] } else { [first - tenth.min(first), last + tenth] };
-    let what = format!("weights {} and {} instead of {first} and {last}", moved[0], moved[1]);
+    let moved = if other >= tenth { [first + tenth, other - tenth] } else { [first - tenth.min(first), other + tenth] };
+    let what = format!("weights {} and {} instead of {first} and {other}", moved[0], moved[1]);
     let entries = with(maker, moved);
     maker.set("weights moved by ten points", list, what, entries);
 }

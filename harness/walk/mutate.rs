@@ -115,7 +115,7 @@ async fn one(
     let (events, _) = Events::channel();
     let mut walk = Walk {
         scenario,
-        site: Site::Kube(KubeSite::new(ground.client.clone(), namespace, objects, &scenario.client.pod)),
+        site: Site::Kube(Box::new(KubeSite::new(ground.client.clone(), namespace, objects, &scenario.client.pod))),
         driver: Driver::new(pods, driver),
         namespace: namespace.to_owned(),
         live: Live::new(&scenario.namespace, namespace),

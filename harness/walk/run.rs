@@ -210,13 +210,13 @@ impl Run {
         let pod = &self.scenario.client.pod;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
         let site = KubeSite::new(client, &self.namespace, objects, pod);
-        self.walk(Site::Kube(site), Driver::new(pods, self.options.driver)).await
+        self.walk(Site::Kube(Box::new(site)), Driver::new(pods, self.options.driver)).await
     }
 
     async fn embedded(&self) -> Result<Outcome, WalkError> {
         let site = Embedded::start(&self.namespace, &self.scenario.client.pod, &self.scenario.service)?;
         let driver = Driver::local(site.address(), self.options.driver);
-        self.walk(Site::Embedded(site), driver).await
+        self.walk(Site::Embedded(Box::new(site)), driver).await
     }
 
     async fn throwaway(

@@ -11,8 +11,8 @@ use crate::scenario::{Manifest, Served, Target};
 
 /// Where the stages are walked: a namespace of a Kubernetes cluster, or the embedded one.
 pub(super) enum Site {
-    Kube(KubeSite),
-    Embedded(Embedded),
+    Kube(Box<KubeSite>),
+    Embedded(Box<Embedded>),
 }
 
 /// A namespace of a cluster with Istio.

@@ -38,10 +38,13 @@ impl Transition {
     }
 }
 
+/// What a population may be answered before a stage, and after it.
+type BeforeAndAfter = (BTreeSet<Seen>, BTreeSet<Seen>);
+
 /// What each population is given before and after each stage, by the manifests: what is to be expected of answers in between.
 #[derive(Debug)]
 pub(super) struct Expected {
-    stages: Vec<BTreeMap<String, (BTreeSet<Seen>, BTreeSet<Seen>)>>,
+    stages: Vec<BTreeMap<String, BeforeAndAfter>>,
     changes: Vec<bool>,
 }
 

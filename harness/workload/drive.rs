@@ -197,6 +197,8 @@ pub enum DriveError {
 
 /// How far sending may run ahead of the oldest request without an answer: bounds the memory.
 const WINDOW: usize = 4096;
+/// The most answers that are taken together.
+const BATCH: usize = 64;
 /// How much of a body is kept where it tells no version.
 const EXCERPT: usize = 120;
 /// The most kinds of answers that are kept apart by what they say: bounds the memory.
@@ -211,7 +213,7 @@ const QUIET_FLUSH: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// A plan holds an invalid header or expression, or the output is closed.
-pub async fn drive_all(mut orders: mpsc::Receiver<Order>, mut output: impl Write) -> Result<(), DriveError> {
+pub async fn drive_all(mut orders: mpsc::Receiver<Order>, mut output: impl Tell) -> Result<(), DriveError> {
     while let Some(order) = orders.recv().await {
         // a stop for a plan that has ended comes too late
         if let Order::Drive(plan) = order {
@@ -225,7 +227,11 @@ pub async fn drive_all(mut orders: mpsc::Receiver<Order>, mut output: impl Write
 ///
 /// # Errors
 /// The plan holds an invalid header or expression, or the output is closed.
-pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: impl Write) -> Result<(), DriveError> {
+pub async fn drive(
+    plan: DrivePlan,
+    orders: &mut mpsc::Receiver<Order>,
+    output: &mut impl Tell,
+) -> Result<(), DriveError> {
     let driver = Arc::new(Driver::new(plan)?);
     let window = Arc::new(Semaphore::new(WINDOW));
     let (sender, mut answers) = mpsc::channel(256);
@@ -238,9 +244,11 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut listening = true;
+    // those that have come meanwhile are taken together: waiting anew for each costs more than the answer itself
+    let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let answer = tokio::select! {
-            answer = answers.recv() => answer,
+        let taken = tokio::select! {
+            taken = answers.recv_many(&mut batch, BATCH) => taken,
             order = orders.recv(), if listening => {
                 match order {
                     Some(Order::Stop { plan, flow }) if plan == driver.plan.id => driver.stop(flow),
@@ -254,8 +262,10 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
                 continue;
             }
         };
-        let Some((response, outcome)) = answer else { break };
-        early.insert(response.n, (response, outcome));
+        if taken == 0 {
+            break;
+        }
+        early.extend(batch.drain(..).map(|(response, outcome): (Response, Outcome)| (response.n, (response, outcome))));
         while let Some((response, outcome)) = early.remove(&next) {
             answered[response.flow] += 1;
             teller.patience = driver.patience(&answered);
@@ -264,21 +274,68 @@ pub async fn drive(plan: DrivePlan, orders: &mut mpsc::Receiver<Order>, output: 
             next += 1;
         }
     }
-    teller.line(&Told::End { plan: driver.plan.id, took_us: micros(driver.start.elapsed()) })?;
+    teller.tell(Told::End { plan: driver.plan.id, took_us: micros(driver.start.elapsed()) })?;
     teller.flush()
 }
 
-/// Writes lines, several at a time but none much later than it came.
-struct Teller<W: Write> {
-    output: io::BufWriter<W>,
+/// Where a driver tells what it has to tell; it may be kept until it is flushed.
+pub trait Tell {
+    /// Takes something.
+    ///
+    /// # Errors
+    /// The output is closed.
+    fn take(&mut self, told: Told) -> io::Result<()>;
+
+    /// Passes everything on.
+    ///
+    /// # Errors
+    /// The output is closed.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Whether something is kept.
+    fn keeps(&self) -> bool;
+}
+
+/// A JSON line each.
+#[derive(Debug)]
+pub struct Lines<W: Write>(io::BufWriter<W>);
+
+impl<W: Write> Lines<W> {
+    /// Lines to that output.
+    pub fn new(output: W) -> Self {
+        Self(io::BufWriter::with_capacity(32 * 1024, output))
+    }
+}
+
+impl<W: Write> Tell for Lines<W> {
+    fn take(&mut self, told: Told) -> io::Result<()> {
+        match told {
+            // an array of numbers: it comes thousands of times a second
+            Told::Response(response) => serde_json::to_writer(&mut self.0, &response)?,
+            other => serde_json::to_writer(&mut self.0, &other)?,
+        }
+        self.0.write_all(b"\n")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn keeps(&self) -> bool {
+        !self.0.buffer().is_empty()
+    }
+}
+
+/// Tells several things at a time, but none much later than it came.
+struct Teller<'a, T: Tell> {
+    output: &'a mut T,
     kinds: HashMap<Outcome, usize>,
     flushed: Instant,
     patience: Duration,
 }
 
-impl<W: Write> Teller<W> {
-    fn new(output: W) -> Self {
-        let output = io::BufWriter::with_capacity(32 * 1024, output);
+impl<'a, T: Tell> Teller<'a, T> {
+    fn new(output: &'a mut T) -> Self {
         Self { output, kinds: HashMap::new(), flushed: Instant::now(), patience: FLUSH }
     }
 
@@ -290,22 +347,21 @@ impl<W: Write> Teller<W> {
         } else {
             let kind = self.kinds.len();
             self.kinds.insert(outcome.clone(), kind);
-            self.line(&Told::Kind(outcome))?;
+            self.tell(Told::Kind(outcome))?;
             // what has not been seen before may decide
             self.patience = Duration::ZERO;
             kind
         };
-        self.line(&response)
+        self.tell(Told::Response(response))
     }
 
-    fn line(&mut self, value: &impl Serialize) -> Result<(), DriveError> {
-        serde_json::to_writer(&mut self.output, value).map_err(io::Error::from)?;
-        self.output.write_all(b"\n")?;
+    fn tell(&mut self, told: Told) -> Result<(), DriveError> {
+        self.output.take(told)?;
         if self.flushed.elapsed() > self.patience { self.flush() } else { Ok(()) }
     }
 
     fn waits(&self) -> bool {
-        !self.output.buffer().is_empty()
+        self.output.keeps()
     }
 
     fn flush(&mut self) -> Result<(), DriveError> {
@@ -575,13 +631,13 @@ mod tests {
     }
 
     /// Output that a test reads while it is written; `seen` is called with each line.
-    struct Lines<F: FnMut(&Told)> {
+    struct Reader<F: FnMut(&Told)> {
         rest: Vec<u8>,
         told: Vec<Told>,
         seen: F,
     }
 
-    impl<F: FnMut(&Told)> Write for &mut Lines<F> {
+    impl<F: FnMut(&Told)> Write for Reader<F> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             for byte in bytes {
                 if *byte == b'\n' {
@@ -612,8 +668,8 @@ mod tests {
                 sender.try_send(order).unwrap();
             }
         };
-        let mut lines = Lines { rest: Vec::new(), told: Vec::new(), seen };
-        drive(plan, &mut orders, &mut lines).await.unwrap();
+        let mut lines = Reader { rest: Vec::new(), told: Vec::new(), seen };
+        drive(plan, &mut orders, &mut Lines::new(&mut lines)).await.unwrap();
         let mut kinds = Vec::new();
         let mut answers = Vec::new();
         let told = lines.told;
@@ -755,7 +811,8 @@ mod tests {
 
     #[test]
     fn the_number_of_kinds_is_bounded() {
-        let mut teller = Teller::new(io::sink());
+        let mut sink = Lines::new(io::sink());
+        let mut teller = Teller::new(&mut sink);
         for n in 0..100_000 {
             let response = Response { n, flow: 0, kind: 0, connection: 0, due_us: 0, late_us: 0, took_us: 0 };
             let outcome = Outcome { status: Some(200), excerpt: Some(n.to_string()), ..Outcome::default() };

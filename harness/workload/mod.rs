@@ -8,7 +8,8 @@ mod image;
 mod serve;
 
 pub use drive::{
-    DriveError, DrivePlan, Failure, FailureKind, Flow, Order, Outcome, Response, Told, VersionSource, drive, drive_all,
+    DriveError, DrivePlan, Failure, FailureKind, Flow, Lines, Order, Outcome, Response, Tell, Told, VersionSource,
+    drive, drive_all,
 };
 pub use idle::{idle, terminated};
 pub use image::{ImageError, WORKLOAD_IMAGES, demo_faulty, demo_status, demo_versions, print_files, write_archive};

@@ -2,6 +2,7 @@
 //! `ci/fuzz` runs it for ten minutes.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use serde_json::Value;
 use shiftcheck::mesh::read_table;
-use shiftcheck::routing::{Live, Mesh, Naming, Request, RouteTable, check, client_of, pods_of};
+use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, RouteTable, check, client_of, pods_of};
 use shiftcheck::scenario::parse_manifests;
 
 const HOST: &str = "svc-hello.canary.svc.cluster.local";
@@ -112,18 +113,17 @@ fn spoil(text: &str, corpus: &[String], random: &mut Rng) -> String {
 fn manifests(text: &str) {
     let Ok(manifests) = parse_manifests(Path::new("fuzz.yaml"), text) else { return };
     let mut live = Live::new("canary", "canary");
-    manifests.iter().for_each(|manifest| live.apply(manifest));
+    for manifest in &manifests {
+        live.apply(manifest);
+    }
     for problem in check(&live) {
         let _ = problem.to_string();
     }
     let pods = pods_of(&live, &Naming::default()).into_iter().take(100).collect();
     let mesh = Mesh::new(&live, pods);
     let client = client_of(&live, "client").or_else(|| client_of(&live, "httpbin"));
-    let Some(client) = client.or_else(|| {
-        Some(shiftcheck::routing::Client { namespace: "canary".to_owned(), labels: Default::default(), sidecar: true })
-    }) else {
-        return;
-    };
+    let usual = || Client { namespace: "canary".to_owned(), labels: BTreeMap::new(), sidecar: true };
+    let client = client.unwrap_or_else(usual);
     let outbound = mesh.outbound(client);
     for port in [80, 8080] {
         for path in ["/", "/api/v1/things?release=v2", "/ü"] {

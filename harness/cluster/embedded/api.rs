@@ -81,8 +81,7 @@ pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError
         "Deployment" => unknown_in::<Deployment>(manifest),
         "Pod" => unknown_in::<Pod>(manifest),
         "Namespace" => unknown_in::<Namespace>(manifest),
-        kind if KNOWN.iter().any(|(own, _, _)| *own == kind) => unknown_among(manifest),
-        _ => Ok(None),
+        _ => Ok(unknown_among(manifest)),
     };
     let unknown = unknown
         .map_err(|reason| rejected(manifest, "", format!("failed to create typed patch object: {reason}"), 400))?;
@@ -118,13 +117,12 @@ pub(super) fn find(live: &Live, target: &Target) -> Result<(), ClusterError> {
     if there {
         return Ok(());
     }
-    let (path, line) = target.place.rsplit_once(':').unwrap_or((&target.place, ""));
-    let (path, line) = match path.rsplit_once(':') {
-        Some((path, first)) if first.parse::<usize>().is_ok() => (path, first),
-        _ => (path, line),
-    };
+    let mut place = target.place.rsplitn(3, ':');
+    let number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
+    let column = number(place.next());
+    let row = number(place.next()).unwrap_or(0);
     Err(ClusterError::Rejected {
-        origin: Origin { path: path.into(), line: line.parse().unwrap_or(0), column: None },
+        origin: Origin { path: place.next().unwrap_or_default().into(), line: row, column },
         id: format!("the deletion of {}/{}", target.kind, target.name),
         status: status(format!("{kind} \"{}\" not found", target.name), 404),
     })
@@ -190,29 +188,26 @@ fn lost(written: &Value, kept: &Value, pointer: &str) -> Option<String> {
     }
 }
 
-fn unknown_among(manifest: &Manifest) -> Result<Option<String>, String> {
-    let of_kind = KNOWN.iter().filter(|(kind, _, _)| *kind == manifest.kind());
-    for (_, pattern, known) in of_kind {
+fn unknown_among(manifest: &Manifest) -> Option<String> {
+    let mut of_kind = KNOWN.iter().filter(|(kind, _, _)| *kind == manifest.kind());
+    of_kind.find_map(|(_, pattern, known)| {
         let parts: Vec<&str> = pattern.split('/').skip(1).collect();
-        if let Some(pointer) = unknown_under(&manifest.object.data, &parts, known, String::new()) {
-            return Ok(Some(pointer));
-        }
-    }
-    Ok(None)
+        unknown_under(&manifest.object.data, &parts, known, "")
+    })
 }
 
-fn unknown_under(value: &Value, parts: &[&str], known: &[&str], pointer: String) -> Option<String> {
+fn unknown_under(value: &Value, parts: &[&str], known: &[&str], pointer: &str) -> Option<String> {
     let Some((part, rest)) = parts.split_first() else {
         let key = value.as_object()?.keys().find(|key| !known.contains(&key.as_str()))?;
         return Some(format!("{pointer}/{key}"));
     };
     match (part, value) {
         (&"*", Value::Array(items)) => {
-            (0..).zip(items).find_map(|(index, item)| unknown_under(item, rest, known, format!("{pointer}/{index}")))
+            (0..).zip(items).find_map(|(index, item)| unknown_under(item, rest, known, &format!("{pointer}/{index}")))
         }
         (&"*", Value::Object(entries)) => {
-            entries.iter().find_map(|(key, item)| unknown_under(item, rest, known, format!("{pointer}/{key}")))
+            entries.iter().find_map(|(key, item)| unknown_under(item, rest, known, &format!("{pointer}/{key}")))
         }
-        (part, value) => unknown_under(value.get(part)?, rest, known, format!("{pointer}/{part}")),
+        (part, value) => unknown_under(value.get(part)?, rest, known, &format!("{pointer}/{part}")),
     }
 }

@@ -4,7 +4,7 @@
 mod api;
 mod proxy;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -149,10 +149,10 @@ impl Embedded {
             self.servers.get(&format!("{} {}", pod.address, pod.image)).map(|(_, server)| Arc::clone(server))
         };
         let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), (of(pod)?, pod.ports.clone()))));
-        let by_address = by_address.collect();
+        let by_address = by_address.collect::<HashMap<_, _>>();
         let client = client_of(&self.live, &self.client);
         let mesh = Mesh::new(&self.live, pods);
-        let serving = client.map(|client| Serving::new(&mesh, client, &self.request, by_address));
+        let serving = client.map(|client| Serving::new(&mesh, client, &self.request, &by_address));
         self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
         self.proxy.serve(serving);
     }

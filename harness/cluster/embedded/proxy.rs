@@ -102,7 +102,7 @@ impl Serving {
         mesh: &Mesh,
         client: Client,
         request: &Request,
-        servers: HashMap<String, (Arc<DemoServer>, Ports)>,
+        servers: &HashMap<String, (Arc<DemoServer>, Ports)>,
     ) -> Self {
         let outbound = mesh.outbound(client);
         let with_servers = |routes: Routes| {
