@@ -82,7 +82,10 @@ fn wrong_arguments_are_bad_input(#[case] arguments: &[&str]) {
 
 #[test]
 fn without_an_engine_the_environment_is_to_blame() {
-    let output = shiftcheck(&["run"]).env("DOCKER_HOST", "unix:///nonexistent/docker.sock").output().unwrap();
+    let output = shiftcheck(&["run", "--cluster", "k3s"])
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .output()
+        .unwrap();
     let (_, errors, code) = said(&output);
     assert_eq!(code, Some(3));
     assert!(errors.starts_with("error: no Docker engine answers: "), "{errors}");

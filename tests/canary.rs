@@ -14,7 +14,7 @@ use rstest::rstest;
     "fixtures/canary",
     0,
     &[
-        "23 claims; the chance of a false alarm is below 2e-6 in all, of a missed fault below 0.001 in each, 0.023 in all",
+        "24 claims; the chance of a false alarm is below 2e-6 in all, of a missed fault below 0.001 in each, 0.024 in all",
         "ok 1/9 first release",
         "ok 2/9 version label",
         "ok 3/9 v2 deployed, unused",
@@ -40,7 +40,7 @@ use rstest::rstest;
         "FAIL 1/1 testers' canary, selector pinned",
         "everyone: v1 — all 688 from v1",
         "answered 503 `no healthy upstream`, which tells no version",
-        "because subset v2 (version=v2, fixtures/canary/dr-hello.yaml:1) has no endpoints: the selector of Service svc-hello \
+        "because subset v2 (version=v2, fixtures/canary/dr-hello.yaml:10:7) has no endpoints: the selector of Service svc-hello \
          (app=hello,version=v1, fixtures/canary/svc-hello-v1.yaml:1) excludes its pods",
         "claimed in fixtures/canary-pinned-selector/scenario.yaml:",
         "stage 1 of 1 failed",
