@@ -43,3 +43,4 @@ pub use mesh::{Client, Decision, Mesh, Outbound, Routes};
 pub use rule::{NotModelled, RuleRef};
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{Abort, Action, Behind, Cluster, Forward, Redirect, RedirectPath, Rewrite, Route, RouteTable, Unit};
+pub(crate) use virtual_service::MATCH_FIELDS;

@@ -12,6 +12,24 @@ use super::table::{Abort, RedirectPath, Rewrite};
 /// The gateway that stands for all sidecars.
 pub(super) const MESH: &str = "mesh";
 
+/// What a match may ask for.
+pub(crate) const MATCH_FIELDS: [&str; 14] = [
+    "name",
+    "uri",
+    "scheme",
+    "method",
+    "authority",
+    "headers",
+    "port",
+    "sourceLabels",
+    "gateways",
+    "queryParams",
+    "ignoreUriCase",
+    "withoutHeaders",
+    "sourceNamespace",
+    "statPrefix",
+];
+
 /// Rules for the requests to some hosts.
 #[derive(Debug, Clone)]
 pub(super) struct VirtualService {
@@ -111,25 +129,7 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet
 }
 
 fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
-    part.only(
-        &[
-            "name",
-            "uri",
-            "scheme",
-            "method",
-            "authority",
-            "headers",
-            "port",
-            "sourceLabels",
-            "gateways",
-            "queryParams",
-            "ignoreUriCase",
-            "withoutHeaders",
-            "sourceNamespace",
-            "statPrefix",
-        ],
-        notes,
-    );
+    part.only(&MATCH_FIELDS, notes);
     let test = |key: &str| {
         let part = part.get(key);
         part.is_there().then(|| part.test())

@@ -25,15 +25,25 @@ pub struct Given {
     pub rules: Vec<RuleRef>,
 }
 
+/// The requests of a population for a path, one for each of its variants.
+pub(super) fn requests<'a>(
+    population: &'a Population,
+    service: &'a Service,
+    path: &'a str,
+) -> impl Iterator<Item = Request> + use<'a> {
+    population.variants.iter().map(move |variant| {
+        let request = Request::get(&service.host, service.port, path);
+        variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
+    })
+}
+
 impl Given {
     /// What a population's requests for a path come to. Its variants take turns.
     #[must_use]
     pub fn to(population: &Population, service: &Service, path: &str, outbound: &Outbound<'_>) -> Self {
         let mut given = Self::default();
         let share = Chance::of(1, population.variants.len() as u64);
-        for variant in &population.variants {
-            let request = Request::get(&service.host, service.port, path);
-            let request = variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value));
+        for request in requests(population, service, path) {
             match outbound.routes(&request) {
                 Ok(routes) => {
                     let decision = routes.decide(&request);

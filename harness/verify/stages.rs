@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::given::Given;
+use super::given::{Given, requests};
 use crate::routing::{
     Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, check, client_of,
     pods_of,
@@ -175,20 +175,6 @@ impl<'a> Stages<'a> {
         let service = &self.scenario.service;
         let request = Request::get(&service.host, service.port, "/");
         let mut claims: Vec<VerifiedClaim<'a>> = Vec::new();
-        let mut served = BTreeSet::new();
-        for claim in stage.claims() {
-            if let Some(population) = self.scenario.population(&claim.from) {
-                for variant in &population.variants {
-                    let request = variant
-                        .headers
-                        .iter()
-                        .fold(Request::get(&service.host, service.port, &claim.path), |request, (name, value)| {
-                            request.with(name, value)
-                        });
-                    served.extend(outbound.workloads(&request));
-                }
-            }
-        }
         for expectation in &stage.expect {
             let (given, decided) = match expectation {
                 Expectation::Claim(claim) => {
@@ -198,7 +184,9 @@ impl<'a> Stages<'a> {
                     let decided = decide(claim, &given);
                     (given, decided)
                 }
-                Expectation::Served { workload, requests } => (Given::default(), count(workload, *requests, &served)),
+                Expectation::Served { workload, requests } => {
+                    (Given::default(), count(workload, *requests, &self.workloads(stage, &outbound)))
+                }
                 Expectation::NoObjects => (Given::default(), self.left()),
                 Expectation::During { .. } => {
                     let open = "what happens while a stage is applied is seen on a mesh alone";
@@ -210,6 +198,14 @@ impl<'a> Stages<'a> {
             claims.push(VerifiedClaim { expectation, given, decided, findings });
         }
         VerifiedStage { number: self.next, name: &stage.name, claims, not_modelled: mesh.not_modelled().to_vec() }
+    }
+
+    /// The workloads that a stage's claimed requests, or copies of them, may get to.
+    fn workloads(&self, stage: &Stage, outbound: &Outbound<'_>) -> BTreeSet<String> {
+        let service = &self.scenario.service;
+        let asked = stage.claims().filter_map(|claim| Some((self.scenario.population(&claim.from)?, &claim.path)));
+        let requests = asked.flat_map(|(population, path)| requests(population, service, path));
+        requests.flat_map(|request| outbound.workloads(&request)).collect()
     }
 
     fn left(&self) -> Decided {

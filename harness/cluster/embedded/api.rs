@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cluster::ClusterError;
-use crate::routing::{Kind, Live, Severity, check};
+use crate::routing::{Kind, Live, MATCH_FIELDS, Severity, check};
 use crate::scenario::{Manifest, Origin, Target};
 
 /// What may stand in the objects of Istio and the Gateway API, by JSON pointer; `*` is an item of a list.
@@ -37,26 +37,7 @@ const KNOWN: [(&str, &str, &[&str]); 14] = [
             "headers",
         ],
     ),
-    (
-        "VirtualService",
-        "/spec/http/*/match/*",
-        &[
-            "name",
-            "uri",
-            "scheme",
-            "method",
-            "authority",
-            "headers",
-            "port",
-            "sourceLabels",
-            "gateways",
-            "queryParams",
-            "ignoreUriCase",
-            "withoutHeaders",
-            "sourceNamespace",
-            "statPrefix",
-        ],
-    ),
+    ("VirtualService", "/spec/http/*/match/*", &MATCH_FIELDS),
     ("VirtualService", "/spec/http/*/match/*/headers/*", &["exact", "prefix", "regex"]),
     ("VirtualService", "/spec/http/*/match/*/uri", &["exact", "prefix", "regex"]),
     ("VirtualService", "/spec/http/*/route/*", &["destination", "weight", "headers"]),
