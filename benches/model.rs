@@ -86,6 +86,7 @@ async fn walk() -> Duration {
             cache: PathBuf::new(),
             binary: PathBuf::new(),
             driver: DriverOptions::default(),
+            state: None,
         };
         let start = Instant::now();
         let (events, _stream) = Events::channel();

@@ -105,5 +105,6 @@ fn options() -> Options {
         cache: std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into),
         binary: BINARY.into(),
         driver: DriverOptions::default(),
+        state: None,
     }
 }

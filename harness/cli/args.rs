@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::cluster::Keep;
+use crate::report::Granularity;
 
 /// Proves, on a real Istio mesh, that a traffic-shifting rollout does at every stage what its manifests promise
 ///
@@ -30,6 +31,18 @@ pub enum Command {
     Mutants(MutantsArgs),
     /// Put the model behind the verdicts to the test: is each request of this mesh routed on its own?
     Calibrate(CalibrateArgs),
+    /// Print a JSON schema
+    Schema {
+        /// Of what
+        what: SchemaOf,
+    },
+    /// Say what changed between two reports: versions, verdicts, shares beyond chance, convergence, errors during changes
+    Compare {
+        /// The report.json that is compared with, or its folder
+        before: PathBuf,
+        /// The other report.json, or its folder
+        after: PathBuf,
+    },
     /// Remove what killed runs have left
     Sweep(SweepArgs),
     /// Write the image archive of the demo server and the client, to be loaded into an own cluster
@@ -86,6 +99,16 @@ pub struct RunArgs {
     /// Open a connection for every request
     #[arg(long)]
     pub no_keep_alive: bool,
+    /// The folder of the reports: report.html, report.json, conformance.yaml, junit.xml, graph/, and state/ where something failed
+    /// [default: shiftcheck-report]
+    #[arg(long, env = "SHIFTCHECK_REPORT", value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Write no reports
+    #[arg(long)]
+    pub no_report: bool,
+    /// What a test case of junit.xml is
+    #[arg(long, value_name = "WHAT", default_value = "claim")]
+    pub junit: Granularity,
 }
 
 /// What to verify.
@@ -133,6 +156,15 @@ pub enum ClusterKind {
     Kubeconfig,
     /// A mesh in this process, without Docker: shows what the manifests mean, not what a release of Istio does
     Embedded,
+}
+
+/// What a JSON schema is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// A scenario file
+    Scenario,
+    /// report.json
+    Report,
 }
 
 /// What to sweep.

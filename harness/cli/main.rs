@@ -1,4 +1,4 @@
-use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::io::{IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::advice::{self, Failure};
-use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SweepArgs, Workload};
+use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, Workload};
 use crate::cluster::{Docker, NodeImage, RunRecords, default_cache, sweep};
-use crate::report::{Terminal, plural};
+use crate::report::{self, Granularity, Outcome, Recorder, Report, Terminal, compare, compared, plural};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
-use crate::walk::{CalibrateOptions, Choice, Ending, Events, Options, Purpose, WalkError, run};
+use crate::walk::{CalibrateOptions, Choice, Ending, Events, Link, Options, Purpose, WalkError, run};
 use crate::workload::{self, Order};
 
 /// What the process ends with.
@@ -72,17 +72,33 @@ pub fn main() -> std::process::ExitCode {
 async fn dispatch(args: Args) -> ExitCode {
     let cache = args.cache.unwrap_or_else(default_cache);
     let done = match args.command {
-        Command::Run(args) => return walk(args, Purpose::Prove, cache).await,
+        Command::Run(args) => return Box::pin(walk(args, Purpose::Prove, cache)).await,
         Command::Verify(args) => return super::verify::run(&args),
         Command::Mutants(args) => {
             let code = super::verify::mutate(&args.walk.scenario);
             let done = args.walk.cluster.is_none() || code == ExitCode::BadInput;
-            return if done { code } else { walk(args.walk, Purpose::Mutate(usize::from(args.sample)), cache).await };
+            if done {
+                return code;
+            }
+            return Box::pin(walk(args.walk, Purpose::Mutate(usize::from(args.sample)), cache)).await;
         }
         Command::Calibrate(CalibrateArgs { walk: args, samples, requests }) => {
             let options = CalibrateOptions { samples: usize::from(samples), requests: u64::from(requests) };
-            return walk(args, Purpose::Calibrate(options), cache).await;
+            return Box::pin(walk(args, Purpose::Calibrate(options), cache)).await;
         }
+        Command::Schema { what } => {
+            let schema = match what {
+                SchemaOf::Scenario => Scenario::schema(),
+                SchemaOf::Report => Report::schema(),
+            };
+            // a closed pipe is no failure
+            let _ = writeln!(stdout(), "{schema:#}");
+            Ok(())
+        }
+        Command::Compare { before, after } => match compare_reports(&before, &after) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Sweep(args) => sweep_all(args, &cache).await,
         Command::Image { archive } => own_binary().and_then(|binary| {
             workload::write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))
@@ -105,6 +121,7 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
         Some(cluster) => cluster,
         None => usual_cluster().await,
     };
+    let reports = Reports::new(&args);
     let prepared = Scenario::read(&args.scenario)
         .map_err(|error| Failure::of(&WalkError::from(error)))
         .and_then(|scenario| options(&args, cluster, &scenario, purpose, cache).map(|options| (scenario, options)));
@@ -113,20 +130,29 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
         Err(failure) => {
             terminal.abandon();
             advice::tell(&failure);
+            if purpose == Purpose::Prove {
+                let recorder = Recorder::new(reproduce());
+                reports.publish(
+                    &recorder.close(result_of(failure.code), "not proven", Some(told(&failure))),
+                    &mut terminal,
+                );
+            }
             return failure.code;
         }
     };
     let (events, mut stream) = Events::channel();
+    let mut recorder = Recorder::new(reproduce());
     let shown = tokio::spawn(async move {
         while let Some(event) = stream.recv().await {
+            recorder.record(&event);
             terminal.show(event);
         }
-        terminal
+        (terminal, recorder)
     });
     let mut called_off = ExitCode::Interrupted;
-    let result = run(scenario, options, events, async { called_off = signalled().await }).await;
-    let mut terminal = match shown.await {
-        Ok(terminal) => terminal,
+    let result = Box::pin(run(scenario, options, events, async { called_off = signalled().await })).await;
+    let (mut terminal, recorder) = match shown.await {
+        Ok(readers) => readers,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
     let (code, note, failure) = match result {
@@ -158,10 +184,82 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
         }
     };
     terminal.close(start.elapsed(), &note);
+    let report = recorder.close(result_of(code), &note, failure.as_ref().map(told));
     if let Some(failure) = failure {
         advice::tell(&failure);
     }
+    if purpose == Purpose::Prove {
+        reports.publish(&report, &mut terminal);
+    }
     code
+}
+
+/// How a run ended that ends the process so.
+const fn result_of(code: ExitCode) -> Outcome {
+    match code {
+        ExitCode::Pass => Outcome::Passed,
+        ExitCode::Fail => Outcome::Failed,
+        ExitCode::BadInput => Outcome::BadInput,
+        ExitCode::Environment => Outcome::EnvironmentFailed,
+        ExitCode::Interrupted | ExitCode::Terminated => Outcome::Interrupted,
+    }
+}
+
+fn told(failure: &Failure) -> report::Failure {
+    let link = match failure.code {
+        ExitCode::BadInput => Link::Manifest,
+        _ => Link::Environment,
+    };
+    report::Failure { link: link.to_string(), message: failure.message.clone(), hint: failure.hint.clone() }
+}
+
+/// Where and how reports are written.
+#[derive(Debug, Clone)]
+struct Reports {
+    folder: Option<PathBuf>,
+    /// Whether somebody has named the folder.
+    asked: bool,
+    junit: Granularity,
+}
+
+impl Reports {
+    fn new(args: &RunArgs) -> Self {
+        let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
+        Self { folder: (!args.no_report).then_some(folder), asked: args.report.is_some(), junit: args.junit }
+    }
+
+    /// Where the state of a cluster goes on which something failed.
+    fn state(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("state"))
+    }
+
+    /// Writes the reports of a run and says where the page is. One that cannot be written is told, and does not change how the run ended.
+    fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) {
+        if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+            report.annotations().iter().for_each(|line| terminal.note(line));
+        }
+        // where nothing was begun, only who has asked for reports gets one, without a word
+        let begun = !report.run.is_empty();
+        let Some(folder) = self.folder.as_ref().filter(|_| begun || self.asked) else { return };
+        match report.write(folder, self.junit) {
+            Ok(()) if begun => terminal.note(&format!("report: {}", folder.join("report.html").display())),
+            Ok(()) => {}
+            Err(error) => advice::tell(&Failure::environment(error.to_string())),
+        }
+    }
+}
+
+/// The command line as it was written, so that it can be written again.
+fn reproduce() -> String {
+    let mut words = std::env::args();
+    let program = words.next().unwrap_or_default();
+    let program =
+        Path::new(&program).file_name().map_or_else(|| program.clone(), |name| name.to_string_lossy().into_owned());
+    let quoted = words.map(|word| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
+        if !word.is_empty() && word.bytes().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    });
+    std::iter::once(program).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// A throwaway cluster where an engine answers; elsewhere the embedded mesh, but not in CI, where a missing engine is an error.
@@ -190,7 +288,23 @@ fn options(
             namespace: args.namespace.clone(),
         },
     };
-    Ok(Options { purpose, choice, keep: args.keep, cache, binary: own_binary()?, driver: driver(args, scenario) })
+    // the state of an earlier run is not that of this one
+    let state = Reports::new(args).state().filter(|_| purpose == Purpose::Prove);
+    if let Some(state) = &state
+        && state.is_dir()
+    {
+        let failed = |error| Failure::environment(format!("cannot remove {}: {error}", state.display()));
+        std::fs::remove_dir_all(state).map_err(failed)?;
+    }
+    Ok(Options {
+        purpose,
+        choice,
+        keep: args.keep,
+        cache,
+        binary: own_binary()?,
+        driver: driver(args, scenario),
+        state,
+    })
 }
 
 /// The command line's word counts before the scenario's.
@@ -212,6 +326,16 @@ fn node_image(text: &str) -> Result<NodeImage, Failure> {
         }
         _ => Err(Failure::bad_input(format!("`{text}` is not an image with a tag, such as rancher/k3s:v1.34.4-k3s1"))),
     }
+}
+
+/// Exit code 1 says that something got worse.
+fn compare_reports(before: &Path, after: &Path) -> Result<ExitCode, Failure> {
+    let read = |path: &Path| Report::read(path).map_err(|error| Failure::bad_input(error.to_string()));
+    let differences = compare(&read(before)?, &read(after)?);
+    // a closed pipe is no failure
+    let _ = compared(&mut stdout(), &differences);
+    let worse = differences.iter().any(|difference| difference.worse);
+    Ok(if worse { ExitCode::Fail } else { ExitCode::Pass })
 }
 
 async fn sweep_all(args: SweepArgs, cache: &Path) -> Result<(), Failure> {

@@ -67,6 +67,20 @@ impl Workloads {
         self.pods.state().iter().map(|pod| pod_state(pod)).collect()
     }
 
+    /// The images of the pods that are there now, with their digests as the container runtime tells them.
+    #[must_use]
+    pub fn images(&self) -> BTreeMap<String, String> {
+        let mut images = BTreeMap::new();
+        for pod in self.pods.state() {
+            let Some(status) = &pod.status else { continue };
+            let all = [&status.init_container_statuses, &status.container_statuses];
+            for container in all.into_iter().flatten().flatten().filter(|own| !own.image_id.is_empty()) {
+                images.insert(container.image.clone(), container.image_id.clone());
+            }
+        }
+        images
+    }
+
     /// Tells of every change.
     #[must_use]
     pub fn changes(&self) -> Again {
@@ -183,7 +197,7 @@ where
     reader
 }
 
-fn pod_state(pod: &Pod) -> PodState {
+pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     let ready = status
         .and_then(|status| status.conditions.as_ref())

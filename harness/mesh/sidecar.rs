@@ -55,6 +55,17 @@ impl Sidecar {
         Ok(rejected)
     }
 
+    /// The version of Envoy.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn envoy(&mut self) -> Result<Option<String>, MeshError> {
+        let info = self.ask("/server_info").await?;
+        // `REVISION/1.38.0/Clean/RELEASE/BoringSSL`
+        let version = info["version"].as_str().unwrap_or_default();
+        Ok(version.split('/').nth(1).map(ToOwned::to_owned))
+    }
+
     async fn ask(&mut self, path: &str) -> Result<Value, MeshError> {
         // a tunnel that broke off is opened again once
         let body = match self.get(path).await {

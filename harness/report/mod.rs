@@ -1,7 +1,27 @@
-//! What happened, for people: readers of the event stream.
+//! What happened, for people and for programs: readers of the event stream.
+//!
+//! [`Terminal`] shows a run while it goes on; [`Recorder`] turns the same events into a [`Report`], which is written as JSON, YAML, `JUnit` XML,
+//! HTML and in the form of Kiali's graphs.
 
+mod annotations;
+mod compare;
+mod conformance;
+mod files;
+mod graph;
+mod junit;
+mod model;
+mod page;
+mod recorder;
 mod terminal;
 mod verified;
 
+pub use compare::{Difference, compare, compared};
+pub use files::ReportError;
+pub use junit::Granularity;
+pub use model::{
+    Answers, Claim, Edit, Environment, Errors, Failure, Moment, Outcome, Path, Ready, Report, Routing, SCHEMA_VERSION,
+    ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition, Workload,
+};
+pub use recorder::Recorder;
 pub use terminal::{Terminal, plural, swept};
 pub use verified::{Marks, changed, killed, verified};

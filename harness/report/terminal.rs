@@ -59,7 +59,8 @@ impl<W: Write> Terminal<W> {
     /// Shows an event.
     pub fn show(&mut self, event: Event) {
         match event {
-            Event::Started { run, scenario, place, stages, totals } => {
+            Event::Started { run, scenario, place, stages, totals, .. } => {
+                let stages = stages.len();
                 self.stages = stages;
                 self.line(&format!("{scenario}: {} on {place}, run {run}", plural(stages, "stage")));
                 let Some(totals) = totals else { return };
@@ -75,7 +76,7 @@ impl<W: Write> Terminal<W> {
             Event::SettingUp(what) => self.bar.set_message(what),
             Event::Waiting(state) => self.bar.set_message(format!("waiting: {state}")),
             Event::Ready { what, after } => self.line(&format!("  {what} ready after {}", seconds(after))),
-            Event::Stage { number, name } => {
+            Event::Stage { number, name, .. } => {
                 self.bar.set_message(format!("stage {number} of {}: {name}", self.stages));
                 self.stage = Some(Row {
                     number,
@@ -98,6 +99,10 @@ impl<W: Write> Terminal<W> {
                     stage.rolled_out = took;
                 }
             }
+            Event::Environment(_) | Event::Deployed(_) | Event::Broke { .. } => {}
+            Event::Collected(folder) => {
+                self.line(&format!("  what can be known of the cluster is in {}", folder.display()));
+            }
             Event::Converged { took, .. } => {
                 if let Some(stage) = &mut self.stage {
                     stage.converged = Some(took);
@@ -111,7 +116,7 @@ impl<W: Write> Terminal<W> {
             Event::Sampling { done, decided, claims } => {
                 self.bar.set_message(format!("{done} requests, {decided} of {} decided", plural(claims, "claim")));
             }
-            Event::Sampled { requests, rate, latency } => {
+            Event::Sampled { requests, rate, latency, .. } => {
                 self.requests += requests;
                 if let Some(stage) = &mut self.stage {
                     stage.requests += requests;
@@ -135,17 +140,7 @@ impl<W: Write> Terminal<W> {
             }
             Event::Calibrating { sample, samples } => self.bar.set_message(format!("sample {sample} of {samples}")),
             Event::Calibrated { calibration, took } => self.calibrated(&calibration, took),
-            Event::Trialled(trialled) => {
-                let mark = if trialled.agrees() { self.green("ok") } else { self.red("NO") };
-                let Trialled { slip, what, stage, failed, .. } = &trialled;
-                let seen = if *failed { "a claim fails" } else { "all claims hold" };
-                let model = match &trialled.fate {
-                    Fate::Caught(catch) => format!("caught by {}", catch.claim),
-                    Fate::Harmless => "harmless".to_owned(),
-                    Fate::Survives(_) => "survives".to_owned(),
-                };
-                self.line(&format!("{mark} {slip}: {what} — at stage {stage} {seen}; the model: {model}"));
-            }
+            Event::Trialled(trialled) => self.trialled(&trialled),
             Event::Removing => self.bar.set_message("removing everything"),
             Event::Removed { took } => self.line(&format!("  all removed in {}", seconds(took))),
             Event::Kept { look, remove } => {
@@ -156,6 +151,18 @@ impl<W: Write> Terminal<W> {
                 self.line(&format!("To remove it:\n  {remove}"));
             }
         }
+    }
+
+    fn trialled(&mut self, trialled: &Trialled) {
+        let mark = if trialled.agrees() { self.green("ok") } else { self.red("NO") };
+        let Trialled { slip, what, stage, failed, .. } = trialled;
+        let seen = if *failed { "a claim fails" } else { "all claims hold" };
+        let model = match &trialled.fate {
+            Fate::Caught(catch) => format!("caught by {}", catch.claim),
+            Fate::Harmless => "harmless".to_owned(),
+            Fate::Survives(_) => "survives".to_owned(),
+        };
+        self.line(&format!("{mark} {slip}: {what} — at stage {stage} {seen}; the model: {model}"));
     }
 
     fn stage_done(&mut self, stage: &Row) {
@@ -181,6 +188,9 @@ impl<W: Write> Terminal<W> {
             };
             self.line(&format!("   {mark}{subject}: {} — {}", judged.claim, judged.verdict.reason));
             if judged.verdict.ruling != Ruling::Pass {
+                if let Some(link) = judged.link {
+                    self.line(&format!("       {link}"));
+                }
                 for hint in &judged.hints {
                     self.line(&format!("       because {hint}"));
                 }
@@ -264,6 +274,11 @@ impl<W: Write> Terminal<W> {
         self.line(&format!("{note} ({requests}, {})", seconds(elapsed)));
     }
 
+    /// Writes a line that stays.
+    pub fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+
     fn line(&mut self, text: &str) {
         let out = &mut self.out;
         // a closed pipe ends the output, not the run: clean-up goes on
@@ -282,7 +297,7 @@ impl<W: Write> Terminal<W> {
     }
 }
 
-fn subject(subject: &Subject) -> String {
+pub(super) fn subject(subject: &Subject) -> String {
     match subject {
         Subject::Population { name, path } if path == "/" => name.clone(),
         Subject::Population { name, path } => format!("{name} at {path}"),
@@ -357,6 +372,7 @@ pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
 mod tests {
     use super::*;
     use crate::verdict::{Totals, Verdict};
+    use crate::walk::{Link, Route, Routing};
 
     const SECOND: Duration = Duration::from_secs(1);
     const MILLISECOND: Duration = Duration::from_millis(1);
@@ -368,18 +384,21 @@ mod tests {
             verdict: Verdict::counted(ruling, 530, reason.to_owned()),
             hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
             place: "scenario.yaml:27".to_owned(),
+            errors: None,
+            link: (ruling == Ruling::Fail).then_some(Link::Endpoints),
         })
     }
 
     fn stage(number: usize, name: &str) -> [Event; 4] {
         [
-            Event::Stage { number, name: name.to_owned() },
+            Event::Stage { number, name: name.to_owned(), edits: Vec::new() },
             Event::RolledOut { took: 4 * SECOND },
-            Event::Converged { took: Duration::from_millis(180), readings: 3 },
+            Event::Converged { took: Duration::from_millis(180), readings: 3, routing: Routing::default() },
             Event::Sampled {
                 requests: 2064,
                 rate: 2400.4,
                 latency: Latency { median: 3 * MILLISECOND, p99: 9 * MILLISECOND, max: 20 * MILLISECOND },
+                tallies: Vec::new(),
             },
         ]
     }
@@ -401,7 +420,9 @@ mod tests {
                 run: "0123abcd".to_owned(),
                 scenario: "canary".to_owned(),
                 place: "a throwaway cluster".to_owned(),
-                stages: 2,
+                stages: vec!["first release".to_owned(), "header rule".to_owned()],
+                route: Route::default(),
+                files: Vec::new(),
                 totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3 }),
             },
             Event::Swept("the cluster of run 4567cdef".to_owned()),
@@ -448,7 +469,9 @@ mod tests {
             run: "0123abcd".to_owned(),
             scenario: "canary".to_owned(),
             place: "a throwaway cluster".to_owned(),
-            stages: 9,
+            stages: vec![String::new(); 9],
+            route: Route::default(),
+            files: Vec::new(),
             totals: None,
         };
         let name =
@@ -468,5 +491,37 @@ mod tests {
             remove: "shiftcheck sweep --run 0123abcd".to_owned(),
         });
         insta::assert_snapshot!(printed(events, "stage 1 of 2 failed; 1 stage not walked"));
+    }
+
+    #[test]
+    fn a_run_that_cannot_tell() {
+        let mut events = start();
+        events.extend(stage(1, "header rule"));
+        let reason = "only 40 of at most 1711 requests were answered in time, too few for a verdict; so far v1 55.0 % (20.1 to 86.3)";
+        events.push(judged("testers", Ruling::Inconclusive, reason, &[]));
+        events.push(Event::StageDone { passed: false, took: 120 * SECOND });
+        events.push(Event::Removed { took: SECOND });
+        insta::assert_snapshot!(printed(events, "stage 1 of 2 failed; 1 stage not walked"));
+    }
+
+    #[test]
+    fn a_run_whose_environment_failed() {
+        let mut events = start();
+        events.push(Event::Stage { number: 1, name: "first release".to_owned(), edits: Vec::new() });
+        events.push(Event::Waiting("hello-server-v1: 1 of 2 ready, ErrImagePull in container hello".to_owned()));
+        let message = "the rollout of hello-server-v1 did not come to be".to_owned();
+        events.push(Event::Broke { link: Link::Rollout, message });
+        events.push(Event::Collected("shiftcheck-report/state".into()));
+        events.push(Event::Removed { took: SECOND });
+        insta::assert_snapshot!(printed(events, "not proven"));
+    }
+
+    #[test]
+    fn a_run_that_is_called_off() {
+        let mut events = start();
+        events.extend(stage(1, "first release"));
+        events.push(Event::Removing);
+        events.push(Event::Removed { took: SECOND });
+        insta::assert_snapshot!(printed(events, "called off"));
     }
 }

@@ -70,6 +70,14 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// Whether the route is there and leads to nobody.
+    #[must_use]
+    pub const fn is_of_endpoints(&self) -> bool {
+        matches!(self, Self::Excluded { .. } | Self::NoPods { .. })
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -20,7 +20,7 @@ pub fn client_of(live: &Live, pod: &str) -> Option<Client> {
 }
 
 /// The labels of a namespace. The run's own is labelled for injection by the run, unless a manifest says otherwise.
-fn of_namespace(live: &Live, namespace: &str) -> BTreeMap<String, String> {
+pub(super) fn of_namespace(live: &Live, namespace: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     if namespace == live.namespace() {
         labels.insert(NAMESPACE.to_owned(), "enabled".to_owned());
@@ -32,7 +32,7 @@ fn of_namespace(live: &Live, namespace: &str) -> BTreeMap<String, String> {
 
 /// Whether Istio's webhooks put a sidecar into a pod: where the namespace asks for it and the pod does not refuse, or where the namespace says
 /// nothing and the pod asks for it. A label of the pod counts before its annotation.
-fn is_injected(
+pub(super) fn is_injected(
     namespace: &BTreeMap<String, String>,
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,

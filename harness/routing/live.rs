@@ -83,6 +83,17 @@ impl Kind {
     }
 }
 
+impl Key {
+    /// Whether it is of that kind, in any case, singular or plural, and has that name.
+    fn is_named(&self, kind: &str, name: &str) -> bool {
+        let kind = kind.to_lowercase();
+        self.name == name
+            && (self.kind == kind
+                || format!("{}s", self.kind) == kind
+                || self.kind.strip_suffix('y').is_some_and(|stem| format!("{stem}ies") == kind))
+    }
+}
+
 impl Live {
     /// No objects yet. Those that name no namespace, or the `declared` one, will be in `namespace`.
     #[must_use]
@@ -114,25 +125,34 @@ impl Live {
 
     /// An object was applied.
     pub fn apply(&mut self, manifest: &Manifest) {
-        let namespace = self.namespace_of(manifest);
-        let key = Key {
-            kind: manifest.kind().to_lowercase(),
-            namespace: namespace.clone(),
-            name: manifest.name().to_owned(),
-        };
+        let key = self.key(manifest);
+        let namespace = key.namespace.clone();
         let created = self.objects.get(&key).map_or(self.moment, |earlier| earlier.created);
         self.objects.insert(key, Object { manifest: manifest.clone(), namespace, created });
     }
 
     /// An object was deleted; the kind in any case, singular or plural.
     pub fn delete(&mut self, kind: &str, name: &str) {
-        let kind = kind.to_lowercase();
-        self.objects.retain(|own, _| {
-            own.name != name
-                || !(own.kind == kind
-                    || format!("{}s", own.kind) == kind
-                    || own.kind.strip_suffix('y').is_some_and(|stem| format!("{stem}ies") == kind))
-        });
+        self.objects.retain(|own, _| !own.is_named(kind, name));
+    }
+
+    /// The objects that a deletion would delete.
+    pub fn named<'a>(&'a self, kind: &'a str, name: &'a str) -> impl Iterator<Item = &'a Object> {
+        self.objects.iter().filter(move |(own, _)| own.is_named(kind, name)).map(|(_, object)| object)
+    }
+
+    /// The object that applying another one would change.
+    #[must_use]
+    pub fn like(&self, manifest: &Manifest) -> Option<&Object> {
+        self.objects.get(&self.key(manifest))
+    }
+
+    fn key(&self, manifest: &Manifest) -> Key {
+        Key {
+            kind: manifest.kind().to_lowercase(),
+            namespace: self.namespace_of(manifest),
+            name: manifest.name().to_owned(),
+        }
     }
 
     /// The object of that kind and name in the scenario's namespace.

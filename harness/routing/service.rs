@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::hosts::full_name;
+use super::injection::{is_injected, of_namespace};
 use super::live::{Kind, Live, Object};
 use super::rule::{NotModelled, Part};
 use crate::scenario::Origin;
@@ -143,6 +144,8 @@ pub struct Pod {
     pub image: String,
     /// The version that it answers with.
     pub version: String,
+    /// Whether the mesh gives it a sidecar.
+    pub sidecar: bool,
 }
 
 impl Pod {
@@ -191,7 +194,10 @@ pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
     for object in live.of(Kind::Deployment) {
         let replicas = object.manifest.at("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
         let template = Part::root(&object.manifest).get("spec").get("template");
-        let pod = pod(object, &template.get("metadata").get("labels").labels(), &template.get("spec"), naming);
+        let metadata = template.get("metadata");
+        let (labels, annotations) = (metadata.get("labels").labels(), metadata.get("annotations").labels());
+        let sidecar = is_meshed(live, object, &labels, &annotations, &template.get("spec"));
+        let pod = Pod { sidecar, ..pod(object, &labels, &template.get("spec"), naming) };
         pods.extend((1..=replicas.min(MOST_PODS)).map(|number| {
             let name = format!("{}-{number}", pod.name);
             Pod { address: format!("{}/{name}", pod.namespace), name, ..pod.clone() }
@@ -199,7 +205,10 @@ pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
     }
     for object in live.of(Kind::Pod) {
         let labels = object.manifest.object.metadata.labels.clone().unwrap_or_default();
-        pods.push(pod(object, &labels, &Part::root(&object.manifest).get("spec"), naming));
+        let annotations = object.manifest.object.metadata.annotations.clone().unwrap_or_default();
+        let spec = Part::root(&object.manifest).get("spec");
+        let sidecar = is_meshed(live, object, &labels, &annotations, &spec);
+        pods.push(Pod { sidecar, ..pod(object, &labels, &spec, naming) });
     }
     pods
 }
@@ -223,7 +232,18 @@ fn pod(object: &Object, labels: &BTreeMap<String, String>, spec: &Part<'_>, nami
         version: naming.version(&image, labels, &name),
         name,
         image,
+        sidecar: false,
     }
+}
+
+fn is_meshed(
+    live: &Live,
+    object: &Object,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    spec: &Part<'_>,
+) -> bool {
+    spec.get("hostNetwork").value != true && is_injected(&of_namespace(live, &object.namespace), labels, annotations)
 }
 
 /// Pods by namespace and label.

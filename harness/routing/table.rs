@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::condition::{Condition, Pattern, Request};
+use super::condition::{Condition, Pattern, Request, Subject};
 
 /// How the requests to one service port are routed, and which endpoints stand behind it. Computed from manifests, or read from a sidecar:
 /// equal tables route equally.
@@ -134,6 +134,14 @@ impl RouteTable {
     #[must_use]
     pub fn route(&self, request: &Request) -> Option<usize> {
         self.routes.iter().position(|route| route.conditions.iter().all(|condition| condition.met_by(request)))
+    }
+
+    /// The names of the headers that the routes look at.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().flat_map(|route| &route.conditions).filter_map(|condition| match &condition.subject {
+            Subject::Header(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// The differences to what was expected, line by line: what is missing with `-`, what is there instead with `+`.

@@ -78,10 +78,12 @@ pub enum VersionRule {
     Body(Regex),
     /// By the value of a header.
     Header(String),
+    /// By the value at a JSON pointer in the body.
+    Json(String),
 }
 
 /// Where a server pod tells how many requests it has served.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Served {
     /// The path that answers with the number.
@@ -266,6 +268,12 @@ impl Scenario {
         Reader { path, folder: path.parent().unwrap_or(Path::new("")) }.scenario(raw)
     }
 
+    /// The form of a scenario file as a JSON schema, for editors.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(raw::Scenario).to_value()
+    }
+
     /// The versions that the claims name.
     #[must_use]
     pub fn versions(&self) -> BTreeSet<String> {
@@ -291,114 +299,224 @@ impl Scenario {
 
 /// The file as it is written, before its names are followed.
 mod raw {
+    use std::borrow::Cow;
     use std::collections::BTreeMap;
     use std::fmt;
 
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
     use serde::de::{self, MapAccess, Visitor};
     use serde::{Deserialize, Deserializer};
     use serde_saphyr::Spanned;
 
     use super::{Served, Share};
 
-    #[derive(Deserialize)]
+    /// A rollout to be proven: the service, who calls it, and its stages.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct Scenario {
+        /// The scenario's name.
         pub name: String,
+        /// The namespace that its objects live in.
+        #[schemars(with = "String")]
         pub namespace: Spanned<String>,
+        /// The service that the populations call: `http://HOST:PORT`.
+        #[schemars(with = "String", regex(pattern = "^http://"))]
         pub service: Spanned<String>,
+        /// The pod from which the traffic comes.
         pub client: Client,
+        /// How a response tells its version.
         pub version: Version,
+        /// How a response tells its pod.
         pub pod: Option<PodRule>,
+        /// Where a server pod tells how many requests it has served.
         pub served: Option<Served>,
+        /// How the traffic is driven.
         #[serde(default)]
         pub traffic: Traffic,
+        /// The errors that verdicts may make, where a claim does not say otherwise.
         #[serde(default)]
         pub errors: Errors,
+        /// Who calls, by name.
         pub populations: BTreeMap<String, Population>,
+        /// The stages, in order.
+        #[schemars(with = "Vec<Stage>", length(min = 1))]
         pub stages: Spanned<Vec<Stage>>,
     }
 
-    #[derive(Deserialize)]
+    /// The pod from which the traffic comes.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct Client {
+        /// The file with its manifest.
+        #[schemars(with = "String")]
         pub manifest: Spanned<String>,
+        /// Its name.
+        #[schemars(with = "String")]
         pub pod: Spanned<String>,
+        /// The container that holds the driver; by default the one named as the pod is.
         pub container: Option<String>,
     }
 
-    #[derive(Deserialize)]
+    /// How a response tells its version: one of these.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct Version {
+        /// By the group `version` of a regular expression on the body.
+        #[schemars(with = "Option<String>")]
         pub body: Option<Spanned<String>>,
+        /// By the value of a response header.
+        #[schemars(with = "Option<String>")]
         pub header: Option<Spanned<String>>,
+        /// By the value at a JSON pointer in the body, such as `/build/version`.
+        #[schemars(with = "Option<String>")]
+        pub json: Option<Spanned<String>>,
     }
 
-    #[derive(Deserialize)]
+    /// How a response tells its pod.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct PodRule {
+        /// By the value of this response header.
         pub header: String,
     }
 
-    #[derive(Deserialize)]
+    /// A group of callers that share what the routes look at.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
     pub struct Population {
+        /// Request headers.
         #[serde(default)]
         pub headers: BTreeMap<String, String>,
+        /// Several kinds of requests that take turns.
         #[serde(default)]
         pub any_of: Vec<Variant>,
     }
 
-    #[derive(Deserialize)]
+    /// One kind of requests.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct Variant {
+        /// Request headers, beside those of the population.
         pub headers: BTreeMap<String, String>,
     }
 
-    #[derive(Deserialize)]
+    /// One step of the rollout.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct Stage {
+        /// Its name.
         pub name: String,
+        /// Manifest files to apply, in this order.
+        #[schemars(with = "Option<Vec<String>>")]
         pub apply: Option<Spanned<Vec<Spanned<String>>>>,
+        /// Objects (KIND/NAME) or manifest files to delete, in this order.
+        #[schemars(with = "Option<Vec<String>>")]
         pub delete: Option<Spanned<Vec<Spanned<String>>>>,
+        /// What has to hold then.
         #[serde(default)]
+        #[schemars(with = "Vec<Expectation>")]
         pub expect: Vec<Spanned<Expectation>>,
     }
 
-    #[derive(Deserialize)]
+    /// Something that has to hold: who gets which version in what share, what a workload serves, what goes wrong during the change, or that no
+    /// objects are left.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct Expectation {
+        /// The population.
+        #[schemars(with = "Option<String>")]
         pub from: Option<Spanned<String>>,
+        /// The path that it asks for; by default `/`.
+        #[schemars(with = "Option<String>")]
         pub path: Option<Spanned<String>>,
+        /// The share of each version; they sum to 100%.
+        #[schemars(with = "Option<BTreeMap<String, Share>>")]
         pub get: Option<Spanned<BTreeMap<String, Share>>>,
+        /// The status, or the share of each; by default 200.
+        #[schemars(with = "Option<Status>")]
         pub status: Option<Spanned<Status>>,
+        /// The errors that the verdict may make.
         pub errors: Option<Errors>,
+        /// How many requests of the sample the pods of workloads serve, by Deployment.
         pub served: Option<BTreeMap<String, u64>>,
+        /// What may go wrong while the stage is applied.
         pub during: Option<During>,
+        /// `none`: nothing that the scenario applied is left.
+        #[schemars(with = "Option<String>")]
         pub objects: Option<Spanned<String>>,
     }
 
-    #[derive(Deserialize)]
+    /// What may go wrong while a stage is applied.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     pub struct During {
+        /// At most so many requests are answered with what neither the stage before nor this one gives.
         pub errors: u64,
     }
 
-    #[derive(Default, Deserialize)]
+    /// The errors that a verdict may make.
+    #[derive(Default, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
     pub struct Errors {
+        /// The chance that a right route is refused; by default 1e-6.
+        #[schemars(with = "Option<f64>")]
         pub false_alarm: Option<Spanned<f64>>,
+        /// The chance that a route that is off by the deviation is accepted; by default 1e-3.
+        #[schemars(with = "Option<f64>")]
         pub miss: Option<Spanned<f64>>,
+        /// The smallest deviation that is to be seen; by default 10%.
+        #[schemars(with = "Option<Share>")]
         pub deviation: Option<Spanned<Share>>,
+        /// The leak that a claim without tolerance excludes; by default 1%.
+        #[schemars(with = "Option<Share>")]
         pub leak: Option<Spanned<Share>>,
+        /// The most requests that a claim may cost; by default 100000.
+        #[schemars(with = "Option<u64>")]
         pub max_requests: Option<Spanned<u64>>,
     }
 
-    #[derive(Default, Deserialize)]
+    /// How the traffic is driven.
+    #[derive(Default, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
     pub struct Traffic {
+        /// The number of connections, from 1 to 256; each has one request in flight.
+        #[schemars(with = "Option<u16>")]
         pub connections: Option<Spanned<u16>>,
+        /// Requests a second, of all populations together; by default as fast as the answers come.
+        #[schemars(with = "Option<f64>")]
         pub qps: Option<Spanned<f64>>,
+        /// Whether a connection carries more than one request; by default it does.
         pub keep_alive: Option<bool>,
+    }
+
+    impl JsonSchema for Share {
+        fn schema_name() -> Cow<'static, str> {
+            "Share".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "A share of traffic, from 0% to 100%.",
+                "type": "string",
+                "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$",
+                "examples": ["50%", "12.5%"],
+            })
+        }
+    }
+
+    impl JsonSchema for Status {
+        fn schema_name() -> Cow<'static, str> {
+            "Status".into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let shares = generator.subschema_for::<BTreeMap<u16, Share>>();
+            json_schema!({
+                "description": "A status, or the share of each.",
+                "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, shares],
+                "examples": [503, {"200": "90%", "503": "10%"}],
+            })
+        }
     }
 
     /// `503`, or `{200: 90%, 503: 10%}`.
@@ -526,23 +644,32 @@ impl Reader<'_> {
     }
 
     fn version(&self, version: raw::Version) -> Result<VersionRule, ScenarioError> {
-        match (version.body, version.header) {
-            (Some(body), None) => {
-                let regex = Regex::new(&body.value)
-                    .or_else(|error| self.error(body.referenced, format!("not a regular expression: {error}")))?;
-                if !regex.capture_names().flatten().any(|name| name == "version") {
-                    return self.error(
-                        body.referenced,
-                        "this expression has no group `version`; write the part that tells it as (?<version>…)",
-                    );
-                }
-                Ok(VersionRule::Body(regex))
+        let told = [version.body.is_some(), version.header.is_some(), version.json.is_some()];
+        if told.into_iter().filter(|told| *told).count() > 1 {
+            let at = [version.body, version.header, version.json].into_iter().flatten().map(|own| own.referenced);
+            let at = at.max_by_key(|at| (at.line(), at.column())).unwrap_or(Location::UNKNOWN);
+            return self.error(at, "a version is told by one of `body`, `header` and `json`");
+        }
+        if let Some(body) = version.body {
+            let regex = Regex::new(&body.value)
+                .or_else(|error| self.error(body.referenced, format!("not a regular expression: {error}")))?;
+            if !regex.capture_names().flatten().any(|name| name == "version") {
+                return self.error(
+                    body.referenced,
+                    "this expression has no group `version`; write the part that tells it as (?<version>…)",
+                );
             }
-            (None, Some(header)) => Ok(VersionRule::Header(header.value)),
-            (Some(_), Some(header)) => {
-                self.error(header.referenced, "a version is told by `body` or by `header`, not both")
+            Ok(VersionRule::Body(regex))
+        } else if let Some(header) = version.header {
+            Ok(VersionRule::Header(header.value))
+        } else if let Some(pointer) = version.json {
+            if !pointer.value.starts_with('/') {
+                return self
+                    .error(pointer.referenced, format!("`{}` is not a JSON pointer such as /version", pointer.value));
             }
-            (None, None) => self.error(Location::UNKNOWN, "`version` needs `body` or `header`"),
+            Ok(VersionRule::Json(pointer.value))
+        } else {
+            self.error(Location::UNKNOWN, "`version` needs `body`, `header` or `json`")
         }
     }
 

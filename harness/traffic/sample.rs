@@ -90,10 +90,25 @@ pub struct Sample {
     pub requests: u64,
     /// How many requests each pod answered, where the service tells its pod.
     pub pods: BTreeMap<String, u64>,
+    /// How often each kind of answer came.
+    pub tallies: Vec<Tally>,
     /// From the start to the last answer, by the driver's clock.
     pub took: Duration,
     /// From when a request was due to its answer, in microseconds. Reported, never judged.
     latency: Histogram<u64>,
+}
+
+/// How often a kind of answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// The index of what was wanted.
+    pub flow: usize,
+    /// The answer.
+    pub answer: Answer,
+    /// The pod that it came from, where the service tells it.
+    pub pod: Option<String>,
+    /// How often.
+    pub count: u64,
 }
 
 /// How long answers took, from when their requests were due.
@@ -112,7 +127,7 @@ impl Sample {
         // bounds that are known to be valid: no error can come of them
         let latency =
             Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| unreachable!("1 is below {LONGEST}"));
-        Self { requests: 0, pods: BTreeMap::new(), took: Duration::ZERO, latency }
+        Self { requests: 0, pods: BTreeMap::new(), tallies: Vec::new(), took: Duration::ZERO, latency }
     }
 
     /// Requests a second.
@@ -316,6 +331,7 @@ impl Driver {
         self.order(Order::Drive(plan)).await?;
         let mut sample = Sample::new();
         let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
+        let mut counts: Vec<Vec<u64>> = vec![Vec::new(); flows];
         let mut stopped = vec![false; flows];
         loop {
             let failed = |reason: &dyn std::fmt::Display| ClusterError::Exec {
@@ -333,6 +349,11 @@ impl Driver {
                         return Err(failed(&"an unknown flow").into());
                     }
                     sample.add(response, server.as_deref());
+                    let own = &mut counts[response.flow];
+                    if own.len() <= response.kind {
+                        own.resize(response.kind + 1, 0);
+                    }
+                    own[response.kind] += 1;
                     let at = Duration::from_micros(response.due_us + response.late_us + response.took_us);
                     let next = observe(Answered { flow: response.flow, answer, connection: response.connection, at });
                     let ended = match next {
@@ -348,6 +369,17 @@ impl Driver {
                 }
                 Told::End { plan, took_us } if plan == id => {
                     sample.took = Duration::from_micros(took_us);
+                    let counts = counts.into_iter().enumerate();
+                    let counts = counts.flat_map(|(flow, own)| own.into_iter().zip(&kinds).map(move |own| (flow, own)));
+                    sample.tallies = counts
+                        .filter(|(_, (count, _))| *count > 0)
+                        .map(|(flow, (count, (answer, pod)))| Tally {
+                            flow,
+                            answer: answer.clone(),
+                            pod: pod.clone(),
+                            count,
+                        })
+                        .collect();
                     return Ok(sample);
                 }
                 Told::End { .. } => return Err(failed(&"the end of another plan").into()),
@@ -440,6 +472,7 @@ fn plan(scenario: &Scenario, wanted: &[Wanted<'_>], options: DriverOptions) -> R
         version: match &scenario.version {
             VersionRule::Body(regex) => VersionSource::Body(regex.as_str().to_owned()),
             VersionRule::Header(name) => VersionSource::Header(name.clone()),
+            VersionRule::Json(pointer) => VersionSource::Json(pointer.clone()),
         },
         pod_header: scenario.pod_header.clone(),
         flows,

@@ -19,5 +19,5 @@ pub use binomial::{Band, confidence_interval, leak_bound, requests_for_leak, two
 pub use design::{Design, DesignError, Totals};
 pub use identify::{Replicas, Unidentified, identify};
 pub use independence::{Homogeneity, RunsTest, randomised_p, uniform_chance};
-pub use sequential::{ShareDesign, ShareTest, Stop};
-pub use trial::{Ruling, Share as ServedShare, Trial, Verdict};
+pub use sequential::{Boundaries, Line, ShareDesign, ShareTest};
+pub use trial::{DecisionPath, Ruling, Share as ServedShare, Stop, Trial, Verdict};

@@ -1,14 +1,5 @@
 use super::binomial::{Band, smallest};
-use super::trial::Ruling;
-
-/// Why a sequential test has stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// The likelihood ratio crossed a boundary.
-    Boundary,
-    /// The cap was reached and the exact band decided.
-    Cap,
-}
+use super::trial::{Ruling, Stop};
 
 /// A truncated two-sided sequential probability ratio test of one share `p₀` against `p₀ ± δ`.
 ///
@@ -42,6 +33,19 @@ impl Steps {
 }
 
 impl Steps {
+    /// Where the log likelihood ratio is so large. One request that excludes the other share altogether leaves no room beside all hits,
+    /// or none.
+    fn line(self, level: f64) -> Line {
+        match (self.hit.is_finite(), self.miss.is_finite()) {
+            (true, true) => {
+                let distance = self.hit - self.miss;
+                Line { start: level / distance, slope: -self.miss / distance }
+            }
+            (true, false) => Line { start: 0.0, slope: 1.0 },
+            (false, _) => Line { start: 0.0, slope: 0.0 },
+        }
+    }
+
     /// The log likelihood ratio after `n` requests with so many hits.
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn sum(self, hits: u64, n: u64) -> f64 {
@@ -105,6 +109,49 @@ impl ShareDesign {
     #[must_use]
     pub const fn share(&self) -> f64 {
         self.share
+    }
+
+    /// Where the test stops.
+    #[must_use]
+    pub fn boundaries(&self) -> Boundaries {
+        Boundaries {
+            fails_above: self.more.line(self.fail_at),
+            passes_below: self.more.line(self.pass_at),
+            passes_above: self.fewer.line(self.pass_at),
+            fails_below: self.fewer.line(self.fail_at),
+        }
+    }
+}
+
+/// Where a sequential test stops, in the plane of requests and hits: it fails above the first line and below the last, and passes
+/// between the two in the middle, which cross where it can first pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Boundaries {
+    /// More hits than this refuse the claim.
+    pub fails_above: Line,
+    /// Fewer hits than this exclude that the share is too large.
+    pub passes_below: Line,
+    /// More hits than this exclude that the share is too small.
+    pub passes_above: Line,
+    /// Fewer hits than this refuse the claim.
+    pub fails_below: Line,
+}
+
+/// A straight line: so many hits after so many requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line {
+    /// The hits before the first request.
+    pub start: f64,
+    /// The hits that each request adds.
+    pub slope: f64,
+}
+
+impl Line {
+    /// The hits after so many requests.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    pub fn after(self, requests: u64) -> f64 {
+        self.slope.mul_add(requests as f64, self.start)
     }
 }
 
@@ -175,6 +222,12 @@ impl ShareTest {
     #[must_use]
     pub const fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// How many of them counted for the share.
+    #[must_use]
+    pub const fn hits(&self) -> u64 {
+        self.hits
     }
 }
 
@@ -315,5 +368,36 @@ mod tests {
                 prop_assert!(missed <= beta * (1.0 + 1e-6), "{missed:e} at {truth}");
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn the_lines_are_where_the_test_stops(n in 1_u64..2000, part in 0.0_f64..=1.0, share in 0.1_f64..=0.9) {
+            let design = ShareDesign::new(share, 0.1, 1e-6, 1e-3, 100_000).unwrap();
+            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+            let hits = (n as f64 * part) as u64;
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let seen = hits as f64;
+            let (more, fewer) = (design.more.sum(hits, n), design.fewer.sum(hits, n));
+            let lines = design.boundaries();
+            // a whole point beside a line, for the last bits
+            for (line, above, crossed) in [
+                (lines.fails_above, true, more >= design.fail_at),
+                (lines.passes_below, false, more <= design.pass_at),
+                (lines.passes_above, true, fewer <= design.pass_at),
+                (lines.fails_below, false, fewer >= design.fail_at),
+            ] {
+                let at = line.after(n);
+                if (at - seen).abs() > 1e-6 {
+                    prop_assert_eq!(crossed, (seen > at) == above);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_that_leaves_no_room_below_has_a_flat_line_there() {
+        let design = ShareDesign::new(0.1, 0.1, 1e-6, 1e-3, 100_000).unwrap();
+        assert_eq!(design.boundaries().fails_below, Line { start: 0.0, slope: 0.0 });
     }
 }

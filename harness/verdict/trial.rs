@@ -3,7 +3,7 @@ use std::fmt;
 use super::answer::{Answer, Kind, Kinds};
 use super::binomial::{confidence_interval, leak_bound, two_sided_chance};
 use super::design::{Design, Part, groups};
-use super::sequential::{ShareTest, Stop};
+use super::sequential::{ShareDesign, ShareTest};
 use crate::scenario::{Share as Claimed, Statuses};
 
 /// Whether a claim holds.
@@ -42,13 +42,54 @@ pub struct Verdict {
     pub shares: Vec<Share>,
     /// A bound on the chance, if the claim is right, of evidence against it as strong as this.
     pub chance: Option<f64>,
+    /// What ended the sample.
+    pub stop: Stop,
+    /// How each sequential test came to its end.
+    pub paths: Vec<DecisionPath>,
+}
+
+/// What ended a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// An answer that the claim excludes, however rare.
+    Excluded,
+    /// A likelihood ratio crossed a boundary.
+    Boundary,
+    /// The cap was reached and the exact band decided.
+    Cap,
+    /// As many clean answers as exclude the leak.
+    Clean,
+    /// The time.
+    Time,
+    /// Nothing: it was counted, not sampled.
+    Counted,
+}
+
+/// How a sequential test of a share came to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionPath {
+    /// The version, or `status 503`.
+    pub part: String,
+    /// The test.
+    pub design: ShareDesign,
+    /// Requests and hits, from the first to where it ended; thinned out, the more the later.
+    pub points: Vec<(u64, u64)>,
 }
 
 impl Verdict {
     /// A ruling on something that is counted and not sampled.
     #[must_use]
     pub const fn counted(ruling: Ruling, requests: u64, reason: String) -> Self {
-        Self { ruling, reason, requests, allowed: requests, shares: Vec::new(), chance: None }
+        Self {
+            ruling,
+            reason,
+            requests,
+            allowed: requests,
+            shares: Vec::new(),
+            chance: None,
+            stop: Stop::Counted,
+            paths: Vec::new(),
+        }
     }
 }
 
@@ -64,6 +105,9 @@ pub struct Share {
     /// The shares that these counts do not exclude, at any stopping time, with a confidence of `1 - miss`.
     pub interval: (f64, f64),
 }
+
+/// One point of a path is kept for so many requests, divided into those that are behind it: some hundred points in all.
+const THINNING: u64 = 24;
 
 /// What a kind of answer is to the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +131,10 @@ pub struct Trial {
     counts: Vec<u64>,
     requests: u64,
     tests: Vec<(ShareTest, Option<Ruling>)>,
+    /// Requests and hits of each test at some of the requests.
+    points: Vec<Vec<(u64, u64)>>,
+    /// The request at which the next points are kept.
+    mark: u64,
     decided: Option<Decided>,
 }
 
@@ -94,6 +142,7 @@ pub struct Trial {
 #[derive(Debug, Clone)]
 struct Decided {
     ruling: Ruling,
+    stop: Stop,
     requests: u64,
     counts: Vec<u64>,
 }
@@ -103,6 +152,7 @@ impl Trial {
     #[must_use]
     pub fn new(design: Design) -> Self {
         let tests = vec![(ShareTest::new(), None); design.tests.len()];
+        let points = vec![Vec::new(); design.tests.len()];
         Self {
             design,
             kinds: Kinds::default(),
@@ -111,6 +161,8 @@ impl Trial {
             counts: Vec::new(),
             requests: 0,
             tests,
+            points,
+            mark: 1,
             decided: None,
         }
     }
@@ -143,22 +195,32 @@ impl Trial {
         self.requests += 1;
         if self.places[kind] == Place::Foreign {
             if !matches!(self.decided, Some(Decided { ruling: Ruling::Fail, .. })) {
-                self.decide(Ruling::Fail);
+                self.decide(Ruling::Fail, Stop::Excluded);
             }
         } else if self.decided.is_none() {
             let row = kind * self.tests.len();
+            let marked = self.requests >= self.mark;
+            if marked {
+                self.mark = self.requests + 1 + self.requests / THINNING;
+            }
             let mut open = false;
+            let mut stop = Stop::Clean;
             let mut failed = false;
             for (index, (test, ruling)) in self.tests.iter_mut().enumerate().filter(|(_, (_, ruling))| ruling.is_none())
             {
                 *ruling = test.observe(&self.design.tests[index].1, self.hits[row + index]);
+                if marked || ruling.is_some() {
+                    self.points[index].push((test.requests(), test.hits()));
+                }
+                stop = test.stop(&self.design.tests[index].1).unwrap_or(stop);
                 open |= ruling.is_none();
                 failed |= *ruling == Some(Ruling::Fail);
             }
             if failed {
-                self.decide(Ruling::Fail);
+                self.decide(Ruling::Fail, stop);
             } else if !open && self.requests >= self.design.clean {
-                self.decide(Ruling::Pass);
+                let clean = self.requests == self.design.clean;
+                self.decide(Ruling::Pass, if clean { Stop::Clean } else { stop });
             }
         }
         self.ruling()
@@ -170,15 +232,19 @@ impl Trial {
         self.decided.as_ref().map(|decided| decided.ruling)
     }
 
-    fn decide(&mut self, ruling: Ruling) {
-        self.decided = Some(Decided { ruling, requests: self.requests, counts: self.counts.clone() });
+    fn decide(&mut self, ruling: Ruling, stop: Stop) {
+        self.decided = Some(Decided { ruling, stop, requests: self.requests, counts: self.counts.clone() });
     }
 
     /// The verdict on what has come.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let undecided =
-            || Decided { ruling: Ruling::Inconclusive, requests: self.requests, counts: self.counts.clone() };
+        let undecided = || Decided {
+            ruling: Ruling::Inconclusive,
+            stop: Stop::Time,
+            requests: self.requests,
+            counts: self.counts.clone(),
+        };
         let decided = self.decided.clone().unwrap_or_else(undecided);
         let shares = self.shares(&decided);
         let (reason, chance) = match decided.ruling {
@@ -198,7 +264,20 @@ impl Trial {
             allowed: self.design.allowed,
             shares,
             chance,
+            stop: decided.stop,
+            paths: self.paths(),
         }
+    }
+
+    fn paths(&self) -> Vec<DecisionPath> {
+        let tests = self.design.tests.iter().zip(&self.points);
+        tests
+            .map(|((part, design), points)| DecisionPath {
+                part: part.to_string(),
+                design: design.clone(),
+                points: points.clone(),
+            })
+            .collect()
     }
 
     fn shares(&self, decided: &Decided) -> Vec<Share> {
@@ -284,13 +363,23 @@ impl Trial {
         }
     }
 
+    /// The most frequent answer that the claim excludes altogether, if one came.
+    #[must_use]
+    pub fn most_excluded(&self) -> Option<&Answer> {
+        self.excluded().map(|(answer, _)| answer)
+    }
+
+    fn excluded(&self) -> Option<(&Answer, &u64)> {
+        let answers = self.kinds.answers().iter().zip(&self.counts).zip(&self.places);
+        let excluded = answers.filter(|((_, count), place)| **place == Place::Foreign && **count > 0);
+        excluded.map(|(counted, _)| counted).max_by_key(|(_, count)| **count)
+    }
+
     /// The most frequent thing among all answers that the claim excludes altogether.
     fn foreign(&self) -> Option<String> {
         let n = self.requests;
         let answers = || self.kinds.answers().iter().zip(&self.counts).zip(&self.places);
-        let ((first, count), _) = answers()
-            .filter(|((_, count), place)| **place == Place::Foreign && **count > 0)
-            .max_by_key(|((_, c), _)| **c)?;
+        let (first, count) = self.excluded()?;
         let of = |count: u64| format!("{count} of {n} requests {}", if count == 1 { "was" } else { "were" });
         let claim = &self.design.claim;
         Some(match first {

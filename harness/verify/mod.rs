@@ -9,5 +9,5 @@ mod stages;
 pub use changes::{Change, changes};
 pub use given::{Given, Seen};
 pub use mutants::{Catch, Fate, Gap, Mutant, SLIPS, fate, mutants};
-pub(crate) use stages::naming;
 pub use stages::{Decided, Measure, Off, Stages, VerifiedClaim, VerifiedStage, problems, verify};
+pub(crate) use stages::{decide, naming};

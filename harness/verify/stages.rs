@@ -238,7 +238,7 @@ fn count(workload: &str, requests: u64, served: &BTreeSet<String>) -> Decided {
 }
 
 /// Compares what is given with what is claimed.
-fn decide(claim: &Claim, given: &Given) -> Decided {
+pub(crate) fn decide(claim: &Claim, given: &Given) -> Decided {
     let mut off = Vec::new();
     let mut compare = |measure: Measure, claimed: Share, given: Chance| {
         let distance = (given.fraction() - claimed.fraction()).abs();

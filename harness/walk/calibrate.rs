@@ -79,7 +79,7 @@ impl Walk<'_> {
     ) -> Result<Calibration, WalkError> {
         let start = Instant::now();
         for (position, stage) in (1..=number).zip(&self.scenario.stages) {
-            self.events.tell(Event::Stage { number: position, name: stage.name.clone() });
+            self.events.tell(Event::Stage { number: position, name: stage.name.clone(), edits: Vec::new() });
             self.roll_out(stage).await?;
         }
         self.converged().await?;

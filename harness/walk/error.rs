@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::event::Link;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
 use crate::scenario::ScenarioError;
@@ -48,6 +49,31 @@ pub enum WalkError {
 }
 
 impl WalkError {
+    /// The link of the chain that broke.
+    #[must_use]
+    pub const fn link(&self) -> Link {
+        match self {
+            Self::Scenario(_) | Self::Design { .. } | Self::Unidentified { .. } | Self::NothingToCalibrate(_) => {
+                Link::Manifest
+            }
+            Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
+                Link::Delivery
+            }
+            Self::Cluster(error)
+            | Self::Mesh(MeshError::Cluster(error))
+            | Self::Traffic(TrafficError::Driver(error)) => match error {
+                ClusterError::Rejected { .. }
+                | ClusterError::UnknownKind { .. }
+                | ClusterError::UnknownTarget { .. }
+                | ClusterError::Outside { .. }
+                | ClusterError::NotEmbedded { .. } => Link::Manifest,
+                ClusterError::Wait(_) => Link::Rollout,
+                _ => Link::Environment,
+            },
+            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) => Link::Environment,
+        }
+    }
+
     /// Whether the scenario or its manifests are to blame, and not the environment.
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {

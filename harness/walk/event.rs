@@ -1,12 +1,17 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::calibrate::Calibration;
+use super::edit::Edit;
 use super::mutate::Trialled;
 use super::transition::Transition;
+use crate::scenario::Errors;
 use crate::traffic::Latency;
-use crate::verdict::{Totals, Verdict};
+use crate::verdict::{Answer, Totals, Verdict};
 
 /// Something that happened. Terminal and reports are readers of the same stream.
 #[derive(Debug, Clone)]
@@ -19,11 +24,17 @@ pub enum Event {
         scenario: String,
         /// Where it runs.
         place: String,
-        /// The number of stages.
-        stages: usize,
+        /// Who asks whom there.
+        route: Route,
+        /// The names of the stages.
+        stages: Vec<String>,
         /// The summed errors of all claims, where they are judged.
         totals: Option<Totals>,
+        /// The files that it is made of, the scenario first.
+        files: Vec<SourceFile>,
     },
+    /// What the run stands on is known, or more of it.
+    Environment(Environment),
     /// Something was left by a killed run and is removed now.
     Swept(String),
     /// The set-up goes on.
@@ -43,6 +54,8 @@ pub enum Event {
         number: usize,
         /// Its name.
         name: String,
+        /// What it does.
+        edits: Vec<Edit>,
     },
     /// The stage's objects are applied and deleted; its rollouts are complete.
     RolledOut {
@@ -55,7 +68,11 @@ pub enum Event {
         took: Duration,
         /// How often it was asked.
         readings: u32,
+        /// How the client's requests are routed now.
+        routing: Routing,
     },
+    /// The workloads that are there now, but for the client.
+    Deployed(Vec<Deployed>),
     /// What the traffic saw while the stage was applied.
     Changed(Transition),
     /// So many requests of a sample are answered.
@@ -75,6 +92,8 @@ pub enum Event {
         rate: f64,
         /// How long answers took.
         latency: Latency,
+        /// Who was answered what, and how often.
+        tallies: Vec<Tallied>,
     },
     /// A claim is decided.
     Judged(Judged),
@@ -99,6 +118,15 @@ pub enum Event {
         /// How long it took, with the stages before.
         took: Duration,
     },
+    /// A claim failed, or the environment: what can be known of the cluster was written into a folder.
+    Collected(PathBuf),
+    /// The run cannot go on.
+    Broke {
+        /// The link of the chain that broke.
+        link: Link,
+        /// What happened.
+        message: String,
+    },
     /// A mutant was brought about on the mesh.
     Trialled(Trialled),
     /// The clean-up begins.
@@ -117,6 +145,126 @@ pub enum Event {
     },
 }
 
+/// Who asks whom in a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The namespace.
+    pub namespace: String,
+    /// The client's pod.
+    pub client: String,
+    /// The service's host and port.
+    pub service: String,
+}
+
+/// A file and the SHA-256 of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// The file.
+    pub path: PathBuf,
+    /// In hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What a run stands on; what is not known is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// The version of Kubernetes.
+    pub kubernetes: Option<String>,
+    /// The version of Istio.
+    pub istio: Option<String>,
+    /// The version of Envoy in the client's sidecar.
+    pub envoy: Option<String>,
+    /// The images of the pods with their digests.
+    pub images: BTreeMap<String, String>,
+}
+
+/// How the client's requests to the service are routed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// The routes, the clusters and their endpoints, in words.
+    pub lines: Vec<String>,
+    /// The rules that decide, such as `VirtualService vs-hello`.
+    pub rules: Vec<String>,
+    /// Whether a route splits requests.
+    pub shifting: bool,
+    /// Whether a route answers faults on purpose.
+    pub fault: bool,
+}
+
+/// A workload that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// The Deployment.
+    pub name: String,
+    /// The version that it answers with, as far as that is known beforehand.
+    pub version: String,
+    /// Its image.
+    pub image: String,
+    /// Its pods.
+    pub pods: Vec<String>,
+    /// How many of them are ready.
+    pub ready: usize,
+    /// Whether all of them have a sidecar.
+    pub sidecar: bool,
+}
+
+/// How often a kind of answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tallied {
+    /// The population.
+    pub from: String,
+    /// The path that it asked for.
+    pub path: String,
+    /// The answer.
+    pub answer: Answer,
+    /// The pod that it came from, where the service tells it.
+    pub pod: Option<String>,
+    /// How often.
+    pub count: u64,
+}
+
+/// A link of the chain from manifests to answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// An object was rejected, or is not what its API asks for.
+    Manifest,
+    /// Pods did not start.
+    Rollout,
+    /// The control plane did not deliver the configuration, or the sidecar rejected it.
+    Delivery,
+    /// A route is missing, or another one comes first.
+    Route,
+    /// A subset or service has no endpoints.
+    Endpoints,
+    /// The application answered an error.
+    Application,
+    /// The routes are as they should be, the share of the answers is not.
+    Share,
+    /// Requests failed while the stage was applied.
+    Transition,
+    /// Something was left behind.
+    Leftovers,
+    /// The engine, the cluster or the mesh itself.
+    Environment,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Manifest => "a manifest was rejected",
+            Self::Rollout => "a rollout is stuck",
+            Self::Delivery => "the sidecar did not get or take its configuration",
+            Self::Route => "a route is missing or shadowed",
+            Self::Endpoints => "there are no endpoints",
+            Self::Application => "the application answered an error",
+            Self::Share => "the share is wrong",
+            Self::Transition => "requests failed during the change",
+            Self::Leftovers => "objects were left behind",
+            Self::Environment => "the environment failed",
+        })
+    }
+}
+
 /// A decided claim.
 #[derive(Debug, Clone)]
 pub struct Judged {
@@ -130,6 +278,10 @@ pub struct Judged {
     pub hints: Vec<String>,
     /// Where the scenario claims it.
     pub place: String,
+    /// The errors that the verdict may make, where it is a test.
+    pub errors: Option<Errors>,
+    /// The link of the chain that is to blame for a failure.
+    pub link: Option<Link>,
 }
 
 /// What a claim is about.

@@ -3,6 +3,7 @@
 
 mod calibrate;
 mod designs;
+mod edit;
 mod error;
 mod event;
 mod ground;
@@ -10,12 +11,14 @@ mod mutate;
 mod run;
 mod site;
 mod stage;
+mod state;
 mod transition;
 
 pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
+pub use edit::Edit;
 pub use error::WalkError;
-pub use event::{Event, Events, Judged, Subject};
+pub use event::{Deployed, Environment, Event, Events, Judged, Link, Route, Routing, SourceFile, Subject, Tallied};
 pub use ground::{Ground, Setting};
 pub use mutate::Trialled;
 pub use run::{Choice, Ending, Options, Outcome, Purpose, run};
-pub use transition::{Shift, Transition};
+pub use transition::{Moment, STEP, Shift, Transition};

@@ -1,24 +1,29 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use sha2::{Digest, Sha256};
 
 use super::WalkError;
 use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
-use super::event::{Event, Events};
+use super::edit::files;
+use super::event::{Environment, Event, Events, Route, SourceFile};
 use super::ground::{Ground, Setting, account_ready};
 use super::mutate::{sample, trial};
 use super::site::{KubeSite, Site};
 use super::stage::Walk;
+use super::state::Scene;
 use super::transition::Expected;
 use crate::cluster::{
     Docker, Embedded, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords,
+    kubeconfig_client,
 };
 use crate::mesh::Istio;
 use crate::routing::Live;
@@ -51,6 +56,8 @@ pub struct Options {
     pub binary: PathBuf,
     /// How the driver sends.
     pub driver: DriverOptions,
+    /// Where the state of a cluster is kept on which something failed; nowhere, if none.
+    pub state: Option<PathBuf>,
 }
 
 /// Which cluster a scenario is walked on.
@@ -133,6 +140,12 @@ pub async fn run(
         Err(panic) => (Ok(Outcome { ending: Ending::Failed, passed: 0, stages }), Some(panic)),
     };
     let failed = !matches!(outcome, Ok(Outcome { ending: Ending::Passed | Ending::Cancelled, .. }));
+    if let Err(error) = &outcome {
+        run.events.tell(Event::Broke { link: error.link(), message: error.to_string() });
+    }
+    if failed {
+        Box::pin(run.collect()).await;
+    }
     let keep = match run.options.keep {
         _ if matches!(run.options.choice, Choice::Embedded) => false,
         Keep::Never => false,
@@ -159,6 +172,8 @@ struct Run {
     record: RunRecord,
     namespace: String,
     start: Instant,
+    /// How many stages were begun.
+    reached: AtomicUsize,
 }
 
 impl Run {
@@ -174,7 +189,18 @@ impl Run {
             }
         };
         let record = RunRecord::own(id.clone(), kube);
-        Self { id, scenario, designs, options, events, records, record, namespace, start: Instant::now() }
+        Self {
+            id,
+            scenario,
+            designs,
+            options,
+            events,
+            records,
+            record,
+            namespace,
+            start: Instant::now(),
+            reached: AtomicUsize::new(0),
+        }
     }
 
     async fn body(&self) -> Result<Outcome, WalkError> {
@@ -188,7 +214,13 @@ impl Run {
                     "the embedded mesh: what the manifests mean, not what a release of Istio does".to_owned()
                 }
             },
-            stages: self.scenario.stages.len(),
+            stages: self.scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
+            files: self.files(),
+            route: Route {
+                namespace: self.namespace.clone(),
+                client: self.scenario.client.pod.clone(),
+                service: format!("{}:{}", self.scenario.service.host, self.scenario.service.port),
+            },
             totals: (self.options.purpose == Purpose::Prove).then(|| self.designs.totals()),
         });
         let ground = match &self.options.choice {
@@ -206,7 +238,10 @@ impl Run {
             let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
             return Ok(Outcome { ending, passed, stages });
         }
-        let Ground { client, objects, .. } = ground;
+        let Ground { client, objects, istio } = ground;
+        let kubernetes = client.apiserver_version().await.ok().map(|info| info.git_version);
+        let environment = Environment { kubernetes, istio: Some(istio.version), ..Environment::default() };
+        self.events.tell(Event::Environment(environment));
         let pod = &self.scenario.client.pod;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
         let site = KubeSite::new(client, &self.namespace, objects, pod);
@@ -269,6 +304,7 @@ impl Run {
             return Ok(Outcome { ending, passed: 0, stages });
         }
         for (index, stage) in self.scenario.stages.iter().enumerate() {
+            self.reached.store(index + 1, Ordering::Relaxed);
             if !walk.stage(index + 1, stage, self.designs.of(index + 1)).await? {
                 return Ok(Outcome { ending: Ending::Failed, passed: index, stages });
             }
@@ -278,6 +314,48 @@ impl Run {
 
     fn ready(&self, what: &str) {
         self.events.tell(Event::Ready { what: what.to_owned(), after: self.start.elapsed() });
+    }
+
+    /// The files that the scenario is made of, itself first.
+    fn files(&self) -> Vec<SourceFile> {
+        let own = std::iter::once(&self.scenario.path);
+        let client = self.scenario.client.manifests.iter().map(|manifest| &manifest.origin.path);
+        let applied = self.scenario.stages.iter().flat_map(files);
+        let mut known = BTreeSet::new();
+        own.chain(client)
+            .chain(applied)
+            .filter(|path| known.insert(*path))
+            .filter_map(|path| {
+                let digest = Sha256::digest(std::fs::read(path).ok()?);
+                let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                Some(SourceFile { path: path.clone(), sha256: digits.concat() })
+            })
+            .collect()
+    }
+
+    /// Keeps what can be known of the cluster, before it is removed.
+    async fn collect(&self) {
+        let Some(folder) = &self.options.state else { return };
+        let connected = match &self.options.choice {
+            Choice::Embedded => return,
+            Choice::K3s { .. } => match self.records.folder(&self.id) {
+                Ok(folder) => kubeconfig_client(Some(&folder.join("kubeconfig")), None).await,
+                Err(error) => Err(error),
+            },
+            Choice::Kubeconfig { file, context, .. } => kubeconfig_client(file.as_deref(), context.as_deref()).await,
+        };
+        // where there is no cluster yet, there is no state of it
+        let Ok(client) = connected else { return };
+        self.events.tell(Event::SettingUp("collecting what can be known of the cluster".to_owned()));
+        let scene = Scene {
+            client,
+            scenario: &self.scenario,
+            namespace: &self.namespace,
+            reached: self.reached.load(Ordering::Relaxed),
+            folder,
+        };
+        Box::pin(scene.collect()).await;
+        self.events.tell(Event::Collected(folder.clone()));
     }
 
     async fn remove(&self) -> Result<(), WalkError> {

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 
 use super::WalkError;
+use super::event::Environment;
 use crate::cluster::{Applied, ClusterError, Embedded, Objects, PodState, Tunnel, Workloads};
 use crate::mesh::{MeshError, Sidecar};
 use crate::routing::RouteTable;
@@ -110,6 +111,17 @@ impl Site {
             reason: format!("`{}` is not a number of requests", text.trim()),
         })?;
         Ok(count)
+    }
+
+    /// What runs there, where that is known.
+    pub async fn environment(&mut self) -> Option<Environment> {
+        match self {
+            Self::Kube(site) => {
+                let envoy = site.sidecar.envoy().await.ok().flatten();
+                Some(Environment { envoy, images: site.workloads.images(), ..Environment::default() })
+            }
+            Self::Embedded(_) => None,
+        }
     }
 
     pub async fn remaining(&self) -> Result<Vec<String>, ClusterError> {

@@ -1,17 +1,21 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::WalkError;
-use super::event::{Event, Events, Judged, Subject};
+use super::edit::edits;
+use super::event::{Deployed, Event, Events, Judged, Link, Routing, Subject, Tallied};
 use super::site::Site;
 use super::transition::{Expected, Over, Transition, is_watched};
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
 use crate::mesh::{Converged, Look, MeshError, converge};
-use crate::routing::{self, Kind, Live, Mesh, Request, RouteTable, addressed};
-use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step};
+use crate::routing::{
+    self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
+};
+use crate::scenario::{Claim, Expectation, Manifest, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
-use crate::verdict::{Design, Ruling, Trial, Verdict};
+use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
+use crate::verify::{Decided, Given, decide, naming};
 
 /// The longest that the rollouts of a stage may take.
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
@@ -39,8 +43,13 @@ impl Walk<'_> {
     /// Walks one stage; whether everything in it held.
     pub async fn stage(&mut self, number: usize, stage: &Stage, designs: &[Design]) -> Result<bool, WalkError> {
         let start = Instant::now();
-        self.events.tell(Event::Stage { number, name: stage.name.clone() });
+        let edits = edits(&self.live, stage);
+        self.events.tell(Event::Stage { number, name: stage.name.clone(), edits });
         let transition = self.change(number, stage, !designs.is_empty()).await?;
+        self.events.tell(Event::Deployed(self.deployed()));
+        if let Some(environment) = self.site.environment().await {
+            self.events.tell(Event::Environment(environment));
+        }
         let mut judged = Vec::new();
         if !designs.is_empty() {
             judged.extend(self.traffic(stage, designs).await?);
@@ -143,16 +152,27 @@ impl Walk<'_> {
         let (sample, trials) = self.sample(designs).await?;
         let after = self.served(&counted).await?;
         let findings = self.mesh().outbound(self.as_client()).diagnose(&self.request());
-        let hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        // the pods' own versions, as the manifests have them
+        let model = Mesh::new(&self.live, pods_of(&self.live, &naming(self.scenario)));
+        let outbound = model.outbound(self.as_client());
         let judge = |trial: &Trial| {
             let (claim, verdict) = (&trial.design().claim, trial.verdict());
-            let hints = if verdict.ruling == Ruling::Fail { hints.clone() } else { Vec::new() };
+            let (link, hints) = match verdict.ruling {
+                Ruling::Pass => (None, Vec::new()),
+                Ruling::Inconclusive => (Some(Link::Application), Vec::new()),
+                Ruling::Fail => {
+                    let (link, hints) = blame(claim, trial, &findings, &outbound, self.scenario);
+                    (Some(link), hints)
+                }
+            };
             Judged {
                 subject: Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
                 claim: claim.to_string(),
                 verdict,
                 hints,
                 place: claim.place.clone(),
+                errors: Some(claim.errors),
+                link,
             }
         };
         let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
@@ -186,7 +206,8 @@ impl Walk<'_> {
             }
             other => other?,
         };
-        self.events.tell(Event::Converged { took: converged.took, readings: converged.readings });
+        let routing = self.routing(&converged.table);
+        self.events.tell(Event::Converged { took: converged.took, readings: converged.readings, routing });
         Ok(converged)
     }
 
@@ -223,7 +244,19 @@ impl Walk<'_> {
                 if ruling.is_some() { Next::Stop } else { Next::Continue }
             })
             .await?;
-        self.events.tell(Event::Sampled { requests: sample.requests, rate: sample.rate(), latency: sample.latency() });
+        let tallies = sample.tallies.iter().map(|tally| Tallied {
+            from: wanted[tally.flow].from.to_owned(),
+            path: wanted[tally.flow].path.to_owned(),
+            answer: tally.answer.clone(),
+            pod: tally.pod.clone(),
+            count: tally.count,
+        });
+        self.events.tell(Event::Sampled {
+            requests: sample.requests,
+            rate: sample.rate(),
+            latency: sample.latency(),
+            tallies: tallies.collect(),
+        });
         Ok((sample, trials))
     }
 
@@ -266,12 +299,15 @@ impl Walk<'_> {
             Ok(()) => Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()),
             Err(_) => Verdict::counted(Ruling::Fail, 0, format!("left: {}", last.join(", "))),
         };
+        let link = (verdict.ruling != Ruling::Pass).then_some(Link::Leftovers);
         Ok(Judged {
             subject: Subject::Objects,
             claim: "none".to_owned(),
             verdict,
             hints: Vec::new(),
             place: self.scenario.path.display().to_string(),
+            errors: None,
+            link,
         })
     }
 
@@ -287,6 +323,50 @@ impl Walk<'_> {
         routing::Client { namespace: self.namespace.clone(), labels, sidecar }
     }
 
+    /// How the client's requests are routed, for people.
+    fn routing(&self, table: &RouteTable) -> Routing {
+        let mesh = self.mesh();
+        let outbound = mesh.outbound(self.as_client());
+        let populations = self.scenario.populations.iter();
+        let given = populations.map(|own| Given::to(own, &self.scenario.service, "/", &outbound));
+        let rules: BTreeSet<String> = given.flat_map(|given| given.rules).map(|rule| rule.object.to_string()).collect();
+        let splits = |route: &Route| matches!(&route.action, Action::Forward(forward) if forward.clusters.len() > 1);
+        Routing {
+            lines: table.lines(),
+            rules: rules.into_iter().filter(|rule| !rule.starts_with("Service ")).collect(),
+            shifting: table.routes.iter().any(splits),
+            fault: table.routes.iter().any(|route| route.abort.is_some()),
+        }
+    }
+
+    /// The workloads that are there, but for the client.
+    fn deployed(&self) -> Vec<Deployed> {
+        let pods = self.site.pods();
+        let mut deployed: Vec<Deployed> = Vec::new();
+        for model in pods_of(&self.live, &naming(self.scenario)) {
+            if model.namespace != self.namespace
+                || model.name == self.scenario.client.pod
+                || deployed.iter().any(|own| own.name == model.workload)
+            {
+                continue;
+            }
+            let own: Vec<&PodState> = pods
+                .iter()
+                .filter(|pod| model.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
+                .filter(|pod| pod.name.starts_with(&model.workload))
+                .collect();
+            deployed.push(Deployed {
+                name: model.workload,
+                version: model.version,
+                image: model.image,
+                ready: own.iter().filter(|pod| pod.ready).count(),
+                sidecar: own.iter().all(|pod| pod.sidecar),
+                pods: own.iter().map(|pod| pod.name.clone()).collect(),
+            });
+        }
+        deployed
+    }
+
     /// Some request to the service.
     fn request(&self) -> Request {
         Request::get(&self.scenario.service.host, self.scenario.service.port, "/")
@@ -294,7 +374,7 @@ impl Walk<'_> {
 }
 
 /// The pods that are ready now. Who answers with which version is not known of them.
-fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
+pub(super) fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
     let ready = pods.into_iter().filter(|pod| pod.ready);
     ready
         .filter_map(|pod| {
@@ -308,6 +388,42 @@ fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
             })
         })
         .collect()
+}
+
+/// The link of the chain that broke where a claim failed, and what explains it.
+fn blame(
+    claim: &Claim,
+    trial: &Trial,
+    findings: &[Finding],
+    outbound: &Outbound<'_>,
+    scenario: &Scenario,
+) -> (Link, Vec<String>) {
+    let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let given = scenario
+        .population(&claim.from)
+        .map(|own| Given::to(own, &scenario.service, &claim.path, outbound))
+        .unwrap_or_default();
+    let model = decide(claim, &given);
+    if let Decided::Fails(_) = model
+        && findings.is_empty()
+    {
+        let rules: Vec<String> = given.rules.iter().map(|rule| format!("{} ({})", rule.object, rule.origin)).collect();
+        let by = if rules.is_empty() { "no rule".to_owned() } else { rules.join(" and ") };
+        hints.push(format!("the manifests give {given} by {by}"));
+    }
+    let link = match (findings, &model) {
+        (findings, _) if findings.iter().any(Finding::is_of_endpoints) => Link::Endpoints,
+        ([], Decided::Fails(_)) | ([_, ..], _) => Link::Route,
+        ([], _) => match trial.most_excluded() {
+            None => Link::Share,
+            // what should not come at all, though the routes are right
+            Some(Answer::Version { version, .. }) if claim.versions.get(version).is_none_or(|own| own.is_none()) => {
+                Link::Delivery
+            }
+            Some(_) => Link::Application,
+        },
+    };
+    (link, hints)
 }
 
 fn counted(stage: &Stage) -> BTreeMap<String, u64> {
@@ -338,6 +454,8 @@ fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
             verdict: Verdict::counted(ruling, transition.requests, seen),
             hints: hints.collect(),
             place: place.clone(),
+            errors: None,
+            link: (ruling == Ruling::Fail).then_some(Link::Transition),
         })
     })
 }
@@ -354,6 +472,8 @@ fn judge_served(workload: &str, expected: u64, served: u64, sample: &Sample) -> 
         ),
         hints: Vec::new(),
         place: String::new(),
+        errors: None,
+        link: (ruling == Ruling::Fail).then_some(Link::Route),
     }
 }
 
@@ -367,7 +487,7 @@ mod tests {
         let stage = Stage { name: "change".to_owned(), steps: Vec::new(), expect: vec![during] };
         let judged = |errors: &[(&str, u64)]| {
             let errors = errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect();
-            let transition = Transition { requests: 9, errors, shifts: Vec::new() };
+            let transition = Transition { requests: 9, errors, ..Transition::default() };
             judge_change(&stage, &transition).unwrap()
         };
         assert_eq!(judged(&[("503", 1)]).verdict.ruling, Ruling::Pass);

@@ -13,8 +13,30 @@ pub struct Transition {
     pub requests: u64,
     /// Those whose answer belongs neither to the stage before nor to this one, in words, with their numbers.
     pub errors: BTreeMap<String, u64>,
+    /// What came when, in steps of [`STEP`]; steps without an answer are left out.
+    pub timeline: Vec<Moment>,
     /// For each population that is given something else from now on, when that was seen.
     pub shifts: Vec<Shift>,
+}
+
+/// The steps in which the time of a change is told.
+pub const STEP: Duration = Duration::from_millis(100);
+
+/// What came to a population in one step of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// The population.
+    pub from: String,
+    /// The steps before it, since the start of the change.
+    pub step: u64,
+    /// Answers that only the stage before gives.
+    pub old: u64,
+    /// Answers that both stages give.
+    pub both: u64,
+    /// Answers that only this stage gives.
+    pub new: u64,
+    /// Answers that neither gives.
+    pub errors: u64,
 }
 
 /// When a population was seen to be given something else.
@@ -85,7 +107,7 @@ impl Expected {
             let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
             (Shift { from: population.name.clone(), new, ..Shift::default() }, before, after)
         });
-        Witness { populations: populations.collect(), transition: Transition::default() }
+        Witness { populations: populations.collect(), steps: BTreeMap::new(), transition: Transition::default() }
     }
 }
 
@@ -97,6 +119,8 @@ pub(super) fn is_watched(number: usize, stage: &Stage) -> bool {
 /// Watches answers while a stage is applied.
 pub(super) struct Witness {
     populations: Vec<(Shift, BTreeSet<Seen>, BTreeSet<Seen>)>,
+    /// By step and population.
+    steps: BTreeMap<(u64, usize), Moment>,
     transition: Transition,
 }
 
@@ -107,17 +131,33 @@ impl Witness {
         let Some((shift, before, after)) = self.populations.get_mut(population) else { return };
         let was = before.iter().any(|seen| is_as(answer, seen));
         let is = after.iter().any(|seen| is_as(answer, seen));
+        let step = u64::try_from(at.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX);
+        let moment = self.steps.entry((step, population)).or_insert_with(|| Moment {
+            from: shift.from.clone(),
+            step,
+            ..Moment::default()
+        });
         match (was, is) {
-            (true, false) => shift.last_old = Some(at),
-            (false, true) => shift.first_new = shift.first_new.or(Some(at)),
-            (true, true) => {}
-            (false, false) => *self.transition.errors.entry(answer.to_string()).or_default() += 1,
+            (true, false) => {
+                shift.last_old = Some(at);
+                moment.old += 1;
+            }
+            (false, true) => {
+                shift.first_new = shift.first_new.or(Some(at));
+                moment.new += 1;
+            }
+            (true, true) => moment.both += 1,
+            (false, false) => {
+                moment.errors += 1;
+                *self.transition.errors.entry(answer.to_string()).or_default() += 1;
+            }
         }
     }
 
     pub fn transition(mut self) -> Transition {
         let shifts = self.populations.into_iter().filter(|(_, before, after)| before != after);
         self.transition.shifts = shifts.map(|(shift, _, _)| shift).collect();
+        self.transition.timeline = self.steps.into_values().collect();
         self.transition
     }
 }

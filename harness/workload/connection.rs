@@ -1,3 +1,6 @@
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +22,45 @@ pub(super) struct Connection {
     address: String,
     keep_alive: bool,
     timeout: Duration,
-    open: Option<SendRequest<Empty<Bytes>>>,
+    open: Option<Open>,
+}
+
+/// An open connection. Whoever waits for an answer also does its reading and writing: with a task of its own, every request would be handed
+/// over twice.
+#[derive(Debug)]
+struct Open {
+    sender: SendRequest<Empty<Bytes>>,
+    line: http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>,
+}
+
+impl Open {
+    /// Reads and writes until something is done; none where the connection ended before.
+    async fn until<F: Future>(
+        line: &mut http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>,
+        done: F,
+    ) -> Option<F::Output> {
+        let mut done = std::pin::pin!(done);
+        poll_fn(|context| {
+            if let Poll::Ready(value) = done.as_mut().poll(context) {
+                return Poll::Ready(Some(value));
+            }
+            let ended = Pin::new(&mut *line).poll(context).is_ready();
+            match done.as_mut().poll(context) {
+                Poll::Ready(value) => Poll::Ready(Some(value)),
+                Poll::Pending if ended => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Whether the connection takes a request: it may have been closed while nothing was under way.
+    async fn is_ready(&mut self) -> bool {
+        // what has come meanwhile is looked at first
+        let line = &mut self.line;
+        let ended = poll_fn(|context| Poll::Ready(Pin::new(&mut *line).poll(context).is_ready())).await;
+        !ended && matches!(Self::until(&mut self.line, self.sender.ready()).await, Some(Ok(())))
+    }
 }
 
 /// An answer, read to its end.
@@ -49,37 +90,37 @@ impl Connection {
     }
 
     async fn exchange(&mut self, request: Request<Empty<Bytes>>) -> Result<Received, Failure> {
-        let kept = self.open.as_ref().is_some_and(|open| !open.is_closed());
-        let mut sender = if kept { self.open.take() } else { None };
-        if let Some(open) = &mut sender
-            && open.ready().await.is_err()
+        let mut open = self.open.take();
+        if let Some(own) = &mut open
+            && !own.is_ready().await
         {
             // closed by the other side while nothing was under way: that is no answer to this request
-            sender = None;
+            open = None;
         }
-        let mut sender = match sender {
-            Some(sender) => sender,
+        let mut open = match open {
+            Some(open) => open,
             None => self.connect().await?,
         };
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST_BODY).collect().await.map_err(|error| broken(error.as_ref()))?;
-        self.open = Some(sender);
+        let ended = || Failure { kind: FailureKind::Broken, message: "the connection was closed".to_owned() };
+        let response = Open::until(&mut open.line, open.sender.send_request(request)).await.ok_or_else(ended)?;
+        let (parts, body) = response.map_err(|error| broken(&error))?.into_parts();
+        let body = Open::until(&mut open.line, Limited::new(body, LONGEST_BODY).collect()).await.ok_or_else(ended)?;
+        let body = body.map_err(|error| broken(error.as_ref()))?;
+        self.open = Some(open);
         Ok(Received { status: parts.status, headers: parts.headers, body: body.to_bytes() })
     }
 
-    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, Failure> {
+    async fn connect(&self) -> Result<Open, Failure> {
         let refused =
             |error: &dyn std::fmt::Display| Failure { kind: FailureKind::Connect, message: error.to_string() };
         let stream = TcpStream::connect(&self.address).await.map_err(|error| refused(&error))?;
         stream.set_nodelay(true).map_err(|error| refused(&error))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-        });
-        Ok(sender)
+        let (sender, line) = http1::Builder::new()
+            .writev(false)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| refused(&error))?;
+        Ok(Open { sender, line })
     }
 }
 

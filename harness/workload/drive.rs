@@ -66,6 +66,8 @@ pub enum VersionSource {
     Body(String),
     /// By a header.
     Header(String),
+    /// By the value at a JSON pointer in the body.
+    Json(String),
 }
 
 /// Requests of one kind.
@@ -397,7 +399,7 @@ impl Driver {
             VersionSource::Body(pattern) => {
                 Some(Regex::new(pattern).map_err(|error| DriveError::Plan(error.to_string()))?)
             }
-            VersionSource::Header(_) => None,
+            VersionSource::Header(_) | VersionSource::Json(_) => None,
         };
         let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
         let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
@@ -483,6 +485,7 @@ impl Driver {
             |name: &str| received.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         let version = match &self.plan.version {
             VersionSource::Header(name) => header(name),
+            VersionSource::Json(pointer) => json_version(&received.body, pointer),
             VersionSource::Body(_) => {
                 let body = std::str::from_utf8(&received.body).ok();
                 let found = self.version.as_ref().zip(body).and_then(|(version, body)| version.captures(body));
@@ -563,6 +566,16 @@ fn request(
         );
     }
     Ok(request)
+}
+
+/// A text at a JSON pointer as it is, a number as it is written; nothing else tells a version.
+fn json_version(body: &[u8], pointer: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    match body.pointer(pointer)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        number @ serde_json::Value::Number(_) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 fn excerpt(body: &[u8]) -> String {
@@ -828,5 +841,15 @@ mod tests {
         assert_eq!(Told::read("[12,1,3,7,5000,20,900]").unwrap(), Told::Response(response));
         let told = Told::Kind(Outcome { status: Some(200), version: Some("v1".to_owned()), ..Outcome::default() });
         assert_eq!(Told::read(r#"{"kind":{"status":200,"version":"v1"}}"#).unwrap(), told);
+    }
+
+    #[rstest::rstest]
+    #[case::text(r#"{"build": {"version": "v2"}}"#, Some("v2"))]
+    #[case::number(r#"{"build": {"version": 2}}"#, Some("2"))]
+    #[case::neither(r#"{"build": {"version": ["v2"]}}"#, None)]
+    #[case::missing(r#"{"build": {}}"#, None)]
+    #[case::no_json("Hello server - v2", None)]
+    fn a_version_at_a_json_pointer(#[case] body: &str, #[case] version: Option<&str>) {
+        assert_eq!(json_version(body.as_bytes(), "/build/version").as_deref(), version);
     }
 }

@@ -4,16 +4,20 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_shiftcheck");
 /// The repository.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The program with these arguments, in the repository.
+/// The program with these arguments, in the repository. Its reports are in no other one's way.
 pub fn shiftcheck(arguments: &[&str]) -> Command {
+    static REPORTS: AtomicUsize = AtomicUsize::new(0);
+    let number = REPORTS.fetch_add(1, Ordering::Relaxed);
+    let report = format!("{}/{}-{number}", env!("CARGO_TARGET_TMPDIR"), env!("CARGO_CRATE_NAME"));
     let mut command = Command::new(BINARY);
-    command.args(arguments).current_dir(ROOT).env("NO_COLOR", "1");
+    command.args(arguments).current_dir(ROOT).env("NO_COLOR", "1").env("SHIFTCHECK_REPORT", report);
     command
 }
 

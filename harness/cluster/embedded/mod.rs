@@ -99,9 +99,8 @@ impl Embedded {
     /// The pods, all ready.
     #[must_use]
     pub fn pods(&self) -> Vec<PodState> {
-        let sidecar = client_of(&self.live, &self.client).is_some_and(|client| client.sidecar);
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| PodState {
-            sidecar: pod.name == self.client && sidecar,
+            sidecar: pod.sidecar,
             name: pod.name,
             address: Some(pod.address),
             labels: pod.labels,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{HOST, LOCATION};
+use hyper::header::{HOST, HeaderName, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
@@ -44,7 +44,18 @@ pub(super) struct Serving {
 #[derive(Debug)]
 struct Endpoints {
     routes: Routes,
+    /// The headers that the routes look at.
+    headers: Vec<HeaderName>,
     servers: BTreeMap<Cluster, Vec<Option<Arc<DemoServer>>>>,
+}
+
+/// A connection.
+#[derive(Debug, Default)]
+struct Line {
+    /// The server, where a route of connections has chosen it for all requests.
+    server: Option<Arc<DemoServer>>,
+    /// The request that is being answered; kept, so that the next one finds its memory.
+    request: Option<Request>,
 }
 
 impl Proxy {
@@ -84,15 +95,16 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>
         let _ = stream.set_nodelay(true);
         let serving = Arc::clone(&serving);
         tokio::spawn(async move {
-            // a route of connections is chosen once for all requests on it
-            let chosen: Mutex<Option<Arc<DemoServer>>> = Mutex::new(None);
+            let line = Mutex::new(Line::default());
             let service = service_fn(|request: hyper::Request<Incoming>| {
                 let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
                 // no answer at all is a connection that breaks off
-                let answer = now.and_then(|now| now.answer(&request, &chosen)).ok_or("no connection");
-                async move { answer }
+                std::future::ready(now.and_then(|now| now.answer(&request, &mut line)).ok_or("no connection"))
             });
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            // answers are short: one buffer costs less than a list of them
+            let mut server = http1::Builder::new();
+            let _ = server.writev(false).auto_date_header(false).serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -120,7 +132,8 @@ impl Serving {
                 });
                 (cluster.clone(), servers.collect())
             });
-            Endpoints { servers: found.collect(), routes }
+            let headers = routes.table.headers().chain(["host"]).filter_map(|name| name.parse().ok());
+            Endpoints { servers: found.collect(), headers: headers.collect(), routes }
         };
         let others = outbound.hosts().into_iter().filter_map(|host| {
             let other = request.clone().with("host", &host);
@@ -138,11 +151,7 @@ impl Serving {
         self.routes.as_ref().map(|own| own.routes.table.clone()).unwrap_or_default()
     }
 
-    fn answer(
-        &self,
-        asked: &hyper::Request<Incoming>,
-        chosen: &Mutex<Option<Arc<DemoServer>>>,
-    ) -> Option<Response<Full<Bytes>>> {
+    fn answer(&self, asked: &hyper::Request<Incoming>, line: &mut Line) -> Option<Response<Full<Bytes>>> {
         let host = asked.headers().get(HOST).map_or(&[][..], |host| host.as_bytes());
         let own = self.routes.as_ref().ok()?;
         let endpoints = if host == self.host {
@@ -154,19 +163,25 @@ impl Serving {
         };
         let path = asked.uri().path_and_query().map_or("/", |path| path.as_str());
         if endpoints.routes.table.unit == Unit::Connection {
-            let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
-            if chosen.is_none() {
+            if line.server.is_none() {
                 let servers = endpoints.servers.values().next()?;
-                chosen.clone_from(servers.get(fastrand::usize(..servers.len().max(1)))?);
+                line.server.clone_from(servers.get(fastrand::usize(..servers.len().max(1)))?);
             }
-            return chosen.as_ref().map(|server| server.answer(path));
+            return line.server.as_ref().map(|server| server.answer(path));
         }
-        let mut request =
-            Request { method: asked.method().as_str().to_owned(), path: path.to_owned(), ..self.request.clone() };
-        for (name, value) in asked.headers() {
-            request.headers.insert(name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let request = line.request.get_or_insert_with(|| self.request.clone());
+        asked.method().as_str().clone_into(&mut request.method);
+        path.clone_into(&mut request.path);
+        request.headers.retain(|name, _| asked.headers().contains_key(name.as_str()));
+        for name in &endpoints.headers {
+            let Some(value) = asked.headers().get(name) else { continue };
+            let value = String::from_utf8_lossy(value.as_bytes());
+            match request.headers.get_mut(name.as_str()) {
+                Some(kept) => value.as_ref().clone_into(kept),
+                None => drop(request.headers.insert(name.as_str().to_owned(), value.into_owned())),
+            }
         }
-        Some(endpoints.route(&request))
+        Some(endpoints.route(request))
     }
 }
 

@@ -1,0 +1,112 @@
+use serde::Serialize;
+
+use super::model::{Claim, Environment, Errors, Outcome, Report, Share, SourceFile, Tool};
+
+/// The conformance report: what was run, on what, and what came of each claim.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Conformance<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    date: &'a str,
+    tool: &'a Tool,
+    scenario: &'a str,
+    place: &'a str,
+    environment: &'a Environment,
+    files: &'a [SourceFile],
+    reproduce: &'a str,
+    result: Outcome,
+    note: &'a str,
+    statistics: Statistics,
+    stages: Vec<Stage<'a>>,
+    not_walked: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Statistics {
+    claims: usize,
+    passed: usize,
+    failed: usize,
+    inconclusive: usize,
+    false_alarm: Option<f64>,
+    miss: Option<f64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stage<'a> {
+    name: &'a str,
+    result: Option<Outcome>,
+    convergence_seconds: Option<f64>,
+    claims: Vec<Judged<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Judged<'a> {
+    subject: &'a str,
+    claim: &'a str,
+    result: Outcome,
+    requests: u64,
+    stop: &'a str,
+    #[serde(skip_serializing_if = "<[Share]>::is_empty")]
+    shares: &'a [Share],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Errors>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+/// The conformance report as YAML.
+pub(super) fn conformance(report: &Report) -> String {
+    let claims = || report.stages.iter().flat_map(|stage| &stage.claims);
+    let count = |result| claims().filter(|claim| claim.result == result).count();
+    let judged = |claim: &'_ Claim| (claim.result != Outcome::Passed).then_some(());
+    let conformance = Conformance {
+        api_version: "shiftcheck.dev/v1",
+        kind: "ConformanceReport",
+        date: &report.started,
+        tool: &report.tool,
+        scenario: &report.scenario.name,
+        place: &report.place,
+        environment: &report.environment,
+        files: &report.scenario.files,
+        reproduce: &report.reproduce,
+        result: report.result,
+        note: &report.note,
+        statistics: Statistics {
+            claims: claims().count(),
+            passed: count(Outcome::Passed),
+            failed: count(Outcome::Failed),
+            inconclusive: count(Outcome::Inconclusive),
+            false_alarm: report.errors.map(|errors| errors.false_alarm),
+            miss: report.errors.map(|errors| errors.miss),
+        },
+        stages: report
+            .stages
+            .iter()
+            .map(|stage| Stage {
+                name: &stage.name,
+                result: stage.result,
+                convergence_seconds: stage.converged,
+                claims: stage
+                    .claims
+                    .iter()
+                    .map(|claim| Judged {
+                        subject: &claim.subject,
+                        claim: &claim.claim,
+                        result: claim.result,
+                        requests: claim.requests,
+                        stop: &claim.stop,
+                        shares: &claim.shares,
+                        errors: claim.errors,
+                        reason: judged(claim).map(|()| claim.reason.as_str()),
+                    })
+                    .collect(),
+            })
+            .collect(),
+        not_walked: report.scenario.stages.iter().skip(report.stages.len()).map(String::as_str).collect(),
+    };
+    serde_yaml::to_string(&conformance).unwrap_or_else(|error| unreachable!("a report is plain data: {error}"))
+}

@@ -1,0 +1,297 @@
+//! `report.html`: one page without scripts and without anything from elsewhere. Everything that came from a response or a manifest is escaped
+//! by the templates.
+
+mod picture;
+mod plot;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use self::picture::{picture, sign};
+use self::plot::{decision, timeline};
+use super::graph::Graph;
+use super::model::{Claim, Edit, Outcome, Path, Report, Stage, Transition};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page.
+pub(super) fn page(report: &Report) -> String {
+    let name = if report.scenario.name.is_empty() { "shiftcheck" } else { &report.scenario.name };
+    let graphs: Vec<Graph> = report.stages.iter().map(|stage| Graph::of(report, stage)).collect();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (name) ": " (report.result.words()) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                a class="skip" href="#stages" { "to the stages" }
+                header {
+                    h1 { (mark(Some(report.result))) " " (name) ": " (report.note) }
+                    (summary(report))
+                    @if let Some(failure) = &report.failure {
+                        div class="panel" role="alert" {
+                            strong { (failure.link) }
+                            pre { (failure.message) }
+                            @if let Some(hint) = &failure.hint { p { (hint) } }
+                        }
+                    }
+                }
+                nav aria-label="stages" { (strip(report)) }
+                main id="stages" {
+                    @for (index, own) in report.stages.iter().enumerate() {
+                        (stage(own, index.checked_sub(1).map(|before| &graphs[before]), &graphs[index]))
+                    }
+                    (sources(report))
+                }
+                footer {
+                    "shiftcheck " (report.tool.version) ". One sample a stage, no retries. Graph and colours follow Kiali: green good, orange \
+                     degraded, red failing, grey unused."
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn mark(result: Option<Outcome>) -> Markup {
+    let words = result.map_or("not finished", Outcome::words);
+    html! { span class={ "mark " (class(result)) } { (sign(result)) " " (words) } }
+}
+
+/// The style class of a result: its name as the JSON has it.
+const fn class(result: Option<Outcome>) -> &'static str {
+    match result {
+        Some(Outcome::Passed) => "passed",
+        Some(Outcome::Failed) => "failed",
+        Some(Outcome::Inconclusive) => "inconclusive",
+        Some(Outcome::BadInput) => "bad-input",
+        Some(Outcome::EnvironmentFailed) => "environment-failed",
+        Some(Outcome::Interrupted) | None => "interrupted",
+    }
+}
+
+fn summary(report: &Report) -> Markup {
+    let environment = &report.environment;
+    let versions =
+        [("Kubernetes", &environment.kubernetes), ("Istio", &environment.istio), ("Envoy", &environment.envoy)];
+    let versions: Vec<String> =
+        versions.into_iter().filter_map(|(what, version)| Some(format!("{what} {}", version.as_ref()?))).collect();
+    let (claims, held) = report.claims();
+    html! {
+        dl {
+            @if !report.place.is_empty() { dt { "where" } dd { (report.place) } }
+            @if !versions.is_empty() { dt { "on" } dd { (versions.join(", ")) } }
+            dt { "claims" } dd { (held) " of " (claims) " judged claims held" }
+            @if let Some(errors) = &report.errors {
+                dt { "errors" }
+                dd {
+                    "false alarm below " (chance(errors.false_alarm)) " in all, a missed fault below " (chance(errors.worst_miss))
+                    " in each claim"
+                }
+            }
+            dt { "when" } dd { (report.started) ", " (seconds(report.took)) ", run " (report.run) }
+            @if let Some(state) = &report.state { dt { "state" } dd { "what could be known of the cluster is in " code { (state) } } }
+            dt { "again" } dd { code { (report.reproduce) } }
+        }
+    }
+}
+
+fn strip(report: &Report) -> Markup {
+    html! {
+        ol class="strip" {
+            @for stage in &report.stages {
+                li {
+                    a class=(class(stage.result)) href={ "#stage-" (stage.number) } {
+                        (sign(stage.result)) " " (stage.number) " " (stage.name) br;
+                        span class="dim" {
+                            (seconds(stage.took))
+                            @if let Some(converged) = stage.converged { ", converged in " (millis(converged)) }
+                        }
+                    }
+                }
+            }
+            @for (index, name) in report.scenario.stages.iter().enumerate().skip(report.stages.len()) {
+                li { span class="missed" { "□ " (index + 1) " " (name) br; span class="dim" { "not walked" } } }
+            }
+        }
+    }
+}
+
+fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
+    let graphs = !graph.nodes.is_empty();
+    html! {
+        section id={ "stage-" (stage.number) } {
+            details open {
+                summary { h2 { (stage.number) " " (stage.name) } " " (mark(stage.result)) }
+                (claims(&stage.claims))
+                @if graphs {
+                    h3 { "who sends what to whom" }
+                    div class="graphs" {
+                        @if let Some(before) = before.filter(|before| !before.nodes.is_empty()) {
+                            figure {
+                                (picture(before, "before"))
+                                figcaption { "before: stage " (stage.number - 1) }
+                            }
+                        }
+                        figure {
+                            (picture(graph, &format!("stage {}", stage.number)))
+                            figcaption { "now: stage " (stage.number) }
+                        }
+                    }
+                }
+                @if let Some(traffic) = &stage.traffic {
+                    p class="dim" {
+                        (traffic.requests) " requests at " (format!("{:.0}", traffic.rate)) " a second, median " (millis(traffic.median))
+                        ", 99 % below " (millis(traffic.p99))
+                    }
+                }
+                @if stage.claims.iter().flat_map(|claim| &claim.paths).any(is_drawn) {
+                    h3 { "how the shares were decided" }
+                    div class="graphs" {
+                        @for claim in &stage.claims {
+                            @for path in claim.paths.iter().filter(|path| is_drawn(path)) {
+                                div { strong { (claim.subject) } (decision(path)) }
+                            }
+                        }
+                    }
+                }
+                @if let Some(own) = &stage.transition { (transition(own)) }
+                @if let Some(routing) = &stage.routing {
+                    details {
+                        summary { "routes of the client's sidecar" }
+                        pre { @for line in &routing.lines { (line) "\n" } }
+                    }
+                }
+                @if !stage.edits.is_empty() { (edits(&stage.edits)) }
+            }
+        }
+    }
+}
+
+/// Whether there is a way to be drawn: an answer that is excluded altogether ends a test before it has gone anywhere.
+fn is_drawn(path: &Path) -> bool {
+    path.points.len() > 1
+}
+
+fn claims(claims: &[Claim]) -> Markup {
+    html! {
+        @if !claims.is_empty() {
+            div class="scroll" tabindex="0" role="region" aria-label="claims" {
+                table {
+                    thead { tr { th scope="col" { "claim" } th scope="col" { "verdict" } th scope="col" { "why" } } }
+                    tbody {
+                        @for claim in claims {
+                            tr {
+                                td { strong { (claim.subject) } br; (claim.claim) }
+                                td { (mark(Some(claim.result))) }
+                                td class="reason" {
+                                    (claim.reason)
+                                    @if let Some(link) = &claim.link { div class="because" { (link) } }
+                                    @for hint in &claim.hints { div class="because" { "because " (hint) } }
+                                    @if claim.result != Outcome::Passed && !claim.place.is_empty() {
+                                        div class="dim" { "claimed in " code { (claim.place) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn transition(transition: &Transition) -> Markup {
+    let failed: u64 = transition.errors.values().sum();
+    html! {
+        h3 { "while it was applied" }
+        p {
+            (transition.requests) " requests, "
+            @if failed == 0 { "no error" } @else { strong class="failed" { (failed) " errors" } }
+            @for (answer, count) in &transition.errors { ", " (count) " × " (answer) }
+            @for shift in &transition.shifts {
+                @if let Some(first) = shift.first_new { "; " (shift.from) ": first " (shift.new) " after " (format!("{first:.2} s")) }
+                @if let Some(last) = shift.last_old { "; " (shift.from) ": last of the old after " (format!("{last:.2} s")) }
+            }
+        }
+        @if transition.timeline.iter().any(|moment| moment.step > 0) { (timeline(transition)) }
+    }
+}
+
+fn edits(edits: &[Edit]) -> Markup {
+    let count = |what: &str| edits.iter().filter(|edit| edit.what == what).count();
+    let counted: Vec<String> = ["created", "changed", "deleted", "unchanged"]
+        .into_iter()
+        .filter(|what| count(what) > 0)
+        .map(|what| format!("{} {what}", count(what)))
+        .collect();
+    html! {
+        details {
+            summary { "what the stage does to objects: " (counted.join(", ")) }
+            @for edit in edits {
+                details open[edit.what == "changed"] {
+                    summary {
+                        (edit.object) " " (edit.what)
+                        @if let Some(place) = &edit.place { " " code class="dim" { (place) } }
+                    }
+                    @if !edit.diff.is_empty() {
+                        pre class="diff" tabindex="0" {
+                            @for line in &edit.diff {
+                                span class=[sign_of(line)] { (line) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn sign_of(line: &str) -> Option<&'static str> {
+    match line.as_bytes().first() {
+        Some(b'+') => Some("plus"),
+        Some(b'-') => Some("minus"),
+        _ => None,
+    }
+}
+
+fn sources(report: &Report) -> Markup {
+    html! {
+        @if !report.scenario.files.is_empty() || !report.environment.images.is_empty() {
+            section {
+                details {
+                    summary { h2 { "files and images" } }
+                    div class="scroll" tabindex="0" role="region" aria-label="files and images" {
+                        table {
+                            thead { tr { th scope="col" { "file or image" } th scope="col" { "digest" } } }
+                            tbody {
+                                @for file in &report.scenario.files {
+                                    tr { td { (file.path) } td { code { (file.sha256) } } }
+                                }
+                                @for (image, digest) in &report.environment.images {
+                                    tr { td { (image) } td { code { (digest) } } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn chance(chance: f64) -> String {
+    if chance >= 1e-3 { format!("{}", (chance * 1e6).round() / 1e6) } else { format!("{chance:.0e}") }
+}
+
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.1} s")
+}
+
+fn millis(seconds: f64) -> String {
+    if seconds < 0.01 { format!("{:.1} ms", seconds * 1e3) } else { format!("{:.0} ms", seconds * 1e3) }
+}

@@ -1,0 +1,125 @@
+use maud::{Markup, html};
+
+use crate::report::model::{Moment, Path, Transition};
+
+const WIDTH: f64 = 340.0;
+const HEIGHT: f64 = 170.0;
+const LEFT: f64 = 42.0;
+const BOTTOM: f64 = 20.0;
+const TOP: f64 = 8.0;
+/// How many points a boundary is drawn through.
+const POINTS: u32 = 48;
+
+/// The way of a sequential test to its end: the share seen after each request, between the boundaries at which it stops.
+pub(super) fn decision(path: &Path) -> Markup {
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    let at = |[requests, hits]: [u64; 2]| (requests as f64, hits as f64 / (requests as f64).max(1.0));
+    let last = path.points.last().map_or(1.0, |point| at(*point).0);
+    let end = (last * 1.15).max(10.0);
+    let x = |requests: f64| LEFT + (WIDTH - LEFT - 6.0) * requests / end;
+    let y = |share: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - share.clamp(0.0, 1.0));
+    let share = |[start, slope]: [f64; 2], n: f64| start / n + slope;
+    let steps = || (1..=POINTS).map(|step| end * f64::from(step) / f64::from(POINTS));
+    let curve = |line: [f64; 2]| {
+        let points = steps().filter(|n| (0.0..=1.0).contains(&share(line, *n)));
+        points.map(|n| format!("{:.1},{:.1}", x(n), y(share(line, n)))).collect::<Vec<_>>().join(" ")
+    };
+    // where a share is neither too small nor too large any more
+    let inside: Vec<f64> = steps().filter(|n| share(path.passes_above, *n) <= share(path.passes_below, *n)).collect();
+    let upper = inside.iter().map(|n| format!("{:.1},{:.1}", x(*n), y(share(path.passes_below, *n))));
+    let lower = inside.iter().rev().map(|n| format!("{:.1},{:.1}", x(*n), y(share(path.passes_above, *n))));
+    let corridor = upper.chain(lower).collect::<Vec<_>>().join(" ");
+    let way = path.points.iter().map(|point| at(*point)).map(|(n, seen)| format!("{:.1},{:.1}", x(n), y(seen)));
+    let way = way.collect::<Vec<_>>().join(" ");
+    let stop = path.points.last().map(|point| at(*point));
+    let label = format!(
+        "share of {} after each request, up to {last:.0}; {:.0} % was claimed; refused above or below the dashed lines, accepted in the \
+         shaded part",
+        path.part,
+        path.claimed * 100.0
+    );
+    html! {
+        figure {
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
+                @for mark in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                    line class="axis" x1=(LEFT) x2=(WIDTH - 6.0) y1=(y(mark)) y2=(y(mark)) {}
+                    text class="dim small" x=(LEFT - 4.0) y=(y(mark) + 4.0) text-anchor="end" { (format!("{:.0} %", mark * 100.0)) }
+                }
+                @if !corridor.is_empty() { polygon class="passes" points=(corridor) {} }
+                polyline class="fails" points=(curve(path.fails_above)) {}
+                polyline class="fails" points=(curve(path.fails_below)) {}
+                line class="claimed" x1=(LEFT) x2=(WIDTH - 6.0) y1=(y(path.claimed)) y2=(y(path.claimed)) {}
+                polyline class="path" points=(way) {}
+                @if let Some((n, seen)) = stop {
+                    circle class="dot" cx=(format!("{:.1}", x(n))) cy=(format!("{:.1}", y(seen))) r="4" {}
+                }
+                text class="dim small" x=(LEFT) y=(HEIGHT - 5.0) { "1" }
+                text class="dim small" x=(WIDTH - 6.0) y=(HEIGHT - 5.0) text-anchor="end" { (format!("{end:.0} requests")) }
+            }
+            figcaption {
+                (path.part) ": refused beyond the dashed lines, accepted in the shaded part, at the latest decided after " (path.cap)
+                " requests"
+            }
+        }
+    }
+}
+
+/// What came when while a stage was applied: a row a population, old answers, new ones and errors.
+pub(super) fn timeline(transition: &Transition) -> Markup {
+    let mut populations: Vec<&str> = Vec::new();
+    for moment in &transition.timeline {
+        if !populations.contains(&moment.from.as_str()) {
+            populations.push(&moment.from);
+        }
+    }
+    let steps = transition.timeline.iter().map(|moment| moment.step + 1).max().unwrap_or(1);
+    let most = transition.timeline.iter().map(total).max().unwrap_or(1);
+    #[expect(clippy::cast_precision_loss, reason = "numbers of steps and requests are far below 2^52")]
+    let (steps, most, float) = (steps as f64, most as f64, |count: u64| count as f64);
+    let (left, right, row) = (92.0, 668.0, 34.0);
+    #[expect(clippy::cast_precision_loss, reason = "a handful of populations")]
+    let height = row * populations.len() as f64 + 22.0;
+    let width = (right - left) / steps;
+    html! {
+        svg viewBox=(format!("0 0 680 {height}")) role="img" aria-label="answers while the stage was applied, by time" {
+            @for (index, population) in populations.iter().enumerate() {
+                @let bottom = {
+                    #[expect(clippy::cast_precision_loss, reason = "a handful of populations")]
+                    let index = index as f64;
+                    row * (index + 1.0)
+                };
+                text class="small" x=(left - 6.0) y=(bottom - 8.0) text-anchor="end" { (population) }
+                line class="axis" x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
+                @for moment in transition.timeline.iter().filter(|own| own.from == **population) {
+                    @for (kind, height, y) in bars(moment, most, row - 6.0, bottom) {
+                        rect class=(kind) x=(format!("{:.1}", left + float(moment.step) * width)) y=(format!("{y:.1}"))
+                            width=(format!("{:.2}", (width - 0.3).max(0.4))) height=(format!("{height:.1}")) {}
+                    }
+                }
+            }
+            text class="dim small" x=(left) y=(height - 6.0) { "0 s" }
+            text class="dim small" x=(right) y=(height - 6.0) text-anchor="end" { (format!("{:.1} s", steps * transition.step)) }
+        }
+        p class="dim key" {
+            i style="background:var(--old)" {} "as before" i style="background:var(--both)" {} "as before and after"
+            i style="background:var(--new)" {} "as after" i style="background:var(--bad)" {} "neither"
+        }
+    }
+}
+
+const fn total(moment: &Moment) -> u64 {
+    moment.old + moment.both + moment.new + moment.errors
+}
+
+/// The stacked bars of a moment: class, height and upper edge.
+fn bars(moment: &Moment, most: f64, room: f64, bottom: f64) -> Vec<(&'static str, f64, f64)> {
+    let mut y = bottom;
+    let parts = [("error", moment.errors), ("old", moment.old), ("both", moment.both), ("new", moment.new)];
+    let drawn = parts.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| {
+        #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+        let height = room * count as f64 / most;
+        y -= height;
+        (kind, height, y)
+    });
+    drawn.collect()
+}

@@ -1,0 +1,352 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use similar::{ChangeTag, TextDiff};
+
+use super::model::{
+    Answers, Claim, Edit, Environment, Errors, Failure, Moment, Outcome, Path as DecisionPath, Ready, Report, Routing,
+    SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition, Workload,
+};
+use super::terminal::subject;
+use crate::verdict::{Answer, Line, Ruling, Stop};
+use crate::walk::{self, Event, Judged, STEP, Subject, Tallied};
+
+/// How many unchanged lines stand around a change.
+const CONTEXT: usize = 3;
+
+/// Turns the events of a run into its report.
+#[derive(Debug)]
+pub struct Recorder {
+    report: Report,
+    start: Instant,
+}
+
+impl Recorder {
+    /// A recorder of a run that begins now; `reproduce` is the command that runs it again.
+    #[must_use]
+    pub fn new(reproduce: String) -> Self {
+        let report = Report {
+            schema_version: SCHEMA_VERSION,
+            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            run: String::new(),
+            started: format!("{:.0}", Timestamp::now()),
+            took: 0.0,
+            result: Outcome::Interrupted,
+            note: "called off".to_owned(),
+            failure: None,
+            reproduce,
+            scenario: ScenarioFiles::default(),
+            place: String::new(),
+            environment: Environment::default(),
+            errors: None,
+            setup: Vec::new(),
+            stages: Vec::new(),
+            state: None,
+        };
+        Self { report, start: Instant::now() }
+    }
+
+    /// Takes an event.
+    pub fn record(&mut self, event: &Event) {
+        let now = seconds(self.start.elapsed());
+        let report = &mut self.report;
+        match event {
+            Event::Started { run, scenario, place, stages, totals, files, route } => {
+                report.run.clone_from(run);
+                report.place.clone_from(place);
+                report.scenario = ScenarioFiles {
+                    name: scenario.clone(),
+                    namespace: route.namespace.clone(),
+                    client: route.client.clone(),
+                    service: route.service.clone(),
+                    stages: stages.clone(),
+                    files: files
+                        .iter()
+                        .map(|file| SourceFile { path: shown(&file.path), sha256: file.sha256.clone() })
+                        .collect(),
+                };
+                report.errors = totals.map(|totals| Totals {
+                    claims: totals.claims,
+                    false_alarm: totals.false_alarm,
+                    miss: totals.miss,
+                    worst_miss: totals.worst_miss,
+                });
+            }
+            Event::Environment(known) => {
+                let own = &mut report.environment;
+                for (own, known) in [
+                    (&mut own.kubernetes, &known.kubernetes),
+                    (&mut own.istio, &known.istio),
+                    (&mut own.envoy, &known.envoy),
+                ] {
+                    if known.is_some() {
+                        own.clone_from(known);
+                    }
+                }
+                own.images.extend(known.images.clone());
+            }
+            Event::Ready { what, after } => {
+                report.setup.push(Ready { what: what.clone(), after: seconds(*after) });
+            }
+            Event::Stage { number, name, edits } => report.stages.push(Stage {
+                number: *number,
+                name: name.clone(),
+                result: None,
+                began: now,
+                took: 0.0,
+                rolled_out: None,
+                converged: None,
+                edits: edits.iter().map(edit).collect(),
+                routing: None,
+                workloads: Vec::new(),
+                transition: None,
+                traffic: None,
+                claims: Vec::new(),
+            }),
+            Event::Collected(folder) => report.state = Some(shown(folder)),
+            Event::Broke { link, message } => {
+                report.failure = Some(Failure { link: link.to_string(), message: message.clone(), hint: None });
+            }
+            other => {
+                if let Some(stage) = report.stages.last_mut() {
+                    within(stage, other);
+                }
+            }
+        }
+    }
+
+    /// The report of a run that ended so.
+    #[must_use]
+    pub fn close(mut self, result: Outcome, note: &str, failure: Option<Failure>) -> Report {
+        self.report.took = seconds(self.start.elapsed());
+        self.report.result = result;
+        note.clone_into(&mut self.report.note);
+        if let Some(failure) = failure {
+            let known = self.report.failure.take();
+            self.report.failure = Some(Failure { link: known.map_or(failure.link, |known| known.link), ..failure });
+        }
+        if let Some(stage) = self.report.stages.last_mut().filter(|stage| stage.result.is_none()) {
+            stage.took = self.report.took - stage.began;
+        }
+        self.report
+    }
+}
+
+fn within(stage: &mut Stage, event: &Event) {
+    match event {
+        Event::RolledOut { took } => stage.rolled_out = Some(seconds(*took)),
+        Event::Converged { took, routing, .. } => {
+            stage.converged = Some(seconds(*took));
+            stage.routing = Some(Routing {
+                lines: routing.lines.clone(),
+                rules: routing.rules.clone(),
+                traffic_shifting: routing.shifting,
+                fault_injection: routing.fault,
+            });
+        }
+        Event::Deployed(workloads) => {
+            stage.workloads = workloads
+                .iter()
+                .map(|own| Workload {
+                    name: own.name.clone(),
+                    version: own.version.clone(),
+                    image: own.image.clone(),
+                    pods: own.pods.clone(),
+                    ready: own.ready,
+                    sidecar: own.sidecar,
+                })
+                .collect();
+        }
+        Event::Changed(transition) => stage.transition = Some(changed(transition)),
+        Event::Sampled { requests, rate, latency, tallies } => {
+            stage.traffic = Some(Traffic {
+                requests: *requests,
+                rate: *rate,
+                median: seconds(latency.median),
+                p99: seconds(latency.p99),
+                max: seconds(latency.max),
+                answers: tallies.iter().map(answers).collect(),
+            });
+        }
+        Event::Judged(judged) => stage.claims.push(claim(judged)),
+        Event::StageDone { took, .. } => {
+            stage.took = seconds(*took);
+            let any = |result| stage.claims.iter().any(|claim| claim.result == result);
+            stage.result = Some(if any(Outcome::Failed) {
+                Outcome::Failed
+            } else if any(Outcome::Inconclusive) {
+                Outcome::Inconclusive
+            } else {
+                Outcome::Passed
+            });
+        }
+        _ => {}
+    }
+}
+
+fn claim(judged: &Judged) -> Claim {
+    let verdict = &judged.verdict;
+    let (from, path) = match &judged.subject {
+        Subject::Population { name, path } => (Some(name.clone()), Some(path.clone())),
+        _ => (None, None),
+    };
+    Claim {
+        subject: subject(&judged.subject),
+        from,
+        path,
+        claim: judged.claim.clone(),
+        result: match verdict.ruling {
+            Ruling::Pass => Outcome::Passed,
+            Ruling::Fail => Outcome::Failed,
+            Ruling::Inconclusive => Outcome::Inconclusive,
+        },
+        reason: verdict.reason.clone(),
+        link: judged.link.map(|link| link.to_string()),
+        hints: judged.hints.clone(),
+        place: judged.place.clone(),
+        requests: verdict.requests,
+        allowed: verdict.allowed,
+        stop: match verdict.stop {
+            Stop::Excluded => "excluded",
+            Stop::Boundary => "boundary",
+            Stop::Cap => "cap",
+            Stop::Clean => "clean",
+            Stop::Time => "time",
+            Stop::Counted => "counted",
+        }
+        .to_owned(),
+        errors: judged.errors.map(|errors| Errors {
+            false_alarm: errors.false_alarm.chance(),
+            miss: errors.miss.chance(),
+            deviation: errors.deviation,
+            leak: errors.leak,
+        }),
+        chance: verdict.chance,
+        shares: verdict
+            .shares
+            .iter()
+            .map(|share| Share {
+                part: share.part.clone(),
+                claimed: share.claimed.fraction(),
+                count: share.count,
+                interval: [share.interval.0, share.interval.1],
+            })
+            .collect(),
+        paths: verdict
+            .paths
+            .iter()
+            .map(|path| {
+                let line = |line: Line| [line.start, line.slope];
+                let boundaries = path.design.boundaries();
+                DecisionPath {
+                    part: path.part.clone(),
+                    claimed: path.design.share(),
+                    cap: path.design.cap(),
+                    fails_above: line(boundaries.fails_above),
+                    passes_below: line(boundaries.passes_below),
+                    passes_above: line(boundaries.passes_above),
+                    fails_below: line(boundaries.fails_below),
+                    points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn answers(tallied: &Tallied) -> Answers {
+    let (version, status, said) = match &tallied.answer {
+        Answer::Version { version, status } => (Some(version.clone()), Some(*status), None),
+        Answer::Unknown { status, excerpt } => (None, Some(*status), Some(excerpt.clone())),
+        Answer::Nothing { reason } => (None, None, Some(reason.clone())),
+    };
+    Answers {
+        from: tallied.from.clone(),
+        path: tallied.path.clone(),
+        version,
+        status,
+        said,
+        pod: tallied.pod.clone(),
+        count: tallied.count,
+    }
+}
+
+fn changed(transition: &walk::Transition) -> Transition {
+    Transition {
+        requests: transition.requests,
+        errors: transition.errors.clone(),
+        shifts: transition
+            .shifts
+            .iter()
+            .map(|shift| Shift {
+                from: shift.from.clone(),
+                new: shift.new.clone(),
+                first_new: shift.first_new.map(seconds),
+                last_old: shift.last_old.map(seconds),
+            })
+            .collect(),
+        step: seconds(STEP),
+        timeline: transition
+            .timeline
+            .iter()
+            .map(|moment| Moment {
+                from: moment.from.clone(),
+                step: moment.step,
+                old: moment.old,
+                both: moment.both,
+                new: moment.new,
+                errors: moment.errors,
+            })
+            .collect(),
+    }
+}
+
+fn edit(edit: &walk::Edit) -> Edit {
+    let (before, after) = (edit.before.as_deref(), edit.after.as_deref());
+    let what = match (before, after) {
+        (None, _) => "created",
+        (_, None) => "deleted",
+        (before, after) if before == after => "unchanged",
+        _ => "changed",
+    };
+    let diff = match what {
+        "changed" => difference(before.unwrap_or_default(), after.unwrap_or_default()),
+        "created" => after.unwrap_or_default().lines().map(|line| format!("+{line}")).collect(),
+        // what is gone is seen where it was made
+        _ => Vec::new(),
+    };
+    Edit {
+        object: edit.object.clone(),
+        place: edit.origin.as_ref().map(ToString::to_string),
+        what: what.to_owned(),
+        diff,
+    }
+}
+
+fn difference(before: &str, after: &str) -> Vec<String> {
+    let diff = TextDiff::from_lines(before, after);
+    let mut lines = Vec::new();
+    for group in diff.grouped_ops(CONTEXT) {
+        if !lines.is_empty() {
+            lines.push(" …".to_owned());
+        }
+        for change in group.iter().flat_map(|operation| diff.iter_changes(operation)) {
+            let sign = match change.tag() {
+                ChangeTag::Delete => '-',
+                ChangeTag::Insert => '+',
+                ChangeTag::Equal => ' ',
+            };
+            lines.push(format!("{sign}{}", change.value().trim_end_matches('\n')));
+        }
+    }
+    lines
+}
+
+/// Seconds, to the microsecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,358 @@
+//! Every run leaves reports that say the same in the forms that people and programs read; the page looks right in a real browser.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground is not as it says")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{ROOT, said, shiftcheck, spoilt};
+use rstest::rstest;
+use serde_json::{Value, json};
+use shiftcheck::report::{Granularity, Report};
+
+/// Walks a scenario on the embedded mesh; its exit code, and the folder of its reports.
+fn walked(scenario: &str, extra: &[&str]) -> (Option<i32>, String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().to_str().unwrap();
+    let output = shiftcheck(&[&["run", scenario, "--cluster", "embedded", "--report", report], extra].concat());
+    let (printed, errors, code) = said(&{ output }.output().unwrap());
+    (code, printed + &errors, folder)
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn json_of(folder: &Path, name: &str) -> Value {
+    serde_json::from_str(&read(folder, name)).unwrap()
+}
+
+#[test]
+fn a_run_that_passes_is_told_in_every_form() {
+    let (code, printed, folder) = walked("fixtures/canary", &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains(&format!("report: {}/report.html", folder.path().display())), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!((report.claims(), report.stages.len()), ((26, 26), 9));
+    assert!(report.scenario.files.iter().all(|file| file.sha256.len() == 64));
+    assert_eq!(report.scenario.files[0].path, "fixtures/canary/scenario.yaml");
+    // a split was decided by a test whose way is told, and it ended where the verdict says
+    let split = &report.stages[3].claims[1];
+    let path = &split.paths[0];
+    assert_eq!((split.stop.as_str(), path.points.last().unwrap()[0]), ("boundary", split.requests));
+    let seen = split.shares.iter().find(|share| share.part == path.part).unwrap();
+    assert_eq!(path.points.last().unwrap()[1], seen.count);
+    // every answer of the sample is told
+    let traffic = report.stages[3].traffic.as_ref().unwrap();
+    assert_eq!(traffic.answers.iter().map(|answers| answers.count).sum::<u64>(), traffic.requests);
+
+    let yaml: Value = serde_yaml::from_str(&read(folder.path(), "conformance.yaml")).unwrap();
+    assert_eq!((&yaml["result"], &yaml["statistics"]["passed"]), (&json!("passed"), &json!(26)));
+    let claim = &yaml["stages"][3]["claims"][1];
+    assert_eq!((&claim["stop"], &claim["errors"]["deviation"]), (&json!("boundary"), &json!(0.1)));
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"tests="26" skipped="0" failures="0" errors="0""#), "{junit}");
+}
+
+#[test]
+fn the_graph_is_in_the_form_of_kiali() {
+    let (_, _, folder) = walked("fixtures/canary", &[]);
+    let unused = json_of(folder.path(), "graph/3.json");
+    let node = |graph: &Value, version: &str| {
+        let nodes = graph["elements"]["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| node["data"].clone()).find(|data| data["version"] == version).unwrap()
+    };
+    assert_eq!((&node(&unused, "v1")["isIdle"], &node(&unused, "v2")["isIdle"]), (&json!(false), &json!(true)));
+    let split = json_of(folder.path(), "graph/4.json");
+    let edges = split["elements"]["edges"].as_array().unwrap();
+    let percent = |target: &str| -> f64 {
+        let edge = edges.iter().find(|edge| edge["data"]["target"] == target).unwrap();
+        edge["data"]["traffic"]["rates"]["httpPercentReq"].as_str().unwrap().parse().unwrap()
+    };
+    let [old, new] = ["v1", "v2"].map(|version| percent(node(&split, version)["id"].as_str().unwrap()));
+    assert!((old + new - 100.0).abs() < 0.2 && new > 10.0 && new < 40.0, "{old} and {new}");
+    assert_eq!(split["elements"]["nodes"][1]["data"]["hasTrafficShifting"], true);
+    let fault = json_of(folder.path(), "graph/5.json");
+    assert_eq!(fault["elements"]["edges"][0]["data"]["healthStatus"], "Failure");
+}
+
+#[test]
+fn a_failure_names_the_link_that_broke_and_every_form_says_so() {
+    let (code, printed, folder) = walked("fixtures/canary-pinned-selector", &["--junit", "stage"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("there are no endpoints\n       because subset v2"), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    let failed = report.stages[0].claims.iter().find(|claim| claim.result != shiftcheck::report::Outcome::Passed);
+    assert_eq!(failed.unwrap().link.as_deref(), Some("there are no endpoints"));
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"type="there are no endpoints""#) && junit.contains("tests=\"1\""), "{junit}");
+    let annotations = report.annotations();
+    assert_eq!(annotations.len(), 1);
+    let start = "::error file=fixtures/canary-pinned-selector/scenario.yaml,line=";
+    assert!(annotations[0].starts_with(start) && annotations[0].contains("%0Abecause subset v2"), "{annotations:?}");
+    assert!(read(folder.path(), "report.html").contains("there are no endpoints"));
+}
+
+#[test]
+fn reports_are_written_when_nothing_could_be_proven() {
+    // the scenario is wrong
+    let (code, _, folder) = walked("fixtures/nowhere", &[]);
+    assert_eq!(code, Some(2));
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!(report.result, shiftcheck::report::Outcome::BadInput);
+    assert!(read(folder.path(), "junit.xml").contains(r#"errors="1""#));
+    // a stage cannot be applied
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(fixture.path(), &[("hello-server-v2.yaml", "image: ", "image: elsewhere/")]);
+    let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
+    assert_eq!(code, Some(2), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!(report.failure.as_ref().unwrap().link, "a manifest was rejected");
+    assert_eq!((report.stages.len(), report.stages[2].result), (3, None));
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"<testcase name="4 testers&apos; canary""#) && junit.contains("not walked"), "{junit}");
+    // the environment fails: there is no such cluster
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere", "--report"];
+    let output = shiftcheck(&arguments).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!(report.result, shiftcheck::report::Outcome::EnvironmentFailed);
+    assert!(read(folder.path(), "report.html").contains("environment failed"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told_and_changes_no_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let output = shiftcheck(&["run", "--cluster", "embedded", "--report"]).arg(&file).output().unwrap();
+    let (_, errors, code) = said(&output);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("error: cannot write "), "{errors}");
+}
+
+#[rstest]
+#[case::scenario("scenario")]
+#[case::report("report")]
+fn the_schema_is_the_committed_one(#[case] what: &str) {
+    let (printed, _, code) = said(&shiftcheck(&["schema", what]).output().unwrap());
+    assert_eq!(code, Some(0));
+    let committed = fs::read_to_string(format!("{ROOT}/schemas/{what}.json")).unwrap_or_default();
+    let fresh = format!("write it anew: cargo run -- schema {what} > schemas/{what}.json");
+    assert!(committed == printed, "schemas/{what}.json is not what the code says; {fresh}");
+}
+
+#[rstest]
+#[case::scenario("scenario")]
+#[case::report("report")]
+fn what_is_written_fits_its_schema(#[case] what: &str) {
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string(format!("{ROOT}/schemas/{what}.json")).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut instances: Vec<(PathBuf, Value)> = Vec::new();
+    if what == "report" {
+        for scenario in ["fixtures/canary", "fixtures/canary-pinned-selector"] {
+            let (_, _, folder) = walked(scenario, &[]);
+            instances.push((scenario.into(), json_of(folder.path(), "report.json")));
+        }
+    } else {
+        for entry in fs::read_dir(format!("{ROOT}/fixtures")).unwrap().flatten() {
+            let path = entry.path().join("scenario.yaml");
+            let text = fs::read_to_string(&path).unwrap();
+            instances.push((path, serde_yaml::from_str(&text).unwrap()));
+        }
+        let wrong = json!({"name": "x", "populaces": {}});
+        assert!(!validator.is_valid(&wrong), "a schema that allows everything is none");
+    }
+    for (path, instance) in instances {
+        let errors: Vec<String> = validator.iter_errors(&instance).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+    }
+}
+
+const EVIL: &str = "\"'><img src=x onerror=alert(1)><script>document.title='broken'</script>&amp;";
+
+fn spoil(value: &mut Value) {
+    match value {
+        Value::String(text) if !["passed", "failed", "created", "changed"].contains(&text.as_str()) => {
+            text.push_str(EVIL);
+        }
+        Value::Array(values) => values.iter_mut().for_each(spoil),
+        Value::Object(values) => values.values_mut().for_each(spoil),
+        _ => {}
+    }
+}
+
+/// A report in which everything that comes from elsewhere tries to break out of its place.
+fn hostile() -> Report {
+    let (_, _, folder) = walked("fixtures/canary-pinned-selector", &[]);
+    let mut value = json_of(folder.path(), "report.json");
+    spoil(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn what_came_from_elsewhere_stays_in_its_place() {
+    let page = hostile().html();
+    assert!(!page.contains("<img") && !page.contains("<script"), "something was not escaped");
+    assert!(page.contains("&lt;script&gt;"));
+}
+
+#[test]
+fn a_page_is_small_and_written_at_once() {
+    let (_, _, folder) = walked("fixtures/canary", &[]);
+    let report = Report::read(folder.path()).unwrap();
+    let start = Instant::now();
+    report.write(folder.path(), Granularity::Claim).unwrap();
+    let took = start.elapsed();
+    let size = fs::metadata(folder.path().join("report.html")).unwrap().len();
+    assert!(size < 500_000, "{size} bytes");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+/// Opens a page in Chromium at a width, within a page of the test that looks at it with this script, which sets `seen`.
+fn looked_at(page: &Path, width: u32, dark: bool, script: &str) -> Value {
+    let folder = page.parent().unwrap();
+    let outer = format!(
+        "<!doctype html><title>waiting</title><iframe id=page src=report.html style='border:0;width:{width}px;height:900px'></iframe><script>
+         onload = () => {{
+           const view = document.getElementById('page').contentWindow, page = view.document;
+           const seen = (() => {{ {script} }})();
+           document.body.innerHTML = '<pre id=seen></pre>';
+           document.getElementById('seen').textContent = JSON.stringify(seen);
+         }};</script>"
+    );
+    fs::write(folder.join("outer.html"), outer).unwrap();
+    let profile = tempfile::tempdir().unwrap();
+    let mut chromium = Command::new("chromium");
+    chromium.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--allow-file-access-from-files",
+        "--dump-dom",
+        "--window-size=1300,1000",
+    ]);
+    if dark {
+        chromium.arg("--force-dark-mode").arg("--blink-settings=preferredColorScheme=0");
+    }
+    chromium.arg(format!("--user-data-dir={}", profile.path().display()));
+    let output = chromium.arg(format!("file://{}", folder.join("outer.html").display())).output();
+    let output = output.expect("Chromium is there; ci/browser installs it");
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let seen = dom.split_once("<pre id=\"seen\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+    let Some((seen, _)) = seen else { panic!("the page was not seen: {dom}") };
+    let text = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[rstest]
+#[case::phone(360)]
+#[case::desk(1200)]
+fn a_page_fits_its_window_in_a_browser(#[case] width: u32) {
+    let (_, _, folder) = walked("fixtures/canary", &[]);
+    let script = "return {
+        wide: page.documentElement.scrollWidth,
+        beyond: [...page.querySelectorAll('svg text')].filter(t => {
+            const own = t.getBoundingClientRect(), all = t.ownerSVGElement.getBoundingClientRect();
+            return own.left < all.left - 1 || own.right > all.right + 1 || own.bottom > all.bottom + 1;
+        }).map(t => t.textContent),
+        over: [...page.querySelectorAll('svg[role=img]')].flatMap(svg => {
+            const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+            return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
+                p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 2 && q.top < p.bottom - 2).map(([b]) => a + ' / ' + b));
+        }),
+        graphs: page.querySelectorAll('figure').length,
+    };";
+    let seen = looked_at(&folder.path().join("report.html"), width, false, script);
+    assert!(seen["wide"].as_u64().unwrap() <= u64::from(width), "the page scrolls sideways: {seen}");
+    assert_eq!(seen["beyond"], json!([]), "text beyond its picture");
+    assert_eq!(seen["over"], json!([]), "text over text");
+    assert!(seen["graphs"].as_u64().unwrap() > 10);
+}
+
+#[test]
+fn a_page_works_from_the_keyboard_and_in_the_dark() {
+    let (_, _, folder) = walked("fixtures/canary-pinned-selector", &[]);
+    let page = folder.path().join("report.html");
+    let script = "
+        const reach = [...page.querySelectorAll('a[href], summary, [tabindex]')];
+        page.querySelectorAll('details').forEach(d => { d.open = true; });
+        const missed = reach.filter(e => { e.focus(); return page.activeElement !== e; }).map(e => e.outerHTML.slice(0, 80));
+        const details = page.querySelector('section details'), summary = details.querySelector('summary');
+        const was = details.open; summary.click(); const is = details.open;
+        const ids = [...page.querySelectorAll('nav a')].map(a => !!page.querySelector(a.getAttribute('href')));
+        return {count: reach.length, missed, toggles: was !== is, leads: ids.every(Boolean), first: reach[0].textContent,
+            names: [...page.querySelectorAll('svg[role=img]')].every(s => s.getAttribute('aria-label').length > 20)};";
+    let seen = looked_at(&page, 1000, false, script);
+    assert_eq!((&seen["missed"], &seen["toggles"], &seen["leads"]), (&json!([]), &json!(true), &json!(true)), "{seen}");
+    assert_eq!((&seen["first"], &seen["names"]), (&json!("to the stages"), &json!(true)), "{seen}");
+    // ink and ground are far apart in light and dark (WCAG's ratio of contrast)
+    let script = "
+        const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).map(v => v / 255)
+            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+        const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+        const ground = view.getComputedStyle(page.body).backgroundColor;
+        const ink = s => view.getComputedStyle(page.querySelector(s)).color;
+        return {ground: light(ground), ratios: ['body', '.dim', '.passed', '.failed', 'svg text'].map(s => [s, ratio(ink(s), ground)])};";
+    for dark in [false, true] {
+        let seen = looked_at(&page, 1000, dark, script);
+        assert_eq!(seen["ground"].as_f64().unwrap() < 0.5, dark, "{seen}");
+        for pair in seen["ratios"].as_array().unwrap() {
+            assert!(pair[1].as_f64().unwrap() >= 4.5, "{pair}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_hostile_report_runs_in_a_browser() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    fs::write(&page, hostile().html()).unwrap();
+    let script = "return {title: page.title.startsWith('canary'), scripts: page.scripts.length, images: page.images.length,
+        handlers: [...page.querySelectorAll('*')].filter(e => [...e.attributes].some(a => a.name.startsWith('on'))).length};";
+    let seen = looked_at(&page, 1000, false, script);
+    assert_eq!(seen, json!({"title": true, "scripts": 0, "images": 0, "handlers": 0}));
+}
+
+#[test]
+fn two_reports_are_compared() {
+    let (_, _, good) = walked("fixtures/canary", &[]);
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(
+        fixture.path(),
+        &[("vs-hello-testers.yaml", "weight: 50", "weight: 80"), ("vs-hello-testers.yaml", "weight: 50", "weight: 20")],
+    );
+    let (code, _, bad) = walked(fixture.path().to_str().unwrap(), &[]);
+    assert_eq!(code, Some(1));
+    let compared = |before: &Path, after: &Path| {
+        let output = shiftcheck(&["compare"]).arg(before).arg(after).output().unwrap();
+        said(&output)
+    };
+    let (printed, _, code) = compared(good.path(), good.path());
+    assert_eq!((printed.as_str(), code), ("the two reports say the same, but for chance\n", Some(0)));
+    let (printed, _, code) = compared(good.path(), bad.path());
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("✗ 4 testers' canary, testers: passed → failed (v1 served "), "{printed}");
+    assert!(printed.contains("✗ fault, stage: passed → not walked"), "{printed}");
+    // the way back is no loss
+    let (printed, _, code) = compared(bad.path(), good.path());
+    assert_eq!(code, Some(0), "{printed}");
+    let (_, errors, code) = compared(good.path(), Path::new("nowhere.json"));
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("cannot read nowhere.json"), "{errors}");
+    let broken = good.path().join("broken.json");
+    fs::write(&broken, "{\"schema_version\": 1,\n \"tool\": 3}").unwrap();
+    let (_, errors, code) = compared(good.path(), &broken);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("broken.json:2:") && errors.contains("not a report"), "{errors}");
+}
