@@ -177,7 +177,7 @@ async fn traffic() -> f64 {
         }],
     };
     let mut rates = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let sample = driver.drive("httpbin", "httpbin", plan.clone(), |_| Next::Continue).await.unwrap();
         rates.push(sample.rate());
     }

@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod draft;
 pub mod mesh;
+pub mod prove;
 pub mod report;
 pub mod routing;
 pub mod scenario;

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::cluster::Keep;
 use crate::report::Granularity;
@@ -31,6 +32,17 @@ pub enum Command {
     Mutants(MutantsArgs),
     /// Put the model behind the verdicts to the test: is each request of this mesh routed on its own?
     Calibrate(CalibrateArgs),
+    /// Write a scenario from a folder of manifests, or from a namespace of a live cluster; what it leaves open is in comments
+    Init(InitArgs),
+    /// List the sets of images in the cache, and whether their files are there
+    Images,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man,
     /// Print a JSON schema
     Schema {
         /// Of what
@@ -60,7 +72,7 @@ pub enum Command {
 }
 
 /// How to walk a scenario.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     /// The scenario file, or its folder
     #[arg(default_value = "fixtures/canary")]
@@ -86,6 +98,18 @@ pub struct RunArgs {
     /// The namespace on an existing cluster; it must not exist [default: the scenario's with the run's id]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
+    /// Judge the claims of this stage alone, by name or number; the stages before it are walked for what they apply
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["until", "pause"])]
+    pub only: Option<String>,
+    /// Stop behind this stage, by name or number
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
+    /// Stop behind this stage, leave everything up, and say how to look at it
+    #[arg(long, value_name = "STAGE", conflicts_with = "until")]
+    pub pause: Option<String>,
+    /// On the embedded mesh: walk again whenever the scenario or a manifest is saved
+    #[arg(long)]
+    pub watch: bool,
     /// When to leave the cluster or namespace behind
     #[arg(long, default_value = "never")]
     pub keep: Keep,
@@ -156,6 +180,23 @@ pub enum ClusterKind {
     Kubeconfig,
     /// A mesh in this process, without Docker: shows what the manifests mean, not what a release of Istio does
     Embedded,
+}
+
+/// What to write a scenario from.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// The folder of the manifests, and of the scenario
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// Take the manifests from this namespace of a live cluster first
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The kubeconfig of that cluster [default: kubectl's]
+    #[arg(long, value_name = "FILE", requires = "namespace")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "namespace")]
+    pub context: Option<String>,
 }
 
 /// What a JSON schema is of.

@@ -1,16 +1,17 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::advice::{self, Failure};
 use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, Workload};
-use crate::cluster::{Docker, NodeImage, RunRecords, default_cache, sweep};
-use crate::report::{self, Granularity, Outcome, Recorder, Report, Terminal, compare, compared, plural};
+use crate::cluster::{Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
+use crate::report::{self, Granularity, Outcome, Recorder, Report, Terminal, compare, compared, images, plural};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
 use crate::walk::{CalibrateOptions, Choice, Ending, Events, Link, Options, Purpose, WalkError, run};
@@ -72,6 +73,7 @@ pub fn main() -> std::process::ExitCode {
 async fn dispatch(args: Args) -> ExitCode {
     let cache = args.cache.unwrap_or_else(default_cache);
     let done = match args.command {
+        Command::Run(args) if args.watch => return Box::pin(watch(args, cache)).await,
         Command::Run(args) => return Box::pin(walk(args, Purpose::Prove, cache)).await,
         Command::Verify(args) => return super::verify::run(&args),
         Command::Mutants(args) => {
@@ -85,6 +87,20 @@ async fn dispatch(args: Args) -> ExitCode {
         Command::Calibrate(CalibrateArgs { walk: args, samples, requests }) => {
             let options = CalibrateOptions { samples: usize::from(samples), requests: u64::from(requests) };
             return Box::pin(walk(args, Purpose::Calibrate(options), cache)).await;
+        }
+        Command::Init(args) => super::init::run(&args).await,
+        Command::Images => {
+            let _ = images(&mut stdout(), &ImageCache::new(&cache));
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut stdout());
+            Ok(())
+        }
+        Command::Man => {
+            // a closed pipe is no failure
+            let _ = clap_mangen::Man::new(Args::command()).render(&mut stdout());
+            Ok(())
         }
         Command::Schema { what } => {
             let schema = match what {
@@ -124,6 +140,7 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
     let reports = Reports::new(&args);
     let prepared = Scenario::read(&args.scenario)
         .map_err(|error| Failure::of(&WalkError::from(error)))
+        .and_then(|scenario| part_of(scenario, &args, cluster))
         .and_then(|scenario| options(&args, cluster, &scenario, purpose, cache).map(|options| (scenario, options)));
     let (scenario, options) = match prepared {
         Ok(prepared) => prepared,
@@ -192,6 +209,51 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
         reports.publish(&report, &mut terminal);
     }
     code
+}
+
+/// Walks again and again on the embedded mesh, whenever something is saved, until a signal.
+async fn watch(args: RunArgs, cache: PathBuf) -> ExitCode {
+    if args.cluster != Some(ClusterKind::Embedded) {
+        let message = "--watch walks at every save, which takes --cluster embedded".to_owned();
+        advice::tell(&Failure::bad_input(message));
+        return ExitCode::BadInput;
+    }
+    let mut interval = tokio::time::interval(SAVED_INTERVAL);
+    loop {
+        let before = saved(&args.scenario);
+        let code = Box::pin(walk(args.clone(), Purpose::Prove, cache.clone())).await;
+        if matches!(code, ExitCode::Interrupted | ExitCode::Terminated) {
+            return code;
+        }
+        let _ = writeln!(stdout(), "\nwaiting for a change\n");
+        let changed = async {
+            while saved(&args.scenario) == before {
+                interval.tick().await;
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            code = signalled() => return code,
+        }
+    }
+}
+
+/// How often files are looked at for a change.
+const SAVED_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The files of a scenario with when they were saved and how long they are: those that it names, and all others beside it.
+fn saved(scenario: &Path) -> BTreeMap<PathBuf, (Option<SystemTime>, u64)> {
+    let mut folders = BTreeSet::new();
+    folders.insert(if scenario.is_dir() { scenario } else { scenario.parent().unwrap_or(Path::new("")) }.to_owned());
+    if let Ok(read) = Scenario::read(scenario) {
+        folders.extend(read.files().filter_map(|path| Some(path.parent()?.to_owned())));
+    }
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let entries = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some((entry.path(), (metadata.modified().ok(), metadata.len())))
+    });
+    entries.collect()
 }
 
 /// How a run ended that ends the process so.
@@ -299,12 +361,26 @@ fn options(
     Ok(Options {
         purpose,
         choice,
-        keep: args.keep,
+        keep: if args.pause.is_some() { Keep::Always } else { args.keep },
         cache,
         binary: own_binary()?,
         driver: driver(args, scenario),
         state,
     })
+}
+
+/// The part of a scenario that is asked for.
+fn part_of(scenario: Scenario, args: &RunArgs, cluster: ClusterKind) -> Result<Scenario, Failure> {
+    if args.pause.is_some() && cluster == ClusterKind::Embedded {
+        let message = "--pause needs a cluster: the embedded mesh ends with this process";
+        return Err(Failure::bad_input(message.to_owned()));
+    }
+    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&WalkError::from(error)));
+    match (&args.only, args.until.as_ref().or(args.pause.as_ref())) {
+        (Some(stage), _) => number(stage).map(|number| scenario.only(number)),
+        (None, Some(stage)) => number(stage).map(|number| scenario.until(number)),
+        (None, None) => Ok(scenario),
+    }
 }
 
 /// The command line's word counts before the scenario's.

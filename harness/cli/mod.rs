@@ -2,6 +2,7 @@
 
 mod advice;
 mod args;
+mod init;
 mod main;
 mod verify;
 

@@ -8,6 +8,7 @@ mod compare;
 mod conformance;
 mod files;
 mod graph;
+mod images;
 mod junit;
 mod model;
 mod page;
@@ -17,6 +18,7 @@ mod verified;
 
 pub use compare::{Difference, compare, compared};
 pub use files::ReportError;
+pub use images::images;
 pub use junit::Granularity;
 pub use model::{
     Answers, Claim, Edit, Environment, Errors, Failure, Moment, Outcome, Path, Ready, Report, Routing, SCHEMA_VERSION,

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use crate::routing::{NotModelled, Problem, RuleRef, Severity};
-use crate::scenario::{Expectation, Scenario};
+use crate::scenario::{Count, Expectation, Scenario};
 use crate::verify::{Change, Decided, Fate, Gap, Given, Measure, Mutant, Off, SLIPS, VerifiedClaim, VerifiedStage};
 
 use super::terminal::plural;
@@ -74,7 +74,9 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
     let given = match (&claim.decided, claim.expectation) {
         (Decided::Open(why), _) => why.clone(),
         (_, Expectation::Claim(_)) => format!("given {} {}", claim.given, by(&claim.given.rules)),
-        (Decided::Holds, Expectation::Served { .. }) => "no route leads to it".to_owned(),
+        (Decided::Holds, Expectation::Served { requests: Count::Exactly(_), .. })
+        | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => "no route leads to it".to_owned(),
+        (Decided::Holds, Expectation::Served { .. }) => "a route leads to it".to_owned(),
         (Decided::Holds, _) => "nothing is left".to_owned(),
         (Decided::Fails(off), _) => off.iter().map(|off| off.measure.to_string()).collect::<Vec<_>>().join(", "),
     };

@@ -423,6 +423,13 @@ impl<'m> Outbound<'m> {
         Some(pods.into_iter().filter_map(|pod| Some((pod, pod.port(&port.target)?))).collect())
     }
 
+    /// The addresses of the ready endpoints of a cluster, as a table has them; none where there is no such cluster.
+    #[must_use]
+    pub fn endpoints(&self, cluster: &Cluster) -> Option<BTreeSet<String>> {
+        let ready = self.ready(cluster)?;
+        Some(ready.into_iter().map(|(pod, port)| format!("{}:{port}", pod.address)).collect())
+    }
+
     /// The workloads that may serve a request, or a copy of it.
     #[must_use]
     pub fn workloads(&self, request: &Request) -> BTreeSet<String> {

@@ -1,6 +1,8 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::excerpt::excerpt;
 
 /// What can be wrong with a scenario or its manifests. Every variant says where.
 #[derive(Debug, Error)]
@@ -25,6 +27,18 @@ pub enum ScenarioError {
         /// What is wrong there, with an excerpt of the source where there is one.
         message: String,
     },
+    /// A scenario has no such stage.
+    #[error("{} has no stage `{name}`{meant}; its stages: {names}", path.display())]
+    NoStage {
+        /// The scenario file.
+        path: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// `; did you mean …`, where a name is close.
+        meant: String,
+        /// The stages, with their numbers.
+        names: String,
+    },
     /// A claim cannot be looked at.
     #[error("{place}: {message}")]
     Claimed {
@@ -36,6 +50,18 @@ pub enum ScenarioError {
 }
 
 impl ScenarioError {
+    /// The same with the lines around its place, where that is in this file and has none yet.
+    pub(super) fn with_excerpt(self, file: &Path, text: &str) -> Self {
+        match self {
+            Self::Malformed { path, line, column, message } if path == file && !message.contains('\n') => {
+                let excerpt = excerpt(text, line, column, &message);
+                let message = if excerpt.is_empty() { message } else { format!("{message}\n{excerpt}") };
+                Self::Malformed { path, line, column, message }
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn at(path: impl Into<PathBuf>, location: serde_saphyr::Location, message: impl Into<String>) -> Self {
         Self::Malformed { path: path.into(), line: location.line(), column: location.column(), message: message.into() }
     }

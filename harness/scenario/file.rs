@@ -60,6 +60,9 @@ impl Service {
     }
 }
 
+/// Where the driver is in the image of the client that comes along.
+pub const DRIVER: &str = "/shiftcheck";
+
 /// The pod from which the traffic comes.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -69,6 +72,8 @@ pub struct Client {
     pub pod: String,
     /// The container that holds the driver.
     pub container: String,
+    /// Where the driver is in it: this program.
+    pub driver: String,
 }
 
 /// How a response tells its version.
@@ -169,8 +174,8 @@ pub enum Expectation {
     Served {
         /// The Deployment.
         workload: String,
-        /// The number of requests.
-        requests: u64,
+        /// How many.
+        requests: Count,
     },
     /// While the stage is applied, at most so many requests are answered with what neither the stage before nor this one gives.
     During {
@@ -181,6 +186,24 @@ pub enum Expectation {
     },
     /// Nothing that the scenario applied is left in the namespace.
     NoObjects,
+}
+
+/// How many requests a workload serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// This many.
+    Exactly(u64),
+    /// At least one, as with copies of requests, which come when they come.
+    Some,
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(requests) => write!(formatter, "{requests}"),
+            Self::Some => formatter.write_str("some"),
+        }
+    }
 }
 
 /// Who gets which version in what share.
@@ -263,9 +286,43 @@ impl Scenario {
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let raw: raw::Scenario = serde_saphyr::from_str(text).map_err(|error| {
             let location = error.location().unwrap_or(Location::UNKNOWN);
-            ScenarioError::at(path, location, without_place(&error.render()))
+            ScenarioError::at(path, location, with_nearest(&without_place(&error.render())))
         })?;
-        Reader { path, folder: path.parent().unwrap_or(Path::new("")) }.scenario(raw)
+        let reader = Reader { path, folder: path.parent().unwrap_or(Path::new("")) };
+        reader.scenario(raw).map_err(|error| error.with_excerpt(path, text))
+    }
+
+    /// The stage of that name or number.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn stage(&self, wanted: &str) -> Result<usize, ScenarioError> {
+        let by_number = || wanted.parse().ok().filter(|number| (1..=self.stages.len()).contains(number));
+        let by_name = self.stages.iter().position(|stage| stage.name == wanted);
+        by_name.map(|index| index + 1).or_else(by_number).ok_or_else(|| {
+            let names: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
+            let meant = nearest(wanted, names.iter().copied());
+            let names: Vec<String> =
+                names.iter().enumerate().map(|(index, name)| format!("{} {name}", index + 1)).collect();
+            ScenarioError::NoStage { path: self.path.clone(), name: wanted.to_owned(), meant, names: names.join(", ") }
+        })
+    }
+
+    /// The scenario up to a stage, by its number.
+    #[must_use]
+    pub fn until(mut self, number: usize) -> Self {
+        self.stages.truncate(number);
+        self
+    }
+
+    /// The scenario with one stage's claims alone, by its number: the stages before are walked for what they apply, those behind it are not.
+    #[must_use]
+    pub fn only(mut self, number: usize) -> Self {
+        self.stages.truncate(number);
+        for stage in self.stages.iter_mut().rev().skip(1) {
+            stage.expect.clear();
+        }
+        self
     }
 
     /// The form of a scenario file as a JSON schema, for editors.
@@ -278,6 +335,16 @@ impl Scenario {
     #[must_use]
     pub fn versions(&self) -> BTreeSet<String> {
         self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys().cloned()).collect()
+    }
+
+    /// The files that it is made of, itself first; one that is named several times comes several times.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
+            Step::Apply(manifests) => Some(manifests),
+            Step::Delete(_) => None,
+        });
+        let manifests = self.client.manifests.iter().chain(applied.flatten());
+        std::iter::once(self.path.as_path()).chain(manifests.map(|manifest| manifest.origin.path.as_path()))
     }
 
     /// Whether a manifest is of the Kubernetes Gateway API, whose kinds have to be known to the cluster then.
@@ -308,7 +375,7 @@ mod raw {
     use serde::{Deserialize, Deserializer};
     use serde_saphyr::Spanned;
 
-    use super::{Served, Share};
+    use super::{Count, Served, Share};
 
     /// A rollout to be proven: the service, who calls it, and its stages.
     #[derive(Deserialize, JsonSchema)]
@@ -355,6 +422,8 @@ mod raw {
         pub pod: Spanned<String>,
         /// The container that holds the driver; by default the one named as the pod is.
         pub container: Option<String>,
+        /// Where the shiftcheck program is in it; by default `/shiftcheck`, as in the client's image that comes along.
+        pub driver: Option<String>,
     }
 
     /// How a response tells its version: one of these.
@@ -437,8 +506,8 @@ mod raw {
         pub status: Option<Spanned<Status>>,
         /// The errors that the verdict may make.
         pub errors: Option<Errors>,
-        /// How many requests of the sample the pods of workloads serve, by Deployment.
-        pub served: Option<BTreeMap<String, u64>>,
+        /// How many requests of the sample the pods of workloads serve, by Deployment: a number, or `some`.
+        pub served: Option<BTreeMap<String, Count>>,
         /// What may go wrong while the stage is applied.
         pub during: Option<During>,
         /// `none`: nothing that the scenario applied is left.
@@ -515,6 +584,53 @@ mod raw {
                 "description": "A status, or the share of each.",
                 "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, shares],
                 "examples": [503, {"200": "90%", "503": "10%"}],
+            })
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Count {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct CountVisitor;
+
+            impl Visitor<'_> for CountVisitor {
+                type Value = Count;
+
+                fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    formatter.write_str("a number of requests, or `some`")
+                }
+
+                fn visit_u64<E: de::Error>(self, requests: u64) -> Result<Count, E> {
+                    Ok(Count::Exactly(requests))
+                }
+
+                fn visit_i64<E: de::Error>(self, requests: i64) -> Result<Count, E> {
+                    u64::try_from(requests)
+                        .map(Count::Exactly)
+                        .map_err(|_| E::invalid_value(de::Unexpected::Signed(requests), &self))
+                }
+
+                fn visit_str<E: de::Error>(self, text: &str) -> Result<Count, E> {
+                    if text == "some" {
+                        Ok(Count::Some)
+                    } else {
+                        Err(E::invalid_value(de::Unexpected::Str(text), &self))
+                    }
+                }
+            }
+
+            deserializer.deserialize_any(CountVisitor)
+        }
+    }
+
+    impl JsonSchema for Count {
+        fn schema_name() -> Cow<'static, str> {
+            "Count".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "A number of requests; `some` is at least one.",
+                "anyOf": [{"type": "integer", "minimum": 0}, {"const": "some"}],
             })
         }
     }
@@ -640,7 +756,8 @@ impl Reader<'_> {
             );
         }
         let container = client.container.unwrap_or_else(|| client.pod.value.clone());
-        Ok(Client { manifests, pod: client.pod.value, container })
+        let driver = client.driver.unwrap_or_else(|| DRIVER.to_owned());
+        Ok(Client { manifests, pod: client.pod.value, container, driver })
     }
 
     fn version(&self, version: raw::Version) -> Result<VersionRule, ScenarioError> {
@@ -982,6 +1099,20 @@ fn without_place(rendered: &str) -> String {
     };
     let lines: Vec<&str> = std::iter::once(message).chain(lines).map(str::trim_end).collect();
     lines.join("\n").trim_end().to_owned()
+}
+
+/// The message about an unknown key with the known one that is close to it.
+fn with_nearest(message: &str) -> String {
+    let (first, rest) = message.split_once('\n').map_or((message, None), |(first, rest)| (first, Some(rest)));
+    let meant = first.strip_prefix("unknown field `").and_then(|unknown| {
+        let (unknown, known) = unknown.split_once("`, expected one of ")?;
+        Some(nearest(unknown, known.split(", ")))
+    });
+    let meant = meant.unwrap_or_default();
+    match rest {
+        Some(rest) => format!("{first}{meant}\n{rest}"),
+        None => format!("{first}{meant}"),
+    }
 }
 
 fn is_yaml(name: &str) -> bool {

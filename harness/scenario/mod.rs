@@ -4,6 +4,7 @@
 //! contain is reported with the file, the line and the column.
 
 mod error;
+mod excerpt;
 mod file;
 mod manifest;
 mod places;
@@ -13,8 +14,8 @@ mod share;
 pub use error::ScenarioError;
 pub(crate) use file::nearest;
 pub use file::{
-    Claim, Client, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step, Target, Traffic,
-    VersionRule,
+    Claim, Client, Count, DRIVER, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step,
+    Target, Traffic, VersionRule,
 };
 pub use manifest::{Manifest, Origin, parse as parse_manifests, read as read_manifests};
 pub use rates::{Errors, Rate};

@@ -3,4 +3,4 @@
 
 mod sample;
 
-pub use sample::{Answered, DRIVER, Driver, DriverOptions, Latency, Next, Sample, Tally, TrafficError, Wanted};
+pub use sample::{Answered, Driver, DriverOptions, Latency, Next, Sample, Tally, TrafficError, Wanted};

@@ -9,12 +9,9 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::cluster::{ClusterError, Session};
-use crate::scenario::{Scenario, VersionRule};
+use crate::scenario::{DRIVER, Scenario, VersionRule};
 use crate::verdict::Answer;
 use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Tell, Told, VersionSource, drive_all};
-
-/// Where the driver is in the client's container.
-pub const DRIVER: &str = "/shiftcheck";
 
 /// The longest latency that is told apart from longer ones, in microseconds.
 const LONGEST: u64 = 120_000_000;
@@ -172,6 +169,8 @@ pub enum TrafficError {
 #[derive(Debug)]
 pub struct Driver {
     place: Place,
+    /// The program, in a pod.
+    program: String,
     options: DriverOptions,
     plans: u64,
 }
@@ -259,20 +258,27 @@ const MANY: usize = 1024;
 impl Driver {
     /// The driver of the client pod among these.
     #[must_use]
-    pub const fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
-        Self { place: Place::Pod(pods, None), options, plans: 0 }
+    pub fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
+        Self { place: Place::Pod(pods, None), program: DRIVER.to_owned(), options, plans: 0 }
+    }
+
+    /// The same, started from elsewhere in the client's container.
+    #[must_use]
+    pub fn program(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.program);
+        self
     }
 
     /// A driver that sends nothing, for a place that has to be filled.
     #[must_use]
     pub fn nowhere() -> Self {
-        Self { place: Place::Nowhere, options: DriverOptions::default(), plans: 0 }
+        Self { place: Place::Nowhere, program: String::new(), options: DriverOptions::default(), plans: 0 }
     }
 
     /// A driver in this process that sends everything to one address.
     #[must_use]
     pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
-        Self { place: Place::Local(address, None), options, plans: 0 }
+        Self { place: Place::Local(address, None), program: String::new(), options, plans: 0 }
     }
 
     /// Sends requests of all these populations, in turns, and tells each answer in the order of sending. As soon as an answer is
@@ -332,10 +338,11 @@ impl Driver {
         let mut sample = Sample::new();
         let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
         let mut counts: Vec<Vec<u64>> = vec![Vec::new(); flows];
+        let program = self.program.clone();
         let mut stopped = vec![false; flows];
         loop {
             let failed = |reason: &dyn std::fmt::Display| ClusterError::Exec {
-                command: DRIVER.to_owned(),
+                command: program.clone(),
                 pod: pod.to_owned(),
                 reason: format!("not what a driver tells: {reason}"),
             };
@@ -392,7 +399,7 @@ impl Driver {
     async fn start(&mut self, pod: &str, container: &str) -> Result<(), ClusterError> {
         match &mut self.place {
             Place::Pod(pods, session @ None) => {
-                let command = [DRIVER, "workload", "drive"];
+                let command = [self.program.as_str(), "workload", "drive"];
                 *session = Some(Box::new(Session::open(pods, pod, container, &command).await?));
             }
             Place::Local(_, local @ None) => *local = Some(Local::start()?),

@@ -396,8 +396,9 @@ fn http_route(maker: &mut Maker<'_>) {
     }
 }
 
-/// A name with its last letter doubled.
+/// A name with its last letter doubled; in an expression, not a sign of it.
 fn typo(name: &str) -> String {
-    let last = name.chars().next_back().unwrap_or('x');
-    format!("{name}{last}")
+    let last = name.char_indices().rev().find(|(_, character)| character.is_alphanumeric());
+    let (at, last) = last.map_or((name.len(), 'x'), |(at, last)| (at + last.len_utf8(), last));
+    format!("{}{last}{}", &name[..at], &name[at..])
 }

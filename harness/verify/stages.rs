@@ -5,7 +5,7 @@ use crate::routing::{
     Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, check, client_of,
     pods_of,
 };
-use crate::scenario::{Claim, Expectation, Scenario, Share, Stage, Statuses};
+use crate::scenario::{Claim, Count, Expectation, Scenario, Share, Stage, Statuses};
 use crate::workload::demo_versions;
 
 /// How far a share may be from the claimed one and still be the same: a claim writes a third as 33.3 %.
@@ -224,15 +224,14 @@ impl<'a> Stages<'a> {
     }
 }
 
-fn count(workload: &str, requests: u64, served: &BTreeSet<String>) -> Decided {
+fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided {
+    let off = |claimed, given| {
+        Decided::Fails(vec![Off { measure: Measure::Workload(workload.to_owned()), claimed, given, caught: true }])
+    };
     match (requests, served.contains(workload)) {
-        (0, false) => Decided::Holds,
-        (0, true) => Decided::Fails(vec![Off {
-            measure: Measure::Workload(workload.to_owned()),
-            claimed: Share::NONE,
-            given: Chance::CERTAIN,
-            caught: true,
-        }]),
+        (Count::Exactly(0), false) | (Count::Some, true) => Decided::Holds,
+        (Count::Exactly(0), true) => off(Share::NONE, Chance::CERTAIN),
+        (Count::Some, false) => off(Share::ALL, Chance::NONE),
         _ => Decided::Open("how many requests a sample takes is not known".to_owned()),
     }
 }

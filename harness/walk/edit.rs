@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use crate::routing::Live;
 use crate::scenario::{Manifest, Origin, Stage, Step};
 
@@ -47,15 +45,6 @@ pub(super) fn edits(live: &Live, stage: &Stage) -> Vec<Edit> {
         }
     }
     edits
-}
-
-/// The files that a stage applies.
-pub(super) fn files(stage: &Stage) -> impl Iterator<Item = &PathBuf> {
-    let applied = stage.steps.iter().filter_map(|step| match step {
-        Step::Apply(manifests) => Some(manifests),
-        Step::Delete(_) => None,
-    });
-    applied.flatten().map(|manifest| &manifest.origin.path)
 }
 
 fn text(manifest: &Manifest) -> String {

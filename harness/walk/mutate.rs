@@ -116,7 +116,7 @@ async fn one(
     let mut walk = Walk {
         scenario,
         site: Site::Kube(Box::new(KubeSite::new(ground.client.clone(), namespace, objects, &scenario.client.pod))),
-        driver: Driver::new(pods, driver),
+        driver: Driver::new(pods, driver).program(&scenario.client.driver),
         namespace: namespace.to_owned(),
         live: Live::new(&scenario.namespace, namespace),
         events,

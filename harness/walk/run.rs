@@ -13,7 +13,6 @@ use sha2::{Digest, Sha256};
 use super::WalkError;
 use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
-use super::edit::files;
 use super::event::{Environment, Event, Events, Route, SourceFile};
 use super::ground::{Ground, Setting, account_ready};
 use super::mutate::{sample, trial};
@@ -245,7 +244,11 @@ impl Run {
         let pod = &self.scenario.client.pod;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
         let site = KubeSite::new(client, &self.namespace, objects, pod);
-        self.walk(Site::Kube(Box::new(site)), Driver::new(pods, self.options.driver)).await
+        self.walk(
+            Site::Kube(Box::new(site)),
+            Driver::new(pods, self.options.driver).program(&self.scenario.client.driver),
+        )
+        .await
     }
 
     async fn embedded(&self) -> Result<Outcome, WalkError> {
@@ -318,17 +321,14 @@ impl Run {
 
     /// The files that the scenario is made of, itself first.
     fn files(&self) -> Vec<SourceFile> {
-        let own = std::iter::once(&self.scenario.path);
-        let client = self.scenario.client.manifests.iter().map(|manifest| &manifest.origin.path);
-        let applied = self.scenario.stages.iter().flat_map(files);
         let mut known = BTreeSet::new();
-        own.chain(client)
-            .chain(applied)
-            .filter(|path| known.insert(*path))
+        self.scenario
+            .files()
+            .filter(|path| known.insert(path.to_owned()))
             .filter_map(|path| {
                 let digest = Sha256::digest(std::fs::read(path).ok()?);
                 let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                Some(SourceFile { path: path.clone(), sha256: digits.concat() })
+                Some(SourceFile { path: path.to_owned(), sha256: digits.concat() })
             })
             .collect()
     }

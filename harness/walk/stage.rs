@@ -12,7 +12,7 @@ use crate::mesh::{Converged, Look, MeshError, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
-use crate::scenario::{Claim, Expectation, Manifest, Scenario, Stage, Step};
+use crate::scenario::{Claim, Count, Expectation, Manifest, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
 use crate::verify::{Decided, Given, decide, naming};
@@ -261,7 +261,7 @@ impl Walk<'_> {
     }
 
     /// How many requests each pod of these workloads has served, as its own counter tells.
-    async fn served(&self, counted: &BTreeMap<String, u64>) -> Result<BTreeMap<(String, String), u64>, WalkError> {
+    async fn served(&self, counted: &BTreeMap<String, Count>) -> Result<BTreeMap<(String, String), u64>, WalkError> {
         let mut counts = BTreeMap::new();
         let Some(served) = &self.scenario.served else { return Ok(counts) };
         for workload in counted.keys() {
@@ -426,7 +426,7 @@ fn blame(
     (link, hints)
 }
 
-fn counted(stage: &Stage) -> BTreeMap<String, u64> {
+fn counted(stage: &Stage) -> BTreeMap<String, Count> {
     stage
         .expect
         .iter()
@@ -460,8 +460,12 @@ fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
     })
 }
 
-fn judge_served(workload: &str, expected: u64, served: u64, sample: &Sample) -> Judged {
-    let ruling = if served == expected { Ruling::Pass } else { Ruling::Fail };
+fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample) -> Judged {
+    let holds = match expected {
+        Count::Exactly(requests) => served == requests,
+        Count::Some => served > 0,
+    };
+    let ruling = if holds { Ruling::Pass } else { Ruling::Fail };
     Judged {
         subject: Subject::Workload(workload.to_owned()),
         claim: format!("{expected} served"),

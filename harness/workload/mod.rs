@@ -5,6 +5,7 @@ mod connection;
 mod drive;
 mod idle;
 mod image;
+mod locate;
 mod serve;
 
 pub use drive::{
@@ -13,4 +14,5 @@ pub use drive::{
 };
 pub use idle::{idle, terminated};
 pub use image::{ImageError, WORKLOAD_IMAGES, demo_faulty, demo_status, demo_versions, print_files, write_archive};
+pub use locate::program;
 pub use serve::{DemoServer, ServeError, serve};

@@ -118,22 +118,28 @@ impl Serving {
     ) -> Self {
         let outbound = mesh.outbound(client);
         let with_servers = |routes: Routes| {
-            let found = routes.table.clusters.iter().map(|(cluster, behind)| {
-                let addresses = match behind {
-                    Behind::Nothing => return (cluster.clone(), Vec::new()),
-                    Behind::Endpoints(addresses) => addresses,
-                };
-                let servers = addresses.iter().map(|address| {
-                    let (pod, port) = address.rsplit_once(':')?;
-                    let (server, ports) = servers.get(pod)?;
-                    // a pod that declares its ports listens on no other
-                    let listens = ports.is_empty() || ports.iter().any(|(_, own)| own.to_string() == port);
-                    listens.then(|| Arc::clone(server))
-                });
-                (cluster.clone(), servers.collect())
+            let server = |address: &String| {
+                let (pod, port) = address.rsplit_once(':')?;
+                let (server, ports) = servers.get(pod)?;
+                // a pod that declares its ports listens on no other
+                let listens = ports.is_empty() || ports.iter().any(|(_, own)| own.to_string() == port);
+                listens.then(|| Arc::clone(server))
+            };
+            let targets = routes.table.clusters.iter().map(|(cluster, behind)| match behind {
+                Behind::Nothing => (cluster.clone(), Vec::new()),
+                Behind::Endpoints(addresses) => (cluster.clone(), addresses.iter().map(server).collect()),
             });
+            let mirrors = routes.table.routes.iter().flat_map(|route| match &route.action {
+                Action::Forward(forward) => forward.mirrors.as_slice(),
+                _ => &[],
+            });
+            let mirrors = mirrors.map(|(cluster, _)| {
+                let addresses = outbound.endpoints(cluster).unwrap_or_default();
+                (cluster.clone(), addresses.iter().map(server).collect())
+            });
+            let found: BTreeMap<_, Vec<_>> = mirrors.chain(targets).collect();
             let headers = routes.table.headers().chain(["host"]).filter_map(|name| name.parse().ok());
-            Endpoints { servers: found.collect(), headers: headers.collect(), routes }
+            Endpoints { servers: found, headers: headers.collect(), routes }
         };
         let others = outbound.hosts().into_iter().filter_map(|host| {
             let other = request.clone().with("host", &host);
@@ -198,6 +204,15 @@ impl Endpoints {
             Action::Respond { status, body } => plain(*status, body),
             Action::Redirect(redirect) => redirected(redirect, request),
             Action::Forward(forward) => {
+                for (mirror, per_million) in &forward.mirrors {
+                    let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
+                    if fastrand::u32(..1_000_000) < *per_million
+                        && let Some(Some(server)) = servers.get(fastrand::usize(..servers.len().max(1)))
+                    {
+                        // nobody hears the answer
+                        drop(server.answer(&route.path(request)));
+                    }
+                }
                 let Some(cluster) = pick(&forward.clusters) else { return plain(forward.missing, "") };
                 match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
                     (None | Some(Behind::Nothing), _) => plain(forward.missing, ""),

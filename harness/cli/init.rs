@@ -1,0 +1,56 @@
+use std::io::{Write, stdout};
+
+use super::advice::Failure;
+use super::args::InitArgs;
+use crate::cluster::Existing;
+use crate::draft::{DraftError, draft, export};
+use crate::walk::WalkError;
+
+/// Writes a scenario, and the manifests of a live namespace before that where one is named.
+pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
+    let scenario = args.folder.join("scenario.yaml");
+    if scenario.exists() {
+        return Err(failed(&DraftError::Taken(scenario)));
+    }
+    let unwritable = |error: std::io::Error| Failure::bad_input(format!("{}: {error}", args.folder.display()));
+    if let Some(namespace) = &args.namespace {
+        let environment = |error| Failure::of(&WalkError::from(error));
+        let cluster =
+            Existing::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await.map_err(environment)?;
+        let files = export(&cluster.client(), namespace).await.map_err(environment)?;
+        std::fs::create_dir_all(&args.folder).map_err(unwritable)?;
+        for (name, text) in files {
+            let path = args.folder.join(&name);
+            if path.exists() {
+                return Err(failed(&DraftError::Taken(path)));
+            }
+            std::fs::write(&path, text).map_err(unwritable)?;
+            told(&format!("wrote {}", path.display()));
+        }
+    }
+    let draft = draft(&args.folder).map_err(|error| failed(&error))?;
+    draft.write().map_err(|error| failed(&error))?;
+    for (path, _) in &draft.files {
+        told(&format!("wrote {}", path.display()));
+    }
+    told("left open:");
+    draft.open.iter().for_each(|note| told(&format!("  - {note}")));
+    told(&format!("next: shiftcheck verify {}", args.folder.display()));
+    Ok(())
+}
+
+fn failed(error: &DraftError) -> Failure {
+    let hint = match error {
+        DraftError::Taken(_) => {
+            Some("name another folder, or move it away: what is there is not written over".to_owned())
+        }
+        DraftError::NoService(_) => Some("a rollout needs a Service that its clients call".to_owned()),
+        _ => None,
+    };
+    Failure { hint, ..Failure::bad_input(error.to_string()) }
+}
+
+fn told(line: &str) {
+    // a closed pipe is no failure
+    let _ = writeln!(stdout(), "{line}");
+}

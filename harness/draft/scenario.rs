@@ -1,0 +1,328 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::client::{MANIFEST, POD};
+use crate::routing::{Client, Holds, Kind, Live, Mesh, Naming, Outbound, Request, Subject, Test, pods_of};
+use crate::scenario::{Manifest, Population, Request as Variant, ScenarioError, Service, read_manifests};
+use crate::verify::Given;
+use crate::workload::demo_versions;
+
+/// The kinds in the order in which a stage applies them; others come before.
+const ORDER: [&str; 6] = ["Deployment", "DestinationRule", "VirtualService", "HTTPRoute", "Service", "Pod"];
+
+/// Why no scenario can be drafted.
+#[derive(Debug, Error)]
+pub enum DraftError {
+    /// The folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A manifest is not one.
+    #[error(transparent)]
+    Manifest(#[from] ScenarioError),
+    /// There is nothing to call.
+    #[error("{} holds no Service with a port that could be called", .0.display())]
+    NoService(PathBuf),
+    /// A scenario is there already.
+    #[error("{} is there already", .0.display())]
+    Taken(PathBuf),
+}
+
+/// A drafted scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The files to be written, by name, with their texts.
+    pub files: Vec<(PathBuf, String)>,
+    /// What was left open, in words.
+    pub open: Vec<String>,
+}
+
+impl Draft {
+    /// Writes the files.
+    ///
+    /// # Errors
+    /// One is there already, or cannot be written; then nothing is written.
+    pub fn write(&self) -> Result<(), DraftError> {
+        if let Some((taken, _)) = self.files.iter().find(|(path, _)| path.exists()) {
+            return Err(DraftError::Taken(taken.clone()));
+        }
+        for (path, text) in &self.files {
+            std::fs::write(path, text).map_err(|source| DraftError::Folder { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+}
+
+/// Drafts a scenario from the manifests in a folder.
+///
+/// # Errors
+/// The folder cannot be read, a manifest is not one, or there is no service.
+pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
+    let mut open = Vec::new();
+    let manifests = manifests(folder, &mut open)?;
+    let name = name_of(folder);
+    let namespace =
+        manifests.iter().find_map(|own| own.object.metadata.namespace.clone()).unwrap_or_else(|| name.clone());
+    let mut live = Live::new(&namespace, &namespace);
+    for manifest in &manifests {
+        live.apply(manifest);
+    }
+    let service = service(&live, &manifests, &mut open).ok_or_else(|| DraftError::NoService(folder.to_owned()))?;
+    let versions: BTreeSet<String> = versions(&live);
+    let naming = Naming { versions, images: demo_versions() };
+    let mesh = Mesh::new(&live, pods_of(&live, &naming));
+    let client = Client {
+        namespace: namespace.clone(),
+        labels: BTreeMap::from([("app".to_owned(), POD.to_owned())]),
+        sidecar: true,
+    };
+    let outbound = mesh.outbound(client);
+    let (populations, paths) = callers(&outbound, &service, &mut open);
+    let demo = live.of(Kind::Deployment).any(|object| {
+        let image = object.manifest.at("/spec/template/spec/containers/0/image").and_then(serde_json::Value::as_str);
+        image.is_some_and(|image| naming.images.contains_key(image))
+    });
+    if !demo {
+        open.push("how a response tells its version: a header `x-version` is only a guess".to_owned());
+    }
+    open.push("the steps of the rollout: one stage has everything as it is now; add one for each change".to_owned());
+    let mut text = "# Drafted from the manifests in this folder. `shiftcheck verify` says what they give, `shiftcheck run` proves it.\n".to_owned();
+    text.push_str("# Left open, for you to settle:\n");
+    for note in &open {
+        let _ = writeln!(text, "# - {note}");
+    }
+    let _ = write!(
+        text,
+        "name: {}\nnamespace: {namespace}\nservice: http://{}:{}\nclient: {{manifest: {POD}.yaml, pod: {POD}}}\n",
+        plain(&name),
+        service.host,
+        service.port
+    );
+    if demo {
+        text.push_str("version: {body: 'Hello server - (?<version>[^ ]+)'}\npod: {header: x-pod}\nserved: {path: /served, port: 8080}\n");
+    } else {
+        text.push_str("# or {body: 'a regular expression with (?<version>…)'}, or {json: /a/pointer}\nversion: {header: x-version}\n");
+    }
+    text.push_str("\npopulations:\n");
+    for population in &populations {
+        let headers = &population.variants[0].headers;
+        let headers: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{}: {}", plain(name), plain(value))).collect();
+        let headers =
+            if headers.is_empty() { "{}".to_owned() } else { format!("{{headers: {{{}}}}}", headers.join(", ")) };
+        let _ = writeln!(text, "  {}: {headers}", plain(&population.name));
+    }
+    text.push_str("\nstages:\n  - name: as it is\n    apply:\n");
+    let mut files: Vec<&Manifest> = manifests.iter().collect();
+    files.sort_by_key(|own| (rank(own), own.origin.path.clone()));
+    let mut listed = BTreeSet::new();
+    for manifest in files {
+        if listed.insert(&manifest.origin.path) {
+            let file = manifest.origin.path.file_name().unwrap_or_default().to_string_lossy();
+            let _ = writeln!(text, "      - {}", plain(&file));
+        }
+    }
+    text.push_str("    expect:\n");
+    for population in &populations {
+        for path in &paths {
+            let given = Given::to(population, &service, path, &outbound);
+            let _ = writeln!(text, "      {}", expectation(&population.name, path, &given));
+        }
+    }
+    text.push_str("\n  # - name: the next step\n  #   apply: [changed.yaml]\n  #   expect:\n  #     - {from: everyone, get: {v2: 100%}}\n  #     - {during: {errors: 0}}\n");
+    let files = vec![(folder.join("scenario.yaml"), text), (folder.join(format!("{POD}.yaml")), MANIFEST.to_owned())];
+    Ok(Draft { files, open })
+}
+
+/// The objects of all manifests in a folder; a file that is something else is left out, and said.
+fn manifests(folder: &Path, open: &mut Vec<String>) -> Result<Vec<Manifest>, DraftError> {
+    let failed = |source| DraftError::Folder { path: folder.to_owned(), source };
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).map_err(failed)?.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
+    paths.sort();
+    let mut all: Vec<Manifest> = Vec::new();
+    for path in paths {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if file == "scenario.yaml" || file == format!("{POD}.yaml") {
+            continue;
+        }
+        match read_manifests(&path) {
+            Ok(manifests) => {
+                if let Some((twice, first)) = twice(&manifests, &all) {
+                    open.push(format!("{file} was left out: {twice} is in {first} as well; it may be a later step"));
+                } else {
+                    all.extend(manifests);
+                }
+            }
+            // a kustomization or values, say
+            Err(ScenarioError::Malformed { message, .. }) if message.starts_with("this ") => {
+                open.push(format!("{file} was left out: {message}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(all)
+}
+
+/// An object of these that another file has as well.
+fn twice(manifests: &[Manifest], others: &[Manifest]) -> Option<(String, String)> {
+    manifests.iter().find_map(|manifest| {
+        let same = others.iter().find(|other| other.id() == manifest.id() && other.group() == manifest.group())?;
+        Some((manifest.id(), same.origin.path.file_name().unwrap_or_default().to_string_lossy().into_owned()))
+    })
+}
+
+/// The folder's name as a name of a namespace.
+fn name_of(folder: &Path) -> String {
+    let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = full.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name: String = name.chars().map(|own| if own.is_ascii_alphanumeric() { own } else { '-' }).take(63).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "rollout".to_owned() } else { name.to_owned() }
+}
+
+/// The service that rules are for, else the first that there is.
+fn service(live: &Live, manifests: &[Manifest], open: &mut Vec<String>) -> Option<Service> {
+    let services: Vec<(String, u16)> = live
+        .of(Kind::Service)
+        .filter_map(|object| {
+            let port = object.manifest.at("/spec/ports/0/port").and_then(serde_json::Value::as_u64)?;
+            Some((object.manifest.name().to_owned(), u16::try_from(port).ok()?))
+        })
+        .collect();
+    let ruled = manifests.iter().flat_map(|manifest| {
+        let hosts = manifest.at("/spec/hosts").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        let parent = manifest.at("/spec/parentRefs/0/name").cloned();
+        let hosts = if manifest.kind() == "VirtualService" { hosts } else { Vec::new() };
+        hosts.into_iter().chain(parent).filter_map(|host| Some(host.as_str()?.split('.').next()?.to_owned()))
+    });
+    let ruled: Vec<String> = ruled.collect();
+    let found = services.iter().find(|(name, _)| ruled.contains(name)).or_else(|| services.first())?;
+    let others: Vec<&str> =
+        services.iter().filter(|(name, _)| *name != found.0).map(|(name, _)| name.as_str()).collect();
+    if !others.is_empty() {
+        open.push(format!(
+            "the service that is called: {} was taken; there are {} as well",
+            found.0,
+            others.join(", ")
+        ));
+    }
+    Some(Service { host: found.0.clone(), port: found.1 })
+}
+
+fn versions(live: &Live) -> BTreeSet<String> {
+    let labels = live.of(Kind::Deployment).filter_map(|object| {
+        let labels = object.manifest.at("/spec/template/metadata/labels")?;
+        let version = labels.get("version").or_else(|| labels.get("app.kubernetes.io/version"))?;
+        version.as_str().map(ToOwned::to_owned)
+    });
+    labels.collect()
+}
+
+/// Everyone, and a population for each header that a route looks at; the paths that are asked for.
+fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -> (Vec<Population>, Vec<String>) {
+    let mut populations =
+        vec![Population { name: "everyone".to_owned(), variants: vec![Variant { headers: BTreeMap::new() }] }];
+    let mut paths = vec!["/".to_owned()];
+    let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
+    let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();
+    for condition in routes.iter().flat_map(|route| &route.conditions) {
+        let value = match &condition.test {
+            Test::Exact(text) | Test::ExactInAnyCase(text) | Test::Prefix(text) | Test::PrefixInAnyCase(text) => {
+                text.clone()
+            }
+            Test::PathPrefix(text) => text.clone(),
+            Test::Present => "anything".to_owned(),
+            Test::Regex(pattern) => {
+                let pattern = pattern.as_str();
+                open.push(format!(
+                    "who is meant by the expression `{pattern}`: a population that matches it is yours to write"
+                ));
+                continue;
+            }
+        };
+        match &condition.subject {
+            Subject::Path => {
+                if !paths.contains(&value) {
+                    paths.push(value);
+                }
+            }
+            Subject::Header(header) if condition.holds == Holds::Yes => {
+                let mut add = |name: String, value: String| {
+                    let headers = BTreeMap::from([(header.clone(), value)]);
+                    if !populations.iter().any(|own| own.variants[0].headers == headers) {
+                        populations.push(Population { name, variants: vec![Variant { headers }] });
+                    }
+                };
+                add(format!("{header}-{}", word(&value)), value.clone());
+                // who is almost meant shows that the match is exact
+                if matches!(condition.test, Test::Exact(_)) {
+                    add(format!("{header}-not-{}", word(&value)), format!("{value}2"));
+                }
+            }
+            other => open
+                .push(format!("requests that differ in {other:?}: a scenario's populations differ in headers alone")),
+        }
+    }
+    (populations, paths)
+}
+
+fn word(value: &str) -> String {
+    value.chars().map(|own| if own.is_ascii_alphanumeric() { own } else { '-' }).collect()
+}
+
+/// A claim of what the model gives, as YAML; in a comment where it is nothing to be claimed.
+fn expectation(from: &str, path: &str, given: &Given) -> String {
+    let at = if path == "/" { String::new() } else { format!(", path: {}", plain(path)) };
+    let mut shares: BTreeMap<String, f64> = BTreeMap::new();
+    for (seen, chance) in &given.seen {
+        let Some(version) = &seen.version else {
+            return format!("# {from} is given {given} at {path}: is that what you want?");
+        };
+        *shares.entry(version.clone()).or_default() += chance.fraction();
+    }
+    // what is written sums to 100 %, whatever is lost by rounding
+    let mut left = 1_000_000_i64;
+    let last = shares.len().saturating_sub(1);
+    let mut written = Vec::new();
+    let mut smallest = 1.0_f64;
+    for (index, (version, share)) in shares.iter().enumerate() {
+        #[expect(clippy::cast_possible_truncation, reason = "a share of a million")]
+        let part = if index == last { left } else { (share * 1e6).round() as i64 };
+        left -= part;
+        smallest = smallest.min(share.min(1.0 - share).max(0.0));
+        #[expect(clippy::cast_precision_loss, reason = "a share of a million")]
+        let percent = part as f64 / 1e4;
+        written.push(format!("{}: {percent}%", plain(version)));
+    }
+    let fine = if shares.len() > 1 && smallest < 0.1 {
+        format!(", errors: {{deviation: {}%}}", (smallest * 80.0).max(0.1))
+    } else {
+        String::new()
+    };
+    format!("- {{from: {}{at}, get: {{{}}}{fine}}}", plain(from), written.join(", "))
+}
+
+/// A text as YAML has it within braces: in quotes where it is more than a word.
+fn plain(text: &str) -> String {
+    let word = |own: char| own.is_ascii_alphanumeric() || "-_./".contains(own);
+    let looks_like_more = text.parse::<f64>().is_ok() || matches!(text, "true" | "false" | "null" | "yes" | "no" | "~");
+    let begins = text.starts_with(|own: char| own.is_ascii_alphanumeric() || own == '/');
+    if begins && text.chars().all(word) && !looks_like_more {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}
+
+fn rank(manifest: &Manifest) -> usize {
+    ORDER.iter().position(|kind| *kind == manifest.kind()).map_or(0, |index| index + 1)
+}
