@@ -2,8 +2,11 @@
 //!
 //! `SHIFTCHECK_CLUSTER` names the cluster; without an engine these tests fail, they do not skip.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its ground is not as it says")]
+
 mod common;
 
+use std::path::Path;
 use std::sync::PoisonError;
 
 use common::{CLUSTER, containers, run_id, said, shiftcheck};
@@ -68,4 +71,29 @@ fn a_scenario_ends_as_it_should(#[case] scenario: &str, #[case] code: i32, #[cas
         rest = after;
     }
     assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+    if code == 1 {
+        let (_, rest) = printed.split_once("what can be known of the cluster is in ").unwrap();
+        collected(Path::new(rest.lines().next().unwrap()));
+    }
+}
+
+/// What was known of the cluster outlives it.
+fn collected(state: &Path) {
+    let read = |name: &str| std::fs::read_to_string(state.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(read("events.txt").contains("Started container"));
+    assert!(read("pods.txt").contains("istio-proxy ready, 0 restarts"));
+    assert!(read("routes.txt").contains("this is what the manifests ask for"));
+    assert!(read("objects/Service-svc-hello.yaml").contains("app: hello"));
+    assert!(read("objects/VirtualService-vs-hello.yaml").contains("end-user"));
+    assert!(read("sidecar/config_dump.json").contains("svc-hello.canary"));
+    let logs: Vec<String> = std::fs::read_dir(state.join("logs"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    for container in ["hello-server", "istio-proxy", "discovery"] {
+        let own = |name: &&String| name.ends_with(&format!(".{container}.log"));
+        assert!(logs.iter().any(|name| own(&name)), "{container}: {logs:?}");
+    }
+    assert!(!state.join("incomplete.txt").exists());
 }

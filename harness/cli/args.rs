@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -74,8 +74,8 @@ pub enum Command {
 /// How to walk a scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The scenario file, or its folder
-    #[arg(default_value = "fixtures/canary")]
+    /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
+    #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
     /// Where to run [default: k3s; embedded where no Docker engine answers, unless CI is set]
     #[arg(long, env = "SHIFTCHECK_CLUSTER")]
@@ -138,8 +138,8 @@ pub struct RunArgs {
 /// What to verify.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// The scenario file, or its folder
-    #[arg(default_value = "fixtures/canary")]
+    /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
+    #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
     /// Also say what changed in behaviour since another version of the manifests: a folder with the scenario, or a revision of git
     #[arg(long, value_name = "GIT_REF|DIR")]
@@ -243,6 +243,12 @@ pub enum Workload {
     Drive,
     /// The files that this program loads to run
     Files,
+}
+
+/// The scenario in the current folder; where there is none, the walkthrough that comes along.
+fn usual_scenario() -> PathBuf {
+    const OWN: &str = "scenario.yaml";
+    if Path::new(OWN).is_file() { OWN.into() } else { "fixtures/canary".into() }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

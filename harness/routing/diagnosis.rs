@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::condition::Request;
 use super::mesh::Outbound;
-use super::service::Protocol;
+use super::service::{Protocol, Service};
 use super::table::{Behind, Cluster, Unit};
 use crate::scenario::Origin;
 
@@ -67,6 +67,8 @@ pub enum Finding {
         subset: Option<String>,
         /// The labels.
         labels: BTreeMap<String, String>,
+        /// Workloads whose pods carry all of them but one, with its key and what they carry instead, if anything.
+        almost: BTreeSet<(String, String, Option<String>)>,
     },
 }
 
@@ -99,11 +101,19 @@ impl fmt::Display for Finding {
                 shown(labels),
                 shown(selector),
             ),
-            Self::NoPods { subset: Some(subset), labels } => {
-                write!(formatter, "subset {subset} has no endpoints: no ready pod carries {}", shown(labels))
-            }
-            Self::NoPods { subset: None, labels } => {
-                write!(formatter, "the service has no endpoints: no ready pod carries {}", shown(labels))
+            Self::NoPods { subset, labels, almost } => {
+                match subset {
+                    Some(subset) => write!(formatter, "subset {subset} has no endpoints")?,
+                    None => formatter.write_str("the service has no endpoints")?,
+                }
+                write!(formatter, ": no ready pod carries {}", shown(labels))?;
+                for (workload, key, value) in almost {
+                    match value {
+                        Some(value) => write!(formatter, "; {workload} carries {key}={value}")?,
+                        None => write!(formatter, "; {workload} carries no {key}")?,
+                    }
+                }
+                Ok(())
             }
         }
     }
@@ -152,7 +162,7 @@ impl Outbound<'_> {
         let service = self.service(&cluster.host)?;
         let selector = service.selector.clone().unwrap_or_default();
         let Some(name) = &cluster.subset else {
-            return Some(Finding::NoPods { subset: None, labels: selector });
+            return Some(self.no_pods(None, service, selector));
         };
         let subset = self.subset(service, name)?;
         if subset.labels.iter().any(|(key, value)| selector.get(key).is_some_and(|other| other != value)) {
@@ -166,7 +176,12 @@ impl Outbound<'_> {
             });
         }
         let labels = selector.into_iter().chain(subset.labels.clone()).collect();
-        Some(Finding::NoPods { subset: Some(name.clone()), labels })
+        Some(self.no_pods(Some(name.clone()), service, labels))
+    }
+
+    fn no_pods(&self, subset: Option<String>, service: &Service, labels: BTreeMap<String, String>) -> Finding {
+        let almost = self.almost(&service.namespace, &labels);
+        Finding::NoPods { subset, labels, almost }
     }
 }
 
@@ -234,6 +249,17 @@ mod tests {
         live.delete("Service", "svc-hello");
         assert_eq!(findings(&live), Vec::<String>::new());
         assert!(live.get(Kind::Service, "svc-hello").is_none());
+    }
+
+    #[test]
+    fn the_label_that_differs_is_named() {
+        let mut live = live(&[&PODS[..], &["svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"]].concat());
+        let mut deployment = live.get(Kind::Deployment, "hello-server-v2").unwrap().manifest.clone();
+        *deployment.object.data.pointer_mut("/spec/template/metadata/labels/version").unwrap() = "V2".into();
+        live.apply(&deployment);
+        let finding = "subset v2 has no endpoints: no ready pod carries app=hello,version=v2; hello-server-v1 carries version=v1; \
+                       hello-server-v2 carries version=V2";
+        assert_eq!(findings(&live), [finding]);
     }
 
     #[test]

@@ -423,6 +423,14 @@ impl<'m> Outbound<'m> {
         Some(pods.into_iter().filter_map(|pod| Some((pod, pod.port(&port.target)?))).collect())
     }
 
+    pub(super) fn almost(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> BTreeSet<(String, String, Option<String>)> {
+        self.mesh.pods.almost(namespace, labels)
+    }
+
     /// The addresses of the ready endpoints of a cluster, as a table has them; none where there is no such cluster.
     #[must_use]
     pub fn endpoints(&self, cluster: &Cluster) -> Option<BTreeSet<String>> {

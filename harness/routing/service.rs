@@ -264,6 +264,22 @@ impl Pods {
         Self { pods, by_label }
     }
 
+    /// The workloads of a namespace whose pods carry all these labels but one, with what they carry instead, if anything.
+    pub fn almost(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> BTreeSet<(String, String, Option<String>)> {
+        let there = self.pods.iter().filter(|pod| pod.namespace == namespace);
+        let almost = there.filter_map(|pod| {
+            let mut off = labels.iter().filter(|(key, value)| pod.labels.get(*key) != Some(value));
+            let (key, _) = off.next().filter(|_| labels.len() > 1)?;
+            let workload = if pod.workload.is_empty() { &pod.name } else { &pod.workload };
+            off.next().is_none().then(|| (workload.clone(), key.clone(), pod.labels.get(key).cloned()))
+        });
+        almost.collect()
+    }
+
     /// The pods of a namespace that carry all these labels, of which there is at least one.
     pub fn select(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&Pod> {
         let lists = labels.iter().map(|(key, value)| {

@@ -378,7 +378,12 @@ pub(super) fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
     let ready = pods.into_iter().filter(|pod| pod.ready);
     ready
         .filter_map(|pod| {
+            // a Deployment's pod is named after it and its template's hash
+            let hash = pod.labels.get("pod-template-hash");
+            let workload =
+                hash.and_then(|hash| pod.name.split_once(&format!("-{hash}"))).map(|(name, _)| name.to_owned());
             Some(routing::Pod {
+                workload: workload.unwrap_or_else(|| pod.name.clone()),
                 name: pod.name,
                 namespace: namespace.to_owned(),
                 labels: pod.labels,
