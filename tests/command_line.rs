@@ -6,9 +6,9 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use common::{said, shiftcheck};
+use common::{Deadline, said, shiftcheck};
 use rstest::rstest;
 
 fn run(extra: &[&str]) -> (String, String, Option<i32>) {
@@ -50,6 +50,7 @@ fn it_walks_again_when_something_is_saved() {
     common::spoilt(folder.path(), &[]);
     let mut command = shiftcheck(&["run", "--cluster", "embedded", "--watch"]);
     let mut child = command.arg(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(120));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.starts_with("all stages passed")));
     assert!(lines.any(|line| line == "waiting for a change"));

@@ -145,7 +145,7 @@ fn rejected_input_is_told(kept: &Kept) {
             &["the deletion of deployment/none was rejected: ", "not found"],
         ),
     ];
-    for (spoil, expected, parts) in rows {
+    let try_out = |(spoil, expected, parts): Row| {
         let folder = tempfile::tempdir().unwrap();
         spoilt(folder.path(), spoil);
         let (printed, errors, code) = kept.walk(&folder.path().join("scenario.yaml"), &[]);
@@ -155,6 +155,10 @@ fn rejected_input_is_told(kept: &Kept) {
         }
         let namespace = format!("canary-{}", run_id(&printed));
         kept.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
+    };
+    // most of the time is spent waiting; each has a namespace of its own
+    for some in rows.chunks(4) {
+        std::thread::scope(|scope| some.iter().for_each(|row| drop(scope.spawn(|| try_out(*row)))));
     }
     // a namespace that is there already is not touched
     let (_, errors, code) = kept.walk(&Path::new(ROOT).join("fixtures/canary"), &["--namespace", "default"]);

@@ -162,6 +162,10 @@ fn in_ci_a_missing_engine_is_an_error() {
     &[(TESTERS, "    - match:", "    - matches:")],
     "vs-hello-testers.yaml:8:7: VirtualService/vs-hello was rejected: .spec.http.0.matches: field not declared in schema"
 )]
+#[case::unknown_field_of_a_destination(
+    &[(TESTERS, "{host: svc-hello, subset: v2}", "{host: svc-hello, subsets: v2}")],
+    "VirtualService/vs-hello was rejected: .spec.http.0.route.1.destination.subsets: field not declared in schema"
+)]
 #[case::another_image(
     &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],
     "hello-server-v2.yaml:2: the embedded cluster runs the demo images alone, not `nginx:1`"

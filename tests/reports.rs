@@ -125,6 +125,26 @@ fn reports_are_written_when_nothing_could_be_proven() {
 }
 
 #[test]
+fn what_an_earlier_run_left_goes_and_what_others_left_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("state");
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join("notes"), "mine").unwrap();
+    let run = |more: &[&str]| {
+        let report = folder.path().to_str().unwrap();
+        let arguments = [&["run", "--cluster", "embedded", "--report", report], more].concat();
+        assert_eq!(shiftcheck(&arguments).output().unwrap().status.code(), Some(0));
+    };
+    // nothing of shiftcheck was in this folder: nothing in it is shiftcheck's to remove
+    run(&[]);
+    assert_eq!(fs::read_to_string(mine.join("notes")).unwrap(), "mine");
+    assert!(folder.path().join("graph/8.json").exists());
+    run(&["--until", "2"]);
+    assert_eq!(fs::read_to_string(mine.join("notes")).unwrap(), "mine");
+    assert!(folder.path().join("graph/2.json").exists() && !folder.path().join("graph/8.json").exists());
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_told_and_changes_no_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");

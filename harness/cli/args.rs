@@ -73,7 +73,7 @@ pub enum Command {
 
 /// How to walk a scenario.
 #[derive(Debug, Clone, clap::Args)]
-pub struct RunArgs {
+pub struct WalkArgs {
     /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
     #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
@@ -98,18 +98,6 @@ pub struct RunArgs {
     /// The namespace on an existing cluster; it must not exist [default: the scenario's with the run's id]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Judge the claims of this stage alone, by name or number; the stages before it are walked for what they apply
-    #[arg(long, value_name = "STAGE", conflicts_with_all = ["until", "pause"])]
-    pub only: Option<String>,
-    /// Stop behind this stage, by name or number
-    #[arg(long, value_name = "STAGE")]
-    pub until: Option<String>,
-    /// Stop behind this stage, leave everything up, and say how to look at it
-    #[arg(long, value_name = "STAGE", conflicts_with = "until")]
-    pub pause: Option<String>,
-    /// On the embedded mesh: walk again whenever the scenario or a manifest is saved
-    #[arg(long)]
-    pub watch: bool,
     /// When to leave the cluster or namespace behind
     #[arg(long, default_value = "never")]
     pub keep: Keep,
@@ -123,6 +111,26 @@ pub struct RunArgs {
     /// Open a connection for every request
     #[arg(long)]
     pub no_keep_alive: bool,
+}
+
+/// What to run, and what to write about it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// Where and how to walk the scenario.
+    #[command(flatten)]
+    pub walk: WalkArgs,
+    /// Judge the claims of this stage alone, by name or number; the stages before it are walked for what they apply
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["until", "pause"])]
+    pub only: Option<String>,
+    /// Stop behind this stage, by name or number
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
+    /// Stop behind this stage, leave everything up, and say how to look at it
+    #[arg(long, value_name = "STAGE", conflicts_with = "until")]
+    pub pause: Option<String>,
+    /// On the embedded mesh: walk again whenever the scenario or a manifest is saved
+    #[arg(long)]
+    pub watch: bool,
     /// The folder of the reports: report.html, report.json, conformance.yaml, junit.xml, graph/, and state/ where something failed
     /// [default: shiftcheck-report]
     #[arg(long, env = "SHIFTCHECK_REPORT", value_name = "DIR")]
@@ -133,6 +141,22 @@ pub struct RunArgs {
     /// What a test case of junit.xml is
     #[arg(long, value_name = "WHAT", default_value = "claim")]
     pub junit: Granularity,
+}
+
+impl From<WalkArgs> for RunArgs {
+    /// A walk of the whole scenario, without reports.
+    fn from(walk: WalkArgs) -> Self {
+        Self {
+            walk,
+            only: None,
+            until: None,
+            pause: None,
+            watch: false,
+            report: None,
+            no_report: true,
+            junit: Granularity::default(),
+        }
+    }
 }
 
 /// What to verify.
@@ -151,7 +175,7 @@ pub struct VerifyArgs {
 pub struct MutantsArgs {
     /// The scenario, and where to bring mutants about; without --cluster the model alone decides.
     #[command(flatten)]
-    pub walk: RunArgs,
+    pub walk: WalkArgs,
     /// With --cluster k3s: how many mutants are also brought about on a real mesh
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub sample: u16,
@@ -162,7 +186,7 @@ pub struct MutantsArgs {
 pub struct CalibrateArgs {
     /// Where and how to walk to the first stage that splits versions.
     #[command(flatten)]
-    pub walk: RunArgs,
+    pub walk: WalkArgs,
     /// The number of samples
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(10..=10_000))]
     pub samples: u16,

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::{CommandFactory, Parser};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::advice::{self, Failure};
-use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, Workload};
+use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, WalkArgs, Workload};
+use super::signals::Calls;
 use crate::cluster::{Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
 use crate::report::{self, Granularity, Outcome, Recorder, Report, Terminal, compare, compared, images, plural};
 use crate::scenario::Scenario;
@@ -74,7 +74,7 @@ async fn dispatch(args: Args) -> ExitCode {
     let cache = args.cache.unwrap_or_else(default_cache);
     let done = match args.command {
         Command::Run(args) if args.watch => return Box::pin(watch(args, cache)).await,
-        Command::Run(args) => return Box::pin(walk(args, Purpose::Prove, cache)).await,
+        Command::Run(args) => return Box::pin(walk(args, Purpose::Prove, cache, Calls::listen())).await,
         Command::Verify(args) => return super::verify::run(&args),
         Command::Mutants(args) => {
             let code = super::verify::mutate(&args.walk.scenario);
@@ -82,11 +82,12 @@ async fn dispatch(args: Args) -> ExitCode {
             if done {
                 return code;
             }
-            return Box::pin(walk(args.walk, Purpose::Mutate(usize::from(args.sample)), cache)).await;
+            return Box::pin(walk(args.walk.into(), Purpose::Mutate(usize::from(args.sample)), cache, Calls::listen()))
+                .await;
         }
         Command::Calibrate(CalibrateArgs { walk: args, samples, requests }) => {
             let options = CalibrateOptions { samples: usize::from(samples), requests: u64::from(requests) };
-            return Box::pin(walk(args, Purpose::Calibrate(options), cache)).await;
+            return Box::pin(walk(args.into(), Purpose::Calibrate(options), cache, Calls::listen())).await;
         }
         Command::Init(args) => super::init::run(&args).await,
         Command::Images => {
@@ -130,15 +131,15 @@ async fn dispatch(args: Args) -> ExitCode {
     }
 }
 
-async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
+async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf, calls: Calls) -> ExitCode {
     let start = Instant::now();
     let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
-    let cluster = match args.cluster {
+    let cluster = match args.walk.cluster {
         Some(cluster) => cluster,
         None => usual_cluster().await,
     };
     let reports = Reports::new(&args);
-    let prepared = Scenario::read(&args.scenario)
+    let prepared = Scenario::read(&args.walk.scenario)
         .map_err(|error| Failure::of(&WalkError::from(error)))
         .and_then(|scenario| part_of(scenario, &args, cluster))
         .and_then(|scenario| options(&args, cluster, &scenario, purpose, cache).map(|options| (scenario, options)));
@@ -167,7 +168,7 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
         (terminal, recorder)
     });
     let mut called_off = ExitCode::Interrupted;
-    let result = Box::pin(run(scenario, options, events, async { called_off = signalled().await })).await;
+    let result = Box::pin(run(scenario, options, events, async { called_off = calls.off().await })).await;
     let (mut terminal, recorder) = match shown.await {
         Ok(readers) => readers,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -213,27 +214,28 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf) -> ExitCode {
 
 /// Walks again and again on the embedded mesh, whenever something is saved, until a signal.
 async fn watch(args: RunArgs, cache: PathBuf) -> ExitCode {
-    if args.cluster != Some(ClusterKind::Embedded) {
+    if args.walk.cluster != Some(ClusterKind::Embedded) {
         let message = "--watch walks at every save, which takes --cluster embedded".to_owned();
         advice::tell(&Failure::bad_input(message));
         return ExitCode::BadInput;
     }
+    let calls = Calls::listen();
     let mut interval = tokio::time::interval(SAVED_INTERVAL);
     loop {
-        let before = saved(&args.scenario);
-        let code = Box::pin(walk(args.clone(), Purpose::Prove, cache.clone())).await;
+        let before = saved(&args.walk.scenario);
+        let code = Box::pin(walk(args.clone(), Purpose::Prove, cache.clone(), calls.clone())).await;
         if matches!(code, ExitCode::Interrupted | ExitCode::Terminated) {
             return code;
         }
         let _ = writeln!(stdout(), "\nwaiting for a change\n");
         let changed = async {
-            while saved(&args.scenario) == before {
+            while saved(&args.walk.scenario) == before {
                 interval.tick().await;
             }
         };
         tokio::select! {
             () = changed => {}
-            code = signalled() => return code,
+            code = calls.clone().off() => return code,
         }
     }
 }
@@ -290,11 +292,6 @@ impl Reports {
         Self { folder: (!args.no_report).then_some(folder), asked: args.report.is_some(), junit: args.junit }
     }
 
-    /// Where the state of a cluster goes on which something failed.
-    fn state(&self) -> Option<PathBuf> {
-        self.folder.as_ref().map(|folder| folder.join("state"))
-    }
-
     /// Writes the reports of a run and says where the page is. One that cannot be written is told, and does not change how the run ended.
     fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) {
         if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
@@ -339,32 +336,31 @@ fn options(
 ) -> Result<Options, Failure> {
     let choice = match cluster {
         ClusterKind::K3s => Choice::K3s {
-            node: args.node_image.as_deref().map(node_image).transpose()?,
-            istio: args.istio.clone(),
-            snapshotter: args.snapshotter.clone(),
+            node: args.walk.node_image.as_deref().map(node_image).transpose()?,
+            istio: args.walk.istio.clone(),
+            snapshotter: args.walk.snapshotter.clone(),
         },
         ClusterKind::Embedded => Choice::Embedded,
         ClusterKind::Kubeconfig => Choice::Kubeconfig {
-            file: args.kubeconfig.clone(),
-            context: args.context.clone(),
-            namespace: args.namespace.clone(),
+            file: args.walk.kubeconfig.clone(),
+            context: args.walk.context.clone(),
+            namespace: args.walk.namespace.clone(),
         },
     };
-    // the state of an earlier run is not that of this one
-    let state = Reports::new(args).state().filter(|_| purpose == Purpose::Prove);
-    if let Some(state) = &state
-        && state.is_dir()
-    {
-        let failed = |error| Failure::environment(format!("cannot remove {}: {error}", state.display()));
-        std::fs::remove_dir_all(state).map_err(failed)?;
-    }
+    let state = match Reports::new(args).folder.filter(|_| purpose == Purpose::Prove) {
+        Some(folder) => {
+            Report::forget(&folder).map_err(|error| Failure::environment(error.to_string()))?;
+            Some(folder.join("state"))
+        }
+        None => None,
+    };
     Ok(Options {
         purpose,
         choice,
-        keep: if args.pause.is_some() { Keep::Always } else { args.keep },
+        keep: if args.pause.is_some() { Keep::Always } else { args.walk.keep },
         cache,
         binary: own_binary()?,
-        driver: driver(args, scenario),
+        driver: driver(&args.walk, scenario),
         state,
     })
 }
@@ -384,7 +380,7 @@ fn part_of(scenario: Scenario, args: &RunArgs, cluster: ClusterKind) -> Result<S
 }
 
 /// The command line's word counts before the scenario's.
-fn driver(args: &RunArgs, scenario: &Scenario) -> DriverOptions {
+fn driver(args: &WalkArgs, scenario: &Scenario) -> DriverOptions {
     let written = scenario.traffic;
     let usual = DriverOptions::default();
     DriverOptions {
@@ -464,27 +460,6 @@ fn orders() -> mpsc::Receiver<Order> {
         }
     });
     receiver
-}
-
-/// Completes at the first SIGINT or SIGTERM. A second one ends the process at once: the clean-up is then left to `sweep`.
-async fn signalled() -> ExitCode {
-    let (Ok(mut interrupt), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    let first = tokio::select! {
-        _ = interrupt.recv() => ExitCode::Interrupted,
-        _ = term.recv() => ExitCode::Terminated,
-    };
-    tokio::spawn(async move {
-        let code = tokio::select! {
-            _ = interrupt.recv() => ExitCode::Interrupted,
-            _ = term.recv() => ExitCode::Terminated,
-        };
-        advice::tell(&Failure::abandoned());
-        #[expect(clippy::exit, reason = "the user asked twice")]
-        std::process::exit(code as i32);
-    });
-    first
 }
 
 fn own_binary() -> Result<PathBuf, Failure> {

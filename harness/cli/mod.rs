@@ -4,6 +4,7 @@ mod advice;
 mod args;
 mod init;
 mod main;
+mod signals;
 mod verify;
 
 pub use args::{Args, Command};

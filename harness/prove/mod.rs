@@ -72,6 +72,11 @@ impl Prover {
             let number = scenario.stage(stage)?;
             scenario = scenario.until(number);
         }
+        if let Some(folder) = &self.reports
+            && let Err(error) = Report::forget(folder)
+        {
+            tracing::warn!(%error, "an earlier report cannot be removed");
+        }
         let options = Options {
             purpose: Purpose::Prove,
             choice: self.choice.clone(),

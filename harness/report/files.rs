@@ -9,6 +9,7 @@ use super::graph::Graph;
 use super::junit::{Granularity, junit};
 use super::model::Report;
 use super::page::page;
+use crate::walk::STATE;
 
 /// Why a report could not be written or read.
 #[derive(Debug, Error)]
@@ -57,10 +58,6 @@ impl Report {
     /// The folder or a file in it cannot be written.
     pub fn write(&self, folder: &Path, granularity: Granularity) -> Result<(), ReportError> {
         let graphs = folder.join("graph");
-        // the graphs of an earlier run are not those of this one
-        if graphs.is_dir() {
-            fs::remove_dir_all(&graphs).map_err(|source| ReportError::Unwritable { path: graphs.clone(), source })?;
-        }
         fs::create_dir_all(&graphs).map_err(|source| ReportError::Unwritable { path: graphs.clone(), source })?;
         let write = |name: &Path, text: String| {
             let path = folder.join(name);
@@ -73,6 +70,33 @@ impl Report {
         for stage in self.stages.iter().filter(|stage| stage.traffic.is_some()) {
             let graph = Graph::of(self, stage).kiali(stage);
             write(Path::new(&format!("graph/{}.json", stage.number)), pretty(&graph))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier run has left in a folder and a later one would not write over: its graphs, and the state of its cluster, by
+    /// the names that runs give. A folder without a report of shiftcheck is not touched.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn forget(folder: &Path) -> Result<(), ReportError> {
+        if Self::read(folder).is_err() {
+            return Ok(());
+        }
+        let is_graph = |name: &str| name.strip_suffix(".json").is_some_and(|number| number.parse::<usize>().is_ok());
+        let is_state = |name: &str| STATE.contains(&name);
+        for (part, own) in [("graph", &is_graph as &dyn Fn(&str) -> bool), ("state", &is_state)] {
+            let part = folder.join(part);
+            for entry in fs::read_dir(&part).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if !entry.file_name().to_str().is_some_and(own) {
+                    continue;
+                }
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(|source| ReportError::Unwritable { path, source })?;
+            }
+            // what somebody else has put there stays, and the folder with it
+            let _ = fs::remove_dir(&part);
         }
         Ok(())
     }

@@ -21,4 +21,5 @@ pub use event::{Deployed, Environment, Event, Events, Judged, Link, Route, Routi
 pub use ground::{Ground, Setting};
 pub use mutate::Trialled;
 pub use run::{Choice, Ending, Options, Outcome, Purpose, run};
+pub use state::STATE;
 pub use transition::{Moment, STEP, Shift, Transition};

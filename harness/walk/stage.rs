@@ -158,8 +158,7 @@ impl Walk<'_> {
         let judge = |trial: &Trial| {
             let (claim, verdict) = (&trial.design().claim, trial.verdict());
             let (link, hints) = match verdict.ruling {
-                Ruling::Pass => (None, Vec::new()),
-                Ruling::Inconclusive => (Some(Link::Application), Vec::new()),
+                Ruling::Pass | Ruling::Inconclusive => (None, Vec::new()),
                 Ruling::Fail => {
                     let (link, hints) = blame(claim, trial, &findings, &outbound, self.scenario);
                     (Some(link), hints)

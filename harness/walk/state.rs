@@ -28,6 +28,9 @@ const KINDS: [(&str, &str, &str); 5] = [
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
 ];
 
+/// What is written of a cluster where something failed, by name.
+pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplete.txt", "objects", "logs", "sidecar"];
+
 /// What can be known of a cluster where something failed, as files in a folder:
 ///
 /// - `events.txt`: what the cluster said, in the order of time;

@@ -3,8 +3,10 @@
 #![allow(clippy::expect_used, reason = "a test ends where its ground is not as it says")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 /// The program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_shiftcheck");
@@ -25,6 +27,25 @@ pub fn shiftcheck(arguments: &[&str]) -> Command {
 pub fn said(output: &Output) -> (String, String, Option<i32>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// Ends a process for which a test waits in vain, so that the test fails and does not hang. Held for as long as it counts.
+#[must_use]
+pub struct Deadline(
+    #[expect(dead_code, reason = "its end tells the thread that the process need not be ended")] Sender<()>,
+);
+
+impl Deadline {
+    pub fn of(child: &Child, limit: Duration) -> Self {
+        let (held, gone) = channel();
+        let id = child.id().to_string();
+        std::thread::spawn(move || {
+            if gone.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &id]).status();
+            }
+        });
+        Self(held)
+    }
 }
 
 /// The ids of the containers that a run has made.

@@ -11,8 +11,22 @@ use crate::cluster::ClusterError;
 use crate::routing::{Kind, Live, MATCH_FIELDS, Severity, check};
 use crate::scenario::{Manifest, Origin, Target};
 
+/// The ways in which Istio compares a text, what it calls a destination, and what it takes for a traffic policy.
+const TEXT: [&str; 3] = ["exact", "prefix", "regex"];
+const DESTINATION: [&str; 3] = ["host", "subset", "port"];
+const POLICY: [&str; 8] = [
+    "loadBalancer",
+    "connectionPool",
+    "outlierDetection",
+    "tls",
+    "portLevelSettings",
+    "tunnel",
+    "proxyProtocol",
+    "retryBudget",
+];
+
 /// What may stand in the objects of Istio and the Gateway API, by JSON pointer; `*` is an item of a list.
-const KNOWN: [(&str, &str, &[&str]); 14] = [
+const KNOWN: [(&str, &str, &[&str]); 45] = [
     ("VirtualService", "/spec", &["hosts", "gateways", "http", "tls", "tcp", "exportTo"]),
     (
         "VirtualService",
@@ -38,19 +52,85 @@ const KNOWN: [(&str, &str, &[&str]); 14] = [
         ],
     ),
     ("VirtualService", "/spec/http/*/match/*", &MATCH_FIELDS),
-    ("VirtualService", "/spec/http/*/match/*/headers/*", &["exact", "prefix", "regex"]),
-    ("VirtualService", "/spec/http/*/match/*/uri", &["exact", "prefix", "regex"]),
+    ("VirtualService", "/spec/http/*/match/*/headers/*", &TEXT),
+    ("VirtualService", "/spec/http/*/match/*/withoutHeaders/*", &TEXT),
+    ("VirtualService", "/spec/http/*/match/*/queryParams/*", &TEXT),
+    ("VirtualService", "/spec/http/*/match/*/uri", &TEXT),
+    ("VirtualService", "/spec/http/*/match/*/method", &TEXT),
+    ("VirtualService", "/spec/http/*/match/*/authority", &TEXT),
+    ("VirtualService", "/spec/http/*/match/*/scheme", &TEXT),
     ("VirtualService", "/spec/http/*/route/*", &["destination", "weight", "headers"]),
-    ("VirtualService", "/spec/http/*/route/*/destination", &["host", "subset", "port"]),
+    ("VirtualService", "/spec/http/*/route/*/destination", &DESTINATION),
+    ("VirtualService", "/spec/http/*/route/*/destination/port", &["number"]),
+    ("VirtualService", "/spec/http/*/route/*/headers", &["request", "response"]),
+    ("VirtualService", "/spec/http/*/headers", &["request", "response"]),
+    ("VirtualService", "/spec/http/*/headers/*", &["set", "add", "remove"]),
     ("VirtualService", "/spec/http/*/fault", &["abort", "delay"]),
+    ("VirtualService", "/spec/http/*/fault/abort", &["httpStatus", "grpcStatus", "http2Error", "percentage"]),
+    ("VirtualService", "/spec/http/*/fault/delay", &["fixedDelay", "exponentialDelay", "percent", "percentage"]),
+    ("VirtualService", "/spec/http/*/fault/*/percentage", &["value"]),
+    ("VirtualService", "/spec/http/*/mirror", &DESTINATION),
+    ("VirtualService", "/spec/http/*/mirrors/*", &["destination", "percentage"]),
+    ("VirtualService", "/spec/http/*/mirrors/*/destination", &DESTINATION),
+    ("VirtualService", "/spec/http/*/mirrorPercentage", &["value"]),
+    (
+        "VirtualService",
+        "/spec/http/*/retries",
+        &["attempts", "backoff", "perTryTimeout", "retryOn", "retryRemoteLocalities", "retryIgnorePreviousHosts"],
+    ),
+    (
+        "VirtualService",
+        "/spec/http/*/redirect",
+        &["uri", "authority", "port", "derivePort", "scheme", "redirectCode", "prefixRewrite"],
+    ),
+    ("VirtualService", "/spec/http/*/directResponse", &["status", "body"]),
+    ("VirtualService", "/spec/http/*/directResponse/body", &["string", "bytes"]),
+    ("VirtualService", "/spec/http/*/delegate", &["name", "namespace"]),
     ("VirtualService", "/spec/http/*/rewrite", &["uri", "authority", "uriRegexRewrite"]),
+    ("VirtualService", "/spec/http/*/rewrite/uriRegexRewrite", &["match", "rewrite"]),
+    (
+        "VirtualService",
+        "/spec/http/*/corsPolicy",
+        &[
+            "allowOrigin",
+            "allowOrigins",
+            "allowMethods",
+            "allowHeaders",
+            "exposeHeaders",
+            "maxAge",
+            "allowCredentials",
+            "unmatchedPreflights",
+        ],
+    ),
     ("DestinationRule", "/spec", &["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"]),
+    ("DestinationRule", "/spec/trafficPolicy", &POLICY),
     ("DestinationRule", "/spec/subsets/*", &["name", "labels", "trafficPolicy"]),
+    ("DestinationRule", "/spec/subsets/*/trafficPolicy", &POLICY),
     ("HTTPRoute", "/spec", &["parentRefs", "hostnames", "rules", "useDefaultGateways"]),
+    ("HTTPRoute", "/spec/parentRefs/*", &["group", "kind", "namespace", "name", "sectionName", "port"]),
     (
         "HTTPRoute",
         "/spec/rules/*",
         &["name", "matches", "filters", "backendRefs", "timeouts", "retry", "sessionPersistence"],
+    ),
+    ("HTTPRoute", "/spec/rules/*/matches/*", &["path", "headers", "queryParams", "method"]),
+    ("HTTPRoute", "/spec/rules/*/matches/*/path", &["type", "value"]),
+    ("HTTPRoute", "/spec/rules/*/matches/*/headers/*", &["type", "name", "value"]),
+    ("HTTPRoute", "/spec/rules/*/matches/*/queryParams/*", &["type", "name", "value"]),
+    (
+        "HTTPRoute",
+        "/spec/rules/*/filters/*",
+        &[
+            "type",
+            "requestHeaderModifier",
+            "responseHeaderModifier",
+            "requestMirror",
+            "requestRedirect",
+            "urlRewrite",
+            "cors",
+            "externalAuth",
+            "extensionRef",
+        ],
     ),
     ("HTTPRoute", "/spec/rules/*/backendRefs/*", &["group", "kind", "name", "namespace", "port", "weight", "filters"]),
 ];
