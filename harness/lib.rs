@@ -9,6 +9,7 @@ pub mod report;
 pub mod routing;
 pub mod scenario;
 pub mod traffic;
+pub mod upgrade;
 pub mod verdict;
 pub mod verify;
 pub mod walk;

@@ -14,6 +14,7 @@ use common::{BINARY, CLUSTER, ROOT, containers, has_volume, run_id, said, shiftc
 use futures::FutureExt;
 use rstest::rstest;
 use shiftcheck::cluster::{Keep, default_cache};
+use shiftcheck::mesh::IstioChoice;
 use shiftcheck::scenario::Scenario;
 use shiftcheck::traffic::DriverOptions;
 use shiftcheck::walk::{Choice, Event, Events, Options, Purpose, run};
@@ -100,7 +101,7 @@ async fn a_panic_is_passed_on_after_everything_is_removed() {
 fn options() -> Options {
     Options {
         purpose: Purpose::Prove,
-        choice: Choice::K3s { node: None, istio: None, snapshotter: "overlayfs".to_owned() },
+        choice: Choice::K3s { node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() },
         keep: Keep::Never,
         cache: std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into),
         binary: BINARY.into(),

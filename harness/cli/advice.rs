@@ -4,6 +4,7 @@ use super::main::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
 use crate::traffic::TrafficError;
+use crate::upgrade::UpgradeError;
 use crate::verdict::DesignError;
 use crate::walk::WalkError;
 
@@ -30,6 +31,15 @@ impl Failure {
             message: "ended before everything was removed".to_owned(),
             hint: Some("`shiftcheck sweep` removes what is left".to_owned()),
         }
+    }
+
+    pub fn unsupported(error: &UpgradeError) -> Self {
+        let hint = match error {
+            UpgradeError::Skew { .. } => "--allow-skew walks it all the same",
+            UpgradeError::NoVersion(_) => "`shiftcheck images` lists those that are there",
+            _ => return Self::bad_input(error.to_string()),
+        };
+        Self { hint: Some(hint.to_owned()), ..Self::bad_input(error.to_string()) }
     }
 
     pub fn of(error: &WalkError) -> Self {

@@ -6,6 +6,7 @@ use clap_complete::Shell;
 
 use crate::cluster::Keep;
 use crate::report::Granularity;
+use crate::upgrade::Mode;
 
 /// Proves, on a real Istio mesh, that a traffic-shifting rollout does at every stage what its manifests promise
 ///
@@ -26,6 +27,8 @@ pub struct Args {
 pub enum Command {
     /// Walk a scenario stage by stage and judge every claim
     Run(RunArgs),
+    /// Walk a scenario on two versions of Istio and across the change from one to the other, and say what changes in behaviour
+    Upgrade(Box<UpgradeArgs>),
     /// Say what the manifests give, claim by claim, without a cluster
     Verify(VerifyArgs),
     /// Make wrong manifests and say which of them the claims catch
@@ -83,6 +86,15 @@ pub struct WalkArgs {
     /// The version of Istio for a throwaway cluster [default: the newest in the cache]
     #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
     pub istio: Option<String>,
+    /// Its profile on a throwaway cluster [default: minimal]
+    #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
+    pub istio_profile: Option<String>,
+    /// A setting of Istio on a throwaway cluster, as istioctl's --set takes it; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub istio_set: Vec<String>,
+    /// The istioctl of that version [default: the one in the cache]; with it, a version that is not in the cache is pulled
+    #[arg(long, env = "SHIFTCHECK_ISTIOCTL", value_name = "FILE")]
+    pub istioctl: Option<PathBuf>,
     /// The node image for a throwaway cluster, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
     #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
     pub node_image: Option<String>,
@@ -101,6 +113,14 @@ pub struct WalkArgs {
     /// When to leave the cluster or namespace behind
     #[arg(long, default_value = "never")]
     pub keep: Keep,
+    /// How to send requests.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
+}
+
+/// How to send requests.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TrafficArgs {
     /// Connections of the traffic driver, each with one request in flight [default: the scenario's, or 8]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
@@ -111,6 +131,65 @@ pub struct WalkArgs {
     /// Open a connection for every request
     #[arg(long)]
     pub no_keep_alive: bool,
+}
+
+/// Which upgrade to walk.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UpgradeArgs {
+    /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
+    #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
+    pub scenario: PathBuf,
+    /// The old version of Istio
+    #[arg(long, value_name = "VERSION")]
+    pub from: String,
+    /// The new version of Istio
+    #[arg(long, value_name = "VERSION")]
+    pub to: String,
+    /// The stage at which the mesh is changed, by name or number [default: the first that splits versions]
+    #[arg(long, value_name = "STAGE")]
+    pub at: Option<String>,
+    /// A way from one version to the other; may be given several times [default: all that Istio supports between these versions]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Vec<Mode>,
+    /// Also walk what Istio does not support: a control plane more than one minor version ahead of its sidecars, or behind them
+    #[arg(long)]
+    pub allow_skew: bool,
+    /// Claim that no more requests than this fail during each change of the mesh
+    #[arg(long, value_name = "NUMBER")]
+    pub errors: Option<u64>,
+    /// The profile of Istio [default: minimal]
+    #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
+    pub istio_profile: Option<String>,
+    /// A setting of both versions, as istioctl's --set takes it; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub istio_set: Vec<String>,
+    /// A setting of the old version alone
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub from_set: Vec<String>,
+    /// A setting of the new version alone
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub to_set: Vec<String>,
+    /// The istioctl of the old version [default: the one in the cache]
+    #[arg(long, value_name = "FILE")]
+    pub from_istioctl: Option<PathBuf>,
+    /// The istioctl of the new version [default: the one in the cache]
+    #[arg(long, value_name = "FILE")]
+    pub to_istioctl: Option<PathBuf>,
+    /// The node image, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
+    #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
+    pub node_image: Option<String>,
+    /// containerd's snapshotter; `native` where overlayfs does not work
+    #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
+    pub snapshotter: String,
+    /// How to send requests.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
+    /// The folder of the reports: upgrade.html, upgrade.json, and a folder for each walk [default: shiftcheck-upgrade]
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Write no reports
+    #[arg(long, conflicts_with = "report")]
+    pub no_report: bool,
 }
 
 /// What to run, and what to write about it.
@@ -230,6 +309,8 @@ pub enum SchemaOf {
     Scenario,
     /// report.json
     Report,
+    /// upgrade.json
+    Upgrade,
 }
 
 /// What to sweep.
@@ -273,6 +354,13 @@ pub enum Workload {
 fn usual_scenario() -> PathBuf {
     const OWN: &str = "scenario.yaml";
     if Path::new(OWN).is_file() { OWN.into() } else { "fixtures/canary".into() }
+}
+
+fn setting(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err("a setting is written KEY=VALUE, such as values.pilot.traceSampling=1".to_owned()),
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -8,10 +8,15 @@ use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::advice::{self, Failure};
-use super::args::{Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, WalkArgs, Workload};
+use super::args::{
+    Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, TrafficArgs, WalkArgs, Workload,
+};
 use super::signals::Calls;
 use crate::cluster::{Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
-use crate::report::{self, Granularity, Outcome, Recorder, Report, Terminal, compare, compared, images, plural};
+use crate::mesh::IstioChoice;
+use crate::report::{
+    self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, compare, compared, images, plural,
+};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
 use crate::walk::{CalibrateOptions, Choice, Ending, Events, Link, Options, Purpose, WalkError, run};
@@ -75,6 +80,7 @@ async fn dispatch(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Run(args) if args.watch => return Box::pin(watch(args, cache)).await,
         Command::Run(args) => return Box::pin(walk(args, Purpose::Prove, cache, Calls::listen())).await,
+        Command::Upgrade(args) => return Box::pin(super::upgrade::run(*args, cache)).await,
         Command::Verify(args) => return super::verify::run(&args),
         Command::Mutants(args) => {
             let code = super::verify::mutate(&args.walk.scenario);
@@ -107,6 +113,7 @@ async fn dispatch(args: Args) -> ExitCode {
             let schema = match what {
                 SchemaOf::Scenario => Scenario::schema(),
                 SchemaOf::Report => Report::schema(),
+                SchemaOf::Upgrade => UpgradeReport::schema(),
             };
             // a closed pipe is no failure
             let _ = writeln!(stdout(), "{schema:#}");
@@ -309,7 +316,7 @@ impl Reports {
 }
 
 /// The command line as it was written, so that it can be written again.
-fn reproduce() -> String {
+pub(super) fn reproduce() -> String {
     let mut words = std::env::args();
     let program = words.next().unwrap_or_default();
     let program =
@@ -337,7 +344,7 @@ fn options(
     let choice = match cluster {
         ClusterKind::K3s => Choice::K3s {
             node: args.walk.node_image.as_deref().map(node_image).transpose()?,
-            istio: args.walk.istio.clone(),
+            istio: istio(&args.walk),
             snapshotter: args.walk.snapshotter.clone(),
         },
         ClusterKind::Embedded => Choice::Embedded,
@@ -360,9 +367,19 @@ fn options(
         keep: if args.pause.is_some() { Keep::Always } else { args.walk.keep },
         cache,
         binary: own_binary()?,
-        driver: driver(&args.walk, scenario),
+        driver: driver(&args.walk.traffic, scenario),
         state,
     })
+}
+
+/// Which Istio is asked for.
+fn istio(args: &WalkArgs) -> IstioChoice {
+    IstioChoice {
+        version: args.istio.clone(),
+        profile: args.istio_profile.clone(),
+        set: args.istio_set.clone(),
+        istioctl: args.istioctl.clone(),
+    }
 }
 
 /// The part of a scenario that is asked for.
@@ -380,7 +397,7 @@ fn part_of(scenario: Scenario, args: &RunArgs, cluster: ClusterKind) -> Result<S
 }
 
 /// The command line's word counts before the scenario's.
-fn driver(args: &WalkArgs, scenario: &Scenario) -> DriverOptions {
+pub(super) fn driver(args: &TrafficArgs, scenario: &Scenario) -> DriverOptions {
     let written = scenario.traffic;
     let usual = DriverOptions::default();
     DriverOptions {
@@ -391,7 +408,7 @@ fn driver(args: &WalkArgs, scenario: &Scenario) -> DriverOptions {
     }
 }
 
-fn node_image(text: &str) -> Result<NodeImage, Failure> {
+pub(super) fn node_image(text: &str) -> Result<NodeImage, Failure> {
     match text.rsplit_once(':') {
         Some((image, tag)) if !image.is_empty() && !tag.is_empty() && !tag.contains('/') => {
             Ok(NodeImage { image: image.to_owned(), tag: tag.to_owned() })
@@ -462,7 +479,7 @@ fn orders() -> mpsc::Receiver<Order> {
     receiver
 }
 
-fn own_binary() -> Result<PathBuf, Failure> {
+pub(super) fn own_binary() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| Failure::environment(format!("cannot find the own binary: {error}")))
 }
 

@@ -5,6 +5,7 @@ mod args;
 mod init;
 mod main;
 mod signals;
+mod upgrade;
 mod verify;
 
 pub use args::{Args, Command};

@@ -43,6 +43,9 @@ pub struct IstioSet {
     pub archives: Vec<PathBuf>,
     /// Settings, as `istioctl --set` takes them, that these images need.
     pub set: Vec<String>,
+    /// The profile that is installed; none means `minimal`.
+    #[serde(default)]
+    pub profile: Option<String>,
 }
 
 impl ImageCache {

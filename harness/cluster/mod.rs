@@ -23,7 +23,7 @@ pub use k3s::{Docker, K3sCluster, K3sOptions, RunContainer};
 pub(crate) use objects::discover;
 pub use objects::{Applied, Objects, RUN_LABEL};
 pub(crate) use rollout::pod_state;
-pub use rollout::{PodState, Workloads};
+pub use rollout::{Injection, PodState, Workloads};
 pub use run::{Keep, KubeNamespace, Owner, RunId, RunRecord, RunRecords};
 pub use sweep::{Swept, sweep};
 pub use tunnel::{Tunnel, TunnelError};

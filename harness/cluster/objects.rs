@@ -1,5 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
@@ -7,14 +10,22 @@ use kube::api::{
 };
 use kube::discovery::{Discovery, Scope};
 use kube::{Api, Client};
+use serde_json::json;
 
 use super::ClusterError;
 use super::run::RunId;
+use super::wait::{Again, Progress, until};
 use crate::scenario::{Manifest, Origin, Target};
 
 /// The label with the run's id, on everything that a run makes.
 pub const RUN_LABEL: &str = "shiftcheck.dev/run";
 const FIELD_MANAGER: &str = "shiftcheck";
+/// The field manager of restarts, and the annotation that brings one about.
+const RESTARTER: &str = "shiftcheck-restart";
+const RESTARTED: &str = "shiftcheck.dev/restarted-at-generation";
+/// The longest that a deleted pod may take to go, and how often it is looked for.
+const GONE_LIMIT: Duration = Duration::from_secs(60);
+const GONE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the API server made of an applied object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +41,10 @@ pub struct Applied {
 }
 
 /// Applies and deletes the objects of a run.
+#[derive(Clone)]
 pub struct Objects {
     client: Client,
-    discovery: Discovery,
+    discovery: Arc<Discovery>,
     run: RunId,
     /// The namespace as the scenario names it.
     declared: String,
@@ -65,7 +77,7 @@ impl Objects {
         let discovery = discover(&client).await?;
         Ok(Self {
             client,
-            discovery,
+            discovery: Arc::new(discovery),
             run,
             declared: declared.to_owned(),
             namespace: namespace.to_owned(),
@@ -164,6 +176,71 @@ impl Objects {
             }
             Err(error) => Err(ClusterError::api(format!("deleting {}/{}", target.kind, target.name))(error)),
         }
+    }
+
+    /// Makes the pods of every Deployment in the namespace start anew.
+    ///
+    /// # Errors
+    /// The API server does not list them, or refuses.
+    pub async fn restart(&self) -> Result<Vec<Applied>, ClusterError> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let list = deployments.list_metadata(&ListParams::default()).await;
+        let mut restarted = Vec::new();
+        for deployment in list.map_err(ClusterError::api("listing every Deployment"))?.items {
+            let Some(name) = deployment.metadata.name else { continue };
+            // another field manager than that of what the stages apply, which is not to undo it
+            let generation = deployment.metadata.generation.unwrap_or(0);
+            let annotations = json!({RESTARTED: generation.to_string()});
+            let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+            let parameters = PatchParams { field_manager: Some(RESTARTER.to_owned()), ..PatchParams::default() };
+            let made = deployments
+                .patch(&name, &parameters, &Patch::Strategic(patch))
+                .await
+                .map_err(ClusterError::api(format!("restarting Deployment/{name}")))?;
+            restarted.push(Applied {
+                kind: "Deployment".to_owned(),
+                name,
+                uid: made.metadata.uid.unwrap_or_default(),
+                generation: made.metadata.generation.unwrap_or_default(),
+            });
+        }
+        Ok(restarted)
+    }
+
+    /// Deletes a pod and waits until it is gone.
+    ///
+    /// # Errors
+    /// The API server refuses, or it takes too long.
+    pub async fn end_pod(&self, name: &str, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        match pods.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(error) => return Err(ClusterError::api(format!("deleting Pod/{name}"))(error)),
+        }
+        until(format!("the end of pod {name}"), GONE_LIMIT, Again::Every(GONE_INTERVAL), seen, async || {
+            match pods.get_metadata_opt(name).await {
+                Ok(None) => Progress::Done(()),
+                Ok(Some(_)) => Progress::NotYet(format!("{name} is on its way out")),
+                Err(error) => Progress::NotYet(error.to_string()),
+            }
+        })
+        .await
+        .map_err(Into::into)
+    }
+
+    /// Sets labels of the namespace; those without a value are taken away.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn label_namespace(&self, labels: &BTreeMap<String, Option<String>>) -> Result<(), ClusterError> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let patch = json!({"metadata": {"labels": labels}});
+        namespaces
+            .patch(&self.namespace, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map(|_| ())
+            .map_err(ClusterError::api(format!("labelling the namespace `{}`", self.namespace)))
     }
 
     /// What the run has applied and is still there, pods included, as `Kind/name`.

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -46,8 +47,26 @@ pub struct PodState {
     pub ports: Vec<(Option<String>, u16)>,
     /// Whether it is ready for traffic and not on its way out.
     pub ready: bool,
-    /// Whether it has a proxy of the mesh, as a container or as a native sidecar.
-    pub sidecar: bool,
+    /// How it has a proxy of the mesh, if it has one.
+    pub sidecar: Option<Injection>,
+}
+
+/// How a proxy of the mesh is put into a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Injection {
+    /// As a container beside the others.
+    Classic,
+    /// As an init container that goes on, which starts before the others and ends after them.
+    Native,
+}
+
+impl fmt::Display for Injection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Classic => "a container",
+            Self::Native => "a native sidecar",
+        })
+    }
 }
 
 impl Workloads {
@@ -205,8 +224,11 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
         .flatten()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let spec = pod.spec.as_ref();
-    let mut containers =
-        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let is_proxy = |container: &Container| container.name == "istio-proxy";
+    let sidecar = spec.and_then(|spec| {
+        let native = spec.init_containers.iter().flatten().any(is_proxy).then_some(Injection::Native);
+        native.or_else(|| spec.containers.iter().any(is_proxy).then_some(Injection::Classic))
+    });
     let ports =
         spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
     let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
@@ -216,7 +238,7 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
         labels: pod.labels().clone(),
         ports: ports.collect(),
         ready: ready && pod.meta().deletion_timestamp.is_none(),
-        sidecar: containers.any(|container| container.name == "istio-proxy"),
+        sidecar,
     }
 }
 
@@ -327,10 +349,10 @@ status: {conditions: [{type: Ready, status: 'True'}]}";
     }
 
     #[rstest]
-    #[case::container("containers: [{name: a}, {name: istio-proxy}]", true)]
-    #[case::native("containers: [{name: a}]\n  initContainers: [{name: istio-proxy}]", true)]
-    #[case::none("containers: [{name: a}]", false)]
-    fn a_sidecar_is_found_in_both_lists(#[case] spec: &str, #[case] sidecar: bool) {
+    #[case::container("containers: [{name: a}, {name: istio-proxy}]", Some(Injection::Classic))]
+    #[case::native("containers: [{name: a}]\n  initContainers: [{name: istio-proxy}]", Some(Injection::Native))]
+    #[case::none("containers: [{name: a}]", None)]
+    fn a_sidecar_is_found_in_both_lists(#[case] spec: &str, #[case] sidecar: Option<Injection>) {
         assert_eq!(pod_state(&pod(&format!("metadata: {{name: p}}\nspec:\n  {spec}"))).sidecar, sidecar);
     }
 }

@@ -24,6 +24,24 @@ pub enum MeshError {
         /// Why.
         reason: String,
     },
+    /// An `istioctl` is of another version than the one that is asked for.
+    #[error("{} is of version {found}, not of {asked}", istioctl.display())]
+    OtherIstioctl {
+        /// The program.
+        istioctl: PathBuf,
+        /// What it says of itself.
+        found: String,
+        /// What is asked for.
+        asked: String,
+    },
+    /// The API server rejected a part of Istio.
+    #[error("{object} of this version of Istio was rejected: {reason}")]
+    Rejected {
+        /// `Kind/name`.
+        object: String,
+        /// What the API server said.
+        reason: String,
+    },
     /// There is no Istio on the cluster.
     #[error("there is no Istio on this cluster: no Deployment carries the label app=istiod")]
     NotInstalled,

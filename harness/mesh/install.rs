@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,17 +8,18 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::discovery::Scope;
+use kube::api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::discovery::{Discovery, Scope};
 use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::MeshError;
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{ClusterError, IstioSet, discover};
+use crate::scenario::ControlPlane;
 
 const NAMESPACE: &str = "istio-system";
 const FIELD_MANAGER: &str = "shiftcheck";
@@ -42,15 +44,15 @@ pub struct Istio {
 pub struct Manifests(Vec<DynamicObject>);
 
 impl Manifests {
-    /// Asks the set's `istioctl` for the objects of a minimal installation. What it answers is kept in `cache`: the same program
+    /// Asks the set's `istioctl` for the objects of an installation. What it answers is kept in `cache`: the same program
     /// with the same settings is not asked again.
     ///
     /// # Errors
     /// It cannot be run, refuses, or writes something that is not understood.
-    pub async fn generate(set: &IstioSet, cache: &Path) -> Result<Self, MeshError> {
+    pub async fn generate(set: &IstioSet, plane: &ControlPlane, cache: &Path) -> Result<Self, MeshError> {
         let failed = |reason: String| MeshError::Generate { istioctl: set.istioctl.clone(), reason };
         let mut settings = vec![
-            "profile=minimal".to_owned(),
+            format!("profile={}", set.profile.as_deref().unwrap_or("minimal")),
             format!("hub={}", set.hub),
             format!("tag={}", set.tag),
             // The kubelet puts the first probe off by up to one period while it is young; of the default 15 s that is most of
@@ -60,7 +62,10 @@ impl Manifests {
             "values.global.proxy.resources.requests.cpu=10m".to_owned(),
             "values.global.proxy.resources.requests.memory=40Mi".to_owned(),
         ];
-        settings.extend(set.set.iter().cloned());
+        if !plane.revision.is_empty() {
+            settings.push(format!("revision={}", plane.revision));
+        }
+        settings.extend(set.set.iter().chain(&plane.set).cloned());
         let kept = cache.join("manifests").join(format!("{}.json", key(&set.istioctl, &settings)));
         if let Some(objects) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
             return Ok(Self(objects));
@@ -72,6 +77,17 @@ impl Manifests {
             tracing::debug!(%error, "the manifests were not kept");
         }
         Ok(Self(objects))
+    }
+
+    /// The environment of the control plane itself: flags that change what it does.
+    #[must_use]
+    pub fn flags(&self) -> BTreeMap<String, String> {
+        let istiod = self.0.iter().find(|object| kind(object) == "Deployment");
+        let variables = istiod.and_then(|istiod| istiod.data.pointer("/spec/template/spec/containers/0/env"));
+        let variables = variables.and_then(Value::as_array).into_iter().flatten();
+        let pairs = variables
+            .filter_map(|own| Some((own["name"].as_str()?.to_owned(), own.get("value")?.as_str()?.to_owned())));
+        pairs.collect()
     }
 
     /// Adds the objects of a file, such as definitions of further kinds.
@@ -132,18 +148,22 @@ impl Istio {
     ///
     /// # Errors
     /// The API server rejects an object, or a definition is not established in time.
-    pub async fn apply(client: &Client, manifests: Manifests, version: &str) -> Result<Self, MeshError> {
+    pub async fn apply(
+        client: &Client,
+        manifests: Manifests,
+        version: &str,
+        revision: &str,
+        definitions: Definitions,
+    ) -> Result<Self, MeshError> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let namespace = serde_json::from_value(namespace).unwrap_or_else(|_| unreachable!("a literal"));
-        let (definitions, rest): (Vec<_>, Vec<_>) =
-            manifests.0.into_iter().partition(|object| kind(object) == "CustomResourceDefinition");
+        let (mut first, rest): (Vec<_>, Vec<_>) = manifests.0.into_iter().partition(is_definition);
+        if definitions == Definitions::Left {
+            first.clear();
+        }
         let rest = rest.into_iter().map(probed_often).collect::<Vec<_>>();
-        let first = definitions.into_iter().chain([namespace]).collect::<Vec<_>>();
-        let names: Vec<String> = first
-            .iter()
-            .filter(|object| kind(object) == "CustomResourceDefinition")
-            .map(DynamicObject::name_any)
-            .collect();
+        let names: Vec<String> = first.iter().map(DynamicObject::name_any).collect();
+        first.push(namespace);
         apply_all(client, first).await?;
         let established = async {
             let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -159,7 +179,12 @@ impl Istio {
         let (established, applied) = tokio::join!(established, apply_all(client, rest));
         established?;
         applied?;
-        Ok(Self { version: version.to_owned(), namespace: NAMESPACE.to_owned(), revision: String::new() })
+        Ok(Self::of(version, revision))
+    }
+
+    /// The one of this version, as its image tag tells, and of this revision that this program has installed.
+    pub(super) fn of(version: &str, revision: &str) -> Self {
+        Self { version: version.to_owned(), namespace: NAMESPACE.to_owned(), revision: revision.to_owned() }
     }
 
     /// The Istio that is on a cluster already.
@@ -195,43 +220,105 @@ impl Istio {
         }
     }
 
-    /// Waits until istiod is ready and its webhooks answer: a pod that is only tried out gets a sidecar in `namespace`.
+    /// Waits until this istiod alone serves its revision and its webhooks answer: a pod that is only tried out gets a sidecar of its
+    /// version in `namespace`. Without one, nothing is tried out.
     ///
     /// # Errors
     /// It takes too long, with the state seen last.
-    pub async fn ready(&self, client: &Client, namespace: &str, seen: impl FnMut(&str)) -> Result<(), MeshError> {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    pub async fn ready(
+        &self,
+        client: &Client,
+        namespace: Option<&str>,
+        seen: impl FnMut(&str),
+    ) -> Result<(), MeshError> {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), &self.namespace);
-        let istiods = ListParams::default().labels("app=istiod");
+        let istiod = if self.revision.is_empty() { "istiod".to_owned() } else { format!("istiod-{}", self.revision) };
         let again = Again::Every(Duration::from_millis(100));
-        until("istiod", LIMIT, again, seen, async || {
-            let available = deployments.list(&istiods).await.is_ok_and(|list| {
-                list.items
-                    .iter()
-                    .any(|istiod| istiod.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) > 0)
-            });
-            if !available {
-                return Progress::NotYet("istiod is not available".to_owned());
+        until(format!("istiod {}", self.version), LIMIT, again, seen, async || {
+            match deployments.get_opt(&istiod).await {
+                Ok(Some(deployment)) if is_complete(&deployment) => {}
+                Ok(_) => return Progress::NotYet(format!("{istiod} is not available")),
+                Err(error) => return Progress::NotYet(error.to_string()),
             }
             if let Some(missing) = webhook_without_certificate(client).await {
                 return Progress::NotYet(format!("webhook {missing} has no certificate"));
             }
+            let Some(namespace) = namespace else { return Progress::Done(()) };
+            let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
             match pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &trial_pod()).await {
-                Ok(pod) => {
-                    let spec = pod.spec.unwrap_or_default();
-                    let injected = spec
-                        .containers
-                        .iter()
-                        .chain(spec.init_containers.iter().flatten())
-                        .any(|container| container.name == "istio-proxy");
-                    if injected { Progress::Done(()) } else { Progress::NotYet("no sidecar is injected".to_owned()) }
-                }
+                Ok(pod) => match sidecar_image(&pod) {
+                    Some(image) if image.ends_with(&format!(":{}", self.version)) => Progress::Done(()),
+                    Some(image) => Progress::NotYet(format!("the sidecar that is injected is {image}")),
+                    None => Progress::NotYet("no sidecar is injected".to_owned()),
+                },
                 Err(error) => Progress::NotYet(error.to_string()),
             }
         })
         .await
         .map_err(Into::into)
     }
+}
+
+/// Whether the definitions of Istio's kinds are installed, or those that are there are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Definitions {
+    /// They are installed.
+    Installed,
+    /// Newer ones are there; going back would lose what they know.
+    Left,
+}
+
+impl Manifests {
+    /// Those of these objects that none of the others has; never definitions, with which users' objects would go, nor namespaces.
+    fn beyond(self, others: &[Self]) -> Vec<DynamicObject> {
+        // versions of an API show the same objects
+        let group = |version: &str| version.rsplit_once('/').map_or(String::new(), |(group, _)| group.to_owned());
+        let id = |object: &DynamicObject| {
+            let kind = object.types.as_ref().map(|types| (group(&types.api_version), types.kind.clone()));
+            (kind, object.namespace(), object.name_any())
+        };
+        let kept: HashSet<_> = others.iter().flat_map(|other| &other.0).map(id).collect();
+        let gone = self.0.into_iter().filter(|object| !is_definition(object) && kind(object) != "Namespace");
+        gone.filter(|object| !kept.contains(&id(object))).collect()
+    }
+
+    /// Deletes those of these objects that none of the others has.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub(super) async fn remove(self, client: &Client, others: &[Self]) -> Result<(), MeshError> {
+        let discovery = discover(client).await?;
+        for object in self.beyond(others) {
+            let Some(api) = api_of(client, &discovery, &object) else { continue };
+            match api.delete(&object.name_any(), &DeleteParams::background()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => {
+                    let doing = format!("removing {}/{}", kind(&object), object.name_any());
+                    return Err(ClusterError::api(doing)(error).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_definition(object: &DynamicObject) -> bool {
+    kind(object) == "CustomResourceDefinition"
+}
+
+/// Whether all pods of a Deployment are as it says, and no others are left.
+fn is_complete(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    status.observed_generation >= deployment.metadata.generation
+        && [status.updated_replicas, status.replicas, status.available_replicas] == [Some(wanted); 3]
+}
+
+fn sidecar_image(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.find(|container| container.name == "istio-proxy")?.image.as_deref()
 }
 
 /// A webhook of istiod's that the API server could not call yet.
@@ -274,33 +361,51 @@ async fn apply_all(client: &Client, objects: Vec<DynamicObject>) -> Result<(), M
     stream::iter(objects)
         .map(|object| async move {
             let id = format!("{}/{}", kind(&object), object.name_any());
-            let Some((resource, capabilities)) = discovery.resolve_object(&object) else {
+            let Some(api) = api_of(client, discovery, &object) else {
                 // kinds that are defined in this very installation have no objects in a minimal one
                 tracing::debug!(%id, "passed over: unknown kind");
                 return Ok(());
             };
-            let api: Api<DynamicObject> = if capabilities.scope == Scope::Cluster {
-                Api::all_with(client.clone(), &resource)
-            } else {
-                let namespace = object.namespace().unwrap_or_else(|| NAMESPACE.to_owned());
-                Api::namespaced_with(client.clone(), &namespace, &resource)
-            };
             // on a fresh cluster a creation costs the API server a fraction of what an application does
             let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-            let created = api.create(&parameters, &object);
-            let made = match created.await {
-                Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-                    api.patch(&object.name_any(), &parameters, &Patch::Apply(&object)).await
-                }
+            let made = match api.create(&parameters, &object).await {
+                Err(kube::Error::Api(status)) if status.is_already_exists() => over(&api, object, &parameters).await,
                 other => other,
             };
-            made.map(|_| ()).map_err(ClusterError::api(format!("installing {id}")))
+            made.map(|_| ()).map_err(|error| match error {
+                kube::Error::Api(status) => MeshError::Rejected { object: id, reason: status.message.clone() },
+                error => ClusterError::api(format!("installing {id}"))(error).into(),
+            })
         })
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await
-        .map_err(Into::into)
+}
+
+/// Puts an object in the place of one that is there already.
+async fn over(
+    api: &Api<DynamicObject>,
+    mut object: DynamicObject,
+    parameters: &PostParams,
+) -> Result<DynamicObject, kube::Error> {
+    let name = object.name_any();
+    // what an older version had said beyond this one has to go: a flag that stayed would not be the new version
+    if matches!(kind(&object), "Deployment" | "ConfigMap" | "ClusterRole" | "Role") {
+        object.metadata.resource_version = api.get_metadata(&name).await?.metadata.resource_version;
+        return api.replace(&name, parameters, &object).await;
+    }
+    // istiod writes certificates into its webhooks, the API server addresses into its services: these stay
+    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await
+}
+
+fn api_of(client: &Client, discovery: &Discovery, object: &DynamicObject) -> Option<Api<DynamicObject>> {
+    let (resource, capabilities) = discovery.resolve_object(object)?;
+    Some(if capabilities.scope == Scope::Cluster {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        let namespace = object.namespace().unwrap_or_else(|| NAMESPACE.to_owned());
+        Api::namespaced_with(client.clone(), &namespace, &resource)
+    })
 }
 
 fn kind(object: &DynamicObject) -> &str {

@@ -1,11 +1,17 @@
 //! Istio on a cluster: installing it, finding it, and reading what the client's sidecar is configured to do.
 
+mod configuration;
 mod converge;
+mod counters;
 mod error;
 mod install;
+mod planes;
 mod sidecar;
 
+pub use configuration::Configuration;
 pub use converge::{Converged, Look, converge};
+pub use counters::Counters;
 pub use error::MeshError;
-pub use install::{Istio, Manifests};
+pub use install::{Definitions, Istio, Manifests};
+pub use planes::{IstioChoice, Planes, newer};
 pub use sidecar::{ADMIN_PORT, Sidecar, read_table};

@@ -1,8 +1,12 @@
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::Value;
 
 use super::MeshError;
+use super::configuration::Configuration;
+use super::counters::Counters;
 use crate::cluster::{Tunnel, TunnelError};
 use crate::routing::{
     Abort, Action, Behind, Cluster, Condition, Forward, Holds, Pattern, Redirect, RedirectPath, Rewrite, Route,
@@ -64,6 +68,35 @@ impl Sidecar {
         // `REVISION/1.38.0/Clean/RELEASE/BoringSSL`
         let version = info["version"].as_str().unwrap_or_default();
         Ok(version.split('/').nth(1).map(ToOwned::to_owned))
+    }
+
+    /// The versions of what the control plane has pushed last, as it numbers them: others as soon as another one pushes.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn pushed(&mut self) -> Result<BTreeSet<String>, MeshError> {
+        let routes = self.ask("/config_dump?resource=dynamic_route_configs").await?;
+        let versions = items(&routes["configs"]).filter_map(|config| config["version_info"].as_str());
+        Ok(versions.map(ToOwned::to_owned).collect())
+    }
+
+    /// What the sidecar has counted of the requests that it has sent to services. It counts them where the mesh is told to.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn counters(&mut self) -> Result<Counters, MeshError> {
+        Ok(Counters::read(&self.ask("/stats?format=json&filter=outbound").await?))
+    }
+
+    /// The configuration that has to do with a service port, without what is another on every mesh.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn configuration(&mut self, host: &str, port: u16) -> Result<Configuration, MeshError> {
+        let routes = self.ask("/config_dump?resource=dynamic_route_configs").await?;
+        let clusters = self.ask("/config_dump?resource=dynamic_active_clusters").await?;
+        let listeners = self.ask("/config_dump?resource=dynamic_listeners").await?;
+        Ok(Configuration::read(&routes, &clusters, &listeners, host, port))
     }
 
     async fn ask(&mut self, path: &str) -> Result<Value, MeshError> {
@@ -141,7 +174,7 @@ fn endpoint(status: &Value) -> Option<String> {
     Some(format!("{address}:{}", socket["port_value"].as_u64().unwrap_or(0)))
 }
 
-fn virtual_host<'a>(routes: &'a Value, domain: &str) -> Option<&'a Value> {
+pub(super) fn virtual_host<'a>(routes: &'a Value, domain: &str) -> Option<&'a Value> {
     let mut hosts = items(&routes["configs"]).flat_map(|config| items(&config["route_config"]["virtual_hosts"]));
     hosts.find(|host| host["name"] == domain || items(&host["domains"]).any(|name| name == domain))
 }
@@ -319,7 +352,7 @@ fn cluster(name: &str) -> Option<Cluster> {
     Some(Cluster { host: host.to_owned(), port: port.parse().ok()?, subset })
 }
 
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 

@@ -14,6 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cluster::{Keep, default_cache};
+use crate::mesh::IstioChoice;
 use crate::report::{Granularity, Outcome, Recorder, Report};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
@@ -39,7 +40,7 @@ impl Prover {
     /// where `SHIFTCHECK_PROGRAM` says, for it becomes the image of client and demo server.
     #[must_use]
     pub fn throwaway() -> Self {
-        Self::on(Choice::K3s { node: None, istio: None, snapshotter: "overlayfs".to_owned() })
+        Self::on(Choice::K3s { node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() })
     }
 
     /// On this cluster.

@@ -131,7 +131,7 @@ impl Report {
     }
 }
 
-fn pretty(value: &impl serde::Serialize) -> String {
+pub(super) fn pretty(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string_pretty(value);
     text.unwrap_or_else(|error| unreachable!("a report is plain data: {error}")) + "\n"
 }

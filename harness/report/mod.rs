@@ -14,6 +14,7 @@ mod model;
 mod page;
 mod recorder;
 mod terminal;
+mod upgrade;
 mod verified;
 
 pub use compare::{Difference, compare, compared};
@@ -26,4 +27,8 @@ pub use model::{
 };
 pub use recorder::Recorder;
 pub use terminal::{Terminal, plural, swept};
+pub use upgrade::{
+    Cell, Change, Cleared, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeDifference, UpgradeRecorder,
+    UpgradeReport, Walk, matrix,
+};
 pub use verified::{Marks, changed, killed, verified};

@@ -22,6 +22,8 @@ pub struct Terminal<W> {
     rows: Vec<Row>,
     stage: Option<Row>,
     requests: u64,
+    /// Whether claims that hold are left out.
+    brief: bool,
 }
 
 /// A stage in the closing table.
@@ -53,7 +55,14 @@ impl<W: Write> Terminal<W> {
         if live {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        Self { out, colour, bar, stages: 0, rows: Vec::new(), stage: None, requests: 0 }
+        Self { out, colour, bar, stages: 0, rows: Vec::new(), stage: None, requests: 0, brief: false }
+    }
+
+    /// The same without a line for each claim that holds.
+    #[must_use]
+    pub const fn brief(mut self) -> Self {
+        self.brief = true;
+        self
     }
 
     /// Shows an event.
@@ -99,7 +108,7 @@ impl<W: Write> Terminal<W> {
                     stage.rolled_out = took;
                 }
             }
-            Event::Environment(_) | Event::Deployed(_) | Event::Broke { .. } => {}
+            Event::Environment(_) | Event::Deployed(_) | Event::Fingerprinted(_) | Event::Broke { .. } => {}
             Event::Collected(folder) => {
                 self.line(&format!("  what can be known of the cluster is in {}", folder.display()));
             }
@@ -179,7 +188,8 @@ impl<W: Write> Terminal<W> {
         if let Some(text) = stage.changed.as_ref().and_then(change) {
             self.line(&format!("     {text}"));
         }
-        for judged in &stage.judged {
+        let brief = self.brief;
+        for judged in stage.judged.iter().filter(|own| !brief || own.verdict.ruling != Ruling::Pass) {
             let subject = subject(&judged.subject);
             let mark = match judged.verdict.ruling {
                 Ruling::Pass => "  ".to_owned(),
@@ -303,6 +313,7 @@ pub(super) fn subject(subject: &Subject) -> String {
         Subject::Population { name, path } => format!("{name} at {path}"),
         Subject::Workload(name) => name.clone(),
         Subject::Objects => "objects left".to_owned(),
+        Subject::Routes => "routes".to_owned(),
         Subject::Change => "during the change".to_owned(),
     }
 }

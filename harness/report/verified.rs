@@ -18,7 +18,7 @@ impl Marks {
         if self.colour { format!("\x1b[32m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn bad(self, text: &str) -> String {
+    pub(super) fn bad(self, text: &str) -> String {
         if self.colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

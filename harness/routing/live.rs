@@ -114,6 +114,8 @@ impl Live {
             match step {
                 Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
                 Step::Delete(targets) => targets.iter().for_each(|target| self.delete(&target.kind, &target.name)),
+                // objects stay what they are
+                Step::Mesh(_) => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::manifest::{self, Manifest};
 use super::rates::{Errors, Rate};
-use super::{ScenarioError, Share};
+use super::{MeshStep, ScenarioError, Share};
 
 /// A rollout to be proven: the service, who calls it, and its stages.
 ///
@@ -152,6 +152,8 @@ pub enum Step {
     Apply(Vec<Manifest>),
     /// Objects are deleted, in this order.
     Delete(Vec<Target>),
+    /// The mesh itself is changed. No scenario file says so: an upgrade puts it between the stages of one.
+    Mesh(MeshStep),
 }
 
 /// An object to be deleted.
@@ -341,7 +343,7 @@ impl Scenario {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
             Step::Apply(manifests) => Some(manifests),
-            Step::Delete(_) => None,
+            Step::Delete(_) | Step::Mesh(_) => None,
         });
         let manifests = self.client.manifests.iter().chain(applied.flatten());
         std::iter::once(self.path.as_path()).chain(manifests.map(|manifest| manifest.origin.path.as_path()))
@@ -352,7 +354,7 @@ impl Scenario {
     pub fn uses_gateway_api(&self) -> bool {
         let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
             Step::Apply(manifests) => Some(manifests),
-            Step::Delete(_) => None,
+            Step::Delete(_) | Step::Mesh(_) => None,
         });
         applied.flatten().any(|manifest| manifest.group() == "gateway.networking.k8s.io")
     }

@@ -3,6 +3,7 @@
 //! A scenario names a service, the populations that call it and the stages of its rollout. Every error that a file can
 //! contain is reported with the file, the line and the column.
 
+mod control_plane;
 mod error;
 mod excerpt;
 mod file;
@@ -11,6 +12,7 @@ mod places;
 mod rates;
 mod share;
 
+pub use control_plane::{ControlPlane, MeshStep};
 pub use error::ScenarioError;
 pub(crate) use file::nearest;
 pub use file::{

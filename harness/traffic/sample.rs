@@ -63,6 +63,8 @@ pub struct Answered<'a> {
     pub flow: usize,
     /// The answer.
     pub answer: &'a Answer,
+    /// The pod that it came from, where the service tells it.
+    pub pod: Option<&'a str>,
     /// The index of its connection.
     pub connection: usize,
     /// When it came, since the start of the sample, by the driver's clock.
@@ -269,6 +271,13 @@ impl Driver {
         self
     }
 
+    /// The same in a pod that has taken the place of the one before.
+    pub fn anew(&mut self) {
+        if let Place::Pod(_, session) = &mut self.place {
+            *session = None;
+        }
+    }
+
     /// A driver that sends nothing, for a place that has to be filled.
     #[must_use]
     pub fn nowhere() -> Self {
@@ -296,7 +305,7 @@ impl Driver {
         self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
     }
 
-    /// Sends requests of all populations in turns at a steady rate, over few connections, until an answer is met with [`Next::StopAll`].
+    /// Sends requests of all populations in turns at a steady rate, over so many connections, until an answer is met with [`Next::StopAll`].
     ///
     /// # Errors
     /// As those of [`sample`](Self::sample).
@@ -304,13 +313,14 @@ impl Driver {
         &mut self,
         scenario: &Scenario,
         rate: f64,
+        connections: usize,
         observe: impl FnMut(Answered<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
         const LONG: u64 = 1_000_000;
         let wanted = scenario.populations.iter();
         let wanted: Vec<Wanted<'_>> =
             wanted.map(|own| Wanted { from: &own.name, path: "/", requests: LONG, least: 0 }).collect();
-        let options = DriverOptions { connections: 4, qps: Some(rate), ..self.options };
+        let options = DriverOptions { connections, qps: Some(rate), ..self.options };
         let plan = plan(scenario, &wanted, options)?;
         self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
     }
@@ -362,7 +372,13 @@ impl Driver {
                     }
                     own[response.kind] += 1;
                     let at = Duration::from_micros(response.due_us + response.late_us + response.took_us);
-                    let next = observe(Answered { flow: response.flow, answer, connection: response.connection, at });
+                    let next = observe(Answered {
+                        flow: response.flow,
+                        answer,
+                        pod: server.as_deref(),
+                        connection: response.connection,
+                        at,
+                    });
                     let ended = match next {
                         Next::Continue => 0..0,
                         Next::Stop => response.flow..response.flow + 1,

@@ -42,6 +42,7 @@ pub(super) fn edits(live: &Live, stage: &Stage) -> Vec<Edit> {
                     live.delete(&target.kind, &target.name);
                 }
             }
+            Step::Mesh(_) => {}
         }
     }
     edits

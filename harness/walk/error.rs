@@ -35,7 +35,7 @@ pub enum WalkError {
     #[error("{}: no claim splits versions, so that there is nothing to calibrate", .0.display())]
     NothingToCalibrate(PathBuf),
     /// Mutants were to be brought about elsewhere.
-    #[error("mutants are brought about on a throwaway cluster alone")]
+    #[error("mutants are brought about, and control planes installed, on a throwaway cluster alone")]
     NotThrowaway,
     /// The cluster failed.
     #[error(transparent)]

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::calibrate::Calibration;
 use super::edit::Edit;
+use super::fingerprint::Fingerprint;
 use super::mutate::Trialled;
 use super::transition::Transition;
 use crate::scenario::Errors;
@@ -95,6 +96,8 @@ pub enum Event {
         /// Who was answered what, and how often.
         tallies: Vec<Tallied>,
     },
+    /// What the mesh did in the stage beyond what is claimed of it, where that is compared.
+    Fingerprinted(Box<Fingerprint>),
     /// A claim is decided.
     Judged(Judged),
     /// A stage ends.
@@ -300,6 +303,8 @@ pub enum Subject {
     Change,
     /// What is left in the namespace.
     Objects,
+    /// How the client's sidecar routes.
+    Routes,
 }
 
 /// Where events go. Nobody has to listen.

@@ -13,7 +13,8 @@ use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, sweep,
 };
-use crate::mesh::{Istio, Manifests};
+use crate::mesh::{Istio, Planes};
+use crate::scenario::ControlPlane;
 use crate::workload::write_archive;
 
 /// The longest that the node, its DNS and the default accounts may take.
@@ -31,8 +32,10 @@ pub struct Setting<'a> {
     pub binary: &'a Path,
     /// The node image; none means the one in the cache.
     pub node: Option<NodeImage>,
-    /// The version of Istio; none means the newest in the cache.
-    pub istio: Option<&'a str>,
+    /// The control planes that it may be given.
+    pub planes: Planes,
+    /// The one that it is given first.
+    pub first: ControlPlane,
     /// containerd's snapshotter.
     pub snapshotter: &'a str,
     /// Whether the kinds of the Gateway API are to be known.
@@ -45,6 +48,8 @@ pub struct Ground {
     pub client: Client,
     /// The Istio that is there.
     pub istio: Istio,
+    /// The control planes that it may be given, and those that it has; none where it is not the run's own.
+    pub planes: Option<Planes>,
     /// The objects of a namespace in which sidecars are injected.
     pub objects: Objects,
 }
@@ -62,7 +67,7 @@ impl Ground {
     /// # Errors
     /// No engine answers, an image is missing, or something does not become ready in time.
     pub async fn raise(
-        setting: Setting<'_>,
+        mut setting: Setting<'_>,
         record: &RunRecord,
         namespace: &str,
         start: Instant,
@@ -71,8 +76,6 @@ impl Ground {
         let records = RunRecords::new(setting.cache);
         let id = &record.id;
         let cache = ImageCache::new(setting.cache);
-        let newest = || cache.istio_versions().into_iter().next().unwrap_or_else(|| "1.31".to_owned());
-        let set = cache.istio(&setting.istio.map_or_else(newest, ToOwned::to_owned))?;
         let definitions = if setting.gateway_api { Some(cache.gateway_api()?) } else { None };
         let node = match setting.node {
             Some(node) => node,
@@ -88,16 +91,14 @@ impl Ground {
         let workload = workload_archive(setting.binary, records.folder(id)?.join("workload.tar")).await?;
         let options = K3sOptions {
             node,
-            archives: set.archives.iter().cloned().chain([workload]).collect(),
+            archives: setting.planes.archives().cloned().chain([workload]).collect(),
             snapshotter: setting.snapshotter.to_owned(),
         };
         events.tell(Event::SettingUp("starting the cluster".to_owned()));
         let cluster = K3sCluster::start(&docker, options, id, events.waiting());
-        let (cluster, manifests) = tokio::join!(cluster, Manifests::generate(&set, setting.cache));
-        let (cluster, mut manifests) = (cluster?, manifests?);
-        if let Some(definitions) = definitions {
-            manifests.add(&definitions)?;
-        }
+        // istioctl takes a moment, and its answer is kept
+        let (cluster, generated) = tokio::join!(cluster, setting.planes.manifests(&setting.first));
+        let (cluster, _) = (cluster?, generated?);
         let kubeconfig = records.folder(id)?.join("kubeconfig");
         std::fs::write(&kubeconfig, cluster.kubeconfig())
             .map_err(|source| ClusterError::Record { path: kubeconfig, source })?;
@@ -105,18 +106,18 @@ impl Ground {
         answering(&client, events.waiting()).await?;
         ready("API server".to_owned());
         // istiod is applied while images still come in: its pod starts as soon as the node is ready
-        events.tell(Event::SettingUp(format!("installing Istio {}", set.version)));
-        let istio = Istio::apply(&client, manifests, &set.tag).await?;
+        events.tell(Event::SettingUp(format!("installing Istio {}", setting.first)));
+        let istio = setting.planes.apply(&client, &setting.first, definitions.as_deref()).await?;
         let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
         objects.create_namespace(&BTreeMap::from([istio.injection_label()])).await?;
         let (node, istiod) = tokio::join!(
             node_ready(&client, namespace, events.waiting()),
-            istio.ready(&client, namespace, events.waiting()),
+            istio.ready(&client, Some(namespace), events.waiting()),
         );
         node?;
         istiod?;
         ready(format!("cluster with Istio {}", istio.version));
-        Ok(Self { client, istio, objects })
+        Ok(Self { client, istio, planes: Some(setting.planes), objects })
     }
 
     /// Makes another namespace, in which sidecars are injected, for objects whose manifests call it `declared`.

@@ -115,13 +115,20 @@ async fn one(
     let (events, _) = Events::channel();
     let mut walk = Walk {
         scenario,
-        site: Site::Kube(Box::new(KubeSite::new(ground.client.clone(), namespace, objects, &scenario.client.pod))),
+        site: Site::Kube(Box::new(KubeSite::new(
+            ground.client.clone(),
+            namespace,
+            objects,
+            None,
+            &scenario.client.pod,
+        ))),
         driver: Driver::new(pods, driver).program(&scenario.client.driver),
         namespace: namespace.to_owned(),
         live: Live::new(&scenario.namespace, namespace),
         events,
         expected: Expected::new(scenario),
         client_pod: Vec::new(),
+        comparing: false,
     };
     let designs = stage
         .claims()
@@ -137,7 +144,8 @@ async fn one(
 }
 
 /// A scenario of one stage: what is there at a stage of another, applied at once.
-fn at_once(scenario: &Scenario, number: usize) -> Scenario {
+#[must_use]
+pub fn at_once(scenario: &Scenario, number: usize) -> Scenario {
     let mut stages = Stages::new(scenario);
     for _ in 0..number {
         stages.advance();

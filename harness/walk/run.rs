@@ -24,10 +24,11 @@ use crate::cluster::{
     Docker, Embedded, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords,
     kubeconfig_client,
 };
-use crate::mesh::Istio;
+use crate::mesh::{Istio, IstioChoice, Planes};
 use crate::routing::Live;
-use crate::scenario::Scenario;
+use crate::scenario::{ControlPlane, Scenario};
 use crate::traffic::{Driver, DriverOptions};
+use crate::verdict::Totals;
 
 /// What a walk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +67,8 @@ pub enum Choice {
     K3s {
         /// The node image; none means the one in the cache.
         node: Option<NodeImage>,
-        /// The version of Istio; none means the newest in the cache.
-        istio: Option<String>,
+        /// Which Istio, and how it is installed.
+        istio: IstioChoice,
         /// containerd's snapshotter.
         snapshotter: String,
     },
@@ -119,7 +120,6 @@ pub async fn run(
     events: Events,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, WalkError> {
-    let stages = scenario.stages.len();
     let designs = Designs::new(&scenario)?;
     if matches!(options.purpose, Purpose::Calibrate(_)) && designs.first_split().is_none() {
         return Err(WalkError::NothingToCalibrate(scenario.path));
@@ -128,9 +128,20 @@ pub async fn run(
         return Err(WalkError::NotThrowaway);
     }
     let run = Run::new(scenario, designs, options, events);
+    let body = run.body();
+    supervised(&run, body, cancelled).await
+}
+
+/// Does what a run is for, and removes what it has made in every ending.
+pub(super) async fn supervised(
+    run: &Run,
+    body: impl Future<Output = Result<Outcome, WalkError>>,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Outcome, WalkError> {
+    let stages = run.scenario.stages.len();
     let walked = async {
         tokio::select! {
-            outcome = run.body() => outcome,
+            outcome = body => outcome,
             () = cancelled => Ok(Outcome { ending: Ending::Cancelled, passed: 0, stages }),
         }
     };
@@ -161,22 +172,22 @@ pub async fn run(
 }
 
 /// One run: what it makes is known before it is made.
-struct Run {
-    id: RunId,
-    scenario: Scenario,
+pub(super) struct Run {
+    pub id: RunId,
+    pub scenario: Scenario,
     designs: Designs,
-    options: Options,
-    events: Events,
+    pub options: Options,
+    pub events: Events,
     records: RunRecords,
     record: RunRecord,
     namespace: String,
-    start: Instant,
+    pub start: Instant,
     /// How many stages were begun.
     reached: AtomicUsize,
 }
 
 impl Run {
-    fn new(scenario: Scenario, designs: Designs, options: Options, events: Events) -> Self {
+    pub fn new(scenario: Scenario, designs: Designs, options: Options, events: Events) -> Self {
         let id = RunId::fresh();
         let records = RunRecords::new(&options.cache);
         let (namespace, kube) = match &options.choice {
@@ -203,28 +214,19 @@ impl Run {
     }
 
     async fn body(&self) -> Result<Outcome, WalkError> {
-        self.events.tell(Event::Started {
-            run: self.id.to_string(),
-            scenario: self.scenario.name.clone(),
-            place: match &self.options.choice {
-                Choice::K3s { .. } => "a throwaway cluster".to_owned(),
-                Choice::Kubeconfig { .. } => format!("namespace {} of an existing cluster", self.namespace),
-                Choice::Embedded => {
-                    "the embedded mesh: what the manifests mean, not what a release of Istio does".to_owned()
-                }
-            },
-            stages: self.scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
-            files: self.files(),
-            route: Route {
-                namespace: self.namespace.clone(),
-                client: self.scenario.client.pod.clone(),
-                service: format!("{}:{}", self.scenario.service.host, self.scenario.service.port),
-            },
-            totals: (self.options.purpose == Purpose::Prove).then(|| self.designs.totals()),
-        });
+        let place = match &self.options.choice {
+            Choice::K3s { .. } => "a throwaway cluster".to_owned(),
+            Choice::Kubeconfig { .. } => format!("namespace {} of an existing cluster", self.namespace),
+            Choice::Embedded => {
+                "the embedded mesh: what the manifests mean, not what a release of Istio does".to_owned()
+            }
+        };
+        let totals = (self.options.purpose == Purpose::Prove).then(|| self.designs.totals());
+        self.events.tell(started(&self.id, &self.scenario, &self.namespace, place, totals));
         let ground = match &self.options.choice {
-            Choice::K3s { node, istio, snapshotter } => {
-                self.throwaway(node.clone(), istio.as_deref(), snapshotter).await?
+            Choice::K3s { istio, .. } => {
+                let (planes, first) = Planes::only(istio, &self.options.cache).await?;
+                self.throwaway(planes, first).await?
             }
             Choice::Kubeconfig { file, context, .. } => self.existing(file.clone(), context.as_deref()).await?,
             Choice::Embedded => return self.embedded().await,
@@ -237,13 +239,13 @@ impl Run {
             let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
             return Ok(Outcome { ending, passed, stages });
         }
-        let Ground { client, objects, istio } = ground;
+        let Ground { client, objects, istio, planes } = ground;
         let kubernetes = client.apiserver_version().await.ok().map(|info| info.git_version);
         let environment = Environment { kubernetes, istio: Some(istio.version), ..Environment::default() };
         self.events.tell(Event::Environment(environment));
         let pod = &self.scenario.client.pod;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
-        let site = KubeSite::new(client, &self.namespace, objects, pod);
+        let site = KubeSite::new(client, &self.namespace, objects, planes, pod);
         self.walk(
             Site::Kube(Box::new(site)),
             Driver::new(pods, self.options.driver).program(&self.scenario.client.driver),
@@ -257,17 +259,15 @@ impl Run {
         self.walk(Site::Embedded(Box::new(site)), driver).await
     }
 
-    async fn throwaway(
-        &self,
-        node: Option<NodeImage>,
-        istio: Option<&str>,
-        snapshotter: &str,
-    ) -> Result<Ground, WalkError> {
+    /// Raises a throwaway cluster, if that is the choice.
+    pub async fn throwaway(&self, planes: Planes, first: ControlPlane) -> Result<Ground, WalkError> {
+        let Choice::K3s { node, snapshotter, .. } = &self.options.choice else { return Err(WalkError::NotThrowaway) };
         let setting = Setting {
             cache: &self.options.cache,
             binary: &self.options.binary,
-            node,
-            istio,
+            node: node.clone(),
+            planes,
+            first,
             snapshotter,
             gateway_api: self.scenario.uses_gateway_api(),
         };
@@ -285,7 +285,7 @@ impl Run {
         objects.create_namespace(&BTreeMap::from([(label, value)])).await?;
         account_ready(&client, &self.namespace, self.events.waiting()).await?;
         self.ready(&format!("Istio {}, found in {}", istio.version, istio.namespace));
-        Ok(Ground { client, istio, objects })
+        Ok(Ground { client, istio, planes: None, objects })
     }
 
     async fn walk(&self, site: Site, driver: Driver) -> Result<Outcome, WalkError> {
@@ -298,6 +298,7 @@ impl Run {
             events: self.events.clone(),
             expected: Expected::new(&self.scenario),
             client_pod: Vec::new(),
+            comparing: false,
         };
         walk.client_pod = walk.apply(&self.scenario.client.manifests).await?;
         let stages = self.scenario.stages.len();
@@ -307,7 +308,7 @@ impl Run {
             return Ok(Outcome { ending, passed: 0, stages });
         }
         for (index, stage) in self.scenario.stages.iter().enumerate() {
-            self.reached.store(index + 1, Ordering::Relaxed);
+            self.reach(index + 1);
             if !walk.stage(index + 1, stage, self.designs.of(index + 1)).await? {
                 return Ok(Outcome { ending: Ending::Failed, passed: index, stages });
             }
@@ -315,22 +316,13 @@ impl Run {
         Ok(Outcome { ending: Ending::Passed, passed: stages, stages })
     }
 
-    fn ready(&self, what: &str) {
-        self.events.tell(Event::Ready { what: what.to_owned(), after: self.start.elapsed() });
+    /// Remembers that a stage was begun: what is kept of a failure is that of its claims.
+    pub fn reach(&self, number: usize) {
+        self.reached.store(number, Ordering::Relaxed);
     }
 
-    /// The files that the scenario is made of, itself first.
-    fn files(&self) -> Vec<SourceFile> {
-        let mut known = BTreeSet::new();
-        self.scenario
-            .files()
-            .filter(|path| known.insert(path.to_owned()))
-            .filter_map(|path| {
-                let digest = Sha256::digest(std::fs::read(path).ok()?);
-                let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                Some(SourceFile { path: path.to_owned(), sha256: digits.concat() })
-            })
-            .collect()
+    fn ready(&self, what: &str) {
+        self.events.tell(Event::Ready { what: what.to_owned(), after: self.start.elapsed() });
     }
 
     /// Keeps what can be known of the cluster, before it is removed.
@@ -395,4 +387,41 @@ impl Run {
         self.events.tell(Event::Kept { look, remove: format!("shiftcheck sweep --run {}", self.id) });
         Ok(())
     }
+}
+
+/// How the walk of a scenario begins.
+pub(super) fn started(
+    run: &RunId,
+    scenario: &Scenario,
+    namespace: &str,
+    place: String,
+    totals: Option<Totals>,
+) -> Event {
+    Event::Started {
+        run: run.to_string(),
+        scenario: scenario.name.clone(),
+        place,
+        stages: scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
+        files: files(scenario),
+        route: Route {
+            namespace: namespace.to_owned(),
+            client: scenario.client.pod.clone(),
+            service: format!("{}:{}", scenario.service.host, scenario.service.port),
+        },
+        totals,
+    }
+}
+
+/// The files that a scenario is made of, itself first.
+fn files(scenario: &Scenario) -> Vec<SourceFile> {
+    let mut known = BTreeSet::new();
+    scenario
+        .files()
+        .filter(|path| known.insert(path.to_owned()))
+        .filter_map(|path| {
+            let digest = Sha256::digest(std::fs::read(path).ok()?);
+            let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(SourceFile { path: path.to_owned(), sha256: digits.concat() })
+        })
+        .collect()
 }

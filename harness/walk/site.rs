@@ -1,14 +1,20 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 
 use super::WalkError;
-use super::event::Environment;
+use super::event::{Environment, Event, Events};
+use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, Embedded, Objects, PodState, Tunnel, Workloads};
-use crate::mesh::{MeshError, Sidecar};
+use crate::mesh::{MeshError, Planes, Sidecar};
 use crate::routing::RouteTable;
-use crate::scenario::{Manifest, Served, Target};
+use crate::scenario::{ControlPlane, Manifest, MeshStep, Served, Target};
+
+/// The longest that a control plane that has taken the place of another may take to push its configuration.
+const PUSH_LIMIT: Duration = Duration::from_secs(120);
+const PUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the stages are walked: a namespace of a Kubernetes cluster, or the embedded one.
 pub(super) enum Site {
@@ -23,10 +29,12 @@ pub(super) struct KubeSite {
     pub objects: Objects,
     pub workloads: Workloads,
     pub sidecar: Sidecar,
+    /// The control planes that the mesh may be given; none where it is not the run's own.
+    pub planes: Option<Planes>,
 }
 
 impl KubeSite {
-    pub fn new(client: Client, namespace: &str, objects: Objects, client_pod: &str) -> Self {
+    pub fn new(client: Client, namespace: &str, objects: Objects, planes: Option<Planes>, client_pod: &str) -> Self {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         Self {
             workloads: Workloads::watch(&client, namespace),
@@ -34,8 +42,66 @@ impl KubeSite {
             namespace: namespace.to_owned(),
             objects,
             client,
+            planes,
         }
     }
+
+    /// Changes the mesh; the objects that are to be rolled out then.
+    pub async fn change(&mut self, step: &MeshStep, events: &Events) -> Result<Vec<Applied>, WalkError> {
+        let planes = self.planes.as_mut().ok_or(WalkError::NotThrowaway)?;
+        events.tell(Event::SettingUp(step.to_string()));
+        match step {
+            MeshStep::Install(plane) => {
+                let before = self.sidecar.pushed().await?;
+                // another revision injects where its label asks for it, which is not here yet
+                let own = plane.revision.is_empty();
+                planes.install(&self.client, plane, own.then_some(&self.namespace), events.waiting()).await?;
+                if own {
+                    pushed_anew(&mut self.sidecar, &before, plane, events).await?;
+                }
+                Ok(Vec::new())
+            }
+            MeshStep::Inject(plane) => {
+                let istio = planes.istio(plane)?;
+                let (label, value) = istio.injection_label();
+                let mut labels = BTreeMap::from([("istio-injection", None), ("istio.io/rev", None)]);
+                let labels_now = [(label.clone(), Some(value))];
+                labels.retain(|name, _| *name != label);
+                let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(labels_now);
+                self.objects.label_namespace(&labels.collect()).await?;
+                istio.ready(&self.client, Some(&self.namespace), events.waiting()).await?;
+                Ok(Vec::new())
+            }
+            MeshStep::Restart => Ok(self.objects.restart().await?),
+            MeshStep::Remove(plane) => {
+                planes.remove(&self.client, plane).await?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// The sidecar of a pod that has taken the place of the client's.
+    pub fn sidecar_anew(&mut self, client_pod: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        self.sidecar = Sidecar::new(pods, client_pod.to_owned());
+    }
+}
+
+/// Waits until a control plane that has taken the place of another has pushed its configuration to the client's sidecar.
+async fn pushed_anew(
+    sidecar: &mut Sidecar,
+    before: &BTreeSet<String>,
+    plane: &ControlPlane,
+    events: &Events,
+) -> Result<(), WalkError> {
+    let what = format!("the first configuration that Istio {plane} pushes to the client's sidecar");
+    let waited =
+        until(what, PUSH_LIMIT, Again::Every(PUSH_INTERVAL), events.waiting(), async || match sidecar.pushed().await {
+            Ok(now) if now.is_disjoint(before) => Progress::Done(()),
+            Ok(_) => Progress::NotYet("the sidecar has the configuration of the control plane before".to_owned()),
+            Err(error) => Progress::NotYet(error.to_string()),
+        });
+    waited.await.map_err(|error| MeshError::from(error).into())
 }
 
 impl Site {
@@ -80,11 +146,12 @@ impl Site {
         }
     }
 
-    /// How many requests a second watch a change.
-    pub const fn watch_rate(&self) -> f64 {
+    /// How many requests a second watch a change, over how many connections: a change of the mesh itself is watched closely.
+    pub const fn watch(&self, of_mesh: bool) -> (f64, usize) {
         match self {
-            Self::Kube(_) => 50.0,
-            Self::Embedded(_) => 2000.0,
+            Self::Kube(_) if of_mesh => (1200.0, 8),
+            Self::Kube(_) => (50.0, 4),
+            Self::Embedded(_) => (2000.0, 4),
         }
     }
 

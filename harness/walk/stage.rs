@@ -1,18 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::WalkError;
 use super::edit::edits;
 use super::event::{Deployed, Event, Events, Judged, Link, Routing, Subject, Tallied};
+use super::fingerprint::{Fingerprint, Picks};
 use super::site::Site;
-use super::transition::{Expected, Over, Transition, is_watched};
+use super::transition::{Expected, Over, Transition, changes_mesh, is_watched};
 use crate::cluster::wait::{Again, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
-use crate::mesh::{Converged, Look, MeshError, converge};
+use crate::mesh::{Converged, Counters, Look, MeshError, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
-use crate::scenario::{Claim, Count, Expectation, Manifest, Scenario, Stage, Step};
+use crate::scenario::{Claim, Count, Expectation, Manifest, MeshStep, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
 use crate::verify::{Decided, Given, decide, naming};
@@ -21,6 +23,8 @@ use crate::verify::{Decided, Given, decide, naming};
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
 /// The longest that the sidecar may take to do what the manifests ask for.
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
+/// The same in a walk that goes on without.
+const COMPARED_LIMIT: Duration = Duration::from_secs(15);
 /// How often deleted objects are looked for; they are of too many kinds to be watched.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest that deleted objects may take to go.
@@ -37,6 +41,9 @@ pub(super) struct Walk<'a> {
     pub expected: Expected,
     /// What was applied for the client; it starts beside the first stage's objects.
     pub client_pod: Vec<Applied>,
+    /// Whether it is walked to be compared with another: then a stage whose routes are not as they should be is judged all the same, and
+    /// has a fingerprint.
+    pub comparing: bool,
 }
 
 impl Walk<'_> {
@@ -45,7 +52,7 @@ impl Walk<'_> {
         let start = Instant::now();
         let edits = edits(&self.live, stage);
         self.events.tell(Event::Stage { number, name: stage.name.clone(), edits });
-        let transition = self.change(number, stage, !designs.is_empty()).await?;
+        let (transition, difference) = self.change(number, stage, !designs.is_empty()).await?;
         self.events.tell(Event::Deployed(self.deployed()));
         if let Some(environment) = self.site.environment().await {
             self.events.tell(Event::Environment(environment));
@@ -53,6 +60,9 @@ impl Walk<'_> {
         let mut judged = Vec::new();
         if !designs.is_empty() {
             judged.extend(self.traffic(stage, designs).await?);
+        }
+        if !difference.is_empty() {
+            judged.push(not_converged(difference, &self.scenario.path));
         }
         judged.extend(judge_change(stage, &transition));
         if stage.expect.iter().any(|expectation| matches!(expectation, Expectation::NoObjects)) {
@@ -67,41 +77,79 @@ impl Walk<'_> {
     }
 
     /// Does what the stage does and waits until the client's sidecar does it, too, while the traffic is watched.
-    async fn change(&mut self, number: usize, stage: &Stage, converging: bool) -> Result<Transition, WalkError> {
+    async fn change(
+        &mut self,
+        number: usize,
+        stage: &Stage,
+        converging: bool,
+    ) -> Result<(Transition, Vec<String>), WalkError> {
         if !is_watched(number, stage) {
             self.roll_out(stage).await?;
-            if converging {
-                self.converged().await?;
-            }
-            return Ok(Transition::default());
+            let difference = if converging { self.settled().await?.1 } else { Vec::new() };
+            return Ok((Transition::default(), difference));
         }
         let before = self.table().await?;
         let (over, mut witness) = (Over::default(), self.expected.witness(number, self.scenario));
         let mut driver = std::mem::replace(&mut self.driver, Driver::nowhere());
-        let (scenario, rate) = (self.scenario, self.site.watch_rate());
+        let (scenario, (rate, connections)) = (self.scenario, self.site.watch(changes_mesh(stage)));
         let changing = async {
             let changed = async {
                 self.roll_out(stage).await?;
-                self.converged().await
+                self.settled().await
             };
             let changed = changed.await;
             over.set();
             changed
         };
-        let watching = driver.watch(scenario, rate, |answered| {
+        let watching = driver.watch(scenario, rate, connections, |answered| {
             witness.see(answered.flow, answered.answer, answered.at);
             if over.is_set() { Next::StopAll } else { Next::Continue }
         });
         let (changed, watched) = tokio::join!(changing, watching);
         self.driver = driver;
-        let converged = changed?;
-        watched?;
-        if self.expected.changes(number) && converged.table == before {
+        let (table, mut difference) = changed?;
+        let watched = watched?;
+        if self.expected.changes(number) && table == before && difference.is_empty() {
             return Err(MeshError::Blind.into());
         }
-        let transition = witness.transition();
+        let answers = watched.tallies.iter().map(|tally| Tallied {
+            from: self.scenario.populations[tally.flow].name.clone(),
+            path: "/".to_owned(),
+            answer: tally.answer.clone(),
+            pod: tally.pod.clone(),
+            count: tally.count,
+        });
+        let transition = Transition { answers: answers.collect(), ..witness.transition() };
         self.events.tell(Event::Changed(transition.clone()));
-        Ok(transition)
+        if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
+            // the client's turn comes when nobody sends from it
+            self.restart_client().await?;
+            difference = self.settled().await?.1;
+        }
+        Ok((transition, difference))
+    }
+
+    /// The client's routes when they are what the manifests ask for; where the walk is compared with another, also when they do not come
+    /// to be so, and then with the difference.
+    async fn settled(&mut self) -> Result<(RouteTable, Vec<String>), WalkError> {
+        match self.converged().await {
+            Ok(converged) => Ok((converged.table, Vec::new())),
+            Err(WalkError::Mesh(MeshError::NotConverged { difference, .. })) if self.comparing => {
+                Ok((self.table().await?, difference))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts another client in the place of the one that is there.
+    async fn restart_client(&mut self) -> Result<(), WalkError> {
+        let client = &self.scenario.client;
+        let Site::Kube(site) = &mut self.site else { return Ok(()) };
+        site.objects.end_pod(&client.pod, self.events.waiting()).await?;
+        site.sidecar_anew(&client.pod);
+        self.driver.anew();
+        let applied = self.apply(&client.manifests).await?;
+        Ok(self.site.rolled_out(&applied, ROLLOUT_LIMIT, self.events.waiting()).await?)
     }
 
     /// How the client's requests are routed now.
@@ -126,10 +174,16 @@ impl Walk<'_> {
                         self.live.delete(&target.kind, &target.name);
                     }
                 }
+                Step::Mesh(step) => match &mut self.site {
+                    Site::Kube(site) => applied.extend(site.change(step, &self.events).await?),
+                    Site::Embedded(_) => return Err(WalkError::NotThrowaway),
+                },
             }
         }
         self.site.rolled_out(&applied, ROLLOUT_LIMIT, self.events.waiting()).await?;
-        if with_client && !self.site.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar) {
+        if with_client
+            && !self.site.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar.is_some())
+        {
             return Err(MeshError::NoSidecar { pod: self.scenario.client.pod.clone() }.into());
         }
         self.events.tell(Event::RolledOut { took: start.elapsed() });
@@ -148,9 +202,23 @@ impl Walk<'_> {
 
     async fn traffic(&mut self, stage: &Stage, designs: &[Design]) -> Result<Vec<Judged>, WalkError> {
         let counted = counted(stage);
-        let before = self.served(&counted).await?;
-        let (sample, trials) = self.sample(designs).await?;
-        let after = self.served(&counted).await?;
+        let mut servers: BTreeSet<String> = counted.keys().cloned().collect();
+        if self.comparing {
+            servers.extend(self.deployed().into_iter().map(|own| own.name));
+        }
+        let counters = self.counters().await;
+        let before = self.served(&servers).await?;
+        let (sample, trials, picks) = self.sample(designs).await?;
+        let after = self.served(&servers).await?;
+        if self.comparing {
+            let served = after.iter().map(|(pod, count)| count.saturating_sub(before.get(pod).copied().unwrap_or(0)));
+            let print = Fingerprint {
+                sent: sample.requests,
+                served: self.scenario.served.as_ref().map(|_| served.sum()),
+                ..self.fingerprint(counters, designs, &picks).await?
+            };
+            self.events.tell(Event::Fingerprinted(Box::new(print)));
+        }
         let findings = self.mesh().outbound(self.as_client()).diagnose(&self.request());
         // the pods' own versions, as the manifests have them
         let model = Mesh::new(&self.live, pods_of(&self.live, &naming(self.scenario)));
@@ -182,6 +250,41 @@ impl Walk<'_> {
         Ok(judged)
     }
 
+    /// What the client's sidecar has counted so far; none where nobody compares, or it does not count.
+    async fn counters(&mut self) -> Option<Counters> {
+        match &mut self.site {
+            Site::Kube(site) if self.comparing => site.sidecar.counters().await.ok().filter(Counters::is_counting),
+            _ => None,
+        }
+    }
+
+    async fn fingerprint(
+        &mut self,
+        before: Option<Counters>,
+        designs: &[Design],
+        picks: &Picks,
+    ) -> Result<Fingerprint, WalkError> {
+        let host = addressed(&self.scenario.service.host, &self.namespace);
+        let after = self.counters().await;
+        let order = designs.iter().enumerate().filter_map(|(flow, design)| {
+            Some(((design.claim.from.clone(), design.claim.path.clone()), picks.order(flow)?))
+        });
+        let mut print = Fingerprint {
+            order: order.collect(),
+            injection: self.site.pods().into_iter().filter_map(|pod| pod.sidecar).collect(),
+            ..Fingerprint::default()
+        };
+        if let Some(after) = after {
+            let (connections, handshakes) = after.connections();
+            print.secured = (connections > 0).then_some(handshakes > 0);
+            print.counters = Some(&after - &before.unwrap_or_default());
+        }
+        if let Site::Kube(site) = &mut self.site {
+            print.configuration = site.sidecar.configuration(&host, self.scenario.service.port).await?;
+        }
+        Ok(print)
+    }
+
     /// Waits until the client's sidecar does what the manifests ask for.
     pub async fn converged(&mut self) -> Result<Converged, WalkError> {
         let service = &self.scenario.service;
@@ -189,6 +292,7 @@ impl Walk<'_> {
         let (client, request) = (self.as_client(), self.request());
         let (live, namespace) = (&self.live, &self.namespace);
         let interval = self.site.interval();
+        let limit = if self.comparing { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
         let mut reader = self.site.reader();
         let look = async || {
             let table = reader.table(&host, service.port).await?;
@@ -197,7 +301,7 @@ impl Walk<'_> {
             let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
             Ok(Look { table, expected: expected.unwrap_or_default() })
         };
-        let converged = match converge(interval, CONVERGENCE_LIMIT, self.events.waiting(), look).await {
+        let converged = match converge(interval, limit, self.events.waiting(), look).await {
             Err(MeshError::NotConverged { seconds, mut difference }) => {
                 let rejected = reader.rejected().await;
                 difference.extend(rejected.iter().map(|reason| format!("the sidecar rejected {reason}")));
@@ -211,7 +315,9 @@ impl Walk<'_> {
     }
 
     /// Sends until every claim is decided.
-    async fn sample(&mut self, designs: &[Design]) -> Result<(Sample, Vec<Trial>), WalkError> {
+    async fn sample(&mut self, designs: &[Design]) -> Result<(Sample, Vec<Trial>, Picks), WalkError> {
+        let mut picks = Picks::default();
+        let comparing = self.comparing;
         let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
         let wanted: Vec<Wanted<'_>> = designs
             .iter()
@@ -229,6 +335,9 @@ impl Walk<'_> {
         let sample = self
             .driver
             .sample(self.scenario, &wanted, |answered| {
+                if comparing {
+                    picks.see(&answered);
+                }
                 let trial = &mut trials[answered.flow];
                 let before = trial.ruling();
                 let kind = trial.kind(answered.answer);
@@ -256,14 +365,14 @@ impl Walk<'_> {
             latency: sample.latency(),
             tallies: tallies.collect(),
         });
-        Ok((sample, trials))
+        Ok((sample, trials, picks))
     }
 
     /// How many requests each pod of these workloads has served, as its own counter tells.
-    async fn served(&self, counted: &BTreeMap<String, Count>) -> Result<BTreeMap<(String, String), u64>, WalkError> {
+    async fn served(&self, workloads: &BTreeSet<String>) -> Result<BTreeMap<(String, String), u64>, WalkError> {
         let mut counts = BTreeMap::new();
         let Some(served) = &self.scenario.served else { return Ok(counts) };
-        for workload in counted.keys() {
+        for workload in workloads {
             let Some(object) = self.live.get(Kind::Deployment, workload) else { continue };
             let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
             let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
@@ -318,7 +427,7 @@ impl Walk<'_> {
     /// The client as rules see it.
     fn as_client(&self) -> routing::Client {
         let pod = self.site.pods().into_iter().find(|pod| pod.name == self.scenario.client.pod);
-        let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar));
+        let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar.is_some()));
         routing::Client { namespace: self.namespace.clone(), labels, sidecar }
     }
 
@@ -359,7 +468,7 @@ impl Walk<'_> {
                 version: model.version,
                 image: model.image,
                 ready: own.iter().filter(|pod| pod.ready).count(),
-                sidecar: own.iter().all(|pod| pod.sidecar),
+                sidecar: own.iter().all(|pod| pod.sidecar.is_some()),
                 pods: own.iter().map(|pod| pod.name.clone()).collect(),
             });
         }
@@ -462,6 +571,19 @@ fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
             link: (ruling == Ruling::Fail).then_some(Link::Transition),
         })
     })
+}
+
+/// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
+fn not_converged(difference: Vec<String>, scenario: &Path) -> Judged {
+    Judged {
+        subject: Subject::Routes,
+        claim: "as the manifests ask for".to_owned(),
+        verdict: Verdict::counted(Ruling::Fail, 0, "the client's sidecar routes otherwise".to_owned()),
+        hints: difference,
+        place: scenario.display().to_string(),
+        errors: None,
+        link: Some(Link::Delivery),
+    }
 }
 
 fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample) -> Judged {

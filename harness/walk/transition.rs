@@ -2,7 +2,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::scenario::{Scenario, Stage};
+use super::event::Tallied;
+use crate::scenario::{Scenario, Stage, Step};
 use crate::verdict::Answer;
 use crate::verify::{Given, Seen, Stages};
 
@@ -17,6 +18,10 @@ pub struct Transition {
     pub timeline: Vec<Moment>,
     /// For each population that is given something else from now on, when that was seen.
     pub shifts: Vec<Shift>,
+    /// Who was answered what, and how often.
+    pub answers: Vec<Tallied>,
+    /// The longest time in which no answer came.
+    pub gap: Duration,
 }
 
 /// The steps in which the time of a change is told.
@@ -107,7 +112,12 @@ impl Expected {
             let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
             (Shift { from: population.name.clone(), new, ..Shift::default() }, before, after)
         });
-        Witness { populations: populations.collect(), steps: BTreeMap::new(), transition: Transition::default() }
+        Witness {
+            populations: populations.collect(),
+            steps: BTreeMap::new(),
+            transition: Transition::default(),
+            last: Duration::ZERO,
+        }
     }
 }
 
@@ -116,18 +126,28 @@ pub(super) fn is_watched(number: usize, stage: &Stage) -> bool {
     number > 1 && !stage.steps.is_empty() && stage.claims().next().is_some()
 }
 
+/// Whether a stage changes the mesh itself.
+pub(super) fn changes_mesh(stage: &Stage) -> bool {
+    stage.steps.iter().any(|step| matches!(step, Step::Mesh(_)))
+}
+
 /// Watches answers while a stage is applied.
 pub(super) struct Witness {
     populations: Vec<(Shift, BTreeSet<Seen>, BTreeSet<Seen>)>,
     /// By step and population.
     steps: BTreeMap<(u64, usize), Moment>,
     transition: Transition,
+    /// When the last answer came.
+    last: Duration,
 }
 
 impl Witness {
     /// An answer to a population, by its position.
     pub fn see(&mut self, population: usize, answer: &Answer, at: Duration) {
         self.transition.requests += 1;
+        // answers are told in the order of sending, and come in another
+        self.transition.gap = self.transition.gap.max(at.saturating_sub(self.last));
+        self.last = self.last.max(at);
         let Some((shift, before, after)) = self.populations.get_mut(population) else { return };
         let was = before.iter().any(|seen| is_as(answer, seen));
         let is = after.iter().any(|seen| is_as(answer, seen));
@@ -222,6 +242,7 @@ mod tests {
         let shift = &transition.shifts[0];
         assert_eq!((shift.last_old, shift.first_new), (Some(2 * SECOND), Some(3 * SECOND)));
         assert_eq!((shift.new.as_str(), transition.failed(), transition.requests), ("v2", 0, 4));
+        assert_eq!(transition.gap, SECOND);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use kube::Api;
 use shiftcheck::cluster::{ClusterError, Docker, Objects, RunId, RunRecord, RunRecords, Workloads, default_cache};
-use shiftcheck::mesh::{Look, Sidecar, converge};
+use shiftcheck::mesh::{IstioChoice, Look, Planes, Sidecar, converge};
 use shiftcheck::routing::{self, Chance, Live, Mesh, Outcome, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
@@ -38,11 +38,13 @@ pub async fn differences(table: &Table) -> Vec<String> {
     let record = RunRecord::own(RunId::fresh(), None);
     let (events, _stream) = Events::channel();
     let run = AssertUnwindSafe(async {
+        let (planes, first) = Planes::only(&IstioChoice::default(), &cache).await.unwrap();
         let setting = Setting {
             cache: &cache,
             binary: Path::new(env!("CARGO_BIN_EXE_shiftcheck")),
             node: None,
-            istio: None,
+            planes,
+            first,
             snapshotter: "overlayfs",
             gateway_api: true,
         };

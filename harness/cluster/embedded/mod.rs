@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::error::ClusterError;
 use super::objects::Applied;
-use super::rollout::PodState;
+use super::rollout::{Injection, PodState};
 use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
 use crate::scenario::{Manifest, Service, Target};
 use crate::workload::{DemoServer, demo_faulty, demo_versions};
@@ -100,7 +100,7 @@ impl Embedded {
     #[must_use]
     pub fn pods(&self) -> Vec<PodState> {
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| PodState {
-            sidecar: pod.sidecar,
+            sidecar: pod.sidecar.then_some(Injection::Classic),
             name: pod.name,
             address: Some(pod.address),
             labels: pod.labels,

@@ -11,7 +11,7 @@ use self::plot::{decision, timeline};
 use super::graph::Graph;
 use super::model::{Claim, Edit, Outcome, Path, Report, Stage, Transition};
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// The page.
 pub(super) fn page(report: &Report) -> String {
@@ -57,7 +57,7 @@ pub(super) fn page(report: &Report) -> String {
     page.into_string()
 }
 
-fn mark(result: Option<Outcome>) -> Markup {
+pub(super) fn mark(result: Option<Outcome>) -> Markup {
     let words = result.map_or("not finished", Outcome::words);
     html! { span class={ "mark " (class(result)) } { (sign(result)) " " (words) } }
 }

@@ -1,0 +1,352 @@
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::advice::{self, Failure};
+use super::args::UpgradeArgs;
+use super::main::{ExitCode, coloured, driver, node_image, own_binary, reproduce};
+use super::signals::Calls;
+use crate::cluster::{ClusterError, ImageCache, IstioSet, Keep};
+use crate::mesh::{IstioChoice, MeshError, Planes, newer};
+use crate::report::{Granularity, Marks, Outcome, Recorder, Report, Terminal, UpgradeRecorder, UpgradeReport, matrix};
+use crate::scenario::{ControlPlane, Scenario};
+use crate::upgrade::{Across, Cause, Course, Phase, Probe, Row, Walked, probe, single_flags, suspects};
+use crate::walk::{Choice, Ending, Event, Events, Leg, Legs, Options, Purpose, WalkError, walk_legs};
+
+/// Settings that make the client's sidecar count what it sends to services.
+const COUNTING: [&str; 2] = [
+    "meshConfig.defaultConfig.proxyStatsMatcher.inclusionPrefixes[0]=cluster.outbound",
+    "meshConfig.defaultConfig.proxyStatsMatcher.inclusionPrefixes[1]=http.outbound",
+];
+
+/// Walks a scenario on two versions of Istio and across the change from one to the other.
+pub(super) async fn run(args: UpgradeArgs, cache: PathBuf) -> ExitCode {
+    let calls = Calls::listen();
+    let prepared = Upgrade::prepare(args, cache).await;
+    let upgrade = match prepared {
+        Ok(upgrade) => upgrade,
+        Err(failure) => {
+            advice::tell(&failure);
+            return failure.code;
+        }
+    };
+    match upgrade.walk(&calls).await {
+        Ok(code) => code,
+        Err(failure) => {
+            advice::tell(&failure);
+            failure.code
+        }
+    }
+}
+
+/// An upgrade that is ready to be walked.
+struct Upgrade {
+    args: UpgradeArgs,
+    cache: PathBuf,
+    scenario: Scenario,
+    across: Across,
+    sets: Vec<IstioSet>,
+    folder: Option<PathBuf>,
+}
+
+impl Upgrade {
+    /// Checks everything that can be checked before anything starts.
+    async fn prepare(args: UpgradeArgs, cache: PathBuf) -> Result<Self, Failure> {
+        let scenario = Scenario::read(&args.scenario).map_err(|error| Failure::of(&error.into()))?;
+        let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&WalkError::from(error)));
+        let at = args.at.as_ref().map(stage).transpose()?;
+        let plane = |version: &str, set: &[String]| ControlPlane { set: set.to_vec(), ..ControlPlane::of(version) };
+        let across = Across::new(
+            &scenario,
+            plane(&args.from, &args.from_set),
+            plane(&args.to, &args.to_set),
+            at,
+            &args.mode,
+            args.allow_skew,
+        );
+        let across = across.map_err(|error| Failure::unsupported(&error))?;
+        let across = Across { errors: args.errors, ..across };
+        let images = ImageCache::new(&cache);
+        let mut sets = Vec::new();
+        for (version, istioctl) in [(&args.from, &args.from_istioctl), (&args.to, &args.to_istioctl)] {
+            let choice = IstioChoice {
+                version: Some(version.clone()),
+                profile: args.istio_profile.clone(),
+                set: args.istio_set.iter().cloned().chain(COUNTING.map(str::to_owned)).collect(),
+                istioctl: istioctl.clone(),
+            };
+            sets.push(choice.find(&images).await.map_err(|error| {
+                // a version that is not there is a slip of whoever asked for it
+                let known = matches!(error, MeshError::Cluster(ClusterError::NoSet { .. }));
+                let failure = Failure::of(&error.into());
+                if known { Failure { code: ExitCode::BadInput, ..failure } } else { failure }
+            })?);
+        }
+        let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-upgrade"));
+        let folder = (!args.no_report).then_some(folder);
+        Ok(Self { args, cache, scenario, across, sets, folder })
+    }
+
+    async fn walk(self, calls: &Calls) -> Result<ExitCode, Failure> {
+        let mut recorder = UpgradeRecorder::new(self.across.clone(), self.scenario.clone(), reproduce());
+        let mut off = None;
+        for cluster in self.across.plan(&self.scenario).clusters {
+            let courses: Vec<Course> = cluster.iter().map(|(course, _)| *course).collect();
+            let legs: Vec<Leg> = cluster.into_iter().map(|(_, leg)| leg).collect();
+            let sets = self.sets_of(&courses);
+            let (walks, outcome) = self.on_a_cluster(legs, sets, &courses, calls).await?;
+            walks.into_iter().for_each(|walked| recorder.walked(walked));
+            if let Some(code) = outcome {
+                off = Some(code);
+                break;
+            }
+        }
+        if off.is_none()
+            && let Some((stage, claims)) = recorder.broken_claims()
+        {
+            let cause = self.cause(stage, &recorder, calls).await?;
+            let [from, to] = [&self.sets[0].tag, &self.sets[1].tag];
+            recorder.cleared(stage, claims, &cause, suspects(&self.scenario, stage, from, to));
+        }
+        let report = recorder.close(off.is_some());
+        self.publish(&report);
+        Ok(match (off, report.result) {
+            (Some(code), _) => code,
+            (None, Outcome::Passed) => ExitCode::Pass,
+            (None, _) => ExitCode::Fail,
+        })
+    }
+
+    /// The versions that walks need: a cluster imports no more than that.
+    fn sets_of(&self, courses: &[Course]) -> Vec<IstioSet> {
+        let [old, new] = [&self.sets[0], &self.sets[1]];
+        match courses {
+            [Course::FreshOnOld] => vec![old.clone()],
+            [Course::FreshOnNew] => vec![new.clone()],
+            _ => vec![old.clone(), new.clone()],
+        }
+    }
+
+    /// Walks these legs on one cluster; with what the process ends with, where that was called off.
+    async fn on_a_cluster(
+        &self,
+        legs: Vec<Leg>,
+        sets: Vec<IstioSet>,
+        courses: &[Course],
+        calls: &Calls,
+    ) -> Result<(Vec<Walked>, Option<ExitCode>), Failure> {
+        let rows: Vec<(Course, Vec<Row>)> =
+            courses.iter().map(|course| (*course, self.across.rows(&self.scenario, *course))).collect();
+        let readers = Readers::new(rows);
+        let (outcome, readers) = self.legs(legs, sets, readers, calls).await;
+        let called_off = outcome?;
+        let (from, to) = (&self.across.from.version, &self.across.to.version);
+        for (course, report) in &readers.reports {
+            if let Some(folder) = &self.folder {
+                let folder = folder.join(course.folder(from, to));
+                let _ = Report::forget(&folder);
+                report
+                    .write(&folder, Granularity::default())
+                    .map_err(|error| Failure::environment(error.to_string()))?;
+            }
+        }
+        Ok((readers.walks, called_off))
+    }
+
+    async fn legs(
+        &self,
+        legs: Vec<Leg>,
+        sets: Vec<IstioSet>,
+        readers: Readers,
+        calls: &Calls,
+    ) -> (Result<Option<ExitCode>, Failure>, Readers) {
+        let options = match self.options() {
+            Ok(options) => options,
+            Err(failure) => return (Err(failure), readers),
+        };
+        let (events, mut stream) = Events::channel();
+        let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal())).brief();
+        let shown = tokio::spawn(async move {
+            let mut readers = readers;
+            while let Some(event) = stream.recv().await {
+                readers.take(&event);
+                terminal.show(event);
+            }
+            terminal.abandon();
+            readers.finish();
+            readers
+        });
+        let code = Arc::new(Mutex::new(None));
+        let called = Arc::clone(&code);
+        let off = calls.clone();
+        let called_off = async move {
+            let code = off.off().await;
+            *called.lock().unwrap_or_else(PoisonError::into_inner) = Some(code);
+        };
+        let outcome = Box::pin(walk_legs(Legs { sets, legs }, options, events, called_off)).await;
+        let readers = match shown.await {
+            Ok(readers) => readers,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let outcome = match outcome {
+            Ok(outcome) if outcome.ending == Ending::Cancelled => {
+                Ok(*code.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            // what failed is in the walks
+            Ok(_) => Ok(None),
+            // a walk that broke off is told as such; a cluster that did not come up ends the whole
+            Err(_) if readers.walks.iter().any(|walked| walked.broke.is_some() && !walked.stages.is_empty()) => {
+                Ok(None)
+            }
+            Err(error) => Err(Failure::of(&error)),
+        };
+        (outcome, readers)
+    }
+
+    /// Looks for what makes claims fail on the new version: first by its own means of behaving as an older one, then by what its sidecar
+    /// is told.
+    async fn cause(&self, stage: usize, recorder: &UpgradeRecorder, calls: &Calls) -> Result<Cause, Failure> {
+        let (Some(old), Some(new)) = (recorder.walk(Course::FreshOnOld), recorder.walk(Course::FreshOnNew)) else {
+            return Ok(Cause::Unknown);
+        };
+        let (from, to) = (&self.across.from.version, &self.across.to.version);
+        if let Some((version, now, then)) = self.compatible().await {
+            let all = Probe {
+                name: format!("compatibilityVersion={version}"),
+                set: vec![format!("compatibilityVersion={version}")],
+            };
+            if self.healed(stage, std::slice::from_ref(&all), calls).await? == [true] {
+                let flags = single_flags(&now, &then);
+                let probes: Vec<Probe> = flags.iter().map(|(probe, _)| probe.clone()).collect();
+                let healed = self.healed(stage, &probes, calls).await?;
+                let names = || flags.iter().map(|(probe, _)| name_of(probe).to_owned()).collect();
+                return Ok(match healed.iter().position(|healed| *healed) {
+                    Some(index) => {
+                        let (probe, old) = &flags[index];
+                        let name = name_of(probe).to_owned();
+                        Cause::Flag { name, old: old.clone(), compatible_with: version }
+                    }
+                    None => Cause::Flags { names: names(), compatible_with: version },
+                });
+            }
+        }
+        Ok(Cause::of_configuration(&crate::upgrade::differences(old, new, from, to), stage))
+    }
+
+    /// The oldest version, not older than the old one, whose behaviour the new one can be asked for; with its flags then and now.
+    async fn compatible(&self) -> Option<(String, BTreeMap<String, String>, BTreeMap<String, String>)> {
+        let planes = Planes::new(vec![self.sets[1].clone()], &self.cache);
+        let now = planes.manifests(&self.across.to).await.ok()?.flags();
+        let (major, first) = split(&self.across.from.version)?;
+        let (_, last) = split(&self.across.to.version)?;
+        for minor in first..last {
+            let version = format!("{major}.{minor}");
+            let mut plane = self.across.to.clone();
+            plane.set.push(format!("compatibilityVersion={version}"));
+            // it refuses versions that are too old for it
+            if let Ok(manifests) = planes.manifests(&plane).await {
+                let then = manifests.flags();
+                if then != now && newer(&version, &self.across.to.version).is_lt() {
+                    return Some((version, now, then));
+                }
+            }
+        }
+        None
+    }
+
+    /// Under which settings the claims of a stage hold.
+    async fn healed(&self, stage: usize, probes: &[Probe], calls: &Calls) -> Result<Vec<bool>, Failure> {
+        let leg = probe(&self.scenario, stage, &self.across.to, probes);
+        let rows = (0..=probes.len()).map(|index| Row { stage: index, phase: Phase::Itself }).collect();
+        let readers = Readers::new(vec![(Course::FreshOnNew, rows)]);
+        let (outcome, readers) = self.legs(vec![leg], vec![self.sets[1].clone()], readers, calls).await;
+        outcome?;
+        let stages = readers.walks.first().map(|walked| walked.stages.as_slice()).unwrap_or_default();
+        Ok((1..=probes.len()).map(|index| stages.get(index).is_some_and(|stage| stage.held().all())).collect())
+    }
+
+    fn options(&self) -> Result<Options, Failure> {
+        let node = self.args.node_image.as_deref().map(node_image).transpose()?;
+        Ok(Options {
+            purpose: Purpose::Prove,
+            choice: Choice::K3s { node, istio: IstioChoice::default(), snapshotter: self.args.snapshotter.clone() },
+            keep: Keep::Never,
+            cache: self.cache.clone(),
+            binary: own_binary()?,
+            driver: driver(&self.args.traffic, &self.scenario),
+            state: self.folder.as_ref().map(|folder| folder.join("state")),
+        })
+    }
+
+    fn publish(&self, report: &UpgradeReport) {
+        let marks = Marks { colour: coloured(stdout().is_terminal()) };
+        let mut out = stdout();
+        // a closed pipe is no failure
+        let _ = matrix(&mut out, report, marks);
+        let mut told = format!("\n{} ({:.0} s)\n", report.sentence, report.took);
+        if let Some(folder) = &self.folder {
+            match report.write(folder) {
+                Ok(()) => told = format!("{told}report: {}\n", page_of(folder).display()),
+                Err(error) => advice::tell(&Failure::environment(error.to_string())),
+            }
+        }
+        let _ = std::io::Write::write_all(&mut out, told.as_bytes());
+    }
+}
+
+fn page_of(folder: &Path) -> PathBuf {
+    folder.join("upgrade.html")
+}
+
+fn name_of(probe: &Probe) -> &str {
+    probe.name.split('=').next().unwrap_or_default()
+}
+
+/// Major and minor version.
+fn split(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// What reads the events of several walks on one cluster, one after the other.
+struct Readers {
+    to_come: std::vec::IntoIter<(Course, Vec<Row>)>,
+    walks: Vec<Walked>,
+    reports: Vec<(Course, Report)>,
+    recorder: Option<Recorder>,
+}
+
+impl Readers {
+    fn new(rows: Vec<(Course, Vec<Row>)>) -> Self {
+        Self { to_come: rows.into_iter(), walks: Vec::new(), reports: Vec::new(), recorder: None }
+    }
+
+    fn take(&mut self, event: &Event) {
+        if matches!(event, Event::Started { .. }) {
+            self.finish();
+            if let Some((course, rows)) = self.to_come.next() {
+                self.walks.push(Walked::new(course, rows));
+                self.recorder = Some(Recorder::new(reproduce()));
+            }
+        }
+        if let Some(walked) = self.walks.last_mut() {
+            walked.take(event);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(event);
+        }
+    }
+
+    /// Closes the report of the walk that is under way.
+    fn finish(&mut self) {
+        if let (Some(recorder), Some(walked)) = (self.recorder.take(), self.walks.last()) {
+            let (result, note) = match (&walked.broke, walked.holds()) {
+                (Some(_), _) => (Outcome::EnvironmentFailed, "broke off"),
+                (None, true) => (Outcome::Passed, "all stages passed"),
+                (None, false) => (Outcome::Failed, "a claim failed"),
+            };
+            self.reports.push((walked.course, recorder.close(result, note, None)));
+        }
+    }
+}

@@ -1,0 +1,266 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::model::{
+    Cell, Change, Cleared, Difference, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeReport, Walk,
+};
+use crate::report::model::{Outcome, Tool};
+use crate::report::terminal::{plural, subject};
+use crate::scenario::Scenario;
+use crate::upgrade::{Across, Cause, Course, Phase, Row, Suspect, Walked, WalkedStage, differences};
+use crate::verdict::Ruling;
+use crate::walk::{Judged, Transition};
+
+/// Puts the walks of an upgrade together.
+#[derive(Debug)]
+pub struct UpgradeRecorder {
+    across: Across,
+    scenario: Scenario,
+    reproduce: String,
+    started: String,
+    start: Instant,
+    walks: Vec<Walked>,
+    causes: Vec<Cleared>,
+}
+
+impl UpgradeRecorder {
+    /// A recorder of an upgrade that begins now; `reproduce` is the command that runs it again.
+    #[must_use]
+    pub fn new(across: Across, scenario: Scenario, reproduce: String) -> Self {
+        Self {
+            across,
+            scenario,
+            reproduce,
+            started: format!("{:.0}", Timestamp::now()),
+            start: Instant::now(),
+            walks: Vec::new(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// Takes a walk.
+    pub fn walked(&mut self, walked: Walked) {
+        self.walks.push(walked);
+    }
+
+    /// The walk of a course, if it was walked.
+    #[must_use]
+    pub fn walk(&self, course: Course) -> Option<&Walked> {
+        self.walks.iter().find(|walked| walked.course == course)
+    }
+
+    /// The first stage, from 1, with claims that hold on the old version and fail on the new one; with these claims.
+    #[must_use]
+    pub fn broken_claims(&self) -> Option<(usize, Vec<String>)> {
+        let (old, new) = (self.walk(Course::FreshOnOld)?, self.walk(Course::FreshOnNew)?);
+        new.themselves().find_map(|stage| {
+            let held = old.stage(stage.row)?;
+            let failed = stage.judged.iter().filter(|judged| judged.verdict.ruling == Ruling::Fail);
+            let failed = failed.filter(|judged| {
+                let before = held.judged.iter().find(|own| own.subject == judged.subject && own.claim == judged.claim);
+                before.is_none_or(|own| own.verdict.ruling == Ruling::Pass)
+            });
+            let failed: Vec<String> = failed.map(words).collect();
+            (!failed.is_empty()).then_some((stage.row.stage, failed))
+        })
+    }
+
+    /// What was found of the cause of claims that fail at a stage.
+    pub fn cleared(&mut self, stage: usize, claims: Vec<String>, cause: &Cause, suspects: Vec<Suspect>) {
+        let to = &self.across.to.version;
+        let cause = match cause {
+            Cause::Flag { name, old, compatible_with } => format!(
+                "the flag {name}: with {name}={old}, its value under compatibilityVersion={compatible_with}, they hold on {to}, too"
+            ),
+            Cause::Flags { names, compatible_with } => format!(
+                "several flags together: with compatibilityVersion={compatible_with} they hold on {to}, too, with none of these alone: {}",
+                names.join(", ")
+            ),
+            Cause::Configuration { path, before, after } => {
+                format!("no flag; first in the sidecar's configuration: {path}: {before} → {after}")
+            }
+            Cause::Unknown => "neither a flag nor the sidecar's configuration explains it".to_owned(),
+        };
+        let suspects = suspects.into_iter().map(|own| format!("{} ({}) acts on {}", own.object, own.place, own.limit));
+        let stage = self.scenario.stages[stage - 1].name.clone();
+        self.causes.push(Cleared { stage, claims, cause, suspects: suspects.collect() });
+    }
+
+    /// The report of an upgrade that ended now; `called_off` if it did not come to its end.
+    #[must_use]
+    pub fn close(self, called_off: bool) -> UpgradeReport {
+        let (from, to) = (&self.across.from.version, &self.across.to.version);
+        let mut rows: BTreeSet<Row> = BTreeSet::new();
+        for walked in &self.walks {
+            rows.extend(self.across.rows(&self.scenario, walked.course));
+        }
+        let rows: Vec<Row> = rows.into_iter().collect();
+        let walks = self.walks.iter().map(|walked| Walk {
+            name: walked.course.heading(from, to),
+            folder: walked.course.folder(from, to),
+            holds: walked.holds(),
+            broke: walked.broke.clone(),
+            cells: rows.iter().map(|row| walked.stage(*row).map(cell)).collect(),
+        });
+        let walks: Vec<Walk> = walks.collect();
+        let differences = self.differences();
+        let new = differences.iter().filter(|own| own.behaviour && own.known.is_none()).count();
+        let complete = walks.len() == self.across.modes.iter().map(|mode| mode.courses().len()).sum::<usize>();
+        let holds = walks.iter().all(|walk| walk.holds);
+        let result = match (called_off || !complete, holds && new == 0) {
+            (true, _) => Outcome::Interrupted,
+            (false, true) => Outcome::Passed,
+            (false, false) => Outcome::Failed,
+        };
+        let name = |row: &Row| match row.phase {
+            Phase::Itself => self.scenario.stages[row.stage - 1].name.clone(),
+            phase => phase.to_string(),
+        };
+        let rows =
+            rows.iter().map(|row| RowName { stage: row.stage, name: name(row), is_change: row.phase != Phase::Itself });
+        UpgradeReport {
+            schema_version: UPGRADE_SCHEMA_VERSION,
+            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            took: seconds(self.start.elapsed()),
+            sentence: self.sentence(result, &differences),
+            result,
+            rows: rows.collect(),
+            walks,
+            left_out: self
+                .across
+                .left_out()
+                .into_iter()
+                .map(|(mode, because)| LeftOut { mode: mode.to_string(), because })
+                .collect(),
+            differences,
+            from: self.across.from.to_string(),
+            to: self.across.to.to_string(),
+            at: self.scenario.stages[self.across.at - 1].name.clone(),
+            scenario: self.scenario.name,
+            started: self.started,
+            reproduce: self.reproduce,
+            causes: self.causes,
+        }
+    }
+
+    /// What is another on the new version alone, and what is another in a change than on the version that it leads to.
+    fn differences(&self) -> Vec<Difference> {
+        let (from, to) = (self.across.from.version.as_str(), self.across.to.version.as_str());
+        let (old, new) = (self.walk(Course::FreshOnOld), self.walk(Course::FreshOnNew));
+        let mut all = Vec::new();
+        if let (Some(old), Some(new)) = (old, new) {
+            all.extend(differences(old, new, from, to).into_iter().map(|own| difference(None, own)));
+        }
+        for walked in &self.walks {
+            let (before, after) = match walked.course {
+                Course::FreshOnOld | Course::FreshOnNew => continue,
+                Course::InPlace | Course::Revision => ((old, from), (new, to)),
+                Course::RollBack => ((new, to), (old, from)),
+            };
+            let heading = walked.course.heading(from, to);
+            for ((fresh, version), is_before) in [(before, true), (after, false)] {
+                let Some(fresh) = fresh else { continue };
+                let own = differences(fresh, walked, version, version).into_iter().filter(|own| {
+                    // in another namespace, where names are others, a sidecar is told other things
+                    (own.number <= self.across.at) == is_before && own.aspect.is_behaviour()
+                });
+                all.extend(own.map(|own| difference(Some(heading.clone()), own)));
+            }
+        }
+        all
+    }
+
+    /// What a release manager needs.
+    fn sentence(&self, result: Outcome, differences: &[Difference]) -> String {
+        let claims = self.scenario.stages.iter().map(|stage| stage.expect.len()).sum::<usize>();
+        let failing = self.failing();
+        let modes = plural(self.across.modes.len(), "mode");
+        let holding =
+            format!("{} of {} hold in {modes}", claims.saturating_sub(failing.len()), plural(claims, "claim"));
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        for own in differences.iter().filter(|own| own.behaviour) {
+            if let Some(change) = &own.known {
+                *known.entry(&change.id).or_default() += 1;
+            }
+        }
+        let names = known.keys().copied().collect::<Vec<_>>().join(", ");
+        let known = match known.len() {
+            0 => "no known change shows".to_owned(),
+            count => format!("{}: {names}", plural(count, "known change")),
+        };
+        let new: Vec<&Difference> = differences.iter().filter(|own| own.behaviour && own.known.is_none()).collect();
+        match result {
+            Outcome::Passed => format!("safe for this rollout: {holding}; {known}"),
+            Outcome::Interrupted => "called off".to_owned(),
+            _ => {
+                let broke = self.walks.iter().filter(|walked| walked.broke.is_some()).count();
+                let broke = if broke == 0 { String::new() } else { format!("; {} broke off", plural(broke, "walk")) };
+                let new = match new.len() {
+                    0 => String::new(),
+                    count => format!("; {} that no known change explains", plural(count, "difference")),
+                };
+                format!("not safe for this rollout: {holding}{new}{broke}; {known}")
+            }
+        }
+    }
+
+    /// The claims of the scenario that fail in some walk, by stage.
+    fn failing(&self) -> BTreeSet<(usize, String)> {
+        let stages = self.walks.iter().flat_map(|walked| &walked.stages);
+        let failing = stages.flat_map(|stage| {
+            let failed = stage.judged.iter().filter(|judged| judged.verdict.ruling != Ruling::Pass);
+            failed.map(|judged| (stage.row.stage, format!("{}: {}", subject(&judged.subject), judged.claim)))
+        });
+        failing.collect()
+    }
+}
+
+fn difference(walk: Option<String>, own: crate::upgrade::Difference) -> Difference {
+    Difference {
+        walk,
+        stage: own.stage,
+        what: own.aspect.to_string(),
+        behaviour: own.aspect.is_behaviour(),
+        before: own.before,
+        after: own.after,
+        known: own.known.map(|known| Known {
+            id: known.id.clone(),
+            since: known.since.clone(),
+            what: known.what.clone(),
+            flag: known.flag.clone(),
+        }),
+    }
+}
+
+fn cell(stage: &WalkedStage) -> Cell {
+    let held = stage.held();
+    let failed = stage.judged.iter().filter(|judged| judged.verdict.ruling != Ruling::Pass);
+    Cell {
+        held: held.held,
+        of: held.of,
+        failed: failed.map(words).collect(),
+        change: stage.transition.as_ref().filter(|_| stage.row.phase != Phase::Itself).map(change),
+        converged: stage.converged.map(seconds),
+        took: seconds(stage.took),
+    }
+}
+
+fn change(transition: &Transition) -> Change {
+    let mut answers: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for tallied in &transition.answers {
+        *answers.entry(tallied.from.clone()).or_default().entry(tallied.answer.to_string()).or_default() +=
+            tallied.count;
+    }
+    Change { requests: transition.requests, errors: transition.errors.clone(), gap: seconds(transition.gap), answers }
+}
+
+fn words(judged: &Judged) -> String {
+    let because = judged.hints.first().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}: {} — {}{because}", subject(&judged.subject), judged.claim, judged.verdict.reason)
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
+}

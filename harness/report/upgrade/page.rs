@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::model::{Cell, Change, Difference, UpgradeReport, Walk};
+use crate::report::page::{STYLE, mark};
+
+/// `upgrade.html`: one page without scripts and without anything from elsewhere.
+pub(super) fn page(report: &UpgradeReport) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (report.scenario) ": Istio " (report.from) " → " (report.to) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                a class="skip" href="#matrix" { "to the table" }
+                header {
+                    h1 { (mark(Some(report.result))) " " (report.scenario) ": Istio " (report.from) " → " (report.to) }
+                    p { strong { (report.sentence) } }
+                    dl {
+                        dt { "changed at" } dd { (report.at) }
+                        dt { "when" } dd { (report.started) ", " (format!("{:.0} s", report.took)) }
+                        dt { "again" } dd { code { (report.reproduce) } }
+                        @for left in &report.left_out {
+                            dt { "left out" } dd { (left.mode) ", which puts " (left.because) }
+                        }
+                    }
+                }
+                main id="matrix" {
+                    section {
+                        h2 { "Claims that hold" }
+                        div class="scroll" { (table(report)) }
+                    }
+                    (failures(report))
+                    (changes(report))
+                    (differences(report))
+                }
+                footer {
+                    "shiftcheck " (report.tool.version) ". A known change is one of the list that comes along with it; everything else that \
+                     clients or operators see is new."
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn table(report: &UpgradeReport) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "stage" }
+                    @for walk in &report.walks {
+                        th scope="col" { a href={ (walk.folder) "/report.html" } { (walk.name) } }
+                    }
+                }
+            }
+            tbody {
+                @for (index, row) in report.rows.iter().enumerate() {
+                    tr {
+                        th scope="row" {
+                            @if row.is_change { "· " (row.name) } @else { (row.stage) " " (row.name) }
+                        }
+                        @for walk in &report.walks { td { (cell(walk.cells[index].as_ref())) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn cell(cell: Option<&Cell>) -> Markup {
+    html! {
+        @match cell {
+            None => span class="dim" { "–" },
+            Some(own) if own.held == own.of => span class="passed" { "✓ " (own.held) " of " (own.of) },
+            Some(own) => span class="failed" { "✗ " (own.held) " of " (own.of) },
+        }
+    }
+}
+
+fn failures(report: &UpgradeReport) -> Markup {
+    let failed =
+        |walk: &'_ Walk| walk.broke.is_some() || walk.cells.iter().flatten().any(|cell| !cell.failed.is_empty());
+    if !report.walks.iter().any(failed) {
+        return html! {};
+    }
+    html! {
+        section {
+            h2 { "What fails" }
+            ul {
+                @for walk in &report.walks {
+                    @for (row, cell) in report.rows.iter().zip(&walk.cells) {
+                        @for text in cell.iter().flat_map(|cell| &cell.failed) {
+                            li { strong { (walk.name) ", " (row.name) } ": " (text) }
+                        }
+                    }
+                    @if let Some(broke) = &walk.broke { li { strong { (walk.name) } " broke off: " (broke) } }
+                }
+            }
+            @for own in &report.causes {
+                div class="panel" role="alert" {
+                    strong { "cause of the failure at " (own.stage) }
+                    p { (own.cause) }
+                    @for suspect in &own.suspects { p { (suspect) } }
+                }
+            }
+        }
+    }
+}
+
+fn changes(report: &UpgradeReport) -> Markup {
+    let changes = report.walks.iter().flat_map(|walk| {
+        let cells = report.rows.iter().zip(&walk.cells);
+        cells.filter_map(move |(row, cell)| Some((walk, row, cell.as_ref()?.change.as_ref()?)))
+    });
+    let changes: Vec<_> = changes.collect();
+    if changes.is_empty() {
+        return html! {};
+    }
+    html! {
+        section {
+            h2 { "What the traffic saw while the mesh was changed" }
+            div class="scroll" {
+                table {
+                    thead {
+                        tr {
+                            th scope="col" { "change" } th scope="col" { "requests" } th scope="col" { "errors" }
+                            th scope="col" { "longest gap" } th scope="col" { "answers" }
+                        }
+                    }
+                    tbody {
+                        @for (walk, row, change) in changes {
+                            tr {
+                                th scope="row" { (walk.name) ", " (row.name) }
+                                td { (change.requests) }
+                                td { (errors(change)) }
+                                td { (format!("{:.0} ms", change.gap * 1e3)) }
+                                td { @for (from, answers) in &change.answers { (from) ": " (listed(answers)) br; } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn errors(change: &Change) -> Markup {
+    html! {
+        @if change.errors.is_empty() { span class="passed" { "none" } }
+        @else { span class="failed" { (listed(&change.errors)) } }
+    }
+}
+
+fn listed(counts: &BTreeMap<String, u64>) -> String {
+    counts.iter().map(|(answer, count)| format!("{count} {answer}")).collect::<Vec<_>>().join(", ")
+}
+
+fn differences(report: &UpgradeReport) -> Markup {
+    let behaviour: Vec<&Difference> = report.differences.iter().filter(|own| own.behaviour).collect();
+    let told: Vec<&Difference> = report.differences.iter().filter(|own| !own.behaviour).collect();
+    html! {
+        section {
+            h2 { "What is another" }
+            @if behaviour.is_empty() { p { "Nothing that clients or operators see." } } @else { (listing(&behaviour)) }
+            @if !told.is_empty() {
+                details {
+                    summary { (told.len()) " values of the client's sidecar's configuration" }
+                    (listing(&told))
+                }
+            }
+        }
+    }
+}
+
+fn listing(all: &[&Difference]) -> Markup {
+    html! {
+        div class="scroll" {
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "where" } th scope="col" { "what" } th scope="col" { "before" } th scope="col" { "after" }
+                        th scope="col" { "why" }
+                    }
+                }
+                tbody {
+                    @for own in all {
+                        tr {
+                            td { (own.stage) @if let Some(walk) = &own.walk { " (" (walk) ")" } }
+                            td { (own.what) }
+                            td { (own.before) }
+                            td { (own.after) }
+                            td {
+                                @match &own.known {
+                                    Some(known) => { "known since " (known.since) ": " (known.what) },
+                                    None if own.behaviour => span class="failed" { "new" },
+                                    None => span class="dim" { "no behaviour shows it" },
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
