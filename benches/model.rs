@@ -91,7 +91,7 @@ async fn walk() -> Duration {
         let start = Instant::now();
         let (events, _stream) = Events::channel();
         let scenario = Scenario::read(CANARY).unwrap();
-        let outcome = run(scenario, options, events, std::future::pending()).await.unwrap();
+        let outcome = Box::pin(run(scenario, options, events, std::future::pending())).await.unwrap();
         assert_eq!(outcome.ending, Ending::Passed);
         times.push(start.elapsed());
     }

@@ -4,41 +4,40 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::PoisonError;
 
-use common::{CLUSTER, containers, run_id, said, shiftcheck};
-use rstest::rstest;
+use common::{CLUSTER, Kept, ROOT, said, shiftcheck};
 
-#[rstest]
-#[case::requests(
-    "fixtures/canary",
-    0,
-    &[
-        "40 samples of testers, 50 % to v2 claimed, 400 requests of each tested",
-        "ok counts of the samples",
-        "ok order of sending",
-        "ok connections",
-        "verdicts: 40 accepted, 0 refused",
-        "each request is routed on its own",
-    ]
-)]
-#[case::connections(
-    "fixtures/canary-tcp-port",
-    1,
-    &["NO connections: all see the same share", "the verdicts' model does not hold"]
-)]
-fn a_mesh_is_told_from_one_that_balances_connections(
-    #[case] scenario: &str,
-    #[case] code: i32,
-    #[case] lines: &[&str],
-) {
+#[test]
+fn a_mesh_is_told_from_one_that_balances_connections() {
     let _one = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
-    let (printed, errors, ended) = said(&shiftcheck(&["calibrate", scenario]).output().unwrap());
-    assert_eq!(ended, Some(code), "{printed}\n{errors}");
-    for line in lines {
-        assert!(printed.contains(line), "`{line}` is missing in:\n{printed}\n{errors}");
-    }
-    assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+    let kept = Kept::new();
+    let calibrated = |scenario: &str, expected: i32, lines: &[&str]| {
+        let (printed, errors, code) = kept.on("calibrate", &Path::new(ROOT).join(scenario), &[]);
+        assert_eq!(code, Some(expected), "{printed}\n{errors}");
+        for line in lines {
+            assert!(printed.contains(line), "`{line}` is missing in:\n{printed}\n{errors}");
+        }
+    };
+    calibrated(
+        "fixtures/canary",
+        0,
+        &[
+            "40 samples of testers, 50 % to v2 claimed, 400 requests of each tested",
+            "ok counts of the samples",
+            "ok order of sending",
+            "ok connections",
+            "verdicts: 40 accepted, 0 refused",
+            "each request is routed on its own",
+        ],
+    );
+    calibrated(
+        "fixtures/canary-tcp-port",
+        1,
+        &["NO connections: all see the same share", "the verdicts' model does not hold"],
+    );
+    kept.remove();
 }
 
 #[test]

@@ -85,9 +85,16 @@ fn it_has_a_man_page_and_lists_its_images() {
     let (printed, _, code) = said(&shiftcheck(&["images"]).output().unwrap());
     assert_eq!(code, Some(0));
     assert!(printed.starts_with("node "), "{printed}");
+    let (printed, _, code) = said(&shiftcheck(&["images", "--check"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("istio-1.31  ok\n") && printed.contains("node        ok\n"), "{printed}");
     let empty = tempfile::tempdir().unwrap();
     let (printed, _, _) = said(&shiftcheck(&["images", "--cache", empty.path().to_str().unwrap()]).output().unwrap());
     assert!(printed.contains("the image cache has no set `node`"), "{printed}");
+    let arguments = ["images", "--check", "--cache", empty.path().to_str().unwrap()];
+    let (printed, _, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(3));
+    assert!(printed.contains("no version is there"), "{printed}");
 }
 
 #[test]

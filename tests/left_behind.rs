@@ -92,7 +92,7 @@ async fn a_panic_is_passed_on_after_everything_is_removed() {
         }
     };
     let scenario = Scenario::read(Path::new(ROOT).join("fixtures/canary")).unwrap();
-    let panic = AssertUnwindSafe(run(scenario, options(), events, panic)).catch_unwind().await.unwrap_err();
+    let panic = AssertUnwindSafe(Box::pin(run(scenario, options(), events, panic))).catch_unwind().await.unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     let run = message.strip_prefix("in the middle of run ").unwrap();
     assert_eq!(containers(run), [""; 0]);

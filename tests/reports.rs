@@ -158,6 +158,7 @@ fn a_folder_that_cannot_be_written_is_told_and_changes_no_verdict() {
 #[rstest]
 #[case::scenario("scenario")]
 #[case::report("report")]
+#[case::upgrade("upgrade")]
 fn the_schema_is_the_committed_one(#[case] what: &str) {
     let (printed, _, code) = said(&shiftcheck(&["schema", what]).output().unwrap());
     assert_eq!(code, Some(0));

@@ -38,7 +38,11 @@ pub enum Command {
     /// Write a scenario from a folder of manifests, or from a namespace of a live cluster; what it leaves open is in comments
     Init(InitArgs),
     /// List the sets of images in the cache, and whether their files are there
-    Images,
+    Images {
+        /// Also read them, and tell what is wrong; exit code 3 where something is
+        #[arg(long)]
+        check: bool,
+    },
     /// Print the completions for a shell
     Completions {
         /// The shell

@@ -15,7 +15,8 @@ use super::signals::Calls;
 use crate::cluster::{Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
 use crate::mesh::IstioChoice;
 use crate::report::{
-    self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, compare, compared, images, plural,
+    self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, checked_images, compare, compared, images,
+    plural,
 };
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
@@ -96,7 +97,12 @@ async fn dispatch(args: Args) -> ExitCode {
             return Box::pin(walk(args.into(), Purpose::Calibrate(options), cache, Calls::listen())).await;
         }
         Command::Init(args) => super::init::run(&args).await,
-        Command::Images => {
+        Command::Images { check: true } => {
+            // a closed pipe is no failure
+            let whole = checked_images(&mut stdout(), &ImageCache::new(&cache)).unwrap_or(true);
+            return if whole { ExitCode::Pass } else { ExitCode::Environment };
+        }
+        Command::Images { check: false } => {
             let _ = images(&mut stdout(), &ImageCache::new(&cache));
             Ok(())
         }

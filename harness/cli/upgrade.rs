@@ -11,7 +11,7 @@ use crate::cluster::{ClusterError, ImageCache, IstioSet, Keep};
 use crate::mesh::{IstioChoice, MeshError, Planes, newer};
 use crate::report::{Granularity, Marks, Outcome, Recorder, Report, Terminal, UpgradeRecorder, UpgradeReport, matrix};
 use crate::scenario::{ControlPlane, Scenario};
-use crate::upgrade::{Across, Cause, Course, Phase, Probe, Row, Walked, probe, single_flags, suspects};
+use crate::upgrade::{Across, Cause, Course, Phase, Probe, Row, Walked, differences, probe, single_flags, suspects};
 use crate::walk::{Choice, Ending, Event, Events, Leg, Legs, Options, Purpose, WalkError, walk_legs};
 
 /// Settings that make the client's sidecar count what it sends to services.
@@ -90,16 +90,25 @@ impl Upgrade {
 
     async fn walk(self, calls: &Calls) -> Result<ExitCode, Failure> {
         let mut recorder = UpgradeRecorder::new(self.across.clone(), self.scenario.clone(), reproduce());
-        let mut off = None;
+        let (mut off, mut broke) = (None, None);
         for cluster in self.across.plan(&self.scenario).clusters {
             let courses: Vec<Course> = cluster.iter().map(|(course, _)| *course).collect();
             let legs: Vec<Leg> = cluster.into_iter().map(|(_, leg)| leg).collect();
             let sets = self.sets_of(&courses);
             let (walks, outcome) = self.on_a_cluster(legs, sets, &courses, calls).await?;
-            walks.into_iter().for_each(|walked| recorder.walked(walked));
-            if let Some(code) = outcome {
-                off = Some(code);
-                break;
+            // nothing that can be compared came of it
+            let came_to_nothing = walks.iter().all(|walked| walked.stages.is_empty());
+            for walked in walks {
+                recorder.walked(walked);
+            }
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(code)) => {
+                    off = Some(code);
+                    break;
+                }
+                Err(failure) if came_to_nothing => return Err(failure),
+                Err(failure) => broke = broke.or(Some(failure)),
             }
         }
         if off.is_none()
@@ -111,11 +120,12 @@ impl Upgrade {
         }
         let report = recorder.close(off.is_some());
         self.publish(&report);
-        Ok(match (off, report.result) {
-            (Some(code), _) => code,
-            (None, Outcome::Passed) => ExitCode::Pass,
-            (None, _) => ExitCode::Fail,
-        })
+        match (off, broke, report.result) {
+            (Some(code), ..) => Ok(code),
+            (None, Some(failure), _) => Err(failure),
+            (None, None, Outcome::Passed) => Ok(ExitCode::Pass),
+            (None, None, _) => Ok(ExitCode::Fail),
+        }
     }
 
     /// The versions that walks need: a cluster imports no more than that.
@@ -135,12 +145,11 @@ impl Upgrade {
         sets: Vec<IstioSet>,
         courses: &[Course],
         calls: &Calls,
-    ) -> Result<(Vec<Walked>, Option<ExitCode>), Failure> {
+    ) -> Result<(Vec<Walked>, Result<Option<ExitCode>, Failure>), Failure> {
         let rows: Vec<(Course, Vec<Row>)> =
             courses.iter().map(|course| (*course, self.across.rows(&self.scenario, *course))).collect();
         let readers = Readers::new(rows);
         let (outcome, readers) = self.legs(legs, sets, readers, calls).await;
-        let called_off = outcome?;
         let (from, to) = (&self.across.from.version, &self.across.to.version);
         for (course, report) in &readers.reports {
             if let Some(folder) = &self.folder {
@@ -151,7 +160,7 @@ impl Upgrade {
                     .map_err(|error| Failure::environment(error.to_string()))?;
             }
         }
-        Ok((readers.walks, called_off))
+        Ok((readers.walks, outcome))
     }
 
     async fn legs(
@@ -195,10 +204,6 @@ impl Upgrade {
             }
             // what failed is in the walks
             Ok(_) => Ok(None),
-            // a walk that broke off is told as such; a cluster that did not come up ends the whole
-            Err(_) if readers.walks.iter().any(|walked| walked.broke.is_some() && !walked.stages.is_empty()) => {
-                Ok(None)
-            }
             Err(error) => Err(Failure::of(&error)),
         };
         (outcome, readers)
@@ -231,7 +236,8 @@ impl Upgrade {
                 });
             }
         }
-        Ok(Cause::of_configuration(&crate::upgrade::differences(old, new, from, to), stage))
+        let failed = new.stage(Row { stage, phase: Phase::Itself });
+        Ok(failed.map_or(Cause::Unknown, |failed| Cause::of_configuration(failed, &differences(old, new, from, to))))
     }
 
     /// The oldest version, not older than the old one, whose behaviour the new one can be asked for; with its flags then and now.
@@ -258,12 +264,12 @@ impl Upgrade {
     /// Under which settings the claims of a stage hold.
     async fn healed(&self, stage: usize, probes: &[Probe], calls: &Calls) -> Result<Vec<bool>, Failure> {
         let leg = probe(&self.scenario, stage, &self.across.to, probes);
-        let rows = (0..=probes.len()).map(|index| Row { stage: index, phase: Phase::Itself }).collect();
+        let rows = (0..probes.len()).map(|stage| Row { stage, phase: Phase::Itself }).collect();
         let readers = Readers::new(vec![(Course::FreshOnNew, rows)]);
         let (outcome, readers) = self.legs(vec![leg], vec![self.sets[1].clone()], readers, calls).await;
         outcome?;
         let stages = readers.walks.first().map(|walked| walked.stages.as_slice()).unwrap_or_default();
-        Ok((1..=probes.len()).map(|index| stages.get(index).is_some_and(|stage| stage.held().all())).collect())
+        Ok((0..probes.len()).map(|index| stages.get(index).is_some_and(|stage| stage.held().all())).collect())
     }
 
     fn options(&self) -> Result<Options, Failure> {

@@ -83,6 +83,32 @@ impl ImageCache {
         Ok(set)
     }
 
+    /// What is wrong with the files of a set of Istio: archives that cannot be read, images that they lack.
+    #[must_use]
+    pub fn check(&self, version: &str) -> Vec<String> {
+        let set = match self.istio(version) {
+            Ok(set) => set,
+            Err(error) => return vec![error.to_string()],
+        };
+        let mut problems = Vec::new();
+        let mut tags = Vec::new();
+        for archive in &set.archives {
+            match tags_of(archive) {
+                Ok(own) => tags.extend(own),
+                Err(error) => problems.push(format!("{}: {error}", archive.display())),
+            }
+        }
+        for image in ["pilot", "proxyv2"] {
+            let wanted = format!("{}/{image}:{}", set.hub, set.tag);
+            // the engine leaves its own registry's name out of what it saves
+            let is_it = |tag: &String| *tag == wanted || wanted.strip_prefix("docker.io/") == Some(tag);
+            if problems.is_empty() && !tags.iter().any(is_it) {
+                problems.push(format!("no archive holds {wanted}"));
+            }
+        }
+        problems
+    }
+
     /// The file with the definitions of the Gateway API's kinds.
     ///
     /// # Errors
@@ -127,6 +153,24 @@ impl ImageCache {
     }
 }
 
+/// The names of the images in an archive, as its `manifest.json` tells them; the archive is read to its end.
+fn tags_of(archive: &Path) -> std::io::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Image {
+        repo_tags: Vec<String>,
+    }
+    let mut tags = Vec::new();
+    for entry in tar::Archive::new(fs::File::open(archive)?).entries()? {
+        let entry = entry?;
+        if entry.path()?.as_os_str() == "manifest.json" {
+            let images: Vec<Image> = serde_json::from_reader(entry)?;
+            tags = images.into_iter().flat_map(|image| image.repo_tags).collect();
+        }
+    }
+    Ok(tags)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +206,26 @@ mod tests {
         assert!(error.ends_with("; it has istio-1.22, istio-1.31, istio-1.9"), "{error}");
         let error = cache.istio("1.22").unwrap_err().to_string();
         assert!(error.ends_with("i.tar: the file is missing"), "{error}");
+    }
+
+    #[test]
+    fn an_archive_that_lacks_an_image_or_is_cut_off_is_found() {
+        let (folder, cache) = cache();
+        let archive = folder.path().join("images/istio-1.31/i.tar");
+        let write = |tags: &[&str]| {
+            let text = serde_json::json!([{"RepoTags": tags, "Layers": []}]).to_string();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            let mut tar = tar::Builder::new(fs::File::create(&archive).unwrap());
+            tar.append_data(&mut header, "manifest.json", text.as_bytes()).unwrap();
+            tar.finish().unwrap();
+        };
+        write(&["h/pilot:t", "h/proxyv2:t"]);
+        assert_eq!(cache.check("1.31"), [""; 0]);
+        write(&["h/pilot:t", "h/proxyv2:u"]);
+        assert_eq!(cache.check("1.31"), ["no archive holds h/proxyv2:t"]);
+        fs::write(&archive, [1; 700]).unwrap();
+        assert_eq!(cache.check("1.31").len(), 1);
     }
 }

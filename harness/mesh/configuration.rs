@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::sidecar::{items, virtual_host};
 
 /// What is another on every mesh, or at every push, and says nothing of what the mesh does.
-const PASSING: [&str; 9] = [
+const PASSING: [&str; 10] = [
     "version_info",
     "last_updated",
     "socket_address",
@@ -15,6 +15,8 @@ const PASSING: [&str; 9] = [
     "stat_prefix",
     "alt_stat_name",
     "additional_addresses",
+    // the names of the objects that it was made from
+    "filter_metadata",
 ];
 
 /// The configuration of a sidecar that has to do with one service port, as values by their paths: `route/routes/0/route/timeout`.

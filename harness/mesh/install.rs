@@ -153,12 +153,12 @@ impl Istio {
         manifests: Manifests,
         version: &str,
         revision: &str,
-        definitions: Definitions,
+        onto: Onto,
     ) -> Result<Self, MeshError> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         let namespace = serde_json::from_value(namespace).unwrap_or_else(|_| unreachable!("a literal"));
         let (mut first, rest): (Vec<_>, Vec<_>) = manifests.0.into_iter().partition(is_definition);
-        if definitions == Definitions::Left {
+        if onto == Onto::Newer {
             first.clear();
         }
         let rest = rest.into_iter().map(probed_often).collect::<Vec<_>>();
@@ -176,7 +176,16 @@ impl Istio {
             }
             Ok::<_, MeshError>(())
         };
-        let (established, applied) = tokio::join!(established, apply_all(client, rest));
+        // a pod that starts before what it mounts has changed would take minutes to see that
+        let (now, then) = match onto {
+            Onto::Nothing => (rest, Vec::new()),
+            Onto::Older | Onto::Newer => rest.into_iter().partition(|object| kind(object) != "Deployment"),
+        };
+        let applied = async {
+            apply_all(client, now).await?;
+            if then.is_empty() { Ok(()) } else { apply_all(client, then).await }
+        };
+        let (established, applied) = tokio::join!(established, applied);
         established?;
         applied?;
         Ok(Self::of(version, revision))
@@ -259,13 +268,15 @@ impl Istio {
     }
 }
 
-/// Whether the definitions of Istio's kinds are installed, or those that are there are left.
+/// What a control plane is installed onto.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Definitions {
-    /// They are installed.
-    Installed,
-    /// Newer ones are there; going back would lose what they know.
-    Left,
+pub enum Onto {
+    /// There is none yet.
+    Nothing,
+    /// There is none that is newer.
+    Older,
+    /// There is a newer one: its definitions of Istio's kinds stay, for going back would lose what they know.
+    Newer,
 }
 
 impl Manifests {

@@ -12,6 +12,6 @@ pub use configuration::Configuration;
 pub use converge::{Converged, Look, converge};
 pub use counters::Counters;
 pub use error::MeshError;
-pub use install::{Definitions, Istio, Manifests};
+pub use install::{Istio, Manifests, Onto};
 pub use planes::{IstioChoice, Planes, newer};
 pub use sidecar::{ADMIN_PORT, Sidecar, read_table};

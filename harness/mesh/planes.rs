@@ -6,7 +6,7 @@ use std::process::Stdio;
 use kube::Client;
 
 use super::MeshError;
-use super::install::{Definitions, Istio, Manifests};
+use super::install::{Istio, Manifests, Onto};
 use crate::cluster::{ClusterError, ImageCache, IstioSet};
 use crate::scenario::ControlPlane;
 
@@ -155,10 +155,14 @@ impl Planes {
         if let Some(definitions) = definitions {
             manifests.add(definitions)?;
         }
-        let older = self.installed.iter().any(|own| newer(&own.version, &plane.version) == Ordering::Greater);
-        let kinds = if older { Definitions::Left } else { Definitions::Installed };
+        let newest = self.installed.iter().map(|own| newer(&own.version, &plane.version)).max();
+        let onto = match newest {
+            None => Onto::Nothing,
+            Some(Ordering::Greater) => Onto::Newer,
+            Some(_) => Onto::Older,
+        };
         let tag = self.set(plane)?.tag.clone();
-        let istio = Istio::apply(client, manifests, &tag, &plane.revision, kinds).await?;
+        let istio = Istio::apply(client, manifests, &tag, &plane.revision, onto).await?;
         if !self.installed.contains(plane) {
             self.installed.push(plane.clone());
         }

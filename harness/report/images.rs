@@ -3,6 +3,34 @@ use std::io::{self, Write};
 use super::terminal::plural;
 use crate::cluster::ImageCache;
 
+/// Writes for each set of Istio in a cache whether its files are whole; with whether all are.
+///
+/// # Errors
+/// The output is closed.
+pub fn checked_images(out: &mut impl Write, cache: &ImageCache) -> io::Result<bool> {
+    let mut whole = true;
+    let versions = cache.istio_versions();
+    for version in &versions {
+        let problems = cache.check(version);
+        whole &= problems.is_empty();
+        match problems.first() {
+            None => writeln!(out, "istio-{version:<5} ok")?,
+            Some(problem) => writeln!(out, "istio-{version:<5} {problem}")?,
+        }
+    }
+    for (name, problem) in [
+        ("node", cache.node().err().map(|error| error.to_string())),
+        ("gateway-api", cache.gateway_api().err().map(|error| error.to_string())),
+    ] {
+        whole &= problem.is_none();
+        writeln!(out, "{name:<11} {}", problem.as_deref().unwrap_or("ok"))?;
+    }
+    if versions.is_empty() {
+        writeln!(out, "istio       no version is there")?;
+    }
+    Ok(whole && !versions.is_empty())
+}
+
 /// Writes which sets of images a cache has, how large they are, and what is missing of them.
 ///
 /// # Errors

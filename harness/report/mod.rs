@@ -19,7 +19,7 @@ mod verified;
 
 pub use compare::{Difference, compare, compared};
 pub use files::ReportError;
-pub use images::images;
+pub use images::{checked_images, images};
 pub use junit::Granularity;
 pub use model::{
     Answers, Claim, Edit, Environment, Errors, Failure, Moment, Outcome, Path, Ready, Report, Routing, SCHEMA_VERSION,

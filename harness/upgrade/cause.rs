@@ -4,9 +4,10 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::difference::{Aspect, Difference};
+use super::walked::WalkedStage;
 use crate::routing::Live;
 use crate::scenario::{ControlPlane, Expectation, MeshStep, Scenario, Stage, Step};
-use crate::walk::{Leg, at_once};
+use crate::walk::{Leg, Subject, at_once};
 
 /// Why a claim that held on the old version fails on the new one, as far as that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,13 @@ pub enum Cause {
         /// The version whose behaviour was asked for.
         compatible_with: String,
     },
+    /// No flag: the client's sidecar routes otherwise than the manifests ask for.
+    Routes {
+        /// The first route that is missing.
+        missing: String,
+        /// The first that is there instead.
+        instead: String,
+    },
     /// No flag: what the client's sidecar is told first that it was not told before.
     Configuration {
         /// The path of the value.
@@ -41,10 +49,16 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The first difference of the sidecar's configuration at a stage, where no flag explains it. What a known change of Istio explains
-    /// comes last.
+    /// What the sidecar of a stage is told otherwise, where no flag explains it: first its routes, if they are not what the manifests ask
+    /// for, then the first value of its configuration that is another. What a known change of Istio explains comes last.
     #[must_use]
-    pub fn of_configuration(differences: &[Difference], stage: usize) -> Self {
+    pub fn of_configuration(failed: &WalkedStage, differences: &[Difference]) -> Self {
+        let routes = failed.judged.iter().find(|judged| judged.subject == Subject::Routes);
+        let first = |sign: &str| routes.and_then(|own| own.hints.iter().find_map(|hint| hint.strip_prefix(sign)));
+        if let (Some(missing), Some(instead)) = (first("- "), first("+ ")) {
+            return Self::Routes { missing: missing.to_owned(), instead: instead.to_owned() };
+        }
+        let stage = failed.row.stage;
         let at = |own: &&Difference| own.number == stage && matches!(own.aspect, Aspect::Configuration(_));
         let first = |known: bool| differences.iter().filter(at).find(|own| own.known.is_some() == known);
         first(false).or_else(|| first(true)).map_or(Self::Unknown, |own| Self::Configuration {
@@ -64,20 +78,27 @@ pub struct Probe {
     pub set: Vec<String>,
 }
 
-/// A walk that brings a stage about at once on a control plane, and then tries it under each of these settings.
+/// A walk that brings a stage about at once on a control plane with the first of these settings, and then tries it under each of the others.
 #[must_use]
 pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> Leg {
+    let with = |probe: &Probe| {
+        let set = plane.set.iter().chain(&probe.set).cloned().collect();
+        ControlPlane { set, ..plane.clone() }
+    };
     let mut scenario = at_once(scenario, stage);
     let expect: Vec<Expectation> = scenario.stages[0].expect.clone();
-    let stages = probes.iter().map(|probe| {
-        let set = plane.set.iter().chain(&probe.set).cloned().collect();
-        let plane = ControlPlane { set, ..plane.clone() };
-        let steps = vec![Step::Mesh(MeshStep::Install(plane)), Step::Mesh(MeshStep::Restart)];
+    let later = probes.iter().skip(1).map(|probe| {
+        let steps = vec![Step::Mesh(MeshStep::Install(with(probe))), Step::Mesh(MeshStep::Restart)];
         Stage { name: probe.name.clone(), steps, expect: expect.clone() }
     });
-    let stages: Vec<Stage> = stages.collect();
-    scenario.stages.extend(stages);
-    Leg { name: format!("Istio {plane}, looking for the cause"), first: plane.clone(), scenario }
+    let later: Vec<Stage> = later.collect();
+    scenario.stages.extend(later);
+    let mut first = plane.clone();
+    if let Some(probe) = probes.first() {
+        first = with(probe);
+        scenario.stages[0].name.clone_from(&probe.name);
+    }
+    Leg { name: format!("Istio {}, looking for the cause", plane.version), first, scenario }
 }
 
 /// A probe for each flag that the behaviour of an older version sets otherwise, alone.
@@ -102,7 +123,7 @@ pub struct Suspect {
     pub limit: String,
 }
 
-/// The EnvoyFilters that are there at a stage and patch sidecars of the new version, not those of the old one.
+/// The `EnvoyFilter`s that are there at a stage and patch sidecars of the new version, not those of the old one.
 #[must_use]
 pub fn suspects(scenario: &Scenario, stage: usize, from: &str, to: &str) -> Vec<Suspect> {
     let mut live = Live::new(&scenario.namespace, &scenario.namespace);
@@ -145,12 +166,13 @@ mod tests {
     fn a_probe_changes_the_control_plane_under_the_stage_and_judges_it_again() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of("1.31") };
-        let probes = [Probe { name: "as 1.30".to_owned(), set: vec!["compatibilityVersion=1.30".to_owned()] }];
-        let leg = probe(&scenario, 4, &plane, &probes);
+        let one = |set: &str| Probe { name: set.to_owned(), set: vec![set.to_owned()] };
+        let leg = probe(&scenario, 4, &plane, &[one("b=2"), one("c=3")]);
+        assert_eq!(leg.first.set, ["a=1", "b=2"]);
         let stages = &leg.scenario.stages;
-        assert_eq!(stages.len(), 2);
+        assert_eq!((stages[0].name.as_str(), stages[1].name.as_str(), stages.len()), ("b=2", "c=3", 2));
         assert_eq!(stages[1].claims().count(), 3);
         let Step::Mesh(MeshStep::Install(installed)) = &stages[1].steps[0] else { panic!("an installation") };
-        assert_eq!(installed.set, ["a=1", "compatibilityVersion=1.30"]);
+        assert_eq!(installed.set, ["a=1", "c=3"]);
     }
 }

@@ -56,6 +56,12 @@ pub enum Course {
 }
 
 impl Course {
+    /// Whether the mesh is changed on its way.
+    #[must_use]
+    pub const fn is_across(self) -> bool {
+        !matches!(self, Self::FreshOnOld | Self::FreshOnNew)
+    }
+
     /// Its name in a table, with the versions where they tell it from another.
     #[must_use]
     pub fn heading(self, from: &str, to: &str) -> String {

@@ -3,7 +3,7 @@ use thiserror::Error;
 use super::course::{Course, Mode, Phase, Row};
 use crate::mesh::newer;
 use crate::scenario::{ControlPlane, Expectation, MeshStep, Scenario, Stage, Step};
-use crate::walk::Leg;
+use crate::walk::{Leg, at_once};
 
 /// How many minor versions a control plane may be ahead of its sidecars, as Istio supports it.
 const SUPPORTED_SKEW: u32 = 1;
@@ -124,11 +124,17 @@ impl Across {
         out.filter_map(|mode| Some((mode, self.skew(mode).ok()??))).collect()
     }
 
-    /// The walks: those that can follow each other on one cluster do, which saves its start.
+    /// The walks: each version alone on a cluster of its own, and a walk across on one whose control plane is then the one that it begins
+    /// on, which saves its start. The definitions of Istio's kinds are the new version's there: an upgrade begins with them.
     #[must_use]
     pub fn plan(&self, scenario: &Scenario) -> Plan {
-        let groups: [&[Course]; 3] =
-            [&[Course::FreshOnOld, Course::InPlace], &[Course::FreshOnNew, Course::RollBack], &[Course::Revision]];
+        let groups: [&[Course]; 3] = if self.modes.contains(&Mode::RollBack) {
+            [&[Course::FreshOnOld, Course::InPlace], &[Course::FreshOnNew, Course::RollBack, Course::Revision], &[]]
+        } else if self.modes.contains(&Mode::InPlace) {
+            [&[Course::FreshOnOld, Course::InPlace], &[Course::FreshOnNew], &[Course::Revision]]
+        } else {
+            [&[Course::FreshOnOld, Course::Revision], &[Course::FreshOnNew], &[]]
+        };
         let wanted = |course: &Course| self.modes.iter().any(|mode| mode.courses().contains(course));
         let clusters = groups.into_iter().map(|group| {
             let courses = group.iter().copied().filter(wanted);
@@ -137,11 +143,13 @@ impl Across {
         Plan { clusters: clusters.filter(|legs| !legs.is_empty()).collect() }
     }
 
-    /// The rows that a walk comes to, in its order.
+    /// The rows that a walk comes to, in its order. A walk across begins at the stage where the mesh is changed: those before it are walked
+    /// on each version alone.
     #[must_use]
     pub fn rows(&self, scenario: &Scenario, course: Course) -> Vec<Row> {
         let mut rows = Vec::new();
-        for stage in 1..=scenario.stages.len() {
+        let first = if course.is_across() { self.at } else { 1 };
+        for stage in first..=scenario.stages.len() {
             rows.push(Row { stage, phase: Phase::Itself });
             if stage == self.at {
                 rows.extend(self.changes(course).into_iter().map(|(phase, _)| Row { stage, phase }));
@@ -153,6 +161,10 @@ impl Across {
     fn leg(&self, scenario: &Scenario, course: Course) -> Leg {
         let mut scenario = scenario.clone();
         let stage = scenario.stages[self.at - 1].clone();
+        if course.is_across() {
+            let begun = at_once(&scenario, self.at).stages;
+            scenario.stages.splice(..self.at, begun);
+        }
         let changes = self.changes(course).into_iter().map(|(phase, steps)| {
             let mut expect: Vec<Expectation> = stage
                 .expect
@@ -169,7 +181,8 @@ impl Across {
             }
         });
         let changes: Vec<Stage> = changes.collect();
-        scenario.stages.splice(self.at..self.at, changes);
+        let behind = if course.is_across() { 1 } else { self.at };
+        scenario.stages.splice(behind..behind, changes);
         let (from, to) = (&self.from, &self.to);
         let heading = course.heading(&from.version, &to.version);
         let (first, name) = match course {
@@ -236,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn all_modes_take_three_clusters_and_change_the_mesh_in_the_middle_of_the_split() {
+    fn all_modes_take_two_clusters_and_change_the_mesh_in_the_middle_of_the_split() {
         let across = across("1.22", "1.31", &[], true).unwrap();
         assert_eq!((across.at, across.modes.as_slice()), (4, Mode::ALL.as_slice()));
         let plan = across.plan(&canary());
@@ -248,13 +261,12 @@ mod tests {
         assert_eq!(
             shape,
             [
-                vec![(Course::FreshOnOld, 9), (Course::InPlace, 11)],
-                vec![(Course::FreshOnNew, 9), (Course::RollBack, 11)],
-                vec![(Course::Revision, 12)],
+                vec![(Course::FreshOnOld, 9), (Course::InPlace, 8)],
+                vec![(Course::FreshOnNew, 9), (Course::RollBack, 8), (Course::Revision, 9)],
             ]
         );
-        let (_, revision) = &plan.clusters[2][0];
-        let names: Vec<&str> = revision.scenario.stages[3..8].iter().map(|stage| stage.name.as_str()).collect();
+        let (_, revision) = &plan.clusters[1][2];
+        let names: Vec<&str> = revision.scenario.stages[..5].iter().map(|stage| stage.name.as_str()).collect();
         assert_eq!(
             names,
             [
@@ -266,8 +278,8 @@ mod tests {
             ]
         );
         // each change is judged as its stage is
-        assert_eq!(revision.scenario.stages[5].claims().count(), 3);
-        assert_eq!(across.rows(&canary(), Course::Revision).len(), 12);
+        assert_eq!(revision.scenario.stages[2].claims().count(), 3);
+        assert_eq!(across.rows(&canary(), Course::Revision).len(), 9);
     }
 
     #[test]

@@ -87,7 +87,13 @@ impl WalkError {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
-            Self::Mesh(error) => matches!(error, MeshError::NoSidecar { .. }),
+            Self::Mesh(error) => matches!(
+                error,
+                MeshError::NoSidecar { .. }
+                    | MeshError::Generate { .. }
+                    | MeshError::OtherIstioctl { .. }
+                    | MeshError::Rejected { .. }
+            ),
         }
     }
 }

@@ -40,7 +40,8 @@ pub struct Legs {
 /// all that can be compared is told.
 ///
 /// # Errors
-/// A scenario is wrong, or the cluster does not come up. Everything is removed then, too, unless it is to be kept.
+/// A scenario is wrong, the cluster does not come up, or a leg broke off; then with the first leg's reason, when all others are walked.
+/// Everything is removed then, too, unless it is to be kept.
 ///
 /// # Panics
 /// A panic in a walk is passed on after everything is removed.
@@ -80,7 +81,7 @@ async fn all(run: &Run, Legs { sets, legs }: Legs) -> Result<Outcome, WalkError>
             Ok(held) => passed += held,
             Err(error) => {
                 run.events.tell(Event::Broke { link: error.link(), message: error.to_string() });
-                broken = Some(error);
+                broken = broken.or(Some(error));
             }
         }
         if let Site::Kube(site) = walk.site {
@@ -95,9 +96,9 @@ async fn all(run: &Run, Legs { sets, legs }: Legs) -> Result<Outcome, WalkError>
         ground = Some(own);
     }
     match broken {
-        Some(error) if passed == 0 => Err(error),
-        _ if passed == stages => Ok(Outcome { ending: Ending::Passed, passed, stages }),
-        _ => Ok(Outcome { ending: Ending::Failed, passed, stages }),
+        Some(error) => Err(error),
+        None if passed == stages => Ok(Outcome { ending: Ending::Passed, passed, stages }),
+        None => Ok(Outcome { ending: Ending::Failed, passed, stages }),
     }
 }
 

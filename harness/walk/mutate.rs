@@ -12,7 +12,7 @@ use super::transition::Expected;
 use crate::cluster::{ClusterError, RunId};
 use crate::mesh::MeshError;
 use crate::routing::Live;
-use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step};
+use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step, Target};
 use crate::traffic::{Driver, DriverOptions};
 use crate::verdict::Design;
 use crate::verify::{Fate, Mutant, SLIPS, Stages, fate, mutants};
@@ -68,8 +68,8 @@ pub(super) fn sample(scenario: &Scenario, size: usize) -> Vec<(Mutant, Fate)> {
     sample
 }
 
-/// Brings each mutant about on the mesh, in a namespace of its own, at the stage where the model says that a claim fails, and judges that
-/// stage's claims.
+/// Brings each mutant about on the mesh, at the stage where the model says that a claim fails, and judges that stage's claims. Mutants
+/// with the same pods follow each other in one namespace: pods take longer to start than all the rest.
 pub(super) async fn trial(
     ground: &Ground,
     run: &RunId,
@@ -77,64 +77,140 @@ pub(super) async fn trial(
     driver: DriverOptions,
     events: &Events,
 ) -> Result<Vec<Trialled>, WalkError> {
-    let trials = sample.into_iter().enumerate().map(|(number, (mutant, fate))| async move {
-        let stage = match &fate {
-            Fate::Caught(catch) => catch.stage,
-            Fate::Survives(gap) => gap.stage,
-            Fate::Harmless => mutant.stage,
-        };
+    let mut lots: Vec<(String, Vec<Trial>)> = Vec::new();
+    for (mutant, fate) in sample {
+        let trial = Trial::of(mutant, fate);
+        let pods = trial.pods();
+        match lots.iter_mut().find(|(own, _)| *own == pods) {
+            Some((_, lot)) => lot.push(trial),
+            None => lots.push((pods, vec![trial])),
+        }
+    }
+    // the longest first, so that none is left alone at the end
+    lots.sort_by_key(|(_, lot)| std::cmp::Reverse(lot.len()));
+    let lots = lots.into_iter().enumerate().map(|(number, (_, lot))| async move {
         let namespace = format!("mutant-{}", number + 1);
-        let failed = one(ground, run, &namespace, &mutant.scenario, stage, driver).await?;
-        // what a mutant has run makes room for the next
+        let trialled = Box::pin(in_turn(ground, run, &namespace, lot, driver, events)).await?;
+        // what has run makes room for the next
         let namespaces: Api<Namespace> = Api::all(ground.client.clone());
         namespaces
             .delete(&namespace, &DeleteParams::background())
             .await
             .map_err(ClusterError::api(format!("deleting the namespace `{namespace}`")))?;
-        let trialled = Trialled { slip: mutant.slip, what: mutant.what, fate, stage, failed };
-        events.tell(Event::Trialled(trialled.clone()));
         Ok(trialled)
     });
-    stream::iter(trials).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+    let trialled: Vec<Result<Vec<Trialled>, WalkError>> = stream::iter(lots).buffer_unordered(AT_ONCE).collect().await;
+    Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// Whether a claim of a stage fails.
-async fn one(
+/// A mutant at the stage where it is brought about.
+struct Trial {
+    mutant: Mutant,
+    fate: Fate,
+    number: usize,
+    /// That stage, all at once.
+    scenario: Scenario,
+}
+
+impl Trial {
+    fn of(mutant: Mutant, fate: Fate) -> Self {
+        let number = match &fate {
+            Fate::Caught(catch) => catch.stage,
+            Fate::Survives(gap) => gap.stage,
+            Fate::Harmless => mutant.stage,
+        };
+        let scenario = at_once(&mutant.scenario, number);
+        Self { mutant, fate, number, scenario }
+    }
+
+    fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let steps = self.scenario.stages.iter().flat_map(|stage| &stage.steps);
+        let applied = steps.filter_map(|step| if let Step::Apply(manifests) = step { Some(manifests) } else { None });
+        applied.flatten()
+    }
+
+    /// What its pods are made from.
+    fn pods(&self) -> String {
+        let makes_pods = |manifest: &&Manifest| matches!(manifest.kind(), "Deployment" | "Pod");
+        let all = self.manifests().filter(makes_pods).chain(&self.scenario.client.manifests);
+        all.map(|manifest| format!("{} {}", manifest.id(), manifest.object.data)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Brings mutants with the same pods about in one namespace, one after the other.
+async fn in_turn(
     ground: &Ground,
     run: &RunId,
     namespace: &str,
-    scenario: &Scenario,
-    number: usize,
+    lot: Vec<Trial>,
     driver: DriverOptions,
-) -> Result<bool, WalkError> {
-    let scenario = &at_once(scenario, number);
-    let stage = &scenario.stages[0];
-    let objects = ground.namespace_of(run, &scenario.namespace, namespace).await?;
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), namespace);
-    // what happens within is told as one line
-    let (events, _) = Events::channel();
-    let mut walk = Walk {
-        scenario,
-        site: Site::Kube(Box::new(KubeSite::new(
-            ground.client.clone(),
-            namespace,
-            objects,
-            None,
-            &scenario.client.pod,
-        ))),
-        driver: Driver::new(pods, driver).program(&scenario.client.driver),
-        namespace: namespace.to_owned(),
-        live: Live::new(&scenario.namespace, namespace),
-        events,
-        expected: Expected::new(scenario),
-        client_pod: Vec::new(),
-        comparing: false,
-    };
+    events: &Events,
+) -> Result<Vec<Trialled>, WalkError> {
+    let mut there: Option<(Site, Driver, Live)> = None;
+    let mut trialled = Vec::new();
+    for trial in lot {
+        let scenario = &trial.scenario;
+        let is_first = there.is_none();
+        let (site, driver, live) = if let Some(there) = there.take() {
+            there
+        } else {
+            let objects = ground.namespace_of(run, &scenario.namespace, namespace).await?;
+            let pods: Api<Pod> = Api::namespaced(ground.client.clone(), namespace);
+            let client = &scenario.client;
+            let site = KubeSite::new(ground.client.clone(), namespace, objects, None, &client.pod);
+            let driver = Driver::new(pods, driver).program(&client.driver);
+            (Site::Kube(Box::new(site)), driver, Live::new(&scenario.namespace, namespace))
+        };
+        let stage = after(&live, &trial);
+        // what happens within is told as one line
+        let (silent, _) = Events::channel();
+        let mut walk = Walk {
+            scenario,
+            site,
+            driver,
+            namespace: namespace.to_owned(),
+            live,
+            events: silent,
+            expected: Expected::new(scenario),
+            client_pod: Vec::new(),
+            comparing: false,
+        };
+        if is_first {
+            walk.client_pod = walk.apply(&scenario.client.manifests).await?;
+        }
+        let failed = fails(&mut walk, &stage).await?;
+        there = Some((walk.site, walk.driver, walk.live));
+        let Trial { mutant, fate, number, .. } = trial;
+        let own = Trialled { slip: mutant.slip, what: mutant.what, fate, stage: number, failed };
+        events.tell(Event::Trialled(own.clone()));
+        trialled.push(own);
+    }
+    Ok(trialled)
+}
+
+/// The stage of a mutant, where the one before it has left these objects.
+fn after(live: &Live, trial: &Trial) -> Stage {
+    let mut stage = trial.scenario.stages[0].clone();
+    let kept: Vec<String> = trial.manifests().chain(&trial.scenario.client.manifests).map(Manifest::id).collect();
+    let gone = live.all().map(|object| &object.manifest).filter(|manifest| !kept.contains(&manifest.id()));
+    let gone = gone.map(|manifest| Target {
+        kind: manifest.kind().to_owned(),
+        name: manifest.name().to_owned(),
+        place: manifest.origin.to_string(),
+    });
+    let gone: Vec<Target> = gone.collect();
+    if !gone.is_empty() {
+        stage.steps.insert(0, Step::Delete(gone));
+    }
+    stage
+}
+
+/// Whether a claim of the stage fails.
+async fn fails(walk: &mut Walk<'_>, stage: &Stage) -> Result<bool, WalkError> {
     let designs = stage
         .claims()
         .map(|claim| Design::new(claim).map_err(|source| WalkError::Design { place: claim.place.clone(), source }));
     let designs: Vec<Design> = designs.collect::<Result<_, _>>()?;
-    walk.client_pod = walk.apply(&scenario.client.manifests).await?;
     match walk.stage(1, stage, &designs).await {
         Ok(passed) => Ok(!passed),
         // a client outside of the mesh is refused before anything is sent

@@ -24,7 +24,7 @@ const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
 /// The longest that the sidecar may take to do what the manifests ask for.
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
 /// The same in a walk that goes on without.
-const COMPARED_LIMIT: Duration = Duration::from_secs(15);
+const COMPARED_LIMIT: Duration = Duration::from_secs(10);
 /// How often deleted objects are looked for; they are of too many kinds to be watched.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest that deleted objects may take to go.
@@ -119,7 +119,7 @@ impl Walk<'_> {
             pod: tally.pod.clone(),
             count: tally.count,
         });
-        let transition = Transition { answers: answers.collect(), ..witness.transition() };
+        let transition = Transition { answers: answers.collect(), took: watched.took, ..witness.transition() };
         self.events.tell(Event::Changed(transition.clone()));
         if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
             // the client's turn comes when nobody sends from it

@@ -22,6 +22,8 @@ pub struct Transition {
     pub answers: Vec<Tallied>,
     /// The longest time in which no answer came.
     pub gap: Duration,
+    /// How long requests were sent.
+    pub took: Duration,
 }
 
 /// The steps in which the time of a change is told.

@@ -11,7 +11,7 @@ use crate::report::terminal::{plural, subject};
 use crate::scenario::Scenario;
 use crate::upgrade::{Across, Cause, Course, Phase, Row, Suspect, Walked, WalkedStage, differences};
 use crate::verdict::Ruling;
-use crate::walk::{Judged, Transition};
+use crate::walk::{Judged, Subject, Transition};
 
 /// Puts the walks of an upgrade together.
 #[derive(Debug)]
@@ -78,6 +78,9 @@ impl UpgradeRecorder {
                 "several flags together: with compatibilityVersion={compatible_with} they hold on {to}, too, with none of these alone: {}",
                 names.join(", ")
             ),
+            Cause::Routes { missing, instead } => {
+                format!("no flag; the client's sidecar has {instead}, where the manifests ask for {missing}")
+            }
             Cause::Configuration { path, before, after } => {
                 format!("no flag; first in the sidecar's configuration: {path}: {before} → {after}")
             }
@@ -210,7 +213,11 @@ impl UpgradeRecorder {
     fn failing(&self) -> BTreeSet<(usize, String)> {
         let stages = self.walks.iter().flat_map(|walked| &walked.stages);
         let failing = stages.flat_map(|stage| {
-            let failed = stage.judged.iter().filter(|judged| judged.verdict.ruling != Ruling::Pass);
+            // that of the routes is the walk's own, and those of a change are the stage's again
+            let failed = stage
+                .judged
+                .iter()
+                .filter(|judged| judged.verdict.ruling != Ruling::Pass && judged.subject != Subject::Routes);
             failed.map(|judged| (stage.row.stage, format!("{}: {}", subject(&judged.subject), judged.claim)))
         });
         failing.collect()
@@ -253,7 +260,15 @@ fn change(transition: &Transition) -> Change {
         *answers.entry(tallied.from.clone()).or_default().entry(tallied.answer.to_string()).or_default() +=
             tallied.count;
     }
-    Change { requests: transition.requests, errors: transition.errors.clone(), gap: seconds(transition.gap), answers }
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    let rate = transition.requests as f64 / transition.took.as_secs_f64().max(1e-3);
+    Change {
+        requests: transition.requests,
+        rate: (rate * 10.0).round() / 10.0,
+        errors: transition.errors.clone(),
+        gap: seconds(transition.gap),
+        answers,
+    }
 }
 
 fn words(judged: &Judged) -> String {

@@ -97,6 +97,8 @@ pub struct Cell {
 pub struct Change {
     /// The requests that were sent meanwhile.
     pub requests: u64,
+    /// Requests a second.
+    pub rate: f64,
     /// The answers that should not have come, with how many.
     pub errors: BTreeMap<String, u64>,
     /// The longest time without an answer, in seconds.

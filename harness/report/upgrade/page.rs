@@ -131,7 +131,7 @@ fn changes(report: &UpgradeReport) -> Markup {
                 table {
                     thead {
                         tr {
-                            th scope="col" { "change" } th scope="col" { "requests" } th scope="col" { "errors" }
+                            th scope="col" { "change" } th scope="col" { "requests" } th scope="col" { "a second" } th scope="col" { "errors" }
                             th scope="col" { "longest gap" } th scope="col" { "answers" }
                         }
                     }
@@ -140,6 +140,7 @@ fn changes(report: &UpgradeReport) -> Markup {
                             tr {
                                 th scope="row" { (walk.name) ", " (row.name) }
                                 td { (change.requests) }
+                                td { (format!("{:.0}", change.rate)) }
                                 td { (errors(change)) }
                                 td { (format!("{:.0} ms", change.gap * 1e3)) }
                                 td { @for (from, answers) in &change.answers { (from) ": " (listed(answers)) br; } }

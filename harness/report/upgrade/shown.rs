@@ -59,16 +59,15 @@ fn changes(out: &mut impl Write, report: &UpgradeReport) -> io::Result<()> {
         for (row, cell) in report.rows.iter().zip(&walk.cells) {
             let Some(Cell { change: Some(change), .. }) = cell else { continue };
             let failed: u64 = change.errors.values().sum();
-            let errors = match failed {
+            let kinds: Vec<String> =
+                change.errors.iter().map(|(answer, count)| format!("{count} {}", short(answer))).collect();
+            let errors = match usize::try_from(failed).unwrap_or(usize::MAX) {
                 0 => "no error".to_owned(),
-                _ => {
-                    let kinds: Vec<String> =
-                        change.errors.iter().map(|(answer, count)| format!("{count} {answer}")).collect();
-                    format!("{} ({})", plural(usize::try_from(failed).unwrap_or(usize::MAX), "error"), kinds.join(", "))
-                }
+                failed => format!("{} ({})", plural(failed, "error"), kinds.join(", ")),
             };
-            let (requests, gap) = (change.requests, change.gap * 1e3);
-            writeln!(out, "{}, {}: {errors} in {requests} requests, longest gap {gap:.0} ms", walk.name, row.name)?;
+            let (requests, rate, gap) = (change.requests, change.rate, change.gap * 1e3);
+            let seen = format!("{errors} in {requests} requests at {rate:.0} a second, longest gap {gap:.0} ms");
+            writeln!(out, "{}, {}: {seen}", walk.name, row.name)?;
         }
     }
     Ok(())
@@ -159,4 +158,127 @@ fn short(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(LONG).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::report::model::{Outcome, Tool};
+    use crate::report::upgrade::{Change, Cleared, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, Walk};
+
+    fn cell(held: usize, failed: &[&str], change: Option<Change>) -> Cell {
+        let failed: Vec<String> = failed.iter().map(|text| (*text).to_owned()).collect();
+        Cell { held, of: held + failed.len(), failed, change, converged: Some(0.1), took: 2.0 }
+    }
+
+    fn walk(name: &str, cells: Vec<Option<Cell>>) -> Walk {
+        let holds = cells.iter().flatten().all(|cell| cell.held == cell.of);
+        Walk { name: name.to_owned(), folder: name.replace(' ', "-"), holds, broke: None, cells }
+    }
+
+    fn difference(stage: &str, what: &str, before: &str, after: &str, known: Option<(&str, &str, &str)>) -> Difference {
+        let known = known.map(|(id, since, what)| Known {
+            id: id.to_owned(),
+            since: since.to_owned(),
+            what: what.to_owned(),
+            flag: None,
+        });
+        let behaviour = !what.contains('/');
+        let own = str::to_owned;
+        Difference {
+            walk: None,
+            stage: own(stage),
+            what: own(what),
+            before: own(before),
+            after: own(after),
+            behaviour,
+            known,
+        }
+    }
+
+    fn report() -> UpgradeReport {
+        let row = |stage: usize, name: &str, is_change: bool| RowName { stage, name: name.to_owned(), is_change };
+        let errors = BTreeMap::from([(
+            "503 `upstream connect error or disconnect/reset before headers. reset reason: <b>`".to_owned(),
+            3,
+        )]);
+        let change = Change { requests: 9080, rate: 1199.6, errors, gap: 0.112, answers: BTreeMap::new() };
+        let retries = Some(("retries on 503", "1.24", "a 503 is no longer tried again by default"));
+        UpgradeReport {
+            schema_version: UPGRADE_SCHEMA_VERSION,
+            tool: Tool { name: "shiftcheck".to_owned(), version: "0.1.0".to_owned() },
+            started: "2026-01-01T00:00:00Z".to_owned(),
+            took: 300.0,
+            result: Outcome::Failed,
+            sentence: "not safe for this rollout: 4 of 5 claims hold in 2 modes; 1 known change: retries on 503"
+                .to_owned(),
+            reproduce: "shiftcheck upgrade".to_owned(),
+            scenario: "canary".to_owned(),
+            from: "1.22".to_owned(),
+            to: "1.31".to_owned(),
+            at: "testers' canary".to_owned(),
+            rows: vec![row(4, "testers' canary", false), row(4, "other control plane", true), row(5, "fault", false)],
+            walks: vec![
+                walk("fresh 1.22", vec![Some(cell(3, &[], None)), None, Some(cell(2, &[], None))]),
+                walk(
+                    "fresh 1.31",
+                    vec![
+                        Some(cell(2, &["testers: v1 50 %, v2 50 % — v1 served 100.0 % of 84 requests"], None)),
+                        None,
+                        Some(cell(2, &[], None)),
+                    ],
+                ),
+                walk("in place", vec![Some(cell(3, &[], None)), Some(cell(3, &[], Some(change))), None]),
+            ],
+            left_out: vec![LeftOut {
+                mode: "roll-back".to_owned(),
+                because: "the control plane of 1.22 over sidecars of 1.31".to_owned(),
+            }],
+            differences: vec![
+                difference("fault", "requests to servers for each one sent", "3.0", "1.0", retries),
+                difference(
+                    "fault",
+                    "route/routes/0/route/retry_policy/retriable_status_codes",
+                    "503",
+                    "not there",
+                    retries,
+                ),
+                difference("testers' canary", "share of v2 with 200 to testers", "291 of 594", "0 of 241", None),
+                difference("testers' canary", "listener/proxy_100_continue", "not there", "true", None),
+            ],
+            causes: vec![Cleared {
+                stage: "testers' canary".to_owned(),
+                claims: vec!["testers".to_owned()],
+                cause: "no flag; the client's sidecar has route 1: any request to subset v1".to_owned(),
+                suspects: vec![
+                    "EnvoyFilter/first-route (envoy-filter.yaml:8:7) acts on sidecars of version ^1\\.31.*".to_owned(),
+                ],
+            }],
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_told_as_a_table_and_what_is_another() {
+        let mut out = Vec::new();
+        matrix(&mut out, &report(), Marks { colour: false }).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    }
+
+    #[test]
+    fn the_page_tells_the_same_and_lets_nothing_of_an_answer_through() {
+        let page = report().html();
+        for part in [
+            "not safe for this rollout",
+            "known since 1.24",
+            "✗ 2 of 3",
+            "roll-back",
+            "acts on sidecars",
+            "fresh-1.31/report.html",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(!page.contains("<b>") && !page.contains("<script"));
+    }
 }
