@@ -67,17 +67,17 @@ fn two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_
     );
     let walks = report["walks"].as_array().unwrap();
     let names: Vec<&str> = walks.iter().map(|walk| walk["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["fresh 1.22", "in place", "fresh 1.31"]);
+    assert_eq!(names, ["fresh 1.22", "fresh 1.31", "in place"]);
     assert!(walks.iter().all(|walk| walk["holds"] == true));
     // the change of the control plane was made under load
     let rows = report["rows"].as_array().unwrap();
     let changed = rows.iter().position(|row| row["name"] == "other control plane").unwrap();
-    let change = &walks[1]["cells"][changed]["change"];
-    assert!(change["rate"].as_f64().unwrap() >= 1000.0, "{change}");
+    let change = &walks[2]["cells"][changed]["change"];
+    assert!(change["rate"].as_f64().unwrap() >= 400.0 && change["requests"].as_f64().unwrap() > 2000.0, "{change}");
     assert_eq!(change["errors"], serde_json::json!({}));
     // sidecars behind their control plane, and those of its version, are judged as the stage itself is
-    assert_eq!(walks[1]["cells"][changed]["held"], 3);
-    assert_eq!(walks[1]["cells"][changed + 1]["held"], 3);
+    assert_eq!(walks[2]["cells"][changed]["held"], 3);
+    assert_eq!(walks[2]["cells"][changed + 1]["held"], 3);
     for name in names {
         let own = std::fs::read_to_string(folder.path().join(name.replace(' ', "-")).join("report.json")).unwrap();
         let own: Value = serde_json::from_str(&own).unwrap();

@@ -59,6 +59,9 @@ fn hint(error: &WalkError) -> Option<String> {
                     .to_owned(),
             );
         }
+        WalkError::Mesh(MeshError::OtherIstioctl { .. }) => {
+            return Some("name the istioctl of that version, or none: the cache has one beside its images".to_owned());
+        }
         WalkError::Mesh(MeshError::NotInstalled) => {
             return Some("install Istio on the cluster first, or run on a throwaway one with --cluster k3s".to_owned());
         }
@@ -74,6 +77,7 @@ fn hint(error: &WalkError) -> Option<String> {
         ClusterError::NoEngine(_) => "start Docker, or have it set up with ci/engine",
         ClusterError::NoImage { .. } => "ci/images/build loads it from the image cache, or fills that first",
         ClusterError::NoSet { .. } | ClusterError::BadSet { .. } => "ci/images/build fills the image cache",
+        ClusterError::Pull { .. } => "check the network and the version, or name a mirror with --hub",
         ClusterError::NoDisk { .. } => "free some space, for example with `docker system prune`",
         ClusterError::UnknownKind { .. } => {
             "is the kind written as its API writes it, and is its definition installed?"

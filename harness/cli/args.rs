@@ -42,6 +42,12 @@ pub enum Command {
         /// Also read them, and tell what is wrong; exit code 3 where something is
         #[arg(long)]
         check: bool,
+        /// Pull the images and the istioctl of a version of Istio, such as 1.27.3, into the cache
+        #[arg(long, value_name = "VERSION", conflicts_with = "check")]
+        pull: Option<String>,
+        /// The repository to pull from
+        #[arg(long, value_name = "REPOSITORY", default_value = "docker.io/istio", requires = "pull")]
+        hub: String,
     },
     /// Print the completions for a shell
     Completions {

@@ -12,7 +12,7 @@ use super::args::{
     Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, TrafficArgs, WalkArgs, Workload,
 };
 use super::signals::Calls;
-use crate::cluster::{Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
+use crate::cluster::{ClusterError, Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
 use crate::mesh::IstioChoice;
 use crate::report::{
     self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, checked_images, compare, compared, images,
@@ -97,12 +97,13 @@ async fn dispatch(args: Args) -> ExitCode {
             return Box::pin(walk(args.into(), Purpose::Calibrate(options), cache, Calls::listen())).await;
         }
         Command::Init(args) => super::init::run(&args).await,
-        Command::Images { check: true } => {
+        Command::Images { pull: Some(version), hub, .. } => pull(&version, &hub, &ImageCache::new(&cache)).await,
+        Command::Images { check: true, .. } => {
             // a closed pipe is no failure
             let whole = checked_images(&mut stdout(), &ImageCache::new(&cache)).unwrap_or(true);
             return if whole { ExitCode::Pass } else { ExitCode::Environment };
         }
-        Command::Images { check: false } => {
+        Command::Images { .. } => {
             let _ = images(&mut stdout(), &ImageCache::new(&cache));
             Ok(())
         }
@@ -431,6 +432,25 @@ fn compare_reports(before: &Path, after: &Path) -> Result<ExitCode, Failure> {
     let _ = compared(&mut stdout(), &differences);
     let worse = differences.iter().any(|difference| difference.worse);
     Ok(if worse { ExitCode::Fail } else { ExitCode::Pass })
+}
+
+/// Pulls a version of Istio into the cache, unless it is there.
+async fn pull(version: &str, hub: &str, cache: &ImageCache) -> Result<(), Failure> {
+    let failed = |error: ClusterError| Failure::of(&error.into());
+    // a closed pipe is no failure
+    if cache.istio(version).is_ok() {
+        let _ = writeln!(stdout(), "istio-{version} is in the cache already");
+        return Ok(());
+    }
+    let docker = Docker::connect().await.map_err(failed)?;
+    let folder = docker
+        .pull_istio(cache, version, hub, |state| {
+            let _ = writeln!(stdout(), "{state}");
+        })
+        .await
+        .map_err(failed)?;
+    let _ = writeln!(stdout(), "istio-{version} is in the cache: {}", folder.display());
+    Ok(())
 }
 
 async fn sweep_all(args: SweepArgs, cache: &Path) -> Result<(), Failure> {

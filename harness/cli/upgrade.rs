@@ -14,8 +14,11 @@ use crate::scenario::{ControlPlane, Scenario};
 use crate::upgrade::{Across, Cause, Course, Phase, Probe, Row, Walked, differences, probe, single_flags, suspects};
 use crate::walk::{Choice, Ending, Event, Events, Leg, Legs, Options, Purpose, WalkError, walk_legs};
 
-/// Settings that make the client's sidecar count what it sends to services.
-const COUNTING: [&str; 2] = [
+/// Settings that make the client's sidecar count what it sends to services, and that give sidecars the larger part of the machine while a
+/// control plane starts beside them.
+const SETTINGS: [&str; 4] = [
+    "values.pilot.resources.requests.cpu=50m",
+    "values.global.proxy.resources.requests.cpu=100m",
     "meshConfig.defaultConfig.proxyStatsMatcher.inclusionPrefixes[0]=cluster.outbound",
     "meshConfig.defaultConfig.proxyStatsMatcher.inclusionPrefixes[1]=http.outbound",
 ];
@@ -73,7 +76,7 @@ impl Upgrade {
             let choice = IstioChoice {
                 version: Some(version.clone()),
                 profile: args.istio_profile.clone(),
-                set: args.istio_set.iter().cloned().chain(COUNTING.map(str::to_owned)).collect(),
+                set: SETTINGS.map(str::to_owned).into_iter().chain(args.istio_set.iter().cloned()).collect(),
                 istioctl: istioctl.clone(),
             };
             sets.push(choice.find(&images).await.map_err(|error| {

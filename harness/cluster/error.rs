@@ -32,6 +32,14 @@ pub enum ClusterError {
         /// The sets that are there.
         known: Vec<String>,
     },
+    /// A registry does not give an image.
+    #[error("cannot pull {image}: {reason}")]
+    Pull {
+        /// Its name and tag.
+        image: String,
+        /// What the engine said.
+        reason: String,
+    },
     /// The description of a set cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     BadSet {

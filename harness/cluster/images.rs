@@ -83,6 +83,12 @@ impl ImageCache {
         Ok(set)
     }
 
+    /// Where the set of that version of Istio lies, or would.
+    #[must_use]
+    pub fn set_folder(&self, version: &str) -> PathBuf {
+        self.folder.join(format!("istio-{version}"))
+    }
+
     /// What is wrong with the files of a set of Istio: archives that cannot be read, images that they lack.
     #[must_use]
     pub fn check(&self, version: &str) -> Vec<String> {

@@ -50,6 +50,10 @@ impl Docker {
         Ok(Self(docker))
     }
 
+    pub(super) const fn engine(&self) -> &Bollard {
+        &self.0
+    }
+
     /// Whether the engine has an image.
     pub async fn has_image(&self, image: &str) -> bool {
         self.0.inspect_image(image).await.is_ok()

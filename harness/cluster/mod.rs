@@ -8,6 +8,7 @@ mod existing;
 mod images;
 mod k3s;
 mod objects;
+mod pull;
 mod rollout;
 mod run;
 mod sweep;

@@ -426,3 +426,83 @@ fn kind(object: &DynamicObject) -> &str {
 fn timed_out(what: String) -> MeshError {
     crate::cluster::wait::WaitError::TimedOut { what, limit: LIMIT, last: "not established".to_owned() }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+    use crate::walk::WalkError;
+
+    const DEFINITION: &str = "virtualservices.networking.istio.io";
+
+    /// An API server that has a definition already, and does not take another in its place.
+    async fn refuses(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let kinds = |items: Value| json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
+        let status = |reason: &str, code: u16, message: &str| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message});
+        let (code, body) = match (request.method().as_str(), request.uri().path()) {
+            ("GET", "/apis") => {
+                let group = "apiextensions.k8s.io";
+                let kind = json!({"group": group, "version": "v1", "kind": "CustomResourceDefinition"});
+                let resource = json!({"resource": "customresourcedefinitions", "responseKind": kind, "scope": "Cluster", "verbs": ["create", "patch"]});
+                (
+                    200,
+                    kinds(
+                        json!([{"metadata": {"name": group}, "versions": [{"version": "v1", "resources": [resource]}]}]),
+                    ),
+                )
+            }
+            ("GET", _) => (200, kinds(json!([]))),
+            ("POST", _) => (409, status("AlreadyExists", 409, "it is there")),
+            _ => (
+                422,
+                status("Invalid", 422, "status.storedVersions[0]: Invalid value: \"v2\": missing from spec.versions"),
+            ),
+        };
+        let response = Response::builder().status(code).header("content-type", "application/json");
+        Ok(response.body(Body::from(body.to_string().into_bytes())).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_definition_that_does_not_go_with_the_one_that_is_there_is_told_as_bad_input() {
+        let client = Client::new(tower::service_fn(refuses), "default");
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": DEFINITION},
+        });
+        let manifests = Manifests(vec![serde_json::from_value(definition).unwrap()]);
+        let error = Istio::apply(&client, manifests, "1.31", "", Onto::Older).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "CustomResourceDefinition/virtualservices.networking.istio.io of this version of Istio was rejected: \
+             status.storedVersions[0]: Invalid value: \"v2\": missing from spec.versions"
+        );
+        assert!(WalkError::from(error).is_bad_input());
+    }
+
+    #[test]
+    fn what_only_the_control_plane_before_had_goes_and_definitions_stay() {
+        let object = |version: &str, kind: &str, name: &str| -> DynamicObject {
+            serde_json::from_value(
+                json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "istio-system"}}),
+            )
+            .unwrap()
+        };
+        let old = Manifests(vec![
+            object("apps/v1", "Deployment", "istiod"),
+            object("policy/v1beta1", "PodDisruptionBudget", "istiod"),
+            object("v1", "ConfigMap", "old"),
+            object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "old"),
+            object("v1", "Namespace", "istio-system"),
+        ]);
+        let new = Manifests(vec![
+            object("apps/v1", "Deployment", "istiod"),
+            // another version of its API shows the same object
+            object("policy/v1", "PodDisruptionBudget", "istiod"),
+        ]);
+        let gone: Vec<String> = old.beyond(&[new]).iter().map(DynamicObject::name_any).collect();
+        assert_eq!(gone, ["old"]);
+    }
+}

@@ -1,0 +1,110 @@
+use std::fs;
+use std::io::{Cursor, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use serde_json::json;
+use testcontainers_modules::testcontainers::bollard::errors::Error as EngineError;
+use testcontainers_modules::testcontainers::bollard::models::ContainerCreateBody;
+use testcontainers_modules::testcontainers::bollard::query_parameters::{
+    CreateContainerOptions, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
+};
+use tokio::io::AsyncWriteExt;
+
+use super::{ClusterError, Docker, ImageCache};
+
+/// The images of a version, under these names in its repository.
+const IMAGES: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
+/// Where `istioctl` is in its image.
+const ISTIOCTL: &str = "/usr/local/bin/istioctl";
+const ARCHIVE: &str = "istio.tar";
+
+impl Docker {
+    /// Pulls the images of a version of Istio, and its `istioctl`, into the cache; with the folder of the set. What was begun and not
+    /// finished does not stay.
+    ///
+    /// # Errors
+    /// The repository does not give an image, or the cache cannot be written.
+    pub async fn pull_istio(
+        &self,
+        cache: &ImageCache,
+        version: &str,
+        hub: &str,
+        mut seen: impl FnMut(&str),
+    ) -> Result<PathBuf, ClusterError> {
+        let target = cache.set_folder(version);
+        let unwritable = |path: &Path| {
+            let path = path.to_owned();
+            move |source: std::io::Error| ClusterError::BadSet { path, reason: source.to_string() }
+        };
+        let sets = target.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(sets).map_err(unwritable(sets))?;
+        let fresh = tempfile::Builder::new().prefix(".istio-").tempdir_in(sets).map_err(unwritable(sets))?;
+        for image in IMAGES {
+            let name = format!("{hub}/{image}");
+            seen(&format!("pulling {name}:{version}"));
+            let failed = |error: EngineError| ClusterError::Pull {
+                image: format!("{name}:{version}"),
+                reason: error.to_string(),
+            };
+            let options = CreateImageOptionsBuilder::default().from_image(&name).tag(version).build();
+            self.engine().create_image(Some(options), None, None).try_collect::<Vec<_>>().await.map_err(failed)?;
+        }
+        seen("writing the archive");
+        let names = [format!("{hub}/pilot:{version}"), format!("{hub}/proxyv2:{version}")];
+        let archive = fresh.path().join(ARCHIVE);
+        let exported = self.engine().export_images(&[names[0].as_str(), names[1].as_str()]);
+        write(exported, &archive).await.map_err(unwritable(&archive))?;
+        let istioctl = fresh.path().join("istioctl");
+        let program = self.file_of(&format!("{hub}/istioctl:{version}"), ISTIOCTL).await?;
+        fs::write(&istioctl, program).map_err(unwritable(&istioctl))?;
+        fs::set_permissions(&istioctl, fs::Permissions::from_mode(0o755)).map_err(unwritable(&istioctl))?;
+        let set = json!({
+            "source": "registry", "version": version, "hub": hub, "tag": version,
+            "istioctl": "istioctl", "archives": [ARCHIVE], "set": [],
+        });
+        let description = fresh.path().join("set.json");
+        fs::write(&description, format!("{set:#}\n")).map_err(unwritable(&description))?;
+        fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755)).map_err(unwritable(fresh.path()))?;
+        fs::rename(fresh.path(), &target).map_err(unwritable(&target))?;
+        // it has another name now
+        let _ = fresh.keep();
+        Ok(target)
+    }
+
+    /// A file of an image.
+    async fn file_of(&self, image: &str, path: &str) -> Result<Vec<u8>, ClusterError> {
+        let failed = |reason: String| ClusterError::Pull { image: image.to_owned(), reason };
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            // it is never started
+            cmd: Some(vec!["none".to_owned()]),
+            ..ContainerCreateBody::default()
+        };
+        let made = self.engine().create_container(None::<CreateContainerOptions>, body).await;
+        let id = made.map_err(|error| failed(error.to_string()))?.id;
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let parts: Result<Vec<Bytes>, EngineError> =
+            self.engine().download_from_container(&id, Some(options)).try_collect().await;
+        self.remove(&id).await?;
+        let parts = parts.map_err(|error| failed(error.to_string()))?;
+        let mut file = Vec::new();
+        let mut archive = tar::Archive::new(Cursor::new(parts.concat()));
+        let mut entries = archive.entries().map_err(|error| failed(error.to_string()))?;
+        let entry = entries.next().and_then(Result::ok);
+        let mut entry = entry.ok_or_else(|| failed(format!("it has no {path}")))?;
+        entry.read_to_end(&mut file).map_err(|error| failed(error.to_string()))?;
+        Ok(file)
+    }
+}
+
+async fn write(parts: impl Stream<Item = Result<Bytes, EngineError>>, path: &Path) -> std::io::Result<()> {
+    let mut file = tokio::fs::File::create(path).await?;
+    let mut parts = std::pin::pin!(parts);
+    while let Some(part) = parts.next().await {
+        file.write_all(&part.map_err(std::io::Error::other)?).await?;
+    }
+    file.flush().await
+}
