@@ -292,12 +292,14 @@ fn a_page_fits_its_window_in_a_browser(#[case] width: u32) {
             return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
                 p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 2 && q.top < p.bottom - 2).map(([b]) => a + ' / ' + b));
         }),
+        aside: [...page.querySelectorAll('.claims')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1).length,
         graphs: page.querySelectorAll('figure').length,
     };";
     let seen = looked_at(&folder.path().join("report.html"), width, false, script);
     assert!(seen["wide"].as_u64().unwrap() <= u64::from(width), "the page scrolls sideways: {seen}");
     assert_eq!(seen["beyond"], json!([]), "text beyond its picture");
     assert_eq!(seen["over"], json!([]), "text over text");
+    assert_eq!(seen["aside"], 0, "claims that are read sideways");
     assert!(seen["graphs"].as_u64().unwrap() > 10);
 }
 

@@ -112,6 +112,27 @@ fn a_regression_on_the_new_version_alone_is_found_and_named() {
     assert_eq!(report(folder.path())["result"], "failed");
 }
 
+/// Without the rule of the testers, everybody is balanced over both versions: the halves of the testers hold all the same.
+#[test]
+fn a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause() {
+    const SETTING: &str = "meshConfig.defaultVirtualServiceExportTo[0]=~";
+    let _one = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(Path::new(common::ROOT).join("fixtures/canary-shadowed-on-1.31/scenario.yaml"));
+    let text = text.unwrap().replace("../canary/", "").replace("      - envoy-filter.yaml\n", "");
+    common::spoilt(folder.path(), &[]);
+    std::fs::write(folder.path().join("scenario.yaml"), text).unwrap();
+    let scenario = folder.path().to_str().unwrap();
+    let (printed, errors, code) =
+        upgrade(&[scenario, "--from", "1.22", "--to", "1.31", "--mode", "fresh", "--no-report", "--to-set", SETTING]);
+    assert_eq!(code, Some(1), "{printed}\n{errors}");
+    let cause = format!(
+        "cause of the failure at `testers' canary`: the setting {SETTING}, which 1.31 alone was given: without it they hold on 1.31, too"
+    );
+    assert!(printed.contains(&cause), "{printed}");
+    assert!(printed.contains("not safe for this rollout: 1 of 2 claims hold in 1 mode; "), "{printed}");
+}
+
 #[rstest]
 #[case::unknown_version(&["--from", "1.22", "--to", "1.99"], "the image cache has no set `istio-1.99` (")]
 #[case::no_version(&["--from", "1.22", "--to", "newest"], "`newest` is not a version of Istio, such as 1.31")]

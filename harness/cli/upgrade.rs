@@ -11,7 +11,9 @@ use crate::cluster::{ClusterError, ImageCache, IstioSet, Keep};
 use crate::mesh::{IstioChoice, MeshError, Planes, newer};
 use crate::report::{Granularity, Marks, Outcome, Recorder, Report, Terminal, UpgradeRecorder, UpgradeReport, matrix};
 use crate::scenario::{ControlPlane, Scenario};
-use crate::upgrade::{Across, Cause, Course, Phase, Probe, Row, Walked, differences, probe, single_flags, suspects};
+use crate::upgrade::{
+    Across, Cause, Course, Phase, Probe, Row, Walked, differences, probe, single_flags, suspects, without_each,
+};
 use crate::walk::{Choice, Ending, Event, Events, Leg, Legs, Options, Purpose, WalkError, walk_legs};
 
 /// Settings that make the client's sidecar count what it sends to services, and that give sidecars the larger part of the machine while a
@@ -212,33 +214,32 @@ impl Upgrade {
         (outcome, readers)
     }
 
-    /// Looks for what makes claims fail on the new version: first by its own means of behaving as an older one, then by what its sidecar
-    /// is told.
+    /// Looks for what makes claims fail on the new version: first among the settings that it alone was given, then by its own means of
+    /// behaving as an older one, then by what its sidecar is told.
     async fn cause(&self, stage: usize, recorder: &UpgradeRecorder, calls: &Calls) -> Result<Cause, Failure> {
         let (Some(old), Some(new)) = (recorder.walk(Course::FreshOnOld), recorder.walk(Course::FreshOnNew)) else {
             return Ok(Cause::Unknown);
         };
-        let (from, to) = (&self.across.from.version, &self.across.to.version);
-        if let Some((version, now, then)) = self.compatible().await {
-            let all = Probe {
-                name: format!("compatibilityVersion={version}"),
-                set: vec![format!("compatibilityVersion={version}")],
-            };
-            if self.healed(stage, std::slice::from_ref(&all), calls).await? == [true] {
-                let flags = single_flags(&now, &then);
-                let probes: Vec<Probe> = flags.iter().map(|(probe, _)| probe.clone()).collect();
-                let healed = self.healed(stage, &probes, calls).await?;
-                let names = || flags.iter().map(|(probe, _)| name_of(probe).to_owned()).collect();
-                return Ok(match healed.iter().position(|healed| *healed) {
+        let (from, to) = (&self.across.from, &self.across.to);
+        let settings = without_each(to);
+        if let Some(index) = self.healing(stage, &settings, calls).await? {
+            return Ok(Cause::Setting(to.set[index].clone()));
+        }
+        if let Some((compatible_with, now, then)) = self.compatible().await {
+            let all = Probe::with(to, format!("compatibilityVersion={compatible_with}"));
+            if self.healing(stage, &[all], calls).await?.is_some() {
+                let (probes, flags): (Vec<Probe>, Vec<_>) =
+                    single_flags(to, &now, &then).into_iter().map(|(probe, name, old)| (probe, (name, old))).unzip();
+                return Ok(match self.healing(stage, &probes, calls).await? {
                     Some(index) => {
-                        let (probe, old) = &flags[index];
-                        let name = name_of(probe).to_owned();
-                        Cause::Flag { name, old: old.clone(), compatible_with: version }
+                        let (name, old) = flags[index].clone();
+                        Cause::Flag { name, old, compatible_with }
                     }
-                    None => Cause::Flags { names: names(), compatible_with: version },
+                    None => Cause::Flags { names: flags.into_iter().map(|(name, _)| name).collect(), compatible_with },
                 });
             }
         }
+        let (from, to) = (&from.version, &to.version);
         let failed = new.stage(Row { stage, phase: Phase::Itself });
         Ok(failed.map_or(Cause::Unknown, |failed| Cause::of_configuration(failed, &differences(old, new, from, to))))
     }
@@ -264,15 +265,18 @@ impl Upgrade {
         None
     }
 
-    /// Under which settings the claims of a stage hold.
-    async fn healed(&self, stage: usize, probes: &[Probe], calls: &Calls) -> Result<Vec<bool>, Failure> {
+    /// The first of these settings under which the claims of a stage hold.
+    async fn healing(&self, stage: usize, probes: &[Probe], calls: &Calls) -> Result<Option<usize>, Failure> {
+        if probes.is_empty() {
+            return Ok(None);
+        }
         let leg = probe(&self.scenario, stage, &self.across.to, probes);
         let rows = (0..probes.len()).map(|stage| Row { stage, phase: Phase::Itself }).collect();
         let readers = Readers::new(vec![(Course::FreshOnNew, rows)]);
         let (outcome, readers) = self.legs(vec![leg], vec![self.sets[1].clone()], readers, calls).await;
         outcome?;
         let stages = readers.walks.first().map(|walked| walked.stages.as_slice()).unwrap_or_default();
-        Ok((0..probes.len()).map(|index| stages.get(index).is_some_and(|stage| stage.held().all())).collect())
+        Ok(stages.iter().position(|stage| stage.held().all()))
     }
 
     fn options(&self) -> Result<Options, Failure> {
@@ -306,10 +310,6 @@ impl Upgrade {
 
 fn page_of(folder: &Path) -> PathBuf {
     folder.join("upgrade.html")
-}
-
-fn name_of(probe: &Probe) -> &str {
-    probe.name.split('=').next().unwrap_or_default()
 }
 
 /// Major and minor version.

@@ -12,6 +12,8 @@ use crate::walk::{Leg, Subject, at_once};
 /// Why a claim that held on the old version fails on the new one, as far as that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
+    /// A setting that the new version alone was given: without it the claim holds.
+    Setting(String),
     /// A flag of the control plane: with its old value the claim holds on the new version.
     Flag {
         /// Its name.
@@ -74,17 +76,23 @@ impl Cause {
 pub struct Probe {
     /// For people.
     pub name: String,
-    /// The settings, as `istioctl --set` takes them.
+    /// All settings of the control plane then, as `istioctl --set` takes them.
     pub set: Vec<String>,
+}
+
+impl Probe {
+    /// A control plane with one more setting.
+    #[must_use]
+    pub fn with(plane: &ControlPlane, setting: String) -> Self {
+        let set = plane.set.iter().chain([&setting]).cloned().collect();
+        Self { name: setting, set }
+    }
 }
 
 /// A walk that brings a stage about at once on a control plane with the first of these settings, and then tries it under each of the others.
 #[must_use]
 pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> Leg {
-    let with = |probe: &Probe| {
-        let set = plane.set.iter().chain(&probe.set).cloned().collect();
-        ControlPlane { set, ..plane.clone() }
-    };
+    let with = |probe: &Probe| ControlPlane { set: probe.set.clone(), ..plane.clone() };
     let mut scenario = at_once(scenario, stage);
     let expect: Vec<Expectation> = scenario.stages[0].expect.clone();
     let later = probes.iter().skip(1).map(|probe| {
@@ -101,13 +109,27 @@ pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[
     Leg { name: format!("Istio {}, looking for the cause", plane.version), first, scenario }
 }
 
-/// A probe for each flag that the behaviour of an older version sets otherwise, alone.
+/// A probe for each setting that a control plane was given, without it.
 #[must_use]
-pub fn single_flags(now: &BTreeMap<String, String>, compatible: &BTreeMap<String, String>) -> Vec<(Probe, String)> {
+pub fn without_each(plane: &ControlPlane) -> Vec<Probe> {
+    let without = |setting: &String| {
+        let set = plane.set.iter().filter(|own| *own != setting).cloned().collect();
+        Probe { name: format!("without {setting}"), set }
+    };
+    plane.set.iter().map(without).collect()
+}
+
+/// A probe for each flag that the behaviour of an older version sets otherwise, alone; with the flag's name and that value.
+#[must_use]
+pub fn single_flags(
+    plane: &ControlPlane,
+    now: &BTreeMap<String, String>,
+    compatible: &BTreeMap<String, String>,
+) -> Vec<(Probe, String, String)> {
     let other = compatible.iter().filter(|(name, value)| now.get(*name) != Some(value));
     let probes = other.map(|(name, value)| {
-        let set = vec![format!("values.pilot.env.{name}={value}")];
-        (Probe { name: format!("{name}={value}"), set }, value.clone())
+        let probe = Probe::with(plane, format!("values.pilot.env.{name}={value}"));
+        (probe, name.clone(), value.clone())
     });
     probes.collect()
 }
@@ -158,15 +180,26 @@ mod tests {
         };
         let now = flags(&[("REVISION", "default"), ("A", "true")]);
         let old = flags(&[("REVISION", "default"), ("A", "false"), ("B", "false")]);
-        let probes: Vec<Vec<String>> = single_flags(&now, &old).into_iter().map(|(probe, _)| probe.set).collect();
-        assert_eq!(probes, [["values.pilot.env.A=false"], ["values.pilot.env.B=false"]]);
+        let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of("1.31") };
+        let probes = single_flags(&plane, &now, &old);
+        let told: Vec<(&str, &str)> = probes.iter().map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(told, [("A", "false"), ("B", "false")]);
+        assert_eq!(probes[1].0.set, ["a=1", "values.pilot.env.B=false"]);
+    }
+
+    #[test]
+    fn each_setting_of_the_new_version_alone_is_left_out_once() {
+        let plane = ControlPlane { set: vec!["a=1".to_owned(), "b=2".to_owned()], ..ControlPlane::of("1.31") };
+        let probes = without_each(&plane);
+        assert_eq!(probes.iter().map(|probe| probe.name.as_str()).collect::<Vec<_>>(), ["without a=1", "without b=2"]);
+        assert_eq!(probes.into_iter().map(|probe| probe.set).collect::<Vec<_>>(), [["b=2"], ["a=1"]]);
     }
 
     #[test]
     fn a_probe_changes_the_control_plane_under_the_stage_and_judges_it_again() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of("1.31") };
-        let one = |set: &str| Probe { name: set.to_owned(), set: vec![set.to_owned()] };
+        let one = |set: &str| Probe::with(&plane, set.to_owned());
         let leg = probe(&scenario, 4, &plane, &[one("b=2"), one("c=3")]);
         assert_eq!(leg.first.set, ["a=1", "b=2"]);
         let stages = &leg.scenario.stages;

@@ -10,7 +10,7 @@ mod known;
 mod plan;
 mod walked;
 
-pub use cause::{Cause, Probe, Suspect, probe, single_flags, suspects};
+pub use cause::{Cause, Probe, Suspect, probe, single_flags, suspects, without_each};
 pub use course::{Course, Mode, Phase, Row};
 pub use difference::{Aspect, Difference, differences};
 pub use known::{Known, known_changes};

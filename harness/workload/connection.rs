@@ -22,7 +22,8 @@ pub(super) struct Connection {
     address: String,
     keep_alive: bool,
     timeout: Duration,
-    open: Option<Open>,
+    /// On the heap, for it is large and moves with every task that holds it.
+    open: Option<Box<Open>>,
 }
 
 /// An open connection. Whoever waits for an answer also does its reading and writing: with a task of its own, every request would be handed
@@ -90,38 +91,32 @@ impl Connection {
     }
 
     async fn exchange(&mut self, request: Request<Empty<Bytes>>) -> Result<Received, Failure> {
-        let mut open = self.open.take();
-        if let Some(own) = &mut open
-            && !own.is_ready().await
+        if let Some(open) = &mut self.open
+            && !open.is_ready().await
         {
             // closed by the other side while nothing was under way: that is no answer to this request
-            open = None;
+            self.open = None;
         }
-        let mut open = match open {
-            Some(open) => open,
-            None => self.connect().await?,
+        let Open { sender, line } = match &mut self.open {
+            Some(open) => open.as_mut(),
+            None => self.open.insert(connect(&self.address).await?),
         };
         let ended = || Failure { kind: FailureKind::Broken, message: "the connection was closed".to_owned() };
-        let response = Open::until(&mut open.line, open.sender.send_request(request)).await.ok_or_else(ended)?;
+        let response = Open::until(line, sender.send_request(request)).await.ok_or_else(ended)?;
         let (parts, body) = response.map_err(|error| broken(&error))?.into_parts();
-        let body = Open::until(&mut open.line, Limited::new(body, LONGEST_BODY).collect()).await.ok_or_else(ended)?;
+        let body = Open::until(line, Limited::new(body, LONGEST_BODY).collect()).await.ok_or_else(ended)?;
         let body = body.map_err(|error| broken(error.as_ref()))?;
-        self.open = Some(open);
         Ok(Received { status: parts.status, headers: parts.headers, body: body.to_bytes() })
     }
+}
 
-    async fn connect(&self) -> Result<Open, Failure> {
-        let refused =
-            |error: &dyn std::fmt::Display| Failure { kind: FailureKind::Connect, message: error.to_string() };
-        let stream = TcpStream::connect(&self.address).await.map_err(|error| refused(&error))?;
-        stream.set_nodelay(true).map_err(|error| refused(&error))?;
-        let (sender, line) = http1::Builder::new()
-            .writev(false)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| refused(&error))?;
-        Ok(Open { sender, line })
-    }
+async fn connect(address: &str) -> Result<Box<Open>, Failure> {
+    let refused = |error: &dyn std::fmt::Display| Failure { kind: FailureKind::Connect, message: error.to_string() };
+    let stream = TcpStream::connect(address).await.map_err(|error| refused(&error))?;
+    stream.set_nodelay(true).map_err(|error| refused(&error))?;
+    let (sender, line) =
+        http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))?;
+    Ok(Box::new(Open { sender, line }))
 }
 
 fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Request;
+use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::connection::Connection;
+use super::connection::{Connection, Received};
 
 /// What the driver is told: a JSON line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -267,7 +268,9 @@ pub async fn drive(
         if taken == 0 {
             break;
         }
-        early.extend(batch.drain(..).map(|(response, outcome): (Response, Outcome)| (response.n, (response, outcome))));
+        early.extend(
+            batch.drain(..).map(|(response, outcome): (Response, Arc<Outcome>)| (response.n, (response, outcome))),
+        );
         while let Some((response, outcome)) = early.remove(&next) {
             answered[response.flow] += 1;
             teller.patience = driver.patience(&answered);
@@ -331,7 +334,7 @@ impl<W: Write> Tell for Lines<W> {
 /// Tells several things at a time, but none much later than it came.
 struct Teller<'a, T: Tell> {
     output: &'a mut T,
-    kinds: HashMap<Outcome, usize>,
+    kinds: HashMap<Arc<Outcome>, usize>,
     flushed: Instant,
     patience: Duration,
 }
@@ -341,15 +344,15 @@ impl<'a, T: Tell> Teller<'a, T> {
         Self { output, kinds: HashMap::new(), flushed: Instant::now(), patience: FLUSH }
     }
 
-    fn response(&mut self, mut response: Response, outcome: Outcome) -> Result<(), DriveError> {
-        let outcome =
-            if self.kinds.len() < KINDS || self.kinds.contains_key(&outcome) { outcome } else { alike(outcome) };
-        response.kind = if let Some(kind) = self.kinds.get(&outcome) {
-            *kind
+    fn response(&mut self, mut response: Response, outcome: Arc<Outcome>) -> Result<(), DriveError> {
+        let known = self.kinds.get(&outcome).copied();
+        let outcome = if known.is_some() || self.kinds.len() < KINDS { outcome } else { alike(&outcome) };
+        response.kind = if let Some(kind) = known.or_else(|| self.kinds.get(&outcome).copied()) {
+            kind
         } else {
             let kind = self.kinds.len();
-            self.kinds.insert(outcome.clone(), kind);
-            self.tell(Told::Kind(outcome))?;
+            self.kinds.insert(Arc::clone(&outcome), kind);
+            self.tell(Told::Kind((*outcome).clone()))?;
             // what has not been seen before may decide
             self.patience = Duration::ZERO;
             kind
@@ -373,14 +376,14 @@ impl<'a, T: Tell> Teller<'a, T> {
 }
 
 /// The same outcome without what makes it one of too many. It tells no version then, which no claim accepts in silence.
-fn alike(outcome: Outcome) -> Outcome {
+fn alike(outcome: &Outcome) -> Arc<Outcome> {
     const MANY: &str = "(one of many different answers)";
-    Outcome {
+    Arc::new(Outcome {
         status: outcome.status,
         excerpt: outcome.status.map(|_| MANY.to_owned()),
-        failure: outcome.failure.map(|failure| Failure { message: MANY.to_owned(), ..failure }),
+        failure: outcome.failure.as_ref().map(|failure| Failure { kind: failure.kind, message: MANY.to_owned() }),
         ..Outcome::default()
-    }
+    })
 }
 
 struct Driver {
@@ -438,10 +441,11 @@ impl Driver {
         self: Arc<Self>,
         connection: usize,
         window: Arc<Semaphore>,
-        answers: mpsc::Sender<(Response, Outcome)>,
+        answers: mpsc::Sender<(Response, Arc<Outcome>)>,
     ) {
         let timeout = Duration::from_millis(self.plan.timeout_ms);
         let mut line = Connection::new(self.address.clone(), self.plan.keep_alive, timeout);
+        let mut memory = Memory::default();
         loop {
             let Ok(permit) = window.acquire().await else { return };
             permit.forget();
@@ -449,7 +453,7 @@ impl Driver {
             let due = self.due(turn.n).await;
             let sent = self.start.elapsed();
             let due = due.unwrap_or(sent);
-            let outcome = self.request(&mut line, &turn).await;
+            let outcome = self.request(&mut line, &mut memory, &turn).await;
             let response = Response {
                 n: turn.n,
                 flow: turn.flow,
@@ -473,18 +477,30 @@ impl Driver {
         Some(due)
     }
 
-    async fn request(&self, line: &mut Connection, turn: &Turn) -> Outcome {
+    async fn request(&self, line: &mut Connection, memory: &mut Memory, turn: &Turn) -> Arc<Outcome> {
         let variants = &self.requests[turn.flow];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
         let request = &variants[(turn.earlier % variants.len() as u64) as usize];
-        let received = match line.send(request.clone()).await {
-            Ok(received) => received,
-            Err(failure) => return Outcome { failure: Some(failure), ..Outcome::default() },
-        };
-        let header =
-            |name: &str| received.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        match line.send(request.clone()).await {
+            Ok(received) => memory.outcome(self, &received),
+            Err(failure) => Arc::new(Outcome { failure: Some(failure), ..Outcome::default() }),
+        }
+    }
+
+    /// The headers that an answer is told by.
+    fn telling<'a>(&'a self, received: &'a Received) -> [Option<&'a HeaderValue>; 2] {
         let version = match &self.plan.version {
-            VersionSource::Header(name) => header(name),
+            VersionSource::Header(name) => Some(name.as_str()),
+            VersionSource::Json(_) | VersionSource::Body(_) => None,
+        };
+        [version, self.plan.pod_header.as_deref()].map(|name| received.headers.get(name?))
+    }
+
+    fn read(&self, received: &Received) -> Outcome {
+        let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let [version, pod] = self.telling(received);
+        let version = match &self.plan.version {
+            VersionSource::Header(_) => text(version),
             VersionSource::Json(pointer) => json_version(&received.body, pointer),
             VersionSource::Body(_) => {
                 let body = std::str::from_utf8(&received.body).ok();
@@ -493,8 +509,46 @@ impl Driver {
             }
         };
         let excerpt = version.is_none().then(|| excerpt(&received.body));
-        let pod = self.plan.pod_header.as_deref().and_then(header);
-        Outcome { status: Some(received.status.as_u16()), version, pod, excerpt, failure: None }
+        Outcome { status: Some(received.status.as_u16()), version, pod: text(pod), excerpt, failure: None }
+    }
+}
+
+/// The answers that a connection has read lately: a few come again and again, and what they tell need not be looked for anew.
+#[derive(Default)]
+struct Memory(Vec<Remembered>);
+
+struct Remembered {
+    status: StatusCode,
+    headers: [Option<HeaderValue>; 2],
+    body: Vec<u8>,
+    outcome: Arc<Outcome>,
+}
+
+impl Memory {
+    /// How many answers are remembered at the most, and how long their bodies may be.
+    const MOST: usize = 8;
+    const LONGEST: usize = 1024;
+
+    fn outcome(&mut self, driver: &Driver, received: &Received) -> Arc<Outcome> {
+        let headers = driver.telling(received);
+        let same = |own: &&Remembered| {
+            own.status == received.status
+                && own.body == received.body
+                && own.headers.iter().zip(headers).all(|(own, header)| own.as_ref() == header)
+        };
+        if let Some(known) = self.0.iter().find(same) {
+            return Arc::clone(&known.outcome);
+        }
+        let outcome = Arc::new(driver.read(received));
+        if self.0.len() < Self::MOST && received.body.len() <= Self::LONGEST {
+            self.0.push(Remembered {
+                status: received.status,
+                headers: headers.map(Option::<&HeaderValue>::cloned),
+                body: received.body.to_vec(),
+                outcome: Arc::clone(&outcome),
+            });
+        }
+        outcome
     }
 }
 
@@ -829,7 +883,7 @@ mod tests {
         for n in 0..100_000 {
             let response = Response { n, flow: 0, kind: 0, connection: 0, due_us: 0, late_us: 0, took_us: 0 };
             let outcome = Outcome { status: Some(200), excerpt: Some(n.to_string()), ..Outcome::default() };
-            teller.response(response, outcome).unwrap();
+            teller.response(response, Arc::new(outcome)).unwrap();
         }
         assert_eq!(teller.kinds.len(), KINDS + 1);
     }

@@ -32,7 +32,8 @@ pub enum ServeError {
 /// The demo server itself: what it answers, and how many requests it has served.
 #[derive(Debug)]
 pub struct DemoServer {
-    version: String,
+    /// What it says first.
+    greeting: Bytes,
     headers: HeaderMap,
     /// Whether `/error` answers an error.
     faulty: bool,
@@ -85,7 +86,8 @@ impl DemoServer {
                 headers.insert(name, value);
             }
         }
-        Self { version: version.to_owned(), headers, faulty, served: AtomicU64::new(0) }
+        let greeting = Bytes::from(format!("Hello server - {version}"));
+        Self { greeting, headers, faulty, served: AtomicU64::new(0) }
     }
 
     /// How many requests it has served so far.
@@ -99,17 +101,21 @@ impl DemoServer {
     pub fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let path = path.split('?').next().unwrap_or_default();
         let (status, body) = match path {
-            "/served" => (StatusCode::OK, self.served().to_string()),
-            "/ready" => (StatusCode::OK, String::new()),
+            "/served" => (StatusCode::OK, Bytes::from(self.served().to_string())),
+            "/ready" => (StatusCode::OK, Bytes::new()),
             path => {
                 self.served.fetch_add(1, Ordering::Relaxed);
                 let status =
                     if path == "/error" && self.faulty { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-                let uri = if path == "/" { String::new() } else { format!(" (uri={path})") };
-                (status, format!("Hello server - {}{uri}", self.version))
+                let body = if path == "/" {
+                    self.greeting.clone()
+                } else {
+                    Bytes::from([&self.greeting[..], b" (uri=", path.as_bytes(), b")"].concat())
+                };
+                (status, body)
             }
         };
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         response.headers_mut().clone_from(&self.headers);
         response

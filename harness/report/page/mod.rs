@@ -181,7 +181,7 @@ fn claims(claims: &[Claim]) -> Markup {
     html! {
         @if !claims.is_empty() {
             div class="scroll" tabindex="0" role="region" aria-label="claims" {
-                table {
+                table class="claims" {
                     thead { tr { th scope="col" { "claim" } th scope="col" { "verdict" } th scope="col" { "why" } } }
                     tbody {
                         @for claim in claims {

@@ -73,6 +73,9 @@ impl UpgradeRecorder {
     pub fn cleared(&mut self, stage: usize, claims: Vec<String>, cause: &Cause, suspects: Vec<Suspect>) {
         let to = &self.across.to.version;
         let cause = match cause {
+            Cause::Setting(setting) => {
+                format!("the setting {setting}, which {to} alone was given: without it they hold on {to}, too")
+            }
             Cause::Flag { name, old, compatible_with } => format!(
                 "the flag {name}: with {name}={old}, its value under compatibilityVersion={compatible_with}, they hold on {to}, too"
             ),
