@@ -111,9 +111,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
             let message = format!("the key `{}` is already set in line {}", twice.key, twice.first_line);
             malformed(twice.line, twice.column, message)
         })?;
-        // blank lines in front keep the parser's line numbers those of the file
-        let padded = format!("{}{document}", "\n".repeat(first_line - 1));
-        let value = serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(&padded)).map_err(|error| {
+        let read = |text: &str| serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(text));
+        let value = read(&document).or_else(|_| {
+            // once more for what is to be told: blank lines in front make the parser's line numbers those of the file
+            read(&format!("{}{document}", "\n".repeat(first_line - 1)))
+        });
+        let value = value.map_err(|error| {
             let (line, column) = error.location().map_or((first_line, 1), |at| (at.line(), at.column()));
             malformed(line, column, format!("not YAML: {error}"))
         })?;
