@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::Request;
-use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -513,7 +512,7 @@ impl Driver {
     }
 }
 
-/// The answers that a connection has read lately: a few come again and again, and what they tell need not be looked for anew.
+/// The answers that a connection has read first: a few come again and again, and what they tell need not be looked for anew.
 #[derive(Default)]
 struct Memory(Vec<Remembered>);
 
@@ -874,6 +873,30 @@ mod tests {
             assert_eq!(outcome.status, None);
             assert_eq!(outcome.failure.unwrap().kind, FailureKind::Connect);
         }
+    }
+
+    #[test]
+    fn answers_are_remembered_by_everything_that_tells_them_apart() {
+        let driver = Driver::new(plan(1, vec![flow("/", 1)])).unwrap();
+        let mut memory = Memory::default();
+        let mut read = |status: u16, pod: &str, body: &str| {
+            let headers = [(HeaderName::from_static("x-pod"), HeaderValue::from_str(pod).unwrap())];
+            let received = Received {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: headers.into_iter().collect(),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            };
+            let outcome = memory.outcome(&driver, &received);
+            (outcome.status, outcome.pod.clone(), outcome.version.clone())
+        };
+        // each twice, and more than are remembered
+        for n in (0..20).chain(0..20) {
+            let (pod, version) = (format!("pod-{}", n % 5), format!("v{}", n % 2));
+            let status = if n % 3 == 0 { 503 } else { 200 };
+            let seen = read(status, &pod, &format!("Hello server - {version} (uri=/{})", n % 7));
+            assert_eq!(seen, (Some(status), Some(pod), Some(version)));
+        }
+        assert_eq!(memory.0.len(), Memory::MOST);
     }
 
     #[test]
