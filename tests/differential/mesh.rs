@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::join_all;
 use kube::Api;
+use shiftcheck::cluster::wait::{Again, Progress, until};
 use shiftcheck::cluster::{ClusterError, Docker, Objects, RunId, RunRecord, RunRecords, Workloads, default_cache};
 use shiftcheck::mesh::{IstioChoice, Look, Planes, Sidecar, converge};
 use shiftcheck::routing::{self, Chance, Live, Mesh, Outcome, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
-use shiftcheck::traffic::{Driver, DriverOptions, Next};
+use shiftcheck::traffic::{Answered, Driver, DriverOptions, Next};
 use shiftcheck::verdict::Answer;
 use shiftcheck::walk::{Events, Ground, Setting};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
@@ -155,7 +156,7 @@ impl Slot {
         let request = Request::get(HOST, PORT, "/");
         let client = client_of(&self.live, CLIENT).unwrap();
         if !client.sidecar {
-            return Ok(());
+            return self.connected().await;
         }
         let (live, workloads, namespace) = (&self.live, &self.workloads, &self.namespace);
         let host = addressed(HOST, namespace);
@@ -177,6 +178,45 @@ impl Slot {
             Ok(Look { table, expected })
         };
         converge(INTERVAL, CONVERGENCE, |_| {}, look).await.map(|_| ())
+    }
+}
+
+impl Slot {
+    /// Waits until connections to the service come about: without a sidecar there is no configuration that tells when the node has its rules.
+    async fn connected(&mut self) -> Result<(), shiftcheck::mesh::MeshError> {
+        let one = Flow { path: "/".to_owned(), requests: 1, quiet: 1, variants: vec![BTreeMap::new()] };
+        let plan = plan(HOST, false, vec![one; 8]);
+        let driver = &mut self.driver;
+        let answered = async || {
+            let mut nothing = 0;
+            let observe = |answered: Answered<'_>| {
+                nothing += u32::from(matches!(answered.answer, Answer::Nothing { .. }));
+                Next::Continue
+            };
+            match driver.drive(CLIENT, CLIENT, plan.clone(), observe).await {
+                Ok(_) if nothing == 0 => Progress::Done(()),
+                Ok(_) => Progress::NotYet(format!("{nothing} of 8 connections did not come about")),
+                Err(error) => Progress::NotYet(error.to_string()),
+            }
+        };
+        Ok(until("connections to the service", CONVERGENCE, Again::Every(INTERVAL), |_| {}, answered).await?)
+    }
+}
+
+/// What is sent to a host.
+fn plan(host: &str, keep_alive: bool, flows: Vec<Flow>) -> DrivePlan {
+    DrivePlan {
+        id: 0,
+        base: format!("http://{host}:{PORT}"),
+        connect: None,
+        connections: 8,
+        qps: None,
+        keep_alive,
+        timeout_ms: 10_000,
+        limit_ms: 60_000,
+        version: VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
+        pod_header: None,
+        flows,
     }
 }
 
@@ -207,19 +247,7 @@ pub async fn send(
         quiet: MANY,
         variants: vec![kind.1.headers.clone()],
     };
-    let plan = DrivePlan {
-        id: 0,
-        base: format!("http://{host}:{PORT}"),
-        connect: None,
-        connections: 8,
-        qps: None,
-        keep_alive: !variant.connections,
-        timeout_ms: 10_000,
-        limit_ms: 60_000,
-        version: VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
-        pod_header: None,
-        flows: requests.iter().zip(&decisions).map(flow).collect(),
-    };
+    let plan = plan(host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
     let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
     let observed = driver.drive(CLIENT, CLIENT, plan, |answered| {
         *counts[answered.flow].entry(seen(answered.answer)).or_default() += 1;
