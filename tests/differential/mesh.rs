@@ -11,7 +11,7 @@ use kube::Api;
 use shiftcheck::cluster::wait::{Again, Progress, until};
 use shiftcheck::cluster::{ClusterError, Docker, Objects, RunId, RunRecord, RunRecords, Workloads, default_cache};
 use shiftcheck::mesh::{IstioChoice, Look, Planes, Sidecar, converge};
-use shiftcheck::routing::{self, Chance, Live, Mesh, Outcome, Request, addressed, client_of, pods_of};
+use shiftcheck::routing::{self, Behind, Chance, Live, Mesh, Outcome, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Answered, Driver, DriverOptions, Next};
 use shiftcheck::verdict::Answer;
@@ -182,10 +182,20 @@ impl Slot {
 }
 
 impl Slot {
-    /// Waits until connections to the service come about: without a sidecar there is no configuration that tells when the node has its rules.
+    /// Waits until every server behind the service has answered a connection: without a sidecar there is no configuration that tells which of
+    /// them the node knows.
     async fn connected(&mut self) -> Result<(), shiftcheck::mesh::MeshError> {
-        let one = Flow { path: "/".to_owned(), requests: 1, quiet: 1, variants: vec![BTreeMap::new()] };
-        let plan = plan(HOST, false, vec![one; 8]);
+        let mesh = Mesh::new(&self.live, pods_of(&self.live, &naming()));
+        let client = client_of(&self.live, CLIENT).unwrap();
+        let table = mesh.outbound(client).routes(&Request::get(HOST, PORT, "/")).unwrap().table;
+        let behind = table.clusters.values().map(|behind| match behind {
+            Behind::Endpoints(addresses) => addresses.len(),
+            Behind::Nothing => 0,
+        });
+        let servers: usize = behind.sum();
+        // with four servers, one that is known is missed by that many connections in one of ten million rounds
+        let flow = Flow { path: "/".to_owned(), requests: 64, quiet: 64, variants: vec![BTreeMap::new()] };
+        let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan(HOST, false, vec![flow]) };
         let driver = &mut self.driver;
         let answered = async || {
             let mut nothing = 0;
@@ -194,12 +204,15 @@ impl Slot {
                 Next::Continue
             };
             match driver.drive(CLIENT, CLIENT, plan.clone(), observe).await {
-                Ok(_) if nothing == 0 => Progress::Done(()),
-                Ok(_) => Progress::NotYet(format!("{nothing} of 8 connections did not come about")),
+                Ok(sample) if nothing == 0 && sample.pods.len() == servers => Progress::Done(()),
+                Ok(sample) => Progress::NotYet(format!(
+                    "{} of {servers} servers answered, and {nothing} connections did not come about",
+                    sample.pods.len()
+                )),
                 Err(error) => Progress::NotYet(error.to_string()),
             }
         };
-        Ok(until("connections to the service", CONVERGENCE, Again::Every(INTERVAL), |_| {}, answered).await?)
+        Ok(until("connections to all servers", CONVERGENCE, Again::Every(INTERVAL), |_| {}, answered).await?)
     }
 }
 
