@@ -5,7 +5,7 @@ use testcontainers_modules::testcontainers::TestcontainersError;
 use thiserror::Error;
 
 use super::wait::WaitError;
-use crate::scenario::Origin;
+use crate::scenario::{Origin, UnresolvedKind};
 use crate::workload::ImageError;
 
 /// What can go wrong with a cluster and the objects in it.
@@ -96,17 +96,28 @@ pub enum ClusterError {
         /// Its group and version.
         api_version: String,
     },
-    /// The scenario deletes an object of a kind that there is not.
-    #[error("{place}: the cluster knows no kind `{kind}`")]
-    UnknownTarget {
+    /// The scenario deletes an object whose kind cannot be told.
+    #[error("{place}: {source}")]
+    Target {
         /// Where the scenario names it.
         place: String,
-        /// The kind.
-        kind: String,
+        /// Why not.
+        source: UnresolvedKind,
     },
     /// The API server rejected an object.
     #[error("{origin}: {id} was rejected: {}", status.message)]
     Rejected {
+        /// Where the object is written.
+        origin: Origin,
+        /// `Kind/name`.
+        id: String,
+        /// What the API server said.
+        status: Box<Status>,
+    },
+    /// The API server did not process a request for a reason that does not lie in the object: no rights, an admission webhook that does
+    /// not answer, overload.
+    #[error("{origin}: the API server failed to process {id}: {} ({})", status.message, status.code)]
+    Unprocessed {
         /// Where the object is written.
         origin: Origin,
         /// `Kind/name`.
@@ -169,16 +180,115 @@ impl ClusterError {
         move |source| Self::Api { doing: doing.into(), source: Box::new(source) }
     }
 
+    /// What an answer of the API server to a request about an object means: the object was rejected, or the API server could not
+    /// process the request.
+    pub(crate) fn answered(origin: Origin, id: String, status: Box<Status>) -> Self {
+        if is_about_object(&status) {
+            Self::Rejected { origin, id, status }
+        } else {
+            Self::Unprocessed { origin, id, status }
+        }
+    }
+
     /// Whether the scenario or its manifests are to blame, and not the environment.
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         matches!(
             self,
             Self::UnknownKind { .. }
-                | Self::UnknownTarget { .. }
+                | Self::Target { .. }
                 | Self::Rejected { .. }
                 | Self::Outside { .. }
                 | Self::NotEmbedded { .. }
         )
+    }
+}
+
+/// Whether an answer of the API server is about the object itself, so that the same object is answered the same on a healthy cluster.
+pub(crate) fn is_about_object(status: &Status) -> bool {
+    let said = |words: &str| status.message.contains(words);
+    // an admission webhook chooses the code of its denial
+    let denied = said("admission webhook") && said("denied the request")
+        || said("ValidatingAdmissionPolicy") && said("denied request")
+        || said("violates PodSecurity");
+    match status.code {
+        // no such namespace or object, a body that is too large, and what does not fit the schema
+        400 | 404 | 413 | 422 => true,
+        // a field that the schema does not have is answered as an internal error where the object is merged
+        500 => denied || said("failed to create typed patch object"),
+        _ => denied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::malformed(400, "BadRequest", "strict decoding error: unknown field \"spec.x\"", true)]
+    #[case::invalid(422, "Invalid", "Service \"s\" is invalid: spec.ports: Required value", true)]
+    #[case::unknown_field(
+        500,
+        "",
+        "failed to create typed patch object (n/s; /v1, Kind=Service): .spec.x: field not declared in schema",
+        true
+    )]
+    #[case::no_namespace(404, "NotFound", "namespaces \"other\" not found", true)]
+    #[case::too_large(413, "RequestEntityTooLarge", "the request is too large", true)]
+    #[case::denied_by_webhook(
+        403,
+        "Forbidden",
+        "admission webhook \"validation.istio.io\" denied the request: no hosts",
+        true
+    )]
+    #[case::denied_with_any_code(
+        500,
+        "",
+        "admission webhook \"x.example.com\" denied the request without explanation",
+        true
+    )]
+    #[case::denied_by_policy(
+        403,
+        "Forbidden",
+        "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+        true
+    )]
+    #[case::pod_security(
+        403,
+        "Forbidden",
+        "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\": privileged",
+        true
+    )]
+    #[case::webhook_down(
+        500,
+        "InternalError",
+        "Internal error occurred: failed calling webhook \"validation.istio.io\": failed to call webhook: Post \"https://istiod.istio-system.svc:443/validate?timeout=10s\": context deadline exceeded",
+        false
+    )]
+    #[case::no_credentials(401, "Unauthorized", "Unauthorized", false)]
+    #[case::no_rights(
+        403,
+        "Forbidden",
+        "services \"s\" is forbidden: User \"ci\" cannot patch resource \"services\"",
+        false
+    )]
+    #[case::quota(403, "Forbidden", "pods \"p\" is forbidden: exceeded quota: q", false)]
+    #[case::conflict(409, "Conflict", "the object has been modified", false)]
+    #[case::busy(429, "TooManyRequests", "too many requests", false)]
+    #[case::internal(500, "InternalError", "etcdserver: no leader", false)]
+    #[case::unavailable(503, "ServiceUnavailable", "the server is currently unable to handle the request", false)]
+    #[case::timeout(504, "Timeout", "request did not complete within the allotted timeout", false)]
+    fn only_what_is_said_about_the_object_is_bad_input(
+        #[case] code: u16,
+        #[case] reason: &str,
+        #[case] message: &str,
+        #[case] expected: bool,
+    ) {
+        let status = Status::failure(message, reason).with_code(code).boxed();
+        let origin = Origin { path: "service.yaml".into(), line: 1, column: None };
+        let error = ClusterError::answered(origin, "Service/s".to_owned(), status);
+        assert_eq!(error.is_bad_input(), expected, "{error}");
     }
 }

@@ -18,7 +18,7 @@ use testcontainers_modules::testcontainers::{ContainerAsync, ImageExt};
 
 use super::images::NodeImage;
 use super::run::{Owner, RunId};
-use super::wait::{Again, Progress, until};
+use super::wait::{Again, Awaited, Failure, Progress, WaitError, until};
 use super::{ClusterError, RUN_LABEL};
 
 /// The label with the process that started a container.
@@ -68,7 +68,7 @@ impl Docker {
         let again = Again::Every(Duration::from_millis(50));
         let mut refused = None;
         let gone = until(
-            "the cluster's removal",
+            Awaited::ClusterRemoval,
             Duration::from_secs(30),
             again,
             |_| {},
@@ -254,21 +254,21 @@ async fn published(
     seen: impl FnMut(&str),
 ) -> Result<String, ClusterError> {
     let again = Again::Every(Duration::from_millis(100));
-    let found = until("the node's start", API_LIMIT, again, seen, async || {
+    let found = until(Awaited::NodeStart, API_LIMIT, again, seen, async || {
         if let Ok(content) = container.copy_file_from(KUBECONFIG, Vec::new()).await
             && let Ok(text) = String::from_utf8(content)
         {
             return Progress::Done(text);
         }
         match container.is_running().await {
-            Ok(false) => Progress::Never(log.last()),
+            Ok(false) => Progress::Failed(Failure::Reported(log.last())),
             _ => Progress::NotYet(log.last()),
         }
     })
     .await;
     found.map_err(|error| match error {
-        super::wait::WaitError::Never { .. } => ClusterError::NodeEnded(log.last()),
-        timed_out @ super::wait::WaitError::TimedOut { .. } => timed_out.into(),
+        WaitError::Failed { .. } => ClusterError::NodeEnded(log.last()),
+        other => other.into(),
     })
 }
 

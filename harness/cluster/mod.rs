@@ -17,12 +17,13 @@ pub mod wait;
 
 pub use embedded::Embedded;
 pub use error::ClusterError;
+pub(crate) use error::is_about_object;
 pub use exec::Session;
 pub use existing::{Existing, kubeconfig_client};
 pub use images::{ImageCache, IstioSet, NodeImage, default_cache};
 pub use k3s::{Docker, K3sCluster, K3sOptions, RunContainer};
 pub(crate) use objects::discover;
-pub use objects::{Applied, Objects, RUN_LABEL};
+pub use objects::{Applied, Deleted, Objects, RUN_LABEL};
 pub(crate) use rollout::pod_state;
 pub use rollout::{Injection, PodState, Workloads};
 pub use run::{Keep, KubeNamespace, Owner, RunId, RunRecord, RunRecords};

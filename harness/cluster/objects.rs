@@ -8,14 +8,14 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
     ValidationDirective,
 };
-use kube::discovery::{Discovery, Scope};
+use kube::discovery::{ApiGroup, Discovery, Scope as DiscoveredScope, verbs};
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::ClusterError;
 use super::run::RunId;
-use super::wait::{Again, Progress, until};
-use crate::scenario::{Manifest, Origin, Target};
+use super::wait::{Again, Awaited, Progress, until};
+use crate::scenario::{ApiKind, Manifest, ObjectId, Origin, Scope, Target, UnresolvedKind};
 
 /// The label with the run's id, on everything that a run makes.
 pub const RUN_LABEL: &str = "shiftcheck.dev/run";
@@ -40,11 +40,24 @@ pub struct Applied {
     pub generation: i64,
 }
 
+/// An object that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+    /// The unique id: tells the object from a later one of the same name.
+    pub uid: String,
+}
+
 /// Applies and deletes the objects of a run.
 #[derive(Clone)]
 pub struct Objects {
     client: Client,
     discovery: Arc<Discovery>,
+    /// The kinds whose objects can be deleted.
+    kinds: Arc<Vec<ApiKind>>,
     run: RunId,
     /// The namespace as the scenario names it.
     declared: String,
@@ -52,7 +65,8 @@ pub struct Objects {
     namespace: String,
     /// Whether the cluster is the run's own, or only the namespace.
     confined: bool,
-    kinds: BTreeMap<String, ApiResource>,
+    /// What the run has applied, deleted or not.
+    applied: BTreeMap<ObjectId, ApiResource>,
 }
 
 impl std::fmt::Debug for Objects {
@@ -77,12 +91,13 @@ impl Objects {
         let discovery = discover(&client).await?;
         Ok(Self {
             client,
+            kinds: Arc::new(kinds(&discovery)),
             discovery: Arc::new(discovery),
             run,
             declared: declared.to_owned(),
             namespace: namespace.to_owned(),
             confined,
-            kinds: BTreeMap::new(),
+            applied: BTreeMap::new(),
         })
     }
 
@@ -121,21 +136,14 @@ impl Objects {
                 api_version: object.types.map(|types| types.api_version).unwrap_or_default(),
             });
         };
-        let api = if capabilities.scope == Scope::Cluster {
-            if self.confined {
-                return Err(self.outside(manifest));
-            }
-            Api::<DynamicObject>::all_with(self.client.clone(), &resource)
-        } else {
-            let namespace = match object.metadata.namespace.as_deref() {
-                None => self.namespace.clone(),
-                Some(declared) if declared == self.declared => self.namespace.clone(),
-                Some(_) if self.confined => return Err(self.outside(manifest)),
-                Some(other) => other.to_owned(),
-            };
-            object.metadata.namespace = Some(namespace.clone());
-            Api::namespaced_with(self.client.clone(), &namespace, &resource)
-        };
+        let id = ObjectId::of(manifest, scope(&capabilities.scope), &self.declared, &self.namespace);
+        if self.is_outside(&id) {
+            return Err(self.outside(manifest.origin.clone(), manifest.id()));
+        }
+        if !id.namespace.is_empty() {
+            object.metadata.namespace = Some(id.namespace.clone());
+        }
+        let api = self.api(&id.namespace, &resource);
         object.metadata.labels.get_or_insert_default().insert(RUN_LABEL.to_owned(), self.run.to_string());
         let parameters = PatchParams {
             field_validation: Some(ValidationDirective::Strict),
@@ -143,10 +151,10 @@ impl Objects {
         };
         let made =
             api.patch(manifest.name(), &parameters, &Patch::Apply(&object)).await.map_err(|error| match error {
-                kube::Error::Api(status) => ClusterError::Rejected { origin: origin(), id: manifest.id(), status },
+                kube::Error::Api(status) => ClusterError::answered(origin(), manifest.id(), status),
                 other => ClusterError::api(format!("applying {}", manifest.id()))(other),
             })?;
-        self.kinds.insert(resource.kind.clone(), resource);
+        self.applied.insert(id, resource);
         Ok(Applied {
             kind: manifest.kind().to_owned(),
             name: manifest.name().to_owned(),
@@ -158,24 +166,31 @@ impl Objects {
     /// Deletes an object; what it owns goes in the background.
     ///
     /// # Errors
-    /// The cluster knows no such kind, there is no such object, or the API server refuses.
-    pub async fn delete(&mut self, target: &Target) -> Result<(), ClusterError> {
-        let resource = self
-            .kind(&target.kind)
-            .ok_or_else(|| ClusterError::UnknownTarget { place: target.place.clone(), kind: target.kind.clone() })?;
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-        match api.delete(&target.name, &DeleteParams::background()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) => {
-                let (path, line) = target.place.rsplit_once(':').unwrap_or((&target.place, ""));
-                Err(ClusterError::Rejected {
-                    origin: Origin { path: path.into(), line: line.parse().unwrap_or(0), column: None },
-                    id: format!("the deletion of {}/{}", target.kind, target.name),
-                    status,
-                })
-            }
-            Err(error) => Err(ClusterError::api(format!("deleting {}/{}", target.kind, target.name))(error)),
+    /// The kind cannot be told, the object lies outside of the namespace on a cluster that is not the run's own, there is no such object,
+    /// or the API server refuses.
+    pub async fn delete(&mut self, target: &Target) -> Result<Deleted, ClusterError> {
+        let id = target
+            .resolve(self.kinds.iter(), self.applied.keys(), &self.declared, &self.namespace)
+            .map_err(|source| ClusterError::Target { place: target.place.clone(), source })?;
+        let resource = self.resource(&id).ok_or_else(|| ClusterError::Target {
+            place: target.place.clone(),
+            source: UnresolvedKind::Unknown(target.kind.to_string()),
+        })?;
+        let (path, line) = target.place.rsplit_once(':').unwrap_or((&target.place, ""));
+        let origin = Origin { path: path.into(), line: line.parse().unwrap_or(0), column: None };
+        let what = format!("the deletion of {}/{}", target.kind, target.name);
+        if self.is_outside(&id) {
+            return Err(self.outside(origin, what));
         }
+        let uid = match self.api(&id.namespace, &resource).delete(&id.name, &DeleteParams::background()).await {
+            Ok(deleted) => deleted.either(
+                |object| object.metadata.uid,
+                |status| status.details.map(|details| details.uid).filter(|uid| !uid.is_empty()),
+            ),
+            Err(kube::Error::Api(status)) => return Err(ClusterError::answered(origin, what, status)),
+            Err(error) => return Err(ClusterError::api(format!("deleting {id}"))(error)),
+        };
+        Ok(Deleted { kind: id.kind, name: id.name, uid: uid.unwrap_or_default() })
     }
 
     /// Makes the pods of every Deployment in the namespace start anew.
@@ -218,13 +233,17 @@ impl Objects {
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
             Err(error) => return Err(ClusterError::api(format!("deleting Pod/{name}"))(error)),
         }
-        until(format!("the end of pod {name}"), GONE_LIMIT, Again::Every(GONE_INTERVAL), seen, async || {
-            match pods.get_metadata_opt(name).await {
+        until(
+            Awaited::PodRemoval { name: name.to_owned() },
+            GONE_LIMIT,
+            Again::Every(GONE_INTERVAL),
+            seen,
+            async || match pods.get_metadata_opt(name).await {
                 Ok(None) => Progress::Done(()),
                 Ok(Some(_)) => Progress::NotYet(format!("{name} is on its way out")),
-                Err(error) => Progress::NotYet(error.to_string()),
-            }
-        })
+                Err(error) => Progress::after(error),
+            },
+        )
         .await
         .map_err(Into::into)
     }
@@ -243,37 +262,96 @@ impl Objects {
             .map_err(ClusterError::api(format!("labelling the namespace `{}`", self.namespace)))
     }
 
-    /// What the run has applied and is still there, pods included, as `Kind/name`.
+    /// What the run has applied and is still there, pods included: kind, group, name and namespace of each object. The run's own
+    /// namespace is not counted; it goes when the run ends.
     ///
     /// # Errors
-    /// The API server does not list them.
+    /// The API server does not list the objects.
     pub async fn remaining(&self) -> Result<Vec<String>, ClusterError> {
         let mut remaining = BTreeSet::new();
         let own = ListParams::default().labels(&format!("{RUN_LABEL}={}", self.run));
-        for (kind, resource) in &self.kinds {
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, resource);
-            let list = api.list_metadata(&own).await.map_err(ClusterError::api(format!("listing every {kind}")))?;
-            remaining.extend(list.items.into_iter().filter_map(|item| Some(format!("{kind}/{}", item.metadata.name?))));
+        let mut lists: BTreeMap<(&str, &str, &str), &ApiResource> = BTreeMap::new();
+        for (id, resource) in &self.applied {
+            lists.insert((&id.kind, &id.group, &id.namespace), resource);
+        }
+        for ((kind, group, namespace), resource) in lists {
+            let list = match self.api(namespace, resource).list_metadata(&own).await {
+                Ok(list) => list.items,
+                // the definition of the kind is deleted, and all objects with it
+                Err(kube::Error::Api(status)) if status.is_not_found() => continue,
+                Err(error) => return Err(ClusterError::api(format!("listing every {kind}"))(error)),
+            };
+            let ids = list.into_iter().filter_map(|item| item.metadata.name).map(|name| ObjectId {
+                kind: kind.to_owned(),
+                group: group.to_owned(),
+                namespace: namespace.to_owned(),
+                name,
+            });
+            remaining.extend(ids.filter(|id| !self.is_own_namespace(id)));
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = pods.list_metadata(&ListParams::default()).await.map_err(ClusterError::api("listing every Pod"))?;
-        remaining.extend(list.items.into_iter().filter_map(|item| Some(format!("Pod/{}", item.metadata.name?))));
-        Ok(remaining.into_iter().collect())
+        let names = list.items.into_iter().filter_map(|item| item.metadata.name);
+        remaining.extend(names.map(|name| ObjectId {
+            kind: "Pod".to_owned(),
+            group: String::new(),
+            namespace: self.namespace.clone(),
+            name,
+        }));
+        Ok(remaining.iter().map(ToString::to_string).collect())
     }
 
-    /// The kind that is called so, in any case, singular or plural.
-    fn kind(&self, name: &str) -> Option<ApiResource> {
-        let name = name.to_lowercase();
-        self.discovery
-            .groups()
-            .flat_map(kube::discovery::ApiGroup::recommended_resources)
-            .map(|(resource, _)| resource)
-            .find(|resource| resource.kind.to_lowercase() == name || resource.plural == name)
+    fn is_own_namespace(&self, id: &ObjectId) -> bool {
+        id.group.is_empty() && id.kind == "Namespace" && id.name == self.namespace
     }
 
-    fn outside(&self, manifest: &Manifest) -> ClusterError {
-        ClusterError::Outside { origin: manifest.origin.clone(), id: manifest.id(), namespace: self.namespace.clone() }
+    /// The objects of a kind in a namespace, or of the cluster where that is empty.
+    fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, resource)
+        }
     }
+
+    /// How the API server is asked for an object.
+    fn resource(&self, id: &ObjectId) -> Option<ApiResource> {
+        let applied = self.applied.get(id).cloned();
+        applied.or_else(|| {
+            let group = self.discovery.get(&id.group)?;
+            group.recommended_kind(&id.kind).map(|(resource, _)| resource)
+        })
+    }
+
+    /// Whether an object lies outside of the run's namespace on a cluster that is not the run's own.
+    fn is_outside(&self, id: &ObjectId) -> bool {
+        self.confined && id.namespace != self.namespace
+    }
+
+    fn outside(&self, origin: Origin, id: String) -> ClusterError {
+        ClusterError::Outside { origin, id, namespace: self.namespace.clone() }
+    }
+}
+
+fn scope(scope: &DiscoveredScope) -> Scope {
+    match scope {
+        DiscoveredScope::Cluster => Scope::Cluster,
+        DiscoveredScope::Namespaced => Scope::Namespaced,
+    }
+}
+
+/// The kinds whose objects can be deleted. Discovery does not tell short names: they are those of the known kinds.
+fn kinds(discovery: &Discovery) -> Vec<ApiKind> {
+    let all = discovery.groups().flat_map(ApiGroup::recommended_resources);
+    let deletable = all.filter(|(_, capabilities)| capabilities.supports_operation(verbs::DELETE));
+    let kinds = deletable.map(|(resource, capabilities)| ApiKind {
+        short: ApiKind::find(&resource.group, &resource.kind).map(|known| known.short.clone()).unwrap_or_default(),
+        group: resource.group,
+        kind: resource.kind,
+        plural: resource.plural,
+        scope: scope(&capabilities.scope),
+    });
+    kinds.collect()
 }
 
 /// The kinds that the API server knows now.

@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -12,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::ClusterError;
-use super::objects::Applied;
-use super::wait::{Again, Progress, until};
+use super::objects::{Applied, Deleted};
+use super::wait::{Again, Awaited, Failure, Progress, until};
 
 /// Reasons for which a container will not start however long one waits.
 const HOPELESS: [&str; 6] = [
@@ -25,10 +27,17 @@ const HOPELESS: [&str; 6] = [
     "RunContainerError",
 ];
 
-/// The pods and Deployments of a namespace as the API server tells them, kept current by watches.
+/// The annotation with the number of a rollout, on a Deployment and on the `ReplicaSet` of that rollout.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// The Deployments, `ReplicaSet`s and pods of a namespace, kept current by watches.
+///
+/// The watches are independent of each other: one may lag behind another. [`Workloads::rolled_out`] therefore ends only when all of them
+/// show the same finished rollouts.
 #[derive(Debug)]
 pub struct Workloads {
     pods: Store<Pod>,
+    replica_sets: Store<ReplicaSet>,
     deployments: Store<Deployment>,
     changes: watch::Receiver<u64>,
     _watches: JoinSet<()>,
@@ -76,8 +85,9 @@ impl Workloads {
         let (sender, changes) = watch::channel(0);
         let mut watches = JoinSet::new();
         let pods = follow(Api::namespaced(client.clone(), namespace), sender.clone(), &mut watches);
+        let replica_sets = follow(Api::namespaced(client.clone(), namespace), sender.clone(), &mut watches);
         let deployments = follow(Api::namespaced(client.clone(), namespace), sender, &mut watches);
-        Self { pods, deployments, changes, _watches: watches }
+        Self { pods, replica_sets, deployments, changes, _watches: watches }
     }
 
     /// The pods that are there now.
@@ -106,51 +116,64 @@ impl Workloads {
         Again::OnChange(self.changes.clone())
     }
 
-    /// Waits until the Deployments and Pods among these objects are rolled out and ready.
+    /// Waits until the Deployments and Pods among the applied objects are rolled out and ready, and the pods of the deleted ones are on
+    /// their way out. The wait ends only when the watched pods are exactly those of the finished rollouts.
     ///
     /// # Errors
-    /// One cannot become ready any more, with the reason, or they take longer than the limit.
+    /// A workload cannot become ready any more, with the reason, it was deleted meanwhile, or the limit has passed.
     pub async fn rolled_out(
         &self,
         applied: &[Applied],
+        deleted: &[Deleted],
         limit: Duration,
         seen: impl FnMut(&str),
     ) -> Result<(), ClusterError> {
-        let names: Vec<&str> = applied
-            .iter()
-            .filter(|object| matches!(object.kind.as_str(), "Deployment" | "Pod"))
-            .map(|object| object.name.as_str())
-            .collect();
-        if names.is_empty() {
+        let is_workload = |kind: &str| matches!(kind, "Deployment" | "Pod");
+        let there = applied.iter().filter(|object| is_workload(&object.kind)).map(|object| &object.name);
+        let gone = deleted.iter().filter(|object| is_workload(&object.kind)).map(|object| &object.name);
+        let workloads: Vec<String> = there.chain(gone).cloned().collect();
+        if workloads.is_empty() {
             return Ok(());
         }
-        let what = format!("the rollout of {}", names.join(", "));
-        until(what, limit, self.changes(), seen, async || self.progress(applied)).await.map_err(Into::into)
+        // an object that was seen once and is not there any more has been deleted by somebody else
+        let mut known = HashSet::new();
+        let look = async || self.progress(applied, deleted, &mut known);
+        until(Awaited::Rollout { workloads }, limit, self.changes(), seen, look).await.map_err(Into::into)
     }
 
-    fn progress(&self, applied: &[Applied]) -> Progress<()> {
+    fn progress(&self, applied: &[Applied], deleted: &[Deleted], known: &mut HashSet<String>) -> Progress<()> {
         let mut pending = Vec::new();
         for object in applied {
-            let progress = match object.kind.as_str() {
-                "Deployment" => self.deployment(object),
-                "Pod" => self.pod(object),
+            let found = match object.kind.as_str() {
+                "Deployment" => {
+                    self.deployments.find(|own| own.meta().uid.as_ref() == Some(&object.uid)).map(Workload::Deployment)
+                }
+                "Pod" => self.pods.find(|own| own.meta().uid.as_ref() == Some(&object.uid)).map(Workload::Pod),
                 _ => continue,
+            };
+            let progress = match found {
+                Some(workload) => {
+                    known.insert(object.uid.clone());
+                    match workload {
+                        Workload::Deployment(deployment) => self.deployment(object, &deployment),
+                        Workload::Pod(pod) => pod_progress(&object.name, &pod),
+                    }
+                }
+                None if known.contains(&object.uid) => Progress::Gone(object.name.clone()),
+                None => Progress::NotYet(format!("{}: not there yet", object.name)),
             };
             match progress {
                 Progress::Done(()) => {}
                 Progress::NotYet(state) => pending.push(state),
-                never @ Progress::Never(_) => return never,
+                ended @ (Progress::Failed(_) | Progress::Gone(_)) => return ended,
             }
         }
+        pending.extend(deleted.iter().filter_map(|object| self.not_gone_yet(object)));
         if pending.is_empty() { Progress::Done(()) } else { Progress::NotYet(pending.join("; ")) }
     }
 
-    fn deployment(&self, object: &Applied) -> Progress<()> {
+    fn deployment(&self, object: &Applied, deployment: &Deployment) -> Progress<()> {
         let name = &object.name;
-        let Some(deployment) = self.deployments.find(|deployment| deployment.meta().uid.as_ref() == Some(&object.uid))
-        else {
-            return Progress::NotYet(format!("{name}: not there yet"));
-        };
         let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = deployment.status.clone().unwrap_or_default();
         let count = |number: Option<i32>| number.unwrap_or(0);
@@ -159,23 +182,25 @@ impl Workloads {
             && count(status.replicas) == wanted
             && count(status.available_replicas) == wanted;
         if complete {
-            return Progress::Done(());
+            return match self.not_seen_yet(deployment, usize::try_from(wanted).unwrap_or(0)) {
+                None => Progress::Done(()),
+                Some(state) => Progress::NotYet(format!("{name}: rolled out, but {state}")),
+            };
         }
         let mut state = format!("{name}: {} of {wanted} ready", count(status.available_replicas));
+        let failed = |why: String| Progress::Failed(Failure::Reported(why));
         for condition in status.conditions.iter().flatten() {
             if condition.type_ == "ReplicaFailure" && condition.status == "True" {
                 state = format!("{state}, {}", condition.message.clone().unwrap_or_default());
             }
             if condition.reason.as_deref() == Some("ProgressDeadlineExceeded") {
-                return Progress::Never(format!("{state}, its progress deadline has passed"));
+                return failed(format!("{state}, its progress deadline has passed"));
             }
         }
-        let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone()).unwrap_or_default();
         for pod in self.pods.state() {
-            let own = labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
-            if own && pod.meta().deletion_timestamp.is_none() {
+            if selects(deployment, &pod) && pod.meta().deletion_timestamp.is_none() {
                 match trouble(&pod) {
-                    Some(Trouble::Hopeless(why)) => return Progress::Never(format!("{state}, {why}")),
+                    Some(Trouble::Hopeless(why)) => return failed(format!("{state}, {why}")),
                     Some(Trouble::Starting(why)) => state = format!("{state}, {why}"),
                     None => {}
                 }
@@ -184,20 +209,113 @@ impl Workloads {
         Progress::NotYet(state)
     }
 
-    fn pod(&self, object: &Applied) -> Progress<()> {
-        let name = &object.name;
-        let Some(pod) = self.pods.find(|pod| pod.meta().uid.as_ref() == Some(&object.uid)) else {
-            return Progress::NotYet(format!("{name}: not there yet"));
-        };
-        if pod_state(&pod).ready {
-            return Progress::Done(());
+    /// What the watches have not shown yet of a rollout that the Deployment's status reports as finished: `wanted` ready pods of the
+    /// current `ReplicaSet`, and no pod of another one that is not on its way out.
+    fn not_seen_yet(&self, deployment: &Deployment, wanted: usize) -> Option<String> {
+        let sets = self.replica_sets.state();
+        let own = |set: &&Arc<ReplicaSet>| is_controlled_by(set.meta(), deployment.meta());
+        let revision = deployment.annotations().get(REVISION);
+        let current =
+            sets.iter().filter(own).find(|set| revision.is_some() && set.annotations().get(REVISION) == revision);
+        if current.is_none() && wanted > 0 {
+            return Some("its current ReplicaSet is not seen yet".to_owned());
         }
-        match trouble(&pod) {
-            Some(Trouble::Hopeless(why)) => Progress::Never(why),
-            Some(Trouble::Starting(why)) => Progress::NotYet(format!("{name}: {why}")),
-            None => Progress::NotYet(format!("{name}: not ready")),
+        let (mut ready, mut others) = (0, 0);
+        for pod in self.pods.state() {
+            if !is_staying(&pod) {
+                continue;
+            }
+            let Some(owner) = replica_set_of(&pod) else { continue };
+            match sets.iter().find(|set| set.meta().uid.as_ref() == Some(&owner.uid)) {
+                Some(set) if current.is_some_and(|current| current.meta().uid == set.meta().uid) => {
+                    let state = pod_state(&pod);
+                    if !state.ready || state.address.is_none() {
+                        return Some(format!("pod {} is not seen as ready yet", state.name));
+                    }
+                    ready += 1;
+                }
+                Some(set) if is_controlled_by(set.meta(), deployment.meta()) => others += 1,
+                // of a ReplicaSet that is deleted already, or whose creation is not seen yet
+                None if selects(deployment, &pod) => others += 1,
+                _ => {}
+            }
+        }
+        if ready != wanted {
+            return Some(format!("{ready} of {wanted} pods of its current ReplicaSet are seen"));
+        }
+        (others > 0).then(|| format!("{others} pods of other ReplicaSets are seen"))
+    }
+
+    /// What is still seen of a deleted workload: the object, or pods that are not on their way out.
+    fn not_gone_yet(&self, deleted: &Deleted) -> Option<String> {
+        let is_deleted = |meta: &ObjectMeta| meta.uid.as_ref() == Some(&deleted.uid);
+        let name = &deleted.name;
+        match deleted.kind.as_str() {
+            "Pod" => self
+                .pods
+                .find(|pod| is_deleted(pod.meta()) && is_staying(pod))
+                .map(|_| format!("pod {name} is still seen as staying")),
+            "Deployment" => {
+                if self.deployments.find(|deployment| is_deleted(deployment.meta())).is_some() {
+                    return Some(format!("{name} is still seen"));
+                }
+                let sets = self.replica_sets.state();
+                let orphaned = |pod: &Pod| {
+                    is_staying(pod)
+                        && replica_set_of(pod).is_some_and(|owner| {
+                            let set = sets.iter().find(|set| set.meta().uid.as_ref() == Some(&owner.uid));
+                            // the garbage collector deletes the ReplicaSet before the pods
+                            set.is_none_or(|set| controller(set.meta()).is_some_and(|owner| owner.uid == deleted.uid))
+                        })
+                };
+                let pod = self.pods.find(orphaned)?;
+                Some(format!("pod {} of the deleted {name} is not on its way out yet", pod.name_any()))
+            }
+            _ => None,
         }
     }
+}
+
+/// A workload whose rollout is waited for.
+enum Workload {
+    Deployment(Arc<Deployment>),
+    Pod(Arc<Pod>),
+}
+
+fn pod_progress(name: &str, pod: &Pod) -> Progress<()> {
+    if pod_state(pod).ready {
+        return Progress::Done(());
+    }
+    match trouble(pod) {
+        Some(Trouble::Hopeless(why)) => Progress::Failed(Failure::Reported(why)),
+        Some(Trouble::Starting(why)) => Progress::NotYet(format!("{name}: {why}")),
+        None => Progress::NotYet(format!("{name}: not ready")),
+    }
+}
+
+/// The object that controls another one.
+fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+fn is_controlled_by(meta: &ObjectMeta, owner: &ObjectMeta) -> bool {
+    controller(meta).is_some_and(|own| Some(&own.uid) == owner.uid.as_ref())
+}
+
+fn replica_set_of(pod: &Pod) -> Option<&OwnerReference> {
+    controller(pod.meta()).filter(|owner| owner.kind == "ReplicaSet")
+}
+
+/// Whether a pod is neither being deleted nor at its end: only such pods have endpoints.
+fn is_staying(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.meta().deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether a Deployment's selector selects a pod.
+fn selects(deployment: &Deployment, pod: &Pod) -> bool {
+    let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+    labels.into_iter().flatten().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
 fn follow<K>(api: Api<K>, changed: watch::Sender<u64>, watches: &mut JoinSet<()>) -> Store<K>
@@ -291,9 +409,172 @@ fn ended(container: &ContainerStatus) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use assert_matches::assert_matches;
+    use kube::runtime::reflector::store::Writer;
+    use kube::runtime::watcher::Event;
     use rstest::rstest;
 
     use super::*;
+
+    /// Watches whose events come when a test says so.
+    struct Watches {
+        pods: Writer<Pod>,
+        replica_sets: Writer<ReplicaSet>,
+        deployments: Writer<Deployment>,
+        changed: watch::Sender<u64>,
+    }
+
+    impl Watches {
+        fn new() -> (Self, Workloads) {
+            let ((pods, pod_writer), (replica_sets, set_writer)) = (store(), store());
+            let (deployments, deployment_writer) = store();
+            let (sender, changes) = watch::channel(0);
+            let watches =
+                Self { pods: pod_writer, replica_sets: set_writer, deployments: deployment_writer, changed: sender };
+            (watches, Workloads { pods, replica_sets, deployments, changes, _watches: JoinSet::new() })
+        }
+
+        fn deployment(&mut self, uid: &str, revision: u32, replicas: u32) {
+            let text = format!(
+                "metadata: {{name: hello, uid: {uid}, generation: {revision}, annotations: {{{REVISION}: '{revision}'}}}}
+spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: hello}}}}, template: {{}}}}
+status: {{observedGeneration: {revision}, updatedReplicas: {replicas}, replicas: {replicas}, availableReplicas: {replicas}}}"
+            );
+            self.deployments.apply_watcher_event(&Event::Apply(serde_yaml::from_str(&text).unwrap()));
+            self.changed.send_modify(|change| *change += 1);
+        }
+
+        fn no_deployment(&mut self, uid: &str) {
+            let text = format!("metadata: {{name: hello, uid: {uid}}}");
+            self.deployments.apply_watcher_event(&Event::Delete(serde_yaml::from_str(&text).unwrap()));
+            self.changed.send_modify(|change| *change += 1);
+        }
+
+        fn replica_set(&mut self, uid: &str, owner: &str, revision: u32) {
+            let text = format!(
+                "metadata:
+  name: hello-{uid}
+  uid: {uid}
+  annotations: {{{REVISION}: '{revision}'}}
+  ownerReferences: [{{apiVersion: apps/v1, kind: Deployment, name: hello, uid: {owner}, controller: true}}]
+spec: {{selector: {{}}}}"
+            );
+            self.replica_sets.apply_watcher_event(&Event::Apply(serde_yaml::from_str(&text).unwrap()));
+            self.changed.send_modify(|change| *change += 1);
+        }
+
+        fn pod(&mut self, name: &str, set: &str, state: &str) {
+            let (leaving, ready) = match state {
+                "leaving" => (", deletionTimestamp: '2026-01-01T00:00:00Z'", "True"),
+                "ready" => ("", "True"),
+                _ => ("", "False"),
+            };
+            let text = format!(
+                "metadata:
+  {{name: {name}, uid: {name}, labels: {{app: hello, pod-template-hash: {set}}}, ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: hello-{set}, uid: {set}, controller: true}}]{leaving}}}
+status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '{ready}'}}]}}"
+            );
+            self.pods.apply_watcher_event(&Event::Apply(pod(&text)));
+            self.changed.send_modify(|change| *change += 1);
+        }
+    }
+
+    fn applied(uid: &str, generation: i64) -> Vec<Applied> {
+        vec![Applied { kind: "Deployment".to_owned(), name: "hello".to_owned(), uid: uid.to_owned(), generation }]
+    }
+
+    /// What the gate waits for; none where it lets pass.
+    fn waits_for(workloads: &Workloads, applied: &[Applied], deleted: &[Deleted]) -> Option<String> {
+        match workloads.progress(applied, deleted, &mut HashSet::new()) {
+            Progress::Done(()) => None,
+            Progress::NotYet(state) => Some(state),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gate_waits_for_pods_whose_watch_lags_behind_that_of_the_deployment() {
+        let (mut watches, workloads) = Watches::new();
+        watches.replica_set("a", "d", 1);
+        watches.pod("hello-a-1", "a", "ready");
+        // the Deployment is complete with two pods; only one of them is seen
+        watches.deployment("d", 1, 2);
+        let events = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            watches.pod("hello-a-2", "a", "starting");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            watches.pod("hello-a-2", "a", "ready");
+        };
+        let start = tokio::time::Instant::now();
+        let mut states = Vec::new();
+        let applied = applied("d", 1);
+        let gate = workloads.rolled_out(&applied, &[], Duration::from_secs(9), |state| states.push(state.to_owned()));
+        let gate = async { (gate.await, start.elapsed()) };
+        let ((passed, took), ()) = tokio::join!(gate, events);
+        passed.unwrap();
+        assert_eq!(took, Duration::from_secs(2));
+        assert_eq!(
+            states,
+            [
+                "hello: rolled out, but 1 of 2 pods of its current ReplicaSet are seen",
+                "hello: rolled out, but pod hello-a-2 is not seen as ready yet",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_gate_waits_for_pods_of_the_new_template_and_for_the_end_of_the_old_ones() {
+        let (mut watches, workloads) = Watches::new();
+        let applied = applied("d", 2);
+        watches.replica_set("a", "d", 1);
+        watches.pod("hello-a-1", "a", "ready");
+        watches.deployment("d", 2, 1);
+        let told = |workloads: &Workloads| waits_for(workloads, &applied, &[]).unwrap_or_default();
+        assert_eq!(told(&workloads), "hello: rolled out, but its current ReplicaSet is not seen yet");
+        watches.replica_set("b", "d", 2);
+        assert_eq!(told(&workloads), "hello: rolled out, but 0 of 1 pods of its current ReplicaSet are seen");
+        watches.pod("hello-b-1", "b", "ready");
+        assert_eq!(told(&workloads), "hello: rolled out, but 1 pods of other ReplicaSets are seen");
+        // pods of another Deployment that carry the same labels are none of its own
+        watches.replica_set("x", "other", 1);
+        watches.pod("other-x-1", "x", "ready");
+        watches.pod("hello-a-1", "a", "leaving");
+        assert_eq!(waits_for(&workloads, &applied, &[]), None);
+        // a pod of a ReplicaSet that is not seen yet may be one of its own
+        watches.pod("hello-c-1", "c", "ready");
+        assert_eq!(told(&workloads), "hello: rolled out, but 1 pods of other ReplicaSets are seen");
+    }
+
+    #[test]
+    fn the_gate_waits_until_pods_of_a_deleted_deployment_are_on_their_way_out() {
+        let (mut watches, workloads) = Watches::new();
+        let deleted = [Deleted { kind: "Deployment".to_owned(), name: "hello".to_owned(), uid: "d".to_owned() }];
+        watches.deployment("d", 1, 1);
+        watches.replica_set("a", "d", 1);
+        watches.pod("hello-a-1", "a", "ready");
+        assert_eq!(waits_for(&workloads, &[], &deleted).unwrap(), "hello is still seen");
+        watches.no_deployment("d");
+        let told = "pod hello-a-1 of the deleted hello is not on its way out yet";
+        assert_eq!(waits_for(&workloads, &[], &deleted).unwrap(), told);
+        watches.pod("hello-a-1", "a", "leaving");
+        assert_eq!(waits_for(&workloads, &[], &deleted), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deployment_that_somebody_else_deletes_ends_the_wait() {
+        let (mut watches, workloads) = Watches::new();
+        watches.deployment("d", 1, 2);
+        let applied = applied("d", 1);
+        let gate = workloads.rolled_out(&applied, &[], Duration::from_secs(9), |_| {});
+        let events = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            watches.no_deployment("d");
+        };
+        let (gate, ()) = tokio::join!(gate, events);
+        assert_matches!(gate, Err(ClusterError::Wait(super::super::wait::WaitError::Gone { name, .. })) => {
+            assert_eq!(name, "hello");
+        });
+    }
 
     fn pod(yaml: &str) -> Pod {
         serde_yaml::from_str(yaml).unwrap()

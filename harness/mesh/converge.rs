@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::MeshError;
-use crate::cluster::wait::{Again, Progress, WaitError, until};
+use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
 use crate::routing::RouteTable;
 
 /// A sidecar that does what the manifests ask for.
@@ -40,7 +40,7 @@ pub async fn converge(
     let mut readings = 0;
     let mut equal = 0;
     let mut difference = Vec::new();
-    let found = until("the sidecar's configuration", limit, Again::Every(interval), seen, async || {
+    let found = until(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen, async || {
         readings += 1;
         let Look { table, expected } = match look().await {
             Ok(look) => look,

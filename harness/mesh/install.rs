@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::MeshError;
-use crate::cluster::wait::{Again, Progress, until};
-use crate::cluster::{ClusterError, IstioSet, discover};
+use crate::cluster::wait::{Again, Awaited, Failure, Progress, WaitError, until};
+use crate::cluster::{ClusterError, IstioSet, discover, is_about_object};
 use crate::scenario::ControlPlane;
 
 const NAMESPACE: &str = "istio-system";
@@ -165,14 +165,12 @@ impl Istio {
         let names: Vec<String> = first.iter().map(DynamicObject::name_any).collect();
         first.push(namespace);
         apply_all(client, first).await?;
-        let established = async {
+        let defined = async {
             let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
             for name in names {
                 let wait = kube::runtime::wait::await_condition(crds.clone(), &name, is_crd_established());
-                tokio::time::timeout(LIMIT, wait)
-                    .await
-                    .map_err(|_| timed_out(format!("the definition {name}")))?
-                    .map_err(|error| ClusterError::Kubeconfig(error.to_string()))?;
+                let waited = tokio::time::timeout(LIMIT, wait).await;
+                established(name, waited).map_err(ClusterError::from)?;
             }
             Ok::<_, MeshError>(())
         };
@@ -185,8 +183,8 @@ impl Istio {
             apply_all(client, now).await?;
             if then.is_empty() { Ok(()) } else { apply_all(client, then).await }
         };
-        let (established, applied) = tokio::join!(established, applied);
-        established?;
+        let (defined, applied) = tokio::join!(defined, applied);
+        defined?;
         applied?;
         Ok(Self::of(version, revision))
     }
@@ -243,11 +241,11 @@ impl Istio {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), &self.namespace);
         let istiod = if self.revision.is_empty() { "istiod".to_owned() } else { format!("istiod-{}", self.revision) };
         let again = Again::Every(Duration::from_millis(100));
-        until(format!("istiod {}", self.version), LIMIT, again, seen, async || {
+        until(Awaited::ControlPlane { version: self.version.clone() }, LIMIT, again, seen, async || {
             match deployments.get_opt(&istiod).await {
                 Ok(Some(deployment)) if is_complete(&deployment) => {}
                 Ok(_) => return Progress::NotYet(format!("{istiod} is not available")),
-                Err(error) => return Progress::NotYet(error.to_string()),
+                Err(error) => return Progress::after(error),
             }
             if let Some(missing) = webhook_without_certificate(client).await {
                 return Progress::NotYet(format!("webhook {missing} has no certificate"));
@@ -384,7 +382,9 @@ async fn apply_all(client: &Client, objects: Vec<DynamicObject>) -> Result<(), M
                 other => other,
             };
             made.map(|_| ()).map_err(|error| match error {
-                kube::Error::Api(status) => MeshError::Rejected { object: id, reason: status.message.clone() },
+                kube::Error::Api(status) if is_about_object(&status) => {
+                    MeshError::Rejected { object: id, reason: status.message.clone() }
+                }
                 error => ClusterError::api(format!("installing {id}"))(error).into(),
             })
         })
@@ -423,8 +423,17 @@ fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| &types.kind)
 }
 
-fn timed_out(what: String) -> MeshError {
-    crate::cluster::wait::WaitError::TimedOut { what, limit: LIMIT, last: "not established".to_owned() }.into()
+/// What came of the wait for a definition.
+fn established<T>(
+    name: String,
+    waited: Result<Result<T, kube::runtime::wait::Error>, tokio::time::error::Elapsed>,
+) -> Result<T, WaitError> {
+    let what = Awaited::Definition { name };
+    match waited {
+        Ok(Ok(definition)) => Ok(definition),
+        Ok(Err(error)) => Err(WaitError::Failed { what, source: Failure::from(error) }),
+        Err(_) => Err(WaitError::TimedOut { what, limit: LIMIT, last: "not established".to_owned() }),
+    }
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ mod tests {
     use rstest::rstest;
 
     use super::super::{Kind, Live, Mesh, Naming, Request, client_of, pods_of};
-    use crate::scenario::{parse_manifests, read_manifests};
+    use crate::scenario::{KindRef, Target, parse_manifests, read_manifests};
 
     const PODS: [&str; 3] = ["httpbin.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"];
 
@@ -240,13 +240,17 @@ mod tests {
         assert_eq!(findings(&live(&[&PODS[..], files].concat())), [finding]);
     }
 
+    fn deleted(kind: &str, name: &str) -> Target {
+        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: String::new() }
+    }
+
     #[test]
     fn a_subset_without_pods_is_named() {
         let mut live = live(&["httpbin.yaml", "svc-hello.yaml", "dr-hello.yaml", "vs-hello-rollback.yaml"]);
         assert_eq!(findings(&live), ["subset v1 has no endpoints: no ready pod carries app=hello,version=v1"]);
-        live.delete("virtualservices", "vs-hello");
+        live.delete(&deleted("virtualservices", "vs-hello"));
         assert_eq!(findings(&live), ["the service has no endpoints: no ready pod carries app=hello"]);
-        live.delete("Service", "svc-hello");
+        live.delete(&deleted("Service", "svc-hello"));
         assert_eq!(findings(&live), Vec::<String>::new());
         assert!(live.get(Kind::Service, "svc-hello").is_none());
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::scenario::{Manifest, Stage, Step};
+use crate::scenario::{ApiKind, Manifest, ObjectId, Scope, Stage, Step, Target, UnresolvedKind};
 
 /// The API group of Istio's own traffic rules, in all their versions.
 const ISTIO: &str = "networking.istio.io";
@@ -16,7 +16,7 @@ pub struct Live {
     declared: String,
     /// Counts the moments at which objects are made: those of one moment are too close to be told apart by their age.
     moment: u64,
-    objects: BTreeMap<Key, Object>,
+    objects: BTreeMap<ObjectId, Object>,
 }
 
 /// A kind that the model knows.
@@ -38,13 +38,6 @@ pub enum Kind {
     HttpRoute,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    kind: String,
-    namespace: String,
-    name: String,
-}
-
 /// An object that is there.
 #[derive(Debug, Clone)]
 pub struct Object {
@@ -57,40 +50,17 @@ pub struct Object {
 }
 
 impl Kind {
-    fn of(manifest: &Manifest) -> Option<Self> {
-        match (manifest.group(), manifest.kind()) {
-            ("", "Service") => Some(Self::Service),
-            ("apps", "Deployment") => Some(Self::Deployment),
-            ("", "Pod") => Some(Self::Pod),
-            ("", "Namespace") => Some(Self::Namespace),
-            (ISTIO, "VirtualService") => Some(Self::VirtualService),
-            (ISTIO, "DestinationRule") => Some(Self::DestinationRule),
-            (GATEWAY, "HTTPRoute") => Some(Self::HttpRoute),
-            _ => None,
-        }
-    }
-
-    const fn name(self) -> &'static str {
+    /// The API group and the name of the kind.
+    const fn group_and_name(self) -> (&'static str, &'static str) {
         match self {
-            Self::Service => "service",
-            Self::Deployment => "deployment",
-            Self::Pod => "pod",
-            Self::Namespace => "namespace",
-            Self::VirtualService => "virtualservice",
-            Self::DestinationRule => "destinationrule",
-            Self::HttpRoute => "httproute",
+            Self::Service => ("", "Service"),
+            Self::Deployment => ("apps", "Deployment"),
+            Self::Pod => ("", "Pod"),
+            Self::Namespace => ("", "Namespace"),
+            Self::VirtualService => (ISTIO, "VirtualService"),
+            Self::DestinationRule => (ISTIO, "DestinationRule"),
+            Self::HttpRoute => (GATEWAY, "HTTPRoute"),
         }
-    }
-}
-
-impl Key {
-    /// Whether it is of that kind, in any case, singular or plural, and has that name.
-    fn is_named(&self, kind: &str, name: &str) -> bool {
-        let kind = kind.to_lowercase();
-        self.name == name
-            && (self.kind == kind
-                || format!("{}s", self.kind) == kind
-                || self.kind.strip_suffix('y').is_some_and(|stem| format!("{stem}ies") == kind))
     }
 }
 
@@ -113,7 +83,7 @@ impl Live {
         for step in &stage.steps {
             match step {
                 Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
-                Step::Delete(targets) => targets.iter().for_each(|target| self.delete(&target.kind, &target.name)),
+                Step::Delete(targets) => targets.iter().for_each(|target| self.delete(target)),
                 // objects stay what they are
                 Step::Mesh(_) => {}
             }
@@ -127,63 +97,166 @@ impl Live {
 
     /// An object was applied.
     pub fn apply(&mut self, manifest: &Manifest) {
-        let key = self.key(manifest);
+        let key = self.id(manifest);
         let namespace = key.namespace.clone();
         let created = self.objects.get(&key).map_or(self.moment, |earlier| earlier.created);
         self.objects.insert(key, Object { manifest: manifest.clone(), namespace, created });
     }
 
-    /// An object was deleted; the kind in any case, singular or plural.
-    pub fn delete(&mut self, kind: &str, name: &str) {
-        self.objects.retain(|own, _| !own.is_named(kind, name));
+    /// An object was deleted. A deletion whose kind cannot be told deletes nothing.
+    pub fn delete(&mut self, target: &Target) {
+        if let Ok(id) = self.resolve(target) {
+            self.objects.remove(&id);
+        }
     }
 
-    /// The objects that a deletion would delete.
-    pub fn named<'a>(&'a self, kind: &'a str, name: &'a str) -> impl Iterator<Item = &'a Object> {
-        self.objects.iter().filter(move |(own, _)| own.is_named(kind, name)).map(|(_, object)| object)
+    /// The object that a deletion would delete, if it is there.
+    #[must_use]
+    pub fn named(&self, target: &Target) -> Option<&Object> {
+        self.objects.get(&self.resolve(target).ok()?)
+    }
+
+    /// Which object a deletion means.
+    ///
+    /// # Errors
+    /// No kind is called as the scenario writes, or several are.
+    pub fn resolve(&self, target: &Target) -> Result<ObjectId, UnresolvedKind> {
+        target.resolve(ApiKind::known(), self.objects.keys(), &self.declared, &self.namespace)
     }
 
     /// The object that applying another one would change.
     #[must_use]
     pub fn like(&self, manifest: &Manifest) -> Option<&Object> {
-        self.objects.get(&self.key(manifest))
+        self.objects.get(&self.id(manifest))
     }
 
-    fn key(&self, manifest: &Manifest) -> Key {
-        Key {
-            kind: manifest.kind().to_lowercase(),
-            namespace: self.namespace_of(manifest),
-            name: manifest.name().to_owned(),
-        }
+    /// What tells an object from all others, once it is applied.
+    #[must_use]
+    pub fn id(&self, manifest: &Manifest) -> ObjectId {
+        let scope = ApiKind::of(manifest.group(), manifest.kind()).scope;
+        ObjectId::of(manifest, scope, &self.declared, &self.namespace)
+    }
+
+    /// What tells the objects from each other.
+    pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
+        self.objects.keys()
+    }
+
+    /// The objects that a run has to delete to leave nothing behind: all but its own namespace, which goes when the run ends.
+    pub fn left(&self) -> impl Iterator<Item = &ObjectId> {
+        let own = |id: &ObjectId| id.group.is_empty() && id.kind == "Namespace" && id.name == self.declared;
+        self.objects.keys().filter(move |id| !own(id))
     }
 
     /// The object of that kind and name in the scenario's namespace.
     #[must_use]
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
-        let namespace = if kind == Kind::Namespace { String::new() } else { self.namespace.clone() };
-        self.objects.get(&Key { kind: kind.name().to_owned(), namespace, name: name.to_owned() })
+        let (group, own) = kind.group_and_name();
+        let scope = ApiKind::of(group, own).scope;
+        let namespace = if scope == Scope::Cluster { String::new() } else { self.namespace.clone() };
+        self.objects.get(&ObjectId { kind: own.to_owned(), group: group.to_owned(), namespace, name: name.to_owned() })
     }
 
     /// All objects of a kind, in all namespaces.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        let from = Key { kind: kind.name().to_owned(), namespace: String::new(), name: String::new() };
-        self.objects
-            .range(from..)
-            .take_while(move |(key, _)| key.kind == kind.name())
-            .map(|(_, object)| object)
-            .filter(move |object| Kind::of(&object.manifest) == Some(kind))
+        let (group, own) = kind.group_and_name();
+        let from =
+            ObjectId { kind: own.to_owned(), group: group.to_owned(), namespace: String::new(), name: String::new() };
+        let objects = self.objects.range(from..).take_while(move |(id, _)| id.kind == own && id.group == group);
+        objects.map(|(_, object)| object)
     }
 
     /// All objects.
     pub fn all(&self) -> impl Iterator<Item = &Object> {
         self.objects.values()
     }
+}
 
-    fn namespace_of(&self, manifest: &Manifest) -> String {
-        match manifest.object.metadata.namespace.as_deref() {
-            _ if Kind::of(manifest) == Some(Kind::Namespace) => String::new(),
-            Some(other) if other != self.declared => other.to_owned(),
-            _ => self.namespace.clone(),
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::{KindRef, parse_manifests};
+
+    fn manifests(text: &str) -> Vec<Manifest> {
+        parse_manifests(Path::new("objects.yaml"), text).unwrap()
+    }
+
+    fn live(text: &str) -> Live {
+        let mut live = Live::new("canary", "canary-1");
+        for manifest in manifests(text) {
+            live.apply(&manifest);
         }
+        live
+    }
+
+    fn ids(live: &Live) -> Vec<String> {
+        live.ids().map(ToString::to_string).collect()
+    }
+
+    fn written(kind: &str, name: &str) -> Target {
+        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: String::new() }
+    }
+
+    const GATEWAYS: &str = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: front}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: front}
+";
+
+    #[test]
+    fn one_kind_in_two_groups_is_two_objects() {
+        let mut live = live(GATEWAYS);
+        assert_eq!(live.ids().count(), 2);
+        // which one is meant is not clear, so that none is deleted
+        live.delete(&written("gateway", "front"));
+        assert_eq!(live.ids().count(), 2);
+        live.delete(&written("gateway.networking.istio.io", "front"));
+        assert_eq!(ids(&live), ["Gateway.gateway.networking.k8s.io/front in namespace canary-1"]);
+    }
+
+    const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: hello}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello, namespace: other}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: hello, namespace: other}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: canary}
+";
+
+    #[test]
+    fn a_deletion_by_name_deletes_in_the_namespace_of_the_scenario_alone() {
+        let mut live = live(SERVICES);
+        live.delete(&written("svc", "hello"));
+        let left: Vec<String> = live.left().map(ToString::to_string).collect();
+        assert_eq!(left, ["ClusterRole.rbac.authorization.k8s.io/hello", "Service/hello in namespace other"]);
+    }
+
+    #[test]
+    fn a_deletion_by_file_deletes_exactly_the_objects_of_the_file() {
+        let mut live = live(&format!("{SERVICES}---{GATEWAYS}"));
+        for manifest in &manifests(SERVICES)[1..3] {
+            live.delete(&Target::of(manifest, String::new()));
+        }
+        live.delete(&Target::of(&manifests(GATEWAYS)[1], String::new()));
+        let left: Vec<String> = live.left().map(ToString::to_string).collect();
+        assert_eq!(
+            left,
+            ["Gateway.networking.istio.io/front in namespace canary-1", "Service/hello in namespace canary-1"]
+        );
     }
 }

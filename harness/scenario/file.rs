@@ -6,6 +6,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
+use super::kinds::KindRef;
 use super::manifest::{self, Manifest};
 use super::rates::{Errors, Rate};
 use super::{MeshStep, ScenarioError, Share};
@@ -159,9 +160,9 @@ pub enum Step {
 /// An object to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Its kind, in any case: `deployment`.
-    pub kind: String,
-    /// Its name.
+    /// The kind.
+    pub kind: KindRef,
+    /// The name.
     pub name: String,
     /// Where the scenario says so.
     pub place: String,
@@ -1067,7 +1068,7 @@ impl Reader<'_> {
     fn targets(&self, target: &Spanned<String>) -> Result<Vec<Target>, ScenarioError> {
         let place = self.place(target.referenced);
         if let Some((kind, name)) = target.value.split_once('/').filter(|(_, name)| !is_yaml(name)) {
-            return Ok(vec![Target { kind: kind.to_owned(), name: name.to_owned(), place }]);
+            return Ok(vec![Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place }]);
         }
         if !is_yaml(&target.value) {
             return self.error(
@@ -1079,14 +1080,7 @@ impl Reader<'_> {
             );
         }
         let manifests = self.manifests(target)?;
-        Ok(manifests
-            .iter()
-            .map(|manifest| Target {
-                kind: manifest.kind().to_owned(),
-                name: manifest.name().to_owned(),
-                place: place.clone(),
-            })
-            .collect())
+        Ok(manifests.iter().map(|manifest| Target::of(manifest, place.clone())).collect())
     }
 }
 

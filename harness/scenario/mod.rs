@@ -7,6 +7,7 @@ mod control_plane;
 mod error;
 mod excerpt;
 mod file;
+mod kinds;
 mod manifest;
 mod places;
 mod rates;
@@ -19,6 +20,7 @@ pub use file::{
     Claim, Client, Count, DRIVER, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step,
     Target, Traffic, VersionRule,
 };
+pub use kinds::{ApiKind, KindRef, ObjectId, Scope, UnresolvedKind};
 pub use manifest::{Manifest, Origin, parse as parse_manifests, read as read_manifests};
 pub use rates::{Errors, Rate};
 pub use share::{InvalidShare, Share};

@@ -211,10 +211,9 @@ impl<'a> Stages<'a> {
     fn left(&self) -> Decided {
         let left: Vec<Off> = self
             .live
-            .all()
-            .filter(|object| object.manifest.group() != "" || object.manifest.kind() != "Namespace")
-            .map(|object| Off {
-                measure: Measure::Left(object.manifest.id()),
+            .left()
+            .map(|id| Off {
+                measure: Measure::Left(id.to_string()),
                 claimed: Share::NONE,
                 given: Chance::CERTAIN,
                 caught: true,

@@ -33,13 +33,13 @@ pub(super) fn edits(live: &Live, stage: &Stage) -> Vec<Edit> {
             }
             Step::Delete(targets) => {
                 for target in targets {
-                    edits.extend(live.named(&target.kind, &target.name).map(|object| Edit {
+                    edits.extend(live.named(target).map(|object| Edit {
                         object: object.manifest.id(),
                         origin: None,
                         before: Some(text(&object.manifest)),
                         after: None,
                     }));
-                    live.delete(&target.kind, &target.name);
+                    live.delete(target);
                 }
             }
             Step::Mesh(_) => {}

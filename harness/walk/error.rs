@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::event::Link;
 use crate::cluster::ClusterError;
+use crate::cluster::wait::Awaited;
 use crate::mesh::MeshError;
 use crate::scenario::ScenarioError;
 use crate::traffic::TrafficError;
@@ -64,12 +65,13 @@ impl WalkError {
             | Self::Traffic(TrafficError::Driver(error)) => match error {
                 ClusterError::Rejected { .. }
                 | ClusterError::UnknownKind { .. }
-                | ClusterError::UnknownTarget { .. }
+                | ClusterError::Target { .. }
                 | ClusterError::Outside { .. }
                 | ClusterError::NotEmbedded { .. } => Link::Manifest,
-                ClusterError::Wait(_) => Link::Rollout,
+                ClusterError::Wait(error) => layer(error.awaited()),
                 _ => Link::Environment,
             },
+            Self::Mesh(MeshError::Wait(error)) => layer(error.awaited()),
             Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) => Link::Environment,
         }
     }
@@ -95,5 +97,59 @@ impl WalkError {
                     | MeshError::Rejected { .. }
             ),
         }
+    }
+}
+
+/// The failure layer of a wait that failed.
+const fn layer(awaited: &Awaited) -> Link {
+    match awaited {
+        Awaited::Rollout { .. } => Link::Rollout,
+        Awaited::FirstPush { .. } | Awaited::SidecarConfiguration => Link::Delivery,
+        Awaited::ObjectRemoval => Link::Leftovers,
+        Awaited::NodeStart
+        | Awaited::ClusterRemoval
+        | Awaited::ApiServer
+        | Awaited::Node
+        | Awaited::ServiceAccount { .. }
+        | Awaited::Definition { .. }
+        | Awaited::ControlPlane { .. }
+        | Awaited::PodRemoval { .. }
+        | Awaited::Connections => Link::Environment,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::cluster::wait::{Failure, WaitError};
+
+    fn named(name: &str) -> String {
+        name.to_owned()
+    }
+
+    #[rstest]
+    #[case::node_start(Awaited::NodeStart, Link::Environment)]
+    #[case::cluster_removal(Awaited::ClusterRemoval, Link::Environment)]
+    #[case::api_server(Awaited::ApiServer, Link::Environment)]
+    #[case::node(Awaited::Node, Link::Environment)]
+    #[case::account(Awaited::ServiceAccount { namespace: named("canary") }, Link::Environment)]
+    #[case::definition(Awaited::Definition { name: named("virtualservices.networking.istio.io") }, Link::Environment)]
+    #[case::control_plane(Awaited::ControlPlane { version: named("1.31") }, Link::Environment)]
+    #[case::pod_removal(Awaited::PodRemoval { name: named("client") }, Link::Environment)]
+    #[case::push(Awaited::FirstPush { plane: named("1.31") }, Link::Delivery)]
+    #[case::sidecar(Awaited::SidecarConfiguration, Link::Delivery)]
+    #[case::objects(Awaited::ObjectRemoval, Link::Leftovers)]
+    #[case::rollout(Awaited::Rollout { workloads: vec![named("hello-server-v2")] }, Link::Rollout)]
+    fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: Link) {
+        let timed_out =
+            WaitError::TimedOut { what: what.clone(), limit: Duration::from_secs(1), last: named("nothing") };
+        let failed = || WaitError::Failed { what: what.clone(), source: Failure::Reported(named("no")) };
+        assert_eq!(WalkError::from(ClusterError::from(timed_out)).link(), expected);
+        assert_eq!(WalkError::from(ClusterError::from(failed())).link(), expected);
+        assert_eq!(WalkError::from(MeshError::from(failed())).link(), expected);
     }
 }

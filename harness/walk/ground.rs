@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
 use super::event::{Event, Events};
-use crate::cluster::wait::{Again, Progress, until};
+use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, sweep,
 };
@@ -144,7 +144,7 @@ async fn workload_archive(binary: &Path, archive: PathBuf) -> Result<PathBuf, Wa
 
 /// Waits until the API server answers that it is ready.
 async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
-    until("the API server", NODE_LIMIT, Again::Every(Duration::from_millis(100)), seen, async || {
+    until(Awaited::ApiServer, NODE_LIMIT, Again::Every(Duration::from_millis(100)), seen, async || {
         let request = hyper::Request::get("/readyz").body(Vec::new());
         let request = request.unwrap_or_else(|_| unreachable!("a literal path"));
         match client.request_text(request).await {
@@ -161,7 +161,7 @@ async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), Cluste
 async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)) -> Result<(), ClusterError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    until("the node", NODE_LIMIT, Again::Every(Duration::from_millis(100)), &mut seen, async || {
+    until(Awaited::Node, NODE_LIMIT, Again::Every(Duration::from_millis(100)), &mut seen, async || {
         let list = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         let ready = list.iter().any(|node| {
             let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
@@ -191,11 +191,12 @@ pub(super) async fn account_ready(
     seen: impl FnMut(&str),
 ) -> Result<(), ClusterError> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    until("the default ServiceAccount", NODE_LIMIT, Again::Every(Duration::from_millis(50)), seen, async || {
+    let what = Awaited::ServiceAccount { namespace: namespace.to_owned() };
+    until(what, NODE_LIMIT, Again::Every(Duration::from_millis(50)), seen, async || {
         match accounts.get_opt("default").await {
             Ok(Some(_)) => Progress::Done(()),
             Ok(None) => Progress::NotYet("not there".to_owned()),
-            Err(error) => Progress::NotYet(error.to_string()),
+            Err(error) => Progress::after(error),
         }
     })
     .await

@@ -12,7 +12,7 @@ use super::transition::Expected;
 use crate::cluster::{ClusterError, RunId};
 use crate::mesh::MeshError;
 use crate::routing::Live;
-use crate::scenario::{Expectation, Manifest, Scenario, Stage, Step, Target};
+use crate::scenario::{Expectation, Manifest, ObjectId, Scenario, Stage, Step, Target};
 use crate::traffic::{Driver, DriverOptions};
 use crate::verdict::Design;
 use crate::verify::{Fate, Mutant, SLIPS, Stages, fate, mutants};
@@ -191,13 +191,10 @@ async fn in_turn(
 /// The stage of a mutant, where the one before it has left these objects.
 fn after(live: &Live, trial: &Trial) -> Stage {
     let mut stage = trial.scenario.stages[0].clone();
-    let kept: Vec<String> = trial.manifests().chain(&trial.scenario.client.manifests).map(Manifest::id).collect();
-    let gone = live.all().map(|object| &object.manifest).filter(|manifest| !kept.contains(&manifest.id()));
-    let gone = gone.map(|manifest| Target {
-        kind: manifest.kind().to_owned(),
-        name: manifest.name().to_owned(),
-        place: manifest.origin.to_string(),
-    });
+    let kept: Vec<ObjectId> =
+        trial.manifests().chain(&trial.scenario.client.manifests).map(|manifest| live.id(manifest)).collect();
+    let gone = live.all().map(|object| &object.manifest).filter(|manifest| !kept.contains(&live.id(manifest)));
+    let gone = gone.map(|manifest| Target::of(manifest, manifest.origin.to_string()));
     let gone: Vec<Target> = gone.collect();
     if !gone.is_empty() {
         stage.steps.insert(0, Step::Delete(gone));

@@ -6,8 +6,8 @@ use kube::{Api, Client};
 
 use super::WalkError;
 use super::event::{Environment, Event, Events};
-use crate::cluster::wait::{Again, Progress, until};
-use crate::cluster::{Applied, ClusterError, Embedded, Objects, PodState, Tunnel, Workloads};
+use crate::cluster::wait::{Again, Awaited, Progress, until};
+use crate::cluster::{Applied, ClusterError, Deleted, Embedded, Objects, PodState, Tunnel, Workloads};
 use crate::mesh::{MeshError, Planes, Sidecar};
 use crate::routing::RouteTable;
 use crate::scenario::{ControlPlane, Manifest, MeshStep, Served, Target};
@@ -94,7 +94,7 @@ async fn pushed_anew(
     plane: &ControlPlane,
     events: &Events,
 ) -> Result<(), WalkError> {
-    let what = format!("the first configuration that Istio {plane} pushes to the client's sidecar");
+    let what = Awaited::FirstPush { plane: plane.to_string() };
     let waited =
         until(what, PUSH_LIMIT, Again::Every(PUSH_INTERVAL), events.waiting(), async || match sidecar.pushed().await {
             Ok(now) if now.is_disjoint(before) => Progress::Done(()),
@@ -112,10 +112,11 @@ impl Site {
         }
     }
 
-    pub async fn delete(&mut self, target: &Target) -> Result<(), ClusterError> {
+    /// Deletes an object; what is to be waited for then.
+    pub async fn delete(&mut self, target: &Target) -> Result<Option<Deleted>, ClusterError> {
         match self {
-            Self::Kube(site) => site.objects.delete(target).await,
-            Self::Embedded(site) => site.delete(target),
+            Self::Kube(site) => site.objects.delete(target).await.map(Some),
+            Self::Embedded(site) => site.delete(target).map(|()| None),
         }
     }
 
@@ -129,11 +130,12 @@ impl Site {
     pub async fn rolled_out(
         &self,
         applied: &[Applied],
+        deleted: &[Deleted],
         limit: Duration,
         seen: impl FnMut(&str),
     ) -> Result<(), ClusterError> {
         match self {
-            Self::Kube(site) => site.workloads.rolled_out(applied, limit, seen).await,
+            Self::Kube(site) => site.workloads.rolled_out(applied, deleted, limit, seen).await,
             Self::Embedded(_) => Ok(()),
         }
     }

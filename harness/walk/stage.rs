@@ -8,7 +8,7 @@ use super::event::{Deployed, Event, Events, Judged, Link, Routing, Subject, Tall
 use super::fingerprint::{Fingerprint, Picks};
 use super::site::Site;
 use super::transition::{Expected, Over, Transition, changes_mesh, is_watched};
-use crate::cluster::wait::{Again, Progress, until};
+use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
 use crate::mesh::{Converged, Counters, Look, MeshError, converge};
 use crate::routing::{
@@ -149,7 +149,7 @@ impl Walk<'_> {
         site.sidecar_anew(&client.pod);
         self.driver.anew();
         let applied = self.apply(&client.manifests).await?;
-        Ok(self.site.rolled_out(&applied, ROLLOUT_LIMIT, self.events.waiting()).await?)
+        Ok(self.site.rolled_out(&applied, &[], ROLLOUT_LIMIT, self.events.waiting()).await?)
     }
 
     /// How the client's requests are routed now.
@@ -164,14 +164,15 @@ impl Walk<'_> {
         self.live.later();
         self.site.later();
         let mut applied = std::mem::take(&mut self.client_pod);
+        let mut deleted = Vec::new();
         let with_client = !applied.is_empty();
         for step in &stage.steps {
             match step {
                 Step::Apply(manifests) => applied.extend(self.apply(manifests).await?),
                 Step::Delete(targets) => {
                     for target in targets {
-                        self.site.delete(target).await?;
-                        self.live.delete(&target.kind, &target.name);
+                        deleted.extend(self.site.delete(target).await?);
+                        self.live.delete(target);
                     }
                 }
                 Step::Mesh(step) => match &mut self.site {
@@ -180,7 +181,7 @@ impl Walk<'_> {
                 },
             }
         }
-        self.site.rolled_out(&applied, ROLLOUT_LIMIT, self.events.waiting()).await?;
+        self.site.rolled_out(&applied, &deleted, ROLLOUT_LIMIT, self.events.waiting()).await?;
         if with_client
             && !self.site.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar.is_some())
         {
@@ -389,7 +390,7 @@ impl Walk<'_> {
     async fn nothing_left(&self) -> Result<Judged, WalkError> {
         let mut last = Vec::new();
         let waited = until(
-            "the removal of all objects",
+            Awaited::ObjectRemoval,
             REMOVAL_LIMIT,
             Again::Every(REMOVAL_INTERVAL),
             self.events.waiting(),

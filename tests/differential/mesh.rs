@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::join_all;
 use kube::Api;
-use shiftcheck::cluster::wait::{Again, Progress, until};
+use shiftcheck::cluster::wait::{Again, Awaited, Progress, until};
 use shiftcheck::cluster::{ClusterError, Docker, Objects, RunId, RunRecord, RunRecords, Workloads, default_cache};
 use shiftcheck::mesh::{IstioChoice, Look, Planes, Sidecar, converge};
 use shiftcheck::routing::{self, Behind, Chance, Live, Mesh, Outcome, Request, addressed, client_of, pods_of};
@@ -117,10 +117,12 @@ impl Slot {
         let same = |left: &Manifest, right: &Manifest| {
             left.id() == right.id() && left.object.metadata.namespace == right.object.metadata.namespace
         };
+        let mut deleted = Vec::new();
         for old in self.there.iter().filter(|old| !wanted.iter().any(|wanted| same(wanted, old))) {
-            let target = Target { kind: old.kind().to_owned(), name: old.name().to_owned(), place: String::new() };
+            let target = Target::of(old, String::new());
             let elsewhere = old.object.metadata.namespace.is_some();
-            if elsewhere { &mut self.other_objects } else { &mut self.objects }.delete(&target).await?;
+            let objects = if elsewhere { &mut self.other_objects } else { &mut self.objects };
+            deleted.push(objects.delete(&target).await?);
         }
         let mut applied = Vec::new();
         for manifest in &wanted {
@@ -133,7 +135,7 @@ impl Slot {
         }
         self.live = variant.live(&self.namespace, &self.other);
         self.there = wanted;
-        self.workloads.rolled_out(&applied, ROLLOUT, |_| {}).await
+        self.workloads.rolled_out(&applied, &deleted, ROLLOUT, |_| {}).await
     }
 
     /// What the mesh does otherwise than the model.
@@ -212,7 +214,7 @@ impl Slot {
                 Err(error) => Progress::NotYet(error.to_string()),
             }
         };
-        Ok(until("connections to all servers", CONVERGENCE, Again::Every(INTERVAL), |_| {}, answered).await?)
+        Ok(until(Awaited::Connections, CONVERGENCE, Again::Every(INTERVAL), |_| {}, answered).await?)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cluster::ClusterError;
 use crate::routing::{Kind, Live, MATCH_FIELDS, Severity, check};
-use crate::scenario::{Manifest, Origin, Target};
+use crate::scenario::{ApiKind, Manifest, Origin, Target};
 
 /// The ways in which Istio compares a text, what it calls a destination, and what it takes for a traffic policy.
 const TEXT: [&str; 3] = ["exact", "prefix", "regex"];
@@ -170,22 +170,20 @@ pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError
 
 /// The object that is to be deleted has to be there.
 pub(super) fn find(live: &Live, target: &Target) -> Result<(), ClusterError> {
-    let kind = target.kind.to_lowercase();
-    let there = live.all().any(|object| {
-        let own = object.manifest.kind().to_lowercase();
-        object.manifest.name() == target.name && (own == kind || format!("{own}s") == kind)
-    });
-    if there {
+    let id = live.resolve(target).map_err(|source| ClusterError::Target { place: target.place.clone(), source })?;
+    if live.named(target).is_some() {
         return Ok(());
     }
     let mut place = target.place.rsplitn(3, ':');
     let number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
     let column = number(place.next());
     let row = number(place.next()).unwrap_or(0);
+    let kind = ApiKind::of(&id.group, &id.kind);
+    let resource = if kind.group.is_empty() { kind.plural } else { format!("{}.{}", kind.plural, kind.group) };
     Err(ClusterError::Rejected {
         origin: Origin { path: place.next().unwrap_or_default().into(), line: row, column },
         id: format!("the deletion of {}/{}", target.kind, target.name),
-        status: status(format!("{kind} \"{}\" not found", target.name), 404),
+        status: status(format!("{resource} \"{}\" not found", target.name), 404),
     })
 }
 

@@ -12,7 +12,7 @@ use super::error::ClusterError;
 use super::objects::Applied;
 use super::rollout::{Injection, PodState};
 use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
-use crate::scenario::{Manifest, Service, Target};
+use crate::scenario::{Manifest, ObjectId, Service, Target};
 use crate::workload::{DemoServer, demo_faulty, demo_versions};
 
 use proxy::{Proxy, Serving};
@@ -80,20 +80,25 @@ impl Embedded {
     /// Deletes an object.
     ///
     /// # Errors
-    /// There is no such object.
+    /// There is no such object, or it is not clear which one is meant.
     pub fn delete(&mut self, target: &Target) -> Result<(), ClusterError> {
         api::find(&self.live, target)?;
-        self.live.delete(&target.kind, &target.name);
+        self.live.delete(target);
         self.refresh();
         Ok(())
     }
 
-    /// What is there, as `Kind/name`, pods included.
+    /// What is there, pods included: kind, group, name and namespace of each object.
     #[must_use]
     pub fn remaining(&self) -> Vec<String> {
-        let mut remaining: BTreeSet<String> = self.live.all().map(|object| object.manifest.id()).collect();
-        remaining.extend(self.pods().into_iter().map(|pod| format!("Pod/{}", pod.name)));
-        remaining.into_iter().collect()
+        let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| ObjectId {
+            kind: "Pod".to_owned(),
+            group: String::new(),
+            namespace: pod.namespace,
+            name: pod.name,
+        });
+        let remaining: BTreeSet<ObjectId> = self.live.left().cloned().chain(pods).collect();
+        remaining.iter().map(ToString::to_string).collect()
     }
 
     /// The pods, all ready.
