@@ -1,6 +1,0 @@
-//go:build tools
-
-// Package tools pins the CoreDNS release that the node image runs.
-package tools
-
-import _ "github.com/coredns/coredns"
