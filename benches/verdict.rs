@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use shiftcheck::scenario::{Claim, Errors, Rate, Share, Statuses};
+use shiftcheck::scenario::{Claim, Errors, Place, Rate, Share, Statuses};
 use shiftcheck::verdict::{Answer, Design, Ruling, ShareDesign, ShareTest, Trial, two_sided_chance};
 
 /// A test's design, with the means that the exact tables give where the share is right and where it is off by δ.
@@ -128,7 +128,7 @@ fn updates_a_second() -> f64 {
             miss: Rate::new(1e-6).expect("a rate"),
             ..Errors::default()
         },
-        place: String::new(),
+        place: Place::new("scenario.yaml", 1, 1),
     };
     let design = Design::new(&claim).expect("a claim that can be decided");
     assert!(design.allowed > u64::from(ANSWERS), "the test would be over after {}", design.allowed);

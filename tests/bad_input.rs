@@ -52,6 +52,41 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::client_pod("scenario.yaml", "pod: httpbin", "pod: httpbim")]
 #[case::delete_target("scenario.yaml", "deployment/hello-server-v2", "hello-server-v2")]
 #[case::expectation("scenario.yaml", "{from: everyone, get: {v1: 100%}}", "{from: everyone}")]
+#[case::a_claim_with_during(
+    "scenario.yaml",
+    "{from: everyone, get: {v1: 100%}}",
+    "{from: everyone, get: {v1: 100%}, during: {errors: 0}}"
+)]
+#[case::served_with_status(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{served: {hello-server-v2: 0}, status: 503}"
+)]
+#[case::objects_with_get("scenario.yaml", "{objects: none}", "{objects: none, get: {v1: 100%}}")]
+#[case::during_with_errors_outside("scenario.yaml", "{objects: none}", "{during: {gap: 1s}, errors: 0}")]
+#[case::a_claim_without_population("scenario.yaml", "{objects: none}", "{status: 503}")]
+#[case::an_unknown_key_of_an_expectation("scenario.yaml", "{objects: none}", "{object: none}")]
+#[case::during_in_the_first_stage(
+    "scenario.yaml",
+    "      - {from: near-miss, get: {v1: 100%}}\n",
+    "      - {during: {errors: 0}}\n"
+)]
+#[case::during_where_nothing_is_applied(
+    "scenario.yaml",
+    "v2: 50%}, status: 503}\n",
+    "v2: 50%}, status: 503}\n      - {during: {errors: 0}}\n"
+)]
+#[case::during_without_a_population("scenario.yaml", "      - {objects: none}", "      - {during: {errors: 0}}")]
+#[case::during_twice(
+    "scenario.yaml",
+    "      - {served: {hello-server-v2: 0}}\n",
+    "      - {during: {errors: 0}}\n      - {during: {gap: 1s}}\n"
+)]
+#[case::during_that_claims_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {excludes: 1%}}")]
+#[case::a_gap_without_unit("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {gap: 200}}")]
+#[case::a_gap_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {gap: 0s}}")]
+#[case::excludes_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {errors: 0, excludes: 0%}}")]
+#[case::last_of_an_unknown_version("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: {v22: 5s}}}")]
 #[case::path("scenario.yaml", "path: /error", "path: error")]
 #[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
 #[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]

@@ -56,7 +56,7 @@ const TRAPS: [(&str, &[&str]); 2] = [
             "everyone: v1 — all 688 from v1",
             "answered 503 `no healthy upstream`, which tells no version",
             "because subset v2 (version=v2, fixtures/canary/dr-hello.yaml:10:7) has no endpoints: the selector of Service svc-hello \
-         (app=hello,version=v1, fixtures/canary/svc-hello-v1.yaml:1) excludes its pods",
+         (app=hello,version=v1, fixtures/canary/svc-hello-v1.yaml:1:1) excludes its pods",
             "claimed in fixtures/canary-pinned-selector/scenario.yaml:",
             "stage 1 of 1 failed",
         ],
@@ -65,8 +65,8 @@ const TRAPS: [(&str, &[&str]); 2] = [
         "fixtures/canary-tcp-port",
         &[
             "FAIL 1/1 testers' canary, port named tcp",
-            "because VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:1) is not used: port 8080 of Service svc-hello \
-         (fixtures/canary-tcp-port/svc-hello.yaml:1) is named `tcp-hello`",
+            "because VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:1:1) is not used: port 8080 of Service svc-hello \
+         (fixtures/canary-tcp-port/svc-hello.yaml:1:1) is named `tcp-hello`",
             "stage 1 of 1 failed",
         ],
     ),

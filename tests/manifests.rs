@@ -38,7 +38,7 @@ fn every_claim_of_the_canary_is_given_and_says_by_which_rule() {
         printed
             .contains("given v1 50 %, v2 50 % by VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:8:7)")
     );
-    assert!(printed.contains("given v1 by Service svc-hello (fixtures/canary/svc-hello.yaml:1)"), "{printed}");
+    assert!(printed.contains("given v1 by Service svc-hello (fixtures/canary/svc-hello.yaml:1:1)"), "{printed}");
     assert!(printed.ends_with("the manifests give what is claimed (26 claims)\n"), "{printed}");
 }
 
@@ -189,4 +189,24 @@ fn errors_during_a_change_can_be_claimed() {
     let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("     during the change: at most 0 errors — 0 of "), "{printed}");
+}
+
+#[rstest]
+#[case::served("hello-server-v2: 0", "hello-server-v2: some", "scenario.yaml:42:19")]
+#[case::objects("vs-hello-promotion.yaml, dr-hello.yaml,", "vs-hello-promotion.yaml,", "scenario.yaml:82:9")]
+fn every_failed_expectation_has_file_line_and_column(#[case] from: &str, #[case] to: &str, #[case] place: &str) {
+    let folder = canary(&[("scenario.yaml", from, to)]);
+    let reports = folder.path().join("reports");
+    for command in [&["verify"][..], &["run", "--cluster", "embedded", "--report", reports.to_str().unwrap()]] {
+        let (printed, code) = told(command, folder.path());
+        assert_eq!(code, Some(1), "{printed}");
+        assert!(printed.contains(&format!("claimed in canary/{place}\n")), "{command:?}: {printed}");
+    }
+    let report = std::fs::read_to_string(reports.join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let claims = report["stages"].as_array().unwrap().iter().flat_map(|stage| stage["claims"].as_array().unwrap());
+    let failed: Vec<&serde_json::Value> = claims.filter(|claim| claim["result"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let place = folder.path().join(place);
+    assert_eq!(failed[0]["place"], place.to_str().unwrap());
 }

@@ -3,6 +3,7 @@ use std::io::{Write, stderr};
 use super::main::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
+use crate::scenario::Place;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
 use crate::verdict::DesignError;
@@ -13,22 +14,24 @@ use crate::walk::WalkError;
 pub(super) struct Failure {
     pub code: ExitCode,
     pub message: String,
+    pub place: Option<Place>,
     pub hint: Option<String>,
 }
 
 impl Failure {
     pub fn bad_input(message: String) -> Self {
-        Self { code: ExitCode::BadInput, message, hint: None }
+        Self { code: ExitCode::BadInput, message, place: None, hint: None }
     }
 
     pub fn environment(message: String) -> Self {
-        Self { code: ExitCode::Environment, message, hint: None }
+        Self { code: ExitCode::Environment, message, place: None, hint: None }
     }
 
     pub fn abandoned() -> Self {
         Self {
             code: ExitCode::Interrupted,
             message: "ended before everything was removed".to_owned(),
+            place: None,
             hint: Some("`shiftcheck sweep` removes what is left".to_owned()),
         }
     }
@@ -44,7 +47,7 @@ impl Failure {
 
     pub fn of(error: &WalkError) -> Self {
         let code = if error.is_bad_input() { ExitCode::BadInput } else { ExitCode::Environment };
-        Self { code, message: error.to_string(), hint: hint(error) }
+        Self { code, message: error.to_string(), place: error.place().cloned(), hint: hint(error) }
     }
 }
 

@@ -288,7 +288,12 @@ fn told(failure: &Failure) -> report::Failure {
         ExitCode::BadInput => Link::Manifest,
         _ => Link::Environment,
     };
-    report::Failure { link: link.to_string(), message: failure.message.clone(), hint: failure.hint.clone() }
+    report::Failure {
+        link: link.to_string(),
+        message: failure.message.clone(),
+        place: failure.place.clone(),
+        hint: failure.hint.clone(),
+    }
 }
 
 /// Where and how reports are written.

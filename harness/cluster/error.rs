@@ -5,7 +5,7 @@ use testcontainers_modules::testcontainers::TestcontainersError;
 use thiserror::Error;
 
 use super::wait::WaitError;
-use crate::scenario::{Origin, UnresolvedKind};
+use crate::scenario::{Place, UnresolvedKind};
 use crate::workload::ImageError;
 
 /// What can go wrong with a cluster and the objects in it.
@@ -90,7 +90,7 @@ pub enum ClusterError {
     #[error("{origin}: the cluster knows no kind `{kind}` in `{api_version}`")]
     UnknownKind {
         /// Where the object is written.
-        origin: Origin,
+        origin: Place,
         /// Its kind.
         kind: String,
         /// Its group and version.
@@ -100,7 +100,7 @@ pub enum ClusterError {
     #[error("{place}: {source}")]
     Target {
         /// Where the scenario names it.
-        place: String,
+        place: Place,
         /// Why not.
         source: UnresolvedKind,
     },
@@ -108,7 +108,7 @@ pub enum ClusterError {
     #[error("{origin}: {id} was rejected: {}", status.message)]
     Rejected {
         /// Where the object is written.
-        origin: Origin,
+        origin: Place,
         /// `Kind/name`.
         id: String,
         /// What the API server said.
@@ -119,7 +119,7 @@ pub enum ClusterError {
     #[error("{origin}: the API server failed to process {id}: {} ({})", status.message, status.code)]
     Unprocessed {
         /// Where the object is written.
-        origin: Origin,
+        origin: Place,
         /// `Kind/name`.
         id: String,
         /// What the API server said.
@@ -132,7 +132,7 @@ pub enum ClusterError {
     #[error("{origin}: the embedded cluster runs the demo images alone, not `{image}`")]
     NotEmbedded {
         /// The manifest.
-        origin: Origin,
+        origin: Place,
         /// The image.
         image: String,
     },
@@ -142,7 +142,7 @@ pub enum ClusterError {
     )]
     Outside {
         /// Where the object is written.
-        origin: Origin,
+        origin: Place,
         /// `Kind/name`.
         id: String,
         /// The run's namespace.
@@ -175,6 +175,20 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
+    /// Where in the scenario or its manifests, if that is to blame.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Place> {
+        match self {
+            Self::UnknownKind { origin: place, .. }
+            | Self::Target { place, .. }
+            | Self::Rejected { origin: place, .. }
+            | Self::Unprocessed { origin: place, .. }
+            | Self::NotEmbedded { origin: place, .. }
+            | Self::Outside { origin: place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
     /// Wraps a client error with what was being done.
     pub(crate) fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Api { doing: doing.into(), source: Box::new(source) }
@@ -182,7 +196,7 @@ impl ClusterError {
 
     /// What an answer of the API server to a request about an object means: the object was rejected, or the API server could not
     /// process the request.
-    pub(crate) fn answered(origin: Origin, id: String, status: Box<Status>) -> Self {
+    pub(crate) fn answered(origin: Place, id: String, status: Box<Status>) -> Self {
         if is_about_object(&status) {
             Self::Rejected { origin, id, status }
         } else {
@@ -287,7 +301,7 @@ mod tests {
         #[case] expected: bool,
     ) {
         let status = Status::failure(message, reason).with_code(code).boxed();
-        let origin = Origin { path: "service.yaml".into(), line: 1, column: None };
+        let origin = Place::new("service.yaml", 1, 1);
         let error = ClusterError::answered(origin, "Service/s".to_owned(), status);
         assert_eq!(error.is_bad_input(), expected, "{error}");
     }

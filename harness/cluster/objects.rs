@@ -15,7 +15,7 @@ use serde_json::json;
 use super::ClusterError;
 use super::run::RunId;
 use super::wait::{Again, Awaited, Progress, until};
-use crate::scenario::{ApiKind, Manifest, ObjectId, Origin, Scope, Target, UnresolvedKind};
+use crate::scenario::{ApiKind, Manifest, ObjectId, Place, Scope, Target, UnresolvedKind};
 
 /// The label with the run's id, on everything that a run makes.
 pub const RUN_LABEL: &str = "shiftcheck.dev/run";
@@ -176,8 +176,7 @@ impl Objects {
             place: target.place.clone(),
             source: UnresolvedKind::Unknown(target.kind.to_string()),
         })?;
-        let (path, line) = target.place.rsplit_once(':').unwrap_or((&target.place, ""));
-        let origin = Origin { path: path.into(), line: line.parse().unwrap_or(0), column: None };
+        let origin = target.place.clone();
         let what = format!("the deletion of {}/{}", target.kind, target.name);
         if self.is_outside(&id) {
             return Err(self.outside(origin, what));
@@ -328,7 +327,7 @@ impl Objects {
         self.confined && id.namespace != self.namespace
     }
 
-    fn outside(&self, origin: Origin, id: String) -> ClusterError {
+    fn outside(&self, origin: Place, id: String) -> ClusterError {
         ClusterError::Outside { origin, id, namespace: self.namespace.clone() }
     }
 }

@@ -126,13 +126,9 @@ impl Report {
             .map(|(stage, claim)| {
                 let because: Vec<String> = claim.hints.iter().map(|hint| format!("\n    because {hint}")).collect();
                 let (subject, claimed, reason) = (&claim.subject, &claim.claim, &claim.reason);
-                let place = &claim.place;
-                format!(
-                    "  {} {}: {subject}: {claimed} — {reason}{}\n    claimed in {place}",
-                    stage.number,
-                    stage.name,
-                    because.concat()
-                )
+                let place = claim.place.iter().map(|place| format!("\n    claimed in {place}"));
+                let place = place.collect::<String>();
+                format!("  {} {}: {subject}: {claimed} — {reason}{}{place}", stage.number, stage.name, because.concat())
             })
             .collect();
         assert!(self.result == Outcome::Passed, "{}: {}\n{}", self.scenario.name, self.note, lines.join("\n"));

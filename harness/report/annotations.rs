@@ -1,4 +1,5 @@
 use super::model::{Outcome, Report};
+use crate::scenario::Place;
 
 /// Commands that make GitHub show each failure beside the line of the scenario that claims it.
 pub(super) fn annotations(report: &Report) -> Vec<String> {
@@ -11,25 +12,21 @@ pub(super) fn annotations(report: &Report) -> Vec<String> {
                 message.push_str("\nbecause ");
                 message.push_str(hint);
             }
-            lines.push(annotation(&claim.place, &title, &message));
+            lines.push(annotation(claim.place.as_ref(), &title, &message));
         }
     }
     if let Some(failure) = &report.failure {
-        lines.push(annotation(&failure.message, &failure.link, &failure.message));
+        lines.push(annotation(failure.place.as_ref(), &failure.link, &failure.message));
     }
     lines
 }
 
-/// `place` begins with `FILE:LINE:COLUMN` where there is one.
-fn annotation(place: &str, title: &str, message: &str) -> String {
-    let mut parts = place.splitn(4, ':');
-    let number = |part: Option<&str>| part.and_then(|part| part.trim().parse::<u64>().ok());
-    let (file, line, column) = (parts.next().unwrap_or_default(), number(parts.next()), number(parts.next()));
+fn annotation(place: Option<&Place>, title: &str, message: &str) -> String {
     let mut properties = Vec::new();
-    if let Some(line) = line {
-        properties.push(format!("file={}", property(file)));
+    if let Some(Place { path, line, column }) = place {
+        properties.push(format!("file={}", property(&path.display().to_string())));
         properties.push(format!("line={line}"));
-        properties.extend(column.map(|column| format!("col={column}")));
+        properties.push(format!("col={column}"));
     }
     properties.push(format!("title={}", property(title)));
     format!("::error {}::{}", properties.join(","), escaped(message))

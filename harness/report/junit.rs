@@ -79,7 +79,7 @@ fn status(failed: Option<&Claim>) -> TestCaseStatus {
     status.set_type(claim.link.clone().unwrap_or_else(|| claim.result.words().to_owned()));
     status.set_message(format!("{}: {} — {}", claim.subject, claim.claim, claim.reason));
     let because = claim.hints.iter().map(|hint| format!("because {hint}"));
-    let lines: Vec<String> = because.chain([format!("claimed in {}", claim.place)]).collect();
+    let lines: Vec<String> = because.chain(claim.place.iter().map(|place| format!("claimed in {place}"))).collect();
     status.set_description(lines.join("\n"));
     status
 }

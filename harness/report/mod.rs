@@ -12,6 +12,7 @@ mod images;
 mod junit;
 mod model;
 mod page;
+mod place;
 mod recorder;
 mod terminal;
 mod upgrade;

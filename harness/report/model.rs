@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::scenario::Place;
+
 /// The version of the form of a report.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -92,6 +94,10 @@ pub struct Failure {
     pub link: String,
     /// What happened.
     pub message: String,
+    /// Where in the scenario or its manifests, if that is to blame.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub place: Option<Place>,
     /// What to do.
     pub hint: Option<String>,
 }
@@ -331,8 +337,10 @@ pub struct Claim {
     pub link: Option<String>,
     /// What explains a failure.
     pub hints: Vec<String>,
-    /// Where it is claimed.
-    pub place: String,
+    /// Where it is claimed, as `FILE:LINE:COLUMN`; empty in reports of older versions that did not know it.
+    #[serde(with = "super::place")]
+    #[schemars(with = "String")]
+    pub place: Option<Place>,
     /// The requests that the verdict took.
     pub requests: u64,
     /// The most that it could have taken.

@@ -105,8 +105,13 @@ impl Recorder {
                 claims: Vec::new(),
             }),
             Event::Collected(folder) => report.state = Some(shown(folder)),
-            Event::Broke { link, message } => {
-                report.failure = Some(Failure { link: link.to_string(), message: message.clone(), hint: None });
+            Event::Broke { link, place, message } => {
+                report.failure = Some(Failure {
+                    link: link.to_string(),
+                    message: message.clone(),
+                    place: place.clone(),
+                    hint: None,
+                });
             }
             other => {
                 if let Some(stage) = report.stages.last_mut() {
@@ -124,7 +129,10 @@ impl Recorder {
         note.clone_into(&mut self.report.note);
         if let Some(failure) = failure {
             let known = self.report.failure.take();
-            self.report.failure = Some(Failure { link: known.map_or(failure.link, |known| known.link), ..failure });
+            self.report.failure = Some(match known {
+                Some(known) => Failure { link: known.link, place: known.place.or(failure.place), ..failure },
+                None => failure,
+            });
         }
         if let Some(stage) = self.report.stages.last_mut().filter(|stage| stage.result.is_none()) {
             stage.took = self.report.took - stage.began;
@@ -204,7 +212,7 @@ fn claim(judged: &Judged) -> Claim {
         reason: verdict.reason.clone(),
         link: judged.link.map(|link| link.to_string()),
         hints: judged.hints.clone(),
-        place: judged.place.clone(),
+        place: Some(judged.place.clone()),
         requests: verdict.requests,
         allowed: verdict.allowed,
         stop: match verdict.stop {

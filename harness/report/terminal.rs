@@ -204,9 +204,7 @@ impl<W: Write> Terminal<W> {
                 for hint in &judged.hints {
                     self.line(&format!("       because {hint}"));
                 }
-                if !judged.place.is_empty() {
-                    self.line(&format!("       claimed in {}", judged.place));
-                }
+                self.line(&format!("       claimed in {}", judged.place));
             }
         }
     }
@@ -382,6 +380,7 @@ pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Place;
     use crate::verdict::{Totals, Verdict};
     use crate::walk::{Link, Route, Routing};
 
@@ -394,7 +393,7 @@ mod tests {
             claim: "v1 50 %, v2 50 %, status 503".to_owned(),
             verdict: Verdict::counted(ruling, 530, reason.to_owned()),
             hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
-            place: "scenario.yaml:27".to_owned(),
+            place: Place::new("scenario.yaml", 27, 9),
             errors: None,
             link: (ruling == Ruling::Fail).then_some(Link::Endpoints),
         })
@@ -521,7 +520,7 @@ mod tests {
         events.push(Event::Stage { number: 1, name: "first release".to_owned(), edits: Vec::new() });
         events.push(Event::Waiting("hello-server-v1: 1 of 2 ready, ErrImagePull in container hello".to_owned()));
         let message = "the rollout of hello-server-v1 did not come to be".to_owned();
-        events.push(Event::Broke { link: Link::Rollout, message });
+        events.push(Event::Broke { link: Link::Rollout, place: None, message });
         events.push(Event::Collected("shiftcheck-report/state".into()));
         events.push(Event::Removed { took: SECOND });
         insta::assert_snapshot!(printed(events, "not proven"));

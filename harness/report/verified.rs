@@ -89,10 +89,7 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
     for finding in &claim.findings {
         writeln!(out, "       because {finding}")?;
     }
-    match claim.expectation {
-        Expectation::Claim(own) => writeln!(out, "       claimed in {}", own.place),
-        _ => Ok(()),
-    }
+    writeln!(out, "       claimed in {}", claim.expectation.place())
 }
 
 /// Writes what became of every mutant: a table of slips, the mutants that survive with the claims that would catch them, and those that change

@@ -7,13 +7,13 @@ use super::condition::Pattern;
 use super::hosts::{falls_under, full_name, is_wildcard, resolved};
 use super::live::{Kind, Live, Object};
 use super::rule::{Part, field};
-use crate::scenario::Origin;
+use crate::scenario::Place;
 
 /// Something that is wrong with an applied object, or looks so.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Where.
-    pub origin: Origin,
+    pub origin: Place,
     /// How bad.
     pub severity: Severity,
     /// What was found, and what is meant.

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::hosts::{falls_under, is_wildcard, resolved};
 use super::live::Object;
 use super::rule::{Export, NotModelled, Part};
-use crate::scenario::Origin;
+use crate::scenario::Place;
 
 /// The namespace whose rules hold for all others.
 const ROOT: &str = "istio-system";
@@ -12,7 +12,7 @@ const ROOT: &str = "istio-system";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subset {
     pub labels: BTreeMap<String, String>,
-    pub origin: Origin,
+    pub origin: Place,
 }
 
 /// The subsets of one host, of all rules of a namespace for it.

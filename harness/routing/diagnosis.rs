@@ -5,7 +5,7 @@ use super::condition::Request;
 use super::mesh::Outbound;
 use super::service::{Protocol, Service};
 use super::table::{Behind, Cluster, Unit};
-use crate::scenario::Origin;
+use crate::scenario::Place;
 
 /// Why requests do not get where a rule sends them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,24 +31,24 @@ pub enum Finding {
         /// Its labels.
         labels: BTreeMap<String, String>,
         /// Where it is written.
-        rule: Origin,
+        rule: Place,
         /// The Service's name.
         service: String,
         /// Its selector.
         selector: BTreeMap<String, String>,
         /// Where the Service is written.
-        origin: Origin,
+        origin: Place,
     },
     /// The rules for requests are not used.
     NotHttp {
         /// The rule's kind and name.
         rule: String,
         /// Where it is written.
-        rule_origin: Origin,
+        rule_origin: Place,
         /// The Service's name.
         service: String,
         /// Where it is written.
-        origin: Origin,
+        origin: Place,
         /// The port.
         port: u16,
         /// How it is declared as TCP.
@@ -59,7 +59,7 @@ pub enum Finding {
         /// The rule's kind and name.
         rule: String,
         /// Where it is written.
-        rule_origin: Origin,
+        rule_origin: Place,
     },
     /// No ready pod carries the labels.
     NoPods {
@@ -196,7 +196,7 @@ mod tests {
     use rstest::rstest;
 
     use super::super::{Kind, Live, Mesh, Naming, Request, client_of, pods_of};
-    use crate::scenario::{KindRef, Target, parse_manifests, read_manifests};
+    use crate::scenario::{KindRef, Place, Target, parse_manifests, read_manifests};
 
     const PODS: [&str; 3] = ["httpbin.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"];
 
@@ -224,12 +224,12 @@ mod tests {
     #[case::pinned_selector(
         &["svc-hello-v1.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"],
         "subset v2 (version=v2, dr-hello.yaml:10:7) has no endpoints: the selector of Service svc-hello \
-         (app=hello,version=v1, svc-hello-v1.yaml:1) excludes its pods"
+         (app=hello,version=v1, svc-hello-v1.yaml:1:1) excludes its pods"
     )]
     #[case::tcp_port(
         &["../canary-tcp-port/svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"],
-        "VirtualService vs-hello (vs-hello-testers.yaml:1) is not used: port 8080 of Service svc-hello \
-         (../canary-tcp-port/svc-hello.yaml:1) is named `tcp-hello`, so that connections are balanced over all pods, not \
+        "VirtualService vs-hello (vs-hello-testers.yaml:1:1) is not used: port 8080 of Service svc-hello \
+         (../canary-tcp-port/svc-hello.yaml:1:1) is named `tcp-hello`, so that connections are balanced over all pods, not \
          requests by rules"
     )]
     #[case::undefined_subset(
@@ -241,7 +241,11 @@ mod tests {
     }
 
     fn deleted(kind: &str, name: &str) -> Target {
-        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: String::new() }
+        Target {
+            kind: KindRef::Written(kind.to_owned()),
+            name: name.to_owned(),
+            place: Place::new("scenario.yaml", 1, 1),
+        }
     }
 
     #[test]
@@ -276,7 +280,7 @@ mod tests {
         own.apply(&pod);
         assert_eq!(
             findings(&own),
-            ["VirtualService vs-hello (vs-hello-testers.yaml:1) is not used: the client has no sidecar"]
+            ["VirtualService vs-hello (vs-hello-testers.yaml:1:1) is not used: the client has no sidecar"]
         );
 
         let mut own = live(&[&PODS[..], &["svc-hello.yaml"]].concat());

@@ -177,7 +177,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::scenario::{KindRef, parse_manifests};
+    use crate::scenario::{KindRef, Place, parse_manifests};
 
     fn manifests(text: &str) -> Vec<Manifest> {
         parse_manifests(Path::new("objects.yaml"), text).unwrap()
@@ -196,7 +196,11 @@ mod tests {
     }
 
     fn written(kind: &str, name: &str) -> Target {
-        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: String::new() }
+        Target {
+            kind: KindRef::Written(kind.to_owned()),
+            name: name.to_owned(),
+            place: Place::new("scenario.yaml", 1, 1),
+        }
     }
 
     const GATEWAYS: &str = "
@@ -250,9 +254,9 @@ metadata: {name: canary}
     fn a_deletion_by_file_deletes_exactly_the_objects_of_the_file() {
         let mut live = live(&format!("{SERVICES}---{GATEWAYS}"));
         for manifest in &manifests(SERVICES)[1..3] {
-            live.delete(&Target::of(manifest, String::new()));
+            live.delete(&Target::of(manifest, manifest.origin.clone()));
         }
-        live.delete(&Target::of(&manifests(GATEWAYS)[1], String::new()));
+        live.delete(&Target::of(&manifests(GATEWAYS)[1], Place::new("objects.yaml", 1, 1)));
         let left: Vec<String> = live.left().map(ToString::to_string).collect();
         assert_eq!(
             left,

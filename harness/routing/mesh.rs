@@ -612,7 +612,7 @@ metadata: {name: own}
                 "a.yaml:17:7: spec.http[0].corsPolicy",
                 "a.yaml:18:42: spec.http[0].route[0].headers",
                 "a.yaml:19:7: spec.http[0].timeout",
-                "a.yaml:21: Sidecar/own",
+                "a.yaml:21:1: Sidecar/own",
             ]
         );
     }

@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::condition::{Condition, Holds, Pattern, Subject, Test};
 use super::hosts::resolved;
 use super::table::{Abort, RedirectPath, Rewrite};
-use crate::scenario::{Manifest, Origin};
+use crate::scenario::{Manifest, Place};
 
 /// Something in an object that the model does not know, or that it knows not to compute.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotModelled {
     /// Where it is written.
-    pub origin: Origin,
+    pub origin: Place,
     /// What: `spec.http[0].corsPolicy`.
     pub field: String,
 }
@@ -25,7 +25,7 @@ pub struct RuleRef {
     /// Kind and name: `VirtualService vs-hello`.
     pub object: Arc<str>,
     /// Where the rule begins.
-    pub origin: Origin,
+    pub origin: Place,
 }
 
 #[derive(Debug, Clone)]
@@ -189,7 +189,7 @@ impl<'a> Part<'a> {
         self.entries().filter_map(|(key, value)| Some((key.to_owned(), value.owned()?))).collect()
     }
 
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> Place {
         self.manifest.place(&self.pointer)
     }
 

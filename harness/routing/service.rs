@@ -4,7 +4,7 @@ use super::hosts::full_name;
 use super::injection::{is_injected, of_namespace};
 use super::live::{Kind, Live, Object};
 use super::rule::{NotModelled, Part};
-use crate::scenario::Origin;
+use crate::scenario::Place;
 
 /// Ports on which the server speaks first, so that Istio does not look for HTTP unless the port is declared so.
 const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
@@ -21,7 +21,7 @@ pub(super) struct Service {
     /// None selects nothing.
     pub selector: Option<BTreeMap<String, String>>,
     pub ports: Vec<Port>,
-    pub origin: Origin,
+    pub origin: Place,
 }
 
 /// A port of a Service.

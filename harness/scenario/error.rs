@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::Place;
 use super::excerpt::excerpt;
 
 /// What can be wrong with a scenario or its manifests. Every variant says where.
@@ -16,14 +17,10 @@ pub enum ScenarioError {
         source: std::io::Error,
     },
     /// A file is not the YAML that is expected: syntax, an unknown key, a wrong type.
-    #[error("{path}:{line}:{column}: {message}", path = path.display())]
+    #[error("{place}: {message}")]
     Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: u64,
-        /// Column, from 1.
-        column: u64,
+        /// Where.
+        place: Place,
         /// What is wrong there, with an excerpt of the source where there is one.
         message: String,
     },
@@ -39,30 +36,31 @@ pub enum ScenarioError {
         /// The stages, with their numbers.
         names: String,
     },
-    /// A claim cannot be looked at.
-    #[error("{place}: {message}")]
-    Claimed {
-        /// Where it is claimed.
-        place: String,
-        /// Why not.
-        message: String,
-    },
 }
 
 impl ScenarioError {
+    /// Where, in a file that could be read.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Malformed { place, .. } => Some(place),
+            Self::Unreadable { .. } | Self::NoStage { .. } => None,
+        }
+    }
+
     /// The same with the lines around its place, where that is in this file and has none yet.
     pub(super) fn with_excerpt(self, file: &Path, text: &str) -> Self {
         match self {
-            Self::Malformed { path, line, column, message } if path == file && !message.contains('\n') => {
-                let excerpt = excerpt(text, line, column, &message);
+            Self::Malformed { place, message } if place.path == file && !message.contains('\n') => {
+                let excerpt = excerpt(text, place.line, place.column, &message);
                 let message = if excerpt.is_empty() { message } else { format!("{message}\n{excerpt}") };
-                Self::Malformed { path, line, column, message }
+                Self::Malformed { place, message }
             }
             other => other,
         }
     }
 
-    pub(super) fn at(path: impl Into<PathBuf>, location: serde_saphyr::Location, message: impl Into<String>) -> Self {
-        Self::Malformed { path: path.into(), line: location.line(), column: location.column(), message: message.into() }
+    pub(super) fn at(path: &Path, location: serde_saphyr::Location, message: impl Into<String>) -> Self {
+        Self::Malformed { place: Place::of(path, location), message: message.into() }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use thiserror::Error;
 
-use super::file::Target;
+use super::Place;
 use super::manifest::Manifest;
+use super::model::Target;
 
 /// A kind of object in an API group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +252,7 @@ fn place(scope: Scope, own: Option<&str>, declared: &str, namespace: &str) -> St
 impl Target {
     /// The deletion of the object that a manifest describes.
     #[must_use]
-    pub fn of(manifest: &Manifest, place: String) -> Self {
+    pub fn of(manifest: &Manifest, place: Place) -> Self {
         let kind = KindRef::Exact {
             group: manifest.group().to_owned(),
             kind: manifest.kind().to_owned(),
@@ -317,7 +318,11 @@ mod tests {
     use super::*;
 
     fn target(kind: &str, name: &str) -> Target {
-        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: String::new() }
+        Target {
+            kind: KindRef::Written(kind.to_owned()),
+            name: name.to_owned(),
+            place: Place::new("scenario.yaml", 1, 1),
+        }
     }
 
     fn id(kind: &str, group: &str, namespace: &str, name: &str) -> ObjectId {

@@ -1,50 +1,28 @@
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
 use serde::Deserialize;
 
-use super::ScenarioError;
 use super::places::Places;
-
-/// Where an object, or a field of it, was written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin {
-    /// The file, as the scenario names it.
-    pub path: PathBuf,
-    /// The line, from 1; of an object that of its document's first key.
-    pub line: usize,
-    /// The column of a field, from 1.
-    pub column: Option<usize>,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.path.display(), self.line)?;
-        match self.column {
-            Some(column) => write!(formatter, ":{column}"),
-            None => Ok(()),
-        }
-    }
-}
+use super::{Place, ScenarioError};
 
 /// One object of a manifest file.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// The object as written.
     pub object: DynamicObject,
-    /// Where it was written.
-    pub origin: Origin,
+    /// Where it was written: the first key of its document.
+    pub origin: Place,
     places: Arc<Places>,
 }
 
 impl Manifest {
     /// Where the field at a JSON pointer was written, such as `/spec/http/0/route`; where it is not written, what it would lie in.
     #[must_use]
-    pub fn place(&self, pointer: &str) -> Origin {
+    pub fn place(&self, pointer: &str) -> Place {
         match self.places.of(pointer) {
-            Some((line, column)) => Origin { path: self.origin.path.clone(), line, column: Some(column) },
+            Some((line, column)) => Place::new(&self.origin.path, line as u64, column as u64),
             None => self.origin.clone(),
         }
     }
@@ -100,9 +78,7 @@ pub(super) fn text(path: &Path) -> Result<String, ScenarioError> {
 /// A document is not YAML, has a key twice, or has no `apiVersion`, `kind` or `metadata.name`.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
     let malformed = |line: usize, column: usize, message: String| ScenarioError::Malformed {
-        path: path.to_owned(),
-        line: line as u64,
-        column: column as u64,
+        place: Place::new(path, line as u64, column as u64),
         message,
     };
     let mut manifests = Vec::new();
@@ -139,7 +115,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
             .ok_or_else(|| missing("metadata.name"))?;
         let object = serde_yaml::from_value(value)
             .map_err(|error| malformed(line, 1, format!("not a Kubernetes object: {error}")))?;
-        let origin = Origin { path: path.to_owned(), line, column: None };
+        let origin = Place::new(path, line as u64, 1);
         manifests.push(Manifest { object, origin, places: Arc::new(places) });
     }
     if manifests.is_empty() {
@@ -191,7 +167,7 @@ metadata: {name: two}
         let found: Vec<_> = manifests.iter().map(|m| (m.id(), m.origin.to_string())).collect();
         assert_eq!(
             found,
-            [("Service/one".to_owned(), "a.yaml:3".to_owned()), ("Service/two".to_owned(), "a.yaml:10".to_owned())]
+            [("Service/one".to_owned(), "a.yaml:3:1".to_owned()), ("Service/two".to_owned(), "a.yaml:10:1".to_owned())]
         );
     }
 

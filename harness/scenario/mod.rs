@@ -6,21 +6,26 @@
 mod control_plane;
 mod error;
 mod excerpt;
-mod file;
 mod kinds;
 mod manifest;
+mod model;
+mod place;
 mod places;
 mod rates;
+mod raw;
+mod read;
 mod share;
+mod suggest;
 
 pub use control_plane::{ControlPlane, MeshStep};
 pub use error::ScenarioError;
-pub(crate) use file::nearest;
-pub use file::{
-    Claim, Client, Count, DRIVER, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step,
-    Target, Traffic, VersionRule,
-};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, UnresolvedKind};
-pub use manifest::{Manifest, Origin, parse as parse_manifests, read as read_manifests};
+pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
+pub use model::{
+    Claim, Client, Count, DRIVER, During, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses,
+    Step, Target, Traffic, VersionRule,
+};
+pub use place::{InvalidPlace, Place};
 pub use rates::{Errors, Rate};
 pub use share::{InvalidShare, Share};
+pub(crate) use suggest::nearest;

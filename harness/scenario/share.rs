@@ -30,6 +30,8 @@ pub enum InvalidShare {
 impl Share {
     /// No traffic at all.
     pub const NONE: Self = Self(0.0);
+    /// One request of a hundred.
+    pub const ONE_PERCENT: Self = Self(0.01);
     /// All traffic.
     pub const ALL: Self = Self(1.0);
 

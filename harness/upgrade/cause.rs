@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::difference::{Aspect, Difference};
 use super::walked::WalkedStage;
 use crate::routing::Live;
-use crate::scenario::{ControlPlane, Expectation, MeshStep, Scenario, Stage, Step};
+use crate::scenario::{ControlPlane, MeshStep, Place, Scenario, Stage, Step};
 use crate::walk::{Leg, Subject, at_once};
 
 /// Why a claim that held on the old version fails on the new one, as far as that was found.
@@ -94,10 +94,10 @@ impl Probe {
 pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> Leg {
     let with = |probe: &Probe| ControlPlane { set: probe.set.clone(), ..plane.clone() };
     let mut scenario = at_once(scenario, stage);
-    let expect: Vec<Expectation> = scenario.stages[0].expect.clone();
+    let first = scenario.stages[0].clone();
     let later = probes.iter().skip(1).map(|probe| {
         let steps = vec![Step::Mesh(MeshStep::Install(with(probe))), Step::Mesh(MeshStep::Restart)];
-        Stage { name: probe.name.clone(), steps, expect: expect.clone() }
+        Stage { name: probe.name.clone(), steps, ..first.clone() }
     });
     let later: Vec<Stage> = later.collect();
     scenario.stages.extend(later);
@@ -140,7 +140,7 @@ pub struct Suspect {
     /// `EnvoyFilter/name`.
     pub object: String,
     /// Where it is written.
-    pub place: String,
+    pub place: Place,
     /// What it is limited to.
     pub limit: String,
 }
@@ -160,7 +160,7 @@ pub fn suspects(scenario: &Scenario, stage: usize, from: &str, to: &str) -> Vec<
                 let place = object.manifest.place(&format!("/spec/configPatches/{index}"));
                 suspects.push(Suspect {
                     object: object.manifest.id(),
-                    place: place.to_string(),
+                    place,
                     limit: format!("sidecars of version {version}"),
                 });
             }

@@ -244,6 +244,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::Injection;
+    use crate::scenario::Place;
     use crate::upgrade::{Course, Phase, Row};
     use crate::verdict::{Answer, Verdict};
     use crate::walk::{Event, Judged};
@@ -268,7 +269,7 @@ mod tests {
             claim: "v1 50 %, v2 50 %".to_owned(),
             verdict: Verdict::counted(ruling, split.iter().sum(), String::new()),
             hints: Vec::new(),
-            place: String::new(),
+            place: Place::new("scenario.yaml", 1, 1),
             errors: None,
             link: None,
         }));

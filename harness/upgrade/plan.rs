@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::course::{Course, Mode, Phase, Row};
 use crate::mesh::newer;
-use crate::scenario::{ControlPlane, Expectation, MeshStep, Scenario, Stage, Step};
+use crate::scenario::{ControlPlane, During, Errors, Expectation, MeshStep, Scenario, Stage, Step};
 use crate::walk::{Leg, at_once};
 
 /// How many minor versions a control plane may be ahead of its sidecars, as Istio supports it.
@@ -172,12 +174,22 @@ impl Across {
                 .filter(|own| matches!(own, Expectation::Claim(_) | Expectation::Served { .. }))
                 .cloned()
                 .collect();
-            let during = |errors| Expectation::During { errors, place: "the command line".to_owned() };
+            let during = |errors| {
+                Expectation::During(During {
+                    errors: Some(errors),
+                    excludes: During::EXCLUDES,
+                    miss: Errors::default().miss,
+                    gap: None,
+                    last_of: BTreeMap::new(),
+                    place: stage.place.clone(),
+                })
+            };
             expect.extend(self.errors.map(during));
             Stage {
                 name: format!("{}, {phase}", stage.name),
                 steps: steps.into_iter().map(Step::Mesh).collect(),
                 expect,
+                place: stage.place.clone(),
             }
         });
         let changes: Vec<Stage> = changes.collect();

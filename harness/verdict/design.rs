@@ -173,7 +173,7 @@ pub(super) mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::scenario::Rate;
+    use crate::scenario::{Place, Rate};
 
     pub fn claim(versions: &[(&str, f64)], statuses: &[(u16, f64)]) -> Claim {
         let share = |share: f64| Share::from_fraction(share).unwrap();
@@ -184,7 +184,7 @@ pub(super) mod tests {
             versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(*part))).collect(),
             statuses: if statuses.is_empty() { Statuses::Implied } else { Statuses::Claimed(statuses) },
             errors: Errors::default(),
-            place: "scenario.yaml:27:9".to_owned(),
+            place: Place::new("scenario.yaml", 27, 9),
         }
     }
 

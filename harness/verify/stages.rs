@@ -184,11 +184,11 @@ impl<'a> Stages<'a> {
                     let decided = decide(claim, &given);
                     (given, decided)
                 }
-                Expectation::Served { workload, requests } => {
+                Expectation::Served { workload, requests, .. } => {
                     (Given::default(), count(workload, *requests, &self.workloads(stage, &outbound)))
                 }
-                Expectation::NoObjects => (Given::default(), self.left()),
-                Expectation::During { .. } => {
+                Expectation::NoObjects { .. } => (Given::default(), self.left()),
+                Expectation::During(_) => {
                     let open = "what happens while a stage is applied is seen on a mesh alone";
                     (Given::default(), Decided::Open(open.to_owned()))
                 }

@@ -1,5 +1,5 @@
 use crate::routing::Live;
-use crate::scenario::{Manifest, Origin, Stage, Step};
+use crate::scenario::{Manifest, Place, Stage, Step};
 
 /// What a stage does to one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Edit {
     /// `Kind/name`.
     pub object: String,
     /// Where the object is written that is applied; none where one is deleted.
-    pub origin: Option<Origin>,
+    pub origin: Option<Place>,
     /// The object before, as YAML; none where there was none.
     pub before: Option<String>,
     /// The object after, as YAML; none where it is deleted.

@@ -6,7 +6,7 @@ use super::event::Link;
 use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
 use crate::mesh::MeshError;
-use crate::scenario::ScenarioError;
+use crate::scenario::{Place, ScenarioError};
 use crate::traffic::TrafficError;
 use crate::verdict::{DesignError, Unidentified};
 
@@ -20,7 +20,7 @@ pub enum WalkError {
     #[error("{place}: {source}")]
     Design {
         /// Where it is claimed.
-        place: String,
+        place: Place,
         /// Why not.
         source: DesignError,
     },
@@ -28,7 +28,7 @@ pub enum WalkError {
     #[error("{place}: {source}")]
     Unidentified {
         /// Where it is claimed.
-        place: String,
+        place: Place,
         /// Why not.
         source: Unidentified,
     },
@@ -50,6 +50,19 @@ pub enum WalkError {
 }
 
 impl WalkError {
+    /// Where in the scenario or its manifests, if that is to blame.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Scenario(error) => error.place(),
+            Self::Design { place, .. } | Self::Unidentified { place, .. } => Some(place),
+            Self::Cluster(error)
+            | Self::Mesh(MeshError::Cluster(error))
+            | Self::Traffic(TrafficError::Driver(error)) => error.place(),
+            _ => None,
+        }
+    }
+
     /// The link of the chain that broke.
     #[must_use]
     pub const fn link(&self) -> Link {

@@ -7,10 +7,11 @@ use tokio::sync::mpsc;
 
 use super::calibrate::Calibration;
 use super::edit::Edit;
+use super::error::WalkError;
 use super::fingerprint::Fingerprint;
 use super::mutate::Trialled;
 use super::transition::Transition;
-use crate::scenario::Errors;
+use crate::scenario::{Errors, Place};
 use crate::traffic::Latency;
 use crate::verdict::{Answer, Totals, Verdict};
 
@@ -127,6 +128,8 @@ pub enum Event {
     Broke {
         /// The link of the chain that broke.
         link: Link,
+        /// Where in the scenario or its manifests, if that is to blame.
+        place: Option<Place>,
         /// What happened.
         message: String,
     },
@@ -146,6 +149,13 @@ pub enum Event {
         /// How to remove it.
         remove: String,
     },
+}
+
+impl Event {
+    /// The run cannot go on because of this.
+    pub(super) fn broke(error: &WalkError) -> Self {
+        Self::Broke { link: error.link(), place: error.place().cloned(), message: error.to_string() }
+    }
 }
 
 /// Who asks whom in a run.
@@ -280,7 +290,7 @@ pub struct Judged {
     /// What explains a failure: the manifests to blame, with file and line.
     pub hints: Vec<String>,
     /// Where the scenario claims it.
-    pub place: String,
+    pub place: Place,
     /// The errors that the verdict may make, where it is a test.
     pub errors: Option<Errors>,
     /// The link of the chain that is to blame for a failure.

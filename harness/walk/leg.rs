@@ -80,7 +80,7 @@ async fn all(run: &Run, Legs { sets, legs }: Legs) -> Result<Outcome, WalkError>
         match stages_of(&mut walk, run, &leg, &designs).await {
             Ok(held) => passed += held,
             Err(error) => {
-                run.events.tell(Event::Broke { link: error.link(), message: error.to_string() });
+                run.events.tell(Event::broke(&error));
                 broken = broken.or(Some(error));
             }
         }

@@ -194,7 +194,7 @@ fn after(live: &Live, trial: &Trial) -> Stage {
     let kept: Vec<ObjectId> =
         trial.manifests().chain(&trial.scenario.client.manifests).map(|manifest| live.id(manifest)).collect();
     let gone = live.all().map(|object| &object.manifest).filter(|manifest| !kept.contains(&live.id(manifest)));
-    let gone = gone.map(|manifest| Target::of(manifest, manifest.origin.to_string()));
+    let gone = gone.map(|manifest| Target::of(manifest, manifest.origin.clone()));
     let gone: Vec<Target> = gone.collect();
     if !gone.is_empty() {
         stage.steps.insert(0, Step::Delete(gone));
@@ -230,8 +230,7 @@ pub fn at_once(scenario: &Scenario, number: usize) -> Scenario {
     manifests.sort_by_key(|manifest| manifest.kind() == "Deployment");
     let stage = &scenario.stages[number - 1];
     let expect = stage.expect.iter().filter(|own| matches!(own, Expectation::Claim(_) | Expectation::Served { .. }));
-    let stage =
-        Stage { name: stage.name.clone(), steps: vec![Step::Apply(manifests)], expect: expect.cloned().collect() };
+    let stage = Stage { steps: vec![Step::Apply(manifests)], expect: expect.cloned().collect(), ..stage.clone() };
     Scenario { stages: vec![stage], ..scenario.clone() }
 }
 

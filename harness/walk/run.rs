@@ -151,7 +151,7 @@ pub(super) async fn supervised(
     };
     let failed = !matches!(outcome, Ok(Outcome { ending: Ending::Passed | Ending::Cancelled, .. }));
     if let Err(error) = &outcome {
-        run.events.tell(Event::Broke { link: error.link(), message: error.to_string() });
+        run.events.tell(Event::broke(error));
     }
     if failed {
         Box::pin(run.collect()).await;

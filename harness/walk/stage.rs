@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::WalkError;
@@ -14,7 +13,7 @@ use crate::mesh::{Converged, Counters, Look, MeshError, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
-use crate::scenario::{Claim, Count, Expectation, Manifest, MeshStep, Scenario, Stage, Step};
+use crate::scenario::{Claim, Count, Expectation, Manifest, MeshStep, Place, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
 use crate::verify::{Decided, Given, decide, naming};
@@ -62,11 +61,13 @@ impl Walk<'_> {
             judged.extend(self.traffic(stage, designs).await?);
         }
         if !difference.is_empty() {
-            judged.push(not_converged(difference, &self.scenario.path));
+            judged.push(not_converged(difference, &stage.place));
         }
         judged.extend(judge_change(stage, &transition));
-        if stage.expect.iter().any(|expectation| matches!(expectation, Expectation::NoObjects)) {
-            judged.push(self.nothing_left().await?);
+        for expectation in &stage.expect {
+            if let Expectation::NoObjects { place } = expectation {
+                judged.push(self.nothing_left(place).await?);
+            }
         }
         let passed = judged.iter().all(|judged| judged.verdict.ruling == Ruling::Pass);
         for judged in judged {
@@ -244,9 +245,9 @@ impl Walk<'_> {
             }
         };
         let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
-        for (workload, expected) in counted {
+        for (workload, (expected, place)) in counted {
             let served = total(&after, &workload).saturating_sub(total(&before, &workload));
-            judged.push(judge_served(&workload, expected, served, &sample));
+            judged.push(judge_served(&workload, expected, served, &sample, &place));
         }
         Ok(judged)
     }
@@ -387,7 +388,7 @@ impl Walk<'_> {
         Ok(counts)
     }
 
-    async fn nothing_left(&self) -> Result<Judged, WalkError> {
+    async fn nothing_left(&self, place: &Place) -> Result<Judged, WalkError> {
         let mut last = Vec::new();
         let waited = until(
             Awaited::ObjectRemoval,
@@ -414,7 +415,7 @@ impl Walk<'_> {
             claim: "none".to_owned(),
             verdict,
             hints: Vec::new(),
-            place: self.scenario.path.display().to_string(),
+            place: place.clone(),
             errors: None,
             link,
         })
@@ -540,12 +541,12 @@ fn blame(
     (link, hints)
 }
 
-fn counted(stage: &Stage) -> BTreeMap<String, Count> {
+fn counted(stage: &Stage) -> BTreeMap<String, (Count, Place)> {
     stage
         .expect
         .iter()
         .filter_map(|expectation| match expectation {
-            Expectation::Served { workload, requests } => Some((workload.clone(), *requests)),
+            Expectation::Served { workload, requests, place } => Some((workload.clone(), (*requests, place.clone()))),
             _ => None,
         })
         .collect()
@@ -557,17 +558,24 @@ fn total(counts: &BTreeMap<(String, String), u64>, workload: &str) -> u64 {
 
 fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
     stage.expect.iter().find_map(|expectation| {
-        let Expectation::During { errors, place } = expectation else { return None };
+        let Expectation::During(during) = expectation else { return None };
         let failed = transition.failed();
-        let ruling = if failed <= *errors { Ruling::Pass } else { Ruling::Fail };
+        let ruling = if during.errors.is_some_and(|errors| failed > errors) {
+            Ruling::Fail
+        } else if during.gap.is_some() || !during.last_of.is_empty() {
+            // neither is measured so far
+            Ruling::Inconclusive
+        } else {
+            Ruling::Pass
+        };
         let seen = format!("{failed} of {} requests while the stage was applied", transition.requests);
         let hints = transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}"));
         Some(Judged {
             subject: Subject::Change,
-            claim: format!("at most {errors} errors"),
+            claim: during.to_string(),
             verdict: Verdict::counted(ruling, transition.requests, seen),
             hints: hints.collect(),
-            place: place.clone(),
+            place: during.place.clone(),
             errors: None,
             link: (ruling == Ruling::Fail).then_some(Link::Transition),
         })
@@ -575,19 +583,19 @@ fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
 }
 
 /// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
-fn not_converged(difference: Vec<String>, scenario: &Path) -> Judged {
+fn not_converged(difference: Vec<String>, stage: &Place) -> Judged {
     Judged {
         subject: Subject::Routes,
         claim: "as the manifests ask for".to_owned(),
         verdict: Verdict::counted(Ruling::Fail, 0, "the client's sidecar routes otherwise".to_owned()),
         hints: difference,
-        place: scenario.display().to_string(),
+        place: stage.clone(),
         errors: None,
         link: Some(Link::Delivery),
     }
 }
 
-fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample) -> Judged {
+fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample, place: &Place) -> Judged {
     let holds = match expected {
         Count::Exactly(requests) => served == requests,
         Count::Some => served > 0,
@@ -602,7 +610,7 @@ fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample) -
             format!("its pods counted {served} requests while {} were sent", sample.requests),
         ),
         hints: Vec::new(),
-        place: String::new(),
+        place: place.clone(),
         errors: None,
         link: (ruling == Ruling::Fail).then_some(Link::Route),
     }
@@ -611,11 +619,20 @@ fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{During, Errors};
 
     #[test]
     fn more_errors_during_a_change_than_are_claimed_fail_it() {
-        let during = Expectation::During { errors: 1, place: "scenario.yaml:3:9".to_owned() };
-        let stage = Stage { name: "change".to_owned(), steps: Vec::new(), expect: vec![during] };
+        let during = Expectation::During(During {
+            errors: Some(1),
+            excludes: During::EXCLUDES,
+            miss: Errors::default().miss,
+            gap: None,
+            last_of: BTreeMap::new(),
+            place: Place::new("scenario.yaml", 3, 9),
+        });
+        let place = Place::new("scenario.yaml", 1, 5);
+        let stage = Stage { name: "change".to_owned(), steps: Vec::new(), expect: vec![during], place };
         let judged = |errors: &[(&str, u64)]| {
             let errors = errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect();
             let transition = Transition { requests: 9, errors, ..Transition::default() };

@@ -119,7 +119,7 @@ impl Slot {
         };
         let mut deleted = Vec::new();
         for old in self.there.iter().filter(|old| !wanted.iter().any(|wanted| same(wanted, old))) {
-            let target = Target::of(old, String::new());
+            let target = Target::of(old, old.origin.clone());
             let elsewhere = old.object.metadata.namespace.is_some();
             let objects = if elsewhere { &mut self.other_objects } else { &mut self.objects };
             deleted.push(objects.delete(&target).await?);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cluster::ClusterError;
 use crate::routing::{Kind, Live, MATCH_FIELDS, Severity, check};
-use crate::scenario::{ApiKind, Manifest, Origin, Target};
+use crate::scenario::{ApiKind, Manifest, Target};
 
 /// The ways in which Istio compares a text, what it calls a destination, and what it takes for a traffic policy.
 const TEXT: [&str; 3] = ["exact", "prefix", "regex"];
@@ -174,14 +174,10 @@ pub(super) fn find(live: &Live, target: &Target) -> Result<(), ClusterError> {
     if live.named(target).is_some() {
         return Ok(());
     }
-    let mut place = target.place.rsplitn(3, ':');
-    let number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
-    let column = number(place.next());
-    let row = number(place.next()).unwrap_or(0);
     let kind = ApiKind::of(&id.group, &id.kind);
     let resource = if kind.group.is_empty() { kind.plural } else { format!("{}.{}", kind.plural, kind.group) };
     Err(ClusterError::Rejected {
-        origin: Origin { path: place.next().unwrap_or_default().into(), line: row, column },
+        origin: target.place.clone(),
         id: format!("the deletion of {}/{}", target.kind, target.name),
         status: status(format!("{resource} \"{}\" not found", target.name), 404),
     })

@@ -192,8 +192,8 @@ fn claims(claims: &[Claim]) -> Markup {
                                     (claim.reason)
                                     @if let Some(link) = &claim.link { div class="because" { (link) } }
                                     @for hint in &claim.hints { div class="because" { "because " (hint) } }
-                                    @if claim.result != Outcome::Passed && !claim.place.is_empty() {
-                                        div class="dim" { "claimed in " code { (claim.place) } }
+                                    @if let Some(place) = claim.place.as_ref().filter(|_| claim.result != Outcome::Passed) {
+                                        div class="dim" { "claimed in " code { (place) } }
                                     }
                                 }
                             }
