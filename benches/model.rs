@@ -172,6 +172,7 @@ async fn traffic() -> f64 {
         base: "http://svc-hello:8080".to_owned(),
         connect: None,
         connections: 16,
+        in_flight: None,
         qps: None,
         keep_alive: true,
         timeout_ms: 10_000,

@@ -3,4 +3,7 @@
 
 mod sample;
 
-pub use sample::{Answered, Driver, DriverOptions, Latency, Next, Sample, Tally, TrafficError, Wanted};
+pub use sample::{
+    Answered, Driver, DriverOptions, DriverStart, Latency, MOST_IN_FLIGHT, Next, Sample, Tally, TrafficError, Wanted,
+    Watch,
+};

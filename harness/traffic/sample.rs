@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use k8s_openapi::api::core::v1::Pod;
@@ -67,8 +67,58 @@ pub struct Answered<'a> {
     pub pod: Option<&'a str>,
     /// The index of its connection.
     pub connection: usize,
-    /// When it came, since the start of the sample, by the driver's clock.
+    /// When its request was due, since the start of the sample, by the driver's clock: in a closed loop, when it was sent.
+    pub due: Duration,
+    /// When its request was sent.
+    pub sent: Duration,
+    /// When the answer came, or the request was given up.
     pub at: Duration,
+    /// When the driver's clock started, by the clock of this process.
+    pub start: DriverStart,
+}
+
+/// Bounds on the start of the driver's clock, by the clock of this process: the driver may run elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriverStart {
+    /// Not before: the plan was sent then.
+    pub earliest: Instant,
+    /// Not after, since an answer cannot be read before it came.
+    pub latest: Instant,
+}
+
+impl DriverStart {
+    /// The earliest and the latest time, by the driver's clock, of something that happened in this process.
+    #[must_use]
+    pub fn times(self, happened: Instant) -> (Duration, Duration) {
+        (happened.saturating_duration_since(self.latest), happened.saturating_duration_since(self.earliest))
+    }
+}
+
+/// How all populations are watched: an open loop, in which every request is sent when it is due, whatever is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// Requests a second of all populations together at first.
+    pub rate: u32,
+    /// The most requests a second that [`Next::Rate`] may ask for: the number of requests in flight is limited to those that this
+    /// rate sends within the time-out of one request and a second more, and to [`MOST_IN_FLIGHT`].
+    pub raised: u32,
+    /// The number of connections at first; further ones are opened as they are needed.
+    pub connections: usize,
+}
+
+/// The most requests in flight while a change is watched; one more fails without being sent. A client has 28,000 ports to one address.
+pub const MOST_IN_FLIGHT: usize = 16_384;
+
+/// A time-out is noticed a little late on a busy machine.
+const MARGIN: Duration = Duration::from_secs(1);
+
+impl Watch {
+    fn in_flight(self, timeout: Duration) -> usize {
+        let rate = u128::from(self.rate.max(self.raised));
+        let most = (rate * (timeout + MARGIN).as_millis()).div_ceil(1000);
+        let most = usize::try_from(most).unwrap_or(MOST_IN_FLIGHT).min(MOST_IN_FLIGHT);
+        (most + self.connections).min(MOST_IN_FLIGHT)
+    }
 }
 
 /// Whether more answers are wanted.
@@ -80,6 +130,8 @@ pub enum Next {
     Stop,
     /// All flows have.
     StopAll,
+    /// They are, at so many requests a second of all flows together from now on. Only while populations are watched.
+    Rate(u32),
 }
 
 /// What is known of a whole sample beside its answers.
@@ -305,23 +357,26 @@ impl Driver {
         self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
     }
 
-    /// Sends requests of all populations in turns at a steady rate, over so many connections, until an answer is met with [`Next::StopAll`].
+    /// Sends requests of all populations in turns, each when it is due, until an answer is met with [`Next::StopAll`]. Answers are told
+    /// as they come, not in the order of sending.
     ///
     /// # Errors
     /// As those of [`sample`](Self::sample).
     pub async fn watch(
         &mut self,
         scenario: &Scenario,
-        rate: f64,
-        connections: usize,
+        watch: Watch,
         observe: impl FnMut(Answered<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
-        const LONG: u64 = 1_000_000;
+        // more than can be sent, and longer than anybody waits: the watch ends when it is stopped
+        const LONG: u64 = 1 << 40;
         let wanted = scenario.populations.iter();
         let wanted: Vec<Wanted<'_>> =
             wanted.map(|own| Wanted { from: &own.name, path: "/", requests: LONG, least: 0 }).collect();
-        let options = DriverOptions { connections, qps: Some(rate), ..self.options };
-        let plan = plan(scenario, &wanted, options)?;
+        let options =
+            DriverOptions { connections: watch.connections, qps: Some(f64::from(watch.rate)), ..self.options };
+        let mut plan = plan(scenario, &wanted, options)?;
+        plan.in_flight = Some(watch.in_flight(options.timeout));
         self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
     }
 
@@ -344,6 +399,8 @@ impl Driver {
         if let Place::Local(address, _) = &self.place {
             plan.connect = Some(address.to_string());
         }
+        let earliest = Instant::now();
+        let mut start: Option<DriverStart> = None;
         self.order(Order::Drive(plan)).await?;
         let mut sample = Sample::new();
         let mut kinds: Vec<(Answer, Option<String>)> = Vec::new();
@@ -371,16 +428,28 @@ impl Driver {
                         own.resize(response.kind + 1, 0);
                     }
                     own[response.kind] += 1;
-                    let at = Duration::from_micros(response.due_us + response.late_us + response.took_us);
+                    let due = Duration::from_micros(response.due_us);
+                    let sent = due + Duration::from_micros(response.late_us);
+                    let at = sent + Duration::from_micros(response.took_us);
+                    let now = Instant::now();
+                    let latest = now.checked_sub(at).unwrap_or(earliest).max(earliest);
+                    let latest = start.map_or(latest, |start| start.latest.min(latest));
+                    let bounds = *start.insert(DriverStart { earliest, latest });
                     let next = observe(Answered {
                         flow: response.flow,
                         answer,
                         pod: server.as_deref(),
                         connection: response.connection,
+                        due,
+                        sent,
                         at,
+                        start: bounds,
                     });
+                    if let Next::Rate(qps) = next {
+                        self.order(Order::Rate { plan: id, qps: f64::from(qps) }).await?;
+                    }
                     let ended = match next {
-                        Next::Continue => 0..0,
+                        Next::Continue | Next::Rate(_) => 0..0,
                         Next::Stop => response.flow..response.flow + 1,
                         Next::StopAll => 0..flows,
                     };
@@ -457,6 +526,7 @@ fn answer(outcome: Outcome) -> Option<(Answer, Option<String>)> {
             reason: match failure.kind {
                 FailureKind::Connect => format!("no connection ({})", failure.message),
                 FailureKind::Timeout => "no answer in time".to_owned(),
+                FailureKind::Unsent => format!("not sent ({})", failure.message),
                 FailureKind::Broken => format!("the connection broke off ({})", failure.message),
             },
         },
@@ -489,6 +559,7 @@ fn plan(scenario: &Scenario, wanted: &[Wanted<'_>], options: DriverOptions) -> R
         connect: None,
         connections: options.connections,
         qps: options.qps,
+        in_flight: None,
         keep_alive: options.keep_alive,
         timeout_ms: millis(options.timeout),
         limit_ms: millis(options.limit + paced),
@@ -500,4 +571,26 @@ fn plan(scenario: &Scenario, wanted: &[Wanted<'_>], options: DriverOptions) -> R
         pod_header: scenario.pod_header.clone(),
         flows,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_requests_may_be_in_flight_as_are_sent_within_a_time_out() {
+        let watch = Watch { rate: 50, raised: 400, connections: 4 };
+        assert_eq!(watch.in_flight(Duration::from_secs(10)), 4404);
+        assert_eq!(Watch { raised: 50, ..watch }.in_flight(Duration::from_secs(10)), 554);
+        assert_eq!(watch.in_flight(Duration::from_secs(1000)), MOST_IN_FLIGHT);
+    }
+
+    #[test]
+    fn a_time_by_the_clock_of_the_driver_is_known_within_bounds() {
+        let earliest = Instant::now();
+        let start = DriverStart { earliest, latest: earliest + Duration::from_millis(30) };
+        let (not_before, not_after) = start.times(earliest + Duration::from_secs(1));
+        assert_eq!((not_before, not_after), (Duration::from_millis(970), Duration::from_secs(1)));
+        assert_eq!(start.times(earliest), (Duration::ZERO, Duration::ZERO));
+    }
 }

@@ -9,6 +9,7 @@
 mod answer;
 mod binomial;
 mod design;
+mod exclusion;
 mod identify;
 mod independence;
 mod sequential;
@@ -17,6 +18,7 @@ mod trial;
 pub use answer::{Answer, Kind};
 pub use binomial::{Band, confidence_interval, leak_bound, requests_for_leak, two_sided_chance};
 pub use design::{Design, DesignError, Totals};
+pub use exclusion::{excluded_share, requests_to_exclude};
 pub use identify::{Replicas, Unidentified, identify};
 pub use independence::{Homogeneity, RunsTest, randomised_p, uniform_chance};
 pub use sequential::{Boundaries, Line, ShareDesign, ShareTest};

@@ -11,6 +11,7 @@ use crate::cluster::{Applied, ClusterError, Deleted, Embedded, Objects, PodState
 use crate::mesh::{MeshError, Planes, Sidecar};
 use crate::routing::RouteTable;
 use crate::scenario::{ControlPlane, Manifest, MeshStep, Served, Target};
+use crate::traffic::Watch;
 
 /// The longest that a control plane that has taken the place of another may take to push its configuration.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
@@ -149,12 +150,13 @@ impl Site {
     }
 
     /// How many requests a second watch a change, over how many connections: a change of the mesh itself is watched closely.
-    pub const fn watch(&self, of_mesh: bool) -> (f64, usize) {
-        match self {
-            Self::Kube(_) if of_mesh => (1200.0, 8),
-            Self::Kube(_) => (50.0, 4),
-            Self::Embedded(_) => (2000.0, 4),
-        }
+    pub const fn watch(&self, of_mesh: bool) -> Watch {
+        let (rate, connections) = match self {
+            Self::Kube(_) if of_mesh => (1200, 8),
+            Self::Kube(_) => (50, 4),
+            Self::Embedded(_) => (2000, 4),
+        };
+        Watch { rate, raised: rate, connections }
     }
 
     pub fn pods(&self) -> Vec<PodState> {

@@ -92,7 +92,7 @@ impl Walk<'_> {
         let before = self.table().await?;
         let (over, mut witness) = (Over::default(), self.expected.witness(number, self.scenario));
         let mut driver = std::mem::replace(&mut self.driver, Driver::nowhere());
-        let (scenario, (rate, connections)) = (self.scenario, self.site.watch(changes_mesh(stage)));
+        let (scenario, watch) = (self.scenario, self.site.watch(changes_mesh(stage)));
         let changing = async {
             let changed = async {
                 self.roll_out(stage).await?;
@@ -102,8 +102,8 @@ impl Walk<'_> {
             over.set();
             changed
         };
-        let watching = driver.watch(scenario, rate, connections, |answered| {
-            witness.see(answered.flow, answered.answer, answered.at);
+        let watching = driver.watch(scenario, watch, |answered| {
+            witness.see(answered.flow, answered.answer, answered.due, answered.at);
             if over.is_set() { Next::StopAll } else { Next::Continue }
         });
         let (changed, watched) = tokio::join!(changing, watching);

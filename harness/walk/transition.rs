@@ -144,16 +144,15 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// An answer to a population, by its position.
-    pub fn see(&mut self, population: usize, answer: &Answer, at: Duration) {
+    /// An answer to a population, by its position. It counts for the time at which its request was due; answers come in any order.
+    pub fn see(&mut self, population: usize, answer: &Answer, due: Duration, at: Duration) {
         self.transition.requests += 1;
-        // answers are told in the order of sending, and come in another
         self.transition.gap = self.transition.gap.max(at.saturating_sub(self.last));
         self.last = self.last.max(at);
         let Some((shift, before, after)) = self.populations.get_mut(population) else { return };
         let was = before.iter().any(|seen| is_as(answer, seen));
         let is = after.iter().any(|seen| is_as(answer, seen));
-        let step = u64::try_from(at.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX);
+        let step = u64::try_from(due.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX);
         let moment = self.steps.entry((step, population)).or_insert_with(|| Moment {
             from: shift.from.clone(),
             step,
@@ -161,11 +160,11 @@ impl Witness {
         });
         match (was, is) {
             (true, false) => {
-                shift.last_old = Some(at);
+                shift.last_old = shift.last_old.max(Some(due));
                 moment.old += 1;
             }
             (false, true) => {
-                shift.first_new = shift.first_new.or(Some(at));
+                shift.first_new = Some(shift.first_new.map_or(due, |first| first.min(due)));
                 moment.new += 1;
             }
             (true, true) => moment.both += 1,
@@ -227,7 +226,7 @@ mod tests {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let mut witness = Expected::new(&scenario).witness(7, &scenario);
         for (answer, at) in answers {
-            witness.see(0, answer, *at);
+            witness.see(0, answer, *at, *at);
         }
         witness.transition()
     }

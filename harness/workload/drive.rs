@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +27,13 @@ pub enum Order {
         /// The index of the flow.
         flow: usize,
     },
+    /// From now on so many requests a second are due in a plan with a limit of requests in flight. Other plans keep their rate.
+    Rate {
+        /// The plan's id; an order for another plan is ignored.
+        plan: u64,
+        /// Requests a second of all flows together; ignored unless positive and finite.
+        qps: f64,
+    },
 }
 
 /// What the driver sends: several flows that take turns request by request, so that all see the same time window.
@@ -44,6 +51,12 @@ pub struct DrivePlan {
     /// Requests a second of all flows together: an open loop, in which a request is due whether or not earlier ones are answered.
     /// None is a closed loop: a connection sends its next request when it has its answer.
     pub qps: Option<f64>,
+    /// The most requests in flight in an open loop that opens connections as it needs them. Every request is sent when it is due,
+    /// whatever is in flight; a request that is due while so many are in flight is not sent and fails as [`FailureKind::Unsent`].
+    /// Answers are told as they come, not in the order of sending. None: each connection has one request in flight, and a request
+    /// waits for a free connection.
+    #[serde(default)]
+    pub in_flight: Option<usize>,
     /// Whether a connection carries more than one request.
     pub keep_alive: bool,
     /// The longest that one request may take, in milliseconds.
@@ -90,7 +103,7 @@ pub struct Flow {
 pub enum Told {
     /// A kind of answer is seen for the first time; the kinds are numbered from 0.
     Kind(Outcome),
-    /// What came of one request, in the order of sending.
+    /// What came of one request, in the order of sending unless the plan limits the requests in flight.
     Response(Response),
     /// All that was sent is answered or given up.
     End {
@@ -184,6 +197,8 @@ pub enum FailureKind {
     Timeout,
     /// The connection broke off.
     Broken,
+    /// It was due and not sent, since too many requests were in flight.
+    Unsent,
 }
 
 /// What keeps the driver from starting or going on.
@@ -199,6 +214,9 @@ pub enum DriveError {
 
 /// How far sending may run ahead of the oldest request without an answer: bounds the memory.
 const WINDOW: usize = 4096;
+/// The most connections that are kept open between requests that are sent when they are due. Those that a hang has opened beyond them
+/// are closed after their request.
+const MOST_IDLE: usize = 256;
 /// The most answers that are taken together.
 const BATCH: usize = 64;
 /// How much of a body is kept where it tells no version.
@@ -237,10 +255,15 @@ pub async fn drive(
     let driver = Arc::new(Driver::new(plan)?);
     let window = Arc::new(Semaphore::new(WINDOW));
     let (sender, mut answers) = mpsc::channel(256);
-    for connection in 0..driver.plan.connections.clamp(1, 256) {
-        tokio::spawn(Arc::clone(&driver).work(connection, Arc::clone(&window), sender.clone()));
+    let in_order = driver.plan.in_flight.is_none();
+    if let Some(in_flight) = driver.plan.in_flight {
+        tokio::spawn(Arc::clone(&driver).send_when_due(in_flight, sender));
+    } else {
+        for connection in 0..driver.connections() {
+            tokio::spawn(Arc::clone(&driver).work(connection, Arc::clone(&window), sender.clone()));
+        }
+        drop(sender);
     }
-    drop(sender);
     let mut teller = Teller::new(output);
     let mut answered = vec![0; driver.plan.flows.len()];
     let mut early = BTreeMap::new();
@@ -254,6 +277,7 @@ pub async fn drive(
             order = orders.recv(), if listening => {
                 match order {
                     Some(Order::Stop { plan, flow }) if plan == driver.plan.id => driver.stop(flow),
+                    Some(Order::Rate { plan, qps }) if plan == driver.plan.id => driver.set_rate(qps),
                     Some(_) => {}
                     None => listening = false,
                 }
@@ -266,6 +290,14 @@ pub async fn drive(
         };
         if taken == 0 {
             break;
+        }
+        if !in_order {
+            for (response, outcome) in batch.drain(..) {
+                answered[response.flow] += 1;
+                teller.patience = driver.patience(&answered);
+                teller.response(response, outcome)?;
+            }
+            continue;
         }
         early.extend(
             batch.drain(..).map(|(response, outcome): (Response, Arc<Outcome>)| (response.n, (response, outcome))),
@@ -393,6 +425,8 @@ struct Driver {
     address: String,
     /// For each flow its requests, which take turns.
     requests: Vec<Vec<Request<Empty<Bytes>>>>,
+    /// From one due request to the next, where requests in flight are limited.
+    spacing: Mutex<Duration>,
 }
 
 impl Driver {
@@ -417,7 +451,28 @@ impl Driver {
             .collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
         let address = plan.connect.clone().unwrap_or(address);
-        Ok(Self { plan, schedule, start: Instant::now(), version, address, requests })
+        let spacing = match plan.in_flight {
+            Some(_) => plan.qps.and_then(spacing).ok_or_else(|| {
+                DriveError::Plan("a limit of requests in flight needs a positive rate of requests".to_owned())
+            })?,
+            None => Duration::ZERO,
+        };
+        Ok(Self { plan, schedule, start: Instant::now(), version, address, requests, spacing: Mutex::new(spacing) })
+    }
+
+    /// How many connections there are at first.
+    fn connections(&self) -> usize {
+        self.plan.connections.clamp(1, 256)
+    }
+
+    fn spacing(&self) -> Duration {
+        *self.spacing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_rate(&self, qps: f64) {
+        if let Some(spacing) = spacing(qps) {
+            *self.spacing.lock().unwrap_or_else(PoisonError::into_inner) = spacing;
+        }
     }
 
     fn stop(&self, flow: usize) {
@@ -443,29 +498,91 @@ impl Driver {
         answers: mpsc::Sender<(Response, Arc<Outcome>)>,
     ) {
         let timeout = Duration::from_millis(self.plan.timeout_ms);
-        let mut line = Connection::new(self.address.clone(), self.plan.keep_alive, timeout);
-        let mut memory = Memory::default();
+        let mut line = Line::new(connection, &self, timeout);
         loop {
             let Ok(permit) = window.acquire().await else { return };
             permit.forget();
             let Some(turn) = self.turn() else { return };
             let due = self.due(turn.n).await;
-            let sent = self.start.elapsed();
-            let due = due.unwrap_or(sent);
-            let outcome = self.request(&mut line, &mut memory, &turn).await;
-            let response = Response {
-                n: turn.n,
-                flow: turn.flow,
-                kind: 0,
-                connection,
-                due_us: micros(due),
-                late_us: micros(sent.saturating_sub(due)),
-                took_us: micros(self.start.elapsed().saturating_sub(sent)),
-            };
-            if answers.send((response, outcome)).await.is_err() {
+            let answered = self.answer(&mut line, &turn, due).await;
+            if answers.send(answered).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Sends each request when it is due, on a connection that is free or new, with at most so many in flight.
+    async fn send_when_due(self: Arc<Self>, in_flight: usize, answers: mpsc::Sender<(Response, Arc<Outcome>)>) {
+        let timeout = Duration::from_millis(self.plan.timeout_ms);
+        let line = |number| Line::new(number, &self, timeout);
+        // connections take turns, so that all of them are used at any rate
+        let idle: Arc<Mutex<VecDeque<Line>>> = Arc::new(Mutex::new((0..self.connections()).map(line).collect()));
+        let mut opened = self.connections();
+        let places = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        let mut due = Duration::ZERO;
+        loop {
+            tokio::time::sleep_until((self.start + due).into()).await;
+            let Some(turn) = self.turn() else { return };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                if answers.send(self.unsent(&turn, due, in_flight)).await.is_err() {
+                    return;
+                }
+                due += self.spacing();
+                continue;
+            };
+            let free = idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let mut line = free.unwrap_or_else(|| {
+                opened += 1;
+                Line::new(opened - 1, &self, timeout)
+            });
+            let (driver, idle, answers) = (Arc::clone(&self), Arc::clone(&idle), answers.clone());
+            tokio::spawn(async move {
+                let answered = driver.answer(&mut line, &turn, Some(due)).await;
+                {
+                    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+                    if idle.len() < MOST_IDLE {
+                        idle.push_back(line);
+                    }
+                }
+                drop(place);
+                // who reads the answers may have gone away
+                let _ = answers.send(answered).await;
+            });
+            due += self.spacing();
+        }
+    }
+
+    /// A request that was due while as many as allowed were in flight.
+    fn unsent(&self, turn: &Turn, due: Duration, in_flight: usize) -> (Response, Arc<Outcome>) {
+        let late = self.start.elapsed().saturating_sub(due);
+        let response = Response {
+            n: turn.n,
+            flow: turn.flow,
+            kind: 0,
+            connection: 0,
+            due_us: micros(due),
+            late_us: micros(late),
+            took_us: 0,
+        };
+        let failure = Failure { kind: FailureKind::Unsent, message: format!("{in_flight} requests were in flight") };
+        (response, Arc::new(Outcome { failure: Some(failure), ..Outcome::default() }))
+    }
+
+    /// Sends the request of a turn and reads its answer.
+    async fn answer(&self, line: &mut Line, turn: &Turn, due: Option<Duration>) -> (Response, Arc<Outcome>) {
+        let sent = self.start.elapsed();
+        let due = due.unwrap_or(sent);
+        let outcome = self.request(&mut line.connection, &mut line.memory, turn).await;
+        let response = Response {
+            n: turn.n,
+            flow: turn.flow,
+            kind: 0,
+            connection: line.number,
+            due_us: micros(due),
+            late_us: micros(sent.saturating_sub(due)),
+            took_us: micros(self.start.elapsed().saturating_sub(sent)),
+        };
+        (response, outcome)
     }
 
     /// In an open loop, waits until the request is due and says when that was.
@@ -510,6 +627,25 @@ impl Driver {
         let excerpt = version.is_none().then(|| excerpt(&received.body));
         Outcome { status: Some(received.status.as_u16()), version, pod: text(pod), excerpt, failure: None }
     }
+}
+
+/// A connection, its number and what it has read.
+struct Line {
+    number: usize,
+    connection: Connection,
+    memory: Memory,
+}
+
+impl Line {
+    fn new(number: usize, driver: &Driver, timeout: Duration) -> Self {
+        let connection = Connection::new(driver.address.clone(), driver.plan.keep_alive, timeout);
+        Self { number, connection, memory: Memory::default() }
+    }
+}
+
+/// From one request to the next at a rate.
+fn spacing(qps: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(1.0 / qps).ok().filter(|spacing| !spacing.is_zero())
 }
 
 /// The answers that a connection has read first: a few come again and again, and what they tell need not be looked for anew.
@@ -687,6 +823,7 @@ mod tests {
             connect: None,
             connections: 4,
             qps: None,
+            in_flight: None,
             keep_alive: true,
             timeout_ms: 2000,
             limit_ms: 20_000,
@@ -823,6 +960,126 @@ mod tests {
         let found = answers(fast, |_| None).await;
         assert!(found[199].0.late_us > found[20].0.late_us && found[199].0.late_us > 1000);
         server.abort();
+    }
+
+    /// A server that keeps every request that comes between two times since its first one, and answers it after them; others at once.
+    async fn hanging(from: Duration, to: Duration) -> (u16, tokio::task::JoinHandle<()>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // the time of the first request
+        let start = Arc::new(std::sync::OnceLock::new());
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let start = Arc::clone(&start);
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    while let Ok(1..) = stream.read(&mut request).await {
+                        let start: Instant = *start.get_or_init(Instant::now);
+                        if start.elapsed() > from {
+                            tokio::time::sleep_until((start + to).into()).await;
+                        }
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\nHello server - v1";
+                        if stream.write_all(answer).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (port, server)
+    }
+
+    /// How many of these requests were due in `[from, to)` milliseconds, and how many of them failed.
+    fn due_within(found: &[(Response, Outcome)], from: u64, to: u64) -> (usize, usize) {
+        let due = found.iter().filter(|(own, _)| (from * 1000..to * 1000).contains(&own.due_us));
+        (due.clone().count(), due.filter(|(_, own)| own.failure.is_some()).count())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hang_does_not_thin_out_an_open_loop_with_requests_in_flight() {
+        let (port, server) = hanging(Duration::from_secs(1), Duration::from_secs(3)).await;
+        let watch = DrivePlan {
+            qps: Some(200.0),
+            in_flight: Some(400),
+            timeout_ms: 500,
+            limit_ms: 4500,
+            ..plan(port, vec![flow("/", 10_000)])
+        };
+        // with one request in flight on each connection, few of the hang's requests are sent in it
+        let (port, other) = hanging(Duration::from_secs(1), Duration::from_secs(3)).await;
+        let few = DrivePlan { in_flight: None, base: format!("http://127.0.0.1:{port}"), ..watch.clone() };
+        let (found, few) = tokio::join!(answers(watch, |_| None), answers(few, |_| None));
+        other.abort();
+        let failed = few.iter().filter(|(_, own)| own.failure.is_some()).count();
+        assert!(failed < 40, "{failed}");
+        let (hang, failed) = due_within(&found, 1050, 2950);
+        let (calm, well) = due_within(&found, 0, 950);
+        let (after, _) = due_within(&found, 3050, 4000);
+        assert_eq!((hang, calm, after), (380, 190, 190));
+        assert_eq!(well, 0);
+        // those that were due less than the time-out before the end of the hang are answered
+        let (_, certain) = due_within(&found, 1050, 2450);
+        assert_eq!(certain, 280);
+        assert!((280..=330).contains(&failed), "{failed}");
+        // they were sent when they were due
+        let late = found.iter().filter(|(own, _)| own.late_us > 100_000).count();
+        assert!(late < found.len() / 10, "{late} of {} were sent late", found.len());
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_beyond_those_in_flight_fails_and_is_counted() {
+        let (port, server) = hanging(Duration::ZERO, Duration::from_secs(60)).await;
+        let watch = DrivePlan {
+            qps: Some(200.0),
+            in_flight: Some(20),
+            timeout_ms: 1500,
+            limit_ms: 20_000,
+            ..plan(port, vec![flow("/", 100)])
+        };
+        let found = answers(watch, |_| None).await;
+        let of = |kind: FailureKind| {
+            found.iter().filter(|(_, own)| own.failure.as_ref().is_some_and(|failure| failure.kind == kind)).count()
+        };
+        assert_eq!((of(FailureKind::Timeout), of(FailureKind::Unsent), found.len()), (20, 80, 100));
+        // what was not sent is told before the time-outs of those before it
+        assert_eq!(found[0].1.failure.as_ref().unwrap().kind, FailureKind::Unsent);
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rate_can_be_raised_and_a_flow_stopped_while_requests_are_in_flight() {
+        let (port, server) = server().await;
+        let watch = DrivePlan {
+            qps: Some(50.0),
+            in_flight: Some(100),
+            limit_ms: 20_000,
+            ..plan(port, vec![flow("/", 10_000)])
+        };
+        let id = watch.id;
+        let found = answers(watch, |own| match own.n {
+            10 => Some(Order::Rate { plan: id, qps: 1000.0 }),
+            500 => Some(Order::Stop { plan: id, flow: 0 }),
+            _ => None,
+        })
+        .await;
+        assert!((500..2000).contains(&found.len()), "{}", found.len());
+        let due = |n: u64| found.iter().find(|(own, _)| own.n == n).unwrap().0.due_us;
+        assert_eq!(due(10), 200_000);
+        assert_eq!(due(500) - due(499), 1000);
+        let used: std::collections::BTreeSet<usize> = found.iter().map(|(own, _)| own.connection).collect();
+        assert!(used.len() >= 4, "{used:?}");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn requests_in_flight_are_limited_at_a_rate_alone() {
+        let (_sender, mut orders) = mpsc::channel(1);
+        let watch = DrivePlan { in_flight: Some(100), ..plan(1, vec![flow("/", 1)]) };
+        let error = drive(watch, &mut orders, &mut Lines::new(io::sink())).await.unwrap_err();
+        assert!(error.to_string().contains("needs a positive rate"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

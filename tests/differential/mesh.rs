@@ -225,6 +225,7 @@ fn plan(host: &str, keep_alive: bool, flows: Vec<Flow>) -> DrivePlan {
         base: format!("http://{host}:{PORT}"),
         connect: None,
         connections: 8,
+        in_flight: None,
         qps: None,
         keep_alive,
         timeout_ms: 10_000,
