@@ -7,6 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use common::{CLUSTER, Kept, ROOT, containers, run_id, said, shiftcheck, spoilt};
 
@@ -57,8 +58,45 @@ fn an_existing_cluster_is_walked_on_and_left_as_it_was() {
     let namespace = format!("canary-{}", run_id(&printed));
     cluster.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
 
+    a_counter_that_is_lost_passes_no_claim(&cluster);
     rejected_input_is_told(&cluster);
     kept.remove();
+}
+
+/// A pod of v2, which serves nothing, is replaced while the sample is taken: nobody knows any more what it served.
+fn a_counter_that_is_lost_passes_no_claim(cluster: &Cluster<'_>) {
+    let scenario = Path::new(ROOT).join("fixtures/mirror");
+    let namespace = "lost-counter";
+    // 688 requests at 60 a second take 11 s
+    let more = ["--qps", "60", "--until", "1", "--namespace", namespace];
+    let (printed, errors, code) = std::thread::scope(|scope| {
+        let walked = scope.spawn(|| cluster.walk(&scenario, &more));
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let pods = || {
+            let columns = "custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type=='Ready')].status";
+            let arguments =
+                ["-n", namespace, "get", "pods", "-l", "app=hello,version=v2", "--no-headers", "-o", columns];
+            cluster.kubectl(&arguments)
+        };
+        let ready = |pods: &Vec<String>| pods.len() == 2 && pods.iter().all(|pod| pod.ends_with("True"));
+        let pod = loop {
+            let pods = pods();
+            if ready(&pods) {
+                break pods[0].split(' ').next().unwrap().to_owned();
+            }
+            assert!(Instant::now() < deadline, "the pods of v2 do not become ready: {pods:?}");
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        // the routes are there within a second or two
+        std::thread::sleep(Duration::from_secs(5));
+        cluster.kubectl(&["-n", namespace, "delete", "pod", &pod, "--wait=false"]);
+        walked.join().unwrap()
+    });
+    assert_eq!(code, Some(1), "{printed}\n{errors}");
+    for part in ["while 688 were sent; a counter was lost: pod hello-server-v2-", " started meanwhile"] {
+        assert!(printed.contains(part), "`{part}` is not in {printed}\n{errors}");
+    }
+    cluster.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
 }
 
 /// What is spoilt, the exit code, and what the message holds.

@@ -189,6 +189,59 @@ fn errors_during_a_change_can_be_claimed() {
     let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains("     during the change: at most 0 errors — 0 of "), "{printed}");
+    let bound = printed.lines().find(|line| line.contains("during the change: at most 0 errors")).unwrap();
+    // as many requests as exclude an error share of 1 %, and the bound that they give
+    let requests: u64 = bound.split(" of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(requests >= 688, "{bound}");
+    assert!(bound.contains(" requests failed while the stage was applied; an error share above "), "{bound}");
+    assert!(bound.ends_with(" % is excluded with 99.9 % confidence"), "{bound}");
+}
+
+const PROMOTION: &str = "    apply: [hello-server-v2-fixed.yaml, vs-hello-promotion.yaml]\n    expect:\n";
+
+#[test]
+fn a_gap_and_the_last_answer_of_a_version_can_be_claimed() {
+    let claimed = format!("{PROMOTION}      - {{during: {{gap: 900ms, last-of: {{v1: 300ms}}}}}}\n");
+    let folder = canary(&[("scenario.yaml", PROMOTION, &claimed)]);
+    let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
+    assert_eq!(code, Some(0), "{printed}");
+    let claim = printed.lines().find(|line| line.contains("during the change: at most")).unwrap();
+    for part in [
+        "the longest time without a right answer was ",
+        " after the watch began; a request was due every 1.5 ms)",
+        "v1 answered 0 of ",
+        " requests due later than 300 ms after the change was applied (",
+        "; a share of v1 above ",
+        " % is excluded with 99.9 % confidence",
+    ] {
+        assert!(claim.contains(part), "`{part}` is not in {claim}");
+    }
+}
+
+#[test]
+fn a_version_that_goes_on_answering_fails_the_claim_that_it_ends() {
+    let claimed = format!("{PROMOTION}      - {{during: {{last-of: {{v2: 200ms}}}}}}\n");
+    let folder = canary(&[("scenario.yaml", PROMOTION, &claimed)]);
+    let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(
+        printed.contains("requests due later than 200 ms after the change was applied were answered by v2"),
+        "{printed}"
+    );
+}
+
+#[rstest]
+#[case::gap("gap: 2ms", "a gap of 2 ms is too short to be measured: the shortest limit for 3 populations is 10 ms")]
+#[case::share(
+    "errors: 0, excludes: 0.001%",
+    "excluding a share above 0.001 % with 0 errors takes more than 100000 requests"
+)]
+fn what_no_watch_can_decide_is_bad_input(#[case] claim: &str, #[case] why: &str) {
+    let claimed = format!("{PROMOTION}      - {{during: {{{claim}}}}}\n");
+    let folder = canary(&[("scenario.yaml", PROMOTION, &claimed)]);
+    let (printed, code) = told(&["run", "--cluster", "embedded"], folder.path());
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains("/scenario.yaml:") && printed.contains(why), "{printed}");
 }
 
 #[rstest]

@@ -58,6 +58,35 @@ fn a_run_that_passes_is_told_in_every_form() {
 }
 
 #[test]
+fn what_was_watched_during_a_change_is_told_in_every_form() {
+    let promotion = "    apply: [hello-server-v2-fixed.yaml, vs-hello-promotion.yaml]\n    expect:\n";
+    let claimed = format!("{promotion}      - {{during: {{errors: 0, gap: 900ms, last-of: {{v1: 300ms}}}}}}\n");
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(fixture.path(), &[("scenario.yaml", promotion, &claimed)]);
+    let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
+    // the stage deletes v2 before it applies v2 again, which testers may see
+    assert!(matches!(code, Some(0 | 1)), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    let stage = &report.stages[6];
+    let claim = stage.claims.iter().find(|claim| claim.subject == "during the change").unwrap();
+    let watched = stage.transition.as_ref().unwrap();
+    assert_eq!(claim.requests, watched.requests);
+    let gap = watched.gap.as_ref().unwrap();
+    assert!(gap.lasted > 0.0 && gap.lasted < watched.took && !gap.from.is_empty(), "{gap:?}");
+    assert!((watched.resolution - 0.0015).abs() < 1e-9 && watched.applied.unwrap() < watched.took, "{watched:?}");
+    let last = watched.bounds.iter().find(|bound| bound.of == "v1 later than 300 ms after the change").unwrap();
+    assert!(
+        last.requests >= 688 && last.count == 0 && last.excluded <= 0.01 && (last.confidence - 0.999).abs() < 1e-12,
+        "{last:?}"
+    );
+    let page = read(folder.path(), "report.html");
+    assert!(
+        page.contains("longest time without a right answer") && page.contains("v1 later than 300 ms after the change")
+    );
+    assert!(printed.contains("the longest time without a right answer was "), "{printed}");
+}
+
+#[test]
 fn the_graph_is_in_the_form_of_kiali() {
     let (_, _, folder) = walked("fixtures/canary", &[]);
     let unused = json_of(folder.path(), "graph/3.json");

@@ -244,12 +244,53 @@ pub struct Transition {
     pub requests: u64,
     /// Answers that neither the stage before nor this one gives, with their numbers.
     pub errors: BTreeMap<String, u64>,
+    /// How long requests were sent, in seconds. 0 in reports of older versions.
+    #[serde(default)]
+    pub took: f64,
+    /// When the last object was applied or deleted, in seconds since the start of the watch.
+    #[serde(default)]
+    pub applied: Option<f64>,
+    /// The longest time in which a population got no right answer.
+    #[serde(default)]
+    pub gap: Option<Gap>,
+    /// From one due request of a population to its next, at the rate that the watch began with, in seconds. 0 in reports of older versions.
+    #[serde(default)]
+    pub resolution: f64,
+    /// What the requests exclude, where that is claimed.
+    #[serde(default)]
+    pub bounds: Vec<Bound>,
     /// When populations were given something else.
     pub shifts: Vec<Shift>,
     /// The length of a step, in seconds.
     pub step: f64,
     /// What came when.
     pub timeline: Vec<Moment>,
+}
+
+/// A time in which a population got no right answer: one that the stage before or this one gives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gap {
+    /// The population.
+    pub from: String,
+    /// When it began, in seconds since the start of the watch.
+    pub began: f64,
+    /// How long it lasted, in seconds.
+    pub lasted: f64,
+}
+
+/// What watched requests exclude.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Bound {
+    /// Of what the share is: `errors`, or `v2 later than 5 s after the change`.
+    pub of: String,
+    /// How many requests were of that kind.
+    pub count: u64,
+    /// Among how many.
+    pub requests: u64,
+    /// A larger share than this is excluded.
+    pub excluded: f64,
+    /// With this confidence.
+    pub confidence: f64,
 }
 
 /// When a population was given something else.
@@ -259,9 +300,9 @@ pub struct Shift {
     pub from: String,
     /// What was new.
     pub new: String,
-    /// When that came first, in seconds since the start of the change.
+    /// When the first request was due that was answered so, in seconds since the start of the watch.
     pub first_new: Option<f64>,
-    /// When an answer came last that only the stage before gives.
+    /// When the last request was due that got an answer that only the stage before gives.
     pub last_old: Option<f64>,
 }
 

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use similar::{ChangeTag, TextDiff};
 
 use super::model::{
-    Answers, Claim, Edit, Environment, Errors, Failure, Moment, Outcome, Path as DecisionPath, Ready, Report, Routing,
-    SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition, Workload,
+    Answers, Bound, Claim, Edit, Environment, Errors, Failure, Gap, Moment, Outcome, Path as DecisionPath, Ready,
+    Report, Routing, SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition,
+    Workload,
 };
 use super::terminal::subject;
 use crate::verdict::{Answer, Line, Ruling, Stop};
@@ -283,6 +284,25 @@ fn changed(transition: &walk::Transition) -> Transition {
     Transition {
         requests: transition.requests,
         errors: transition.errors.clone(),
+        took: seconds(transition.took),
+        applied: transition.applied.map(seconds),
+        gap: (transition.requests > 0).then(|| Gap {
+            from: transition.gap.from.clone(),
+            began: seconds(transition.gap.began),
+            lasted: seconds(transition.gap.lasted),
+        }),
+        resolution: seconds(transition.resolution),
+        bounds: transition
+            .bounds
+            .iter()
+            .map(|bound| Bound {
+                of: bound.of.clone(),
+                count: bound.count,
+                requests: bound.requests,
+                excluded: bound.excluded,
+                confidence: bound.confidence,
+            })
+            .collect(),
         shifts: transition
             .shifts
             .iter()

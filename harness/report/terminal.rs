@@ -332,11 +332,15 @@ fn change(transition: &Transition) -> Option<String> {
     if parts.is_empty() && failed == 0 {
         return None;
     }
-    let what = transition.errors.iter().map(|(answer, count)| format!("{count} {answer}"));
+    let what = transition.errors.iter().map(|(answer, count)| format!("{count} × {answer}"));
     let what = what.collect::<Vec<_>>().join(", ");
-    let errors = if failed == 0 { "no error".to_owned() } else { format!("{failed} errors ({what})") };
-    let shifts = if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) };
-    Some(format!("during the change: {errors} in {} requests{shifts}", transition.requests))
+    let mut seen = format!("during the change: {failed} of {} requests failed", transition.requests);
+    if failed > 0 {
+        let (from, lasted) = (&transition.gap.from, transition.gap.lasted.as_secs_f64());
+        seen = format!("{seen} ({what}); longest time without a right answer {lasted:.2} s ({from})");
+    }
+    parts.insert(0, seen);
+    Some(parts.join("; "))
 }
 
 /// `1 stage`, `2 stages`.
@@ -382,7 +386,7 @@ mod tests {
     use super::*;
     use crate::scenario::Place;
     use crate::verdict::{Totals, Verdict};
-    use crate::walk::{Link, Route, Routing};
+    use crate::walk::{Gap, Link, Route, Routing};
 
     const SECOND: Duration = Duration::from_secs(1);
     const MILLISECOND: Duration = Duration::from_millis(1);
@@ -438,6 +442,27 @@ mod tests {
             Event::Swept("the cluster of run 4567cdef".to_owned()),
             Event::Ready { what: "cluster with Istio 1.31".to_owned(), after: 14 * SECOND },
         ]
+    }
+
+    #[rstest::rstest]
+    #[case::nothing_to_tell(&[], None, None)]
+    #[case::a_shift(&[], Some(50), Some("during the change: 0 of 16 requests failed; testers: last of the old after 0.05 s"))]
+    #[case::failed(&[("503", 1), ("503 `no healthy upstream`", 2)], None, Some("during the change: 3 of 16 requests failed (1 × 503, 2 × 503 `no healthy upstream`); longest time without a right answer 1.25 s (testers)"))]
+    fn what_was_seen_of_a_change(
+        #[case] errors: &[(&str, u64)],
+        #[case] last: Option<u64>,
+        #[case] expected: Option<&str>,
+    ) {
+        let from = "testers".to_owned();
+        let shift = Shift { from: from.clone(), last_old: last.map(Duration::from_millis), ..Shift::default() };
+        let transition = Transition {
+            requests: 16,
+            errors: errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect(),
+            shifts: vec![shift],
+            gap: Gap { from, began: SECOND, lasted: SECOND + SECOND / 4 },
+            ..Transition::default()
+        };
+        assert_eq!(change(&transition).as_deref(), expected);
     }
 
     #[test]

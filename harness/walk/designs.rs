@@ -1,4 +1,5 @@
 use super::WalkError;
+use super::during::{bounds, refused};
 use crate::routing::{Live, Mesh, pods_of};
 use crate::scenario::Scenario;
 use crate::verdict::{Design, Replicas, Totals, identify};
@@ -6,7 +7,11 @@ use crate::verify::naming;
 
 /// How each claim of each stage is decided: known, and refused where it cannot be, before anything starts.
 #[derive(Debug)]
-pub(super) struct Designs(Vec<Vec<Design>>);
+pub(super) struct Designs {
+    designs: Vec<Vec<Design>>,
+    /// For each claim about what callers see during a change, how many bounds it states, and the chance with which each is wrong.
+    watched: Vec<(u32, f64)>,
+}
 
 impl Designs {
     /// The designs of all claims.
@@ -28,23 +33,34 @@ impl Designs {
             });
             designs.push(stage.collect::<Result<_, _>>()?);
         }
-        Ok(Self(designs))
+        if let Some((place, source)) = refused(scenario) {
+            return Err(WalkError::Undecidable { place, source });
+        }
+        Ok(Self { designs, watched: bounds(scenario) })
     }
 
     /// Those of a stage, by its position from 1.
     pub fn of(&self, number: usize) -> &[Design] {
-        self.0.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
+        self.designs.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The first that splits versions, with its stage's position from 1.
     pub fn first_split(&self) -> Option<(usize, &Design)> {
         let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
-        (1..).zip(&self.0).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
+        (1..).zip(&self.designs).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
     }
 
     /// The summed errors of all claims.
     pub fn totals(&self) -> Totals {
-        self.0.iter().flatten().collect()
+        let mut totals: Totals = self.designs.iter().flatten().collect();
+        for (bounds, miss) in &self.watched {
+            totals.claims += 1;
+            totals.miss += f64::from(*bounds) * miss;
+            if *bounds > 0 {
+                totals.worst_miss = totals.worst_miss.max(*miss);
+            }
+        }
+        totals
     }
 }
 
@@ -63,6 +79,33 @@ mod tests {
         assert_eq!(totals.claims, 24);
         assert!((totals.false_alarm - 2e-6).abs() < 1e-15, "{}", totals.false_alarm);
         assert!((totals.miss - 0.024).abs() < 1e-12, "{}", totals.miss);
+    }
+
+    #[test]
+    fn bounds_of_watched_changes_are_part_of_the_errors() {
+        let progressive = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/progressive");
+        let mut scenario = Scenario::read(progressive).unwrap();
+        let with = Designs::new(&scenario).unwrap().totals();
+        for stage in &mut scenario.stages {
+            stage.expect.retain(|expectation| !matches!(expectation, Expectation::During(_)));
+        }
+        let without = Designs::new(&scenario).unwrap().totals();
+        assert_eq!(with.claims - without.claims, 5);
+        assert!((with.miss - without.miss - 5e-3).abs() < 1e-12, "{} {}", with.miss, without.miss);
+    }
+
+    #[test]
+    fn a_gap_that_no_watch_can_measure_is_refused_with_its_place() {
+        let mut scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/progressive")).unwrap();
+        let during = scenario.stages[1].expect.iter_mut().find_map(|expectation| match expectation {
+            Expectation::During(during) => Some(during),
+            _ => None,
+        });
+        during.unwrap().gap = Some(std::time::Duration::from_millis(2));
+        let error = Designs::new(&scenario).unwrap_err();
+        assert!(error.is_bad_input());
+        let error = error.to_string();
+        assert!(error.contains("/scenario.yaml:29:9: a gap of 2 ms is too short to be measured: the shortest limit for 1 population is 3.3 ms"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::during::Undecidable;
 use super::event::Link;
 use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
@@ -32,6 +33,14 @@ pub enum WalkError {
         /// Why not.
         source: Unidentified,
     },
+    /// A claim about what callers see during a change cannot be decided by watching.
+    #[error("{place}: {source}")]
+    Undecidable {
+        /// Where it is claimed.
+        place: Place,
+        /// Why not.
+        source: Undecidable,
+    },
     /// No claim splits versions.
     #[error("{}: no claim splits versions, so that there is nothing to calibrate", .0.display())]
     NothingToCalibrate(PathBuf),
@@ -55,7 +64,9 @@ impl WalkError {
     pub const fn place(&self) -> Option<&Place> {
         match self {
             Self::Scenario(error) => error.place(),
-            Self::Design { place, .. } | Self::Unidentified { place, .. } => Some(place),
+            Self::Design { place, .. } | Self::Unidentified { place, .. } | Self::Undecidable { place, .. } => {
+                Some(place)
+            }
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.place(),
@@ -67,9 +78,11 @@ impl WalkError {
     #[must_use]
     pub const fn link(&self) -> Link {
         match self {
-            Self::Scenario(_) | Self::Design { .. } | Self::Unidentified { .. } | Self::NothingToCalibrate(_) => {
-                Link::Manifest
-            }
+            Self::Scenario(_)
+            | Self::Design { .. }
+            | Self::Unidentified { .. }
+            | Self::Undecidable { .. }
+            | Self::NothingToCalibrate(_) => Link::Manifest,
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
                 Link::Delivery
             }
@@ -96,6 +109,7 @@ impl WalkError {
             Self::Scenario(_)
             | Self::Design { .. }
             | Self::Unidentified { .. }
+            | Self::Undecidable { .. }
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
             | Self::Traffic(TrafficError::NoPopulation(_)) => true,

@@ -3,6 +3,7 @@
 
 mod calibrate;
 mod designs;
+mod during;
 mod edit;
 mod error;
 mod event;
@@ -11,12 +12,14 @@ mod ground;
 mod leg;
 mod mutate;
 mod run;
+mod served;
 mod site;
 mod stage;
 mod state;
 mod transition;
 
 pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
+pub use during::{Bound, Undecidable};
 pub use edit::Edit;
 pub use error::WalkError;
 pub use event::{Deployed, Environment, Event, Events, Judged, Link, Route, Routing, SourceFile, Subject, Tallied};
@@ -26,4 +29,4 @@ pub use leg::{Leg, Legs, walk_legs};
 pub use mutate::{Trialled, at_once};
 pub use run::{Choice, Ending, Options, Outcome, Purpose, run};
 pub use state::STATE;
-pub use transition::{Moment, STEP, Shift, Transition};
+pub use transition::{Gap, Moment, STEP, Shift, Transition};

@@ -1,19 +1,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::WalkError;
+use super::during::{self, Bound, Found, Watched};
 use super::edit::edits;
 use super::event::{Deployed, Event, Events, Judged, Link, Routing, Subject, Tallied};
 use super::fingerprint::{Fingerprint, Picks};
+use super::served::{Reading, ServedRequests};
 use super::site::Site;
-use super::transition::{Expected, Over, Transition, changes_mesh, is_watched};
+use super::transition::{Expected, Milestones, Transition, is_watched};
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
 use crate::mesh::{Converged, Counters, Look, MeshError, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
-use crate::scenario::{Claim, Count, Expectation, Manifest, MeshStep, Place, Scenario, Stage, Step};
+use crate::scenario::{Claim, Count, During, Expectation, Manifest, MeshStep, Place, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, Wanted};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
 use crate::verify::{Decided, Given, decide, naming};
@@ -24,6 +28,8 @@ const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
 /// The same in a walk that goes on without.
 const COMPARED_LIMIT: Duration = Duration::from_secs(10);
+/// How long a change waits for the first answer of the watch.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// How often deleted objects are looked for; they are of too many kinds to be watched.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest that deleted objects may take to go.
@@ -51,7 +57,7 @@ impl Walk<'_> {
         let start = Instant::now();
         let edits = edits(&self.live, stage);
         self.events.tell(Event::Stage { number, name: stage.name.clone(), edits });
-        let (transition, difference) = self.change(number, stage, !designs.is_empty()).await?;
+        let (during, difference) = self.change(number, stage, !designs.is_empty()).await?;
         self.events.tell(Event::Deployed(self.deployed()));
         if let Some(environment) = self.site.environment().await {
             self.events.tell(Event::Environment(environment));
@@ -63,7 +69,7 @@ impl Walk<'_> {
         if !difference.is_empty() {
             judged.push(not_converged(difference, &stage.place));
         }
-        judged.extend(judge_change(stage, &transition));
+        judged.extend(during);
         for expectation in &stage.expect {
             if let Expectation::NoObjects { place } = expectation {
                 judged.push(self.nothing_left(place).await?);
@@ -77,34 +83,44 @@ impl Walk<'_> {
         Ok(passed)
     }
 
-    /// Does what the stage does and waits until the client's sidecar does it, too, while the traffic is watched.
+    /// Does what the stage does and waits until the client's sidecar does it, too, while the traffic is watched: what is claimed about that
+    /// time, decided, and how the routes differ from those that the manifests ask for.
     async fn change(
         &mut self,
         number: usize,
         stage: &Stage,
         converging: bool,
-    ) -> Result<(Transition, Vec<String>), WalkError> {
+    ) -> Result<(Vec<Judged>, Vec<String>), WalkError> {
         if !is_watched(number, stage) {
             self.roll_out(stage).await?;
             let difference = if converging { self.settled().await?.1 } else { Vec::new() };
-            return Ok((Transition::default(), difference));
+            let unwatched = Watched::default();
+            return Ok((during::claims(stage).map(|during| judge_during(during, &unwatched).0).collect(), difference));
         }
         let before = self.table().await?;
-        let (over, mut witness) = (Over::default(), self.expected.witness(number, self.scenario));
+        let (scenario, watch) = (self.scenario, self.site.watch(stage, self.scenario));
+        let (milestones, answering) = (Milestones::default(), Notify::new());
+        let mut witness = self.expected.witness(number, scenario, watch);
         let mut driver = std::mem::replace(&mut self.driver, Driver::nowhere());
-        let (scenario, watch) = (self.scenario, self.site.watch(changes_mesh(stage)));
         let changing = async {
+            // the first answer may be long in coming, where there is none to be had
+            let _ = tokio::time::timeout(FIRST_ANSWER, answering.notified()).await;
             let changed = async {
-                self.roll_out(stage).await?;
+                self.roll_out_marking(stage, || milestones.set_applied()).await?;
                 self.settled().await
             };
             let changed = changed.await;
-            over.set();
+            milestones.end(changed.is_ok());
             changed
         };
         let watching = driver.watch(scenario, watch, |answered| {
-            witness.see(answered.flow, answered.answer, answered.due, answered.at);
-            if over.is_set() { Next::StopAll } else { Next::Continue }
+            answering.notify_one();
+            witness.see(&answered, milestones.applied());
+            match milestones.ended() {
+                None => Next::Continue,
+                Some(true) => witness.next(milestones.applied()),
+                Some(false) => Next::StopAll,
+            }
         });
         let (changed, watched) = tokio::join!(changing, watching);
         self.driver = driver;
@@ -120,14 +136,24 @@ impl Walk<'_> {
             pod: tally.pod.clone(),
             count: tally.count,
         });
-        let transition = Transition { answers: answers.collect(), took: watched.took, ..witness.transition() };
-        self.events.tell(Event::Changed(transition.clone()));
+        let (seen, requests) = witness.end(milestones.applied());
+        let (mut judged, mut bounds) = (Vec::new(), Vec::new());
+        for during in during::claims(stage) {
+            let (mut decided, excluded) = judge_during(during, &requests);
+            if decided.verdict.ruling == Ruling::Fail {
+                decided.hints = causes(&seen);
+            }
+            judged.push(decided);
+            bounds.extend(excluded);
+        }
+        let transition = Transition { answers: answers.collect(), bounds, took: watched.took, ..seen };
+        self.events.tell(Event::Changed(transition));
         if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
             // the client's turn comes when nobody sends from it
             self.restart_client().await?;
             difference = self.settled().await?.1;
         }
-        Ok((transition, difference))
+        Ok((judged, difference))
     }
 
     /// The client's routes when they are what the manifests ask for; where the walk is compared with another, also when they do not come
@@ -161,6 +187,11 @@ impl Walk<'_> {
 
     /// Does what the stage does to the cluster and waits for its rollouts.
     pub async fn roll_out(&mut self, stage: &Stage) -> Result<(), WalkError> {
+        self.roll_out_marking(stage, || {}).await
+    }
+
+    /// The same; `applied_all` is called when the last object is applied or deleted.
+    async fn roll_out_marking(&mut self, stage: &Stage, applied_all: impl FnOnce()) -> Result<(), WalkError> {
         let start = Instant::now();
         self.live.later();
         self.site.later();
@@ -182,6 +213,7 @@ impl Walk<'_> {
                 },
             }
         }
+        applied_all();
         self.site.rolled_out(&applied, &deleted, ROLLOUT_LIMIT, self.events.waiting()).await?;
         if with_client
             && !self.site.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar.is_some())
@@ -212,11 +244,20 @@ impl Walk<'_> {
         let before = self.served(&servers).await?;
         let (sample, trials, picks) = self.sample(designs).await?;
         let after = self.served(&servers).await?;
+        let none = Reading::default();
+        let served: BTreeMap<&String, ServedRequests> = servers
+            .iter()
+            .map(|own| {
+                let readings = [&before, &after].map(|reading| reading.get(own).unwrap_or(&none));
+                (own, ServedRequests::between(readings[0], readings[1], &sample.pods))
+            })
+            .collect();
         if self.comparing {
-            let served = after.iter().map(|(pod, count)| count.saturating_sub(before.get(pod).copied().unwrap_or(0)));
+            // where a counter was lost, nobody knows how many there were
+            let told = self.scenario.served.is_some() && served.values().all(|own| own.lost.is_empty());
             let print = Fingerprint {
                 sent: sample.requests,
-                served: self.scenario.served.as_ref().map(|_| served.sum()),
+                served: told.then(|| served.values().map(|own| own.at_least).sum()),
                 ..self.fingerprint(counters, designs, &picks).await?
             };
             self.events.tell(Event::Fingerprinted(Box::new(print)));
@@ -246,8 +287,8 @@ impl Walk<'_> {
         };
         let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
         for (workload, (expected, place)) in counted {
-            let served = total(&after, &workload).saturating_sub(total(&before, &workload));
-            judged.push(judge_served(&workload, expected, served, &sample, &place));
+            let served = served.get(&workload).cloned().unwrap_or_default();
+            judged.push(served.judge(&workload, expected, sample.requests, place));
         }
         Ok(judged)
     }
@@ -370,22 +411,17 @@ impl Walk<'_> {
         Ok((sample, trials, picks))
     }
 
-    /// How many requests each pod of these workloads has served, as its own counter tells.
-    async fn served(&self, workloads: &BTreeSet<String>) -> Result<BTreeMap<(String, String), u64>, WalkError> {
-        let mut counts = BTreeMap::new();
-        let Some(served) = &self.scenario.served else { return Ok(counts) };
+    /// The counters of the pods of each of these workloads.
+    async fn served(&self, workloads: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, WalkError> {
+        let mut counters = BTreeMap::new();
+        let Some(served) = &self.scenario.served else { return Ok(counters) };
         for workload in workloads {
             let Some(object) = self.live.get(Kind::Deployment, workload) else { continue };
             let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
             let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
-            for pod in self.site.pods() {
-                if pod.ready && labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)) {
-                    let count = self.site.served(&pod.name, served).await?;
-                    counts.insert((workload.clone(), pod.name), count);
-                }
-            }
+            counters.insert(workload.clone(), self.site.counters(&labels, served).await?);
         }
-        Ok(counts)
+        Ok(counters)
     }
 
     async fn nothing_left(&self, place: &Place) -> Result<Judged, WalkError> {
@@ -552,34 +588,24 @@ fn counted(stage: &Stage) -> BTreeMap<String, (Count, Place)> {
         .collect()
 }
 
-fn total(counts: &BTreeMap<(String, String), u64>, workload: &str) -> u64 {
-    counts.iter().filter(|((own, _), _)| own == workload).map(|(_, count)| count).sum()
+/// A claim about the time while a stage was applied, decided, and what the requests exclude.
+fn judge_during(claim: &During, watched: &Watched) -> (Judged, Vec<Bound>) {
+    let Found { ruling, reason, bounds } = during::judge(claim, watched);
+    let judged = Judged {
+        subject: Subject::Change,
+        claim: claim.to_string(),
+        verdict: Verdict::counted(ruling, watched.sightings.len() as u64, reason),
+        hints: Vec::new(),
+        place: claim.place.clone(),
+        errors: None,
+        link: (ruling == Ruling::Fail).then_some(Link::Transition),
+    };
+    (judged, bounds)
 }
 
-fn judge_change(stage: &Stage, transition: &Transition) -> Option<Judged> {
-    stage.expect.iter().find_map(|expectation| {
-        let Expectation::During(during) = expectation else { return None };
-        let failed = transition.failed();
-        let ruling = if during.errors.is_some_and(|errors| failed > errors) {
-            Ruling::Fail
-        } else if during.gap.is_some() || !during.last_of.is_empty() {
-            // neither is measured so far
-            Ruling::Inconclusive
-        } else {
-            Ruling::Pass
-        };
-        let seen = format!("{failed} of {} requests while the stage was applied", transition.requests);
-        let hints = transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}"));
-        Some(Judged {
-            subject: Subject::Change,
-            claim: during.to_string(),
-            verdict: Verdict::counted(ruling, transition.requests, seen),
-            hints: hints.collect(),
-            place: during.place.clone(),
-            errors: None,
-            link: (ruling == Ruling::Fail).then_some(Link::Transition),
-        })
-    })
+/// What was answered instead of what the stage before or this one gives.
+fn causes(transition: &Transition) -> Vec<String> {
+    transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}")).collect()
 }
 
 /// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
@@ -595,53 +621,45 @@ fn not_converged(difference: Vec<String>, stage: &Place) -> Judged {
     }
 }
 
-fn judge_served(workload: &str, expected: Count, served: u64, sample: &Sample, place: &Place) -> Judged {
-    let holds = match expected {
-        Count::Exactly(requests) => served == requests,
-        Count::Some => served > 0,
-    };
-    let ruling = if holds { Ruling::Pass } else { Ruling::Fail };
-    Judged {
-        subject: Subject::Workload(workload.to_owned()),
-        claim: format!("{expected} served"),
-        verdict: Verdict::counted(
-            ruling,
-            sample.requests,
-            format!("its pods counted {served} requests while {} were sent", sample.requests),
-        ),
-        hints: Vec::new(),
-        place: place.clone(),
-        errors: None,
-        link: (ruling == Ruling::Fail).then_some(Link::Route),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::during::Sighting;
     use super::*;
-    use crate::scenario::{During, Errors};
+    use crate::scenario::Errors;
+
+    #[test]
+    fn a_claim_about_a_change_that_nobody_watched_is_not_passed() {
+        let (judged, bounds) = judge_during(&during(), &Watched::default());
+        assert_eq!(judged.verdict.ruling, Ruling::Inconclusive);
+        assert_eq!(bounds.iter().map(|bound| bound.requests).collect::<Vec<_>>(), [0]);
+    }
 
     #[test]
     fn more_errors_during_a_change_than_are_claimed_fail_it() {
-        let during = Expectation::During(During {
+        let judged = |failed: usize| {
+            let sighting =
+                |n: usize| Sighting { population: 0, due: 1, sent: 1, at: 2, good: n >= failed, version: None };
+            let watched = Watched { sightings: (0..9).map(sighting).collect(), ..Watched::default() };
+            judge_during(&during(), &watched).0
+        };
+        // as many as are claimed, in too few requests to exclude a share of them
+        assert_eq!(judged(1).verdict.ruling, Ruling::Inconclusive);
+        let failed = judged(2);
+        assert_eq!((failed.verdict.ruling, failed.link), (Ruling::Fail, Some(Link::Transition)));
+        assert_eq!(failed.verdict.reason, "2 of 9 requests failed while the stage was applied");
+        let errors = [("503".to_owned(), 1), ("no answer in time".to_owned(), 1)].into_iter().collect();
+        let hints = causes(&Transition { requests: 9, errors, ..Transition::default() });
+        assert_eq!(hints, ["1 of them were answered 503", "1 of them were answered no answer in time"]);
+    }
+
+    fn during() -> During {
+        During {
             errors: Some(1),
             excludes: During::EXCLUDES,
             miss: Errors::default().miss,
             gap: None,
             last_of: BTreeMap::new(),
             place: Place::new("scenario.yaml", 3, 9),
-        });
-        let place = Place::new("scenario.yaml", 1, 5);
-        let stage = Stage { name: "change".to_owned(), steps: Vec::new(), expect: vec![during], place };
-        let judged = |errors: &[(&str, u64)]| {
-            let errors = errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect();
-            let transition = Transition { requests: 9, errors, ..Transition::default() };
-            judge_change(&stage, &transition).unwrap()
-        };
-        assert_eq!(judged(&[("503", 1)]).verdict.ruling, Ruling::Pass);
-        let failed = judged(&[("503", 1), ("no answer in time", 1)]);
-        assert_eq!(failed.verdict.ruling, Ruling::Fail);
-        assert_eq!(failed.verdict.reason, "2 of 9 requests while the stage was applied");
-        assert_eq!(failed.hints, ["1 of them were answered 503", "1 of them were answered no answer in time"]);
+        }
     }
 }

@@ -1,14 +1,16 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::during::{Bound, Missing, Sighting, Watched, longest_silence, micros};
 use super::event::Tallied;
 use crate::scenario::{Scenario, Stage, Step};
+use crate::traffic::{Answered, DriverStart, Next, Watch};
 use crate::verdict::Answer;
 use crate::verify::{Given, Seen, Stages};
 
 /// What was seen of the traffic while a stage changed the mesh, from before the first object was applied until its sidecar had converged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transition {
     /// All requests.
     pub requests: u64,
@@ -20,10 +22,27 @@ pub struct Transition {
     pub shifts: Vec<Shift>,
     /// Who was answered what, and how often.
     pub answers: Vec<Tallied>,
-    /// The longest time in which no answer came.
-    pub gap: Duration,
+    /// The longest time in which a population got no right answer: one that the stage before or this one gives.
+    pub gap: Gap,
+    /// From one due request of a population to its next, at the rate that the watch began with.
+    pub resolution: Duration,
+    /// When the last object was applied or deleted, since the start of the watch.
+    pub applied: Option<Duration>,
+    /// What the requests exclude, where that is claimed.
+    pub bounds: Vec<Bound>,
     /// How long requests were sent.
     pub took: Duration,
+}
+
+/// A time in which a population got no right answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// The population.
+    pub from: String,
+    /// When it began, since the start of the watch: with the right answer before it, or with the watch.
+    pub began: Duration,
+    /// How long it lasted: until the next right answer, or until the last request was due.
+    pub lasted: Duration,
 }
 
 /// The steps in which the time of a change is told.
@@ -53,9 +72,9 @@ pub struct Shift {
     pub from: String,
     /// What is new, in words; empty where nothing is.
     pub new: String,
-    /// When that was answered first, since the start of the change.
+    /// When the first request was due that was answered so, since the start of the watch.
     pub first_new: Option<Duration>,
-    /// When an answer came last that only the stage before gives.
+    /// When the last request was due that got an answer that only the stage before gives.
     pub last_old: Option<Duration>,
 }
 
@@ -107,18 +126,27 @@ impl Expected {
         self.changes.get(number - 1).copied().unwrap_or(false)
     }
 
-    /// A witness of the change that a stage makes.
-    pub fn witness(&self, number: usize, scenario: &Scenario) -> Witness {
+    /// A witness of the change that a stage makes, watched in this way.
+    pub fn witness(&self, number: usize, scenario: &Scenario, watch: Watch) -> Witness {
         let populations = scenario.populations.iter().map(|population| {
             let (before, after) = self.stages[number - 1][&population.name].clone();
             let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
             (Shift { from: population.name.clone(), new, ..Shift::default() }, before, after)
         });
+        let asked = u32::try_from(scenario.populations.len()).unwrap_or(u32::MAX);
         Witness {
             populations: populations.collect(),
             steps: BTreeMap::new(),
             transition: Transition::default(),
-            last: Duration::ZERO,
+            watched: Watched {
+                populations: scenario.populations.iter().map(|own| own.name.clone()).collect(),
+                spacing: micros(Duration::from_secs(1) * asked / watch.rate.max(1)),
+                ..Watched::default()
+            },
+            missing: Missing::of(&scenario.stages[number - 1], scenario.populations.len()),
+            start: None,
+            raised: None,
+            watch,
         }
     }
 }
@@ -139,16 +167,22 @@ pub(super) struct Witness {
     /// By step and population.
     steps: BTreeMap<(u64, usize), Moment>,
     transition: Transition,
-    /// When the last answer came.
-    last: Duration,
+    watched: Watched,
+    missing: Missing,
+    /// When the driver's clock started.
+    start: Option<DriverStart>,
+    /// When the rate was raised, as the stage was done and claims were not decided.
+    raised: Option<Instant>,
+    watch: Watch,
 }
 
 impl Witness {
-    /// An answer to a population, by its position. It counts for the time at which its request was due; answers come in any order.
-    pub fn see(&mut self, population: usize, answer: &Answer, due: Duration, at: Duration) {
+    /// Takes an answer to a population, by its position. It counts for the time at which its request was due; answers may come in any order.
+    /// `applied` is when the change was applied, once it was.
+    pub fn see(&mut self, answered: &Answered<'_>, applied: Option<Instant>) {
         self.transition.requests += 1;
-        self.transition.gap = self.transition.gap.max(at.saturating_sub(self.last));
-        self.last = self.last.max(at);
+        self.start = Some(answered.start);
+        let (population, answer, due) = (answered.flow, answered.answer, answered.due);
         let Some((shift, before, after)) = self.populations.get_mut(population) else { return };
         let was = before.iter().any(|seen| is_as(answer, seen));
         let is = after.iter().any(|seen| is_as(answer, seen));
@@ -173,27 +207,88 @@ impl Witness {
                 *self.transition.errors.entry(answer.to_string()).or_default() += 1;
             }
         }
+        let version = match answer {
+            Answer::Version { version, .. } => Some(version.as_str()),
+            Answer::Unknown { .. } | Answer::Nothing { .. } => None,
+        };
+        let sighting = Sighting {
+            population,
+            due: micros(due),
+            sent: micros(answered.sent),
+            at: micros(answered.at),
+            good: was || is,
+            version: version.map(|version| self.watched.version(version)),
+        };
+        let applied = applied.map(|applied| micros(answered.start.times(applied).1));
+        self.missing.see(&sighting, version, applied);
+        self.watched.sightings.push(sighting);
     }
 
-    pub fn transition(mut self) -> Transition {
+    /// Whether to go on when the stage is applied and its routes are as they should be: until nothing is missing for a claim to be decided, with
+    /// a raised rate, for as long as that can take.
+    pub fn next(&mut self, applied: Option<Instant>) -> Next {
+        if self.missing.is_nothing() {
+            return Next::StopAll;
+        }
+        let Some(raised) = self.raised else {
+            self.raised = Some(Instant::now());
+            return Next::Rate(self.watch.raised);
+        };
+        let requests = u32::try_from(self.missing.requests()).unwrap_or(u32::MAX);
+        let sending = Duration::from_secs(1) * requests / self.watch.raised.max(1);
+        let begin = applied.map_or(raised, |applied| raised.max(applied + self.missing.longest()));
+        if begin.elapsed() > 2 * sending + PATIENCE { Next::StopAll } else { Next::Continue }
+    }
+
+    /// What was seen, for reports and for claims. `applied` is when the change was applied.
+    pub fn end(mut self, applied: Option<Instant>) -> (Transition, Watched) {
         let shifts = self.populations.into_iter().filter(|(_, before, after)| before != after);
         self.transition.shifts = shifts.map(|(shift, _, _)| shift).collect();
         self.transition.timeline = self.steps.into_values().collect();
-        self.transition
+        let times = self.start.zip(applied).map(|(start, applied)| start.times(applied));
+        self.watched.applied = times.map(|(earliest, latest)| (micros(earliest), micros(latest)));
+        self.transition.applied = times.map(|(_, latest)| latest);
+        self.transition.resolution = Duration::from_micros(self.watched.spacing);
+        if let Some(silence) = longest_silence(&self.watched) {
+            self.transition.gap = Gap {
+                from: self.watched.populations[silence.population].clone(),
+                began: Duration::from_micros(silence.began),
+                lasted: Duration::from_micros(silence.lasted),
+            };
+        }
+        (self.transition, self.watched)
     }
 }
 
-/// A mark that is set when the change is over.
-#[derive(Debug, Default)]
-pub(super) struct Over(Cell<bool>);
+/// How much longer than the requests take at the raised rate a stage is watched after its end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Over {
-    pub fn set(&self) {
-        self.0.set(true);
+/// How far a change has come.
+#[derive(Debug, Default)]
+pub(super) struct Milestones {
+    applied: Cell<Option<Instant>>,
+    ended: Cell<Option<bool>>,
+}
+
+impl Milestones {
+    /// The last object is applied or deleted.
+    pub fn set_applied(&self) {
+        self.applied.set(Some(Instant::now()));
     }
 
-    pub fn is_set(&self) -> bool {
-        self.0.get()
+    /// When the last object was applied or deleted.
+    pub fn applied(&self) -> Option<Instant> {
+        self.applied.get()
+    }
+
+    /// The stage is applied and its routes are as they should be, or it will not come to that.
+    pub fn end(&self, well: bool) {
+        self.ended.set(Some(well));
+    }
+
+    /// Whether the change ended well, once it has ended.
+    pub fn ended(&self) -> Option<bool> {
+        self.ended.get()
     }
 }
 
@@ -213,48 +308,127 @@ fn words(seen: &Seen) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::traffic::{Driver, DriverOptions};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const WATCH: Watch = Watch { rate: 100, raised: 400, connections: 4 };
 
     fn version(name: &str) -> Answer {
         Answer::Version { version: name.to_owned(), status: 200 }
     }
 
     /// What the promotion of the canary scenario looks like for everyone.
-    fn seen(answers: &[(Answer, Duration)]) -> Transition {
+    fn seen(answers: &[(Answer, Duration, Duration)]) -> Transition {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let mut witness = Expected::new(&scenario).witness(7, &scenario);
-        for (answer, at) in answers {
-            witness.see(0, answer, *at, *at);
+        let mut witness = Expected::new(&scenario).witness(7, &scenario, WATCH);
+        let now = Instant::now();
+        let start = DriverStart { earliest: now, latest: now };
+        for (answer, due, took) in answers {
+            let (sent, at) = (*due, *due + *took);
+            let answered = Answered { flow: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
+            witness.see(&answered, None);
         }
-        witness.transition()
+        witness.end(None).0
     }
 
     #[test]
-    fn the_first_new_and_the_last_old_answer_are_kept() {
+    fn the_first_new_and_the_last_old_answer_are_kept_by_when_they_were_due() {
+        let soon = SECOND / 100;
+        // told in the order of coming: the first request took longest
         let answers = [
-            (version("v1"), SECOND),
-            (version("v1"), 2 * SECOND),
-            (version("v2"), 3 * SECOND),
-            (version("v2"), 4 * SECOND),
+            (version("v1"), 2 * SECOND, soon),
+            (version("v2"), 4 * SECOND, soon),
+            (version("v2"), 3 * SECOND, 2 * SECOND),
+            (version("v1"), SECOND, 8 * SECOND),
         ];
         let transition = seen(&answers);
         let shift = &transition.shifts[0];
         assert_eq!((shift.last_old, shift.first_new), (Some(2 * SECOND), Some(3 * SECOND)));
         assert_eq!((shift.new.as_str(), transition.failed(), transition.requests), ("v2", 0, 4));
-        assert_eq!(transition.gap, SECOND);
+        // the others got no answer until the last request was due
+        let Gap { from, began, lasted } = transition.gap;
+        assert_ne!(from, "everyone");
+        assert_eq!((began, lasted), (Duration::ZERO, 4 * SECOND));
     }
 
     #[test]
-    fn what_neither_stage_gives_is_an_error() {
+    fn what_neither_stage_gives_is_an_error_when_it_was_due() {
         let unhealthy = Answer::Unknown { status: 503, excerpt: "no healthy upstream".to_owned() };
         let broken = Answer::Nothing { reason: "no answer in time".to_owned() };
-        let transition =
-            seen(&[(unhealthy.clone(), SECOND), (unhealthy, SECOND), (broken, SECOND), (version("v3"), SECOND)]);
+        let transition = seen(&[
+            (unhealthy.clone(), SECOND, SECOND),
+            (unhealthy, SECOND, SECOND),
+            (broken, SECOND, 10 * SECOND),
+            (version("v3"), SECOND, SECOND),
+        ]);
         assert_eq!(transition.failed(), 4);
         assert_eq!(transition.errors["503 `no healthy upstream`"], 2);
         assert_eq!(transition.errors["v3 with 200"], 1);
+        let errors: Vec<_> = transition.timeline.iter().map(|moment| (moment.step, moment.errors)).collect();
+        assert_eq!(errors, [(10, 4)]);
+    }
+
+    /// A server of v1 that keeps every request that comes between one and three seconds after its first one until then.
+    async fn hanging() -> std::net::SocketAddr {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // the time of the first request
+        let start = Arc::new(std::sync::OnceLock::new());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let start = Arc::clone(&start);
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    while let Ok(1..) = stream.read(&mut request).await {
+                        let start: Instant = *start.get_or_init(Instant::now);
+                        if start.elapsed() > SECOND {
+                            tokio::time::sleep_until((start + 3 * SECOND).into()).await;
+                        }
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\nHello server - v1";
+                        if stream.write_all(answer).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hang_of_two_seconds_is_watched_as_closely_as_the_time_around_it() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let watch = Watch { rate: 200, raised: 200, connections: 4 };
+        let mut witness = Expected::new(&scenario).witness(7, &scenario, watch);
+        let options = DriverOptions { timeout: SECOND / 2, ..DriverOptions::default() };
+        let mut driver = Driver::local(hanging().await, options);
+        let watched = driver.watch(&scenario, watch, |answered| {
+            witness.see(&answered, None);
+            if answered.due > 4 * SECOND { Next::StopAll } else { Next::Continue }
+        });
+        watched.await.unwrap();
+        let (transition, _) = witness.end(None);
+        let due = |steps: std::ops::Range<u64>| {
+            let own = transition.timeline.iter().filter(|moment| steps.contains(&moment.step));
+            own.fold((0, 0), |(all, errors), own| {
+                (all + own.old + own.both + own.new + own.errors, errors + own.errors)
+            })
+        };
+        // by when they were due, in steps of 100 ms: as many in the hang as around it
+        assert_eq!((due(0..9), due(31..40)), ((180, 0), (180, 0)));
+        let (in_the_hang, failed) = due(11..29);
+        assert_eq!(in_the_hang, 360);
+        // those that were due less than the time-out before its end are answered
+        assert_eq!(due(11..24), (260, 260));
+        assert!((260..=300).contains(&failed), "{failed}");
+        assert_eq!(transition.errors.keys().collect::<Vec<_>>(), ["no answer in time"]);
+        let lasted = transition.gap.lasted;
+        assert!((19 * SECOND / 10..23 * SECOND / 10).contains(&lasted), "{lasted:?}");
     }
 
     #[test]

@@ -17,6 +17,15 @@ use crate::workload::{DemoServer, demo_faulty, demo_versions};
 
 use proxy::{Proxy, Serving};
 
+/// The server of a pod.
+#[derive(Debug)]
+struct Server {
+    pod: String,
+    /// How many servers were started before it.
+    start: u64,
+    demo: Arc<DemoServer>,
+}
+
 /// The embedded cluster of one scenario.
 #[derive(Debug)]
 pub struct Embedded {
@@ -25,7 +34,9 @@ pub struct Embedded {
     /// A request to the scenario's service.
     request: Request,
     client: String,
-    servers: BTreeMap<String, (String, Arc<DemoServer>)>,
+    servers: BTreeMap<String, Server>,
+    /// How many servers were started.
+    started: u64,
     proxy: Proxy,
     applied: u64,
     table: RouteTable,
@@ -43,6 +54,7 @@ impl Embedded {
             request: Request::get(&service.host, service.port, "/"),
             client: client.to_owned(),
             servers: BTreeMap::new(),
+            started: 0,
             proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
             applied: 0,
             table: RouteTable::default(),
@@ -121,10 +133,18 @@ impl Embedded {
         self.table.clone()
     }
 
-    /// How many requests a pod has served.
+    /// What identifies the start of a pod's server, and how many requests it has served since; none where no server runs.
     #[must_use]
-    pub fn served(&self, pod: &str) -> u64 {
-        self.servers.values().find(|(name, _)| name == pod).map_or(0, |(_, server)| server.served())
+    pub fn served(&self, pod: &str) -> Option<(u64, u64)> {
+        let running = self.servers.values().find(|own| own.pod == pod)?;
+        Some((running.start, running.demo.served()))
+    }
+
+    /// Starts the server of each pod again, as a crash would.
+    #[cfg(test)]
+    pub(crate) fn restart(&mut self) {
+        self.servers.clear();
+        self.refresh();
     }
 
     fn serve(&mut self, manifest: &Manifest) -> Result<(), ClusterError> {
@@ -145,13 +165,16 @@ impl Embedded {
             let Some(faulty) = demo_faulty(&pod.image) else { continue };
             let key = format!("{} {}", pod.address, pod.image);
             let running = self.servers.remove(&key);
-            let start = || (pod.name.clone(), Arc::new(DemoServer::new(&pod.version, &pod.name, faulty)));
-            servers.insert(key, running.unwrap_or_else(start));
+            let server = running.unwrap_or_else(|| {
+                self.started += 1;
+                let demo = Arc::new(DemoServer::new(&pod.version, &pod.name, faulty));
+                Server { pod: pod.name.clone(), start: self.started - 1, demo }
+            });
+            servers.insert(key, server);
         }
         self.servers = servers;
-        let of = |pod: &Pod| {
-            self.servers.get(&format!("{} {}", pod.address, pod.image)).map(|(_, server)| Arc::clone(server))
-        };
+        let of =
+            |pod: &Pod| self.servers.get(&format!("{} {}", pod.address, pod.image)).map(|own| Arc::clone(&own.demo));
         let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), (of(pod)?, pod.ports.clone()))));
         let by_address = by_address.collect::<HashMap<_, _>>();
         let client = client_of(&self.live, &self.client);

@@ -213,6 +213,14 @@ fn transition(transition: &Transition) -> Markup {
             (transition.requests) " requests, "
             @if failed == 0 { "no error" } @else { strong class="failed" { (failed) " errors" } }
             @for (answer, count) in &transition.errors { ", " (count) " × " (answer) }
+            @if let Some(gap) = &transition.gap {
+                "; longest time without a right answer " (millis(gap.lasted)) " (" (gap.from) ", from " (format!("{:.2} s", gap.began))
+                ", a request every " (millis(transition.resolution)) ")"
+            }
+            @for bound in &transition.bounds {
+                "; " (bound.count) " of " (bound.requests) " " (bound.of) ", a share above " (format!("{:.2} %", bound.excluded * 100.0))
+                " excluded"
+            }
             @for shift in &transition.shifts {
                 @if let Some(first) = shift.first_new { "; " (shift.from) ": first " (shift.new) " after " (format!("{first:.2} s")) }
                 @if let Some(last) = shift.last_old { "; " (shift.from) ": last of the old after " (format!("{last:.2} s")) }

@@ -275,7 +275,7 @@ fn change(transition: &Transition) -> Change {
         requests: transition.requests,
         rate: (rate * 10.0).round() / 10.0,
         errors: transition.errors.clone(),
-        gap: seconds(transition.gap),
+        gap: seconds(transition.gap.lasted),
         answers,
     }
 }

@@ -101,7 +101,7 @@ pub struct Change {
     pub rate: f64,
     /// The answers that should not have come, with how many.
     pub errors: BTreeMap<String, u64>,
-    /// The longest time without an answer, in seconds.
+    /// The longest time in which a population got no answer that the stage before or this one gives, in seconds.
     pub gap: f64,
     /// For each population, how often each answer came.
     pub answers: BTreeMap<String, BTreeMap<String, u64>>,
