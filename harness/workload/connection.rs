@@ -1,5 +1,7 @@
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,10 +18,57 @@ use super::drive::{Failure, FailureKind};
 /// The longest body that is read; what a version is told by comes long before.
 const LONGEST_BODY: usize = 4 << 20;
 
+/// Where connections lead: `HOST:PORT`, and the addresses that the name resolved to last.
+///
+/// A lost packet of a name server's costs a resolver five seconds. Connections that are opened while requests are due every few milliseconds
+/// take the addresses that are known, and [`Target::refresh`] looks for others meanwhile.
+#[derive(Debug)]
+pub(super) struct Target {
+    name: String,
+    known: Mutex<Option<Vec<SocketAddr>>>,
+}
+
+impl Target {
+    /// How long addresses are taken for the current ones.
+    const FRESH: Duration = Duration::from_millis(500);
+    /// The longest that a name may take to be resolved.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A target whose name is resolved for each connection.
+    pub const fn new(name: String) -> Self {
+        Self { name, known: Mutex::new(None) }
+    }
+
+    /// Resolves the name again and again, until it is dropped. Without this, the name is resolved for each connection.
+    pub async fn refresh(&self) {
+        loop {
+            match tokio::time::timeout(Self::LIMIT, tokio::net::lookup_host(&self.name)).await {
+                Ok(Ok(addresses)) => self.set(Some(addresses.collect())),
+                // the name is not known any more: connections find out by themselves
+                Ok(Err(_)) => self.set(None),
+                Err(_) => {}
+            }
+            tokio::time::sleep(Self::FRESH).await;
+        }
+    }
+
+    fn set(&self, known: Option<Vec<SocketAddr>>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known.filter(|known| !known.is_empty());
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(addresses) => TcpStream::connect(&addresses[..]).await,
+            None => TcpStream::connect(&self.name).await,
+        }
+    }
+}
+
 /// An HTTP/1.1 connection to one address that carries one request at a time and is opened again when it was closed.
 #[derive(Debug)]
 pub(super) struct Connection {
-    address: String,
+    target: Arc<Target>,
     keep_alive: bool,
     timeout: Duration,
     /// On the heap, for it is large and moves with every task that holds it.
@@ -73,9 +122,9 @@ pub(super) struct Received {
 }
 
 impl Connection {
-    /// A connection to `HOST:PORT`, opened with its first request.
-    pub const fn new(address: String, keep_alive: bool, timeout: Duration) -> Self {
-        Self { address, keep_alive, timeout, open: None }
+    /// A connection to a target, opened with its first request.
+    pub const fn new(target: Arc<Target>, keep_alive: bool, timeout: Duration) -> Self {
+        Self { target, keep_alive, timeout, open: None }
     }
 
     /// Sends a request and reads the answer.
@@ -99,7 +148,7 @@ impl Connection {
         }
         let Open { sender, line } = match &mut self.open {
             Some(open) => open.as_mut(),
-            None => self.open.insert(connect(&self.address).await?),
+            None => self.open.insert(connect(&self.target).await?),
         };
         let ended = || Failure { kind: FailureKind::Broken, message: "the connection was closed".to_owned() };
         let response = Open::until(line, sender.send_request(request)).await.ok_or_else(ended)?;
@@ -110,9 +159,9 @@ impl Connection {
     }
 }
 
-async fn connect(address: &str) -> Result<Box<Open>, Failure> {
+async fn connect(target: &Target) -> Result<Box<Open>, Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure { kind: FailureKind::Connect, message: error.to_string() };
-    let stream = TcpStream::connect(address).await.map_err(|error| refused(&error))?;
+    let stream = target.connect().await.map_err(|error| refused(&error))?;
     stream.set_nodelay(true).map_err(|error| refused(&error))?;
     let (sender, line) =
         http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))?;
@@ -125,4 +174,32 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
         root = source;
     }
     Failure { kind: FailureKind::Broken, message: root.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_takes_the_addresses_that_are_known() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // a name that no resolver knows
+        let target = Target::new("no-such-host.invalid:80".to_owned());
+        assert!(target.connect().await.is_err());
+        target.set(Some(vec![address]));
+        assert_eq!(target.connect().await.unwrap().peer_addr().unwrap(), address);
+        // nothing is known any more
+        target.set(Some(Vec::new()));
+        assert!(target.connect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn addresses_are_looked_for_while_they_are_wanted() {
+        let target = Target::new("127.0.0.1:8080".to_owned());
+        let refreshed = tokio::time::timeout(Duration::from_millis(200), target.refresh()).await;
+        assert!(refreshed.is_err());
+        let known = target.known.lock().unwrap().clone();
+        assert_eq!(known, Some(vec![([127, 0, 0, 1], 8080).into()]));
+    }
 }

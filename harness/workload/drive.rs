@@ -11,8 +11,9 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
-use super::connection::{Connection, Received};
+use super::connection::{Connection, Received, Target};
 
 /// What the driver is told: a JSON line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -422,7 +423,7 @@ struct Driver {
     schedule: Mutex<Schedule>,
     start: Instant,
     version: Option<Regex>,
-    address: String,
+    target: Arc<Target>,
     /// For each flow its requests, which take turns.
     requests: Vec<Vec<Request<Empty<Bytes>>>>,
     /// From one due request to the next, where requests in flight are limited.
@@ -450,14 +451,14 @@ impl Driver {
             })
             .collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
-        let address = plan.connect.clone().unwrap_or(address);
+        let target = Arc::new(Target::new(plan.connect.clone().unwrap_or(address)));
         let spacing = match plan.in_flight {
             Some(_) => plan.qps.and_then(spacing).ok_or_else(|| {
                 DriveError::Plan("a limit of requests in flight needs a positive rate of requests".to_owned())
             })?,
             None => Duration::ZERO,
         };
-        Ok(Self { plan, schedule, start: Instant::now(), version, address, requests, spacing: Mutex::new(spacing) })
+        Ok(Self { plan, schedule, start: Instant::now(), version, target, requests, spacing: Mutex::new(spacing) })
     }
 
     /// How many connections there are at first.
@@ -518,6 +519,9 @@ impl Driver {
         // connections take turns, so that all of them are used at any rate
         let idle: Arc<Mutex<VecDeque<Line>>> = Arc::new(Mutex::new((0..self.connections()).map(line).collect()));
         let mut opened = self.connections();
+        let target = Arc::clone(&self.target);
+        let mut resolving = JoinSet::new();
+        resolving.spawn(async move { target.refresh().await });
         let places = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
         let mut due = Duration::ZERO;
         loop {
@@ -638,7 +642,7 @@ struct Line {
 
 impl Line {
     fn new(number: usize, driver: &Driver, timeout: Duration) -> Self {
-        let connection = Connection::new(driver.address.clone(), driver.plan.keep_alive, timeout);
+        let connection = Connection::new(Arc::clone(&driver.target), driver.plan.keep_alive, timeout);
         Self { number, connection, memory: Memory::default() }
     }
 }
