@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::MeshError;
+use super::{MeshError, Mismatch};
 use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
 use crate::routing::RouteTable;
 
@@ -39,15 +39,16 @@ pub async fn converge(
     let start = Instant::now();
     let mut readings = 0;
     let mut equal = 0;
-    let mut difference = Vec::new();
+    let mut mismatch = Mismatch::default();
     let found = until(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen, async || {
         readings += 1;
         let Look { table, expected } = match look().await {
             Ok(look) => look,
             Err(error) => {
                 equal = 0;
-                difference = vec![error.to_string()];
-                return Progress::NotYet(error.to_string());
+                let state = error.to_string();
+                mismatch = Mismatch { unread: Some(Box::new(error)), ..Mismatch::default() };
+                return Progress::NotYet(state);
             }
         };
         if table == expected {
@@ -55,13 +56,13 @@ pub async fn converge(
             return if equal == 2 { Progress::Done(table) } else { Progress::NotYet("once as expected".to_owned()) };
         }
         equal = 0;
-        difference = table.difference(&expected);
-        Progress::NotYet(difference.first().cloned().unwrap_or_default())
+        mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
+        Progress::NotYet(mismatch.lines().into_iter().next().unwrap_or_default())
     })
     .await;
     match found {
         Ok(table) => Ok(Converged { took: start.elapsed(), readings, table }),
-        Err(WaitError::TimedOut { limit, .. }) => Err(MeshError::NotConverged { seconds: limit.as_secs(), difference }),
+        Err(WaitError::TimedOut { limit, .. }) => Err(MeshError::NotConverged { seconds: limit.as_secs(), mismatch }),
         Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::cluster::wait::WaitError;
 use crate::cluster::{ClusterError, TunnelError};
+use crate::routing::RouteDiff;
 
 /// What can go wrong with the mesh.
 #[derive(Debug, Error)]
@@ -60,12 +61,12 @@ pub enum MeshError {
         reason: String,
     },
     /// The sidecar did not come to what the manifests ask for.
-    #[error("the client's sidecar did not converge within {seconds} s:\n{}", difference.join("\n"))]
+    #[error("the client's sidecar did not converge within {seconds} s:\n{}", mismatch.lines().join("\n"))]
     NotConverged {
         /// How long was waited.
         seconds: u64,
-        /// What is missing (`-`) and what is there instead (`+`).
-        difference: Vec<String>,
+        /// What is missing, and what is there instead.
+        mismatch: Mismatch,
     },
     /// The sidecar did what a stage asks for before the stage had changed anything.
     #[error(
@@ -81,4 +82,25 @@ pub enum MeshError {
     /// Something did not come to be in time.
     #[error(transparent)]
     Wait(#[from] WaitError),
+}
+
+/// What keeps a sidecar from being converged.
+#[derive(Debug, Default)]
+pub struct Mismatch {
+    /// How its routes differ from those that the manifests ask for.
+    pub differences: Vec<RouteDiff>,
+    /// Why the sidecar could not be asked the last time.
+    pub unread: Option<Box<MeshError>>,
+    /// What of its configuration the sidecar has rejected, in its own words.
+    pub rejected: Vec<String>,
+}
+
+impl Mismatch {
+    /// For people, line by line.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let unread = self.unread.iter().map(ToString::to_string);
+        let rejected = self.rejected.iter().map(|reason| format!("the sidecar rejected {reason}"));
+        RouteDiff::lines(&self.differences).into_iter().chain(unread).chain(rejected).collect()
+    }
 }

@@ -11,7 +11,7 @@ mod sidecar;
 pub use configuration::Configuration;
 pub use converge::{Converged, Look, converge};
 pub use counters::Counters;
-pub use error::MeshError;
+pub use error::{MeshError, Mismatch};
 pub use install::{Istio, Manifests, Onto};
 pub use planes::{IstioChoice, Planes, newer};
 pub use sidecar::{ADMIN_PORT, Sidecar, read_table};

@@ -361,6 +361,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::routing::RouteDiff;
 
     const HOST: &str = "svc-hello.canary.svc.cluster.local";
 
@@ -394,7 +395,7 @@ mod tests {
     fn envoys_words_become_a_route_table() {
         let table = read_table(&routes(), &Value::Null, &clusters(), HOST, 8080).unwrap();
         assert_eq!(
-            table.difference(&RouteTable::default()),
+            RouteDiff::lines(&table.difference(&RouteTable::default())),
             [
                 format!(
                     "+ route 1: end-user is `testers` to subset v1 of {HOST}:8080 (50), subset v2 of {HOST}:8080 (50)"
@@ -422,7 +423,7 @@ mod tests {
         ]}]});
         let table = read_table(&json!({"configs": []}), &listeners, &clusters, HOST, 8080).unwrap();
         assert_eq!(
-            table.difference(&RouteTable::default()),
+            RouteDiff::lines(&table.difference(&RouteTable::default())),
             [
                 format!("+ route of connections 1: any request to {HOST}:8080"),
                 format!("+ endpoints of {HOST}:8080: 10.0.0.1:8080"),

@@ -108,7 +108,11 @@ impl<W: Write> Terminal<W> {
                     stage.rolled_out = took;
                 }
             }
-            Event::Environment(_) | Event::Deployed(_) | Event::Fingerprinted(_) | Event::Broke { .. } => {}
+            Event::Environment(_)
+            | Event::Deployed(_)
+            | Event::Fingerprinted(_)
+            | Event::Misrouted(_)
+            | Event::Broke { .. } => {}
             Event::Collected(folder) => {
                 self.line(&format!("  what can be known of the cluster is in {}", folder.display()));
             }

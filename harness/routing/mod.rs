@@ -42,5 +42,7 @@ pub use live::{Kind, Live, Object};
 pub use mesh::{Client, Decision, Mesh, Outbound, Routes};
 pub use rule::{NotModelled, RuleRef};
 pub use service::{Naming, Pod, Protocol, pods_of};
-pub use table::{Abort, Action, Behind, Cluster, Forward, Redirect, RedirectPath, Rewrite, Route, RouteTable, Unit};
+pub use table::{
+    Abort, Action, Behind, Cluster, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable, Unit,
+};
 pub(crate) use virtual_service::MATCH_FIELDS;

@@ -129,6 +129,87 @@ pub enum Behind {
     Endpoints(BTreeSet<String>),
 }
 
+/// A difference between how requests are routed and how they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteDiff {
+    /// The route at a position.
+    Route {
+        /// The position, from 1.
+        number: usize,
+        /// The expected route, and what it is chosen for; none where no route is expected there.
+        expected: Option<Box<(Unit, Route)>>,
+        /// The route that is there, if there is one.
+        found: Option<Box<(Unit, Route)>>,
+    },
+    /// The endpoints of a cluster.
+    Cluster {
+        /// The cluster.
+        cluster: Cluster,
+        /// The expected endpoints; none where no route should lead to the cluster.
+        expected: Option<Behind>,
+        /// The endpoints that are there; none where no route leads to the cluster.
+        found: Option<Behind>,
+    },
+}
+
+impl RouteDiff {
+    /// Whether the two sides differ.
+    fn is_one(&self) -> bool {
+        match self {
+            Self::Route { expected, found, .. } => expected != found,
+            Self::Cluster { expected, found, .. } => expected != found,
+        }
+    }
+
+    /// The expected route or endpoints in words.
+    #[must_use]
+    pub fn expected(&self) -> Option<String> {
+        match self {
+            Self::Route { number, expected, .. } => {
+                expected.as_deref().map(|(unit, route)| route_line(*unit, *number, route))
+            }
+            Self::Cluster { cluster, expected, .. } => expected.as_ref().map(|behind| cluster_line(cluster, behind)),
+        }
+    }
+
+    /// The route or the endpoints that are there, in words.
+    #[must_use]
+    pub fn found(&self) -> Option<String> {
+        match self {
+            Self::Route { number, found, .. } => {
+                found.as_deref().map(|(unit, route)| route_line(*unit, *number, route))
+            }
+            Self::Cluster { cluster, found, .. } => found.as_ref().map(|behind| cluster_line(cluster, behind)),
+        }
+    }
+
+    /// Differences for people, line by line: what is missing with `-`, then what is there instead with `+`.
+    #[must_use]
+    pub fn lines(all: &[Self]) -> Vec<String> {
+        let missing = all.iter().filter_map(Self::expected).map(|line| format!("- {line}"));
+        let instead = all.iter().filter_map(Self::found).map(|line| format!("+ {line}"));
+        missing.chain(instead).collect()
+    }
+}
+
+fn route_line(unit: Unit, number: usize, route: &Route) -> String {
+    match unit {
+        Unit::Request => format!("route {number}: {route}"),
+        Unit::Connection => format!("route of connections {number}: {route}"),
+    }
+}
+
+fn cluster_line(cluster: &Cluster, behind: &Behind) -> String {
+    match behind {
+        Behind::Nothing => format!("there is no {cluster}"),
+        Behind::Endpoints(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
+        Behind::Endpoints(addresses) => {
+            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            format!("endpoints of {cluster}: {}", addresses.join(", "))
+        }
+    }
+}
+
 impl RouteTable {
     /// The index of the route that a request takes, if there is one.
     #[must_use]
@@ -144,31 +225,30 @@ impl RouteTable {
         })
     }
 
-    /// The differences to what was expected, line by line: what is missing with `-`, what is there instead with `+`.
+    /// The differences to the expected table: first those of routes, then those of clusters and their endpoints.
     #[must_use]
-    pub fn difference(&self, expected: &Self) -> Vec<String> {
-        let (want, have) = (expected.lines(), self.lines());
-        let missing = want.iter().filter(|line| !have.contains(line)).map(|line| format!("- {line}"));
-        let instead = have.iter().filter(|line| !want.contains(line)).map(|line| format!("+ {line}"));
-        missing.chain(instead).collect()
+    pub fn difference(&self, expected: &Self) -> Vec<RouteDiff> {
+        let route =
+            |table: &Self, index: usize| table.routes.get(index).map(|route| Box::new((table.unit, route.clone())));
+        let routes = (0..self.routes.len().max(expected.routes.len())).map(|index| RouteDiff::Route {
+            number: index + 1,
+            expected: route(expected, index),
+            found: route(self, index),
+        });
+        let names: BTreeSet<&Cluster> = self.clusters.keys().chain(expected.clusters.keys()).collect();
+        let clusters = names.into_iter().map(|cluster| RouteDiff::Cluster {
+            cluster: cluster.clone(),
+            expected: expected.clusters.get(cluster).cloned(),
+            found: self.clusters.get(cluster).cloned(),
+        });
+        routes.chain(clusters).filter(RouteDiff::is_one).collect()
     }
 
     /// The table in words, a line a route and a line a cluster.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let unit = match self.unit {
-            Unit::Request => "route",
-            Unit::Connection => "route of connections",
-        };
-        let routes = self.routes.iter().enumerate().map(|(index, route)| format!("{unit} {}: {route}", index + 1));
-        let clusters = self.clusters.iter().map(|(cluster, behind)| match behind {
-            Behind::Nothing => format!("there is no {cluster}"),
-            Behind::Endpoints(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
-            Behind::Endpoints(addresses) => {
-                let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-                format!("endpoints of {cluster}: {}", addresses.join(", "))
-            }
-        });
+        let routes = self.routes.iter().enumerate().map(|(index, route)| route_line(self.unit, index + 1, route));
+        let clusters = self.clusters.iter().map(|(cluster, behind)| cluster_line(cluster, behind));
         routes.chain(clusters).collect()
     }
 
@@ -316,5 +396,50 @@ impl fmt::Display for Cluster {
             write!(formatter, "subset {subset} of ")?;
         }
         write!(formatter, "{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(subset: &str) -> Cluster {
+        Cluster { host: "h".to_owned(), port: 80, subset: Some(subset.to_owned()) }
+    }
+
+    fn table(subset: &str, endpoints: &[&str]) -> RouteTable {
+        let endpoints = endpoints.iter().map(|own| (*own).to_owned()).collect();
+        RouteTable {
+            routes: vec![Route::all_to(cluster(subset))],
+            clusters: BTreeMap::from([(cluster(subset), Behind::Endpoints(endpoints))]),
+            ..RouteTable::default()
+        }
+    }
+
+    #[test]
+    fn a_difference_has_both_sides_and_reads_missing_first() {
+        let (found, expected) = (table("v2", &["10.0.0.2:80"]), table("v1", &[]));
+        let differences = found.difference(&expected);
+        let route = |subset: &str| Some(Box::new((Unit::Request, Route::all_to(cluster(subset)))));
+        assert_eq!(differences[0], RouteDiff::Route { number: 1, expected: route("v1"), found: route("v2") });
+        assert_eq!(differences.len(), 3);
+        assert_eq!(
+            RouteDiff::lines(&differences),
+            [
+                "- route 1: any request to subset v1 of h:80",
+                "- endpoints of subset v1 of h:80: none",
+                "+ route 1: any request to subset v2 of h:80",
+                "+ endpoints of subset v2 of h:80: 10.0.0.2:80",
+            ]
+        );
+        assert!(found.difference(&found).is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_that_is_missing_is_a_difference_of_its_cluster() {
+        let differences = table("v1", &["10.0.0.1:80"]).difference(&table("v1", &["10.0.0.1:80", "10.0.0.2:80"]));
+        assert_eq!(differences.len(), 1);
+        assert_eq!(differences[0].expected().unwrap(), "endpoints of subset v1 of h:80: 10.0.0.1:80, 10.0.0.2:80");
+        assert_eq!(differences[0].found().unwrap(), "endpoints of subset v1 of h:80: 10.0.0.1:80");
     }
 }

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::difference::{Aspect, Difference};
 use super::walked::WalkedStage;
-use crate::routing::Live;
+use crate::routing::{Live, RouteDiff};
 use crate::scenario::{ControlPlane, MeshStep, Place, Scenario, Stage, Step};
-use crate::walk::{Leg, Subject, at_once};
+use crate::walk::{Leg, at_once};
 
 /// Why a claim that held on the old version fails on the new one, as far as that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +55,10 @@ impl Cause {
     /// for, then the first value of its configuration that is another. What a known change of Istio explains comes last.
     #[must_use]
     pub fn of_configuration(failed: &WalkedStage, differences: &[Difference]) -> Self {
-        let routes = failed.judged.iter().find(|judged| judged.subject == Subject::Routes);
-        let first = |sign: &str| routes.and_then(|own| own.hints.iter().find_map(|hint| hint.strip_prefix(sign)));
-        if let (Some(missing), Some(instead)) = (first("- "), first("+ ")) {
-            return Self::Routes { missing: missing.to_owned(), instead: instead.to_owned() };
+        let missing = failed.routes.iter().find_map(RouteDiff::expected);
+        let instead = failed.routes.iter().find_map(RouteDiff::found);
+        if let (Some(missing), Some(instead)) = (missing, instead) {
+            return Self::Routes { missing, instead };
         }
         let stage = failed.row.stage;
         let at = |own: &&Difference| own.number == stage && matches!(own.aspect, Aspect::Configuration(_));

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::course::{Course, Phase, Row};
+use crate::routing::RouteDiff;
 use crate::verdict::Ruling;
 use crate::walk::{Event, Fingerprint, Judged, Tallied, Transition};
 
@@ -25,6 +26,8 @@ pub struct WalkedStage {
     pub name: String,
     /// Its claims, decided.
     pub judged: Vec<Judged>,
+    /// How the client's sidecar routes otherwise than the manifests ask for.
+    pub routes: Vec<RouteDiff>,
     /// Who was answered what in its sample.
     pub answers: Vec<Tallied>,
     /// What the mesh did beyond what is claimed.
@@ -61,6 +64,7 @@ impl Walked {
                 row: *row,
                 name: name.clone(),
                 judged: Vec::new(),
+                routes: Vec::new(),
                 answers: Vec::new(),
                 print: None,
                 transition: None,
@@ -78,6 +82,7 @@ impl Walked {
             Event::Changed(transition) => stage.transition = Some(transition.clone()),
             Event::Sampled { tallies, .. } => stage.answers.clone_from(tallies),
             Event::Fingerprinted(print) => stage.print = Some((**print).clone()),
+            Event::Misrouted(differences) => stage.routes.clone_from(differences),
             Event::Judged(judged) => stage.judged.push(judged.clone()),
             Event::StageDone { took, .. } => stage.took = *took,
             _ => {}

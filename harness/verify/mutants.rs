@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -76,13 +76,13 @@ pub const SLIPS: [&str; 18] = [
 /// Makes every mutant of a scenario: each slip, wherever its manifests give room for it.
 #[must_use]
 pub fn mutants(scenario: &Scenario) -> Vec<Mutant> {
-    let images = images(scenario);
+    let found = Found { images: images(scenario), labels: version_labels(scenario) };
     let mut mutants = Vec::new();
     for (index, stage) in scenario.stages.iter().enumerate() {
         for (step, part) in stage.steps.iter().enumerate() {
             let Step::Apply(manifests) = part else { continue };
             for (position, manifest) in manifests.iter().enumerate() {
-                for Wrong { slip, pointer, what, data } in wrongs(manifest, &images) {
+                for Wrong { slip, pointer, what, data } in wrongs(manifest, &found) {
                     let mut wrong = scenario.clone();
                     if let Step::Apply(manifests) = &mut wrong.stages[index].steps[step] {
                         match data {
@@ -189,6 +189,56 @@ fn images(scenario: &Scenario) -> Vec<String> {
     images
 }
 
+/// What of a scenario the mutants are made with.
+struct Found {
+    /// The images that Deployments run.
+    images: Vec<String>,
+    /// The labels that tell versions from each other.
+    labels: BTreeSet<(String, String)>,
+}
+
+/// The labels that tell the versions of the scenario from each other: those of the subsets of `DestinationRule`s, and those in which the pods
+/// behind one Service differ. A label that is the
+/// same on all of them tells none.
+fn version_labels(scenario: &Scenario) -> BTreeSet<(String, String)> {
+    let steps = scenario.stages.iter().flat_map(|stage| &stage.steps);
+    let applied = steps.filter_map(|step| if let Step::Apply(own) = step { Some(own) } else { None }).flatten();
+    let applied: Vec<&Manifest> = applied.collect();
+    let of = |value: Option<&Value>| -> BTreeMap<String, String> {
+        let labels = value.and_then(Value::as_object).into_iter().flatten();
+        labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    };
+    let mut found = BTreeSet::new();
+    for rule in applied.iter().filter(|own| own.kind() == "DestinationRule") {
+        for subset in rule.at("/spec/subsets").and_then(Value::as_array).into_iter().flatten() {
+            found.extend(of(subset.get("labels")));
+        }
+    }
+    let pods: Vec<BTreeMap<String, String>> = applied
+        .iter()
+        .filter(|own| own.kind() == "Deployment")
+        .map(|own| of(own.at("/spec/template/metadata/labels")))
+        .collect();
+    let keys: BTreeSet<&String> = pods.iter().flat_map(BTreeMap::keys).collect();
+    for service in applied.iter().filter(|own| own.kind() == "Service") {
+        let selector = of(service.at("/spec/selector"));
+        for key in &keys {
+            // a selector that is pinned already selects one version
+            let mut others = selector.iter().filter(|(own, _)| own != key).peekable();
+            if others.peek().is_none() {
+                continue;
+            }
+            let others: Vec<_> = others.collect();
+            let behind = pods.iter().filter(|labels| others.iter().all(|(own, value)| labels.get(*own) == Some(value)));
+            let values: BTreeSet<&String> = behind.filter_map(|labels| labels.get(*key)).collect();
+            if values.len() > 1 {
+                found.extend(values.into_iter().map(|value| ((*key).clone(), value.clone())));
+            }
+        }
+    }
+    found
+}
+
 /// A manifest with a slip.
 struct Wrong {
     slip: &'static str,
@@ -226,13 +276,13 @@ impl Maker<'_> {
     }
 }
 
-fn wrongs(manifest: &Manifest, images: &[String]) -> Vec<Wrong> {
+fn wrongs(manifest: &Manifest, found: &Found) -> Vec<Wrong> {
     let mut maker = Maker { manifest, made: Vec::new() };
     match manifest.kind() {
         "VirtualService" => virtual_service(&mut maker),
         "DestinationRule" => destination_rule(&mut maker),
-        "Service" => service(&mut maker),
-        "Deployment" => deployment(&mut maker, images),
+        "Service" => service(&mut maker, &found.labels),
+        "Deployment" => deployment(&mut maker, &found.images),
         "HTTPRoute" => http_route(&mut maker),
         _ => {}
     }
@@ -349,12 +399,12 @@ fn destination_rule(maker: &mut Maker<'_>) {
     }
 }
 
-fn service(maker: &mut Maker<'_>) {
+fn service(maker: &mut Maker<'_>, labels: &BTreeSet<(String, String)>) {
     let selector = maker.value("/spec/selector").and_then(Value::as_object).cloned().unwrap_or_default();
-    for version in ["v1", "v2"] {
+    for (key, value) in labels {
         let mut pinned = selector.clone();
-        pinned.insert("version".to_owned(), json!(version));
-        maker.set("selector pinned", "/spec/selector", format!("pinned to version={version}"), Value::Object(pinned));
+        pinned.insert(key.clone(), json!(value));
+        maker.set("selector pinned", "/spec/selector", format!("pinned to {key}={value}"), Value::Object(pinned));
     }
     if selector.len() > 1 {
         for key in selector.keys() {
@@ -401,4 +451,38 @@ fn typo(name: &str) -> String {
     let last = name.char_indices().rev().find(|(_, character)| character.is_alphanumeric());
     let (at, last) = last.map_or((name.len(), 'x'), |(at, last)| (at + last.len_utf8(), last));
     format!("{}{last}{}", &name[..at], &name[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The canary's files, in which versions carry the label `track` with other values.
+    fn with_other_labels(folder: &Path) -> Scenario {
+        let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary");
+        for entry in std::fs::read_dir(canary).unwrap().flatten() {
+            let Ok(mut text) = std::fs::read_to_string(entry.path()) else { continue };
+            if entry.file_name() != "scenario.yaml" {
+                text = text.replace("version: v1", "track: stable").replace("version: v2", "track: next");
+            }
+            std::fs::write(folder.join(entry.file_name()), text).unwrap();
+        }
+        Scenario::read(folder).unwrap()
+    }
+
+    fn pinned(scenario: &Scenario) -> BTreeSet<String> {
+        let pinned = mutants(scenario).into_iter().filter(|mutant| mutant.slip == "selector pinned");
+        pinned.filter_map(|mutant| mutant.what.rsplit_once("pinned to ").map(|(_, label)| label.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_selector_is_pinned_to_the_labels_that_tell_the_versions_apart() {
+        let canary = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        assert_eq!(pinned(&canary), ["version=v1", "version=v2"].map(str::to_owned).into());
+        let folder = tempfile::tempdir().unwrap();
+        let other = with_other_labels(folder.path());
+        assert_eq!(pinned(&other), ["track=next", "track=stable"].map(str::to_owned).into());
+    }
 }

@@ -11,6 +11,7 @@ use super::error::WalkError;
 use super::fingerprint::Fingerprint;
 use super::mutate::Trialled;
 use super::transition::Transition;
+use crate::routing::RouteDiff;
 use crate::scenario::{Errors, Place};
 use crate::traffic::Latency;
 use crate::verdict::{Answer, Totals, Verdict};
@@ -73,6 +74,8 @@ pub enum Event {
         /// How the client's requests are routed now.
         routing: Routing,
     },
+    /// The client's sidecar does not do what the manifests ask for, in a walk that goes on all the same.
+    Misrouted(Vec<RouteDiff>),
     /// The workloads that are there now, but for the client.
     Deployed(Vec<Deployed>),
     /// What the traffic saw while the stage was applied.

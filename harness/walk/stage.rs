@@ -13,7 +13,7 @@ use super::site::Site;
 use super::transition::{Expected, Milestones, Transition, is_watched};
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
-use crate::mesh::{Converged, Counters, Look, MeshError, converge};
+use crate::mesh::{Converged, Counters, Look, MeshError, Mismatch, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
@@ -57,7 +57,7 @@ impl Walk<'_> {
         let start = Instant::now();
         let edits = edits(&self.live, stage);
         self.events.tell(Event::Stage { number, name: stage.name.clone(), edits });
-        let (during, difference) = self.change(number, stage, !designs.is_empty()).await?;
+        let (during, mismatch) = self.change(number, stage, !designs.is_empty()).await?;
         self.events.tell(Event::Deployed(self.deployed()));
         if let Some(environment) = self.site.environment().await {
             self.events.tell(Event::Environment(environment));
@@ -66,8 +66,9 @@ impl Walk<'_> {
         if !designs.is_empty() {
             judged.extend(self.traffic(stage, designs).await?);
         }
-        if !difference.is_empty() {
-            judged.push(not_converged(difference, &stage.place));
+        if let Some(mismatch) = mismatch {
+            judged.push(not_converged(mismatch.lines(), &stage.place));
+            self.events.tell(Event::Misrouted(mismatch.differences));
         }
         judged.extend(during);
         for expectation in &stage.expect {
@@ -90,12 +91,12 @@ impl Walk<'_> {
         number: usize,
         stage: &Stage,
         converging: bool,
-    ) -> Result<(Vec<Judged>, Vec<String>), WalkError> {
+    ) -> Result<(Vec<Judged>, Option<Mismatch>), WalkError> {
         if !is_watched(number, stage) {
             self.roll_out(stage).await?;
-            let difference = if converging { self.settled().await?.1 } else { Vec::new() };
+            let mismatch = if converging { self.settled().await?.1 } else { None };
             let unwatched = Watched::default();
-            return Ok((during::claims(stage).map(|during| judge_during(during, &unwatched).0).collect(), difference));
+            return Ok((during::claims(stage).map(|during| judge_during(during, &unwatched).0).collect(), mismatch));
         }
         let before = self.table().await?;
         let (scenario, watch) = (self.scenario, self.site.watch(stage, self.scenario));
@@ -124,9 +125,9 @@ impl Walk<'_> {
         });
         let (changed, watched) = tokio::join!(changing, watching);
         self.driver = driver;
-        let (table, mut difference) = changed?;
+        let (table, mut mismatch) = changed?;
         let watched = watched?;
-        if self.expected.changes(number) && table == before && difference.is_empty() {
+        if self.expected.changes(number) && table == before && mismatch.is_none() {
             return Err(MeshError::Blind.into());
         }
         let answers = watched.tallies.iter().map(|tally| Tallied {
@@ -151,18 +152,18 @@ impl Walk<'_> {
         if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
             // the client's turn comes when nobody sends from it
             self.restart_client().await?;
-            difference = self.settled().await?.1;
+            mismatch = self.settled().await?.1;
         }
-        Ok((judged, difference))
+        Ok((judged, mismatch))
     }
 
     /// The client's routes when they are what the manifests ask for; where the walk is compared with another, also when they do not come
-    /// to be so, and then with the difference.
-    async fn settled(&mut self) -> Result<(RouteTable, Vec<String>), WalkError> {
+    /// to be so, and then with what differs.
+    async fn settled(&mut self) -> Result<(RouteTable, Option<Mismatch>), WalkError> {
         match self.converged().await {
-            Ok(converged) => Ok((converged.table, Vec::new())),
-            Err(WalkError::Mesh(MeshError::NotConverged { difference, .. })) if self.comparing => {
-                Ok((self.table().await?, difference))
+            Ok(converged) => Ok((converged.table, None)),
+            Err(WalkError::Mesh(MeshError::NotConverged { mismatch, .. })) if self.comparing => {
+                Ok((self.table().await?, Some(mismatch)))
             }
             Err(error) => Err(error),
         }
@@ -345,10 +346,9 @@ impl Walk<'_> {
             Ok(Look { table, expected: expected.unwrap_or_default() })
         };
         let converged = match converge(interval, limit, self.events.waiting(), look).await {
-            Err(MeshError::NotConverged { seconds, mut difference }) => {
-                let rejected = reader.rejected().await;
-                difference.extend(rejected.iter().map(|reason| format!("the sidecar rejected {reason}")));
-                return Err(MeshError::NotConverged { seconds, difference }.into());
+            Err(MeshError::NotConverged { seconds, mismatch }) => {
+                let mismatch = Mismatch { rejected: reader.rejected().await, ..mismatch };
+                return Err(MeshError::NotConverged { seconds, mismatch }.into());
             }
             other => other?,
         };
@@ -609,12 +609,12 @@ fn causes(transition: &Transition) -> Vec<String> {
 }
 
 /// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
-fn not_converged(difference: Vec<String>, stage: &Place) -> Judged {
+fn not_converged(hints: Vec<String>, stage: &Place) -> Judged {
     Judged {
         subject: Subject::Routes,
         claim: "as the manifests ask for".to_owned(),
         verdict: Verdict::counted(Ruling::Fail, 0, "the client's sidecar routes otherwise".to_owned()),
-        hints: difference,
+        hints,
         place: stage.clone(),
         errors: None,
         link: Some(Link::Delivery),

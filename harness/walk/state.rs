@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::stage::ready;
 use crate::cluster::Tunnel;
 use crate::mesh::{ADMIN_PORT, Sidecar};
-use crate::routing::{Live, Mesh, Request, addressed, client_of};
+use crate::routing::{Live, Mesh, Request, RouteDiff, addressed, client_of};
 use crate::scenario::Scenario;
 
 /// The longest that the state of a cluster that has failed is asked for.
@@ -202,7 +202,7 @@ impl Scene<'_> {
             text.push_str("this is what the manifests ask for\n");
         } else {
             text.push_str("missing (-) and instead (+) of what the manifests ask for:\n");
-            for line in difference {
+            for line in RouteDiff::lines(&difference) {
                 let _ = writeln!(text, "  {line}");
             }
         }
