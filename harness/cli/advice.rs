@@ -39,6 +39,7 @@ impl Failure {
     pub fn unsupported(error: &UpgradeError) -> Self {
         let hint = match error {
             UpgradeError::Skew { .. } => "--allow-skew walks it all the same",
+            UpgradeError::Same(_) => "--allow-same walks it twice and shows what differs by chance",
             UpgradeError::NoVersion(_) => "`shiftcheck images` lists those that are there",
             _ => return Self::bad_input(error.to_string()),
         };

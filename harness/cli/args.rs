@@ -164,6 +164,9 @@ pub struct UpgradeArgs {
     /// Also walk what Istio does not support: a control plane more than one minor version ahead of its sidecars, or behind them
     #[arg(long)]
     pub allow_skew: bool,
+    /// Where both versions are the same: walk it twice, each time alone, and show what differs by chance
+    #[arg(long, conflicts_with_all = ["mode", "from_set", "to_set"])]
+    pub allow_same: bool,
     /// Claim that no more requests than this fail during each change of the mesh
     #[arg(long, value_name = "NUMBER")]
     pub errors: Option<u64>,

@@ -62,14 +62,12 @@ impl Upgrade {
         let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&WalkError::from(error)));
         let at = args.at.as_ref().map(stage).transpose()?;
         let plane = |version: &str, set: &[String]| ControlPlane { set: set.to_vec(), ..ControlPlane::of(version) };
-        let across = Across::new(
-            &scenario,
-            plane(&args.from, &args.from_set),
-            plane(&args.to, &args.to_set),
-            at,
-            &args.mode,
-            args.allow_skew,
-        );
+        let (from, to) = (plane(&args.from, &args.from_set), plane(&args.to, &args.to_set));
+        let across = if args.allow_same && from == to {
+            Across::against_itself(&scenario, from, at)
+        } else {
+            Across::new(&scenario, from, to, at, &args.mode, args.allow_skew)
+        };
         let across = across.map_err(|error| Failure::unsupported(&error))?;
         let across = Across { errors: args.errors, ..across };
         let images = ImageCache::new(&cache);
@@ -100,7 +98,7 @@ impl Upgrade {
             let courses: Vec<Course> = cluster.iter().map(|(course, _)| *course).collect();
             let legs: Vec<Leg> = cluster.into_iter().map(|(_, leg)| leg).collect();
             let sets = self.sets_of(&courses);
-            let (walks, outcome) = self.on_a_cluster(legs, sets, &courses, calls).await?;
+            let (walks, outcome) = self.on_a_cluster(legs, sets, &courses, "", calls).await?;
             // nothing that can be compared came of it
             let came_to_nothing = walks.iter().all(|walked| walked.stages.is_empty());
             for walked in walks {
@@ -115,6 +113,9 @@ impl Upgrade {
                 Err(failure) if came_to_nothing => return Err(failure),
                 Err(failure) => broke = broke.or(Some(failure)),
             }
+        }
+        if off.is_none() && broke.is_none() {
+            off = self.again(&mut recorder, calls).await?;
         }
         if off.is_none()
             && let Some((stage, claims)) = recorder.broken_claims()
@@ -133,6 +134,33 @@ impl Upgrade {
         }
     }
 
+    /// Walks again what has to repeat before it is called new; with what the process ends with, where that was called off.
+    async fn again(&self, recorder: &mut UpgradeRecorder, calls: &Calls) -> Result<Option<ExitCode>, Failure> {
+        let wanted = recorder.to_repeat();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let text = "\nwalking again: differences that no known change explains have to repeat\n";
+        let _ = std::io::Write::write_all(&mut stdout(), text.as_bytes());
+        for cluster in self.across.plan(&self.scenario).clusters {
+            let cluster: Vec<(Course, Leg)> =
+                cluster.into_iter().filter(|(course, _)| wanted.contains(course)).collect();
+            if cluster.is_empty() {
+                continue;
+            }
+            let (courses, legs): (Vec<Course>, Vec<Leg>) = cluster.into_iter().unzip();
+            let sets = self.sets_of(&courses);
+            let (walks, outcome) = self.on_a_cluster(legs, sets, &courses, "-repeated", calls).await?;
+            for walked in walks {
+                recorder.walked_again(walked);
+            }
+            if let Some(code) = outcome? {
+                return Ok(Some(code));
+            }
+        }
+        Ok(None)
+    }
+
     /// The versions that walks need: a cluster imports no more than that.
     fn sets_of(&self, courses: &[Course]) -> Vec<IstioSet> {
         let [old, new] = [&self.sets[0], &self.sets[1]];
@@ -143,12 +171,13 @@ impl Upgrade {
         }
     }
 
-    /// Walks these legs on one cluster; with what the process ends with, where that was called off.
+    /// Walks these legs on one cluster, with reports in folders whose names end with `suffix`; with what the process ends with, where that was called off.
     async fn on_a_cluster(
         &self,
         legs: Vec<Leg>,
         sets: Vec<IstioSet>,
         courses: &[Course],
+        suffix: &str,
         calls: &Calls,
     ) -> Result<(Vec<Walked>, Result<Option<ExitCode>, Failure>), Failure> {
         let rows: Vec<(Course, Vec<Row>)> =
@@ -158,7 +187,7 @@ impl Upgrade {
         let (from, to) = (&self.across.from.version, &self.across.to.version);
         for (course, report) in &readers.reports {
             if let Some(folder) = &self.folder {
-                let folder = folder.join(course.folder(from, to));
+                let folder = folder.join(format!("{}{suffix}", course.folder(from, to)));
                 let _ = Report::forget(&folder);
                 report
                     .write(&folder, Granularity::default())

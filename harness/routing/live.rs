@@ -103,10 +103,12 @@ impl Live {
         self.objects.insert(key, Object { manifest: manifest.clone(), namespace, created });
     }
 
-    /// An object was deleted. A deletion whose kind cannot be told deletes nothing.
+    /// An object was deleted; with a namespace everything in it. A deletion whose kind cannot be told deletes nothing.
     pub fn delete(&mut self, target: &Target) {
-        if let Ok(id) = self.resolve(target) {
-            self.objects.remove(&id);
+        let Ok(id) = self.resolve(target) else { return };
+        self.objects.remove(&id);
+        if is_namespace(&id) {
+            self.objects.retain(|own, _| own.namespace != id.name);
         }
     }
 
@@ -144,7 +146,7 @@ impl Live {
 
     /// The objects that a run has to delete to leave nothing behind: all but its own namespace, which goes when the run ends.
     pub fn left(&self) -> impl Iterator<Item = &ObjectId> {
-        let own = |id: &ObjectId| id.group.is_empty() && id.kind == "Namespace" && id.name == self.declared;
+        let own = |id: &ObjectId| is_namespace(id) && id.name == self.declared;
         self.objects.keys().filter(move |id| !own(id))
     }
 
@@ -170,6 +172,10 @@ impl Live {
     pub fn all(&self) -> impl Iterator<Item = &Object> {
         self.objects.values()
     }
+}
+
+fn is_namespace(id: &ObjectId) -> bool {
+    id.group.is_empty() && id.kind == "Namespace"
 }
 
 #[cfg(test)]
@@ -248,6 +254,14 @@ metadata: {name: canary}
         live.delete(&written("svc", "hello"));
         let left: Vec<String> = live.left().map(ToString::to_string).collect();
         assert_eq!(left, ["ClusterRole.rbac.authorization.k8s.io/hello", "Service/hello in namespace other"]);
+    }
+
+    #[test]
+    fn a_namespace_takes_its_objects_along() {
+        let mut live = live(&SERVICES.replace("name: canary}", "name: other}"));
+        live.delete(&written("ns", "other"));
+        let left: Vec<String> = live.left().map(ToString::to_string).collect();
+        assert_eq!(left, ["ClusterRole.rbac.authorization.k8s.io/hello", "Service/hello in namespace canary-1"]);
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Course {
     pub fn heading(self, from: &str, to: &str) -> String {
         match self {
             Self::FreshOnOld => format!("fresh {from}"),
+            Self::FreshOnNew if from == to => format!("fresh {to} again"),
             Self::FreshOnNew => format!("fresh {to}"),
             Self::InPlace => "in place".to_owned(),
             Self::Revision => "by revision".to_owned(),

@@ -95,6 +95,25 @@ pub struct Difference {
     pub known: Option<&'static Known>,
 }
 
+impl Difference {
+    /// Whether the difference may have come about by chance, so that it has to be seen again before it is called new: every aspect of a
+    /// fingerprint that no known change explains. A claim is decided with error rates of its own.
+    #[must_use]
+    pub const fn has_to_repeat(&self) -> bool {
+        self.known.is_none() && !matches!(self.aspect, Aspect::Claim(_))
+    }
+}
+
+/// Those of the differences of two walks that count, where both were walked `again`: what has to repeat counts only if it did, or if the
+/// walks did not come to its stage again.
+#[must_use]
+pub fn repeated(first: Vec<Difference>, again: &[Difference], came_to: impl Fn(usize) -> bool) -> Vec<Difference> {
+    let repeats = |own: &Difference| {
+        !came_to(own.number) || again.iter().any(|other| other.number == own.number && other.aspect == own.aspect)
+    };
+    first.into_iter().filter(|own| !own.has_to_repeat() || repeats(own)).collect()
+}
+
 /// What two walks do not share at the stages that both came to. `from` and `to` are the versions of Istio that they stood on.
 #[must_use]
 pub fn differences(before: &Walked, after: &Walked, from: &str, to: &str) -> Vec<Difference> {

@@ -12,7 +12,7 @@ mod walked;
 
 pub use cause::{Cause, Probe, Suspect, probe, single_flags, suspects, without_each};
 pub use course::{Course, Mode, Phase, Row};
-pub use difference::{Aspect, Difference, differences};
+pub use difference::{Aspect, Difference, differences, repeated};
 pub use known::{Known, known_changes};
 pub use plan::{Across, Plan, UpgradeError};
 pub use walked::{Held, Walked, WalkedStage};

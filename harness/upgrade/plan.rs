@@ -103,6 +103,17 @@ impl Across {
         Ok(own)
     }
 
+    /// A version compared with itself: walked twice, each time alone. What differs then differs by chance.
+    ///
+    /// # Errors
+    /// The version is not written as one, or no stage has a claim.
+    pub fn against_itself(scenario: &Scenario, plane: ControlPlane, at: Option<usize>) -> Result<Self, UpgradeError> {
+        minor(&plane.version)?;
+        let at = at.or_else(|| usual_stage(scenario));
+        let at = at.ok_or_else(|| UpgradeError::NoClaims(scenario.path.display().to_string()))?;
+        Ok(Self { from: plane.clone(), to: plane, at, modes: vec![Mode::Fresh], errors: None })
+    }
+
     /// What a mode puts together that Istio does not support, in words.
     ///
     /// # Errors
@@ -310,6 +321,18 @@ mod tests {
         let error = across("1.22", "1.31", &[Mode::InPlace], false).unwrap_err().to_string();
         assert!(error.starts_with("in-place puts the control plane of 1.31 over sidecars of 1.22"), "{error}");
         assert_eq!(across("1.22", "1.31", &[Mode::InPlace], true).unwrap().modes, [Mode::InPlace]);
+    }
+
+    #[test]
+    fn a_version_is_compared_with_itself_on_two_clusters() {
+        let across = Across::against_itself(&canary(), ControlPlane::of("1.31"), None).unwrap();
+        let plan = across.plan(&canary());
+        let courses: Vec<Vec<Course>> =
+            plan.clusters.iter().map(|legs| legs.iter().map(|(course, _)| *course).collect()).collect();
+        assert_eq!(courses, [[Course::FreshOnOld], [Course::FreshOnNew]]);
+        let headings = [Course::FreshOnOld, Course::FreshOnNew].map(|course| course.heading("1.31", "1.31"));
+        assert_eq!(headings, ["fresh 1.31", "fresh 1.31 again"]);
+        assert!(across.left_out().is_empty());
     }
 
     #[rstest]

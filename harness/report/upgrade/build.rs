@@ -9,9 +9,20 @@ use super::model::{
 use crate::report::model::{Outcome, Tool};
 use crate::report::terminal::{plural, subject};
 use crate::scenario::Scenario;
-use crate::upgrade::{Across, Cause, Course, Phase, Row, Suspect, Walked, WalkedStage, differences};
+use crate::upgrade::{Across, Cause, Course, Phase, Row, Suspect, Walked, WalkedStage, differences, repeated};
 use crate::verdict::Ruling;
 use crate::walk::{Judged, Subject, Transition};
+
+/// Two walks that are compared.
+struct Compared {
+    /// The walk in which the mesh is changed; none where each version is walked alone.
+    across: Option<Course>,
+    /// The walk on one version alone that it is compared with.
+    fresh: Course,
+    /// The stages that both came to.
+    stages: BTreeSet<usize>,
+    differences: Vec<crate::upgrade::Difference>,
+}
 
 /// Puts the walks of an upgrade together.
 #[derive(Debug)]
@@ -22,6 +33,8 @@ pub struct UpgradeRecorder {
     started: String,
     start: Instant,
     walks: Vec<Walked>,
+    /// The walks that were walked again.
+    again: Vec<Walked>,
     causes: Vec<Cleared>,
 }
 
@@ -36,6 +49,7 @@ impl UpgradeRecorder {
             started: format!("{:.0}", Timestamp::now()),
             start: Instant::now(),
             walks: Vec::new(),
+            again: Vec::new(),
             causes: Vec::new(),
         }
     }
@@ -153,28 +167,73 @@ impl UpgradeRecorder {
         }
     }
 
-    /// What is another on the new version alone, and what is another in a change than on the version that it leads to.
+    /// What is another on the new version alone, and what is another in a change than on the version that it leads to; without what was
+    /// looked for again and did not repeat.
     fn differences(&self) -> Vec<Difference> {
-        let (from, to) = (self.across.from.version.as_str(), self.across.to.version.as_str());
-        let (old, new) = (self.walk(Course::FreshOnOld), self.walk(Course::FreshOnNew));
+        let (from, to) = (&self.across.from.version, &self.across.to.version);
+        let mut again = self.compared(&self.again);
         let mut all = Vec::new();
-        if let (Some(old), Some(new)) = (old, new) {
-            all.extend(differences(old, new, from, to).into_iter().map(|own| difference(None, own)));
+        for own in self.compared(&self.walks) {
+            let heading = own.across.map(|course| course.heading(from, to));
+            let other = again.iter().position(|other| (other.across, other.fresh) == (own.across, own.fresh));
+            let found = match other.map(|index| again.swap_remove(index)) {
+                None => own.differences,
+                Some(other) => repeated(own.differences, &other.differences, |stage| other.stages.contains(&stage)),
+            };
+            all.extend(found.into_iter().map(|own| difference(heading.clone(), own)));
         }
-        for walked in &self.walks {
+        all
+    }
+
+    /// The walks that are to be walked again, since they show what has to repeat before it is called new.
+    #[must_use]
+    pub fn to_repeat(&self) -> BTreeSet<Course> {
+        let compared = self.compared(&self.walks);
+        let open = compared.iter().filter(|own| own.differences.iter().any(crate::upgrade::Difference::has_to_repeat));
+        open.flat_map(|own| [own.fresh, own.across.unwrap_or(Course::FreshOnNew)]).collect()
+    }
+
+    /// Takes a walk that was walked again.
+    pub fn walked_again(&mut self, walked: Walked) {
+        self.again.push(walked);
+    }
+
+    /// The pairs of walks that are compared: each version alone, and each change of the mesh with the version that it leads to.
+    fn compared(&self, walks: &[Walked]) -> Vec<Compared> {
+        let (from, to) = (self.across.from.version.as_str(), self.across.to.version.as_str());
+        let walk = |course: Course| walks.iter().find(|walked| walked.course == course);
+        let stages = |one: &Walked, other: &Walked| {
+            let both = one.themselves().filter(|stage| other.stage(stage.row).is_some());
+            both.map(|stage| stage.row.stage).collect()
+        };
+        let mut all = Vec::new();
+        if let (Some(old), Some(new)) = (walk(Course::FreshOnOld), walk(Course::FreshOnNew)) {
+            all.push(Compared {
+                across: None,
+                fresh: Course::FreshOnOld,
+                stages: stages(old, new),
+                differences: differences(old, new, from, to),
+            });
+        }
+        let (old, new) = ((Course::FreshOnOld, from), (Course::FreshOnNew, to));
+        for walked in walks {
             let (before, after) = match walked.course {
                 Course::FreshOnOld | Course::FreshOnNew => continue,
-                Course::InPlace | Course::Revision => ((old, from), (new, to)),
-                Course::RollBack => ((new, to), (old, from)),
+                Course::InPlace | Course::Revision => (old, new),
+                Course::RollBack => (new, old),
             };
-            let heading = walked.course.heading(from, to);
-            for ((fresh, version), is_before) in [(before, true), (after, false)] {
-                let Some(fresh) = fresh else { continue };
+            for ((course, version), is_before) in [(before, true), (after, false)] {
+                let Some(fresh) = walk(course) else { continue };
                 let own = differences(fresh, walked, version, version).into_iter().filter(|own| {
                     // in another namespace, where names are others, a sidecar is told other things
                     (own.number <= self.across.at) == is_before && own.aspect.is_behaviour()
                 });
-                all.extend(own.map(|own| difference(Some(heading.clone()), own)));
+                all.push(Compared {
+                    across: Some(walked.course),
+                    fresh: course,
+                    stages: stages(fresh, walked),
+                    differences: own.collect(),
+                });
             }
         }
         all
@@ -287,4 +346,63 @@ fn words(judged: &Judged) -> String {
 
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::ControlPlane;
+    use crate::walk::{Event, Fingerprint, Order};
+
+    /// A walk of which the first stage was fingerprinted.
+    fn walked(course: Course, order: Order) -> Walked {
+        let mut walked = Walked::new(course, vec![Row { stage: 1, phase: Phase::Itself }]);
+        walked.take(&Event::Stage { number: 1, name: "first release".to_owned(), edits: Vec::new() });
+        let flow = ("everyone".to_owned(), "/".to_owned());
+        let print = Fingerprint { order: BTreeMap::from([(flow, order)]), ..Fingerprint::default() };
+        walked.take(&Event::Fingerprinted(Box::new(print)));
+        walked
+    }
+
+    fn recorder(old: Order, new: Order) -> UpgradeRecorder {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let across = Across::against_itself(&scenario, ControlPlane::of("1.31"), None).unwrap();
+        let mut recorder = UpgradeRecorder::new(across, scenario, String::new());
+        recorder.walked(walked(Course::FreshOnOld, old));
+        recorder.walked(walked(Course::FreshOnNew, new));
+        recorder
+    }
+
+    #[test]
+    fn what_does_not_repeat_is_no_difference() {
+        let mut recorder = recorder(Order::Drawn, Order::One);
+        assert_eq!(recorder.to_repeat(), [Course::FreshOnOld, Course::FreshOnNew].into());
+        recorder.walked_again(walked(Course::FreshOnOld, Order::Drawn));
+        recorder.walked_again(walked(Course::FreshOnNew, Order::Drawn));
+        assert!(recorder.close(false).differences.is_empty());
+    }
+
+    #[test]
+    fn what_repeats_is_a_new_difference() {
+        let mut recorder = recorder(Order::Drawn, Order::One);
+        recorder.walked_again(walked(Course::FreshOnOld, Order::Drawn));
+        recorder.walked_again(walked(Course::FreshOnNew, Order::One));
+        let report = recorder.close(false);
+        assert_eq!(report.differences.len(), 1);
+        assert_eq!(
+            (report.differences[0].before.as_str(), report.differences[0].after.as_str()),
+            ("drawn each time", "one server")
+        );
+        assert!(report.differences[0].known.is_none());
+    }
+
+    #[test]
+    fn what_was_not_looked_for_again_stays_a_difference() {
+        let mut other = recorder(Order::Drawn, Order::One);
+        // the walk broke off before it came to the stage
+        other.walked_again(Walked::new(Course::FreshOnOld, Vec::new()));
+        other.walked_again(walked(Course::FreshOnNew, Order::Drawn));
+        assert_eq!(other.close(false).differences.len(), 1);
+        assert!(recorder(Order::Drawn, Order::Drawn).to_repeat().is_empty());
+    }
 }
