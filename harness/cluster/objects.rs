@@ -375,7 +375,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::scenario::{KindRef, parse_manifests};
+    use crate::scenario::{KindRef, Place, parse_manifests};
 
     const OBJECTS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
@@ -462,8 +462,12 @@ metadata: {name: front}
         parse_manifests(Path::new("objects.yaml"), OBJECTS).unwrap()
     }
 
+    fn place() -> Place {
+        "scenario.yaml:9:3".parse().unwrap()
+    }
+
     fn written(kind: &str, name: &str) -> Target {
-        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: "scenario.yaml:9".to_owned() }
+        Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: place() }
     }
 
     #[tokio::test]
@@ -481,7 +485,7 @@ metadata: {name: front}
             ["ClusterRole.rbac.authorization.k8s.io/reader", "ConfigMap/settings in namespace other"]
         );
         for manifest in &manifests()[..2] {
-            objects.delete(&Target::of(manifest, "scenario.yaml:9".to_owned())).await.unwrap();
+            objects.delete(&Target::of(manifest, place())).await.unwrap();
         }
         assert!(objects.remaining().await.unwrap().is_empty());
     }
@@ -491,11 +495,11 @@ metadata: {name: front}
         let mut own = objects(false).await;
         assert_eq!(
             own.delete(&written("gateways", "front")).await.unwrap_err().to_string(),
-            "scenario.yaml:9: the kind `gateways` is ambiguous: it may be Gateway.gateway.networking.k8s.io or Gateway.networking.istio.io"
+            "scenario.yaml:9:3: the kind `gateways` is ambiguous: it may be Gateway.gateway.networking.k8s.io or Gateway.networking.istio.io"
         );
         let mut confined = objects(true).await;
         for manifest in &manifests()[..2] {
-            let error = confined.delete(&Target::of(manifest, "scenario.yaml:9".to_owned())).await.unwrap_err();
+            let error = confined.delete(&Target::of(manifest, place())).await.unwrap_err();
             assert!(matches!(error, ClusterError::Outside { .. }), "{error}");
         }
         let error = confined.delete(&written("clusterrole", "reader")).await.unwrap_err();
