@@ -236,6 +236,14 @@ impl Missing {
                 && need.last_of.iter().all(|(_, _, least, seen, answered)| *answered || seen >= least)
         }) && (!self.watches_gaps || self.latest.iter().all(|(_, good)| *good))
     }
+
+    /// Whether requests are missing, and not only the time after which a version must not answer.
+    pub fn is_requests(&self) -> bool {
+        self.claims.iter().any(|need| {
+            need.errors.is_some_and(|(most, least)| self.failed <= most && self.seen < least)
+                || need.last_of.iter().any(|(_, _, least, seen, answered)| !answered && *seen > 0 && seen < least)
+        })
+    }
 }
 
 /// Whether an answer tells who gave it: a request without an answer says nothing of the version that would have answered.
@@ -632,12 +640,13 @@ mod tests {
         let mut missing = Missing::of(&stage(during(Some(0), Some(200), &[("v2", 2000)])), 1);
         assert_eq!((missing.requests(), missing.longest()), (688, Duration::from_secs(2)));
         for n in 0..688 {
-            assert!(!missing.is_nothing(), "after {n}");
+            assert!(!missing.is_nothing() && missing.is_requests(), "after {n}");
             missing.see(&good(1000 + n), Some("v1"), Some(1000 * MS));
         }
-        // enough for the errors, none of them later than 2 s after the change
-        assert!(!missing.is_nothing());
+        // enough for the errors, none of them later than 2 s after the change: there is nothing to hurry for until then
+        assert!(!missing.is_nothing() && !missing.is_requests());
         for n in 0..688 {
+            assert_eq!(missing.is_requests(), n > 0, "after {n} that were due later");
             assert!(!missing.is_nothing(), "after {n} that were due later");
             missing.see(&good(3001 + n), Some("v1"), Some(1000 * MS));
         }

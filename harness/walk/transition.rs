@@ -145,7 +145,8 @@ impl Expected {
             },
             missing: Missing::of(&scenario.stages[number - 1], scenario.populations.len()),
             start: None,
-            raised: None,
+            ended: None,
+            raised: false,
             watch,
         }
     }
@@ -171,8 +172,10 @@ pub(super) struct Witness {
     missing: Missing,
     /// When the driver's clock started.
     start: Option<DriverStart>,
-    /// When the rate was raised, as the stage was done and claims were not decided.
-    raised: Option<Instant>,
+    /// When the stage was done and claims were not decided.
+    ended: Option<Instant>,
+    /// Whether the rate was raised since.
+    raised: bool,
     watch: Watch,
 }
 
@@ -230,14 +233,17 @@ impl Witness {
         if self.missing.is_nothing() {
             return Next::StopAll;
         }
-        let Some(raised) = self.raised else {
-            self.raised = Some(Instant::now());
-            return Next::Rate(self.watch.raised);
-        };
+        let ended = *self.ended.get_or_insert_with(Instant::now);
         let requests = u32::try_from(self.missing.requests()).unwrap_or(u32::MAX);
         let sending = Duration::from_secs(1) * requests / self.watch.raised.max(1);
-        let begin = applied.map_or(raised, |applied| raised.max(applied + self.missing.longest()));
-        if begin.elapsed() > 2 * sending + PATIENCE { Next::StopAll } else { Next::Continue }
+        let begin = applied.map_or(ended, |applied| ended.max(applied + self.missing.longest()));
+        if begin.elapsed() > 2 * sending + PATIENCE {
+            Next::StopAll
+        } else if self.missing.is_requests() && !std::mem::replace(&mut self.raised, true) {
+            Next::Rate(self.watch.raised)
+        } else {
+            Next::Continue
+        }
     }
 
     /// What was seen, for reports and for claims. `applied` is when the change was applied.
