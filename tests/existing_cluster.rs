@@ -108,22 +108,22 @@ fn rejected_input_is_told(cluster: &Cluster<'_>) {
         (
             &[("svc-hello.yaml", "kind: Service", "kind: Sevice")],
             2,
-            &["svc-hello.yaml:1: the cluster knows no kind `Sevice` in `v1`"],
+            &["svc-hello.yaml:1:1: the cluster knows no kind `Sevice` in `v1`"],
         ),
         (
             &[(first, "replicas: 2", "replica: 2")],
             2,
-            &["hello-server-v1-first.yaml:2: Deployment/hello-server-v1 was rejected: ", "spec.replica"],
+            &["hello-server-v1-first.yaml:2:1: Deployment/hello-server-v1 was rejected: ", "spec.replica"],
         ),
         (
             &[("svc-hello.yaml", "port: 8080", "port: 80800")],
             2,
-            &["svc-hello.yaml:1: Service/svc-hello was rejected: ", "spec.ports[0].port"],
+            &["svc-hello.yaml:1:1: Service/svc-hello was rejected: ", "spec.ports[0].port"],
         ),
         (
             &[("svc-hello.yaml", "name: svc-hello", "name: svc-hello\n  namespace: default")],
             2,
-            &["svc-hello.yaml:1: Service/svc-hello belongs outside of the namespace `canary-"],
+            &["svc-hello.yaml:1:1: Service/svc-hello belongs outside of the namespace `canary-"],
         ),
         (
             &[("httpbin.yaml", "labels: {app: httpbin}", "labels: {app: httpbin, sidecar.istio.io/inject: 'false'}")],
