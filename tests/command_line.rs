@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::server::Engine;
 use common::{Deadline, said, shiftcheck};
 use rstest::rstest;
 
@@ -106,4 +107,100 @@ fn help_comes_at_once() {
     });
     let best = best.min().unwrap();
     assert!(best.as_millis() < 20, "{best:?}");
+}
+
+#[rstest]
+#[case::a_word("canary")]
+#[case::a_path("/etc")]
+#[case::nothing("")]
+fn a_sweep_of_what_is_no_run_is_refused(#[case] run: &str) {
+    let (_, errors, code) = said(&shiftcheck(&["sweep", "--run", run]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains(&format!("`{run}` is not the id of a run: eight hexadecimal digits")), "{errors}");
+}
+
+#[rstest]
+#[case::run(&["run"], None)]
+#[case::run_in_ci(&["run"], Some("1"))]
+#[case::run_on_k3s(&["run", "--cluster", "k3s"], None)]
+#[case::sweep(&["sweep"], None)]
+fn an_engine_that_hangs_is_an_error_of_the_environment_within_seconds(
+    #[case] arguments: &[&str],
+    #[case] ci: Option<&str>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::silent(folder.path());
+    let mut command = shiftcheck(arguments);
+    command.env("DOCKER_HOST", engine.address()).env_remove("CI").env_remove("SHIFTCHECK_CLUSTER");
+    if let Some(ci) = ci {
+        command.env("CI", ci);
+    }
+    let start = Instant::now();
+    let (printed, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3), "{printed}{errors}");
+    assert!(
+        errors.contains("the Docker engine at unix://") && errors.contains("did not answer within 5 s"),
+        "{errors}"
+    );
+    assert!(!printed.contains("embedded"), "{printed}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_embedded_run_says_so_first_and_last() {
+    let (printed, _, code) = run(&["--until", "1"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let says_so = "the embedded mesh, which checks your manifests, not an Istio release";
+    let first = printed.lines().next().unwrap();
+    assert!(first.contains(says_so), "{first}");
+    let last = printed.lines().rfind(|line| line.starts_with("all stages passed")).unwrap();
+    assert!(last.contains(says_so), "{last}");
+}
+
+/// Starts a run that takes minutes, sends it these signals at once, and tells how it ended.
+fn signalled(command: &mut Command, signals: &[&str]) -> (String, String, Option<i32>) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    for name in signals {
+        common::signal(name, &child);
+    }
+    said(&child.wait_with_output().unwrap())
+}
+
+#[rstest]
+#[case::a_terminal_that_is_closed(&["-HUP"], 143)]
+#[case::gnu_timeout(&["-TERM", "-TERM"], 143)]
+#[case::ctrl_c_twice_at_once(&["-INT", "-INT", "-INT"], 130)]
+fn signals_that_follow_each_other_at_once_are_one_call(#[case] signals: &[&str], #[case] expected: i32) {
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--qps", "5"]);
+    let (printed, errors, code) = signalled(&mut command, signals);
+    assert_eq!(code, Some(expected), "{printed}{errors}");
+    assert!(
+        printed.contains("called off") && !errors.contains("ended before everything was removed"),
+        "{printed}{errors}"
+    );
+}
+
+#[test]
+fn a_run_under_nohup_goes_on_without_its_terminal() {
+    let own = shiftcheck(&[]);
+    let mut command = Command::new("sh");
+    let script = format!("trap '' HUP; exec {} run --cluster embedded --qps 5", own.get_program().to_string_lossy());
+    command
+        .args(["-c", &script])
+        .current_dir(common::ROOT)
+        .env("SHIFTCHECK_REPORT", tempfile::tempdir().unwrap().path());
+    let (printed, _, code) = signalled(&mut command, &["-HUP", "-INT"]);
+    assert_eq!(code, Some(130), "SIGHUP was heard: {printed}");
+}
+
+#[test]
+fn an_upgrade_whose_reports_cannot_be_written_ends_before_it_starts() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = shiftcheck(&["upgrade", "--from", "1.22", "--to", "1.31", "--report"]);
+    let (printed, errors, code) = said(&command.arg(file.path()).output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
+    assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");
 }

@@ -4,11 +4,12 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{ROOT, said, shiftcheck, spoilt};
+use common::{Deadline, ROOT, said, shiftcheck, spoilt};
 use rstest::rstest;
 use serde_json::{Value, json};
 use shiftcheck::report::{Granularity, Report};
@@ -174,14 +175,83 @@ fn what_an_earlier_run_left_goes_and_what_others_left_stays() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_told_and_changes_no_verdict() {
+fn a_folder_that_cannot_be_written_ends_the_run_before_it_starts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");
     fs::write(&file, "").unwrap();
     let output = shiftcheck(&["run", "--cluster", "embedded", "--report"]).arg(&file).output().unwrap();
-    let (_, errors, code) = said(&output);
-    assert_eq!(code, Some(0), "{errors}");
+    let (printed, errors, code) = said(&output);
+    assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
+    assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");
+}
+
+/// Starts a run on the embedded mesh that takes minutes, and waits for its first stage.
+fn slow_run(report: &Path) -> (Child, Deadline) {
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--qps", "5", "--report"]);
+    let mut child = command.arg(report).stdout(Stdio::piped()).spawn().unwrap();
+    let deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("canary: 9 stages"), "{first}");
+    (child, deadline)
+}
+
+#[test]
+fn no_report_of_an_earlier_run_outlives_a_run_that_is_killed() {
+    let (code, _, folder) = walked("fixtures/canary", &[]);
+    assert_eq!(code, Some(0));
+    assert!(read(folder.path(), "junit.xml").contains(r#"errors="0""#));
+    let (mut child, _deadline) = slow_run(folder.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!((report.result, report.claims()), (shiftcheck::report::Outcome::Interrupted, (0, 0)));
+    assert!(read(folder.path(), "junit.xml").contains(r#"errors="1""#));
+    for name in ["conformance.yaml", "report.html"] {
+        assert!(!read(folder.path(), name).contains("all stages passed"), "{name} is of the earlier run");
+    }
+    // a run that a signal ends says so
+    let (child, _deadline) = slow_run(folder.path());
+    common::signal("-TERM", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    assert_eq!(
+        Report::read(folder.path()).unwrap().note,
+        "called off on the embedded mesh, which checks your manifests, not an Istio release"
+    );
+}
+
+#[test]
+fn reports_that_cannot_be_written_at_the_end_are_an_error_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--until", "1", "--qps", "1000", "--report"]);
+    let mut child = command.arg(&report).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    fs::remove_dir_all(&report).unwrap();
+    fs::write(&report, "in the way").unwrap();
+    let (printed, errors, code) = said(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(3), "{printed}{errors}");
     assert!(errors.contains("error: cannot write "), "{errors}");
+}
+
+#[test]
+fn no_report_of_an_earlier_run_outlives_a_scenario_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |scenario: &str| {
+        let mut command = shiftcheck(&["run", "--cluster", "embedded", "--until", "2", scenario]);
+        command.env_remove("SHIFTCHECK_REPORT").current_dir(folder.path()).output().unwrap().status.code()
+    };
+    let report = folder.path().join("shiftcheck-report");
+    // without a report there is none to be replaced
+    assert_eq!(run("nowhere"), Some(2));
+    assert!(!report.exists());
+    assert_eq!(run(&format!("{ROOT}/fixtures/canary")), Some(0));
+    assert_eq!(Report::read(&report).unwrap().result, shiftcheck::report::Outcome::Passed);
+    assert_eq!(run("nowhere"), Some(2));
+    assert_eq!(Report::read(&report).unwrap().result, shiftcheck::report::Outcome::BadInput);
 }
 
 #[rstest]

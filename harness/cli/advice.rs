@@ -3,6 +3,7 @@ use std::io::{Write, stderr};
 use super::main::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
+use crate::report::ReportError;
 use crate::scenario::Place;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
@@ -25,6 +26,11 @@ impl Failure {
 
     pub fn environment(message: String) -> Self {
         Self { code: ExitCode::Environment, message, place: None, hint: None }
+    }
+
+    pub fn unwritable(error: &ReportError) -> Self {
+        let hint = Some("name another folder with --report, or write none with --no-report".to_owned());
+        Self { hint, ..Self::environment(error.to_string()) }
     }
 
     pub fn abandoned() -> Self {
@@ -69,6 +75,10 @@ fn hint(error: &WalkError) -> Option<String> {
         WalkError::Mesh(MeshError::NotInstalled) => {
             return Some("install Istio on the cluster first, or run on a throwaway one with --cluster k3s".to_owned());
         }
+        WalkError::LeftBehind(left) => {
+            let run = &left.run;
+            return Some(format!("`shiftcheck sweep --run {run}` tries again, and so does the start of the next run"));
+        }
         WalkError::Design { source: DesignError::TooManyRequests { .. }, .. } => {
             return Some("claim with a larger `deviation`, or allow more with `errors: {max-requests: …}`".to_owned());
         }
@@ -87,8 +97,17 @@ fn hint(error: &WalkError) -> Option<String> {
             "is the kind written as its API writes it, and is its definition installed?"
         }
         ClusterError::Outside { .. } => "take it out of the scenario, or run on a throwaway cluster with --cluster k3s",
+        ClusterError::Reaches(_) => {
+            "keep it inside with `exportTo: [\".\"]` and names of services in its own namespace, run on a throwaway cluster with --cluster k3s, \
+             or allow these effects with --allow-reach"
+        }
         ClusterError::NamespaceTaken(_) => "choose another with --namespace, or delete it",
         ClusterError::Kubeconfig(_) => "name a file with --kubeconfig and a context with --context",
+        ClusterError::NoAnswer { .. } => "it exists but hangs: restart it, or look at its log",
+        ClusterError::UnknownCluster(_) => "delete the namespace, and then the record in the cache folder, by hand",
+        ClusterError::OtherCluster { .. } => {
+            "point the context to that cluster again, or delete the namespace there by hand"
+        }
         ClusterError::Remove { .. } => "`shiftcheck sweep` tries again",
         _ => return None,
     };

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::cluster::Keep;
+use crate::cluster::{Keep, RunId};
 use crate::report::Granularity;
 use crate::upgrade::Mode;
 
 /// Proves, on a real Istio mesh, that a traffic-shifting rollout does at every stage what its manifests promise
 ///
-/// Exit codes: 0 every claim held, 1 a claim failed, 2 bad input, 3 the environment failed, 130 and 143 called off.
+/// Exit codes: 0 every claim held, 1 a claim failed, 2 bad input, 3 the environment failed, 130 and 143 interrupted and terminated.
 #[derive(Debug, Parser)]
 #[command(name = "shiftcheck", version, max_term_width = 120)]
 pub struct Args {
@@ -90,7 +90,7 @@ pub struct WalkArgs {
     /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
     #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
-    /// Where to run [default: k3s; embedded where no Docker engine answers, unless CI is set]
+    /// Where to run [default: k3s; embedded where there is no Docker engine, unless CI is set]
     #[arg(long, env = "SHIFTCHECK_CLUSTER")]
     pub cluster: Option<ClusterKind>,
     /// The version of Istio for a throwaway cluster [default: the newest in the cache]
@@ -120,6 +120,9 @@ pub struct WalkArgs {
     /// The namespace on an existing cluster; it must not exist [default: the scenario's with the run's id]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
+    /// On an existing cluster: list effects outside of the namespace, such as a VirtualService for a host of others, and run all the same
+    #[arg(long)]
+    pub allow_reach: bool,
     /// When to leave the cluster or namespace behind
     #[arg(long, default_value = "never")]
     pub keep: Keep,
@@ -329,10 +332,10 @@ pub enum SchemaOf {
 /// What to sweep.
 #[derive(Debug, clap::Args)]
 pub struct SweepArgs {
-    /// Only what this run has left, even if it was kept on purpose
+    /// Only what this run has left, even if it was kept on purpose or its process cannot be seen from here
     #[arg(long, value_name = "ID")]
-    pub run: Option<String>,
-    /// Also what was kept on purpose
+    pub run: Option<RunId>,
+    /// Also what was kept on purpose by runs with the same cache folder
     #[arg(long)]
     pub kept: bool,
 }

@@ -12,7 +12,7 @@ use super::args::{
     Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, TrafficArgs, WalkArgs, Workload,
 };
 use super::signals::Calls;
-use crate::cluster::{ClusterError, Docker, ImageCache, Keep, NodeImage, RunRecords, default_cache, sweep};
+use crate::cluster::{ClusterError, Docker, ImageCache, Keep, NodeImage, RunRecords, Wanted, default_cache, sweep};
 use crate::mesh::IstioChoice;
 use crate::report::{
     self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, checked_images, compare, compared, images,
@@ -148,27 +148,28 @@ async fn dispatch(args: Args) -> ExitCode {
 async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf, calls: Calls) -> ExitCode {
     let start = Instant::now();
     let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
-    let cluster = match args.walk.cluster {
-        Some(cluster) => cluster,
-        None => usual_cluster().await,
-    };
-    let reports = Reports::new(&args);
+    let cluster = args.walk.cluster.unwrap_or_else(|| default_cluster(in_ci(), Docker::is_configured()));
+    let mut reports = Reports::new(&args, purpose);
+    if (reports.asked || reports.stand())
+        && let Err(failure) = reports.begin()
+    {
+        terminal.abandon();
+        advice::tell(&failure);
+        return failure.code;
+    }
     let prepared = Scenario::read(&args.walk.scenario)
         .map_err(|error| Failure::of(&WalkError::from(error)))
         .and_then(|scenario| part_of(scenario, &args, cluster))
-        .and_then(|scenario| options(&args, cluster, &scenario, purpose, cache).map(|options| (scenario, options)));
+        .and_then(|scenario| options(&args, cluster, &scenario, purpose, cache).map(|options| (scenario, options)))
+        .and_then(|prepared| reports.begin().map(|()| prepared));
     let (scenario, options) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
             terminal.abandon();
             advice::tell(&failure);
-            if purpose == Purpose::Prove {
-                let recorder = Recorder::new(reproduce());
-                reports.publish(
-                    &recorder.close(result_of(failure.code), "not proven", Some(told(&failure))),
-                    &mut terminal,
-                );
-            }
+            let recorder = Recorder::new(reproduce());
+            let report = recorder.close(result_of(failure.code), "not proven", Some(told(&failure)));
+            reports.publish(&report, &mut terminal);
             return failure.code;
         }
     };
@@ -215,15 +216,19 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf, calls: Calls) -> 
             (failure.code, "not proven".to_owned(), Some(failure))
         }
     };
+    let note = if cluster == ClusterKind::Embedded {
+        // nobody is to take this for a run on a real mesh
+        format!("{note} on the embedded mesh, which checks your manifests, not an Istio release")
+    } else {
+        note
+    };
     terminal.close(start.elapsed(), &note);
     let report = recorder.close(result_of(code), &note, failure.as_ref().map(told));
     if let Some(failure) = failure {
         advice::tell(&failure);
     }
-    if purpose == Purpose::Prove {
-        reports.publish(&report, &mut terminal);
-    }
-    code
+    let written = reports.publish(&report, &mut terminal);
+    if written || code != ExitCode::Pass { code } else { ExitCode::Environment }
 }
 
 /// Walks again and again on the embedded mesh, whenever something is saved, until a signal.
@@ -299,30 +304,56 @@ fn told(failure: &Failure) -> report::Failure {
 /// Where and how reports are written.
 #[derive(Debug, Clone)]
 struct Reports {
+    /// None where no report is written.
     folder: Option<PathBuf>,
     /// Whether somebody has named the folder.
     asked: bool,
+    /// Whether the folder says that this run has not ended.
+    begun: bool,
+    /// Whether the run proves anything that could be reported.
+    proves: bool,
     junit: Granularity,
 }
 
 impl Reports {
-    fn new(args: &RunArgs) -> Self {
+    fn new(args: &RunArgs, purpose: Purpose) -> Self {
         let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
-        Self { folder: (!args.no_report).then_some(folder), asked: args.report.is_some(), junit: args.junit }
+        let proves = purpose == Purpose::Prove;
+        let folder = (!args.no_report && proves).then_some(folder);
+        let asked = folder.is_some() && args.report.is_some();
+        Self { folder, asked, begun: false, proves, junit: args.junit }
     }
 
-    /// Writes the reports of a run and says where the page is. One that cannot be written is told, and does not change how the run ended.
-    fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) {
-        if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+    /// Whether reports of an earlier run are in the folder.
+    fn stand(&self) -> bool {
+        self.folder.as_deref().is_some_and(Report::is_in)
+    }
+
+    /// Marks the reports in the folder as those of a run that has not ended.
+    fn begin(&mut self) -> Result<(), Failure> {
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.begun) else { return Ok(()) };
+        Report::begin(folder, self.junit, reproduce()).map_err(|error| Failure::unwritable(&error))?;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Writes the reports of a run and says where the page is; whether they are written, if there are to be any.
+    fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) -> bool {
+        if self.proves && std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
             report.annotations().iter().for_each(|line| terminal.note(line));
         }
-        // where nothing was begun, only who has asked for reports gets one, without a word
-        let begun = !report.run.is_empty();
-        let Some(folder) = self.folder.as_ref().filter(|_| begun || self.asked) else { return };
+        // where the scenario was refused and nobody has asked for reports, there are none
+        let Some(folder) = self.folder.as_ref().filter(|_| self.begun) else { return true };
         match report.write(folder, self.junit) {
-            Ok(()) if begun => terminal.note(&format!("report: {}", folder.join("report.html").display())),
-            Ok(()) => {}
-            Err(error) => advice::tell(&Failure::environment(error.to_string())),
+            Ok(()) if report.run.is_empty() => true,
+            Ok(()) => {
+                terminal.note(&format!("report: {}", folder.join("report.html").display()));
+                true
+            }
+            Err(error) => {
+                advice::tell(&Failure::unwritable(&error));
+                false
+            }
         }
     }
 }
@@ -340,10 +371,14 @@ pub(super) fn reproduce() -> String {
     std::iter::once(program).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// A throwaway cluster where an engine answers; elsewhere the embedded mesh, but not in CI, where a missing engine is an error.
-async fn usual_cluster() -> ClusterKind {
-    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-    if in_ci || Docker::connect().await.is_ok() { ClusterKind::K3s } else { ClusterKind::Embedded }
+/// Where a scenario runs by default: on a throwaway cluster where there is an engine, whether it answers or not, and always in CI; on the
+/// embedded mesh elsewhere.
+const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
+    if in_ci || engine { ClusterKind::K3s } else { ClusterKind::Embedded }
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 
 fn options(
@@ -364,15 +399,10 @@ fn options(
             file: args.walk.kubeconfig.clone(),
             context: args.walk.context.clone(),
             namespace: args.walk.namespace.clone(),
+            allow_reach: args.walk.allow_reach,
         },
     };
-    let state = match Reports::new(args).folder.filter(|_| purpose == Purpose::Prove) {
-        Some(folder) => {
-            Report::forget(&folder).map_err(|error| Failure::environment(error.to_string()))?;
-            Some(folder.join("state"))
-        }
-        None => None,
-    };
+    let state = Reports::new(args, purpose).folder.map(|folder| folder.join("state"));
     Ok(Options {
         purpose,
         choice,
@@ -459,15 +489,15 @@ async fn pull(version: &str, hub: &str, cache: &ImageCache) -> Result<(), Failur
 }
 
 async fn sweep_all(args: SweepArgs, cache: &Path) -> Result<(), Failure> {
-    let docker = Docker::connect().await.ok();
-    let run = args.run.as_deref().map(Into::into);
-    let swept = sweep(docker.as_ref(), &RunRecords::new(cache), args.kept, run.as_ref())
-        .await
-        .map_err(|error| Failure::of(&error.into()))?;
+    let failed = |error: ClusterError| Failure::of(&error.into());
+    // an engine that hangs is an error: what is left there would not be seen
+    let docker = if Docker::is_configured() { Some(Docker::connect().await.map_err(failed)?) } else { None };
+    let wanted = Wanted { kept: args.kept, only: args.run.as_ref() };
+    let swept = sweep(docker.as_ref(), &RunRecords::new(cache), wanted).await.map_err(failed)?;
     crate::report::swept(&mut stdout(), &swept, docker.is_some());
     match swept.failures.first() {
         None => Ok(()),
-        Some(failure) => Err(Failure::environment(failure.clone())),
+        Some(_) => Err(Failure::environment(swept.failures.join("\n"))),
     }
 }
 
@@ -517,4 +547,24 @@ pub(super) fn own_binary() -> Result<PathBuf, Failure> {
 /// Whether a stream gets colours: a terminal, unless `NO_COLOR` is set.
 pub(super) fn coloured(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::an_engine(false, true, ClusterKind::K3s)]
+    #[case::an_engine_in_ci(true, true, ClusterKind::K3s)]
+    #[case::no_engine(false, false, ClusterKind::Embedded)]
+    #[case::no_engine_in_ci(true, false, ClusterKind::K3s)]
+    fn the_embedded_mesh_is_the_default_only_where_there_is_no_engine(
+        #[case] in_ci: bool,
+        #[case] engine: bool,
+        #[case] expected: ClusterKind,
+    ) {
+        assert_eq!(default_cluster(in_ci, engine), expected);
+    }
 }

@@ -28,6 +28,13 @@ const SETTINGS: [&str; 4] = [
 /// Walks a scenario on two versions of Istio and across the change from one to the other.
 pub(super) async fn run(args: UpgradeArgs, cache: PathBuf) -> ExitCode {
     let calls = Calls::listen();
+    if let Some(folder) = folder_of(&args)
+        && let Err(error) = UpgradeReport::begin(&folder, &reproduce())
+    {
+        let failure = Failure::unwritable(&error);
+        advice::tell(&failure);
+        return failure.code;
+    }
     let prepared = Upgrade::prepare(args, cache).await;
     let upgrade = match prepared {
         Ok(upgrade) => upgrade,
@@ -86,8 +93,7 @@ impl Upgrade {
                 if known { Failure { code: ExitCode::BadInput, ..failure } } else { failure }
             })?);
         }
-        let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-upgrade"));
-        let folder = (!args.no_report).then_some(folder);
+        let folder = folder_of(&args);
         Ok(Self { args, cache, scenario, across, sets, folder })
     }
 
@@ -125,13 +131,17 @@ impl Upgrade {
             recorder.cleared(stage, claims, &cause, suspects(&self.scenario, stage, from, to));
         }
         let report = recorder.close(off.is_some());
-        self.publish(&report);
-        match (off, broke, report.result) {
-            (Some(code), ..) => Ok(code),
-            (None, Some(failure), _) => Err(failure),
-            (None, None, Outcome::Passed) => Ok(ExitCode::Pass),
-            (None, None, _) => Ok(ExitCode::Fail),
+        let written = self.publish(&report);
+        let code = match (off, broke, report.result) {
+            (Some(code), ..) => code,
+            (None, Some(failure), _) => return Err(failure),
+            (None, None, Outcome::Passed) => return written.map(|()| ExitCode::Pass),
+            (None, None, _) => ExitCode::Fail,
+        };
+        if let Err(failure) = written {
+            advice::tell(&failure);
         }
+        Ok(code)
     }
 
     /// Walks again what has to repeat before it is called new; with what the process ends with, where that was called off.
@@ -189,9 +199,7 @@ impl Upgrade {
             if let Some(folder) = &self.folder {
                 let folder = folder.join(format!("{}{suffix}", course.folder(from, to)));
                 let _ = Report::forget(&folder);
-                report
-                    .write(&folder, Granularity::default())
-                    .map_err(|error| Failure::environment(error.to_string()))?;
+                report.write(&folder, Granularity::default()).map_err(|error| Failure::unwritable(&error))?;
             }
         }
         Ok((readers.walks, outcome))
@@ -321,20 +329,28 @@ impl Upgrade {
         })
     }
 
-    fn publish(&self, report: &UpgradeReport) {
+    fn publish(&self, report: &UpgradeReport) -> Result<(), Failure> {
         let marks = Marks { colour: coloured(stdout().is_terminal()) };
         let mut out = stdout();
         // a closed pipe is no failure
         let _ = matrix(&mut out, report, marks);
         let mut told = format!("\n{} ({:.0} s)\n", report.sentence, report.took);
+        let mut written = Ok(());
         if let Some(folder) = &self.folder {
             match report.write(folder) {
                 Ok(()) => told = format!("{told}report: {}\n", page_of(folder).display()),
-                Err(error) => advice::tell(&Failure::environment(error.to_string())),
+                Err(error) => written = Err(Failure::unwritable(&error)),
             }
         }
         let _ = std::io::Write::write_all(&mut out, told.as_bytes());
+        written
     }
+}
+
+/// The folder of the reports; none where none are wanted.
+fn folder_of(args: &UpgradeArgs) -> Option<PathBuf> {
+    let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-upgrade"));
+    (!args.no_report).then_some(folder)
 }
 
 fn page_of(folder: &Path) -> PathBuf {

@@ -1,9 +1,12 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kube::core::Status;
 use testcontainers_modules::testcontainers::TestcontainersError;
 use thiserror::Error;
 
+use super::reach::Reach;
+use super::run::RunId;
 use super::wait::WaitError;
 use crate::scenario::{Place, UnresolvedKind};
 use crate::workload::ImageError;
@@ -14,6 +17,14 @@ pub enum ClusterError {
     /// No container engine answers.
     #[error("no Docker engine answers: {0}")]
     NoEngine(String),
+    /// Something outside of this process does not answer in time.
+    #[error("{who} did not answer within {} s", limit.as_secs())]
+    NoAnswer {
+        /// Who.
+        who: String,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The node image is neither in the engine nor to be had.
     #[error("the node image {image} is not there{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     NoImage {
@@ -64,6 +75,27 @@ pub enum ClusterError {
         id: String,
         /// What the engine said.
         reason: String,
+    },
+    /// A cluster cannot be marked as one that is left on purpose.
+    #[error("the cluster of run {run} is left, but not marked as kept: {reason}")]
+    Keep {
+        /// The run.
+        run: RunId,
+        /// What the engine said.
+        reason: String,
+    },
+    /// The record of a run does not say which cluster its namespace is on.
+    #[error("the record of run {0} does not say on which cluster its namespace is; an earlier version wrote it")]
+    UnknownCluster(RunId),
+    /// A kubeconfig leads to another cluster than when the run began.
+    #[error("the context `{context}` led to {server}, and leads to {found} now, or trusts other certificates")]
+    OtherCluster {
+        /// The context.
+        context: String,
+        /// The API server's address when the run began.
+        server: String,
+        /// The address now.
+        found: String,
     },
     /// The disk is too full for a cluster.
     #[error("only {free} MB are free on the disk of {}, and a cluster needs {needed} MB", path.display())]
@@ -148,6 +180,9 @@ pub enum ClusterError {
         /// The run's namespace.
         namespace: String,
     },
+    /// Objects would change something outside of the run's namespace.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Reaches(Vec<Reach>),
     /// The namespace is there already, and it is not this run's.
     #[error("the namespace `{0}` is there already and was not made by this run")]
     NamespaceTaken(String),
@@ -185,6 +220,10 @@ impl ClusterError {
             | Self::Unprocessed { origin: place, .. }
             | Self::NotEmbedded { origin: place, .. }
             | Self::Outside { origin: place, .. } => Some(place),
+            Self::Reaches(reach) => match reach.as_slice() {
+                [first, ..] => Some(&first.place),
+                [] => None,
+            },
             _ => None,
         }
     }
@@ -213,6 +252,7 @@ impl ClusterError {
                 | Self::Target { .. }
                 | Self::Rejected { .. }
                 | Self::Outside { .. }
+                | Self::Reaches(_)
                 | Self::NotEmbedded { .. }
         )
     }

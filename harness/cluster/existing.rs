@@ -1,22 +1,112 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::ClusterError;
 use super::run::RunId;
-use super::sweep::delete_namespace;
+use super::sweep::{Deletion, delete_namespace};
+
+/// How long an API server may take to answer a single request at the start and the end of a run.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Which cluster a kubeconfig leads to: the files and the context, and what proves later that they still lead there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubeCluster {
+    /// The kubeconfig files, as absolute paths; several are merged, as kubectl merges those of `KUBECONFIG`.
+    pub kubeconfig: Vec<PathBuf>,
+    /// The context.
+    pub context: String,
+    /// The address of the API server.
+    pub server: String,
+    /// The SHA-256 of the certificates that the API server is trusted by; empty where those of the system are used.
+    pub ca: String,
+}
+
+impl KubeCluster {
+    /// The cluster that a context of a kubeconfig leads to, with a client; the defaults are those of kubectl.
+    ///
+    /// # Errors
+    /// A file cannot be read, or it has no such context.
+    pub async fn find(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
+        let files = match kubeconfig {
+            Some(file) => vec![file.to_owned()],
+            None => default_files(),
+        };
+        let absolute =
+            |file: &PathBuf| std::path::absolute(file).map_err(|error| ClusterError::Kubeconfig(error.to_string()));
+        Self::resolve(files.iter().map(absolute).collect::<Result<_, _>>()?, context).await
+    }
+
+    /// A client of exactly this cluster.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be read any more, or leads to another cluster now.
+    pub async fn client(&self) -> Result<Client, ClusterError> {
+        let (found, client) = Self::resolve(self.kubeconfig.clone(), Some(&self.context)).await?;
+        if found == *self {
+            Ok(client)
+        } else {
+            Err(ClusterError::OtherCluster {
+                context: self.context.clone(),
+                server: self.server.clone(),
+                found: found.server,
+            })
+        }
+    }
+
+    async fn resolve(files: Vec<PathBuf>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
+        let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
+        let mut merged: Option<Kubeconfig> = None;
+        for file in &files {
+            let next = Kubeconfig::read_from(file).map_err(|error| bad(&error))?;
+            merged = Some(match merged {
+                Some(before) => before.merge(next).map_err(|error| bad(&error))?,
+                None => next,
+            });
+        }
+        let merged = merged.ok_or_else(|| bad(&"KUBECONFIG names no file that exists"))?;
+        let context = context.map(ToOwned::to_owned).or_else(|| merged.current_context.clone()).unwrap_or_default();
+        let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(merged, &options).await.map_err(|error| bad(&error))?;
+        let mut digest = Sha256::new();
+        let certificates = config.root_cert.iter().flatten();
+        certificates.clone().for_each(|certificate| digest.update(certificate));
+        let ca = if certificates.count() == 0 { String::new() } else { hex(&digest.finalize()) };
+        let found = Self { kubeconfig: files, context, server: config.cluster_url.to_string(), ca };
+        Ok((found, Client::try_from(config).map_err(|error| bad(&error))?))
+    }
+}
+
+/// The files that kubectl reads.
+fn default_files() -> Vec<PathBuf> {
+    let named = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty());
+    match named {
+        // kubectl passes over files that are not there
+        Some(named) => std::env::split_paths(&named).filter(|path| path.is_file()).collect(),
+        None => vec![PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config")],
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
+}
 
 /// An existing cluster. Only the run's own namespace is touched.
 #[derive(Clone)]
 pub struct Existing {
     client: Client,
+    cluster: KubeCluster,
 }
 
 impl std::fmt::Debug for Existing {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Existing")
+        formatter.debug_struct("Existing").field("cluster", &self.cluster).finish_non_exhaustive()
     }
 }
 
@@ -26,9 +116,11 @@ impl Existing {
     /// # Errors
     /// The kubeconfig cannot be used, or the API server does not answer.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, ClusterError> {
-        let client = kubeconfig_client(kubeconfig, context).await?;
-        client.apiserver_version().await.map_err(ClusterError::api("asking for its version"))?;
-        Ok(Self { client })
+        let (cluster, client) = KubeCluster::find(kubeconfig, context).await?;
+        answered("the API server", client.apiserver_version())
+            .await?
+            .map_err(ClusterError::api("asking for its version"))?;
+        Ok(Self { client, cluster })
     }
 
     /// A client of the cluster's API.
@@ -37,13 +129,26 @@ impl Existing {
         self.client.clone()
     }
 
-    /// Deletes the run's namespace; what is in it goes with it.
+    /// Which cluster it is.
+    #[must_use]
+    pub const fn cluster(&self) -> &KubeCluster {
+        &self.cluster
+    }
+
+    /// Deletes a run's namespace on a cluster; what is in it goes with it.
     ///
     /// # Errors
-    /// The API server refuses.
-    pub async fn remove(&self, namespace: &str, run: &RunId) -> Result<(), ClusterError> {
-        delete_namespace(&Api::<Namespace>::all(self.client()), namespace, run).await.map(|_| ())
+    /// The kubeconfig leads to another cluster now, or the API server does not answer or refuses.
+    pub async fn remove(cluster: &KubeCluster, namespace: &str, run: &RunId) -> Result<Deletion, ClusterError> {
+        let client = cluster.client().await?;
+        delete_namespace(&Api::<Namespace>::all(client), namespace, run).await
     }
+}
+
+/// Waits for an answer, but not longer than [`ANSWER_LIMIT`].
+pub(super) async fn answered<T>(who: &str, answer: impl Future<Output = T>) -> Result<T, ClusterError> {
+    let in_time = tokio::time::timeout(ANSWER_LIMIT, answer).await;
+    in_time.map_err(|_| ClusterError::NoAnswer { who: who.to_owned(), limit: ANSWER_LIMIT })
 }
 
 /// A client for a context of a kubeconfig; the defaults are those of kubectl.
@@ -51,12 +156,5 @@ impl Existing {
 /// # Errors
 /// The file cannot be read, or it has no such context.
 pub async fn kubeconfig_client(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Client, ClusterError> {
-    let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
-    let kubeconfig = match kubeconfig {
-        Some(path) => Kubeconfig::read_from(path).map_err(|error| bad(&error))?,
-        None => Kubeconfig::read().map_err(|error| bad(&error))?,
-    };
-    let options = KubeConfigOptions { context: context.map(ToOwned::to_owned), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| bad(&error))?;
-    Client::try_from(config).map_err(|error| bad(&error))
+    Ok(KubeCluster::find(kubeconfig, context).await?.1)
 }

@@ -7,17 +7,20 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
 use testcontainers_modules::testcontainers::bollard::Docker as Bollard;
+use testcontainers_modules::testcontainers::bollard::errors::Error as BollardError;
 use testcontainers_modules::testcontainers::bollard::models::PortBinding;
 use testcontainers_modules::testcontainers::bollard::query_parameters::{
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
 };
 use testcontainers_modules::testcontainers::core::logs::LogFrame;
 use testcontainers_modules::testcontainers::core::{AccessMode, Mount};
 use testcontainers_modules::testcontainers::runners::AsyncRunner;
 use testcontainers_modules::testcontainers::{ContainerAsync, ImageExt};
+use tokio::time::timeout;
 
 use super::images::NodeImage;
-use super::run::{Owner, RunId};
+use super::owner::Owner;
+use super::run::{RunId, RunRecord};
 use super::wait::{Again, Awaited, Failure, Progress, WaitError, until};
 use super::{ClusterError, RUN_LABEL};
 
@@ -33,30 +36,100 @@ const LOG_LINES: usize = 200;
 /// What a cluster with Istio needs on the engine's disk.
 const DISK_MB: u64 = 3000;
 
+/// How long the engine may take to answer the first question: one that hangs is found before anything else is tried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long the engine may take to answer any other request.
+const ENGINE_LIMIT: Duration = Duration::from_secs(30);
+/// How long the engine may take to answer while it pulls or writes images.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(600);
+/// How long the engine may take to create and start a container of an image that it has.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// The engine's address where `DOCKER_HOST` names none.
+const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
+/// What the name of a cluster's container begins with, and that of one that was left on purpose. Labels of a container cannot be changed after
+/// its creation, and whether a cluster is kept is known at the end of a run only; a container can be renamed at any time, also on a
+/// remote engine, and its name is in every list of containers.
+const NAME: &str = "shiftcheck-";
+const KEPT_NAME: &str = "shiftcheck-kept-";
+
 /// The container engine.
 #[derive(Debug, Clone)]
-pub struct Docker(Bollard);
+pub struct Docker {
+    engine: Bollard,
+    address: String,
+}
 
 impl Docker {
-    /// The engine that `DOCKER_HOST` or the usual socket leads to, if it answers.
+    /// The address of the engine: `DOCKER_HOST`, or the default socket.
+    #[must_use]
+    pub fn default_address() -> String {
+        let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        named.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
+    }
+
+    /// Whether there is an engine on this machine, answering or not: `DOCKER_HOST` is set, or the default socket exists.
+    #[must_use]
+    pub fn is_configured() -> bool {
+        is_configured(&Self::default_address(), Path::exists)
+    }
+
+    /// The engine at the default address, if it answers in time.
     ///
     /// # Errors
-    /// No engine answers.
+    /// There is no engine, or it does not answer within 5 s.
     pub async fn connect() -> Result<Self, ClusterError> {
-        let refused = |error: &dyn std::fmt::Display| ClusterError::NoEngine(error.to_string());
-        let docker = Bollard::connect_with_defaults().map_err(|error| refused(&error))?;
-        let docker = docker.negotiate_version().await.map_err(|error| refused(&error))?;
-        docker.ping().await.map_err(|error| refused(&error))?;
-        Ok(Self(docker))
+        Self::connect_to(&Self::default_address()).await
+    }
+
+    /// The engine at an address, if it answers in time.
+    ///
+    /// # Errors
+    /// There is no engine, or it does not answer within 5 s.
+    pub async fn connect_to(address: &str) -> Result<Self, ClusterError> {
+        let refused = |error: BollardError| ClusterError::NoEngine(format!("{address}: {error}"));
+        let connected = async {
+            let engine = Bollard::connect_with_host(address).map_err(refused)?.with_timeout(ENGINE_LIMIT);
+            let engine = engine.negotiate_version().await.map_err(refused)?;
+            engine.ping().await.map_err(refused)?;
+            Ok(Self { engine, address: address.to_owned() })
+        };
+        let who = || format!("the Docker engine at {address}");
+        timeout(CONNECT_LIMIT, connected)
+            .await
+            .unwrap_or_else(|_| Err(ClusterError::NoAnswer { who: who(), limit: CONNECT_LIMIT }))
+    }
+
+    /// The address that it was found at.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The engine for requests that move images.
+    pub(super) fn for_transfers(&self) -> Bollard {
+        self.engine.clone().with_timeout(TRANSFER_LIMIT)
     }
 
     pub(super) const fn engine(&self) -> &Bollard {
-        &self.0
+        &self.engine
     }
 
     /// Whether the engine has an image.
     pub async fn has_image(&self, image: &str) -> bool {
-        self.0.inspect_image(image).await.is_ok()
+        self.engine.inspect_image(image).await.is_ok()
+    }
+
+    /// Marks the cluster of a run as one that is left on purpose; whether there is one.
+    ///
+    /// # Errors
+    /// The engine does not answer or refuses.
+    pub async fn keep(&self, run: &RunId) -> Result<bool, ClusterError> {
+        let options = RenameContainerOptionsBuilder::new().name(&format!("{KEPT_NAME}{run}")).build();
+        match self.engine.rename_container(&format!("{NAME}{run}"), options).await {
+            Ok(()) => Ok(true),
+            Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Err(error) => Err(ClusterError::Keep { run: run.clone(), reason: error.to_string() }),
+        }
     }
 
     /// Removes every container of a run with its volumes.
@@ -96,37 +169,43 @@ impl Docker {
     /// The containers that carry a run's label.
     ///
     /// # Errors
-    /// The engine refuses to list them.
+    /// The engine does not list them.
     pub async fn run_containers(&self) -> Result<Vec<RunContainer>, ClusterError> {
         let filters = HashMap::from([("label", vec![RUN_LABEL])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let containers =
-            self.0.list_containers(Some(options)).await.map_err(|error| ClusterError::NoEngine(error.to_string()))?;
+        let containers = self
+            .engine
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| ClusterError::NoEngine(format!("{}: {error}", self.address)))?;
         Ok(containers
             .into_iter()
             .filter_map(|container| {
                 let labels = container.labels?;
-                let run = labels.get(RUN_LABEL)?.as_str().into();
+                // what carries no valid id is not a run's
+                let run = labels.get(RUN_LABEL)?.parse().ok()?;
                 let owner = labels.get(OWNER_LABEL).and_then(|owner| Owner::parse(owner));
-                Some(RunContainer { id: container.id?, run, owner })
+                let names = container.names.unwrap_or_default();
+                let kept = names.iter().any(|name| name.trim_start_matches('/').starts_with(KEPT_NAME));
+                Some(RunContainer { id: container.id?, run, owner, kept })
             })
             .collect())
     }
 
-    /// Removes a container with its anonymous volumes.
+    /// Removes a container with its anonymous volumes; one that is gone is removed already.
     ///
     /// # Errors
     /// The engine refuses.
     pub async fn remove(&self, id: &str) -> Result<(), ClusterError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        self.0
-            .remove_container(id, Some(options))
-            .await
-            .map_err(|error| ClusterError::Remove { id: id.to_owned(), reason: error.to_string() })
+        match self.engine.remove_container(id, Some(options)).await {
+            Ok(()) | Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            Err(error) => Err(ClusterError::Remove { id: id.to_owned(), reason: error.to_string() }),
+        }
     }
 
     async fn root(&self) -> Option<PathBuf> {
-        self.0.info().await.ok()?.docker_root_dir.map(PathBuf::from)
+        self.engine.info().await.ok()?.docker_root_dir.map(PathBuf::from)
     }
 }
 
@@ -137,8 +216,10 @@ pub struct RunContainer {
     pub id: String,
     /// The run.
     pub run: RunId,
-    /// The process that started it.
+    /// The process that started it; none where the label has another form.
     pub owner: Option<Owner>,
+    /// Whether it was left on purpose.
+    pub kept: bool,
 }
 
 /// What a throwaway cluster is made of.
@@ -173,12 +254,15 @@ impl K3sCluster {
     pub async fn start(
         docker: &Docker,
         options: K3sOptions,
-        run: &RunId,
+        record: &RunRecord,
         seen: impl FnMut(&str),
     ) -> Result<Self, ClusterError> {
         check_disk(docker).await?;
+        let run = &record.id;
+        let owner = record.owner.as_ref().map(Owner::label).unwrap_or_default();
         let image = format!("{}:{}", options.node.image, options.node.tag);
-        if !docker.has_image(&image).await && options.node.image.starts_with("shiftcheck/") {
+        let has_image = docker.has_image(&image).await;
+        if !has_image && options.node.image.starts_with("shiftcheck/") {
             // built here, so that no registry has it
             return Err(ClusterError::NoImage { image, reason: String::new() });
         }
@@ -194,13 +278,13 @@ impl K3sCluster {
                 "--disable=metrics-server".to_owned(),
                 "--disable=servicelb".to_owned(),
             ])
-            .with_container_name(format!("shiftcheck-{run}"))
+            .with_container_name(format!("{NAME}{run}"))
             .with_privileged(true)
             .with_userns_mode("host")
             .with_mount(Mount::tmpfs_mount("/run"))
             .with_mount(Mount::tmpfs_mount("/var/run"))
             .with_label(RUN_LABEL, run.as_str())
-            .with_label(OWNER_LABEL, Owner::this_process().to_string())
+            .with_label(OWNER_LABEL, owner)
             .with_startup_timeout(API_LIMIT)
             // readiness is looked for through the API, which answers before the node is ready
             .with_ready_conditions(Vec::new())
@@ -219,11 +303,16 @@ impl K3sCluster {
                     .with_access_mode(AccessMode::ReadOnly),
             );
         }
-        let container = request.start().await.map_err(|error| start_error(&image, error))?;
-        let mut kubeconfig = published(&container, &log, seen).await?;
-        let port = container
-            .get_host_port_ipv4(KUBE_SECURE_PORT)
+        let limit = if has_image { START_LIMIT } else { TRANSFER_LIMIT };
+        let who = || format!("the Docker engine at {}", docker.address());
+        let container = timeout(limit, request.start())
             .await
+            .map_err(|_| ClusterError::NoAnswer { who: who(), limit })?
+            .map_err(|error| start_error(&image, error))?;
+        let mut kubeconfig = published(&container, &log, seen).await?;
+        let port = timeout(ENGINE_LIMIT, container.get_host_port_ipv4(KUBE_SECURE_PORT))
+            .await
+            .map_err(|_| ClusterError::NoAnswer { who: who(), limit: ENGINE_LIMIT })?
             .map_err(|error| ClusterError::Start(Box::new(error)))?;
         kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
         let client = client(&kubeconfig).await?;
@@ -309,6 +398,11 @@ fn free_mb(path: &Path) -> Option<u64> {
     text.lines().nth(1)?.trim().trim_end_matches('M').parse().ok()
 }
 
+/// Whether there is an engine at an address: one that is named, or a default socket that exists.
+fn is_configured(address: &str, exists: impl Fn(&Path) -> bool) -> bool {
+    address != DEFAULT_ADDRESS || exists(Path::new(address.trim_start_matches("unix://")))
+}
+
 /// The end of the node's log.
 #[derive(Debug, Clone, Default)]
 struct NodeLog(Arc<Mutex<VecDeque<String>>>);
@@ -346,6 +440,15 @@ mod tests {
         assert_eq!(error.to_string(), "only 2999 MB are free on the disk of /docker, and a cluster needs 3000 MB");
         assert!(free_mb(Path::new("/")).is_some());
         assert_eq!(free_mb(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn an_engine_is_there_where_it_is_named_or_its_socket_exists() {
+        let socket = |path: &Path| path == Path::new("/var/run/docker.sock");
+        assert!(is_configured(DEFAULT_ADDRESS, socket));
+        assert!(!is_configured(DEFAULT_ADDRESS, |_| false));
+        assert!(is_configured("tcp://build-1:2376", |_| false));
+        assert!(is_configured("unix:///nonexistent", |_| false));
     }
 
     #[test]

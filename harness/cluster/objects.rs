@@ -13,6 +13,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::ClusterError;
+use super::reach::{Bounds, Extent, Reach, confine, extent};
 use super::run::RunId;
 use super::wait::{Again, Awaited, Progress, until};
 use crate::scenario::{ApiKind, Manifest, ObjectId, Place, Scope, Target, UnresolvedKind};
@@ -121,6 +122,34 @@ impl Objects {
         }
     }
 
+    /// The effects of objects outside of the run's namespace, on a cluster that is not the run's own. Nothing is applied. `root` is Istio's root
+    /// namespace. An object of a kind that the cluster does not know is passed over: it cannot be applied either.
+    ///
+    /// # Errors
+    /// An object lies in another namespace or in none: it would outlive the namespace of the run.
+    pub fn reach<'a>(
+        &self,
+        manifests: impl Iterator<Item = &'a Manifest>,
+        root: &str,
+    ) -> Result<Vec<Reach>, ClusterError> {
+        let mut found = Vec::new();
+        for manifest in manifests {
+            let Some((_, capabilities)) = self.discovery.resolve_object(&manifest.object) else { continue };
+            let id = ObjectId::of(manifest, scope(&capabilities.scope), &self.declared, &self.namespace);
+            if self.is_outside(&id) {
+                return Err(self.outside(manifest.origin.clone(), manifest.id()));
+            }
+            if let Extent::Outside(reach) = extent(manifest, self.bounds(root)) {
+                found.extend(reach.into_iter().filter(|reach| !found.contains(reach)).collect::<Vec<_>>());
+            }
+        }
+        Ok(found)
+    }
+
+    fn bounds<'a>(&'a self, root: &'a str) -> Bounds<'a> {
+        Bounds { namespace: &self.namespace, root }
+    }
+
     /// Applies an object, server-side and with strict field validation.
     ///
     /// # Errors
@@ -142,6 +171,9 @@ impl Objects {
         }
         if !id.namespace.is_empty() {
             object.metadata.namespace = Some(id.namespace.clone());
+        }
+        if self.confined && extent(manifest, self.bounds("")) == Extent::InsideIfConfined {
+            confine(&mut object.data);
         }
         let api = self.api(&id.namespace, &resource);
         object.metadata.labels.get_or_insert_default().insert(RUN_LABEL.to_owned(), self.run.to_string());

@@ -2,6 +2,7 @@ use std::fs;
 use std::io::{Cursor, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -12,6 +13,7 @@ use testcontainers_modules::testcontainers::bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
 };
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::{ClusterError, Docker, ImageCache};
 
@@ -20,6 +22,10 @@ const IMAGES: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
 /// Where `istioctl` is in its image.
 const ISTIOCTL: &str = "/usr/local/bin/istioctl";
 const ARCHIVE: &str = "istio.tar";
+/// How long a pull of one image may take.
+const PULL_LIMIT: Duration = Duration::from_secs(1800);
+/// How long the engine may be silent while it writes an archive.
+const PART_LIMIT: Duration = Duration::from_secs(120);
 
 impl Docker {
     /// Pulls the images of a version of Istio, and its `istioctl`, into the cache; with the folder of the set. What was begun and not
@@ -50,12 +56,21 @@ impl Docker {
                 reason: error.to_string(),
             };
             let options = CreateImageOptionsBuilder::default().from_image(&name).tag(version).build();
-            self.engine().create_image(Some(options), None, None).try_collect::<Vec<_>>().await.map_err(failed)?;
+            let transfers = self.for_transfers();
+            let pulled = transfers.create_image(Some(options), None, None).try_collect::<Vec<_>>();
+            timeout(PULL_LIMIT, pulled)
+                .await
+                .map_err(|_| ClusterError::NoAnswer {
+                    who: format!("the engine that pulls {name}:{version}"),
+                    limit: PULL_LIMIT,
+                })?
+                .map_err(failed)?;
         }
         seen("writing the archive");
         let names = [format!("{hub}/pilot:{version}"), format!("{hub}/proxyv2:{version}")];
         let archive = fresh.path().join(ARCHIVE);
-        let exported = self.engine().export_images(&[names[0].as_str(), names[1].as_str()]);
+        let transfers = self.for_transfers();
+        let exported = transfers.export_images(&[names[0].as_str(), names[1].as_str()]);
         write(exported, &archive).await.map_err(unwritable(&archive))?;
         let istioctl = fresh.path().join("istioctl");
         let program = self.file_of(&format!("{hub}/istioctl:{version}"), ISTIOCTL).await?;
@@ -87,7 +102,10 @@ impl Docker {
         let id = made.map_err(|error| failed(error.to_string()))?.id;
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
         let parts: Result<Vec<Bytes>, EngineError> =
-            self.engine().download_from_container(&id, Some(options)).try_collect().await;
+            match timeout(PART_LIMIT, self.engine().download_from_container(&id, Some(options)).try_collect()).await {
+                Ok(parts) => parts,
+                Err(_) => Err(EngineError::RequestTimeoutError),
+            };
         self.remove(&id).await?;
         let parts = parts.map_err(|error| failed(error.to_string()))?;
         let mut file = Vec::new();
@@ -103,7 +121,7 @@ impl Docker {
 async fn write(parts: impl Stream<Item = Result<Bytes, EngineError>>, path: &Path) -> std::io::Result<()> {
     let mut file = tokio::fs::File::create(path).await?;
     let mut parts = std::pin::pin!(parts);
-    while let Some(part) = parts.next().await {
+    while let Some(part) = timeout(PART_LIMIT, parts.next()).await? {
         file.write_all(&part.map_err(std::io::Error::other)?).await?;
     }
     file.flush().await

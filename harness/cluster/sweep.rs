@@ -1,86 +1,374 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Preconditions};
+use tokio::time::timeout;
 
-use super::existing::kubeconfig_client;
+use super::existing::{Existing, answered};
 use super::k3s::Docker;
-use super::run::{Owner, RunId, RunRecords};
+use super::owner::{Life, Observer, Owner, Process, process};
+use super::run::{KubeNamespace, RunId, RunRecords};
 use super::{ClusterError, RUN_LABEL};
 
-/// What was removed.
+/// How long the API server of an existing cluster may take to remove one namespace in a sweep.
+const NAMESPACE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What to sweep.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Also what was kept on purpose by a run with the same cache folder.
+    pub kept: bool,
+    /// Only what this run has left, even if it was kept, and even if its owner cannot be proven to have ended.
+    pub only: Option<&'a RunId>,
+}
+
+/// What was removed, and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Containers, by run.
+    /// Clusters that were removed, by run.
     pub clusters: Vec<RunId>,
-    /// Namespaces on existing clusters, by name.
+    /// Namespaces on existing clusters that were removed, by name.
     pub namespaces: Vec<String>,
+    /// What was left alone, since its owner cannot be proven to have ended.
+    pub left: Vec<LeftAlone>,
     /// What could not be removed, and why.
     pub failures: Vec<String>,
 }
 
-/// Removes what runs have left that are no longer at work: clusters with their volumes, and namespaces.
-///
-/// What was kept on purpose goes only with `kept`, and only one run's things with `only`. A run that is at work is never
-/// touched.
+/// Something that a sweep has left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftAlone {
+    /// What.
+    pub what: String,
+    /// The run that made it, where that is known.
+    pub run: Option<RunId>,
+    /// Why it was left alone.
+    pub why: String,
+}
+
+impl fmt::Display for LeftAlone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "left alone: {}: {}", self.what, self.why)?;
+        match &self.run {
+            Some(run) => write!(formatter, "; `shiftcheck sweep --run {run}` removes it"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What becomes of something that carries a run's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Decision {
+    Remove,
+    Leave,
+    /// Left alone and listed, with the reason.
+    List(String),
+    /// Named by the caller, but not removed, with the reason.
+    Refuse(String),
+}
+
+/// Decides about what a run of this owner has left; `kept` says whether it was left on purpose.
+fn decide(
+    here: &Observer,
+    run: &RunId,
+    owner: Option<&Owner>,
+    kept: bool,
+    wanted: Wanted<'_>,
+    process: impl Fn(u32) -> Process,
+) -> Decision {
+    if wanted.only.is_some_and(|only| only != run) {
+        return Decision::Leave;
+    }
+    let life = here.life(owner, process);
+    match (life, owner) {
+        (Life::Running, Some(owner)) if wanted.only.is_some() => Decision::Refuse(format!("it is in use by {owner}")),
+        (Life::Running, _) => Decision::Leave,
+        (Life::Ended | Life::Unknown(_), _) if wanted.only.is_some() => Decision::Remove,
+        (Life::Ended | Life::Unknown(_), _) if kept && !wanted.kept => Decision::Leave,
+        (Life::Unknown(why), _) => Decision::List(why),
+        (Life::Ended, Some(owner)) if kept && owner.cache != here.own.cache => {
+            Decision::List("it was kept by a run with another cache folder".to_owned())
+        }
+        (Life::Ended, _) => Decision::Remove,
+    }
+}
+
+/// Removes what runs have left whose process has ended: clusters with their volumes, and namespaces. Nothing is removed whose owner may still
+/// run: a process of another host, container or user that cannot be seen from here counts as running, and what it owns is listed.
 ///
 /// # Errors
-/// The engine does not list its containers. Where none answers, only namespaces are looked at.
-pub async fn sweep(
-    docker: Option<&Docker>,
-    records: &RunRecords,
-    kept: bool,
-    only: Option<&RunId>,
-) -> Result<Swept, ClusterError> {
+/// The engine does not list its containers. Without an engine only namespaces are looked at.
+pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted<'_>) -> Result<Swept, ClusterError> {
     let mut swept = Swept::default();
+    let here = records.observer();
     let known = records.all();
-    let wanted = |id: &RunId, owner: Option<&Owner>| {
-        let was_kept = known.iter().any(|record| record.id == *id && record.kept);
-        only.is_none_or(|only| only == id)
-            && owner.is_none_or(|owner| !owner.is_alive())
-            && (kept || only.is_some() || !was_kept)
-    };
+    for (path, reason) in known.unreadable {
+        if wanted.only.is_none() {
+            let what = format!("the record {}", path.display());
+            swept.left.push(LeftAlone { what, run: None, why: format!("it cannot be read: {reason}") });
+        }
+    }
+    let kept_here = |run: &RunId| known.records.iter().any(|record| record.id == *run && record.kept);
+    // of these runs there is still a cluster
+    let mut standing = BTreeSet::new();
     if let Some(docker) = docker {
         for container in docker.run_containers().await? {
-            if wanted(&container.run, container.owner.as_ref()) {
-                match docker.remove(&container.id).await {
+            let kept = container.kept || kept_here(&container.run);
+            let what = format!("the cluster of run {}", container.run);
+            match decide(&here, &container.run, container.owner.as_ref(), kept, wanted, process) {
+                Decision::Remove => match docker.remove(&container.id).await {
                     Ok(()) => swept.clusters.push(container.run),
-                    Err(error) => swept.failures.push(error.to_string()),
+                    Err(error) => {
+                        swept.failures.push(error.to_string());
+                        standing.insert(container.run);
+                    }
+                },
+                Decision::Leave => {
+                    standing.insert(container.run);
+                }
+                Decision::List(why) => {
+                    standing.insert(container.run.clone());
+                    swept.left.push(LeftAlone { what, run: Some(container.run), why });
+                }
+                Decision::Refuse(why) => {
+                    swept.failures.push(format!("{what} is not removed: {why}"));
+                    standing.insert(container.run);
                 }
             }
         }
     }
-    for record in known.iter().filter(|record| wanted(&record.id, Some(&record.owner))) {
-        if let Some(namespace) = &record.namespace {
-            let removed = async {
-                let client = kubeconfig_client(namespace.kubeconfig.as_deref(), namespace.context.as_deref()).await?;
-                delete_namespace(&Api::all(client), &namespace.name, &record.id).await
-            };
-            match removed.await {
-                Ok(true) => swept.namespaces.push(namespace.name.clone()),
-                Ok(false) => {}
-                Err(error) => {
-                    // the record stays: the next sweep tries again
-                    swept.failures.push(format!("namespace {}: {error}", namespace.name));
-                    continue;
-                }
+    let engine = docker.map(Docker::address);
+    let mut namespaces = Vec::new();
+    for record in known.records.iter().filter(|record| !standing.contains(&record.id)) {
+        let what = match &record.namespace {
+            Some(namespace) => format!("the namespace {} of run {}", namespace.name, record.id),
+            None => format!("the record of run {}", record.id),
+        };
+        match decide(&here, &record.id, record.owner.as_ref(), record.kept, wanted, process) {
+            Decision::Remove => {}
+            Decision::Leave => continue,
+            Decision::List(why) => {
+                swept.left.push(LeftAlone { what, run: Some(record.id.clone()), why });
+                continue;
+            }
+            Decision::Refuse(why) => {
+                swept.failures.push(format!("{what} is not removed: {why}"));
+                continue;
             }
         }
-        records.remove(&record.id)?;
+        match &record.namespace {
+            Some(namespace) => namespaces.push((namespace, &record.id)),
+            // its cluster may stand where nobody has looked: the record stays
+            None if engine.is_none() => {}
+            None if record.engine.is_some() && record.engine.as_deref() != engine => {
+                let at = record.engine.as_deref().unwrap_or_default();
+                let why = format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
+                swept.left.push(LeftAlone { what, run: None, why });
+            }
+            None => records.remove(&record.id)?,
+        }
+    }
+    let removals = namespaces.into_iter().map(async |(namespace, run)| (namespace, run, remove(namespace, run).await));
+    for (namespace, run, removed) in join_all(removals).await {
+        let name = &namespace.name;
+        match removed {
+            Ok(deletion) => {
+                if deletion == Deletion::Begun {
+                    swept.namespaces.push(name.clone());
+                }
+                records.remove(run)?;
+            }
+            // the record stays: the next sweep tries again
+            Err(error) => swept.failures.push(format!("the namespace {name} of run {run} is not removed: {error}")),
+        }
     }
     Ok(swept)
 }
 
-/// Deletes a namespace that carries the run's label; whether there was one.
+async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<Deletion, ClusterError> {
+    let cluster = namespace.cluster.as_ref().ok_or_else(|| ClusterError::UnknownCluster(run.clone()))?;
+    let removal = Existing::remove(cluster, &namespace.name, run);
+    let who = || format!("the API server at {}", cluster.server);
+    timeout(NAMESPACE_LIMIT, removal)
+        .await
+        .map_err(|_| ClusterError::NoAnswer { who: who(), limit: NAMESPACE_LIMIT })?
+}
+
+/// What came of the deletion of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The API server deletes it, with what is in it.
+    Begun,
+    /// There is no namespace of this run.
+    NotThere,
+}
+
+/// Deletes a namespace that carries the run's label.
 pub(super) async fn delete_namespace(
     namespaces: &Api<Namespace>,
     name: &str,
     run: &RunId,
-) -> Result<bool, ClusterError> {
+) -> Result<Deletion, ClusterError> {
     let doing = || format!("deleting the namespace `{name}`");
-    let Some(found) = namespaces.get_opt(name).await.map_err(ClusterError::api(doing()))? else { return Ok(false) };
+    let found = answered("the API server", namespaces.get_opt(name)).await?.map_err(ClusterError::api(doing()))?;
+    let Some(found) = found else { return Ok(Deletion::NotThere) };
     if found.metadata.labels.and_then(|labels| labels.get(RUN_LABEL).cloned()).as_deref() != Some(run.as_str()) {
-        return Ok(false);
+        return Ok(Deletion::NotThere);
     }
-    namespaces.delete(name, &DeleteParams::default()).await.map_err(ClusterError::api(doing()))?;
-    Ok(true)
+    // exactly the namespace that was looked at, not one that somebody has created since
+    let preconditions = Preconditions { uid: found.metadata.uid, resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match answered("the API server", namespaces.delete(name, &parameters)).await? {
+        Ok(_) => Ok(Deletion::Begun),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Deletion::NotThere),
+        Err(error) => Err(ClusterError::api(doing())(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::super::existing::KubeCluster;
+    use super::super::owner::Sight;
+    use super::super::run::RunRecord;
+    use super::*;
+
+    const RUN: &str = "0123abcd";
+
+    fn here() -> Observer {
+        Observer { own: Owner::this_process(Path::new("/one/cache")), sees: Sight::All }
+    }
+
+    #[derive(Clone, Copy)]
+    enum Asked {
+        AtAStart,
+        Kept,
+        ThisRun,
+        OtherRun,
+    }
+
+    fn decided(change: fn(&mut Owner), kept: bool, asked: Asked, process: Process) -> String {
+        let here = here();
+        let (own, other): (RunId, RunId) = (RUN.parse().unwrap(), "4567cdef".parse().unwrap());
+        let mut owner = Owner { pid: 100, started: 5000, ..here.own.clone() };
+        change(&mut owner);
+        let wanted = match asked {
+            Asked::AtAStart => Wanted::default(),
+            Asked::Kept => Wanted { kept: true, only: None },
+            Asked::ThisRun => Wanted { kept: false, only: Some(&own) },
+            Asked::OtherRun => Wanted { kept: false, only: Some(&other) },
+        };
+        match decide(&here, &own, Some(&owner), kept, wanted, |_| process) {
+            Decision::Remove => "remove".to_owned(),
+            Decision::Leave => "leave".to_owned(),
+            Decision::List(why) => format!("list: {why}"),
+            Decision::Refuse(why) => format!("refuse: {why}"),
+        }
+    }
+
+    #[rstest]
+    #[case::killed(|_: &mut Owner| {}, false, Asked::AtAStart, Process::Absent, "remove")]
+    #[case::running(|_: &mut Owner| {}, false, Asked::AtAStart, Process::Started(5000), "leave")]
+    #[case::running_with_another_cache(|owner: &mut Owner| owner.cache = "c2".into(), false, Asked::AtAStart, Process::Started(5000), "leave")]
+    #[case::killed_with_another_cache(|owner: &mut Owner| owner.cache = "c2".into(), false, Asked::AtAStart, Process::Absent, "remove")]
+    #[case::running_of_another_user(|owner: &mut Owner| owner.user = 1, false, Asked::AtAStart, Process::Started(5000), "leave")]
+    #[case::of_another_host(|owner: &mut Owner| owner.hostname = "far".into(), false, Asked::AtAStart, Process::Absent, "list: it was started on another host, far")]
+    #[case::of_a_container(|owner: &mut Owner| owner.pid_namespace = 7, false, Asked::AtAStart, Process::Absent, "list: it was started in another container")]
+    #[case::kept(|_: &mut Owner| {}, true, Asked::AtAStart, Process::Absent, "leave")]
+    #[case::kept_on_another_host(|owner: &mut Owner| owner.hostname = "far".into(), true, Asked::AtAStart, Process::Absent, "leave")]
+    #[case::kept_and_asked_for(|_: &mut Owner| {}, true, Asked::Kept, Process::Absent, "remove")]
+    #[case::kept_with_another_cache(|owner: &mut Owner| owner.cache = "c2".into(), true, Asked::Kept, Process::Absent, "list: it was kept by a run with another cache")]
+    #[case::kept_elsewhere(|owner: &mut Owner| owner.pid_namespace = 7, true, Asked::Kept, Process::Absent, "list: it was started in another container")]
+    #[case::named(|_: &mut Owner| {}, true, Asked::ThisRun, Process::Absent, "remove")]
+    #[case::named_from_elsewhere(|owner: &mut Owner| owner.hostname = "far".into(), false, Asked::ThisRun, Process::Absent, "remove")]
+    #[case::named_while_it_runs(|_: &mut Owner| {}, false, Asked::ThisRun, Process::Started(5000), "refuse: it is in use by process 100")]
+    #[case::another_is_named(|_: &mut Owner| {}, false, Asked::OtherRun, Process::Absent, "leave")]
+    fn a_sweep_removes_what_is_proven_to_be_left_over(
+        #[case] change: fn(&mut Owner),
+        #[case] kept: bool,
+        #[case] asked: Asked,
+        #[case] process: Process,
+        #[case] expected: &str,
+    ) {
+        let decided = decided(change, kept, asked, process);
+        assert!(decided.starts_with(expected), "{decided}");
+    }
+
+    /// Records of runs that have ended, in a cache of their own.
+    fn ended(change: impl Fn(&mut RunRecord)) -> (tempfile::TempDir, RunRecords) {
+        let cache = tempfile::tempdir().unwrap();
+        let records = RunRecords::new(cache.path());
+        let mut record = RunRecord::own(RUN.parse().unwrap(), None, cache.path());
+        if let Some(owner) = &mut record.owner {
+            owner.started += 1;
+        }
+        change(&mut record);
+        records.write(&record).unwrap();
+        (cache, records)
+    }
+
+    #[tokio::test]
+    async fn without_an_engine_the_record_of_a_cluster_stays() {
+        let (_cache, records) = ended(|_| {});
+        let swept = sweep(None, &records, Wanted::default()).await.unwrap();
+        assert_eq!(swept, Swept::default());
+        assert!(records.has(&RUN.parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_does_not_say_which_cluster_is_used_against_none() {
+        let namespace = KubeNamespace { name: "canary-0123abcd".to_owned(), cluster: None };
+        let (_cache, records) = ended(|record| record.namespace = Some(namespace.clone()));
+        let swept = sweep(None, &records, Wanted::default()).await.unwrap();
+        assert_eq!(swept.failures.len(), 1);
+        assert!(swept.failures[0].contains("does not say on which cluster"), "{:?}", swept.failures);
+        assert!(records.has(&RUN.parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_record_is_not_used_against_another_cluster_of_the_same_context() {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("config");
+        let text = |server: &str| {
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+                 clusters: [{{name: here, cluster: {{server: '{server}'}}}}]\nusers: [{{name: me, user: {{}}}}]\n\
+                 contexts: [{{name: here, context: {{cluster: here, user: me}}}}]\n"
+            )
+        };
+        fs::write(&kubeconfig, text("http://127.0.0.1:1")).unwrap();
+        let (cluster, _) = KubeCluster::find(Some(&kubeconfig), None).await.unwrap();
+        assert_eq!((cluster.context.as_str(), cluster.server.as_str()), ("here", "http://127.0.0.1:1/"));
+        assert!(cluster.client().await.is_ok());
+        fs::write(&kubeconfig, text("http://127.0.0.1:2")).unwrap();
+        let namespace = KubeNamespace { name: "canary-0123abcd".to_owned(), cluster: Some(cluster) };
+        let (_cache, records) = ended(|record| record.namespace = Some(namespace.clone()));
+        let swept = sweep(None, &records, Wanted::default()).await.unwrap();
+        assert!(swept.failures[0].contains("leads to http://127.0.0.1:2/ now"), "{:?}", swept.failures);
+        assert!(records.has(&RUN.parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_removes_nothing_and_is_listed() {
+        let (cache, records) = ended(|_| {});
+        let precious = cache.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        let file = cache.path().join(format!("runs/{RUN}.json"));
+        for id in [precious.to_str().unwrap(), "", "../precious"] {
+            let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            record["id"] = id.into();
+            fs::write(cache.path().join("runs/wrong.json"), record.to_string()).unwrap();
+            let swept = sweep(None, &records, Wanted::default()).await.unwrap();
+            assert_eq!(swept.left.len(), 1, "{swept:?}");
+            assert!(precious.is_dir() && cache.path().join("runs").is_dir());
+        }
+    }
 }

@@ -1,7 +1,7 @@
-//! For tests of one's own: walks a scenario and gives its report.
+//! For tests of one's own: runs a scenario and gives its report.
 //!
 //! ```no_run
-//! # async fn test() -> Result<(), shiftcheck::walk::WalkError> {
+//! # async fn test() -> Result<(), shiftcheck::prove::ProveError> {
 //! use shiftcheck::prove::Prover;
 //!
 //! // a throwaway cluster, as `shiftcheck run` has one; `Prover::embedded()` needs no Docker
@@ -11,15 +11,40 @@
 //! # }
 //! ```
 
+mod running;
+
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
+
+use self::running::Running;
 use crate::cluster::{Keep, default_cache};
 use crate::mesh::IstioChoice;
-use crate::report::{Granularity, Outcome, Recorder, Report};
-use crate::scenario::Scenario;
+use crate::report::{Granularity, Outcome, Recorder, Report, ReportError};
+use crate::scenario::{Scenario, ScenarioError};
 use crate::traffic::DriverOptions;
-use crate::walk::{Choice, Ending, Events, Options, Purpose, WalkError, run};
+use crate::walk::{Choice, Ending, Options, Purpose, WalkError};
 use crate::workload::program;
+
+/// Why there is no report of a run.
+#[derive(Debug, Error)]
+pub enum ProveError {
+    /// The scenario is wrong, or the environment failed.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// The reports cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The run cannot be started.
+    #[error("cannot start the run: {0}")]
+    Start(#[from] std::io::Error),
+}
+
+impl From<ScenarioError> for ProveError {
+    fn from(error: ScenarioError) -> Self {
+        Self::Walk(error.into())
+    }
+}
 
 /// Walks scenarios and gives their reports.
 #[derive(Debug, Clone)]
@@ -30,7 +55,7 @@ pub struct Prover {
 }
 
 impl Prover {
-    /// On the embedded mesh: what the manifests mean, not what a release of Istio does. Needs no Docker.
+    /// On the embedded mesh, which checks your manifests, not an Istio release. Needs no Docker.
     #[must_use]
     pub const fn embedded() -> Self {
         Self::on(Choice::Embedded)
@@ -63,20 +88,26 @@ impl Prover {
         self
     }
 
-    /// Walks a scenario, by its file or folder, from nothing running to all removed.
+    /// Runs a scenario, by its file or folder, from nothing running to all removed.
+    ///
+    /// Everything is removed in every ending. Where the future is dropped, such as by a timeout or a panic of the test, the drop calls the run off
+    /// and blocks until everything is removed. SIGINT (Ctrl-C) and SIGTERM call all runs of the process off; when they have cleaned up, the
+    /// process ends with 130 or 143, as it would have at once without a run. A second signal more than a second later ends it at once.
     ///
     /// # Errors
-    /// The scenario is wrong, or the environment failed. A claim that fails is no error but in the report.
-    pub async fn prove(&self, scenario: impl AsRef<Path>) -> Result<Report, WalkError> {
+    /// The scenario is wrong, the environment failed, or the reports cannot be written. A claim that fails is no error but in the report.
+    ///
+    /// # Panics
+    /// A panic of the run is passed on after everything is removed.
+    pub async fn prove(&self, scenario: impl AsRef<Path>) -> Result<Report, ProveError> {
+        let reproduce = format!("shiftcheck run {}", scenario.as_ref().display());
+        if let Some(folder) = &self.reports {
+            Report::begin(folder, Granularity::Claim, reproduce.clone())?;
+        }
         let mut scenario = Scenario::read(scenario)?;
         if let Some(stage) = &self.until {
             let number = scenario.stage(stage)?;
             scenario = scenario.until(number);
-        }
-        if let Some(folder) = &self.reports
-            && let Err(error) = Report::forget(folder)
-        {
-            tracing::warn!(%error, "an earlier report cannot be removed");
         }
         let options = Options {
             purpose: Purpose::Prove,
@@ -87,30 +118,24 @@ impl Prover {
             driver: DriverOptions::default(),
             state: self.reports.as_ref().map(|folder| folder.join("state")),
         };
-        let reproduce = format!("shiftcheck run {}", scenario.path.display());
-        let (events, mut stream) = Events::channel();
-        let mut recorder = Recorder::new(reproduce);
-        // ends with the walk, which owns the other end
-        let recording = async {
-            while let Some(event) = stream.recv().await {
-                recorder.record(&event);
-            }
-        };
-        let walking = Box::pin(run(scenario, options, events, std::future::pending()));
-        let (walked, ()) = tokio::join!(walking, recording);
-        let (result, note) = match &walked {
-            Ok(outcome) if outcome.ending == Ending::Passed => (Outcome::Passed, "all stages passed".to_owned()),
-            Ok(outcome) => (Outcome::Failed, format!("stage {} of {} failed", outcome.passed + 1, outcome.stages)),
+        let (outcome, recorder) = Running::start(scenario, options, Recorder::new(reproduce))?.finished().await;
+        let (result, note) = match &outcome {
+            Ok(outcome) => match outcome.ending {
+                Ending::Passed => (Outcome::Passed, "all stages passed".to_owned()),
+                Ending::Failed => {
+                    (Outcome::Failed, format!("stage {} of {} failed", outcome.passed + 1, outcome.stages))
+                }
+                Ending::Cancelled => (Outcome::Interrupted, "called off".to_owned()),
+            },
             Err(error) if error.is_bad_input() => (Outcome::BadInput, "not proven".to_owned()),
             Err(_) => (Outcome::EnvironmentFailed, "not proven".to_owned()),
         };
         let report = recorder.close(result, &note, None);
-        if let Some(folder) = &self.reports
-            && let Err(error) = report.write(folder, Granularity::Claim)
-        {
-            tracing::warn!(%error, "the reports cannot be written");
+        if let Some(folder) = &self.reports {
+            report.write(folder, Granularity::Claim)?;
         }
-        walked.map(|_| report)
+        outcome?;
+        Ok(report)
     }
 }
 

@@ -7,9 +7,10 @@ use super::annotations::annotations;
 use super::conformance::conformance;
 use super::graph::Graph;
 use super::junit::{Granularity, junit};
-use super::model::Report;
+use super::model::{Failure, Outcome, Report};
 use super::page::page;
-use crate::walk::STATE;
+use super::recorder::Recorder;
+use crate::walk::{Link, STATE};
 
 /// Why a report could not be written or read.
 #[derive(Debug, Error)]
@@ -59,19 +60,34 @@ impl Report {
     pub fn write(&self, folder: &Path, granularity: Granularity) -> Result<(), ReportError> {
         let graphs = folder.join("graph");
         fs::create_dir_all(&graphs).map_err(|source| ReportError::Unwritable { path: graphs.clone(), source })?;
-        let write = |name: &Path, text: String| {
-            let path = folder.join(name);
-            fs::write(&path, text).map_err(|source| ReportError::Unwritable { path, source })
-        };
-        write(Path::new("report.json"), pretty(self))?;
-        write(Path::new("conformance.yaml"), conformance(self))?;
-        write(Path::new("junit.xml"), junit(self, granularity))?;
-        write(Path::new("report.html"), page(self))?;
         for stage in self.stages.iter().filter(|stage| stage.traffic.is_some()) {
             let graph = Graph::of(self, stage).kiali(stage);
-            write(Path::new(&format!("graph/{}.json", stage.number)), pretty(&graph))?;
+            replace(&graphs.join(format!("{}.json", stage.number)), &pretty(&graph))?;
         }
-        Ok(())
+        replace(&folder.join("conformance.yaml"), &conformance(self))?;
+        replace(&folder.join("report.html"), &page(self))?;
+        replace(&folder.join("junit.xml"), &junit(self, granularity))?;
+        replace(&folder.join("report.json"), &pretty(self))
+    }
+
+    /// Begins the reports of a run: removes what an earlier run has left in the folder, and writes reports that say that the run has not ended.
+    /// Whatever ends this process, no report of an earlier run is taken for one of this run.
+    ///
+    /// # Errors
+    /// The folder cannot be written; found before anything else is started.
+    pub fn begin(folder: &Path, granularity: Granularity, reproduce: String) -> Result<(), ReportError> {
+        Self::forget(folder)?;
+        let message = "the run has not ended: it still runs, or it was killed".to_owned();
+        let hint = Some("`shiftcheck sweep` removes what a killed run has left".to_owned());
+        let failure = Failure { link: Link::Environment.to_string(), message, place: None, hint };
+        let report = Recorder::new(reproduce).close(Outcome::Interrupted, "unfinished", Some(failure));
+        report.write(folder, granularity)
+    }
+
+    /// Whether a folder holds reports that could be taken for those of this run.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        ["report.json", "junit.xml"].iter().any(|name| folder.join(name).exists())
     }
 
     /// Removes what an earlier run has left in a folder and a later one would not write over: its graphs, and the state of its cluster, by
@@ -131,7 +147,60 @@ impl Report {
     }
 }
 
+/// Writes a file by rename, so that it holds the old text or the new one, and never a part of it.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), ReportError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
+    written.map_err(|source| {
+        // nobody else has use for it
+        let _ = fs::remove_file(&fresh);
+        ReportError::Unwritable { path: path.to_owned(), source }
+    })
+}
+
 pub(super) fn pretty(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string_pretty(value);
     text.unwrap_or_else(|error| unreachable!("a report is plain data: {error}")) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(result: Outcome, note: &str) -> Report {
+        Recorder::new("shiftcheck run".to_owned()).close(result, note, None)
+    }
+
+    #[test]
+    fn a_report_of_an_earlier_run_ends_where_the_next_run_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        recorded(Outcome::Passed, "all stages passed").write(folder.path(), Granularity::Claim).unwrap();
+        assert_eq!(Report::read(folder.path()).unwrap().result, Outcome::Passed);
+        Report::begin(folder.path(), Granularity::Claim, "shiftcheck run".to_owned()).unwrap();
+        // as `kill -9` would leave it
+        let report = Report::read(folder.path()).unwrap();
+        assert_eq!((report.result, report.note.as_str()), (Outcome::Interrupted, "unfinished"));
+        let junit = fs::read_to_string(folder.path().join("junit.xml")).unwrap();
+        assert!(junit.contains(r#"errors="1""#) && junit.contains("the run has not ended"), "{junit}");
+        for name in ["conformance.yaml", "report.html"] {
+            let text = fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(text.contains("interrupted") && !text.contains("all stages passed"), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_unit_and_leaves_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        fs::write(&path, "before").unwrap();
+        let open = fs::File::open(&path).unwrap();
+        replace(&path, "after").unwrap();
+        // who had it open still reads the whole old text
+        assert_eq!(std::io::read_to_string(open).unwrap(), "before");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = replace(&path.join("below"), "text").unwrap_err().to_string();
+        assert!(error.starts_with("cannot write "), "{error}");
+    }
 }

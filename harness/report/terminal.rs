@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cluster::Swept;
+use crate::cluster::{Reach, Swept};
 use crate::traffic::Latency;
 use crate::verdict::Ruling;
 use crate::verify::Fate;
@@ -82,6 +82,8 @@ impl<W: Write> Terminal<W> {
                 ));
             }
             Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
+            Event::NotSwept(what) => self.line(&what),
+            Event::Reaches(reach) => self.reaches(&reach),
             Event::SettingUp(what) => self.bar.set_message(what),
             Event::Waiting(state) => self.bar.set_message(format!("waiting: {state}")),
             Event::Ready { what, after } => self.line(&format!("  {what} ready after {}", seconds(after))),
@@ -156,14 +158,23 @@ impl<W: Write> Terminal<W> {
             Event::Trialled(trialled) => self.trialled(&trialled),
             Event::Removing => self.bar.set_message("removing everything"),
             Event::Removed { took } => self.line(&format!("  all removed in {}", seconds(took))),
-            Event::Kept { look, remove } => {
-                self.line("kept, as asked for. To look at it:");
-                for command in look {
-                    self.line(&format!("  {command}"));
-                }
-                self.line(&format!("To remove it:\n  {remove}"));
-            }
+            Event::Kept { look, remove } => self.kept(&look, &remove),
         }
+    }
+
+    fn reaches(&mut self, reach: &[Reach]) {
+        self.line("allowed by --allow-reach, outside of the namespace of the run:");
+        for reach in reach {
+            self.line(&format!("  {reach}"));
+        }
+    }
+
+    fn kept(&mut self, look: &[String], remove: &str) {
+        self.line("kept, as asked for. To look at it:");
+        for command in look {
+            self.line(&format!("  {command}"));
+        }
+        self.line(&format!("To remove it:\n  {remove}"));
     }
 
     fn trialled(&mut self, trialled: &Trialled) {
@@ -374,10 +385,12 @@ fn seconds(duration: Duration) -> String {
 pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
     let mut lines: Vec<String> = swept.clusters.iter().map(|run| format!("removed the cluster of run {run}")).collect();
     lines.extend(swept.namespaces.iter().map(|name| format!("removed the namespace {name}")));
+    let any = !lines.is_empty();
+    lines.extend(swept.left.iter().map(ToString::to_string));
     if !engine {
-        lines.push("no Docker engine answers, so that no cluster was looked for".to_owned());
+        lines.push("there is no Docker engine on this machine, so that no cluster was looked for".to_owned());
     }
-    if lines.is_empty() && swept.failures.is_empty() {
+    if !any && engine && swept.failures.is_empty() {
         lines.push("nothing is left of a killed run".to_owned());
     }
     for line in lines {

@@ -381,12 +381,16 @@ impl Scenario {
 
     /// The files that it is made of, itself first; one that is named several times comes several times.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path.as_path()).chain(self.manifests().map(|manifest| manifest.origin.path.as_path()))
+    }
+
+    /// All objects that are applied: those of the client, and those of the stages in their order.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
         let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
             Step::Apply(manifests) => Some(manifests),
             Step::Delete(_) | Step::Mesh(_) => None,
         });
-        let manifests = self.client.manifests.iter().chain(applied.flatten());
-        std::iter::once(self.path.as_path()).chain(manifests.map(|manifest| manifest.origin.path.as_path()))
+        self.client.manifests.iter().chain(applied.flatten())
     }
 
     /// Whether a manifest is of the Kubernetes Gateway API, whose kinds have to be known to the cluster then.

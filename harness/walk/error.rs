@@ -4,12 +4,26 @@ use thiserror::Error;
 
 use super::during::Undecidable;
 use super::event::Link;
-use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
+use crate::cluster::{ClusterError, RunId};
 use crate::mesh::MeshError;
 use crate::scenario::{Place, ScenarioError};
 use crate::traffic::TrafficError;
 use crate::verdict::{DesignError, Unidentified};
+
+/// Something that a run has created and that could not be removed. Its record stays, so that a sweep finds it.
+#[derive(Debug, Error)]
+#[error("{}{what} of run {run} could not be removed: {source}", after.as_ref().map(|error| format!("{error}\nand ")).unwrap_or_default())]
+pub struct LeftBehind {
+    /// What.
+    pub what: String,
+    /// The run.
+    pub run: RunId,
+    /// Why it could not be removed.
+    pub source: Box<ClusterError>,
+    /// What ended the run before that, if an error did.
+    pub after: Option<Box<WalkError>>,
+}
 
 /// Why a walk could not be walked to its end.
 #[derive(Debug, Error)]
@@ -56,6 +70,9 @@ pub enum WalkError {
     /// No sample could be taken.
     #[error(transparent)]
     Traffic(#[from] TrafficError),
+    /// Something could not be removed.
+    #[error(transparent)]
+    LeftBehind(#[from] LeftBehind),
 }
 
 impl WalkError {
@@ -93,12 +110,13 @@ impl WalkError {
                 | ClusterError::UnknownKind { .. }
                 | ClusterError::Target { .. }
                 | ClusterError::Outside { .. }
+                | ClusterError::Reaches(_)
                 | ClusterError::NotEmbedded { .. } => Link::Manifest,
                 ClusterError::Wait(error) => layer(error.awaited()),
                 _ => Link::Environment,
             },
             Self::Mesh(MeshError::Wait(error)) => layer(error.awaited()),
-            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) => Link::Environment,
+            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) | Self::LeftBehind(_) => Link::Environment,
         }
     }
 
@@ -116,6 +134,7 @@ impl WalkError {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
+            Self::LeftBehind(_) => false,
             Self::Mesh(error) => matches!(
                 error,
                 MeshError::NoSidecar { .. }

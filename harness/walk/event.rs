@@ -11,6 +11,7 @@ use super::error::WalkError;
 use super::fingerprint::Fingerprint;
 use super::mutate::Trialled;
 use super::transition::Transition;
+use crate::cluster::Reach;
 use crate::routing::RouteDiff;
 use crate::scenario::{Errors, Place};
 use crate::traffic::Latency;
@@ -40,6 +41,10 @@ pub enum Event {
     Environment(Environment),
     /// Something was left by a killed run and is removed now.
     Swept(String),
+    /// Something of another run was not removed; what, and why.
+    NotSwept(String),
+    /// Objects change what is outside of the run's namespace, and are applied all the same.
+    Reaches(Vec<Reach>),
     /// The set-up goes on.
     SettingUp(String),
     /// What is being waited for was seen in this state.

@@ -9,9 +9,11 @@ use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
 use super::event::{Event, Events};
+use super::run::tell_swept;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{
-    ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, sweep,
+    ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, Wanted,
+    sweep,
 };
 use crate::mesh::{Istio, Planes};
 use crate::scenario::ControlPlane;
@@ -83,9 +85,7 @@ impl Ground {
         };
         let ready = |what: String| events.tell(Event::Ready { what, after: start.elapsed() });
         let docker = Docker::connect().await?;
-        for run in sweep(Some(&docker), &records, false, None).await?.clusters {
-            events.tell(Event::Swept(format!("the cluster of run {run}")));
-        }
+        tell_swept(sweep(Some(&docker), &records, Wanted::default()).await?, events);
         records.write(record)?;
         events.tell(Event::SettingUp("packing the workload image".to_owned()));
         let workload = workload_archive(setting.binary, records.folder(id)?.join("workload.tar")).await?;
@@ -95,13 +95,11 @@ impl Ground {
             snapshotter: setting.snapshotter.to_owned(),
         };
         events.tell(Event::SettingUp("starting the cluster".to_owned()));
-        let cluster = K3sCluster::start(&docker, options, id, events.waiting());
+        let cluster = K3sCluster::start(&docker, options, record, events.waiting());
         // istioctl takes a moment, and its answer is kept
         let (cluster, generated) = tokio::join!(cluster, setting.planes.manifests(&setting.first));
         let (cluster, _) = (cluster?, generated?);
-        let kubeconfig = records.folder(id)?.join("kubeconfig");
-        std::fs::write(&kubeconfig, cluster.kubeconfig())
-            .map_err(|source| ClusterError::Record { path: kubeconfig, source })?;
+        records.write_file(id, "kubeconfig", cluster.kubeconfig().as_bytes())?;
         let client = cluster.client();
         answering(&client, events.waiting()).await?;
         ready("API server".to_owned());

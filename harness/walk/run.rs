@@ -1,19 +1,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use super::WalkError;
 use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
-use super::event::{Environment, Event, Events, Route, SourceFile};
+use super::error::LeftBehind;
+use super::event::{Environment, Event, Events, Link, Route, SourceFile};
 use super::ground::{Ground, Setting, account_ready};
 use super::mutate::{sample, trial};
 use super::site::{KubeSite, Site};
@@ -21,14 +24,17 @@ use super::stage::Walk;
 use super::state::Scene;
 use super::transition::Expected;
 use crate::cluster::{
-    Docker, Embedded, Existing, Keep, KubeNamespace, NodeImage, Objects, RunId, RunRecord, RunRecords,
-    kubeconfig_client,
+    ClusterError, Docker, Embedded, Existing, Keep, KubeCluster, KubeNamespace, NodeImage, Objects, RunId, RunRecord,
+    RunRecords, Swept, Wanted, kubeconfig_client, sweep,
 };
 use crate::mesh::{Istio, IstioChoice, Planes};
 use crate::routing::Live;
 use crate::scenario::{ControlPlane, Scenario};
 use crate::traffic::{Driver, DriverOptions};
 use crate::verdict::Totals;
+
+/// The longest that an existing cluster may take until the run's namespace is created.
+const PREPARATION_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a walk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +86,8 @@ pub enum Choice {
         context: Option<String>,
         /// The namespace; none means the scenario's name with the run's id.
         namespace: Option<String>,
+        /// Whether objects may change what is outside of the namespace; what they change is told first.
+        allow_reach: bool,
     },
     /// The one in this process.
     Embedded,
@@ -162,13 +170,19 @@ pub(super) async fn supervised(
         Keep::Failed => failed,
         Keep::Always => !matches!(outcome, Ok(Outcome { ending: Ending::Cancelled, .. })),
     };
-    let cleaned = if keep { run.keep() } else { run.remove().await };
+    let cleaned = if keep { run.keep().await } else { run.remove().await };
+    if let Err(error) = &cleaned {
+        run.events.tell(Event::Broke { link: Link::Environment, place: None, message: error.to_string() });
+    }
     if let Some(panic) = panic {
         std::panic::resume_unwind(panic);
     }
-    let outcome = outcome?;
-    cleaned?;
-    Ok(outcome)
+    match (outcome, cleaned) {
+        (outcome, Ok(())) => outcome,
+        (Ok(_), Err(left)) => Err(left.into()),
+        // both are told: what ended the run, and what is still there
+        (Err(error), Err(left)) => Err(LeftBehind { after: Some(Box::new(error)), ..left }.into()),
+    }
 }
 
 /// One run: what it makes is known before it is made.
@@ -179,7 +193,8 @@ pub(super) struct Run {
     pub options: Options,
     pub events: Events,
     records: RunRecords,
-    record: RunRecord,
+    /// The existing cluster, as soon as it has answered.
+    cluster: OnceLock<KubeCluster>,
     namespace: String,
     pub start: Instant,
     /// How many stages were begun.
@@ -190,15 +205,12 @@ impl Run {
     pub fn new(scenario: Scenario, designs: Designs, options: Options, events: Events) -> Self {
         let id = RunId::fresh();
         let records = RunRecords::new(&options.cache);
-        let (namespace, kube) = match &options.choice {
-            Choice::K3s { .. } | Choice::Embedded => (scenario.namespace.clone(), None),
-            Choice::Kubeconfig { file, context, namespace } => {
-                let name = namespace.clone().unwrap_or_else(|| format!("{}-{id}", scenario.namespace));
-                let kube = KubeNamespace { kubeconfig: file.clone(), context: context.clone(), name: name.clone() };
-                (name, Some(kube))
+        let namespace = match &options.choice {
+            Choice::K3s { .. } | Choice::Embedded => scenario.namespace.clone(),
+            Choice::Kubeconfig { namespace, .. } => {
+                namespace.clone().unwrap_or_else(|| format!("{}-{id}", scenario.namespace))
             }
         };
-        let record = RunRecord::own(id.clone(), kube);
         Self {
             id,
             scenario,
@@ -206,7 +218,7 @@ impl Run {
             options,
             events,
             records,
-            record,
+            cluster: OnceLock::new(),
             namespace,
             start: Instant::now(),
             reached: AtomicUsize::new(0),
@@ -217,9 +229,7 @@ impl Run {
         let place = match &self.options.choice {
             Choice::K3s { .. } => "a throwaway cluster".to_owned(),
             Choice::Kubeconfig { .. } => format!("namespace {} of an existing cluster", self.namespace),
-            Choice::Embedded => {
-                "the embedded mesh: what the manifests mean, not what a release of Istio does".to_owned()
-            }
+            Choice::Embedded => "the embedded mesh, which checks your manifests, not an Istio release".to_owned(),
         };
         let totals = (self.options.purpose == Purpose::Prove).then(|| self.designs.totals());
         self.events.tell(started(&self.id, &self.scenario, &self.namespace, place, totals));
@@ -228,7 +238,9 @@ impl Run {
                 let (planes, first) = Planes::only(istio, &self.options.cache).await?;
                 self.throwaway(planes, first).await?
             }
-            Choice::Kubeconfig { file, context, .. } => self.existing(file.clone(), context.as_deref()).await?,
+            Choice::Kubeconfig { file, context, allow_reach, .. } => {
+                self.existing(file.as_deref(), context.as_deref(), *allow_reach).await?
+            }
             Choice::Embedded => return self.embedded().await,
         };
         if let Purpose::Mutate(size) = self.options.purpose {
@@ -271,21 +283,44 @@ impl Run {
             snapshotter,
             gateway_api: self.scenario.uses_gateway_api(),
         };
-        Ground::raise(setting, &self.record, &self.scenario.namespace, self.start, &self.events).await
+        Ground::raise(setting, &self.record(), &self.scenario.namespace, self.start, &self.events).await
     }
 
-    async fn existing(&self, file: Option<PathBuf>, context: Option<&str>) -> Result<Ground, WalkError> {
-        let cluster = Existing::connect(file.as_deref(), context).await?;
+    async fn existing(
+        &self,
+        file: Option<&Path>,
+        context: Option<&str>,
+        allow_reach: bool,
+    ) -> Result<Ground, WalkError> {
+        let cluster = Existing::connect(file, context).await?;
         let client = cluster.client();
-        let istio = Istio::find(&client).await?;
-        self.records.write(&self.record)?;
-        let objects =
-            Objects::new(client.clone(), self.id.clone(), &self.scenario.namespace, &self.namespace, true).await?;
-        let (label, value) = istio.injection_label();
-        objects.create_namespace(&BTreeMap::from([(label, value)])).await?;
+        let prepared = timeout(PREPARATION_LIMIT, self.prepare(cluster, allow_reach)).await;
+        let who = || "the API server".to_owned();
+        let (istio, objects) =
+            prepared.map_err(|_| ClusterError::NoAnswer { who: who(), limit: PREPARATION_LIMIT })??;
         account_ready(&client, &self.namespace, self.events.waiting()).await?;
         self.ready(&format!("Istio {}, found in {}", istio.version, istio.namespace));
         Ok(Ground { client, istio, planes: None, objects })
+    }
+
+    /// Checks what the run would change on an existing cluster, and creates its namespace.
+    async fn prepare(&self, cluster: Existing, allow_reach: bool) -> Result<(Istio, Objects), WalkError> {
+        let client = cluster.client();
+        let istio = Istio::find(&client).await?;
+        tell_swept(sweep(None, &self.records, Wanted::default()).await?, &self.events);
+        // the record names it, and is written before anything is created there
+        let _ = self.cluster.set(cluster.cluster().clone());
+        let objects = Objects::new(client, self.id.clone(), &self.scenario.namespace, &self.namespace, true).await?;
+        let reach = objects.reach(self.scenario.manifests(), &istio.namespace)?;
+        match reach.is_empty() {
+            true => {}
+            false if allow_reach => self.events.tell(Event::Reaches(reach)),
+            false => return Err(ClusterError::Reaches(reach).into()),
+        }
+        self.records.write(&self.record())?;
+        let (label, value) = istio.injection_label();
+        objects.create_namespace(&BTreeMap::from([(label, value)])).await?;
+        Ok((istio, objects))
     }
 
     async fn walk(&self, site: Site, driver: Driver) -> Result<Outcome, WalkError> {
@@ -334,7 +369,10 @@ impl Run {
                 Ok(folder) => kubeconfig_client(Some(&folder.join("kubeconfig")), None).await,
                 Err(error) => Err(error),
             },
-            Choice::Kubeconfig { file, context, .. } => kubeconfig_client(file.as_deref(), context.as_deref()).await,
+            Choice::Kubeconfig { .. } => match self.cluster.get() {
+                Some(cluster) => cluster.client().await,
+                None => return,
+            },
         };
         // where there is no cluster yet, there is no state of it
         let Ok(client) = connected else { return };
@@ -350,42 +388,84 @@ impl Run {
         self.events.tell(Event::Collected(folder.clone()));
     }
 
-    async fn remove(&self) -> Result<(), WalkError> {
+    /// What the run creates, and where.
+    fn record(&self) -> RunRecord {
+        let namespace = self
+            .cluster
+            .get()
+            .map(|cluster| KubeNamespace { name: self.namespace.clone(), cluster: Some(cluster.clone()) });
+        let engine = matches!(self.options.choice, Choice::K3s { .. }).then(Docker::default_address);
+        RunRecord { engine, ..RunRecord::own(self.id.clone(), namespace, &self.options.cache) }
+    }
+
+    /// Removes everything that the run has created. What cannot be removed keeps its record, so that a sweep finds it.
+    async fn remove(&self) -> Result<(), LeftBehind> {
         if matches!(self.options.choice, Choice::Embedded) {
             // nothing of it is outside of this process
             return Ok(());
         }
         self.events.tell(Event::Removing);
         let start = Instant::now();
-        match &self.options.choice {
-            Choice::Embedded => {}
-            Choice::K3s { .. } => {
-                // without an engine nothing was made
-                if let Ok(docker) = Docker::connect().await {
-                    docker.remove_run(&self.id).await?;
+        // what has no record was not created
+        if self.records.has(&self.id) {
+            let removed = match (&self.options.choice, self.cluster.get()) {
+                (Choice::Kubeconfig { .. }, Some(cluster)) => {
+                    Existing::remove(cluster, &self.namespace, &self.id).await.map(|_| ())
                 }
-            }
-            Choice::Kubeconfig { file, context, .. } => {
-                if let Ok(cluster) = Existing::connect(file.as_deref(), context.as_deref()).await {
-                    cluster.remove(&self.namespace, &self.id).await?;
-                }
-            }
+                (Choice::K3s { .. }, _) => match Docker::connect().await {
+                    Ok(docker) => docker.remove_run(&self.id).await,
+                    Err(error) => Err(error),
+                },
+                _ => Ok(()),
+            };
+            removed.and_then(|()| self.records.remove(&self.id)).map_err(|source| self.left_behind(source))?;
         }
-        self.records.remove(&self.id)?;
         self.events.tell(Event::Removed { took: start.elapsed() });
         Ok(())
     }
 
-    fn keep(&self) -> Result<(), WalkError> {
-        self.records.write(&RunRecord { kept: true, ..self.record.clone() })?;
+    fn left_behind(&self, source: ClusterError) -> LeftBehind {
+        let what = match self.options.choice {
+            Choice::Kubeconfig { .. } => format!("the namespace {}", self.namespace),
+            _ => "the cluster".to_owned(),
+        };
+        LeftBehind { what, run: self.id.clone(), source: Box::new(source), after: None }
+    }
+
+    /// Leaves on purpose what the run has created, and says how to look at it.
+    async fn keep(&self) -> Result<(), LeftBehind> {
+        if !self.records.has(&self.id) {
+            // nothing was created
+            return Ok(());
+        }
+        let failed = |source| self.left_behind(source);
+        self.records.write(&RunRecord { kept: true, ..self.record() }).map_err(failed)?;
         let mut look = Vec::new();
         if let Choice::K3s { .. } = self.options.choice {
-            let kubeconfig = self.records.folder(&self.id)?.join("kubeconfig");
+            let docker = Docker::connect().await.map_err(failed)?;
+            if !docker.keep(&self.id).await.map_err(failed)? {
+                // the run failed before its cluster was there
+                return self.remove().await;
+            }
+            let kubeconfig = self.records.folder(&self.id).map_err(failed)?.join("kubeconfig");
             look.push(format!("export KUBECONFIG={}", kubeconfig.display()));
         }
         look.push(format!("kubectl -n {} get all", self.namespace));
         self.events.tell(Event::Kept { look, remove: format!("shiftcheck sweep --run {}", self.id) });
         Ok(())
+    }
+}
+
+/// Tells what a sweep at the start of a run has removed, and what it has left alone.
+pub(super) fn tell_swept(swept: Swept, events: &Events) {
+    for run in swept.clusters {
+        events.tell(Event::Swept(format!("the cluster of run {run}")));
+    }
+    for name in swept.namespaces {
+        events.tell(Event::Swept(format!("the namespace {name}")));
+    }
+    for left in swept.left.iter().map(ToString::to_string).chain(swept.failures) {
+        events.tell(Event::NotSwept(left));
     }
 }
 

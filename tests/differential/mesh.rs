@@ -36,7 +36,7 @@ const FALSE_ALARM: f64 = 1e-9;
 /// Runs all variants; every difference in words.
 pub async fn differences(table: &Table) -> Vec<String> {
     let cache = default_cache();
-    let record = RunRecord::own(RunId::fresh(), None);
+    let record = RunRecord::own(RunId::fresh(), None, &default_cache());
     let (events, _stream) = Events::channel();
     let run = AssertUnwindSafe(async {
         let (planes, first) = Planes::only(&IstioChoice::default(), &cache).await.unwrap();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::page;
 use crate::report::model::{Outcome, Tool};
-use crate::report::{ReportError, files};
+use crate::report::{Granularity, Report, ReportError, files};
 
 /// The version of the form of an upgrade's report.
 pub const UPGRADE_SCHEMA_VERSION: u32 = 1;
@@ -178,9 +178,30 @@ impl UpgradeReport {
             |source| ReportError::Unwritable { path, source }
         };
         fs::create_dir_all(folder).map_err(unwritable(folder))?;
-        for (name, text) in [("upgrade.json", files::pretty(self)), ("upgrade.html", page(self))] {
+        files::replace(&folder.join("upgrade.html"), &page(self))?;
+        files::replace(&folder.join("upgrade.json"), &files::pretty(self))
+    }
+
+    /// Begins the reports of an upgrade: removes the report of an earlier one, and marks the reports of its runs as unfinished.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn begin(folder: &Path, reproduce: &str) -> Result<(), ReportError> {
+        let unwritable = |path: &Path| {
+            let path = path.to_owned();
+            |source| ReportError::Unwritable { path, source }
+        };
+        fs::create_dir_all(folder).map_err(unwritable(folder))?;
+        for name in ["upgrade.json", "upgrade.html"] {
             let path = folder.join(name);
-            fs::write(&path, text).map_err(unwritable(&path))?;
+            // also finds out whether the folder can be written
+            files::replace(&path, "")?;
+            fs::remove_file(&path).map_err(unwritable(&path))?;
+        }
+        for entry in fs::read_dir(folder).map_err(unwritable(folder))?.flatten() {
+            if Report::read(&entry.path().join("report.json")).is_ok() {
+                Report::begin(&entry.path(), Granularity::default(), reproduce.to_owned())?;
+            }
         }
         Ok(())
     }
@@ -189,5 +210,27 @@ impl UpgradeReport {
     #[must_use]
     pub fn html(&self) -> String {
         page(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Recorder;
+
+    #[test]
+    fn the_reports_of_an_earlier_upgrade_end_where_the_next_one_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("upgrade.json"), "{}").unwrap();
+        fs::write(folder.path().join("upgrade.html"), "safe").unwrap();
+        fs::write(folder.path().join("notes"), "mine").unwrap();
+        let walk = folder.path().join("fresh-1.31");
+        let report = Recorder::new("shiftcheck upgrade".to_owned()).close(Outcome::Passed, "all stages passed", None);
+        report.write(&walk, Granularity::Claim).unwrap();
+        UpgradeReport::begin(folder.path(), "shiftcheck upgrade").unwrap();
+        assert!(!folder.path().join("upgrade.json").exists() && !folder.path().join("upgrade.html").exists());
+        assert_eq!(Report::read(&walk).unwrap().result, Outcome::Interrupted);
+        assert_eq!(fs::read_to_string(folder.path().join("notes")).unwrap(), "mine");
+        assert!(UpgradeReport::begin(&folder.path().join("notes"), "shiftcheck upgrade").is_err());
     }
 }

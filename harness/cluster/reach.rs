@@ -1,0 +1,440 @@
+//! What an object of a run would change outside of the run's namespace. Istio applies many objects of one namespace to others: a
+//! `VirtualService` for a host of another namespace changes the requests of every client in the mesh.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::scenario::{Manifest, Place};
+
+/// What the full names of services end with.
+const LOCAL: &str = "svc.cluster.local";
+
+/// An effect of an object outside of the run's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// Where it is written.
+    pub place: Place,
+    /// `Kind/name` of the object.
+    pub id: String,
+    /// The effect.
+    pub effect: String,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {} {}", self.place, self.id, self.effect)
+    }
+}
+
+/// The namespaces that reach is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds<'a> {
+    /// The run's namespace on the cluster.
+    pub namespace: &'a str,
+    /// Istio's root namespace.
+    pub root: &'a str,
+}
+
+/// How far an object reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// It has no effect outside of the run's namespace.
+    Inside,
+    /// It has none with `exportTo: ["."]`, which means the same for the clients of the run.
+    InsideIfConfined,
+    /// It has these effects outside.
+    Outside(Vec<Reach>),
+}
+
+/// How far an object reaches that is applied to the run's namespace.
+#[must_use]
+pub fn extent(manifest: &Manifest, bounds: Bounds<'_>) -> Extent {
+    let mut look = Look { manifest, bounds, found: Vec::new() };
+    let confinable = match (manifest.group(), manifest.kind()) {
+        ("networking.istio.io", "VirtualService") => look.virtual_service(),
+        ("networking.istio.io", "DestinationRule") => look.exported(&look.texts("/spec/host")),
+        ("networking.istio.io", "ServiceEntry") => look.exported(&look.texts("/spec/hosts")),
+        ("networking.istio.io", "Gateway") => {
+            look.add("/spec/selector", "configures gateway pods, which other namespaces use");
+            false
+        }
+        ("networking.k8s.io", "Ingress") => {
+            look.add("/spec", "publishes hosts through an ingress controller, which other namespaces use");
+            false
+        }
+        ("gateway.networking.k8s.io", kind) => {
+            look.gateway_api(kind);
+            false
+        }
+        ("", "Service") => {
+            look.service();
+            false
+        }
+        _ => false,
+    };
+    if bounds.namespace == bounds.root && is_mesh_wide_in_root(manifest) {
+        look.add("/metadata", "applies to the whole mesh, since the namespace is Istio's root namespace");
+    }
+    match (look.found.is_empty(), confinable) {
+        (false, _) => Extent::Outside(look.found),
+        (true, true) => Extent::InsideIfConfined,
+        (true, false) => Extent::Inside,
+    }
+}
+
+/// Keeps an object within its namespace.
+pub fn confine(spec: &mut Value) {
+    if let Some(spec) = spec.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.insert("exportTo".to_owned(), json!(["."]));
+    }
+}
+
+/// Whether objects of this kind apply to every namespace where they are in the root namespace.
+fn is_mesh_wide_in_root(manifest: &Manifest) -> bool {
+    matches!(
+        (manifest.group(), manifest.kind()),
+        ("networking.istio.io", "EnvoyFilter" | "Sidecar" | "ProxyConfig" | "DestinationRule")
+            | ("security.istio.io" | "telemetry.istio.io" | "extensions.istio.io", _)
+    )
+}
+
+/// A look at one object.
+struct Look<'a> {
+    manifest: &'a Manifest,
+    bounds: Bounds<'a>,
+    found: Vec<Reach>,
+}
+
+impl Look<'_> {
+    fn add(&mut self, pointer: &str, effect: impl Into<String>) {
+        let (place, id) = (self.manifest.place(pointer), self.manifest.id());
+        self.found.push(Reach { place, id, effect: effect.into() });
+    }
+
+    /// The texts at a pointer, a single one or a list, with their own pointers.
+    fn texts(&self, pointer: &str) -> Vec<(String, String)> {
+        texts(self.manifest.at(pointer), pointer)
+    }
+
+    /// Whether a host, as a rule in the run's namespace writes it, is one of the run's own services.
+    fn is_own(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_lowercase();
+        let own = |suffix: &str| {
+            let name = host.strip_suffix(suffix).and_then(|name| name.strip_suffix('.'));
+            name.is_some_and(|name| !name.is_empty() && !name.contains('.'))
+        };
+        let namespace = self.bounds.namespace;
+        let short = !host.contains('.') && !host.contains('*') && !host.is_empty();
+        short || own(&format!("{namespace}.{LOCAL}")) || own(&format!("{namespace}.svc")) || own(namespace)
+    }
+
+    fn virtual_service(&mut self) -> bool {
+        let matches = ["http", "tls", "tcp"]
+            .into_iter()
+            .flat_map(|protocol| self.all(&["/spec", protocol, "*", "match", "*", "gateways"]));
+        let gateways: Vec<_> = matches.chain(self.texts("/spec/gateways")).filter(|(_, name)| name != "mesh").collect();
+        for (pointer, name) in gateways {
+            self.add(&pointer, format!("changes the gateway `{name}`, which other namespaces use"));
+        }
+        let mut targets = Vec::new();
+        for protocol in ["http", "tls", "tcp"] {
+            targets.extend(self.all(&["/spec", protocol, "*", "route", "*", "destination", "host"]));
+            targets.extend(self.all(&["/spec", protocol, "*", "mirror", "host"]));
+            targets.extend(self.all(&["/spec", protocol, "*", "mirrors", "*", "destination", "host"]));
+        }
+        self.sends(targets);
+        self.exported(&self.texts("/spec/hosts"))
+    }
+
+    /// Hosts that requests are sent to: services of other namespaces would get the traffic of the test.
+    fn sends(&mut self, targets: Vec<(String, String)>) {
+        for (pointer, host) in targets {
+            let full = host.trim_end_matches('.');
+            let of_cluster =
+                full.ends_with(LOCAL) || full.split('.').next_back() == Some("svc") || full.split('.').count() == 2;
+            if of_cluster && !self.is_own(&host) {
+                self.add(
+                    &pointer,
+                    format!("sends requests to `{host}`, outside of the namespace `{}`", self.bounds.namespace),
+                );
+            }
+        }
+    }
+
+    /// Looks at an object that Istio applies to the namespaces in its `exportTo`, by default to all; whether it may be kept inside.
+    fn exported(&mut self, hosts: &[(String, String)]) -> bool {
+        let namespace = self.bounds.namespace;
+        let export = self.texts("/spec/exportTo");
+        let is_inside = |name: &str| name == "." || name == "~" || name == namespace;
+        if !export.is_empty() && export.iter().all(|(_, name)| is_inside(name)) {
+            return false;
+        }
+        for (pointer, name) in export.iter().filter(|(_, name)| !is_inside(name)) {
+            let whom = if name == "*" { "all namespaces".to_owned() } else { format!("the namespace `{name}`") };
+            self.add(pointer, format!("is exported to {whom}"));
+        }
+        for (pointer, host) in hosts.iter().filter(|(_, host)| !self.is_own(host)).cloned().collect::<Vec<_>>() {
+            self.add(&pointer, format!("applies to `{host}` for the clients of all namespaces"));
+        }
+        export.is_empty()
+    }
+
+    fn gateway_api(&mut self, kind: &str) {
+        if matches!(kind, "Gateway" | "ListenerSet") {
+            self.add("/spec", "opens a gateway to clients outside of the namespace");
+        }
+        if !kind.ends_with("Route") {
+            return;
+        }
+        let list = |pointer: &str| self.manifest.at(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |value: &Value, key: &str| value[key].as_str().map(ToOwned::to_owned);
+        let mut found = Vec::new();
+        for (index, parent) in list("/spec/parentRefs").iter().enumerate() {
+            let pointer = format!("/spec/parentRefs/{index}");
+            let (kind, name) = (
+                text(parent, "kind").unwrap_or_else(|| "Gateway".to_owned()),
+                text(parent, "name").unwrap_or_default(),
+            );
+            match text(parent, "namespace").filter(|namespace| namespace != self.bounds.namespace) {
+                Some(namespace) => {
+                    found.push((pointer, format!("applies to {kind} `{name}` in the namespace `{namespace}`")));
+                }
+                None if kind != "Service" => found.push((pointer, format!("publishes routes through {kind} `{name}`"))),
+                None => {}
+            }
+        }
+        for (index, rule) in list("/spec/rules").iter().enumerate() {
+            let mut backends = Vec::new();
+            for (position, backend) in rule["backendRefs"].as_array().into_iter().flatten().enumerate() {
+                backends.push((format!("/spec/rules/{index}/backendRefs/{position}"), backend));
+            }
+            for (position, filter) in rule["filters"].as_array().into_iter().flatten().enumerate() {
+                let pointer = format!("/spec/rules/{index}/filters/{position}/requestMirror/backendRef");
+                backends.push((pointer, &filter["requestMirror"]["backendRef"]));
+            }
+            for (pointer, backend) in backends {
+                if let Some(namespace) =
+                    text(backend, "namespace").filter(|namespace| namespace != self.bounds.namespace)
+                {
+                    let name = text(backend, "name").unwrap_or_default();
+                    found.push((pointer, format!("sends requests to `{name}` in the namespace `{namespace}`")));
+                }
+            }
+        }
+        for (pointer, effect) in found {
+            self.add(&pointer, effect);
+        }
+    }
+
+    fn service(&mut self) {
+        for (pointer, address) in self.texts("/spec/externalIPs") {
+            self.add(&pointer, format!("takes over requests of the whole cluster to {address}"));
+        }
+        self.sends(self.texts("/spec/externalName"));
+    }
+
+    /// The texts that a path leads to, with their pointers; `*` stands for every element of a list.
+    fn all(&self, path: &[&str]) -> Vec<(String, String)> {
+        let (first, rest) = path.split_first().map_or(("", path), |(first, rest)| (*first, rest));
+        let mut found: Vec<(String, &Value)> =
+            self.manifest.at(first).map(|value| (first.to_owned(), value)).into_iter().collect();
+        for key in rest {
+            found = found
+                .into_iter()
+                .flat_map(|(pointer, value)| -> Vec<(String, &Value)> {
+                    match (*key, value) {
+                        ("*", Value::Array(values)) => values
+                            .iter()
+                            .enumerate()
+                            .map(|(index, value)| (format!("{pointer}/{index}"), value))
+                            .collect(),
+                        (key, value) => {
+                            value.get(key).map(|value| (format!("{pointer}/{key}"), value)).into_iter().collect()
+                        }
+                    }
+                })
+                .collect();
+        }
+        found.into_iter().flat_map(|(pointer, value)| texts(Some(value), &pointer)).collect()
+    }
+}
+
+fn texts(value: Option<&Value>, pointer: &str) -> Vec<(String, String)> {
+    match value {
+        Some(Value::String(text)) => vec![(pointer.to_owned(), text.clone())],
+        Some(Value::Array(values)) => values
+            .iter()
+            .enumerate()
+            .filter_map(|(index, value)| Some((format!("{pointer}/{index}"), value.as_str()?.to_owned())))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::scenario::parse_manifests;
+
+    fn judged(api_version: &str, kind: &str, spec: &str, root: &str) -> Extent {
+        let text = format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n");
+        let manifests = parse_manifests(Path::new("x.yaml"), &text).unwrap();
+        extent(&manifests[0], Bounds { namespace: "canary-1", root })
+    }
+
+    /// What an object reaches, one effect a line; `confined` or `inside` where it reaches nothing.
+    fn told(extent: &Extent) -> String {
+        match extent {
+            Extent::Inside => "inside".to_owned(),
+            Extent::InsideIfConfined => "confined".to_owned(),
+            Extent::Outside(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    const ISTIO: &str = "networking.istio.io/v1";
+    const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
+
+    #[rstest]
+    #[case::short_name("{hosts: [svc]}", "confined")]
+    #[case::full_name("{hosts: [svc.canary-1.svc.cluster.local]}", "confined")]
+    #[case::with_its_namespace("{hosts: [svc.canary-1]}", "confined")]
+    #[case::with_svc("{hosts: [svc.canary-1.svc]}", "confined")]
+    #[case::in_capitals("{hosts: [SVC.Canary-1.svc.cluster.local.]}", "confined")]
+    #[case::all_of_its_namespace("{hosts: ['*.canary-1.svc.cluster.local']}", "confined")]
+    #[case::exported_to_itself("{hosts: [svc], exportTo: ['.']}", "inside")]
+    #[case::exported_to_itself_by_name("{hosts: [svc], exportTo: [canary-1]}", "inside")]
+    #[case::of_others_but_kept_inside("{hosts: [checkout.prod.svc.cluster.local], exportTo: ['.']}", "inside")]
+    #[case::of_the_mesh("{hosts: [svc], gateways: [mesh]}", "confined")]
+    #[case::of_others(
+        "{hosts: [checkout.prod.svc.cluster.local]}",
+        "x.yaml:4:16: VirtualService/x applies to `checkout.prod.svc.cluster.local` for the clients of all namespaces"
+    )]
+    #[case::of_others_in_short("{hosts: [checkout.prod]}", "applies to `checkout.prod` for")]
+    #[case::of_a_namespace_with_a_longer_name(
+        "{hosts: [svc.my-canary-1.svc.cluster.local]}",
+        "applies to `svc.my-canary-1.svc"
+    )]
+    #[case::of_the_second_host(
+        "{hosts: [svc, pay.prod.svc.cluster.local]}",
+        "x.yaml:4:21: VirtualService/x applies to `pay.prod"
+    )]
+    #[case::all_hosts("{hosts: ['*']}", "applies to `*` for")]
+    #[case::all_services("{hosts: ['*.svc.cluster.local']}", "applies to `*.svc.cluster.local` for")]
+    #[case::a_host_of_the_internet("{hosts: [example.com]}", "applies to `example.com` for")]
+    #[case::exported_to_all("{hosts: [svc], exportTo: ['*']}", "VirtualService/x is exported to all namespaces")]
+    #[case::exported_to_one(
+        "{hosts: [svc], exportTo: ['.', prod]}",
+        "x.yaml:4:38: VirtualService/x is exported to the namespace `prod`"
+    )]
+    #[case::of_a_gateway(
+        "{hosts: [svc], gateways: [mesh, istio-system/ingress]}",
+        "changes the gateway `istio-system/ingress`"
+    )]
+    #[case::of_a_gateway_in_a_match(
+        "{hosts: [svc], exportTo: ['.'], http: [{match: [{gateways: [edge]}], route: [{destination: {host: svc}}]}]}",
+        "changes the gateway `edge`"
+    )]
+    #[case::sent_to_others(
+        "{hosts: [svc], http: [{route: [{destination: {host: checkout.prod.svc.cluster.local}}]}]}",
+        "x.yaml:4:53: VirtualService/x sends requests to `checkout.prod.svc.cluster.local`, outside of the namespace `canary-1`"
+    )]
+    #[case::mirrored_to_others(
+        "{hosts: [svc], exportTo: ['.'], http: [{route: [{destination: {host: svc}}], mirror: {host: svc.prod}}]}",
+        "sends requests to `svc.prod`"
+    )]
+    fn virtual_services(#[case] spec: &str, #[case] expected: &str) {
+        let told = told(&judged(ISTIO, "VirtualService", spec, "istio-system"));
+        assert!(told.contains(expected), "{told}");
+    }
+
+    #[rstest]
+    #[case::own_rule(ISTIO, "DestinationRule", "{host: svc}", "confined")]
+    #[case::rule_for_others(
+        ISTIO,
+        "DestinationRule",
+        "{host: svc.prod.svc.cluster.local}",
+        "x.yaml:4:8: DestinationRule/x applies to"
+    )]
+    #[case::rule_for_all(ISTIO, "DestinationRule", "{host: '*.local'}", "applies to `*.local`")]
+    #[case::own_entry(ISTIO, "ServiceEntry", "{hosts: [svc.canary-1.svc.cluster.local]}", "confined")]
+    #[case::entry_for_the_internet(ISTIO, "ServiceEntry", "{hosts: [example.com]}", "applies to `example.com`")]
+    #[case::entry_kept_inside(ISTIO, "ServiceEntry", "{hosts: [example.com], exportTo: ['.']}", "inside")]
+    #[case::gateway(ISTIO, "Gateway", "{selector: {istio: ingressgateway}}", "configures gateway pods")]
+    #[case::envoy_filter(ISTIO, "EnvoyFilter", "{configPatches: []}", "inside")]
+    #[case::sidecar(ISTIO, "Sidecar", "{egress: []}", "inside")]
+    #[case::peers("security.istio.io/v1", "PeerAuthentication", "{mtls: {mode: STRICT}}", "inside")]
+    #[case::ingress("networking.k8s.io/v1", "Ingress", "{rules: []}", "ingress controller")]
+    #[case::route(
+        GATEWAY_API,
+        "HTTPRoute",
+        "{parentRefs: [{kind: Service, group: '', name: svc}], rules: [{backendRefs: [{name: v2}]}]}",
+        "inside"
+    )]
+    #[case::route_of_a_gateway(
+        GATEWAY_API,
+        "HTTPRoute",
+        "{parentRefs: [{name: edge}]}",
+        "publishes routes through Gateway `edge`"
+    )]
+    #[case::route_of_others(
+        GATEWAY_API,
+        "HTTPRoute",
+        "{parentRefs: [{kind: Service, name: svc, namespace: prod}]}",
+        "x.yaml:4:21: HTTPRoute/x applies to Service `svc` in the namespace `prod`"
+    )]
+    #[case::route_to_others(
+        GATEWAY_API,
+        "GRPCRoute",
+        "{parentRefs: [{kind: Service, name: svc}], rules: [{backendRefs: [{name: pay, namespace: prod}]}]}",
+        "sends requests to `pay` in"
+    )]
+    #[case::mirror_to_others(
+        GATEWAY_API,
+        "HTTPRoute",
+        "{rules: [{filters: [{requestMirror: {backendRef: {name: pay, namespace: prod}}}]}]}",
+        "sends requests to `pay` in"
+    )]
+    #[case::kubernetes_gateway(GATEWAY_API, "Gateway", "{gatewayClassName: istio}", "opens a gateway")]
+    #[case::reference_grant(GATEWAY_API, "ReferenceGrant", "{from: [], to: []}", "inside")]
+    #[case::service("v1", "Service", "{ports: [{port: 80}]}", "inside")]
+    #[case::external_addresses(
+        "v1",
+        "Service",
+        "{externalIPs: [10.0.0.7]}",
+        "requests of the whole cluster to 10.0.0.7"
+    )]
+    #[case::external_name(
+        "v1",
+        "Service",
+        "{type: ExternalName, externalName: pay.prod.svc.cluster.local}",
+        "sends requests to `pay.prod"
+    )]
+    #[case::deployment("apps/v1", "Deployment", "{replicas: 1}", "inside")]
+    fn other_kinds(#[case] api_version: &str, #[case] kind: &str, #[case] spec: &str, #[case] expected: &str) {
+        let told = told(&judged(api_version, kind, spec, "istio-system"));
+        assert!(told.contains(expected), "{told}");
+    }
+
+    #[rstest]
+    #[case(ISTIO, "EnvoyFilter")]
+    #[case(ISTIO, "Sidecar")]
+    #[case("security.istio.io/v1", "AuthorizationPolicy")]
+    #[case("security.istio.io/v1", "PeerAuthentication")]
+    #[case("telemetry.istio.io/v1", "Telemetry")]
+    fn in_the_root_namespace_they_apply_to_the_whole_mesh(#[case] api_version: &str, #[case] kind: &str) {
+        assert!(told(&judged(api_version, kind, "{}", "canary-1")).contains("applies to the whole mesh"));
+        assert_eq!(told(&judged(api_version, kind, "{}", "istio-system")), "inside");
+    }
+
+    #[test]
+    fn a_confined_object_is_exported_to_its_namespace_alone() {
+        let mut object = json!({"spec": {"hosts": ["svc"]}});
+        confine(&mut object);
+        assert_eq!(object, json!({"spec": {"hosts": ["svc"], "exportTo": ["."]}}));
+    }
+}
