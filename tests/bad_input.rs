@@ -88,6 +88,66 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::excludes_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {errors: 0, excludes: 0%}}")]
 #[case::last_of_an_unknown_version("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: {v22: 5s}}}")]
 #[case::path("scenario.yaml", "path: /error", "path: error")]
+#[case::a_stage_name_twice("scenario.yaml", "- name: version label", "- name: first release")]
+#[case::a_claim_twice(
+    "scenario.yaml",
+    "{from: testers, get: {v1: 100%}}",
+    "{from: everyone, path: /, get: {v1: 100%}}"
+)]
+#[case::served_twice(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{served: {hello-server-v2: 0}}\n      - {served: {hello-server-v2: some}}"
+)]
+#[case::served_by_nothing("scenario.yaml", "hello-server-v2: 0", "hello-server-v22: 0")]
+#[case::served_by_a_later_workload(
+    "scenario.yaml",
+    "{from: near-miss, get: {v1: 100%}}",
+    "{served: {hello-server-v2: 0}}"
+)]
+#[case::a_path_with_a_space("scenario.yaml", "path: /error", "path: '/a b'")]
+#[case::a_path_with_a_control_character("scenario.yaml", "path: /error", "path: \"/a\\tb\"")]
+#[case::a_path_with_a_fragment("scenario.yaml", "path: /error", "path: '/a#b'")]
+#[case::a_header_name("scenario.yaml", "headers: {end-user: testers}", "headers: {end user: testers}")]
+#[case::a_header_value("scenario.yaml", "headers: {end-user: testers}", "headers: {end-user: \"a\\nb\"}")]
+#[case::a_header_value_of_a_variant("scenario.yaml", "end-user: Testers", "end-user: \"\\u0001\"")]
+#[case::a_pod_header("scenario.yaml", "header: x-pod", "header: 'x pod'")]
+#[case::a_version_header("scenario.yaml", "{body: 'Hello server - (?<version>[^ ]+)'}", "{header: 'x:version'}")]
+#[case::a_path_of_counts("scenario.yaml", "path: /served,", "path: served,")]
+#[case::version_as_a_text("scenario.yaml", "version: {body: 'Hello server - (?<version>[^ ]+)'}", "version: 'text'")]
+#[case::version_without_a_form("scenario.yaml", "version: {body: 'Hello server - (?<version>[^ ]+)'}", "version: {}")]
+#[case::version_as_a_list("scenario.yaml", "{body: 'Hello server - (?<version>[^ ]+)'}", "[v1, v2]")]
+#[case::pod_as_a_text("scenario.yaml", "{header: x-pod}", "x-pod")]
+#[case::counts_as_a_text("scenario.yaml", "served: {path: /served, port: 8080}", "served: /served")]
+#[case::client_as_a_text(
+    "scenario.yaml",
+    "client: {manifest: httpbin.yaml, pod: httpbin, container: httpbin}",
+    "client: httpbin.yaml"
+)]
+#[case::service_as_a_mapping("scenario.yaml", "service: http://svc-hello:8080", "service: {host: svc-hello}")]
+#[case::population_as_a_text("scenario.yaml", "everyone: {}", "everyone: all")]
+#[case::headers_as_a_list("scenario.yaml", "headers: {end-user: testers}", "headers: [end-user]")]
+#[case::any_of_as_a_mapping(
+    "scenario.yaml",
+    "      - headers: {end-user: Testers}\n      - headers: {end-user: testers2}\n      - headers: {x-end-user: testers}\n",
+    "      headers: {end-user: Testers}\n"
+)]
+#[case::a_stage_as_a_text("scenario.yaml", "- name: fault\n    expect:", "- fault\n  - name: fault\n    expect:")]
+#[case::apply_as_a_text("scenario.yaml", "apply: [hello-server-v2.yaml]", "apply: hello-server-v2.yaml")]
+#[case::delete_as_a_mapping(
+    "scenario.yaml",
+    "delete: [deployment/hello-server-v1]",
+    "delete: {deployment: hello-server-v1}"
+)]
+#[case::expect_as_a_mapping("scenario.yaml", "      - {objects: none}", "      objects: none")]
+#[case::expectation_as_a_text("scenario.yaml", "{objects: none}", "nothing is left")]
+#[case::get_as_a_text("scenario.yaml", "get: {v1: 50%, v2: 50%}", "get: v1")]
+#[case::status_as_a_list("scenario.yaml", "status: 503", "status: [503]")]
+#[case::error_rates_as_a_number("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: 0}")]
+#[case::served_as_a_text("scenario.yaml", "{served: {hello-server-v2: 0}}", "{served: hello-server-v2}")]
+#[case::during_as_a_number("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: 0}")]
+#[case::last_of_as_a_text("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: 5s}}")]
+#[case::traffic_as_a_number("scenario.yaml", "populations:", "traffic: 500\npopulations:")]
 #[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
 #[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]
 fn a_spoilt_scenario_is_told_with_its_place(#[case] file: &str, #[case] from: &str, #[case] to: &str) {

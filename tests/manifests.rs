@@ -106,6 +106,24 @@ fn a_slip_in_a_manifest_is_told_with_its_place(#[case] changes: &[(&str, &str, &
     insta::assert_snapshot!(name, format!("{}\nexit code {}", found.join("\n"), code.unwrap()));
 }
 
+#[rstest]
+#[case::weight_in_octal(&[(TESTERS, "weight: 50", "weight: 062")])]
+#[case::weight_yes(&[(TESTERS, "weight: 50", "weight: yes")])]
+#[case::version_label_no_text(&[("hello-server-v2.yaml", "kind: Deployment\nmetadata:", "kind: Deployment\nmetadata:\n  labels: {version: 2}")])]
+#[case::merge_after_the_key(&[(TESTERS, "spec:", "x-own: &own {gateways: [a]}\nspec:\n  gateways: [b]\n  <<: *own")])]
+#[case::tag(&[(TESTERS, "weight: 50", "weight: !!binary NTA=")])]
+fn a_value_means_what_kubectl_makes_of_it(#[case] changes: &[(&str, &str, &str)]) {
+    let folder = canary(changes);
+    let (printed, code) = told(&["verify"], folder.path());
+    let seen: Vec<&str> = printed
+        .lines()
+        .filter(|line| ["error: ", "warning: ", "off: "].iter().any(|word| line.trim_start().starts_with(word)))
+        .collect();
+    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
+    let name = name.splitn(3, '_').nth(2).unwrap_or_default().to_owned();
+    insta::assert_snapshot!(name, format!("{}\nexit code {}", seen.join("\n"), code.unwrap()));
+}
+
 #[test]
 fn the_canary_catches_every_slip_that_changes_anything() {
     let (printed, _, code) = said(&shiftcheck(&["mutants"]).output().unwrap());
@@ -262,4 +280,30 @@ fn every_failed_expectation_has_file_line_and_column(#[case] from: &str, #[case]
     assert_eq!(failed.len(), 1, "{failed:?}");
     let place = folder.path().join(place);
     assert_eq!(failed[0]["place"], place.to_str().unwrap());
+}
+
+#[test]
+fn a_folder_without_a_scenario_is_nothing_to_compare_with() {
+    let (folder, empty) = (canary(&[]), tempfile::tempdir().unwrap());
+    let against = empty.path().to_str().unwrap();
+    let (printed, code) = told(&["verify", "--against", against], folder.path());
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains(&format!("error: there is no {against}/scenario.yaml\n")), "{printed}");
+    let own = folder.path().to_str().unwrap();
+    let (printed, code) = told(&["verify", "--against", own], folder.path());
+    assert_eq!(code, Some(2), "{printed}");
+    assert!(printed.contains("error: canary is the scenario itself"), "{printed}");
+}
+
+#[rstest]
+#[case::begins_on_the_line_of_the_separator(
+    &[(TESTERS, "apiVersion: networking.istio.io/v1beta1", "--- {apiVersion: v1, kind: ConfigMap, metadata: {name: first}}\n---\napiVersion: networking.istio.io/v1beta1"),
+      ("scenario.yaml", "vs-hello-promotion.yaml, dr-hello.yaml,", "dr-hello.yaml,")],
+    "ConfigMap/first"
+)]
+fn a_document_is_never_dropped(#[case] changes: &[(&str, &str, &str)], #[case] seen: &str) {
+    let folder = canary(changes);
+    let (printed, code) = told(&["verify"], folder.path());
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains(seen), "{printed}");
 }

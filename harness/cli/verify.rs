@@ -66,6 +66,15 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
     Scenario::read(path).map_err(|error| Failure::of(&WalkError::from(error)))
 }
 
+/// Whether two paths, of scenario files or their folders, are the same file.
+fn same_file(left: &Path, right: &Path) -> bool {
+    let file = |path: &Path| if path.is_dir() { path.join("scenario.yaml") } else { path.to_owned() };
+    match (file(left).canonicalize(), file(right).canonicalize()) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    }
+}
+
 /// Another version of a scenario: in a folder, or of a revision, taken out of git for as long as it is looked at.
 struct Other {
     scenario: PathBuf,
@@ -76,13 +85,19 @@ impl Other {
     fn find(against: &str, scenario: &Path) -> Result<Self, Failure> {
         let folder = Path::new(against);
         if folder.exists() {
-            let own = [folder.to_owned(), folder.join(scenario)];
+            // joined with an absolute path, a folder would become that path: the scenario itself
+            let below = (!scenario.is_absolute()).then(|| folder.join(scenario));
+            let own = [Some(folder.to_owned()), below.clone()].into_iter().flatten();
             let found = own.into_iter().find(|path| path.is_file() || path.join("scenario.yaml").is_file());
-            let scenario = found.ok_or_else(|| {
-                let there = scenario.display();
-                Failure::bad_input(format!("{against} holds neither scenario.yaml nor {there}"))
+            let found = found.ok_or_else(|| {
+                let nor = below.map(|below| format!(" nor {}", below.display())).unwrap_or_default();
+                Failure::bad_input(format!("there is no {}{nor}", folder.join("scenario.yaml").display()))
             })?;
-            return Ok(Self { scenario, revision: None });
+            if same_file(&found, scenario) {
+                let message = format!("{against} is the scenario itself; name another folder or a revision of git");
+                return Err(Failure::bad_input(message));
+            }
+            return Ok(Self { scenario: found, revision: None });
         }
         let full = scenario.canonicalize().map_err(|error| Failure::bad_input(error.to_string()))?;
         let beside = if full.is_dir() { full.as_path() } else { full.parent().unwrap_or(Path::new("/")) };

@@ -2,9 +2,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::places::Places;
+use super::document::{self, Document};
+use super::places::{At, Places};
 use super::{Place, ScenarioError};
 
 /// One object of a manifest file.
@@ -22,7 +23,7 @@ impl Manifest {
     #[must_use]
     pub fn place(&self, pointer: &str) -> Place {
         match self.places.of(pointer) {
-            Some((line, column)) => Place::new(&self.origin.path, line as u64, column as u64),
+            Some(At { line, column }) => Place::new(&self.origin.path, line, column),
             None => self.origin.clone(),
         }
     }
@@ -72,70 +73,68 @@ pub(super) fn text(path: &Path) -> Result<String, ScenarioError> {
     std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })
 }
 
-/// Reads the objects in a manifest file's text: one or more YAML documents; empty ones are passed over.
+/// Reads the objects in a manifest file's text: one or more YAML documents; empty ones are passed over. Values mean what `kubectl` makes of
+/// them: YAML 1.1, so that `yes` is `true` and `010` is 8.
 ///
 /// # Errors
-/// A document is not YAML, has a key twice, or has no `apiVersion`, `kind` or `metadata.name`.
+/// A document is not YAML, has a key twice, holds what JSON cannot, or has no `apiVersion`, `kind` or `metadata.name`.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
-    let malformed = |line: usize, column: usize, message: String| ScenarioError::Malformed {
-        place: Place::new(path, line as u64, column as u64),
-        message,
-    };
-    let mut manifests = Vec::new();
-    for (first_line, document) in documents(text) {
-        let places = Places::read(&document, first_line - 1).map_err(|twice| {
-            let message = format!("the key `{}` is already set in line {}", twice.key, twice.first_line);
-            malformed(twice.line, twice.column, message)
-        })?;
-        let read = |text: &str| serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(text));
-        let value = read(&document).or_else(|_| {
-            // once more for what is to be told: blank lines in front make the parser's line numbers those of the file
-            read(&format!("{}{document}", "\n".repeat(first_line - 1)))
-        });
-        let value = value.map_err(|error| {
-            let (line, column) = error.location().map_or((first_line, 1), |at| (at.line(), at.column()));
-            malformed(line, column, format!("not YAML: {error}"))
-        })?;
-        if value.is_null() {
-            continue;
-        }
-        let line = first_line
-            + document
-                .lines()
-                .position(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-                .unwrap_or(0);
-        let missing = |key: &str| malformed(line, 1, format!("this object has no `{key}`"));
-        for key in ["apiVersion", "kind"] {
-            value.get(key).and_then(serde_yaml::Value::as_str).ok_or_else(|| missing(key))?;
-        }
-        value
-            .get("metadata")
-            .and_then(|metadata| metadata.get("name"))
-            .and_then(serde_yaml::Value::as_str)
-            .ok_or_else(|| missing("metadata.name"))?;
-        let object = serde_yaml::from_value(value)
-            .map_err(|error| malformed(line, 1, format!("not a Kubernetes object: {error}")))?;
-        let origin = Place::new(path, line as u64, 1);
-        manifests.push(Manifest { object, origin, places: Arc::new(places) });
-    }
-    if manifests.is_empty() {
-        return Err(malformed(1, 1, "this file holds no object".to_owned()));
-    }
-    Ok(manifests)
+    read_objects(path, text).map_err(|error| error.with_excerpt(path, text))
 }
 
-/// The documents of a file, each with the line that it starts on.
-fn documents(text: &str) -> Vec<(usize, String)> {
-    let mut documents = vec![(1, String::new())];
-    for (index, line) in text.lines().enumerate() {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push((index + 2, String::new()));
-        } else if let Some((_, document)) = documents.last_mut() {
-            document.push_str(line);
-            document.push('\n');
+fn read_objects(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
+    let malformed = |at: At, message: String| malformed(path, at, message);
+    let documents = document::read(text).map_err(|refused| malformed(refused.at, refused.message))?;
+    if documents.is_empty() {
+        return Err(malformed(At { line: 1, column: 1 }, "this file holds no object".to_owned()));
+    }
+    documents.into_iter().map(|document| object(path, document)).collect()
+}
+
+fn malformed(path: &Path, at: At, message: String) -> ScenarioError {
+    ScenarioError::Malformed { place: Place::new(path, at.line, at.column), message }
+}
+
+/// The object in a document.
+fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
+    let Document { value, start, places } = document;
+    for pointer in ["/apiVersion", "/kind", "/metadata/name"] {
+        match value.pointer(pointer) {
+            None => return Err(malformed(path, start, format!("this object has no `{}`", dotted(pointer)))),
+            Some(own) => is_text(own).map_err(|message| {
+                malformed(path, places.of(pointer).unwrap_or(start), format!("`{}` {message}", dotted(pointer)))
+            })?,
         }
     }
-    documents
+    for map in ["/metadata/labels", "/metadata/annotations"] {
+        for (key, own) in value.pointer(map).and_then(Value::as_object).into_iter().flatten() {
+            let pointer = format!("{map}/{}", key.replace('~', "~0").replace('/', "~1"));
+            is_text(own).map_err(|message| {
+                malformed(path, places.of(&pointer).unwrap_or(start), format!("`{}.{key}` {message}", dotted(map)))
+            })?;
+        }
+    }
+    let object = serde_json::from_value(value)
+        .map_err(|error| malformed(path, start, format!("not a Kubernetes object: {error}")))?;
+    Ok(Manifest { object, origin: Place::new(path, start.line, start.column), places: Arc::new(places) })
+}
+
+/// `metadata.name` for `/metadata/name`.
+fn dotted(pointer: &str) -> String {
+    pointer[1..].replace('/', ".")
+}
+
+/// Whether a value is a text; if not, what it is to `kubectl`.
+fn is_text(value: &Value) -> Result<(), String> {
+    match value {
+        Value::String(_) => Ok(()),
+        Value::Bool(_) | Value::Number(_) => {
+            Err(format!("is {value} to kubectl, where a text is expected; write it in quotes"))
+        }
+        Value::Null => Err("is empty, where a text is expected".to_owned()),
+        Value::Array(_) => Err("is a list, where a text is expected".to_owned()),
+        Value::Object(_) => Err("is a mapping, where a text is expected".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -158,7 +157,8 @@ metadata: {name: two}
 ";
 
     fn message(text: &str) -> String {
-        parse(Path::new("a.yaml"), text).unwrap_err().to_string()
+        let message = parse(Path::new("a.yaml"), text).unwrap_err().to_string();
+        message.lines().next().unwrap_or_default().to_owned()
     }
 
     #[test]
@@ -181,6 +181,6 @@ metadata: {name: two}
     #[test]
     fn a_syntax_error_keeps_the_line_of_the_file() {
         let text = format!("{TWO}---\napiVersion: v1\nkind: [\n");
-        assert!(message(&text).starts_with("a.yaml:16:"), "{}", message(&text));
+        assert!(message(&text).starts_with("a.yaml:15:7: not YAML"), "{}", message(&text));
     }
 }

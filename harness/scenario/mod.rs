@@ -4,6 +4,7 @@
 //! contain is reported with the file, the line and the column.
 
 mod control_plane;
+mod document;
 mod error;
 mod excerpt;
 mod kinds;
@@ -14,6 +15,8 @@ mod places;
 mod rates;
 mod raw;
 mod read;
+mod scalar;
+mod shapes;
 mod share;
 mod suggest;
 

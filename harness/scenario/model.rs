@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
-use serde::Deserialize;
 
 use super::kinds::KindRef;
 use super::manifest::Manifest;
@@ -90,8 +89,8 @@ pub enum VersionRule {
 }
 
 /// Where a server pod tells how many requests it has served.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Served {
     /// The path that answers with the number.
     pub path: String,
@@ -140,6 +139,15 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// The objects that it applies, in order.
+    pub fn applied(&self) -> impl Iterator<Item = &Manifest> {
+        let applied = self.steps.iter().filter_map(|step| match step {
+            Step::Apply(manifests) => Some(manifests),
+            Step::Delete(_) | Step::Mesh(_) => None,
+        });
+        applied.flatten()
+    }
+
     /// Whether it applies, deletes or changes anything.
     #[must_use]
     pub fn does_something(&self) -> bool {

@@ -1,109 +1,75 @@
-use std::collections::BTreeMap;
+/// A line and a column, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    pub line: u64,
+    pub column: u64,
+}
 
-use granit_parser::{Event, Parser};
-
-/// Where the values of a YAML document stand: the line and column of each key and each item of a list, from 1, by JSON pointer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places(BTreeMap<String, (usize, usize)>);
-
-/// A key that a mapping has twice; one of the values would be lost.
+/// What a value of a YAML document consists of, with the place of each key and each item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Duplicate {
-    pub key: String,
-    pub line: usize,
-    pub column: usize,
-    pub first_line: usize,
+pub(super) enum Part {
+    /// No parts, or none that are written here.
+    Scalar,
+    Sequence(Vec<(At, Part)>),
+    Mapping(Vec<(String, At, Part)>),
 }
 
-/// A mapping or list that is being read.
-enum Frame {
-    /// With the pointer of the key whose value comes next.
-    Mapping {
-        pointer: String,
-        key: Option<String>,
-    },
-    List {
-        pointer: String,
-        index: usize,
-    },
+impl Part {
+    /// Where the first of its parts is.
+    pub fn first(&self) -> Option<At> {
+        match self {
+            Self::Scalar => None,
+            Self::Sequence(items) => items.first().map(|(at, _)| *at),
+            Self::Mapping(entries) => entries.first().map(|(_, at, _)| *at),
+        }
+    }
+
+    /// The part under a key or an index.
+    fn get(&self, name: &str) -> Option<(At, &Self)> {
+        match self {
+            Self::Scalar => None,
+            Self::Sequence(items) => items.get(name.parse::<usize>().ok()?).map(|(at, part)| (*at, part)),
+            Self::Mapping(entries) => entries.iter().find(|(key, ..)| key == name).map(|(_, at, part)| (*at, part)),
+        }
+    }
 }
+
+/// The places of the keys and list items of a YAML document, by JSON pointer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Places(Part);
 
 impl Places {
-    /// Reads a document that begins behind so many lines; what the parser refuses ends the reading, and is told by whoever reads the values.
-    pub fn read(text: &str, lines_before: usize) -> Result<Self, Duplicate> {
-        let mut places = Self::default();
-        let mut frames: Vec<Frame> = Vec::new();
-        for next in Parser::new_from_str(text) {
-            let Ok((event, span)) = next else { break };
-            let (line, column) = (span.start.line() + lines_before, span.start.col() + 1);
-            match event {
-                Event::Scalar(text, ..) => {
-                    if let Some(Frame::Mapping { pointer, key: key @ None }) = frames.last_mut() {
-                        let own = format!("{pointer}/{}", escaped(&text));
-                        if let Some((first_line, _)) = places.0.insert(own.clone(), (line, column)) {
-                            return Err(Duplicate { key: text.into_owned(), line, column, first_line });
-                        }
-                        *key = Some(own);
-                    } else {
-                        places.value(&mut frames, (line, column));
-                    }
-                }
-                Event::Alias(_) => {
-                    places.value(&mut frames, (line, column));
-                }
-                Event::MappingStart(..) => {
-                    let pointer = places.value(&mut frames, (line, column));
-                    frames.push(Frame::Mapping { pointer, key: None });
-                }
-                Event::SequenceStart(..) => {
-                    let pointer = places.value(&mut frames, (line, column));
-                    frames.push(Frame::List { pointer, index: 0 });
-                }
-                Event::MappingEnd | Event::SequenceEnd => {
-                    frames.pop();
-                }
-                _ => {}
-            }
-        }
-        Ok(places)
+    /// The places of a value's parts.
+    pub const fn new(root: Part) -> Self {
+        Self(root)
     }
 
-    /// A value begins: its pointer.
-    fn value(&mut self, frames: &mut [Frame], at: (usize, usize)) -> String {
-        match frames.last_mut() {
-            None => String::new(),
-            Some(Frame::Mapping { key, pointer }) => key.take().unwrap_or_else(|| pointer.clone()),
-            Some(Frame::List { pointer, index }) => {
-                let own = format!("{pointer}/{index}");
-                *index += 1;
-                self.0.insert(own.clone(), at);
-                own
-            }
-        }
+    /// The document's own parts.
+    pub const fn root(&self) -> &Part {
+        &self.0
     }
 
-    /// Where the value of a pointer stands, or else the nearest that it lies in.
-    pub fn of(&self, pointer: &str) -> Option<(usize, usize)> {
-        let mut pointer = pointer;
-        loop {
-            if let Some(place) = self.0.get(pointer) {
-                return Some(*place);
-            }
-            pointer = &pointer[..pointer.rfind('/')?];
+    /// Where the value at a JSON pointer is written, or else the nearest one that contains it.
+    pub fn of(&self, pointer: &str) -> Option<At> {
+        let (mut found, mut part) = (None, &self.0);
+        for name in pointer.split('/').skip(1) {
+            let plain = if name.contains('~') {
+                name.replace("~1", "/").replace("~0", "~").into()
+            } else {
+                std::borrow::Cow::from(name)
+            };
+            let Some((at, next)) = part.get(&plain) else { break };
+            (found, part) = (Some(at), next);
         }
+        found
     }
-}
-
-/// A key as a part of a JSON pointer.
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
-    use super::*;
+    use crate::scenario::document::read;
 
     const TEXT: &str = "\
 # a rule
@@ -116,7 +82,15 @@ spec:
         - destination: {host: svc}
           weight: 50
   labels: {a/b: c}
+common: &common
+  app: x
+metadata:
+  labels: *common
 ";
+
+    fn place(text: &str, pointer: &str) -> Option<(u64, u64)> {
+        read(text).unwrap()[0].places.of(pointer).map(|at| (at.line, at.column))
+    }
 
     #[rstest]
     #[case("/spec", (2, 1))]
@@ -126,19 +100,14 @@ spec:
     #[case("/spec/http/0/route/0/weight", (9, 11))]
     #[case::nearest("/spec/http/0/route/0/destination/subset", (8, 11))]
     #[case::escaped("/spec/labels/a~1b", (10, 12))]
-    fn a_pointer_leads_to_line_and_column(#[case] pointer: &str, #[case] place: (usize, usize)) {
-        assert_eq!(Places::read(TEXT, 0).unwrap().of(pointer), Some(place));
+    #[case::key_of_an_alias("/metadata/labels/app", (14, 3))]
+    fn a_pointer_leads_to_line_and_column(#[case] pointer: &str, #[case] at: (u64, u64)) {
+        assert_eq!(place(TEXT, pointer), Some(at));
     }
 
     #[test]
     fn a_pointer_to_nothing_leads_nowhere() {
-        assert_eq!(Places::read(TEXT, 0).unwrap().of("/status/a"), None);
-        assert_eq!(Places::read("[", 0).unwrap().of("/spec"), None);
-    }
-
-    #[test]
-    fn a_key_that_is_there_twice_is_found() {
-        let duplicate = Places::read("spec:\n  a: 1\n  b: {c: 1}\n  a: 2\n", 3).unwrap_err();
-        assert_eq!(duplicate, Duplicate { key: "a".to_owned(), line: 7, column: 3, first_line: 5 });
+        assert_eq!(place(TEXT, "/status/a"), None);
+        assert_eq!(place(TEXT, "/spec/hosts/x"), Some((3, 3)));
     }
 }

@@ -28,11 +28,13 @@ pub struct Scenario {
     /// The pod from which the traffic comes.
     pub client: Client,
     /// How a response tells its version.
-    pub version: Version,
+    #[schemars(with = "Version")]
+    pub version: Spanned<Version>,
     /// How a response tells its pod.
     pub pod: Option<PodRule>,
     /// Where a server pod tells how many requests it has served.
-    pub served: Option<Served>,
+    #[schemars(with = "Option<Served>")]
+    pub served: Option<Counter>,
     /// How the traffic is driven.
     #[serde(default)]
     pub traffic: Traffic,
@@ -82,8 +84,22 @@ pub struct Version {
 #[serde(deny_unknown_fields)]
 pub struct PodRule {
     /// By the value of this response header.
-    pub header: String,
+    #[schemars(with = "String")]
+    pub header: Spanned<String>,
 }
+
+/// Where a server pod tells how many requests it has served.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counter {
+    /// The path that answers with the number.
+    pub path: Spanned<String>,
+    /// The port of the pod.
+    pub port: u16,
+}
+
+/// Request headers by name.
+pub type Headers = HashMap<Spanned<String>, Spanned<String>>;
 
 /// A group of callers that share what the routes look at.
 #[derive(Deserialize, JsonSchema)]
@@ -91,7 +107,8 @@ pub struct PodRule {
 pub struct Population {
     /// Request headers.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub headers: Headers,
     /// Several kinds of requests that take turns.
     #[serde(default)]
     pub any_of: Vec<Variant>,
@@ -102,7 +119,8 @@ pub struct Population {
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     /// Request headers, beside those of the population.
-    pub headers: BTreeMap<String, String>,
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub headers: Headers,
 }
 
 /// One step of the rollout.
@@ -271,6 +289,16 @@ fn form_of(key: &str) -> &str {
     }
 }
 
+/// The first of an expectation's keys that belongs to another form than the key that gives the form, by its index; and what is to be said.
+pub fn foreign<'k>(names: impl Iterator<Item = &'k str> + Clone) -> Option<(usize, String)> {
+    let forms = ["from", "served", "during", "objects"];
+    let form = names.clone().find(|name| forms.contains(name))?;
+    let is_foreign = |name: &str| KEYS.contains(&name) && form_of(name) != form;
+    let (index, key) = names.enumerate().find(|(_, name)| is_foreign(name))?;
+    let (own, other) = (keys_of(form), keys_of(form_of(key)));
+    Some((index, format!("`{key}` does not belong to {own}; it belongs to an expectation of its own, {other}")))
+}
+
 /// A form with all of its keys, for messages.
 fn keys_of(form: &str) -> &'static str {
     match form {
@@ -292,20 +320,8 @@ impl Keys {
     /// # Errors
     /// A key belongs to another form, or one is missing: where, and what is wrong.
     pub fn form(self, at: Location) -> Result<Expectation, (Location, String)> {
-        let forms = ["from", "served", "during", "objects"];
-        let Some(form) = self.names.iter().map(|name| name.value.as_str()).find(|name| forms.contains(name)) else {
-            return Err((at, format!("an expectation is {FORMS}")));
-        };
-        if let Some(other) = self.names.iter().find(|name| form_of(&name.value) != form) {
-            let key = &other.value;
-            return Err((
-                other.referenced,
-                format!(
-                    "`{key}` does not belong to {}; it belongs to an expectation of its own, {}",
-                    keys_of(form),
-                    keys_of(form_of(key))
-                ),
-            ));
+        if let Some((index, message)) = foreign(self.names.iter().map(|name| name.value.as_str())) {
+            return Err((self.names[index].referenced, message));
         }
         match self {
             Self { from: Some(_), get: None, status: None, .. } => {

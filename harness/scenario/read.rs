@@ -1,18 +1,20 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use regex::Regex;
 use serde_saphyr::{Location, Spanned};
 
 use super::kinds::KindRef;
 use super::manifest::{self, Manifest};
 use super::model::{
-    Claim, Client, DRIVER, During, Expectation, Population, Request, Scenario, Service, Stage, Statuses, Step, Target,
-    Traffic, VersionRule,
+    Claim, Client, DRIVER, During, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step,
+    Target, Traffic, VersionRule,
 };
 use super::rates::{Errors, Rate};
 use super::suggest::nearest;
-use super::{Place, ScenarioError, Share, raw};
+use super::{Place, ScenarioError, Share, raw, shapes};
 
 impl Scenario {
     /// Reads a scenario file and the manifests that it names.
@@ -29,6 +31,10 @@ impl Scenario {
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let raw: raw::Scenario = serde_saphyr::from_str(text).map_err(|error| {
             let location = error.location().unwrap_or(Location::UNKNOWN);
+            if let Some((at, message)) = shapes::slip(text, location.line()) {
+                let place = Place::new(path, at.line, at.column);
+                return ScenarioError::Malformed { place, message }.with_excerpt(path, text);
+            }
             ScenarioError::at(path, location, with_nearest(&without_place(&error.render())))
         })?;
         let reader = Reader { path, folder: path.parent().unwrap_or(Path::new("")) };
@@ -67,8 +73,11 @@ impl Reader<'_> {
     }
 
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
-        let populations: Vec<Population> =
-            raw.populations.into_iter().map(|(name, population)| self.population(name, population)).collect();
+        let populations: Vec<Population> = raw
+            .populations
+            .into_iter()
+            .map(|(name, population)| self.population(name, population))
+            .collect::<Result<_, _>>()?;
         if !is_dns_label(&raw.namespace.value) {
             return self.error(
                 raw.namespace.referenced,
@@ -88,10 +97,19 @@ impl Reader<'_> {
             errors: self.errors(raw.errors, Errors::default())?,
         };
         let traffic = self.traffic(raw.traffic)?;
-        let stages = (1..)
-            .zip(raw.stages.value)
-            .map(|(number, stage)| self.stage(number, stage, &context))
-            .collect::<Result<_, _>>()?;
+        let mut stages: Vec<Stage> = Vec::new();
+        let mut workloads: BTreeSet<String> = client.manifests.iter().filter_map(workload).collect();
+        for stage in raw.stages.value {
+            let name = &stage.name;
+            if let Some(first) = stages.iter().find(|other| other.name == name.value) {
+                let message = format!("a stage `{}` is there already, in line {}", name.value, first.place.line);
+                return self.error(name.referenced, message);
+            }
+            let stage = self.stage(stages.len() + 1, stage, &context)?;
+            workloads.extend(stage.applied().filter_map(workload));
+            served_by(&stage, &workloads)?;
+            stages.push(stage);
+        }
         Ok(Scenario {
             path: self.path.to_owned(),
             name: raw.name,
@@ -99,8 +117,8 @@ impl Reader<'_> {
             service: self.service(&raw.service)?,
             client,
             version: self.version(raw.version)?,
-            pod_header: raw.pod.map(|pod| pod.header),
-            served: raw.served,
+            pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
+            served: raw.served.map(|counter| self.counter(counter)).transpose()?,
             traffic,
             populations,
             stages,
@@ -137,7 +155,52 @@ impl Reader<'_> {
         Ok(Client { manifests, pod: client.pod.value, container, driver })
     }
 
-    fn version(&self, version: raw::Version) -> Result<VersionRule, ScenarioError> {
+    fn counter(&self, raw: raw::Counter) -> Result<Served, ScenarioError> {
+        Ok(Served { path: self.http_path(raw.path)?, port: raw.port })
+    }
+
+    /// A path as it is sent.
+    fn http_path(&self, path: Spanned<String>) -> Result<String, ScenarioError> {
+        if !path.value.starts_with('/') {
+            return self.error(path.referenced, format!("the path `{}` does not begin with `/`", path.value));
+        }
+        let hint = "; write spaces and other characters as %20 and so on";
+        match PathAndQuery::try_from(path.value.as_str()) {
+            Ok(read) if read.as_str() == path.value => Ok(path.value),
+            // a fragment is never sent
+            Ok(_) => self
+                .error(path.referenced, format!("the path {:?} has a part behind `#`, which is not sent", path.value)),
+            Err(_) => self.error(path.referenced, format!("{:?} is not a path of a URL{hint}", path.value)),
+        }
+    }
+
+    fn header_name(&self, name: Spanned<String>) -> Result<String, ScenarioError> {
+        match HeaderName::from_bytes(name.value.as_bytes()) {
+            Ok(_) => Ok(name.value),
+            Err(_) => {
+                self.error(name.referenced, format!("{:?} is not the name of a header, such as x-version", name.value))
+            }
+        }
+    }
+
+    fn headers(&self, raw: raw::Headers) -> Result<BTreeMap<String, String>, ScenarioError> {
+        let mut written: Vec<_> = raw.into_iter().collect();
+        written.sort_by_key(|(name, _)| (name.referenced.line(), name.referenced.column()));
+        let mut headers = BTreeMap::new();
+        for (name, value) in written {
+            let name = self.header_name(name)?;
+            if HeaderValue::from_str(&value.value).is_err() {
+                let message =
+                    format!("{:?} is not the value of a header, which holds no control characters", value.value);
+                return self.error(value.referenced, message);
+            }
+            headers.insert(name, value.value);
+        }
+        Ok(headers)
+    }
+
+    fn version(&self, version: Spanned<raw::Version>) -> Result<VersionRule, ScenarioError> {
+        let (at, version) = (version.referenced, version.value);
         let told = [version.body.is_some(), version.header.is_some(), version.json.is_some()];
         if told.into_iter().filter(|told| *told).count() > 1 {
             let at = [version.body, version.header, version.json].into_iter().flatten().map(|own| own.referenced);
@@ -155,7 +218,7 @@ impl Reader<'_> {
             }
             Ok(VersionRule::Body(regex))
         } else if let Some(header) = version.header {
-            Ok(VersionRule::Header(header.value))
+            Ok(VersionRule::Header(self.header_name(header)?))
         } else if let Some(pointer) = version.json {
             if !pointer.value.starts_with('/') {
                 return self
@@ -163,26 +226,21 @@ impl Reader<'_> {
             }
             Ok(VersionRule::Json(pointer.value))
         } else {
-            self.error(Location::UNKNOWN, "`version` needs `body`, `header` or `json`")
+            self.error(at, "`version` needs `body`, `header` or `json`")
         }
     }
 
-    #[expect(clippy::unused_self, reason = "one of the reader's steps")]
-    fn population(&self, name: String, population: raw::Population) -> Population {
-        let variants = if population.any_of.is_empty() {
-            vec![Request { headers: population.headers }]
-        } else {
-            population
-                .any_of
-                .into_iter()
-                .map(|variant| {
-                    let mut headers = population.headers.clone();
-                    headers.extend(variant.headers);
-                    Request { headers }
-                })
-                .collect()
-        };
-        Population { name, variants }
+    fn population(&self, name: String, population: raw::Population) -> Result<Population, ScenarioError> {
+        let headers = self.headers(population.headers)?;
+        if population.any_of.is_empty() {
+            return Ok(Population { name, variants: vec![Request { headers }] });
+        }
+        let variants = population.any_of.into_iter().map(|variant| {
+            let mut headers = headers.clone();
+            headers.extend(self.headers(variant.headers)?);
+            Ok(Request { headers })
+        });
+        Ok(Population { name, variants: variants.collect::<Result<_, _>>()? })
     }
 
     fn stage(&self, number: usize, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
@@ -214,19 +272,17 @@ impl Reader<'_> {
             place: self.place(stage.name.referenced),
         };
         unwatched(number, &stage)?;
+        claimed_twice(&stage)?;
         Ok(stage)
     }
 
     /// Of two objects with one name the first would be gone as soon as it is there.
     #[expect(clippy::unused_self, reason = "one of the reader's steps")]
     fn each_once(&self, manifests: &[Manifest]) -> Result<(), ScenarioError> {
-        for (index, manifest) in manifests.iter().enumerate() {
-            let same = |other: &&Manifest| {
-                other.id() == manifest.id()
-                    && other.group() == manifest.group()
-                    && other.object.metadata.namespace == manifest.object.metadata.namespace
-            };
-            if let Some(first) = manifests[..index].iter().find(same) {
+        let mut first: HashMap<(String, &str, Option<&str>), &Manifest> = HashMap::new();
+        for manifest in manifests {
+            let key = (manifest.id(), manifest.group(), manifest.object.metadata.namespace.as_deref());
+            if let Some(first) = first.insert(key, manifest) {
                 return Err(ScenarioError::Malformed {
                     place: manifest.origin.clone(),
                     message: format!("{} is applied in this stage already, from {}", manifest.id(), first.origin),
@@ -313,9 +369,7 @@ impl Reader<'_> {
                 format!("there is no population `{}`{}", from.value, nearest(&from.value, names)),
             );
         }
-        if let Some(path) = raw.path.as_ref().filter(|path| !path.value.starts_with('/')) {
-            return self.error(path.referenced, format!("the path `{}` does not begin with `/`", path.value));
-        }
+        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
         let errors = self.errors(raw.errors.unwrap_or_default(), context.errors)?;
         if let Some(get) = &raw.get {
             let versions = get.value.iter().map(|(version, share)| (format!("`{version}`"), *share));
@@ -335,7 +389,7 @@ impl Reader<'_> {
         };
         Ok(Claim {
             from: from.value,
-            path: raw.path.map_or_else(|| "/".to_owned(), |path| path.value),
+            path,
             versions: raw.get.map(|get| get.value).unwrap_or_default(),
             statuses,
             errors,
@@ -468,6 +522,49 @@ impl Reader<'_> {
         let manifests = self.manifests(target)?;
         Ok(manifests.iter().map(|manifest| Target::of(manifest, place.clone())).collect())
     }
+}
+
+/// The workload whose pods an object makes, by the name that `served` calls it.
+fn workload(manifest: &Manifest) -> Option<String> {
+    let makes_pods = matches!(
+        manifest.kind(),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" | "Pod" | "Rollout"
+    );
+    makes_pods.then(|| manifest.name().to_owned())
+}
+
+/// Refuses a claim about a workload that no manifest up to its stage makes.
+fn served_by(stage: &Stage, workloads: &BTreeSet<String>) -> Result<(), ScenarioError> {
+    for expectation in &stage.expect {
+        if let Expectation::Served { workload, place, .. } = expectation
+            && !workloads.contains(workload)
+        {
+            let meant = nearest(workload, workloads.iter().map(String::as_str));
+            let message = format!("no manifest up to this stage makes a workload `{workload}`{meant}");
+            return Err(ScenarioError::Malformed { place: place.clone(), message });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses two claims about the same in one stage: of one population and path, or of one workload.
+fn claimed_twice(stage: &Stage) -> Result<(), ScenarioError> {
+    let mut first: HashMap<(&str, Option<&str>), &Place> = HashMap::new();
+    for expectation in &stage.expect {
+        let (key, place) = match expectation {
+            Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.place),
+            Expectation::Served { workload, place, .. } => ((workload.as_str(), None), place),
+            Expectation::During(_) | Expectation::NoObjects { .. } => continue,
+        };
+        let Some(first) = first.insert(key, place) else { continue };
+        let what = match key {
+            (from, Some(path)) => format!("what `{from}` gets from {path}"),
+            (workload, None) => format!("what `{workload}` serves"),
+        };
+        let message = format!("{what} is claimed in this stage already, in line {}", first.line);
+        return Err(ScenarioError::Malformed { place: place.clone(), message });
+    }
+    Ok(())
 }
 
 /// Refuses a claim about a change that nobody watches.

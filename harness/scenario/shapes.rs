@@ -1,0 +1,168 @@
+use serde_json::Value;
+
+use super::document::{self, Document};
+use super::places::{At, Part};
+use super::raw;
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Scalar,
+    List,
+    Mapping,
+    /// One value or a mapping.
+    ScalarOrMapping,
+}
+
+use Form::{List, Mapping, Scalar, ScalarOrMapping};
+
+/// What is expected at each place of a scenario file: keys and list items by `*`, how the value is written, and in words.
+const SHAPES: &[(&str, Form, &str)] = &[
+    ("", Mapping, "a mapping with `name`, `namespace`, `service`, `client`, `version`, `populations` and `stages`"),
+    ("name", Scalar, "a text"),
+    ("namespace", Scalar, "a text"),
+    ("service", Scalar, "an address, such as http://svc-hello:8080"),
+    ("client", Mapping, "the client pod, such as {manifest: client.yaml, pod: client}"),
+    (
+        "version",
+        Mapping,
+        "one of three: {body: 'version (?<version>[^ ]+)'}, an expression with the group `version`; {header: x-version}; {json: /version}, a JSON pointer",
+    ),
+    ("version/*", Scalar, "a text"),
+    ("pod", Mapping, "the response header that names the pod, such as {header: x-pod}"),
+    ("pod/*", Scalar, "the name of a header"),
+    ("served", Mapping, "where a pod tells its count, such as {path: /served, port: 8080}"),
+    ("served/*", Scalar, "one value, as in {path: /served, port: 8080}"),
+    ("client/*", Scalar, "a text"),
+    ("traffic", Mapping, "how traffic is driven, such as {connections: 8, qps: 500, keep-alive: true}"),
+    ("traffic/*", Scalar, "one value"),
+    ("errors", Mapping, ERRORS),
+    ("errors/*", Scalar, "one value"),
+    (
+        "populations",
+        Mapping,
+        "the populations by name, such as {everyone: {}, testers: {headers: {end-user: testers}}}",
+    ),
+    ("populations/*", Mapping, "a population: {}, {headers: {NAME: VALUE}} or {any-of: [{headers: {NAME: VALUE}}]}"),
+    ("populations/*/headers", Mapping, HEADERS),
+    ("populations/*/headers/*", Scalar, "the value of a header"),
+    ("populations/*/any-of", List, "a list of variants, such as [{headers: {end-user: Testers}}]"),
+    ("populations/*/any-of/*", Mapping, "a variant, such as {headers: {end-user: Testers}}"),
+    ("populations/*/any-of/*/headers", Mapping, HEADERS),
+    ("populations/*/any-of/*/headers/*", Scalar, "the value of a header"),
+    (
+        "stages",
+        List,
+        "a list of stages, such as - {name: first release, apply: [hello.yaml], expect: [{from: everyone, get: {v1: 100%}}]}",
+    ),
+    (
+        "stages/*",
+        Mapping,
+        "a stage, such as {name: first release, apply: [hello.yaml], expect: [{from: everyone, get: {v1: 100%}}]}",
+    ),
+    ("stages/*/name", Scalar, "a text"),
+    ("stages/*/apply", List, "a list of manifest files, such as [hello.yaml]"),
+    ("stages/*/apply/*", Scalar, "a manifest file"),
+    ("stages/*/delete", List, "a list of objects or manifest files, such as [deployment/hello, svc.yaml]"),
+    ("stages/*/delete/*", Scalar, "an object, such as deployment/hello, or a manifest file"),
+    ("stages/*/expect", List, "a list of expectations, such as [{from: everyone, get: {v1: 100%}}]"),
+    ("stages/*/expect/*", Mapping, raw::FORMS),
+    ("stages/*/expect/*/get", Mapping, "the share of each version, such as {v1: 50%, v2: 50%}"),
+    ("stages/*/expect/*/get/*", Scalar, "a share, such as 50%"),
+    (
+        "stages/*/expect/*/status",
+        ScalarOrMapping,
+        "a status such as 503, or the share of each, such as {200: 90%, 503: 10%}",
+    ),
+    ("stages/*/expect/*/errors", Mapping, ERRORS),
+    ("stages/*/expect/*/served", Mapping, "the requests of each workload, such as {hello-server-v2: 0}"),
+    (
+        "stages/*/expect/*/during",
+        Mapping,
+        "at least one of `errors`, `gap` and `last-of`, such as {errors: 0}, {gap: 200ms} or {last-of: {v1: 5s}}",
+    ),
+    ("stages/*/expect/*/during/last-of", Mapping, "a duration for each version, such as {v1: 5s}"),
+    ("stages/*/expect/*/during/last-of/*", Scalar, "a duration, such as 5s"),
+    ("stages/*/expect/*/during/*", Scalar, "one value, as in {errors: 0, excludes: 1%, gap: 200ms}"),
+    ("stages/*/expect/*/served/*", Scalar, "a number of requests, or `some`"),
+    ("stages/*/expect/*/status/*", Scalar, "a share, such as 50%"),
+    ("stages/*/expect/*/errors/*", Scalar, "one value"),
+    ("stages/*/expect/*/from", Scalar, "the name of a population"),
+    ("stages/*/expect/*/path", Scalar, "a path, such as /"),
+    ("stages/*/expect/*/objects", Scalar, "`none`"),
+];
+
+const ERRORS: &str =
+    "the errors of verdicts, such as {false-alarm: 1e-6, miss: 1e-3, deviation: 10%, leak: 1%, max-requests: 100000}";
+const HEADERS: &str = "a mapping of header names to values, such as {end-user: testers}";
+
+/// What is wrong with a scenario file that the parser refuses at a line, where that is a value of another form than is expected there, or a
+/// key of an expectation that belongs to another form.
+pub(super) fn slip(text: &str, line: u64) -> Option<(At, String)> {
+    let Document { value, start, places } = document::read(text).ok()?.into_iter().next()?;
+    look(&value, places.root(), start, &mut Vec::new(), line)
+}
+
+fn look<'v>(value: &'v Value, part: &Part, at: At, path: &mut Vec<&'v str>, line: u64) -> Option<(At, String)> {
+    let here = at.line == line || part.first().is_some_and(|first| first.line == line);
+    if here && let Some(found) = wrong(value, path) {
+        return Some((at, found));
+    }
+    match (value, part) {
+        (Value::Object(entries), Part::Mapping(parts)) => {
+            if is_expectation(path)
+                && parts.iter().any(|(_, at, _)| at.line == line)
+                && let Some((index, message)) = raw::foreign(parts.iter().map(|(key, ..)| key.as_str()))
+            {
+                return Some((parts[index].1, message));
+            }
+            parts.iter().find_map(|(key, at, part)| {
+                let (key, value) = entries.get_key_value(key)?;
+                path.push(key);
+                let found = look(value, part, *at, path, line);
+                path.pop();
+                found
+            })
+        }
+        (Value::Array(items), Part::Sequence(parts)) => items.iter().zip(parts).find_map(|(item, (at, part))| {
+            path.push("*");
+            let found = look(item, part, *at, path, line);
+            path.pop();
+            found
+        }),
+        _ => None,
+    }
+}
+
+fn is_expectation(path: &[&str]) -> bool {
+    matches!(path, ["stages", "*", "expect", "*"])
+}
+
+/// What is expected at a path where something of another form is written.
+fn wrong(value: &Value, path: &[&str]) -> Option<String> {
+    let matches = |pattern: &str| {
+        let mut parts = pattern.split('/').filter(|part| !part.is_empty());
+        path.iter().all(|own| parts.next().is_some_and(|part| part == "*" || part == *own)) && parts.next().is_none()
+    };
+    let (_, form, words) = SHAPES.iter().find(|(pattern, ..)| matches(pattern))?;
+    let (written, fits) = match value {
+        Value::Object(_) => ("a mapping", matches!(form, Mapping | ScalarOrMapping)),
+        Value::Array(_) => ("a list", *form == List),
+        Value::Null => ("nothing", false),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            ("a single value", matches!(form, Scalar | ScalarOrMapping))
+        }
+    };
+    if fits {
+        return None;
+    }
+    let name = match path.last() {
+        None | Some(&"*") => String::new(),
+        Some(name) => format!("`{name}` is "),
+    };
+    Some(if name.is_empty() {
+        format!("expected {words}; {written} is written here")
+    } else {
+        format!("{name}{words}; {written} is written here")
+    })
+}
