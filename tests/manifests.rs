@@ -186,11 +186,11 @@ fn an_engine_that_is_named_and_missing_is_an_error(#[case] ci: &str) {
 )]
 #[case::another_image(
     &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],
-    "hello-server-v2.yaml:2: the embedded cluster runs the demo images alone, not `nginx:1`"
+    "hello-server-v2.yaml:2:1: the embedded cluster runs the demo images alone, not `nginx:1`"
 )]
 #[case::nothing_to_delete(
     &[("scenario.yaml", "delete: [deployment/hello-server-v2]", "delete: [deployment/hello-server-v3]")],
-    "the deletion of deployment/hello-server-v3 was rejected: deployment \"hello-server-v3\" not found"
+    "the deletion of deployment/hello-server-v3 was rejected: deployments.apps \"hello-server-v3\" not found"
 )]
 fn the_embedded_cluster_says_what_the_api_would(#[case] changes: &[(&str, &str, &str)], #[case] message: &str) {
     let folder = canary(changes);

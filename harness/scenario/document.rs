@@ -255,6 +255,8 @@ fn only_tagged(tag: Option<&Tag>, suffix: &str, start: At) -> Result<(), Refused
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use rstest::rstest;
     use serde_json::json;
 
@@ -309,7 +311,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let below = format!("*a{}, ", level - 1).repeat(10);
-            text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+            let _ = writeln!(text, "a{level}: &a{level} [{below}]");
         }
         let (_, _, message) = values(&text).unwrap_err();
         assert_eq!(message, "aliases add more than 100000 values to this file");
