@@ -97,15 +97,25 @@ fn everything_is_deleted_by_name_and_by_file(#[case] cluster: &str) {
     assert_eq!(code, Some(0), "{printed}{errors}");
 }
 
-#[test]
-fn an_ambiguous_kind_is_refused_with_its_candidates() {
+#[rstest]
+#[case::model(&["verify"])]
+#[case::embedded(&["run", "--cluster", "embedded", "--no-report"])]
+fn an_ambiguous_kind_is_refused_with_its_candidates(#[case] command: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     scenario(folder.path(), "gateway/back");
     let path = folder.path().to_str().unwrap();
-    let (printed, errors, code) =
-        said(&shiftcheck(&["run", path, "--cluster", "embedded", "--no-report"]).output().unwrap());
+    let (printed, errors, code) = said(&shiftcheck(&[command, &[path]].concat()).output().unwrap());
     assert_eq!(code, Some(2), "{printed}{errors}");
     let said =
         "the kind `gateway` is ambiguous: it may be Gateway.gateway.networking.k8s.io or Gateway.networking.istio.io";
-    assert!(errors.contains(said), "{errors}");
+    assert!(printed.contains(said) || errors.contains(said), "{printed}{errors}");
+}
+
+#[test]
+fn a_deletion_of_what_no_stage_has_applied_is_pointed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    scenario(folder.path(), "svc/svc-helo");
+    let (printed, errors, _) = said(&shiftcheck(&["verify", folder.path().to_str().unwrap()]).output().unwrap());
+    let said = "no stage before has applied Service/svc-helo in namespace canary, which is deleted here";
+    assert!(printed.contains(said), "{printed}{errors}");
 }

@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::given::{Given, requests};
 use crate::routing::{
-    Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, check, client_of,
-    pods_of,
+    Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, Severity, check,
+    client_of, pods_of,
 };
-use crate::scenario::{Claim, Count, Expectation, Scenario, Share, Stage, Statuses};
+use crate::scenario::{Claim, Count, Expectation, Scenario, Share, Stage, Statuses, Step};
 use crate::workload::demo_versions;
 
 /// How far a share may be from the claimed one and still be the same: a claim writes a third as 33.3 %.
@@ -109,10 +109,41 @@ pub fn verify(scenario: &Scenario) -> Vec<VerifiedStage<'_>> {
 pub fn problems(scenario: &Scenario) -> Vec<Problem> {
     let mut stages = Stages::new(scenario);
     let mut problems = BTreeSet::new();
-    while stages.advance().is_some() {
+    for stage in &scenario.stages {
+        problems.extend(deletions(stages.live(), stage));
+        stages.advance();
         problems.extend(check(stages.live()));
     }
     problems.into_iter().collect()
+}
+
+/// What is wrong with the deletions of a stage: a kind that cannot be told, or an object that is not there.
+fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
+    let mut live = live.clone();
+    let mut problems = Vec::new();
+    for step in &stage.steps {
+        match step {
+            Step::Apply(manifests) => manifests.iter().for_each(|manifest| live.apply(manifest)),
+            Step::Delete(targets) => {
+                for target in targets {
+                    let found = match live.resolve(target) {
+                        Err(source) => Some((Severity::Error, source.to_string())),
+                        // a controller may have made it
+                        Ok(id) if live.named(target).is_none() => Some((
+                            Severity::Warning,
+                            format!("no stage before has applied {id}, which is deleted here"),
+                        )),
+                        Ok(_) => None,
+                    };
+                    let problem = |(severity, message)| Problem { origin: target.place.clone(), severity, message };
+                    problems.extend(found.map(problem));
+                    live.delete(target);
+                }
+            }
+            Step::Mesh(_) => {}
+        }
+    }
+    problems
 }
 
 /// How the pods of a scenario tell their version, as far as that is known beforehand.
