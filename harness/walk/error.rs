@@ -151,8 +151,9 @@ const fn layer(awaited: &Awaited) -> Link {
     match awaited {
         Awaited::Rollout { .. } => Link::Rollout,
         Awaited::FirstPush { .. } | Awaited::SidecarConfiguration => Link::Delivery,
-        Awaited::ObjectRemoval => Link::Leftovers,
-        Awaited::NodeStart
+        // objects that are seen to be left fail their claim; this wait fails only where they cannot be listed
+        Awaited::ObjectRemoval
+        | Awaited::NodeStart
         | Awaited::ClusterRemoval
         | Awaited::ApiServer
         | Awaited::Node
@@ -188,7 +189,7 @@ mod tests {
     #[case::pod_removal(Awaited::PodRemoval { name: named("client") }, Link::Environment)]
     #[case::push(Awaited::FirstPush { plane: named("1.31") }, Link::Delivery)]
     #[case::sidecar(Awaited::SidecarConfiguration, Link::Delivery)]
-    #[case::objects(Awaited::ObjectRemoval, Link::Leftovers)]
+    #[case::objects(Awaited::ObjectRemoval, Link::Environment)]
     #[case::rollout(Awaited::Rollout { workloads: vec![named("hello-server-v2")] }, Link::Rollout)]
     fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: Link) {
         let timed_out =

@@ -188,6 +188,14 @@ impl Site {
         }
     }
 
+    /// The longest that deleted objects may take to go: on the embedded mesh they go at once.
+    pub const fn removal_limit(&self) -> Duration {
+        match self {
+            Self::Kube(_) => Duration::from_secs(60),
+            Self::Embedded(_) => Duration::from_millis(100),
+        }
+    }
+
     /// How often the client's routes are looked at.
     pub const fn interval(&self) -> Duration {
         match self {

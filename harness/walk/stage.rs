@@ -32,8 +32,6 @@ const COMPARED_LIMIT: Duration = Duration::from_secs(10);
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// How often deleted objects are looked for; they are of too many kinds to be watched.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest that deleted objects may take to go.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// The stages of a scenario, walked one after the other on one cluster.
 pub(super) struct Walk<'a> {
@@ -425,25 +423,35 @@ impl Walk<'_> {
     }
 
     async fn nothing_left(&self, place: &Place) -> Result<Judged, WalkError> {
-        let mut last = Vec::new();
+        let mut last = Ok(Vec::new());
         let waited = until(
             Awaited::ObjectRemoval,
-            REMOVAL_LIMIT,
+            self.site.removal_limit(),
             Again::Every(REMOVAL_INTERVAL),
             self.events.waiting(),
             async || match self.site.remaining().await {
                 Ok(remaining) if remaining.is_empty() => Progress::Done(()),
                 Ok(remaining) => {
-                    last.clone_from(&remaining);
-                    Progress::NotYet(format!("left: {}", remaining.join(", ")))
+                    let state = format!("left: {}", remaining.join(", "));
+                    last = Ok(remaining);
+                    Progress::NotYet(state)
                 }
-                Err(error) => Progress::NotYet(error.to_string()),
+                Err(error) => {
+                    let state = error.to_string();
+                    last = Err(error);
+                    Progress::NotYet(state)
+                }
             },
         )
         .await;
         let verdict = match waited {
             Ok(()) => Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()),
-            Err(_) => Verdict::counted(Ruling::Fail, 0, format!("left: {}", last.join(", "))),
+            Err(error) => match last {
+                // a list that cannot be had is no list of what is left
+                Err(unread) => return Err(unread.into()),
+                Ok(left) if left.is_empty() => return Err(ClusterError::from(error).into()),
+                Ok(left) => Verdict::counted(Ruling::Fail, 0, format!("left: {}", left.join(", "))),
+            },
         };
         let link = (verdict.ruling != Ruling::Pass).then_some(Link::Leftovers);
         Ok(Judged {
