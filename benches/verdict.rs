@@ -1,5 +1,6 @@
-//! Do the sequential verdicts keep their errors, and how fast are they? Simulates at least 100,000 tests at each corner and times the
-//! update. Exits with 1 where a bound is not kept: `ci/bench/verdict`.
+//! Do the sequential verdicts keep their errors, does a calibration keep its own, and how fast are they? Prints the exact errors and means of
+//! each design, by recursion over all paths, beside those of at least 100,000 simulated tests at each corner; simulates calibrations; times designs and
+//! the update. Exits with 1 where a bound or a bar is not kept: `ci/bench/verdict`.
 
 #![allow(
     clippy::print_stdout,
@@ -14,24 +15,38 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use shiftcheck::scenario::{Claim, Errors, Place, Rate, Share, Statuses};
-use shiftcheck::verdict::{Answer, Design, Ruling, ShareDesign, ShareTest, Trial, two_sided_chance};
+use shiftcheck::verdict::{
+    Answer, CALIBRATION_ALARM, Design, Independence, Ruling, ShareDesign, ShareTest, Trial, two_sided_chance,
+};
 
-/// A test's design, with the means that the exact tables give where the share is right and where it is off by δ.
+/// A test's design, with the mean requests that it may take where the share is right and where it is off by δ.
 struct Case {
     share: f64,
     deviation: f64,
     alpha: f64,
     beta: f64,
-    tables: Option<(f64, f64)>,
+    /// The bars; 0 where there is none.
+    right: f64,
+    off: f64,
 }
 
-const CASES: [Case; 6] = [
-    Case { share: 0.5, deviation: 0.10, alpha: 1e-6, beta: 1e-3, tables: Some((530.0, 758.0)) },
-    Case { share: 0.5, deviation: 0.10, alpha: 1e-3, beta: 1e-3, tables: Some((528.0, 415.0)) },
-    Case { share: 0.5, deviation: 0.15, alpha: 1e-2, beta: 1e-2, tables: None },
-    Case { share: 0.9, deviation: 0.05, alpha: 1e-2, beta: 1e-2, tables: None },
-    Case { share: 0.2, deviation: 0.10, alpha: 1e-2, beta: 1e-3, tables: None },
-    Case { share: 0.1, deviation: 0.10, alpha: 1e-3, beta: 1e-2, tables: None },
+const fn case(share: f64, deviation: f64, alpha: f64, beta: f64, right: f64, off: f64) -> Case {
+    Case { share, deviation, alpha, beta, right, off }
+}
+
+const CASES: [Case; 12] = [
+    case(0.5, 0.10, 1e-6, 1e-3, 490.0, 758.5),
+    case(1.0 / 3.0, 0.10, 1e-6, 1e-3, 418.0, 0.0),
+    case(0.1, 0.05, 1e-6, 1e-3, 710.0, 0.0),
+    case(0.05, 0.05, 1e-6, 1e-3, 430.5, 0.0),
+    case(0.01, 0.01, 1e-6, 1e-3, 2310.0, 0.0),
+    case(0.05, 0.02, 1e-6, 1e-3, 2600.0, 0.0),
+    case(0.5, 0.10, 1e-3, 1e-3, 528.0, 416.0),
+    case(0.5, 0.10, 0.05, 0.1, 160.0, 0.0),
+    case(0.5, 0.15, 1e-2, 1e-2, 0.0, 0.0),
+    case(0.9, 0.05, 1e-2, 1e-2, 0.0, 0.0),
+    case(0.2, 0.10, 1e-2, 1e-3, 0.0, 0.0),
+    case(0.1, 0.10, 1e-3, 1e-2, 0.0, 0.0),
 ];
 
 /// A simulation that keeps its bound exceeds it by chance with at most this.
@@ -47,33 +62,36 @@ fn main() {
             missed += 1;
         }
     };
-    println!("{tests} sequential tests at each corner; an error is to stay below its bound");
     println!(
-        "{:>6} {:>6} {:>7} {:>7}  {:>7} {:>12} {:>10} {:>9} {:>6}",
-        "share", "delta", "alpha", "beta", "truth", "error", "bound", "mean n", "cap"
+        "exact errors and means by recursion, and {tests} simulated tests at each corner; an error is to stay below its bound"
+    );
+    println!(
+        "{:>6} {:>6} {:>7} {:>7}  {:>6} {:>9} {:>9} {:>7} {:>8} {:>8} {:>7} {:>6}",
+        "share", "delta", "alpha", "beta", "truth", "exact", "simulated", "bound", "mean n", "simul.", "bar", "cap"
     );
     for (case, seed) in CASES.iter().zip(1..) {
-        let Case { share, deviation, alpha, beta, tables } = *case;
+        let Case { share, deviation, alpha, beta, right, off } = *case;
         let design = ShareDesign::new(share, deviation, alpha, beta, 100_000).expect("a case that can be decided");
         for truth in [share, share - deviation, share + deviation] {
+            let truth = truth.clamp(0.0, 1.0);
+            let is_right = (truth - share).abs() < 1e-12;
+            let exact = design.characteristics(truth);
             let (passed, mean) = simulate(&design, truth, tests, seed);
-            let right = (truth - share).abs() < 1e-12;
-            let (errors, bound) = if right { (tests - passed, alpha) } else { (passed, beta) };
+            let (error, errors, bound, bar) =
+                if is_right { (exact.fails, tests - passed, alpha, right) } else { (exact.passes, passed, beta, off) };
             #[expect(clippy::cast_precision_loss, reason = "small counts")]
             let rate = errors as f64 / tests as f64;
+            let shown = if bar > 0.0 { format!("{bar:.1}") } else { String::new() };
             println!(
-                "{share:>6} {deviation:>6} {alpha:>7.0e} {beta:>7.0e}  {truth:>7.2} {rate:>12.2e} {bound:>10.0e} {mean:>9.1} {:>6}",
+                "{share:>6.3} {deviation:>6} {alpha:>7.0e} {beta:>7.0e}  {truth:>6.3} {error:>9.2e} {rate:>9.2e} {bound:>7.0e} {:>8.1} {mean:>8.1} {shown:>7} {:>6}",
+                exact.mean,
                 design.cap()
             );
-            // the exact chance of so many errors at the bound itself
-            #[expect(clippy::cast_precision_loss, reason = "small counts")]
-            let within =
-                errors as f64 <= bound * tests as f64 || two_sided_chance(tests, errors, bound) / 2.0 > BY_CHANCE;
-            check("the bound on the error", within);
-            if let Some((at_claim, off)) = tables {
-                let expected = if right { at_claim } else { off };
-                check(&format!("a mean of {expected} within 2 %"), (mean / expected - 1.0).abs() < 0.02);
-            }
+            check("the bound on the exact error", error <= bound);
+            // the exact chance of so many errors at the exact error
+            check("as many errors as computed", two_sided_chance(tests, errors, error) > BY_CHANCE);
+            check("a mean as computed within 2 %", (mean / exact.mean - 1.0).abs() < 0.02);
+            check(&format!("a mean of at most {bar}"), bar <= 0.0 || exact.mean <= bar);
         }
     }
     let defaults = ShareDesign::new(0.5, 0.10, 1e-6, 1e-3, 100_000).expect("the defaults can be decided");
@@ -82,8 +100,36 @@ fn main() {
         "all traffic to one version instead of halves: decided after {gross} requests; at most {}",
         defaults.cap()
     );
-    check("84 requests for a missing split", (gross - 84.0).abs() < 0.5);
+    check("30 requests for a missing split", gross < 30.5);
     check("a cap of 1711", defaults.cap() == 1711);
+
+    let took = design_time();
+    println!("design of a claim at the defaults, in this profile: {:.1} ms", took.as_secs_f64() * 1e3);
+    check("a design in less than 20 ms", took < Duration::from_millis(20));
+
+    let calibrations: u64 =
+        std::env::var("CALIBRATIONS").ok().map_or(4000, |number| number.parse().expect("CALIBRATIONS is a number"));
+    println!("{calibrations} simulated calibrations of independent requests at each share, 40 samples of 400 requests");
+    println!(
+        "{:>6}  {:>8} {:>9}   below 1 %: {:>6} {:>7} {:>7} {:>7} {:>12}",
+        "share", "denied", "stated", "mean", "spread", "blocks", "order", "connections"
+    );
+    for (share, seed) in [0.5, 0.1, 0.03, 0.01].into_iter().zip(1..) {
+        let (denied, below) = calibrate(share, calibrations, seed);
+        let [mean, spread, blocks, order, connections] = below;
+        println!(
+            "{share:>6}  {denied:>8} {CALIBRATION_ALARM:>9.0e}              {mean:>6} {spread:>7} {blocks:>7} {order:>7} {connections:>12}"
+        );
+        let kept = |count: u64, chance: f64| {
+            #[expect(clippy::cast_precision_loss, reason = "small counts")]
+            let few = count as f64 <= chance * calibrations as f64;
+            few || two_sided_chance(calibrations, count, chance) / 2.0 > BY_CHANCE
+        };
+        check("the stated false alarm of a calibration", kept(denied, CALIBRATION_ALARM));
+        // saddlepoints are right to some per cent
+        check("the chance of each test", below.iter().all(|below| kept(*below, 0.0115)));
+    }
+    power(&mut check);
 
     let rate = updates_a_second();
     println!("verdict update: {:.1} million answers a second on one core", rate / 1e6);
@@ -92,6 +138,93 @@ fn main() {
         std::process::exit(1);
     }
     println!("all bounds are kept");
+}
+
+/// How long the design of a share takes that no other has: the median of 21.
+fn design_time() -> Duration {
+    let mut times: Vec<Duration> = (0..21)
+        .map(|n| {
+            let start = Instant::now();
+            black_box(ShareDesign::new(0.5 + f64::from(n) * 1e-9, 0.10, 1e-6, 1e-3, 100_000));
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[10]
+}
+
+/// The samples of a calibration, each answer by its sample, the answers before and a random number.
+fn samples(share: f64, random: &mut Rng, mut answer: impl FnMut(usize, &[bool], &mut Rng) -> bool) -> Independence {
+    const CONNECTIONS: usize = 8;
+    let mut independence = Independence::new(share, 1e-6);
+    let mut answers = Vec::with_capacity(400);
+    for sample in 0..40 {
+        let mut connections = [(0, 0); CONNECTIONS];
+        answers.clear();
+        for n in 0..400 {
+            let hit = answer(sample, &answers, random);
+            answers.push(hit);
+            let (requests, hits) = &mut connections[n % CONNECTIONS];
+            *requests += 1;
+            *hits += u64::from(hit);
+        }
+        independence.add(&answers, &connections, false);
+    }
+    independence
+}
+
+/// How many calibrations of independent requests deny it, and for how many each test gives a chance below 1 %.
+fn calibrate(share: f64, calibrations: u64, seed: u64) -> (u64, [u64; 5]) {
+    let mut random = Rng::with_seed(seed);
+    let (mut denied, mut below) = (0, [0; 5]);
+    for _ in 0..calibrations {
+        let findings = samples(share, &mut random, |_, _, random| random.f64() < share).findings();
+        denied += u64::from(!findings.independent());
+        let chances = [findings.mean, findings.spread, findings.blocks, findings.order, findings.connections];
+        for (below, chance) in below.iter_mut().zip(chances) {
+            *below += u64::from(chance < 0.01);
+        }
+    }
+    (denied, below)
+}
+
+/// What calibrations find of requests that are not independent.
+fn power(check: &mut impl FnMut(&str, bool)) {
+    const TIMES: u64 = 1000;
+    let normal = |random: &mut Rng| (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+    let found = |calibration: &mut dyn FnMut(&mut Rng) -> Independence| {
+        let mut random = Rng::with_seed(7);
+        (0..TIMES).filter(|_| !calibration(&mut random).findings().independent()).count()
+    };
+    println!("found in {TIMES} calibrations without verdicts, which would be refused as well:");
+    for (points, least) in [(2.0, 30), (3.0, 500), (4.0, 930)] {
+        let found = found(&mut |random| {
+            let (mut at, mut now) = (usize::MAX, 0.5);
+            samples(0.5, random, |sample, _, random| {
+                if sample != at {
+                    (at, now) = (sample, 0.5 + points / 100.0 * normal(random));
+                }
+                random.f64() < now
+            })
+        });
+        println!("  a share that moves between samples with a standard deviation of {points} points: {found}");
+        check(&format!("{least} of a movement by {points} points"), found >= least);
+    }
+    let sticky = found(&mut |random| {
+        samples(0.5, random, |_, before, random| {
+            let repeated = before.len().checked_sub(8).filter(|_| random.f64() < 0.4);
+            repeated.map_or_else(|| random.bool(), |n| before[n])
+        })
+    });
+    println!("  answers that repeat the one eight before with a chance of 40 %: {sticky}");
+    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+    let swing = found(&mut |random| {
+        samples(0.5, random, |_, before, random| {
+            random.f64() < 0.5 + 0.1 * (before.len() as f64 / 400.0 * std::f64::consts::TAU).sin()
+        })
+    });
+    println!("  a share that swings within a sample by 10 points to either side: {swing}");
+    check("all of the sticky and of the swinging", sticky == 1000 && swing == 1000);
 }
 
 /// How many tests pass at a true share, and their mean number of requests.

@@ -170,7 +170,7 @@ pub struct UpgradeArgs {
     /// Where both versions are the same: walk it twice, each time alone, and show what differs by chance
     #[arg(long, conflicts_with_all = ["mode", "from_set", "to_set"])]
     pub allow_same: bool,
-    /// Claim that no more requests than this fail during each change of the mesh
+    /// Claim that no more requests than this fail during all changes of the mesh together, in all modes
     #[arg(long, value_name = "NUMBER")]
     pub errors: Option<u64>,
     /// The profile of Istio [default: minimal]

@@ -1,16 +1,16 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::model::{Claim, Outcome, Report, Stage};
+use super::model::{Claim, Outcome, Report, Stage, Transition};
 use super::terminal::plural;
-use crate::verdict::two_sided_chance;
 
-/// The chance of a difference by chance alone below which it is told.
-const CHANCE: f64 = 1e-3;
-/// Convergence differs where it takes so many times as long, and longer by [`NOTABLE`] at the least.
+/// Convergence and outages differ where they take so many times as long, and longer by [`NOTABLE`] at the least.
 const TIMES: f64 = 2.0;
 /// Seconds.
 const NOTABLE: f64 = 0.5;
+/// Failed requests at most this many seconds apart belong to one outage.
+const ONE_OUTAGE: f64 = 0.5;
 
 /// Something that two reports differ in.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,10 +35,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What changed between two reports: versions, verdicts, shares beyond chance, convergence, errors while stages were applied.
+/// What changed between two reports: versions, verdicts, shares beyond chance, convergence, outages while stages were applied.
 ///
-/// A share differs where the intervals of both reports do not overlap. Each holds at any stopping time with a confidence of 1 − β. Errors differ
-/// where their numbers would with a chance of less than 10⁻³ if both runs erred at one rate (the conditional binomial test).
+/// A share differs where the intervals of both reports do not overlap. Each holds at any stopping time with a confidence of 1 − β. An outage is one
+/// event, however many requests fail in it, so that numbers of failed requests are not compared: outages differ where those of one run last
+/// more than twice as long in all as those of the other, and longer by more than half a second.
 #[must_use]
 pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
     let mut all = Vec::new();
@@ -142,33 +143,54 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
         }
     }
     if let (Some(old), Some(new)) = (before.converged, after.converged)
-        && (old.max(new) > TIMES * old.min(new) && (old - new).abs() > NOTABLE)
+        && longer(old, new)
     {
         let shown = |seconds: f64| format!("{seconds:.2} s");
         all.push(difference("convergence".to_owned(), shown(old), shown(new), false));
     }
     if let (Some(old), Some(new)) = (&before.transition, &after.transition) {
-        let failed = |own: &super::model::Transition| own.errors.values().sum::<u64>();
-        let (was, is) = (failed(old), failed(new));
-        let part = super::graph::share(old.requests, old.requests + new.requests);
-        if was + is > 0 && part > 0.0 && part < 1.0 && two_sided_chance(was + is, was, part) < CHANCE {
-            let shown = |errors: u64, all: u64| {
-                format!(
-                    "{} in {}",
-                    plural(errors.try_into().unwrap_or(usize::MAX), "error"),
-                    plural(all.try_into().unwrap_or(usize::MAX), "request")
-                )
+        let (was, is) = (outages(old), outages(new));
+        let (before, after) = (total(&was), total(&is));
+        if longer(before, after) {
+            let shown = |outages: &[f64], own: &Transition| {
+                let failed = own.errors.values().sum::<u64>();
+                let requests = plural(own.requests.try_into().unwrap_or(usize::MAX), "request");
+                let lasting = match outages {
+                    [] => "no outage".to_owned(),
+                    [one] => format!("an outage of {one:.1} s"),
+                    several => format!("{} outages of {:.1} s in all", several.len(), total(several)),
+                };
+                format!("{lasting} ({failed} of {requests} failed)")
             };
-            let worse = super::graph::share(is, new.requests) > super::graph::share(was, old.requests);
-            all.push(difference(
-                "during the change".to_owned(),
-                shown(was, old.requests),
-                shown(is, new.requests),
-                worse,
-            ));
+            all.push(difference("during the change".to_owned(), shown(&was, old), shown(&is, new), after > before));
         }
     }
     all
+}
+
+/// Whether one time is notably longer than the other, in seconds.
+fn longer(one: f64, other: f64) -> bool {
+    one.max(other) > TIMES * one.min(other) && (one - other).abs() > NOTABLE
+}
+
+/// How long each outage of a change lasted, in seconds: from the step with its first failed request to that with its last.
+fn outages(transition: &Transition) -> Vec<f64> {
+    let steps: BTreeSet<u64> =
+        transition.timeline.iter().filter(|moment| moment.errors > 0).map(|moment| moment.step).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a number of steps is far below 2^52")]
+    let seconds = |steps: u64| steps as f64 * transition.step;
+    let mut outages: Vec<(u64, u64)> = Vec::new();
+    for step in steps {
+        match outages.last_mut() {
+            Some((_, last)) if seconds(step - *last) <= ONE_OUTAGE => *last = step,
+            _ => outages.push((step, step)),
+        }
+    }
+    outages.into_iter().map(|(first, last)| seconds(last + 1 - first)).collect()
+}
+
+fn total(outages: &[f64]) -> f64 {
+    outages.iter().sum()
 }
 
 /// Writes what two reports differ in.
@@ -184,4 +206,67 @@ pub fn compared(out: &mut impl Write, differences: &[Difference]) -> io::Result<
     }
     let worse = differences.iter().filter(|difference| difference.worse).count();
     writeln!(out, "{}, {worse} for the worse", plural(differences.len(), "difference"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Moment;
+    use super::*;
+
+    /// A change in which ten requests a step are sent for ten seconds, all of which fail in these steps of 0.1 s: from the first on, before the end.
+    fn change(failing: &[(u64, u64)]) -> Transition {
+        let timeline = (0..100).map(|step| {
+            let errors = if failing.iter().any(|(first, end)| (*first..*end).contains(&step)) { 10 } else { 0 };
+            Moment { from: "everyone".to_owned(), step, old: 0, both: 10 - errors, new: 0, errors }
+        });
+        let timeline: Vec<Moment> = timeline.collect();
+        let failed = timeline.iter().map(|moment| moment.errors).sum();
+        Transition {
+            requests: 1000,
+            errors: [("503".to_owned(), failed)].into(),
+            took: 10.0,
+            applied: None,
+            gap: None,
+            resolution: 0.0,
+            bounds: Vec::new(),
+            shifts: Vec::new(),
+            step: 0.1,
+            timeline,
+        }
+    }
+
+    fn stage(transition: Transition) -> Stage {
+        Stage { number: 4, name: "canary".to_owned(), transition: Some(transition), ..Stage::default() }
+    }
+
+    #[test]
+    fn an_outage_is_one_event_however_many_requests_fail_in_it() {
+        // 140 of 1,000 failed requests and 210 of 1,000: by a binomial test with a chance of 4 · 10⁻⁵
+        assert_eq!(stages(&stage(change(&[(20, 34)])), &stage(change(&[(20, 41)]))), []);
+        assert_eq!(stages(&stage(change(&[(20, 41)])), &stage(change(&[(20, 34)]))), []);
+    }
+
+    #[test]
+    fn an_outage_that_is_new_or_lasts_much_longer_is_told() {
+        let found = stages(&stage(change(&[])), &stage(change(&[(20, 41)])));
+        let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "✗ 4 canary, during the change: no outage (0 of 1000 requests failed) → an outage of 2.1 s (210 of 1000 requests failed)"
+            ]
+        );
+        let shorter = stages(&stage(change(&[(10, 20), (50, 70)])), &stage(change(&[(20, 24)])));
+        assert!(!shorter[0].worse && shorter[0].before.starts_with("2 outages of 3.0 s in all"), "{shorter:?}");
+        // a single step may come and go
+        assert_eq!(stages(&stage(change(&[])), &stage(change(&[(20, 21)]))), []);
+    }
+
+    #[test]
+    fn failures_close_to_each_other_are_one_outage() {
+        assert_eq!(outages(&change(&[(10, 12), (14, 16)])).len(), 1);
+        assert_eq!(outages(&change(&[(10, 12), (30, 31)])).len(), 2);
+        assert!((total(&outages(&change(&[(10, 12), (14, 16)]))) - 0.6).abs() < 1e-9);
+        assert_eq!(outages(&change(&[])), Vec::<f64>::new());
+    }
 }

@@ -23,8 +23,8 @@ pub use files::ReportError;
 pub use images::{checked_images, images};
 pub use junit::Granularity;
 pub use model::{
-    Answers, Claim, Edit, Environment, Errors, Failure, Moment, Outcome, Path, Ready, Report, Routing, SCHEMA_VERSION,
-    ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition, Workload,
+    Answers, Claim, Edit, Environment, Errors, Failure, GrossFault, Moment, Outcome, Path, Ready, Report, Routing,
+    SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition, Workload,
 };
 pub use recorder::Recorder;
 pub use terminal::{Terminal, plural, swept};
@@ -33,3 +33,6 @@ pub use upgrade::{
     UpgradeReport, Walk, matrix,
 };
 pub use verified::{Marks, changed, killed, verified};
+
+/// The share of lost requests for which reports say how often a right rollout is refused.
+const LOSS: f64 = 1e-6;

@@ -152,6 +152,12 @@ pub struct Totals {
     pub miss: f64,
     /// The largest such chance of a single claim.
     pub worst_miss: f64,
+    /// The mean number of requests of all claims where they are right.
+    #[serde(default)]
+    pub requests: f64,
+    /// The chance that a right rollout is refused if one request in a million fails by itself. The errors above cover chance alone.
+    #[serde(default)]
+    pub refused_by_losses: f64,
 }
 
 /// A part of the set-up.
@@ -164,7 +170,7 @@ pub struct Ready {
 }
 
 /// A stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stage {
     /// Its position, from 1.
     pub number: usize,
@@ -441,8 +447,22 @@ pub struct Path {
     pub passes_above: [f64; 2],
     /// Fewer hits than this refuse the claim.
     pub fails_below: [f64; 2],
+    /// Where the test refuses gross faults before those lines do.
+    #[serde(default)]
+    pub gross_faults: Vec<GrossFault>,
     /// Requests and hits, some of them.
     pub points: Vec<[u64; 2]>,
+}
+
+/// Which shares are refused after some number of requests as gross faults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GrossFault {
+    /// The number of requests.
+    pub requests: u64,
+    /// This share and those below are refused; 0 where none is.
+    pub below: f64,
+    /// This share and those above are refused; 1 where none is.
+    pub above: f64,
 }
 
 impl Report {

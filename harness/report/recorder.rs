@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use similar::{ChangeTag, TextDiff};
 
+use super::LOSS;
 use super::model::{
-    Answers, Bound, Claim, Edit, Environment, Errors, Failure, Gap, Moment, Outcome, Path as DecisionPath, Ready,
-    Report, Routing, SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic, Transition,
-    Workload,
+    Answers, Bound, Claim, Edit, Environment, Errors, Failure, Gap, GrossFault, Moment, Outcome, Path as DecisionPath,
+    Ready, Report, Routing, SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic,
+    Transition, Workload,
 };
 use super::terminal::subject;
 use crate::verdict::{Answer, Line, Ruling, Stop};
@@ -72,6 +73,8 @@ impl Recorder {
                     false_alarm: totals.false_alarm,
                     miss: totals.miss,
                     worst_miss: totals.worst_miss,
+                    requests: totals.requests.round(),
+                    refused_by_losses: totals.refused_by_losses(LOSS),
                 });
             }
             Event::Environment(known) => {
@@ -256,6 +259,12 @@ fn claim(judged: &Judged) -> Claim {
                     passes_below: line(boundaries.passes_below),
                     passes_above: line(boundaries.passes_above),
                     fails_below: line(boundaries.fails_below),
+                    gross_faults: path
+                        .design
+                        .gross_faults()
+                        .into_iter()
+                        .map(|(requests, below, above)| GrossFault { requests, below, above })
+                        .collect(),
                     points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
                 }
             })

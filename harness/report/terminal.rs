@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::LOSS;
 use crate::cluster::{Reach, Swept};
 use crate::traffic::Latency;
-use crate::verdict::Ruling;
+use crate::verdict::{CALIBRATION_ALARM, FOUND, Power, Ruling, Totals};
 use crate::verify::Fate;
-use crate::walk::{CALIBRATION_ALARM, Calibration, Event, Judged, Shift, Subject, Transition, Trialled};
+use crate::walk::{Calibration, Event, Judged, Shift, Subject, Transition, Trialled};
 
 /// The live view of a run and its closing table.
 ///
@@ -72,14 +73,9 @@ impl<W: Write> Terminal<W> {
                 let stages = stages.len();
                 self.stages = stages;
                 self.line(&format!("{scenario}: {} on {place}, run {run}", plural(stages, "stage")));
-                let Some(totals) = totals else { return };
-                self.line(&format!(
-                    "  {}; the chance of a false alarm is below {} in all, of a missed fault below {} in each, {} in all",
-                    plural(totals.claims, "claim"),
-                    chance(totals.false_alarm),
-                    chance(totals.worst_miss),
-                    chance(totals.miss),
-                ));
+                if let Some(totals) = totals {
+                    self.totals(&totals);
+                }
             }
             Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
             Event::NotSwept(what) => self.line(&what),
@@ -177,6 +173,22 @@ impl<W: Write> Terminal<W> {
         self.line(&format!("To remove it:\n  {remove}"));
     }
 
+    /// What the verdicts may get wrong, and what comes on top of it.
+    fn totals(&mut self, totals: &Totals) {
+        self.line(&format!(
+            "  {}; the chance of a false alarm is below {} in all, of a missed fault below {} in each, {} in all",
+            plural(totals.claims, "claim"),
+            chance(totals.false_alarm),
+            chance(totals.worst_miss),
+            chance(totals.miss),
+        ));
+        self.line(&format!(
+            "  these cover chance alone: if one request in a million is lost, a right rollout fails with a chance of {:.1} % (about {:.0} requests)",
+            totals.refused_by_losses(LOSS) * 100.0,
+            totals.requests,
+        ));
+    }
+
     fn trialled(&mut self, trialled: &Trialled) {
         let mark = if trialled.agrees() { self.green("ok") } else { self.red("NO") };
         let Trialled { slip, what, stage, failed, .. } = trialled;
@@ -232,35 +244,56 @@ impl<W: Write> Terminal<W> {
             "{samples} samples of {from}, {claimed} to {version} claimed, {requests} requests of each tested ({}): {version} served {seen:.2} %",
             seconds(took),
         ));
-        let limit = CALIBRATION_ALARM / 3.0;
-        let runs = calibration.excess_runs;
-        let order = format!("order of sending: {runs:+.1} standard deviations from the expected number of runs");
+        let findings = &calibration.findings;
+        let runs = findings.excess_runs;
         let tests = [
+            (findings.mean_passes(), findings.mean, "mean of all samples: the claimed share".to_owned()),
             (
-                "counts of the samples: spread as independent requests with the claimed share are".to_owned(),
-                calibration.counts,
+                findings.spread_passes(),
+                findings.spread,
+                "counts of the samples: vary as those of independent requests".to_owned(),
             ),
-            (order, calibration.order),
-            ("connections: all see the same share".to_owned(), calibration.connections),
+            (
+                findings.blocks_pass(),
+                findings.blocks,
+                format!(
+                    "blocks of 2 to 100 answers: vary as those of independent requests; least likely at {}",
+                    findings.block
+                ),
+            ),
+            (
+                findings.order_passes(),
+                findings.order,
+                format!("order of sending: {runs:+.1} standard deviations from the expected number of runs"),
+            ),
+            (findings.connections_pass(), findings.connections, "connections: each sees the claimed share".to_owned()),
         ];
-        for (what, probability) in tests {
-            let mark = if probability >= limit { self.green("ok") } else { self.red("NO") };
+        for (passes, probability, what) in tests {
+            let mark = if passes { self.green("ok") } else { self.red("NO") };
             self.line(&format!("  {mark} {what} (p = {})", chance(probability)));
         }
+        let mark = if findings.verdicts_pass() { self.green("ok") } else { self.red("NO") };
         self.line(&format!(
-            "  verdicts: {} accepted, {} refused; decided after {:.0} requests on the mean and {:.2} s of traffic in the median",
+            "  {mark} verdicts: {} accepted, {} refused, where at most {} may be; decided after {:.0} requests on the mean and {:.2} s of traffic in the \
+             median",
             calibration.accepted,
             calibration.refused,
+            findings.refusable,
             calibration.mean,
             calibration.decided.as_secs_f64(),
         ));
+        let found = power(&calibration.power);
+        if !found.is_empty() {
+            self.line(&format!("  these tests find with a chance of at least {:.0} %:", FOUND * 100.0));
+            for what in found {
+                self.line(&format!("    {what}"));
+            }
+        }
         if calibration.independent() {
             let alarm = chance(CALIBRATION_ALARM);
-            self.line(&format!(
-                "  nothing speaks against requests that are routed one by one; wrongly denied with a chance of {alarm}"
-            ));
+            self.line(&format!("  no evidence against independent routing (type I error {alarm})"));
         } else {
-            self.line("  requests are not routed one by one with the claimed share: verdicts on shares do not hold for this route");
+            self.line("  requests are not routed independently with the claimed share: verdicts on shares do not hold for this route");
         }
     }
 
@@ -329,6 +362,24 @@ pub(super) fn subject(subject: &Subject) -> String {
         Subject::Routes => "routes".to_owned(),
         Subject::Change => "during the change".to_owned(),
     }
+}
+
+/// What a calibration would have found, a line each.
+fn power(power: &Power) -> Vec<String> {
+    let points = |size: f64| format!("{:.1} points", size * 100.0);
+    let percent = |size: f64| format!("{:.1} %", size * 100.0);
+    let named = [
+        power.shift.map(|size| format!("a share that is off by {}", points(size))),
+        power
+            .movement
+            .map(|size| format!("a share that moves between samples with a standard deviation of {}", points(size))),
+        power.swing.map(|size| format!("a share that swings within a sample by {} to either side", points(size))),
+        power.repeats.map(|size| format!("answers that repeat the one before with a chance of {}", percent(size))),
+        power
+            .repeats_of_eighth
+            .map(|size| format!("answers that repeat the one eight before with a chance of {}", percent(size))),
+    ];
+    named.into_iter().flatten().collect()
 }
 
 /// What the traffic saw of a change, if there was anything to see.
@@ -402,7 +453,7 @@ pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
 mod tests {
     use super::*;
     use crate::scenario::Place;
-    use crate::verdict::{Totals, Verdict};
+    use crate::verdict::{Findings, Verdict};
     use crate::walk::{Gap, Link, Route, Routing};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -454,7 +505,7 @@ mod tests {
                 stages: vec!["first release".to_owned(), "header rule".to_owned()],
                 route: Route::default(),
                 files: Vec::new(),
-                totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3 }),
+                totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3, requests: 1860.4 }),
             },
             Event::Swept("the cluster of run 4567cdef".to_owned()),
             Event::Ready { what: "cluster with Istio 1.31".to_owned(), after: 14 * SECOND },
@@ -501,10 +552,24 @@ mod tests {
             requests: 400,
             sent: 22_345,
             share: 0.5012,
-            counts,
-            order: 0.7,
-            excess_runs: -0.4,
-            connections,
+            findings: Findings {
+                mean: 0.76,
+                spread: counts,
+                blocks: 0.21,
+                block: 16,
+                order: 0.7,
+                excess_runs: -0.4,
+                connections,
+                refused: 0,
+                refusable: 0,
+            },
+            power: Power {
+                shift: Some(0.0269),
+                movement: Some(0.0413),
+                swing: Some(0.0612),
+                repeats: Some(0.0538),
+                repeats_of_eighth: Some(0.21),
+            },
             accepted: 40,
             refused: 0,
             mean: 531.2,

@@ -55,7 +55,7 @@ pub struct Across {
     pub at: usize,
     /// The modes.
     pub modes: Vec<Mode>,
-    /// How many requests may fail during each change of the mesh, where that is claimed.
+    /// How many requests may fail in all changes of the mesh together, in all modes, where that is claimed.
     pub errors: Option<u64>,
 }
 

@@ -1,6 +1,9 @@
 use statrs::distribution::{Binomial, DiscreteCDF};
 use statrs::function::beta::ln_beta;
 
+/// The weight that a confidence interval puts on what is claimed; the rest is on a mixture of all shares.
+pub(super) const DIRECT: f64 = 0.95;
+
 /// The counts that a claimed share is compatible with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Band {
@@ -20,6 +23,18 @@ impl Band {
         let low = largest(n, |low| low == 0 || binomial.cdf(low - 1) <= alpha / 2.0);
         // P(S > high) <= α/2, with high as small as it can be
         let high = n - largest(n, |gap| binomial.sf(n - gap) <= alpha / 2.0);
+        Self { low, high }
+    }
+
+    /// The exact band for `n` requests from that for one request less, or for as many: both ends stay or grow.
+    fn grown_to(self, n: u64, share: f64, alpha: f64) -> Self {
+        let (binomial, Self { mut low, mut high }) = (binomial(n, share), self);
+        while low <= n && binomial.cdf(low) <= alpha / 2.0 {
+            low += 1;
+        }
+        while binomial.sf(high) > alpha / 2.0 {
+            high += 1;
+        }
         Self { low, high }
     }
 
@@ -70,26 +85,38 @@ pub fn requests_for_leak(leak: f64, confidence: f64) -> u64 {
 /// The shares that the counts do not exclude, at any stopping time: with the given confidence the true share lies in every one of
 /// the intervals of a growing sample.
 ///
-/// The interval holds each p with `(M(p) + C(p)) / 2 < 1 / (1 - confidence)`. Both are martingales from 1 under p: the Beta(½, ½)
+/// The interval holds each p with `0.05 M(p) + 0.95 C(p) < 1 / (1 - confidence)`. Both are martingales from 1 under p: the Beta(½, ½)
 /// mixture `M(p) = B(S + ½, n - S + ½) / B(½, ½) / (p^S (1-p)^(n-S))`, which finds any wrong share, and the likelihood ratio `C(p)` of
-/// the claimed share to p, for which the sequential test waits: once that passes at a miss of `1 - confidence`, the interval
-/// lies within `p₀ ± δ`. (Robbins 1970; Howard et al. 2021.)
+/// the claimed share to p. (Robbins 1970; Howard et al. 2021.) The interval of a share that a test decides is
+/// [`ShareDesign::interval`](super::ShareDesign::interval).
 ///
 /// ```
 /// let (low, high) = shiftcheck::verdict::confidence_interval(500, 260, 0.5, 0.999);
 /// assert!(0.42 < low && low < 0.46 && 0.58 < high && high < 0.62);
 /// ```
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub fn confidence_interval(n: u64, count: u64, claimed: f64, confidence: f64) -> (f64, f64) {
+    interval(n, count, confidence, Some(claimed))
+}
+
+/// The same by the mixture alone, for a share of which nothing is claimed: it holds each p with `M(p) < 1 / (1 - confidence)`.
+#[must_use]
+pub(super) fn mixture_interval(n: u64, count: u64, confidence: f64) -> (f64, f64) {
+    interval(n, count, confidence, None)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+fn interval(n: u64, count: u64, confidence: f64, claimed: Option<f64>) -> (f64, f64) {
     let (hits, misses) = (count.min(n) as f64, n.saturating_sub(count) as f64);
     let power = |times: f64, share: f64| if times > 0.0 { times * share.ln() } else { 0.0 };
     let likelihood = |share: f64| power(hits, share) + power(misses, 1.0 - share);
-    let mixture = ln_beta(hits + 0.5, misses + 0.5) - ln_beta(0.5, 0.5);
-    let direct = likelihood(claimed);
-    // ln((M + C) / 2) + ln L(p), the same for all p
-    let larger = mixture.max(direct);
-    let together = larger + ((mixture - larger).exp() + (direct - larger).exp()).ln() - std::f64::consts::LN_2;
+    let mixture = log_marginal(hits, misses);
+    let together = claimed.map_or(mixture, |claimed| {
+        let (mixture, direct) = ((1.0 - DIRECT).ln() + mixture, DIRECT.ln() + likelihood(claimed));
+        // ln(0.05 M + 0.95 C) + ln L(p), the same for all p
+        let larger = mixture.max(direct);
+        larger + ((mixture - larger).exp() + (direct - larger).exp()).ln()
+    });
     let within = |share: f64| together - likelihood(share) < -(1.0 - confidence).ln();
     let seen = if n == 0 { 0.5 } else { hits / (hits + misses) };
     let edge = |outside: f64| {
@@ -105,6 +132,18 @@ pub fn confidence_interval(n: u64, count: u64, claimed: f64, confidence: f64) ->
         inside
     };
     (edge(0.0), edge(1.0))
+}
+
+/// The logarithm of the chance of one sequence of so many hits and misses whose share is drawn from Beta(½, ½).
+fn log_marginal(hits: f64, misses: f64) -> f64 {
+    ln_beta(hits + 0.5, misses + 0.5) - ln_beta(0.5, 0.5)
+}
+
+/// The log likelihood ratio of a Beta(½, ½) mixture of all shares to this share, strictly between 0 and 1.
+#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+pub(super) fn log_mixture(n: u64, count: u64, share: f64) -> f64 {
+    let (hits, misses) = (count as f64, n.saturating_sub(count) as f64);
+    log_marginal(hits, misses) - hits * share.ln() - misses * (1.0 - share).ln()
 }
 
 /// The smallest number of requests, up to `limit`, whose exact band for `alpha` accepts each of the wrong shares with a chance of
@@ -127,8 +166,15 @@ pub(super) fn smallest(share: f64, wrong: &[f64], alpha: f64, beta: f64, limit: 
         let middle = low + (high - low) / 2;
         if decides(middle) { high = middle } else { low = middle }
     }
-    let found = (low.saturating_sub(64)..=high).find(|n| *n > 0 && decides(*n)).filter(|n| *n <= limit)?;
-    Some((found, Band::exact(found, share, alpha)))
+    let first = low.saturating_sub(64).max(1);
+    let mut band = Band::exact(first, share, alpha);
+    for n in first..=high.min(limit) {
+        band = band.grown_to(n, share, alpha);
+        if wrong.iter().all(|wrong| band.chance(n, *wrong) <= beta) {
+            return Some((n, band));
+        }
+    }
+    None
 }
 
 fn binomial(n: u64, share: f64) -> Binomial {
@@ -257,6 +303,13 @@ mod tests {
             prop_assert!(low <= finer_low && finer_high <= high);
             let (surer_low, surer_high) = confidence_interval(n, count, 0.5, 0.999_999);
             prop_assert!(surer_low <= low && high <= surer_high);
+        }
+
+        #[test]
+        fn a_band_grows_with_the_requests(n in 1_u64..400, percent in 1_u32..100, exponent in 1_i32..7) {
+            let (share, alpha) = (f64::from(percent) / 100.0, 10_f64.powi(-exponent));
+            let grown = Band::exact(n, share, alpha).grown_to(n + 1, share, alpha);
+            prop_assert_eq!(grown, Band::exact(n + 1, share, alpha));
         }
 
         #[test]

@@ -35,6 +35,8 @@ pub struct Design {
     pub(super) clean: u64,
     /// The most requests that the verdict takes.
     pub allowed: u64,
+    /// How many kinds of requests the population sends in turns.
+    pub(super) variants: u64,
 }
 
 /// A claim that cannot be decided.
@@ -112,7 +114,20 @@ impl Design {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let allowed = tests.iter().map(|(_, test)| test.cap()).chain([clean]).max().unwrap_or(0);
-        Ok(Self { claim: claim.clone(), tests, clean, allowed })
+        Ok(Self { claim: claim.clone(), tests, clean, allowed, variants: 1 })
+    }
+
+    /// The same for a population that sends this many kinds of requests in turns: the verdict says what holds for each of them.
+    #[must_use]
+    pub fn of_variants(self, variants: usize) -> Self {
+        Self { variants: u64::try_from(variants).unwrap_or(u64::MAX).max(1), ..self }
+    }
+
+    /// The mean number of requests that the verdict takes where the claim is right.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    pub fn mean(&self) -> f64 {
+        self.tests.iter().map(|(_, test)| test.mean()).fold(self.clean as f64, f64::max)
     }
 
     /// The fewest requests with which the claim may pass, but for one or two.
@@ -149,6 +164,22 @@ pub struct Totals {
     pub miss: f64,
     /// The largest chance with which a single claim misses the fault that it is to see.
     pub worst_miss: f64,
+    /// The mean number of requests of all claims where they are right.
+    pub requests: f64,
+}
+
+impl Totals {
+    /// The chance that a rollout that is right in everything is refused because a request got lost or failed by itself, where each does so
+    /// independently with this chance: no claim tolerates an answer that it excludes.
+    ///
+    /// ```
+    /// let totals = shiftcheck::verdict::Totals { requests: 16_418.0, ..Default::default() };
+    /// assert!((totals.refused_by_losses(1e-6) - 0.016).abs() < 5e-4);
+    /// ```
+    #[must_use]
+    pub fn refused_by_losses(&self, chance: f64) -> f64 {
+        -(self.requests * (-chance).ln_1p()).exp_m1()
+    }
 }
 
 impl<'a> FromIterator<&'a Design> for Totals {
@@ -156,6 +187,7 @@ impl<'a> FromIterator<&'a Design> for Totals {
         let mut totals = Self::default();
         for design in designs {
             totals.claims += 1;
+            totals.requests += design.mean();
             totals.miss += design.errors().miss.chance();
             totals.worst_miss = totals.worst_miss.max(design.errors().miss.chance());
             if !design.tests.is_empty() {
@@ -245,5 +277,7 @@ pub(super) mod tests {
         assert_eq!(totals.claims, 3);
         assert!((totals.false_alarm - 1.001e-3).abs() < 1e-12);
         assert!((totals.miss - 3e-3).abs() < 1e-12);
+        let mean = |design: &Design| design.tests[0].1.mean();
+        assert!((totals.requests - mean(&designs[0]) - 688.0 - mean(&designs[2])).abs() < 1e-9);
     }
 }

@@ -12,6 +12,7 @@ mod design;
 mod exclusion;
 mod identify;
 mod independence;
+mod scores;
 mod sequential;
 mod trial;
 
@@ -20,6 +21,6 @@ pub use binomial::{Band, confidence_interval, leak_bound, requests_for_leak, two
 pub use design::{Design, DesignError, Totals};
 pub use exclusion::{excluded_share, requests_to_exclude};
 pub use identify::{Replicas, Unidentified, identify};
-pub use independence::{Homogeneity, RunsTest, randomised_p, uniform_chance};
-pub use sequential::{Boundaries, Line, ShareDesign, ShareTest};
+pub use independence::{CALIBRATION_ALARM, Dispersion, FOUND, Findings, Independence, Power, RunsTest};
+pub use sequential::{Boundaries, Characteristics, Line, ShareDesign, ShareTest};
 pub use trial::{DecisionPath, Ruling, Share as ServedShare, Stop, Trial, Verdict};

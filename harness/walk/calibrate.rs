@@ -5,7 +5,7 @@ use super::event::Event;
 use super::stage::Walk;
 use crate::scenario::{Claim, Share};
 use crate::traffic::{Next, Wanted};
-use crate::verdict::{Answer, Design, Homogeneity, Ruling, RunsTest, Trial, randomised_p, uniform_chance};
+use crate::verdict::{Answer, Design, Findings, Independence, Power, Ruling, Trial};
 
 /// How the model behind the verdicts is put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +22,6 @@ impl Default for CalibrateOptions {
         Self { samples: 40, requests: 400 }
     }
 }
-
-/// The chance with which [`Calibration::independent`] is false although every request is routed on its own.
-pub const CALIBRATION_ALARM: f64 = 1e-4;
 
 /// What came of many samples of one route that should split as claimed.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,14 +40,10 @@ pub struct Calibration {
     pub sent: u64,
     /// The share of the tested requests that the version served.
     pub share: f64,
-    /// The chance of counts as uneven, or as even, if requests are independent and the share is right.
-    pub counts: f64,
-    /// The chance of so many or so few runs in the order of sending if requests are independent.
-    pub order: f64,
-    /// By how many standard deviations there were too many runs (above 0) or too few.
-    pub excess_runs: f64,
-    /// The chance of connections as different if requests do not depend on their connection.
-    pub connections: f64,
+    /// What the tests for independent requests say.
+    pub findings: Findings,
+    /// What they would have found.
+    pub power: Power,
     /// How many samples a verdict with the claim's errors accepted.
     pub accepted: usize,
     /// How many it refused: false alarms, if the route is right.
@@ -62,11 +55,10 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Whether nothing speaks against requests that are each routed on their own, with the claimed share. Wrongly false with a chance
-    /// of at most [`CALIBRATION_ALARM`], divided among the three tests.
+    /// Whether there is no evidence against requests that are routed independently with the claimed share.
     #[must_use]
     pub fn independent(&self) -> bool {
-        [self.counts, self.order, self.connections].iter().all(|chance| *chance >= CALIBRATION_ALARM / 3.0)
+        self.findings.independent()
     }
 }
 
@@ -89,7 +81,7 @@ impl Walk<'_> {
             .iter()
             .rfind(|(_, share)| share.is_part())
             .map_or_else(|| unreachable!("the claim splits versions"), |(version, share)| (version.clone(), *share));
-        let mut samples = Samples::new(&version, share, options.requests);
+        let mut samples = Samples::new(&version, share, claim, options.requests);
         for sample in 1..=options.samples {
             samples.add(&self.one(design, &version, options.requests).await?);
             self.events.tell(Event::Calibrating { sample, samples: options.samples });
@@ -161,11 +153,7 @@ struct Samples<'a> {
     version: &'a str,
     share: Share,
     requests: u64,
-    values: Vec<f64>,
-    runs: RunsTest,
-    connections: Homogeneity,
-    hits: u64,
-    tested: u64,
+    independence: Independence,
     sent: u64,
     took: u64,
     accepted: usize,
@@ -174,16 +162,12 @@ struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    fn new(version: &'a str, share: Share, requests: u64) -> Self {
+    fn new(version: &'a str, share: Share, claim: &Claim, requests: u64) -> Self {
         Self {
             version,
             share,
             requests,
-            values: Vec::new(),
-            runs: RunsTest::default(),
-            connections: Homogeneity::default(),
-            hits: 0,
-            tested: 0,
+            independence: Independence::new(share.fraction(), claim.errors.false_alarm.chance()),
             sent: 0,
             took: 0,
             accepted: 0,
@@ -193,13 +177,7 @@ impl<'a> Samples<'a> {
     }
 
     fn add(&mut self, one: &One) {
-        let hits = one.hits.iter().filter(|hit| **hit).count() as u64;
-        let n = one.hits.len() as u64;
-        self.values.push(randomised_p(n, hits, self.share.fraction(), self.values.len()));
-        self.runs.add(&one.hits);
-        self.connections.add(&one.connections);
-        self.hits += hits;
-        self.tested += n;
+        self.independence.add(&one.hits, &one.connections, one.ruling == Ruling::Fail);
         self.sent += one.sent;
         self.took += one.took;
         self.accepted += usize::from(one.ruling == Ruling::Pass);
@@ -209,7 +187,7 @@ impl<'a> Samples<'a> {
 
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn calibration(&self, claim: &Claim) -> Calibration {
-        let samples = self.values.len();
+        let samples = usize::try_from(self.independence.samples()).unwrap_or(usize::MAX);
         let mut decided = self.decided.clone();
         decided.sort();
         Calibration {
@@ -219,11 +197,9 @@ impl<'a> Samples<'a> {
             samples,
             requests: self.requests,
             sent: self.sent,
-            share: self.hits as f64 / self.tested.max(1) as f64,
-            counts: uniform_chance(&self.values),
-            order: self.runs.chance(),
-            excess_runs: self.runs.deviations(),
-            connections: self.connections.chance(),
+            share: self.independence.seen(),
+            findings: self.independence.findings(),
+            power: self.independence.power(),
             accepted: self.accepted,
             refused: self.refused,
             mean: self.took as f64 / samples.max(1) as f64,
@@ -238,63 +214,28 @@ mod tests {
     use super::*;
     use crate::scenario::Scenario;
 
-    const HALF: f64 = 0.5;
-
-    /// 40 samples of 400 requests over 8 connections, each answered as `answer` says from the connection and a random number.
-    fn calibrated(mut answer: impl FnMut(usize, usize, &mut fastrand::Rng) -> bool) -> Calibration {
+    #[test]
+    fn samples_are_tested_and_counted() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let designs = Designs::new(&scenario).unwrap();
         let (number, Design { claim, .. }) = designs.first_split().unwrap();
         assert_eq!((number, claim.from.as_str()), (4, "testers"));
         let mut random = fastrand::Rng::with_seed(11);
-        let mut samples = Samples::new("v2", Share::from_fraction(HALF).unwrap(), 400);
-        for sample in 0..40 {
-            let mut connections = vec![(0, 0); 8];
-            let hits: Vec<bool> = (0..400)
-                .map(|_| {
-                    let connection = random.usize(..8);
-                    let hit = answer(sample, connection, &mut random);
-                    connections[connection].0 += 1;
-                    connections[connection].1 += u64::from(hit);
-                    hit
-                })
-                .collect();
-            samples.add(&One { hits, connections, ruling: Ruling::Pass, took: 400, decided: None, sent: 400 });
-        }
-        samples.calibration(claim)
-    }
-
-    #[test]
-    fn requests_that_are_routed_one_by_one_are_independent() {
-        let calibration = calibrated(|_, _, random| random.f64() < HALF);
+        let mut calibrated = |refused: usize| {
+            let mut samples = Samples::new("v2", Share::from_fraction(0.5).unwrap(), claim, 400);
+            for sample in 0..40 {
+                let hits: Vec<bool> = (0..400).map(|_| random.bool()).collect();
+                let ruling = if sample < refused { Ruling::Fail } else { Ruling::Pass };
+                samples.add(&One { hits, connections: Vec::new(), ruling, took: 420, decided: None, sent: 450 });
+            }
+            samples.calibration(claim)
+        };
+        let calibration = calibrated(0);
         assert!(calibration.independent(), "{calibration:?}");
-    }
-
-    #[test]
-    fn connections_that_keep_their_version_are_found_however_even_they_are() {
-        let calibration = calibrated(|_, connection, _| connection % 2 == 0);
-        assert!(!calibration.independent() && calibration.connections < 1e-12, "{calibration:?}");
-    }
-
-    #[test]
-    fn samples_that_go_to_one_version_each_are_found() {
-        let calibration = calibrated(|sample, _, _| sample % 2 == 0);
-        assert!(!calibration.independent() && calibration.counts < 1e-6, "{calibration:?}");
-    }
-
-    #[test]
-    fn versions_that_take_turns_are_found() {
-        let mut last = false;
-        let calibration = calibrated(|_, _, _| {
-            last = !last;
-            last
-        });
-        assert!(!calibration.independent() && calibration.order < 1e-12, "{calibration:?}");
-    }
-
-    #[test]
-    fn a_share_that_is_off_is_found() {
-        let calibration = calibrated(|_, _, random| random.f64() < 0.55);
-        assert!(!calibration.independent() && calibration.counts < 1e-6, "{calibration:?}");
+        assert_eq!((calibration.samples, calibration.accepted, calibration.refused), (40, 40, 0));
+        assert_eq!(calibration.sent, 40 * 450);
+        assert!((calibration.mean - 420.0).abs() < 1e-9 && (calibration.share - 0.5).abs() < 0.02);
+        // a verdict that refuses a right share once in a million does not do so once in 40
+        assert!(!calibrated(1).independent());
     }
 }

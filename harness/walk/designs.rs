@@ -29,7 +29,10 @@ impl Designs {
                     .map_err(|source| WalkError::Unidentified { place: claim.place.clone(), source })?;
             }
             let stage = claims.iter().map(|claim| {
-                Design::new(claim).map_err(|source| WalkError::Design { place: claim.place.clone(), source })
+                let variants = scenario.population(&claim.from).map_or(1, |population| population.variants.len());
+                Design::new(claim)
+                    .map(|design| design.of_variants(variants))
+                    .map_err(|source| WalkError::Design { place: claim.place.clone(), source })
             });
             designs.push(stage.collect::<Result<_, _>>()?);
         }
@@ -79,6 +82,7 @@ mod tests {
         assert_eq!(totals.claims, 24);
         assert!((totals.false_alarm - 2e-6).abs() < 1e-15, "{}", totals.false_alarm);
         assert!((totals.miss - 0.024).abs() < 1e-12, "{}", totals.miss);
+        assert!((16_000.0..17_000.0).contains(&totals.requests), "{}", totals.requests);
     }
 
     #[test]

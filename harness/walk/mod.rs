@@ -18,7 +18,7 @@ mod stage;
 mod state;
 mod transition;
 
-pub use calibrate::{CALIBRATION_ALARM, CalibrateOptions, Calibration};
+pub use calibrate::{CalibrateOptions, Calibration};
 pub use during::{Bound, Undecidable};
 pub use edit::Edit;
 pub use error::WalkError;

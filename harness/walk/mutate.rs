@@ -227,9 +227,11 @@ fn after(live: &Live, trial: &Trial) -> Stage {
 
 /// Whether a claim of the stage fails.
 async fn fails(walk: &mut Walk<'_>, stage: &Stage) -> Result<bool, WalkError> {
-    let designs = stage
-        .claims()
-        .map(|claim| Design::new(claim).map_err(|source| WalkError::Design { place: claim.place.clone(), source }));
+    let designs = stage.claims().map(|claim| {
+        let variants = walk.scenario.population(&claim.from).map_or(1, |population| population.variants.len());
+        let design = Design::new(claim).map(|design| design.of_variants(variants));
+        design.map_err(|source| WalkError::Design { place: claim.place.clone(), source })
+    });
     let designs: Vec<Design> = designs.collect::<Result<_, _>>()?;
     match walk.stage(1, stage, &designs).await {
         Ok(passed) => Ok(!passed),

@@ -90,7 +90,8 @@ fn summary(report: &Report) -> Markup {
                 dt { "errors" }
                 dd {
                     "false alarm below " (chance(errors.false_alarm)) " in all, a missed fault below " (chance(errors.worst_miss))
-                    " in each claim"
+                    " in each claim, by chance alone; if one request in a million fails by itself, a right rollout is refused with "
+                    (format!("{:.1} %", errors.refused_by_losses * 100.0))
                 }
             }
             dt { "when" } dd { (report.started) ", " (seconds(report.took)) ", run " (report.run) }

@@ -1,6 +1,6 @@
 use maud::{Markup, html};
 
-use crate::report::model::{Moment, Path, Transition};
+use crate::report::model::{GrossFault, Moment, Path, Transition};
 
 const WIDTH: f64 = 340.0;
 const HEIGHT: f64 = 170.0;
@@ -23,6 +23,13 @@ pub(super) fn decision(path: &Path) -> Markup {
     let curve = |line: [f64; 2]| {
         let points = steps().filter(|n| (0.0..=1.0).contains(&share(line, *n)));
         points.map(|n| format!("{:.1},{:.1}", x(n), y(share(line, n)))).collect::<Vec<_>>().join(" ")
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    let gross = |edge: &dyn Fn(&GrossFault) -> Option<f64>| {
+        let points = path.gross_faults.iter().map(|own| (own.requests as f64, edge(own)));
+        let points = points.filter(|(n, _)| *n <= end);
+        let points = points.filter_map(|(n, share)| Some(format!("{:.1},{:.1}", x(n), y(share?))));
+        points.collect::<Vec<_>>().join(" ")
     };
     // where a share is neither too small nor too large any more
     let inside: Vec<f64> = steps().filter(|n| share(path.passes_above, *n) <= share(path.passes_below, *n)).collect();
@@ -48,6 +55,8 @@ pub(super) fn decision(path: &Path) -> Markup {
                 @if !corridor.is_empty() { polygon class="passes" points=(corridor) {} }
                 polyline class="fails" points=(curve(path.fails_above)) {}
                 polyline class="fails" points=(curve(path.fails_below)) {}
+                polyline class="fails" points=(gross(&|own| (own.above < 1.0).then_some(own.above))) {}
+                polyline class="fails" points=(gross(&|own| (own.below > 0.0).then_some(own.below))) {}
                 line class="claimed" x1=(LEFT) x2=(WIDTH - 6.0) y1=(y(path.claimed)) y2=(y(path.claimed)) {}
                 polyline class="path" points=(way) {}
                 @if let Some((n, seen)) = stop {

@@ -131,7 +131,7 @@ impl UpgradeRecorder {
         let new = differences.iter().filter(|own| own.behaviour && own.known.is_none()).count();
         let complete = walks.len() == self.across.modes.iter().map(|mode| mode.courses().len()).sum::<usize>();
         let holds = walks.iter().all(|walk| walk.holds);
-        let result = match (called_off || !complete, holds && new == 0) {
+        let result = match (called_off || !complete, holds && new == 0 && self.too_many_errors().is_none()) {
             (true, _) => Outcome::Interrupted,
             (false, true) => Outcome::Passed,
             (false, false) => Outcome::Failed,
@@ -239,6 +239,16 @@ impl UpgradeRecorder {
         all
     }
 
+    /// The requests that failed in all changes of the mesh together and how many may, where those are more.
+    fn too_many_errors(&self) -> Option<(u64, u64)> {
+        let allowed = self.across.errors?;
+        let stages = self.walks.iter().flat_map(|walked| &walked.stages);
+        let changes =
+            stages.filter(|stage| stage.row.phase != Phase::Itself).filter_map(|stage| stage.transition.as_ref());
+        let failed = changes.map(Transition::failed).sum::<u64>();
+        (failed > allowed).then_some((failed, allowed))
+    }
+
     /// What a release manager needs.
     fn sentence(&self, result: Outcome, differences: &[Difference]) -> String {
         // a walk across leaves out the stages before the change
@@ -272,7 +282,11 @@ impl UpgradeRecorder {
                     0 => String::new(),
                     count => format!("; {} that no known change explains", plural(count, "difference")),
                 };
-                format!("not safe for this rollout: {holding}{new}{broke}; {known}")
+                let errors = self.too_many_errors().map_or_else(String::new, |(failed, allowed)| {
+                    let failed = plural(usize::try_from(failed).unwrap_or(usize::MAX), "request");
+                    format!("; {failed} failed in all changes of the mesh, where at most {allowed} may")
+                });
+                format!("not safe for this rollout: {holding}{new}{errors}{broke}; {known}")
             }
         }
     }
@@ -352,6 +366,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::scenario::ControlPlane;
+    use crate::upgrade::Mode;
     use crate::walk::{Event, Fingerprint, Order};
 
     /// A walk of which the first stage was fingerprinted.
@@ -404,5 +419,43 @@ mod tests {
         other.walked_again(walked(Course::FreshOnNew, Order::Drawn));
         assert_eq!(other.close(false).differences.len(), 1);
         assert!(recorder(Order::Drawn, Order::Drawn).to_repeat().is_empty());
+    }
+
+    /// The report of an upgrade with so many errors in each of two walks across, of which ten are allowed in all.
+    fn report(errors: u64) -> UpgradeReport {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let planes = [ControlPlane::of("1.30"), ControlPlane::of("1.31")];
+        let [from, to] = planes;
+        let modes = [Mode::InPlace, Mode::RollBack];
+        let across = Across::new(&scenario, from, to, None, &modes, true).unwrap();
+        let across = Across { errors: Some(10), ..across };
+        let mut recorder = UpgradeRecorder::new(across.clone(), scenario.clone(), String::new());
+        for course in [Course::InPlace, Course::RollBack] {
+            let rows = across.rows(&scenario, course);
+            let mut walked = Walked::new(course, rows.clone());
+            for row in rows {
+                walked.take(&Event::Stage { number: row.stage, name: String::new(), edits: Vec::new() });
+                if row.phase == Phase::Sidecars {
+                    let errors = [("503".to_owned(), errors)].into();
+                    walked.take(&Event::Changed(Transition { requests: 1000, errors, ..Transition::default() }));
+                }
+            }
+            recorder.walked(walked);
+        }
+        recorder.close(false)
+    }
+
+    #[test]
+    fn failed_requests_are_summed_over_all_changes_of_all_modes() {
+        let few = report(5);
+        assert_eq!(few.result, Outcome::Passed, "{}", few.sentence);
+        // no more than ten in either mode, 12 in all
+        let many = report(6);
+        assert_eq!(many.result, Outcome::Failed);
+        assert!(
+            many.sentence.contains("; 12 requests failed in all changes of the mesh, where at most 10 may"),
+            "{}",
+            many.sentence
+        );
     }
 }
