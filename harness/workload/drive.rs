@@ -28,7 +28,8 @@ pub enum Order {
         /// The index of the flow.
         flow: usize,
     },
-    /// From now on so many requests a second are due in a plan with a limit of requests in flight. Other plans keep their rate.
+    /// From now on so many requests a second are due in a plan with a limit of requests in flight, or as many as at first while more
+    /// than 64 requests are in flight: what cannot be served at a raised rate is not overloaded by it. Other plans keep their rate.
     Rate {
         /// The plan's id; an order for another plan is ignored.
         plan: u64,
@@ -215,6 +216,8 @@ pub enum DriveError {
 
 /// How far sending may run ahead of the oldest request without an answer: bounds the memory.
 const WINDOW: usize = 4096;
+/// With more requests in flight, a raised rate is not kept.
+const BUSY: usize = 64;
 /// The most connections that are kept open between requests that are sent when they are due. Those that a hang has opened beyond them
 /// are closed after their request.
 const MOST_IDLE: usize = 256;
@@ -523,6 +526,11 @@ impl Driver {
         let mut resolving = JoinSet::new();
         resolving.spawn(async move { target.refresh().await });
         let places = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        let first = self.spacing();
+        let spacing = |places: &Semaphore| {
+            let busy = in_flight.saturating_sub(places.available_permits()) > BUSY;
+            if busy { self.spacing().max(first) } else { self.spacing() }
+        };
         let mut due = Duration::ZERO;
         loop {
             tokio::time::sleep_until((self.start + due).into()).await;
@@ -531,7 +539,7 @@ impl Driver {
                 if answers.send(self.unsent(&turn, due, in_flight)).await.is_err() {
                     return;
                 }
-                due += self.spacing();
+                due += spacing(&places);
                 continue;
             };
             let free = idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -552,7 +560,7 @@ impl Driver {
                 // who reads the answers may have gone away
                 let _ = answers.send(answered).await;
             });
-            due += self.spacing();
+            due += spacing(&places);
         }
     }
 
@@ -1075,6 +1083,25 @@ mod tests {
         assert_eq!(due(500) - due(499), 1000);
         let used: std::collections::BTreeSet<usize> = found.iter().map(|(own, _)| own.connection).collect();
         assert!(used.len() >= 4, "{used:?}");
+        server.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_raised_rate_falls_back_while_nothing_is_answered() {
+        let (port, server) = hanging(Duration::from_millis(300), Duration::from_secs(60)).await;
+        let watch = DrivePlan {
+            qps: Some(50.0),
+            in_flight: Some(5000),
+            timeout_ms: 3000,
+            limit_ms: 2500,
+            ..plan(port, vec![flow("/", 10_000)])
+        };
+        let id = watch.id;
+        let raise = |own: &Response| (own.n == 3).then_some(Order::Rate { plan: id, qps: 1000.0 });
+        let found = answers(watch, raise).await;
+        // a raised rate of 1000 a second would have sent some 2300
+        let hung = found.iter().filter(|(_, own)| own.failure.is_some()).count();
+        assert!((BUSY + 50..BUSY + 250).contains(&hung), "{hung}");
         server.abort();
     }
 

@@ -219,7 +219,7 @@ fn transition(transition: &Transition) -> Markup {
                 ", a request every " (millis(transition.resolution)) ")"
             }
             @for bound in &transition.bounds {
-                "; " (bound.count) " of " (bound.requests) " " (bound.of) ", a share above " (format!("{:.2} %", bound.excluded * 100.0))
+                "; " (bound.count) " of " (bound.requests) " " (bound.of) ", a share above " (format!("{:.2} %", (bound.excluded * 1e4).ceil() / 1e2))
                 " excluded"
             }
             @for shift in &transition.shifts {
