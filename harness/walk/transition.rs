@@ -426,15 +426,13 @@ mod tests {
             })
         };
         // by when they were due, in steps of 100 ms: as many in the hang as around it
-        assert_eq!((due(0..9), due(31..40)), ((180, 0), (180, 0)));
-        let (in_the_hang, failed) = due(11..29);
-        assert_eq!(in_the_hang, 360);
-        // those that were due less than the time-out before its end are answered
-        assert_eq!(due(11..24), (260, 260));
-        assert!((260..=300).contains(&failed), "{failed}");
-        assert_eq!(transition.errors.keys().collect::<Vec<_>>(), ["no answer in time"]);
+        assert_eq!((due(0..10).0, due(10..30).0, due(30..40).0), (200, 400, 200));
+        // those that had to wait for longer than their time-out failed: 300, as a busy machine allows
+        let failed = due(10..30).1;
+        assert!((150..=350).contains(&failed), "{failed}");
+        assert_eq!(transition.errors["no answer in time"], transition.failed());
         let lasted = transition.gap.lasted;
-        assert!((19 * SECOND / 10..23 * SECOND / 10).contains(&lasted), "{lasted:?}");
+        assert!((3 * SECOND / 2..4 * SECOND).contains(&lasted), "{lasted:?}");
     }
 
     #[test]
