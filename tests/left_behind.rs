@@ -182,6 +182,17 @@ fn an_api_server_that_hangs_is_an_error_of_the_environment_within_seconds() {
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
+#[test]
+fn a_run_that_has_created_nothing_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (report, cache) = (folder.path().join("report"), folder.path().join("cache"));
+    let mut command = shiftcheck(&["run", "--cluster", "k3s", "--keep", "failed", "--report"]);
+    let (_, errors, code) = said(&command.arg(report).arg("--cache").arg(&cache).output().unwrap());
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("the image cache has no set"), "{errors}");
+    assert!(!cache.join("runs").exists(), "files of the run are left");
+}
+
 /// A cache with what a run reads before it needs the engine.
 fn cache_with_images(cache: &Path) {
     let (node, istio) = (cache.join("images/node"), cache.join("images/istio-1.31"));

@@ -363,6 +363,10 @@ impl Run {
     /// Keeps what can be known of the cluster, before it is removed.
     async fn collect(&self) {
         let Some(folder) = &self.options.state else { return };
+        if !self.records.has(&self.id) {
+            // nothing was created
+            return;
+        }
         let connected = match &self.options.choice {
             Choice::Embedded => return,
             Choice::K3s { .. } => match self.records.folder(&self.id) {
