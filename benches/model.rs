@@ -42,7 +42,7 @@ fn main() {
         let scenario = Scenario::read(CANARY).unwrap();
         black_box(verify(&scenario).len());
     });
-    tell("verify, files read", verified.as_secs_f64() * 1e3, "ms", 50.0, true);
+    tell("verify, files read", verified.as_secs_f64() * 1e3, "ms", 10.0, true);
 
     let scenario = Scenario::read(CANARY).unwrap();
     let mut decided = 0;
@@ -57,7 +57,7 @@ fn main() {
 
     let text = rules(10_000);
     let read = best(1, || drop(black_box(parse_manifests(Path::new("many.yaml"), &text).unwrap())));
-    tell("20,000 objects read from one file", read.as_secs_f64(), "s", 5.0, true);
+    tell("20,000 objects read from one file", read.as_secs_f64(), "s", 3.0, true);
 
     let whole = compile(10_000);
     let twice = compile(20_000);

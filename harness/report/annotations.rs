@@ -39,3 +39,24 @@ fn escaped(text: &str) -> String {
 fn property(text: &str) -> String {
     escaped(text).replace(':', "%3A").replace(',', "%2C")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Recorder;
+    use crate::walk::{Event, Link};
+
+    fn annotated(place: Option<Place>) -> Vec<String> {
+        let mut recorder = Recorder::new(String::new());
+        recorder.record(&Event::Broke { link: Link::Manifest, place, message: "a:1 was rejected".to_owned() });
+        annotations(&recorder.close(Outcome::BadInput, "not proven", None))
+    }
+
+    #[test]
+    fn what_broke_is_shown_in_its_file_whatever_the_name() {
+        let [line] = &annotated(Some(Place::new("a:b,c.yaml", 3, 5)))[..] else { panic!("one annotation") };
+        assert!(line.starts_with("::error file=a%3Ab%2Cc.yaml,line=3,col=5,title="), "{line}");
+        let [line] = &annotated(None)[..] else { panic!("one annotation") };
+        assert!(line.starts_with("::error title=") && line.ends_with("::a:1 was rejected"), "{line}");
+    }
+}

@@ -104,20 +104,21 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
         after,
         worse,
     };
-    for claim in &before.claims {
-        let same = |other: &&Claim| other.subject == claim.subject && other.path == claim.path;
-        let Some(other) = after.claims.iter().find(same) else {
-            all.push(difference(claim.subject.clone(), claim.claim.clone(), "not claimed".to_owned(), false));
-            continue;
+    let Paired { same, reworded, gone, new } = paired(&before.claims, &after.claims);
+    for claim in gone {
+        all.push(difference(claim.subject.clone(), claim.claim.clone(), "not claimed".to_owned(), false));
+    }
+    for (claim, other) in reworded {
+        let what = format!("{}, claimed", claim.subject);
+        let worse = claim.result == Outcome::Passed && other.result != Outcome::Passed;
+        let now = if worse {
+            format!("{} ({}: {})", other.claim, other.result.words(), other.reason)
+        } else {
+            other.claim.clone()
         };
-        if claim.claim != other.claim {
-            all.push(difference(
-                format!("{}, claimed", claim.subject),
-                claim.claim.clone(),
-                other.claim.clone(),
-                false,
-            ));
-        }
+        all.push(difference(what, claim.claim.clone(), now, worse));
+    }
+    for (claim, other) in same {
         if claim.result != other.result {
             let after = if other.result == Outcome::Passed {
                 other.result.words().to_owned()
@@ -137,10 +138,8 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
             }
         }
     }
-    for claim in &after.claims {
-        if !before.claims.iter().any(|other| other.subject == claim.subject && other.path == claim.path) {
-            all.push(difference(claim.subject.clone(), "not claimed".to_owned(), claim.claim.clone(), false));
-        }
+    for claim in new {
+        all.push(difference(claim.subject.clone(), "not claimed".to_owned(), claim.claim.clone(), false));
     }
     if let (Some(old), Some(new)) = (before.converged, after.converged)
         && longer(old, new)
@@ -191,6 +190,42 @@ fn outages(transition: &Transition) -> Vec<f64> {
 
 fn total(outages: &[f64]) -> f64 {
     outages.iter().sum()
+}
+
+/// The claims of a stage in two reports.
+struct Paired<'a> {
+    /// They claim the same.
+    same: Vec<(&'a Claim, &'a Claim)>,
+    /// They are about the same, and claim something else of it.
+    reworded: Vec<(&'a Claim, &'a Claim)>,
+    /// The first report alone has them.
+    gone: Vec<&'a Claim>,
+    /// The second report alone has them.
+    new: Vec<&'a Claim>,
+}
+
+/// Pairs claims by all that they claim; those that are left by what they are about. No claim has two partners.
+fn paired<'a>(before: &'a [Claim], after: &'a [Claim]) -> Paired<'a> {
+    let mut new: Vec<&Claim> = after.iter().collect();
+    let mut gone: Vec<&Claim> = before.iter().collect();
+    let mut pair = |is_same: fn(&Claim, &Claim) -> bool| {
+        let mut pairs = Vec::new();
+        gone.retain(|claim| match new.iter().position(|other| is_same(claim, other)) {
+            Some(index) => {
+                pairs.push((*claim, new.remove(index)));
+                false
+            }
+            None => true,
+        });
+        pairs
+    };
+    let same = pair(|left, right| is_about_the_same(left, right) && left.claim == right.claim);
+    let reworded = pair(is_about_the_same);
+    Paired { same, reworded, gone, new }
+}
+
+fn is_about_the_same(left: &Claim, right: &Claim) -> bool {
+    left.subject == right.subject && left.from == right.from && left.path == right.path
 }
 
 /// Writes what two reports differ in.
@@ -268,5 +303,47 @@ mod tests {
         assert_eq!(outages(&change(&[(10, 12), (30, 31)])).len(), 2);
         assert!((total(&outages(&change(&[(10, 12), (14, 16)]))) - 0.6).abs() < 1e-9);
         assert_eq!(outages(&change(&[])), Vec::<f64>::new());
+    }
+
+    fn claim(path: &str, claimed: &str, result: Outcome) -> Claim {
+        let claim = serde_json::json!({
+            "subject": "everyone", "from": "everyone", "path": path, "claim": claimed, "result": result, "reason": "why",
+            "link": null, "hints": [], "place": "scenario.yaml:9:9", "requests": 1, "allowed": 1, "stop": "clean", "errors": null,
+            "chance": null, "shares": [], "paths": [],
+        });
+        serde_json::from_value(claim).unwrap()
+    }
+
+    fn claiming(claims: Vec<Claim>) -> Stage {
+        Stage { number: 1, name: "one".to_owned(), claims, ..Stage::default() }
+    }
+
+    fn compared(before: Vec<Claim>, after: Vec<Claim>) -> Vec<String> {
+        stages(&claiming(before), &claiming(after)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn claims_of_one_population_and_path_are_not_mistaken_for_each_other() {
+        let (passed, failed) = (Outcome::Passed, Outcome::Failed);
+        // a report of an older version may have them; the first was compared with the wrong one
+        let before = vec![claim("/", "v1", passed), claim("/", "status 200", passed)];
+        let after = vec![claim("/", "status 200", passed), claim("/", "v1", failed)];
+        assert_eq!(compared(before, after), ["✗ 1 one, everyone: passed → failed (why)"]);
+    }
+
+    #[test]
+    fn a_claim_that_is_reworded_gone_or_new_is_told() {
+        let (passed, failed) = (Outcome::Passed, Outcome::Failed);
+        let before = vec![claim("/", "v1", passed), claim("/a", "v1", passed), claim("/c", "v1", passed)];
+        let after = vec![claim("/", "v2", passed), claim("/b", "v1", passed), claim("/c", "v2", failed)];
+        assert_eq!(
+            compared(before, after),
+            [
+                "~ 1 one, everyone: v1 → not claimed",
+                "~ 1 one, everyone, claimed: v1 → v2",
+                "✗ 1 one, everyone, claimed: v1 → v2 (failed: why)",
+                "~ 1 one, everyone: not claimed → v1",
+            ]
+        );
     }
 }
