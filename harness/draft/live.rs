@@ -44,7 +44,8 @@ pub async fn export(client: &Client, namespace: &str) -> Result<Vec<(String, Str
             }
             let api_version = resource.api_version.clone();
             let object = serde_json::to_value(&object).unwrap_or_default();
-            let text = serde_yaml::to_string(&bare(object, &api_version, kind)).unwrap_or_default();
+            // quotes what is no text to YAML 1.1, which kubectl reads
+            let text = serde_saphyr::to_string(&bare(object, &api_version, kind)).unwrap_or_default();
             files.push((format!("{}-{name}.yaml", kind.to_lowercase()), text));
         }
     }

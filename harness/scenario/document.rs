@@ -316,4 +316,52 @@ mod tests {
         let (_, _, message) = values(&text).unwrap_err();
         assert_eq!(message, "aliases add more than 100000 values to this file");
     }
+
+    /// As `draft` writes the objects of a cluster.
+    #[test]
+    fn texts_that_are_written_are_read_as_they_were() {
+        let texts = [
+            "on",
+            "y",
+            "No",
+            "OFF",
+            "010",
+            "08",
+            "0o7",
+            "0b1",
+            "1_000",
+            "1:30",
+            "~",
+            "",
+            "<<",
+            ".5",
+            "-.5",
+            "2001-01-01",
+            "a: b",
+            "- x",
+            "# x",
+            "two\nlines\n",
+            " x ",
+            "true",
+            "1e3",
+            "0x1f",
+            ".inf",
+            "=",
+            "!x",
+            "&a",
+            "*a",
+            "%",
+            "null",
+            "{",
+            "'",
+            "\"",
+            "1.",
+            "+1",
+        ];
+        for text in texts {
+            let value = json!({"a": text, "b": [text], "c": {text: 1}});
+            let written = serde_saphyr::to_string(&value).unwrap();
+            assert_eq!(values(&written), Ok(vec![value]), "{text:?} is written as\n{written}");
+        }
+    }
 }
