@@ -61,7 +61,7 @@ pub enum Command {
         /// Of what
         what: SchemaOf,
     },
-    /// Say what changed between two reports: versions, verdicts, shares beyond chance, convergence, errors during changes
+    /// Say what changed between two reports: versions, verdicts, shares beyond chance, convergence, outages during changes
     Compare {
         /// The report.json that is compared with, or its folder
         before: PathBuf,

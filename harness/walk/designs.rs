@@ -71,6 +71,7 @@ impl Designs {
 mod tests {
     use super::*;
     use crate::scenario::Expectation;
+    use crate::verdict::{Answer, Trial};
 
     fn canary() -> Scenario {
         Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap()
@@ -110,6 +111,16 @@ mod tests {
         assert!(error.is_bad_input());
         let error = error.to_string();
         assert!(error.contains("/scenario.yaml:29:9: a gap of 2 ms is too short to be measured: the shortest limit for 1 population is 3.3 ms"), "{error}");
+    }
+
+    #[test]
+    fn a_population_of_several_kinds_of_requests_is_judged_for_each() {
+        let mut trial = Trial::new(Designs::new(&canary()).unwrap().of(1)[2].clone());
+        assert_eq!(trial.design().claim.from, "near-miss");
+        let kind = trial.kind(&Answer::Version { version: "v1".to_owned(), status: 200 });
+        while trial.observe(kind).is_none() {}
+        let reason = trial.verdict().reason;
+        assert!(reason.contains("below 1.00 % in all, below 2.97 % in each of 3 kinds of requests"), "{reason}");
     }
 
     #[test]
