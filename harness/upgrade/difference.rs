@@ -96,11 +96,11 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether the difference may have come about by chance, so that it has to be seen again before it is called new: every aspect of a
-    /// fingerprint that no known change explains. A claim is decided with error rates of its own.
+    /// Whether the difference may have come about by chance, so that it has to be seen again before it is called new: every sampled aspect
+    /// of a fingerprint that no known change explains. A claim is decided with error rates of its own, and a configuration is read.
     #[must_use]
     pub const fn has_to_repeat(&self) -> bool {
-        self.known.is_none() && !matches!(self.aspect, Aspect::Claim(_))
+        self.known.is_none() && !matches!(self.aspect, Aspect::Claim(_) | Aspect::Configuration(_))
     }
 }
 
@@ -332,6 +332,17 @@ mod tests {
             ]
         );
         assert!(told(&new, &new).is_empty());
+    }
+
+    #[test]
+    fn what_is_sampled_has_to_repeat_and_what_is_read_or_judged_has_not() {
+        let repeats = |aspect| {
+            let (before, after) = ("a".to_owned(), "b".to_owned());
+            Difference { stage: String::new(), number: 1, aspect, before, after, known: None }.has_to_repeat()
+        };
+        assert!(repeats(Aspect::Order("everyone".to_owned())) && repeats(Aspect::Flags) && repeats(Aspect::Attempts));
+        assert!(!repeats(Aspect::Configuration("cluster all/name".to_owned())));
+        assert!(!repeats(Aspect::Claim("everyone: v1".to_owned())));
     }
 
     #[test]
