@@ -1,5 +1,6 @@
-use statrs::distribution::{Binomial, DiscreteCDF};
 use statrs::function::beta::ln_beta;
+
+use super::tails::Tails;
 
 /// The weight that a confidence interval puts on what is claimed; the rest is on a mixture of all shares.
 pub(super) const DIRECT: f64 = 0.95;
@@ -18,21 +19,21 @@ impl Band {
     /// at most `alpha / 2`.
     #[must_use]
     pub fn exact(n: u64, share: f64, alpha: f64) -> Self {
-        let binomial = binomial(n, share);
+        let tails = Tails::new(n, share);
         // P(S < low) <= α/2, with low as large as it can be
-        let low = largest(n, |low| low == 0 || binomial.cdf(low - 1) <= alpha / 2.0);
+        let low = largest(n, |low| low == 0 || tails.at_most(low - 1) <= alpha / 2.0);
         // P(S > high) <= α/2, with high as small as it can be
-        let high = n - largest(n, |gap| binomial.sf(n - gap) <= alpha / 2.0);
+        let high = n - largest(n, |gap| tails.more_than(n - gap) <= alpha / 2.0);
         Self { low, high }
     }
 
     /// The exact band for `n` requests from that for one request less, or for as many: both ends stay or grow.
     fn grown_to(self, n: u64, share: f64, alpha: f64) -> Self {
-        let (binomial, Self { mut low, mut high }) = (binomial(n, share), self);
-        while low <= n && binomial.cdf(low) <= alpha / 2.0 {
+        let (tails, Self { mut low, mut high }) = (Tails::new(n, share), self);
+        while low <= n && tails.at_most(low) <= alpha / 2.0 {
             low += 1;
         }
-        while binomial.sf(high) > alpha / 2.0 {
+        while tails.more_than(high) > alpha / 2.0 {
             high += 1;
         }
         Self { low, high }
@@ -47,18 +48,18 @@ impl Band {
     /// The chance that `n` requests with another share fall into the band.
     #[must_use]
     pub fn chance(self, n: u64, share: f64) -> f64 {
-        let binomial = binomial(n, share);
-        let below = if self.low == 0 { 0.0 } else { binomial.cdf(self.low - 1) };
-        (binomial.cdf(self.high) - below).max(0.0)
+        let tails = Tails::new(n, share);
+        let below = if self.low == 0 { 0.0 } else { tails.at_most(self.low - 1) };
+        (tails.at_most(self.high) - below).max(0.0)
     }
 }
 
 /// The chance, if `share` is right, of a count at least as far out as this one, on either side.
 #[must_use]
 pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
-    let binomial = binomial(n, share);
-    let at_most = binomial.cdf(count);
-    let at_least = if count == 0 { 1.0 } else { binomial.sf(count - 1) };
+    let tails = Tails::new(n, share);
+    let at_most = tails.at_most(count);
+    let at_least = if count == 0 { 1.0 } else { tails.more_than(count - 1) };
     (2.0 * at_most.min(at_least)).min(1.0)
 }
 
@@ -177,11 +178,6 @@ pub(super) fn smallest(share: f64, wrong: &[f64], alpha: f64, beta: f64, limit: 
     None
 }
 
-fn binomial(n: u64, share: f64) -> Binomial {
-    // the share is a `Share` wherever it comes from, so that it lies between 0 and 1
-    Binomial::new(share.clamp(0.0, 1.0), n).unwrap_or_else(|_| unreachable!("a share is between 0 and 1"))
-}
-
 /// The largest value up to `limit` for which a predicate holds that is true up to some value and false beyond.
 fn largest(limit: u64, holds: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0, limit);
@@ -285,11 +281,11 @@ mod tests {
             let count = ((f64::from(n) * part) as u32).min(n);
             let share = f64::from(numerator) / 20.0;
             let exact = exact_cdf(n, count, numerator, 20);
-            let law = binomial(u64::from(n), share);
-            let ours = law.cdf(u64::from(count));
+            let law = Tails::new(u64::from(n), share);
+            let ours = law.at_most(u64::from(count));
             // tails are small: the relative error is what counts
             prop_assert!((ours - exact).abs() <= 1e-9 * exact + 1e-300, "{ours:e} is not {exact:e}");
-            let upper = law.sf(u64::from(count));
+            let upper = law.more_than(u64::from(count));
             prop_assert!((upper - (1.0 - exact)).abs() <= 1e-12, "{upper:e} is not {:e}", 1.0 - exact);
         }
 
@@ -317,11 +313,11 @@ mod tests {
             let share = f64::from(percent) / 100.0;
             let alpha = 10_f64.powi(-exponent);
             let band = Band::exact(n, share, alpha);
-            let law = binomial(n, share);
-            prop_assert!(band.low == 0 || law.cdf(band.low - 1) <= alpha / 2.0);
-            prop_assert!(law.sf(band.high) <= alpha / 2.0);
-            prop_assert!(law.cdf(band.low) > alpha / 2.0);
-            prop_assert!(band.high == 0 || law.sf(band.high - 1) > alpha / 2.0);
+            let law = Tails::new(n, share);
+            prop_assert!(band.low == 0 || law.at_most(band.low - 1) <= alpha / 2.0);
+            prop_assert!(law.more_than(band.high) <= alpha / 2.0);
+            prop_assert!(law.at_most(band.low) > alpha / 2.0);
+            prop_assert!(band.high == 0 || law.more_than(band.high - 1) > alpha / 2.0);
         }
     }
 }

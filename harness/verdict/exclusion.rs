@@ -1,4 +1,4 @@
-use statrs::distribution::{Binomial, DiscreteCDF};
+use super::tails::Tails;
 
 /// The most requests that are looked for; no sample is as large.
 const MOST: u64 = 1 << 40;
@@ -14,7 +14,7 @@ const MOST: u64 = 1 << 40;
 /// ```
 #[must_use]
 pub fn requests_to_exclude(share: f64, count: u64, miss: f64) -> Option<u64> {
-    let excludes = |n: u64| chance_of_at_most(n, share, count) <= miss;
+    let excludes = |n: u64| Tails::new(n, share).at_most(count) <= miss;
     let mut high = count + 1;
     while !excludes(high) {
         high = high.checked_mul(2).filter(|high| *high <= MOST)?;
@@ -44,16 +44,9 @@ pub fn excluded_share(n: u64, count: u64, miss: f64) -> f64 {
     // past double precision
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if chance_of_at_most(n, middle, count) <= miss { high = middle } else { low = middle }
+        if Tails::new(n, middle).at_most(count) <= miss { high = middle } else { low = middle }
     }
     high
-}
-
-fn chance_of_at_most(n: u64, share: f64, count: u64) -> f64 {
-    if count >= n {
-        return 1.0;
-    }
-    Binomial::new(share.clamp(0.0, 1.0), n).map_or(1.0, |law| law.cdf(count))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod identify;
 mod independence;
 mod scores;
 mod sequential;
+mod tails;
 mod trial;
 
 pub use answer::{Answer, Kind};
