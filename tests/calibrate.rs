@@ -32,7 +32,7 @@ fn a_mesh_is_told_from_one_that_balances_connections() {
             "ok connections",
             "ok verdicts: 40 accepted, 0 refused, where at most 0 may be",
             "a share that moves between samples with a standard deviation of ",
-            "each request is routed on its own",
+            "requests are routed independently",
         ],
     );
     calibrated(

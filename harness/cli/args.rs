@@ -33,7 +33,7 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Make wrong manifests and say which of them the claims catch
     Mutants(MutantsArgs),
-    /// Put the model behind the verdicts to the test: is each request of this mesh routed on its own?
+    /// Put the model behind the verdicts to the test: are requests of this mesh routed independently?
     Calibrate(CalibrateArgs),
     /// Write a scenario from a folder of manifests, or from a namespace of a live cluster; what it leaves open is in comments
     Init(InitArgs),

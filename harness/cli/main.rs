@@ -194,7 +194,7 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf, calls: Calls) -> 
             Ending::Passed if matches!(purpose, Purpose::Mutate(_)) => {
                 (ExitCode::Pass, format!("the mesh does what the model says of all {} mutants", outcome.stages), None)
             }
-            Ending::Passed => (ExitCode::Pass, "each request is routed on its own".to_owned(), None),
+            Ending::Passed => (ExitCode::Pass, "requests are routed independently".to_owned(), None),
             Ending::Failed if matches!(purpose, Purpose::Mutate(_)) => {
                 let text =
                     format!("the mesh does what the model says of {} of {} mutants", outcome.passed, outcome.stages);

@@ -41,7 +41,7 @@ const PREPARATION_LIMIT: Duration = Duration::from_secs(60);
 pub enum Purpose {
     /// Every claim of every stage is judged.
     Prove,
-    /// The first split is sampled again and again, to see whether each request is routed on its own.
+    /// The first split is sampled again and again, to test whether requests are routed independently.
     Calibrate(CalibrateOptions),
     /// So many mutants of the scenario are brought about on a throwaway cluster, to see whether the mesh does what the model says.
     Mutate(usize),
