@@ -30,8 +30,8 @@ fn the_walkthrough_holds_and_its_traps_are_caught_and_named() {
 const WALKTHROUGH: [&str; 19] = [
     "24 claims; the chance of a false alarm is below 2e-6 in all, of a missed fault below 0.001 in each, 0.024 in all",
     "these cover chance alone: if one request in a million is lost, a right rollout fails with a chance of 1.6 %",
-    "near-miss: v1 — all 688 from v1; a leak is below 1.00 % in all, below 2.97 % in each of 3 kinds of requests with 99.9 % confidence",
     "ok 1/9 first release",
+    "near-miss: v1 — all 688 from v1; a leak is below 1.00 % in all, below 2.97 % in each of 3 kinds of requests with 99.9 % confidence",
     "ok 2/9 version label",
     "ok 3/9 v2 deployed, unused",
     "hello-server-v2: 0 served — its pods counted 0 requests while 20",
