@@ -100,6 +100,17 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
     "{served: {hello-server-v2: 0}}\n      - {served: {hello-server-v2: some}}"
 )]
 #[case::served_by_nothing("scenario.yaml", "hello-server-v2: 0", "hello-server-v22: 0")]
+#[case::served_where_nothing_is_sent(
+    "scenario.yaml",
+    "      - {from: everyone, get: {v1: 100%}}\n      - {from: testers, get: {v1: 100%}}\n      - {from: near-miss, get: {v1: 100%}}\n      - {served: {hello-server-v2: 0}}",
+    "      - {served: {hello-server-v2: 0}}"
+)]
+#[case::served_by_what_is_deleted(
+    "scenario.yaml",
+    "    delete: [deployment/hello-server-v1]\n    expect:\n      - {from: everyone, get: {v2: 100%}}\n      - {from: testers, get: {v2: 100%}}\n      - {from: near-miss",
+    "    delete: [deployment/hello-server-v1]\n    expect:\n      - {served: {hello-server-v1: 0}}\n      - {from: near-miss"
+)]
+#[case::served_by_a_stateful_set("hello-server-v2.yaml", "kind: Deployment", "kind: StatefulSet")]
 #[case::served_by_a_later_workload(
     "scenario.yaml",
     "{from: near-miss, get: {v1: 100%}}",

@@ -6,7 +6,7 @@ use hyper::http::uri::PathAndQuery;
 use regex::Regex;
 use serde_saphyr::{Location, Spanned};
 
-use super::kinds::KindRef;
+use super::kinds::{ApiKind, KindRef};
 use super::manifest::{self, Manifest};
 use super::model::{
     Claim, Client, DRIVER, During, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses, Step,
@@ -98,7 +98,7 @@ impl Reader<'_> {
         };
         let traffic = self.traffic(raw.traffic)?;
         let mut stages: Vec<Stage> = Vec::new();
-        let mut workloads: BTreeSet<String> = client.manifests.iter().filter_map(workload).collect();
+        let mut countable = Countable::default();
         for stage in raw.stages.value {
             let name = &stage.name;
             if let Some(first) = stages.iter().find(|other| other.name == name.value) {
@@ -106,8 +106,8 @@ impl Reader<'_> {
                 return self.error(name.referenced, message);
             }
             let stage = self.stage(stages.len() + 1, stage, &context)?;
-            workloads.extend(stage.applied().filter_map(workload));
-            served_by(&stage, &workloads)?;
+            countable.step_through(&stage);
+            countable.check(&stage)?;
             stages.push(stage);
         }
         Ok(Scenario {
@@ -524,27 +524,71 @@ impl Reader<'_> {
     }
 }
 
-/// The workload whose pods an object makes, by the name that `served` calls it.
-fn workload(manifest: &Manifest) -> Option<String> {
-    let makes_pods = matches!(
-        manifest.kind(),
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" | "Pod" | "Rollout"
-    );
-    makes_pods.then(|| manifest.name().to_owned())
+/// The Deployments that are there at a stage, by name: the workloads whose pods `served` can count.
+#[derive(Debug, Default)]
+struct Countable {
+    deployments: BTreeSet<String>,
+    /// Why other names cannot be counted.
+    others: BTreeMap<String, String>,
 }
 
-/// Refuses a claim about a workload that no manifest up to its stage makes.
-fn served_by(stage: &Stage, workloads: &BTreeSet<String>) -> Result<(), ScenarioError> {
-    for expectation in &stage.expect {
-        if let Expectation::Served { workload, place, .. } = expectation
-            && !workloads.contains(workload)
-        {
-            let meant = nearest(workload, workloads.iter().map(String::as_str));
-            let message = format!("no manifest up to this stage makes a workload `{workload}`{meant}");
-            return Err(ScenarioError::Malformed { place: place.clone(), message });
+impl Countable {
+    fn step_through(&mut self, stage: &Stage) {
+        for step in &stage.steps {
+            match step {
+                Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
+                Step::Delete(targets) => targets.iter().for_each(|target| self.delete(target)),
+                Step::Mesh(_) => {}
+            }
         }
     }
-    Ok(())
+
+    fn apply(&mut self, manifest: &Manifest) {
+        const OTHERS: [&str; 7] =
+            ["StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "Pod", "Rollout"];
+        let name = manifest.name().to_owned();
+        if manifest.kind() == "Deployment" {
+            self.others.remove(&name);
+            self.deployments.insert(name);
+        } else if OTHERS.contains(&manifest.kind()) && !self.deployments.contains(&name) {
+            let why = format!("`{name}` is a {}, and `served` counts the pods of Deployments only", manifest.kind());
+            self.others.insert(name, why);
+        }
+    }
+
+    fn delete(&mut self, target: &Target) {
+        let is_deployment = match &target.kind {
+            KindRef::Exact { kind, .. } => kind == "Deployment",
+            KindRef::Written(written) => ApiKind::of("apps", "Deployment").is_called(written),
+        };
+        if is_deployment && self.deployments.remove(&target.name) {
+            let why = format!(
+                "the Deployment `{}` is deleted by then ({}), and pods that are gone tell no count",
+                target.name, target.place
+            );
+            self.others.insert(target.name.clone(), why);
+        }
+    }
+
+    /// Refuses a claim about the count of pods that are not there, or that nothing is sent to.
+    fn check(&self, stage: &Stage) -> Result<(), ScenarioError> {
+        for expectation in &stage.expect {
+            let Expectation::Served { workload, place, .. } = expectation else { continue };
+            let message = if !self.deployments.contains(workload) {
+                self.others.get(workload).cloned().unwrap_or_else(|| {
+                    let meant = nearest(workload, self.deployments.iter().map(String::as_str));
+                    format!("no manifest up to this stage makes a workload `{workload}`{meant}")
+                })
+            } else if stage.claims().next().is_none() {
+                "no request is sent in this stage: `served` counts those of the stage's claims about populations"
+                    .to_owned()
+            } else {
+                continue;
+            };
+            return Err(ScenarioError::Malformed { place: place.clone(), message });
+        }
+        Ok(())
+    }
 }
 
 /// Refuses two claims about the same in one stage: of one population and path, or of one workload.

@@ -54,6 +54,12 @@ impl ServedRequests {
         served
     }
 
+    /// Of a workload whose pods cannot be found.
+    pub fn unknown(workload: &str) -> Self {
+        let why = format!("no Deployment `{workload}` with `spec.selector.matchLabels` is applied");
+        Self { at_least: 0, lost: vec![why] }
+    }
+
     fn add(&mut self, was: &PodCounter, now: &PodCounter, answered: u64) {
         let pod = &was.pod;
         let restarted = was.starts != now.starts;
@@ -169,6 +175,15 @@ mod tests {
         let judged = served.judge("hello-server-v2", expected, 688, place());
         assert_eq!(judged.verdict.ruling, ruling, "{}", judged.verdict.reason);
         assert!(judged.verdict.reason.contains(reason), "{}", judged.verdict.reason);
+    }
+
+    #[rstest]
+    #[case(ZERO)]
+    #[case(Count::Some)]
+    fn a_workload_whose_pods_cannot_be_found_passes_no_claim(#[case] expected: Count) {
+        let judged = ServedRequests::unknown("db").judge("db", expected, 688, place());
+        assert_eq!(judged.verdict.ruling, Ruling::Inconclusive);
+        assert!(judged.verdict.reason.contains("no Deployment `db` with"), "{}", judged.verdict.reason);
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Walk<'_> {
                 judged.push(self.nothing_left(place).await?);
             }
         }
+        judged.extend(not_judged(stage, &judged));
         let passed = judged.iter().all(|judged| judged.verdict.ruling == Ruling::Pass);
         for judged in judged {
             self.events.tell(Event::Judged(judged));
@@ -243,14 +244,8 @@ impl Walk<'_> {
         let before = self.served(&servers).await?;
         let (sample, trials, picks) = self.sample(designs).await?;
         let after = self.served(&servers).await?;
-        let none = Reading::default();
-        let served: BTreeMap<&String, ServedRequests> = servers
-            .iter()
-            .map(|own| {
-                let readings = [&before, &after].map(|reading| reading.get(own).unwrap_or(&none));
-                (own, ServedRequests::between(readings[0], readings[1], &sample.pods))
-            })
-            .collect();
+        let between = |own| Some((own, ServedRequests::between(before.get(own)?, after.get(own)?, &sample.pods)));
+        let served: BTreeMap<&String, ServedRequests> = servers.iter().filter_map(between).collect();
         if self.comparing {
             // where a counter was lost, nobody knows how many there were
             let told = self.scenario.served.is_some() && served.values().all(|own| own.lost.is_empty());
@@ -286,7 +281,7 @@ impl Walk<'_> {
         };
         let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
         for (workload, (expected, place)) in counted {
-            let served = served.get(&workload).cloned().unwrap_or_default();
+            let served = served.get(&workload).cloned().unwrap_or_else(|| ServedRequests::unknown(&workload));
             judged.push(served.judge(&workload, expected, sample.requests, place));
         }
         Ok(judged)
@@ -409,7 +404,7 @@ impl Walk<'_> {
         Ok((sample, trials, picks))
     }
 
-    /// The counters of the pods of each of these workloads.
+    /// The counters of the pods of each of these Deployments, where their pods can be found by labels.
     async fn served(&self, workloads: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, WalkError> {
         let mut counters = BTreeMap::new();
         let Some(served) = &self.scenario.served else { return Ok(counters) };
@@ -417,6 +412,10 @@ impl Walk<'_> {
             let Some(object) = self.live.get(Kind::Deployment, workload) else { continue };
             let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
             let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
+            // no labels would select all pods of the namespace
+            if labels.is_empty() {
+                continue;
+            }
             counters.insert(workload.clone(), self.site.counters(&labels, served).await?);
         }
         Ok(counters)
@@ -616,6 +615,28 @@ fn causes(transition: &Transition) -> Vec<String> {
     transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}")).collect()
 }
 
+/// The expectations of a stage that nothing was judged of. There are none, unless the walk has a gap: then it does not pass.
+fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
+    let places = stage.expect.iter().map(|expectation| (expectation, expectation.place()));
+    let missing = places.filter(|(_, place)| !judged.iter().any(|judged| judged.place == **place));
+    missing
+        .map(|(expectation, place)| Judged {
+            subject: match expectation {
+                Expectation::Claim(claim) => Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
+                Expectation::Served { workload, .. } => Subject::Workload(workload.clone()),
+                Expectation::During(_) => Subject::Change,
+                Expectation::NoObjects { .. } => Subject::Objects,
+            },
+            claim: expectation.to_string(),
+            verdict: Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned()),
+            hints: Vec::new(),
+            place: place.clone(),
+            errors: None,
+            link: None,
+        })
+        .collect()
+}
+
 /// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
 fn not_converged(hints: Vec<String>, stage: &Place) -> Judged {
     Judged {
@@ -634,6 +655,21 @@ mod tests {
     use super::super::during::Sighting;
     use super::*;
     use crate::scenario::Errors;
+
+    #[test]
+    fn what_a_stage_does_not_look_at_is_not_passed() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let stage = &scenario.stages[2];
+        let nothing = not_judged(stage, &[]);
+        assert_eq!(nothing.len(), stage.expect.len());
+        assert!(nothing.iter().all(|judged| judged.verdict.ruling == Ruling::Inconclusive));
+        let Some(last) = nothing.last() else { panic!("it expects something") };
+        assert_eq!((last.claim.as_str(), last.place.line), ("hello-server-v2: 0 served", 42));
+        let missing = not_judged(stage, &nothing[..3]);
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].subject, Subject::Workload("hello-server-v2".to_owned()));
+        assert!(not_judged(stage, &nothing).is_empty());
+    }
 
     #[test]
     fn a_claim_about_a_change_that_nobody_watched_is_not_passed() {
