@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,9 +47,6 @@ fn short(name: &str) -> &str {
     name.strip_prefix("docker.io/library/").unwrap_or(name)
 }
 
-/// libc, libm, libgcc and the loader.
-const ROOM_FOR_LIBRARIES: usize = 8 << 20;
-
 /// What keeps the workload image from being written.
 #[derive(Debug, Error)]
 pub enum ImageError {
@@ -95,14 +92,13 @@ pub fn print_files(mut output: impl Write) -> io::Result<()> {
 /// # Errors
 /// The binary is not shiftcheck's, or a file cannot be read or written.
 pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
-    let layer = layer(binary)?;
-    let digest = hex(&Sha256::digest(&layer));
     let written = |source| ImageError::File { path: archive.to_owned(), source };
+    let Layer { file: layer, size, digest } = layer(binary, archive.parent().unwrap_or(Path::new("")))?;
     let file = fs::File::create(archive).map_err(written)?;
     let mut tar = tar::Builder::new(io::BufWriter::new(file));
     let mut manifest = Vec::new();
     let layer_name = format!("{digest}/layer.tar");
-    append(&mut tar, &layer_name, 0o644, layer.len() as u64, layer.as_slice()).map_err(written)?;
+    append(&mut tar, &layer_name, 0o644, size, layer).map_err(written)?;
     for (name, arguments, environment) in WORKLOAD_IMAGES {
         let entrypoint: Vec<&str> = std::iter::once("/shiftcheck").chain(arguments.iter().copied()).collect();
         let config = json!({
@@ -122,7 +118,37 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
     tar.into_inner().and_then(|mut file| file.flush()).map_err(written)
 }
 
-fn layer(binary: &Path) -> Result<Vec<u8>, ImageError> {
+/// A layer, in a file without a name: in memory it would be most of what a run takes.
+struct Layer {
+    file: fs::File,
+    /// In bytes.
+    size: u64,
+    /// SHA-256, in hexadecimal digits.
+    digest: String,
+}
+
+/// What is written, with its digest and size.
+struct Digested<W> {
+    inner: W,
+    digest: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Write for Digested<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn layer(binary: &Path, folder: &Path) -> Result<Layer, ImageError> {
+    let failed = |source| ImageError::File { path: folder.to_owned(), source };
     let refused = |reason: String| ImageError::Binary { path: binary.to_owned(), reason };
     let told = Command::new(binary)
         .args(["workload", "files"])
@@ -132,10 +158,9 @@ fn layer(binary: &Path) -> Result<Vec<u8>, ImageError> {
         return Err(refused(String::from_utf8_lossy(&told.stderr).trim().to_owned()));
     }
     let libraries = String::from_utf8(told.stdout).map_err(|error| refused(error.to_string()))?;
-    let size = fs::metadata(binary).map_or(0, |metadata| metadata.len());
-    // room for the binary and its libraries: growing would hold both twice for a moment
-    let room = usize::try_from(size).unwrap_or(0) + ROOM_FOR_LIBRARIES;
-    let mut tar = tar::Builder::new(Vec::with_capacity(room));
+    let folder_or_here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let file = io::BufWriter::new(tempfile::tempfile_in(folder_or_here).map_err(failed)?);
+    let mut tar = tar::Builder::new(Digested { inner: file, digest: Sha256::new(), size: 0 });
     let mut add = |name: &str, path: &Path| {
         let failed = |source| ImageError::File { path: path.to_owned(), source };
         let file = fs::File::open(path).map_err(failed)?;
@@ -156,7 +181,10 @@ fn layer(binary: &Path) -> Result<Vec<u8>, ImageError> {
             add(&format!("lib/{name}"), path)?;
         }
     }
-    tar.into_inner().map_err(|source| ImageError::File { path: binary.to_owned(), source })
+    let Digested { inner, digest, size } = tar.into_inner().map_err(failed)?;
+    let mut file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.rewind().map_err(failed)?;
+    Ok(Layer { file, size, digest: hex(&digest.finalize()) })
 }
 
 fn append(tar: &mut tar::Builder<impl Write>, name: &str, mode: u32, size: u64, content: impl Read) -> io::Result<()> {
