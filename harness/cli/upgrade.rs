@@ -144,7 +144,7 @@ impl Upgrade {
         Ok(code)
     }
 
-    /// Walks again what has to repeat before it is called new; with what the process ends with, where that was called off.
+    /// Repeats the runs whose differences have to show twice before they are reported as new. Returns the exit code if a signal interrupts.
     async fn again(&self, recorder: &mut UpgradeRecorder, calls: &Calls) -> Result<Option<ExitCode>, Failure> {
         let wanted = recorder.to_repeat();
         if wanted.is_empty() {
@@ -181,7 +181,8 @@ impl Upgrade {
         }
     }
 
-    /// Walks these legs on one cluster, with reports in folders whose names end with `suffix`; with what the process ends with, where that was called off.
+    /// Runs these legs on one cluster and writes their reports to folders whose names end with `suffix`. Returns the exit code if a signal
+    /// interrupts.
     async fn on_a_cluster(
         &self,
         legs: Vec<Leg>,

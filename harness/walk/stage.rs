@@ -156,8 +156,8 @@ impl Walk<'_> {
         Ok((judged, mismatch))
     }
 
-    /// The client's routes when they are what the manifests ask for; where the walk is compared with another, also when they do not come
-    /// to be so, and then with what differs.
+    /// Waits for the client's routes to converge. In a run that is compared with another, routes that do not converge are returned with the
+    /// mismatch; in any other run they are an error.
     async fn settled(&mut self) -> Result<(RouteTable, Option<Mismatch>), WalkError> {
         match self.converged().await {
             Ok(converged) => Ok((converged.table, None)),
@@ -627,7 +627,12 @@ fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
                 Expectation::During(_) => Subject::Change,
                 Expectation::NoObjects { .. } => Subject::Objects,
             },
-            claim: expectation.to_string(),
+            claim: match expectation {
+                Expectation::Claim(claim) => claim.to_string(),
+                Expectation::Served { requests, .. } => format!("{requests} served"),
+                Expectation::During(during) => during.to_string(),
+                Expectation::NoObjects { .. } => "none".to_owned(),
+            },
             verdict: Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned()),
             hints: Vec::new(),
             place: place.clone(),
@@ -664,7 +669,7 @@ mod tests {
         assert_eq!(nothing.len(), stage.expect.len());
         assert!(nothing.iter().all(|judged| judged.verdict.ruling == Ruling::Inconclusive));
         let Some(last) = nothing.last() else { panic!("it expects something") };
-        assert_eq!((last.claim.as_str(), last.place.line), ("hello-server-v2: 0 served", 42));
+        assert_eq!((last.claim.as_str(), last.place.line), ("0 served", 42));
         let missing = not_judged(stage, &nothing[..3]);
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].subject, Subject::Workload("hello-server-v2".to_owned()));

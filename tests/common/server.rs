@@ -1,6 +1,6 @@
 //! Servers that answer as a test says: a Kubernetes API server and a container engine, and what hangs in their place.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "a test ends where its ground is not as it says")]
+#![allow(clippy::unwrap_used, reason = "a test panics if its set-up fails")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
