@@ -1,10 +1,12 @@
 //! Servers that answer as a test says: a Kubernetes API server and a container engine, and what hangs in their place.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test panics if its set-up fails")]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -362,5 +364,24 @@ impl Engine {
             }
         };
         self.server = Some(Server::unix(&self.socket, Arc::new(handler)));
+    }
+}
+
+/// Fills an image cache with what a run reads before it needs the engine: a node, the Gateway API and these versions of Istio.
+pub fn cache_with_images(cache: &Path, versions: &[&str]) {
+    let set = |name: &str, text: &str| {
+        let folder = cache.join("images").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("set.json"), text).unwrap();
+        folder
+    };
+    set("node", r#"{"image": "shiftcheck/k3s", "tag": "none"}"#);
+    set("gateway-api", "{}");
+    for version in versions {
+        let text =
+            json!({"version": version, "hub": "h", "tag": "t", "istioctl": "istioctl", "archives": [], "set": []});
+        let istioctl = set(&format!("istio-{version}"), &text.to_string()).join("istioctl");
+        fs::write(&istioctl, format!("#!/bin/sh\necho client version: {version}\n")).unwrap();
+        fs::set_permissions(&istioctl, fs::Permissions::from_mode(0o755)).unwrap();
     }
 }

@@ -1,0 +1,132 @@
+//! Sends the requests of a variant and compares the answers with what the model gives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shiftcheck::routing::{self, Chance, Live, Mesh, Naming, Outcome, Request, client_of, pods_of};
+use shiftcheck::traffic::{Driver, Next};
+use shiftcheck::verdict::Answer;
+use shiftcheck::workload::{DrivePlan, Flow, VersionSource, demo_versions};
+
+use super::table::{PORT, Table, Variant};
+
+pub const CLIENT: &str = "client";
+/// The requests of a kind where only one outcome is possible, and where several are.
+const FEW: u64 = 24;
+const MANY: u64 = 400;
+/// The chance with which a right share is refused.
+const FALSE_ALARM: f64 = 1e-9;
+
+pub fn naming() -> Naming {
+    Naming { versions: BTreeSet::new(), images: demo_versions() }
+}
+
+/// What is sent to a host.
+pub fn plan(host: &str, keep_alive: bool, flows: Vec<Flow>) -> DrivePlan {
+    DrivePlan {
+        id: 0,
+        base: format!("http://{host}:{PORT}"),
+        connect: None,
+        connections: 8,
+        in_flight: None,
+        qps: None,
+        keep_alive,
+        timeout_ms: 10_000,
+        limit_ms: 60_000,
+        version: VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
+        pod_header: None,
+        flows,
+    }
+}
+
+/// The requests of a variant by the host that they go to.
+pub fn by_host(variant: &Variant, table: &Table, namespace: &str) -> BTreeMap<String, Vec<(String, Request)>> {
+    let mut by_host: BTreeMap<String, Vec<(String, Request)>> = BTreeMap::new();
+    for (kind, request) in variant.requests(table, namespace) {
+        by_host.entry(request.host.clone()).or_default().push((kind, request));
+    }
+    by_host
+}
+
+/// Sends what is asked for to a host and compares the answers with what the model gives.
+pub async fn send(
+    driver: &mut Driver,
+    live: &Live,
+    variant: &Variant,
+    host: &str,
+    requests: &[(String, Request)],
+) -> Vec<String> {
+    let mesh = Mesh::new(live, pods_of(live, &naming()));
+    let outbound = mesh.outbound(client_of(live, CLIENT).unwrap());
+    let routes = outbound.routes(&requests[0].1).unwrap();
+    let decisions: Vec<_> = requests.iter().map(|(_, request)| routes.decide(request)).collect();
+    let flow = |(kind, decision): (&(String, Request), &routing::Decision<'_>)| Flow {
+        path: kind.1.path.clone(),
+        requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
+        quiet: MANY,
+        variants: vec![kind.1.headers.clone()],
+    };
+    let plan = plan(host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
+    let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
+    let observed = driver.drive(CLIENT, CLIENT, plan, |answered| {
+        *counts[answered.flow].entry(seen(answered.answer)).or_default() += 1;
+        Next::Continue
+    });
+    if let Err(error) = observed.await {
+        return vec![error.to_string()];
+    }
+    let mut differences = Vec::new();
+    for (((kind, _), decision), counts) in requests.iter().zip(&decisions).zip(&counts) {
+        let mut expected: BTreeMap<String, Chance> = BTreeMap::new();
+        for (outcome, chance) in decision.distribution.iter() {
+            let own = expected.entry(foreseen(outcome, &decision.path)).or_insert(Chance::NONE);
+            *own = own.or(chance);
+        }
+        if !agrees(&expected, counts) {
+            let expected: Vec<_> = expected.iter().map(|(text, chance)| format!("{text} {chance}")).collect();
+            differences.push(format!("{kind}: the model gives {}, the mesh {counts:?}", expected.join(", ")));
+        }
+    }
+    differences
+}
+
+/// Whether counts are what a distribution gives: nothing that it excludes, and no count that is too far off.
+fn agrees(expected: &BTreeMap<String, Chance>, counts: &BTreeMap<String, u64>) -> bool {
+    let all: u64 = counts.values().sum();
+    let close = |(text, chance): (&String, &Chance)| {
+        let number = |count: u64| f64::from(u32::try_from(count).unwrap());
+        let (n, p) = (number(all), chance.fraction());
+        let count = number(counts.get(text).copied().unwrap_or(0));
+        // Hoeffding's bound on either side
+        (count - n * p).abs() <= (n * (2.0 / FALSE_ALARM).ln() / 2.0).sqrt()
+    };
+    all > 0
+        && counts.keys().all(|text| expected.contains_key(text))
+        && expected.iter().all(|(text, chance)| {
+            if *chance == Chance::CERTAIN { counts.get(text) == Some(&all) } else { close((text, chance)) }
+        })
+}
+
+/// An answer in words that tell the outcomes apart.
+fn seen(answer: &Answer) -> String {
+    match answer {
+        Answer::Version { version, status } => format!("{status} {version}"),
+        Answer::Unknown { status, excerpt } => {
+            format!("{status} `{}`", excerpt.split(['.', '(']).next().unwrap_or_default().trim())
+        }
+        Answer::Nothing { .. } => "nothing".to_owned(),
+    }
+}
+
+/// What a client sees of an outcome, in the same words.
+fn foreseen(outcome: &Outcome, path: &str) -> String {
+    match outcome {
+        Outcome::Served { version, .. } => {
+            let bare = path.split('?').next().unwrap_or_default();
+            let status = if bare == "/error" { 503 } else { 200 };
+            let uri = if bare == "/" { String::new() } else { format!(" (uri={bare})") };
+            format!("{status} {version}{uri}")
+        }
+        Outcome::NoConnection(_) => "nothing".to_owned(),
+        other => format!("{} `{}`", other.mesh_status().unwrap_or(0), other.mesh_body()),
+    }
+}

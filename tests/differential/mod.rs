@@ -1,0 +1,8 @@
+//! The table of variants, and how the answers to its requests are compared with what the model gives.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+
+mod answers;
+mod table;
+
+pub use answers::{CLIENT, by_host, naming, plan, send};
+pub use table::{HOST, PORT, Table, Variant, shown};

@@ -1,0 +1,41 @@
+//! The model behind the verdicts is true on a real mesh, and where it is not, `calibrate` says so.
+
+use std::path::Path;
+
+use crate::cluster::Kept;
+use crate::common::ROOT;
+use crate::harness::tests;
+
+tests![a_mesh_is_told_from_one_that_balances_connections()];
+
+fn a_mesh_is_told_from_one_that_balances_connections() {
+    let kept = Kept::new();
+    let calibrated = |scenario: &str, expected: i32, lines: &[&str]| {
+        let (printed, errors, code) = kept.on("calibrate", &Path::new(ROOT).join(scenario), &[]);
+        assert_eq!(code, Some(expected), "{printed}\n{errors}");
+        for line in lines {
+            assert!(printed.contains(line), "`{line}` is missing in:\n{printed}\n{errors}");
+        }
+    };
+    calibrated(
+        "fixtures/canary",
+        0,
+        &[
+            "40 samples of testers, 50 % to v2 claimed, 400 requests of each tested",
+            "ok mean of all samples",
+            "ok counts of the samples",
+            "ok blocks of 2 to 100 answers",
+            "ok order of sending",
+            "ok connections",
+            "ok verdicts: 40 accepted, 0 refused, where at most 0 may be",
+            "a share that moves between samples with a standard deviation of ",
+            "requests are routed independently",
+        ],
+    );
+    calibrated(
+        "fixtures/canary-tcp-port",
+        1,
+        &["NO connections: each sees the claimed share", "the verdicts' model does not hold"],
+    );
+    kept.remove();
+}

@@ -1,0 +1,129 @@
+//! Runs the tests of this binary one after another, and ignores those that need more than `cargo test` can expect of a machine.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use shiftcheck::cluster::Docker;
+
+/// What a test needs on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: the test always runs.
+    Nothing,
+    /// A container engine, and the image cache that `ci/images/build` fills.
+    Engine,
+    /// Chromium, which `ci/browser` installs.
+    Chromium,
+}
+
+impl Needs {
+    /// The kind of a test, as the list of tests shows it.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Engine => "needs a container engine",
+            Self::Chromium => "needs Chromium",
+        }
+    }
+
+    /// Fails where what the test needs is missing.
+    fn check(self) -> Result<(), Failed> {
+        match self {
+            Self::Nothing | Self::Chromium => Ok(()),
+            Self::Engine => engine().clone().map_err(Failed::from),
+        }
+    }
+}
+
+/// Whether a container engine answers; asked once.
+fn engine() -> &'static Result<(), String> {
+    static ENGINE: OnceLock<Result<(), String>> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let answers = block_on(Docker::connect()).map(drop);
+        answers.map_err(|error| format!("{error}\n\nhint: ci/engine starts a container engine"))
+    })
+}
+
+/// Runs a future on a runtime that ends with it.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
+}
+
+/// A test.
+pub struct Test {
+    pub name: &'static str,
+    pub run: fn(),
+}
+
+/// Tests of one file.
+pub struct Module {
+    pub name: &'static str,
+    pub needs: Needs,
+    pub tests: &'static [Test],
+}
+
+/// The table `TESTS` of a file: the name of each test function with its arguments, after the name of the case where there are several.
+/// A function that is in no table is not used, and a table that [`main`] is not given is not used either: both are compiler warnings, which
+/// `ci/test` denies.
+macro_rules! tests {
+    ($($name:ident $([$case:ident])? ($($argument:expr),* $(,)?)),* $(,)?) => {
+        pub const TESTS: &[crate::harness::Test] = &[$(crate::harness::Test {
+            name: concat!(stringify!($name) $(, "::", stringify!($case))?),
+            run: || $name($($argument),*),
+        }),*];
+    };
+}
+pub(crate) use tests;
+
+/// How long each test took.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// Runs the tests that the arguments of the process ask for, one at a time: two would share the cluster and the cores.
+///
+/// Where `CI` is set every test runs, and fails where what it needs is missing. Elsewhere tests that need something are ignored, unless
+/// `--include-ignored` or `--ignored` is given.
+pub fn main(modules: &[Module]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    let mut trials = Vec::new();
+    for module in modules {
+        let needs = module.needs;
+        for test in module.tests {
+            let (name, run) = (format!("{}::{}", module.name, test.name), test.run);
+            let timed = name.clone();
+            let runner = move || {
+                needs.check()?;
+                let start = Instant::now();
+                let outcome = std::panic::catch_unwind(run);
+                TIMES.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), timed));
+                outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                Ok(())
+            };
+            let ignored = needs != Needs::Nothing && !in_ci;
+            trials.push(Trial::test(name, runner).with_kind(needs.kind()).with_ignored_flag(ignored));
+        }
+    }
+    if !(in_ci || arguments.include_ignored || arguments.ignored || arguments.list) {
+        eprintln!(
+            "\nTests that need a container engine or Chromium are ignored; `ci/test` runs them, or, where both are installed, \
+             `cargo test --test mesh -- --include-ignored`"
+        );
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    tell_times();
+    conclusion.exit_code()
+}
+
+/// Writes the seconds of each test to the file that `SHIFTCHECK_TEST_TIMES` names, where it is set.
+fn tell_times() {
+    let Some(file) = std::env::var_os("SHIFTCHECK_TEST_TIMES") else { return };
+    let mut text = String::new();
+    for (took, name) in TIMES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = writeln!(text, "{:.1} {name}", took.as_secs_f64());
+    }
+    std::fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+}

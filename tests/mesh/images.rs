@@ -1,0 +1,130 @@
+//! Images of a version of Istio are pulled into the cache, from a registry on loopback.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::cluster::docker;
+use crate::common::{said, shiftcheck};
+use crate::harness::tests;
+
+tests![a_version_is_pulled_whole_or_not_at_all()];
+
+const VERSION: &str = "1.30.9";
+
+/// What a registry answers, by path: the kind of content, and the content.
+type Contents = HashMap<String, (&'static str, Vec<u8>)>;
+
+fn digest(content: &[u8]) -> String {
+    let digits: Vec<String> = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{}", digits.concat())
+}
+
+/// An image of one layer with one file.
+fn add_image(contents: &mut Contents, name: &str, file: &str, text: &str) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, file, text.as_bytes()).unwrap();
+    let layer = tar.into_inner().unwrap();
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
+    });
+    let config = config.to_string().into_bytes();
+    let kind = "application/vnd.docker.distribution.manifest.v2+json";
+    let part =
+        |kind: &str, content: &[u8]| json!({"mediaType": kind, "size": content.len(), "digest": digest(content)});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": kind,
+        "config": part("application/vnd.docker.container.image.v1+json", &config),
+        "layers": [part("application/vnd.docker.image.rootfs.diff.tar.gzip", &layer)],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    for blob in [config, layer] {
+        let path = format!("/v2/istio/{name}/blobs/{}", digest(&blob));
+        contents.insert(path, ("application/octet-stream", blob));
+    }
+    contents.insert(format!("/v2/istio/{name}/manifests/{}", digest(&manifest)), (kind, manifest.clone()));
+    contents.insert(format!("/v2/istio/{name}/manifests/{VERSION}"), (kind, manifest));
+}
+
+/// A registry on loopback, for as long as the test lasts.
+fn registry(contents: Contents) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let contents = Arc::new(contents);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let contents = Arc::clone(&contents);
+            std::thread::spawn(move || {
+                let _ = answer(&stream, &contents);
+            });
+        }
+    });
+    address
+}
+
+fn answer(mut stream: &TcpStream, contents: &Contents) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    let mut words = request.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let found = if path == "/v2/" { Some(&("application/json", Vec::new())) } else { contents.get(path) };
+    let (status, kind, content) = match found {
+        Some((kind, content)) => ("200 OK", *kind, content.as_slice()),
+        None => ("404 Not Found", "application/json", b"{}".as_slice()),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nConnection: close\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Type: {kind}\r\n\
+         Docker-Content-Digest: {}\r\nContent-Length: {}\r\n\r\n",
+        digest(content),
+        content.len()
+    )?;
+    if method == "GET" { stream.write_all(content) } else { Ok(()) }
+}
+
+fn a_version_is_pulled_whole_or_not_at_all() {
+    let mut contents = Contents::new();
+    add_image(&mut contents, "pilot", "usr/local/bin/pilot-discovery", "pilot");
+    add_image(&mut contents, "proxyv2", "usr/local/bin/pilot-agent", "agent");
+    let part = registry(contents.clone());
+    add_image(&mut contents, "istioctl", "usr/local/bin/istioctl", "#!/bin/sh\necho client version: 1.30.9\n");
+    let whole = registry(contents);
+    let cache = tempfile::tempdir().unwrap();
+    let pull = |hub: &str| {
+        let arguments = ["images", "--pull", VERSION, "--hub", hub, "--cache", cache.path().to_str().unwrap()];
+        said(&shiftcheck(&arguments).output().unwrap())
+    };
+    let left = || std::fs::read_dir(cache.path().join("images")).unwrap().count();
+
+    let hub = format!("{part}/istio");
+    let (_, errors, code) = pull(&hub);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains(&format!("error: cannot pull {hub}/istioctl:{VERSION}: ")), "{errors}");
+    assert!(errors.contains("hint: check the network"), "{errors}");
+    assert_eq!(left(), 0, "what was begun does not stay");
+
+    let hub = format!("{whole}/istio");
+    let (printed, errors, code) = pull(&hub);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(printed.contains("istio-1.30.9 is in the cache"), "{printed}");
+    let (printed, _, code) = pull(&hub);
+    assert_eq!((code, printed.as_str()), (Some(0), "istio-1.30.9 is in the cache already\n"));
+    let arguments = ["images", "--check", "--cache", cache.path().to_str().unwrap()];
+    let (printed, _, _) = said(&shiftcheck(&arguments).output().unwrap());
+    assert!(printed.contains("istio-1.30.9 ok\n"), "{printed}");
+    let istioctl = cache.path().join("images/istio-1.30.9/istioctl");
+    assert!(std::fs::read_to_string(istioctl).unwrap().starts_with("#!/bin/sh"));
+
+    for address in [part, whole] {
+        let images = docker(&["images", "-q", "--filter", &format!("reference={address}/istio/*")]);
+        docker(&[&["rmi", "-f"], images.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
+    }
+}

@@ -1,0 +1,34 @@
+//! A scenario is drafted from a live namespace.
+
+use std::fs;
+
+use crate::cluster::containers;
+use crate::common::{run_id, said, shiftcheck};
+use crate::harness::tests;
+
+tests![a_live_namespace_becomes_a_scenario_that_holds()];
+
+/// A run that pauses leaves everything up; what it leaves is a live namespace, from which a scenario is drafted.
+fn a_live_namespace_becomes_a_scenario_that_holds() {
+    let (printed, errors, code) = said(&shiftcheck(&["run", "--pause", "testers' canary"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("ok 4/4 testers' canary") && printed.contains("kept, as asked for"), "{printed}");
+    let (_, rest) = printed.split_once("export KUBECONFIG=").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    let mut command = shiftcheck(&["init", "--namespace", "canary", "--kubeconfig", rest.lines().next().unwrap()]);
+    let (told, errors, code) = said(&command.arg(&live).output().unwrap());
+    let missing = shiftcheck(&["init", "--namespace", "nowhere", "--kubeconfig", rest.lines().next().unwrap()]);
+    let missing = said(&{ missing }.arg(folder.path().join("nowhere")).output().unwrap());
+    let swept = said(&shiftcheck(&["sweep", "--run", &run_id(&printed)]).output().unwrap());
+    assert_eq!(swept.2, Some(0), "{}{}", swept.0, swept.1);
+    assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+    assert_eq!(code, Some(0), "{told}{errors}");
+    assert_eq!(missing.2, Some(3), "{}", missing.1);
+    assert!(missing.1.contains("looking for the namespace `nowhere`"), "{}", missing.1);
+    let (given, errors, code) = said(&shiftcheck(&["verify", live.to_str().unwrap()]).output().unwrap());
+    assert_eq!(code, Some(0), "{given}{errors}");
+    assert!(given.contains("end-user-testers: v1 50 %, v2 50 %"), "{given}");
+    let service = fs::read_to_string(live.join("service-svc-hello.yaml")).unwrap();
+    assert!(!service.contains("clusterIP") && !service.contains("uid") && !service.contains("status"), "{service}");
+}

@@ -1,0 +1,60 @@
+//! The promises that only a real mesh, a container engine or a browser can keep; one module a promise.
+//!
+//! `cargo test` ignores the tests that need one of these unless `CI` is set. Where `CI` is set they run, and fail where what they need is missing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test panics where its set-up fails")]
+#![allow(clippy::print_stderr, reason = "the harness tells which tests it ignores")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../differential/mod.rs"]
+mod variants;
+
+mod cluster;
+mod harness;
+
+mod bad_input;
+mod browser;
+mod calibrate;
+mod canary;
+mod command_line;
+mod differential;
+mod existing_cluster;
+mod ignored;
+mod images;
+mod init;
+mod left_behind;
+mod left_objects;
+mod mutants;
+mod scenarios;
+mod upgrade;
+
+use std::process::ExitCode;
+
+use harness::{Module, Needs};
+
+/// The modules of these names, whose tests need this.
+macro_rules! modules {
+    ($($name:ident: $needs:ident),* $(,)?) => {
+        [$(Module { name: stringify!($name), needs: Needs::$needs, tests: $name::TESTS }),*]
+    };
+}
+
+fn main() -> ExitCode {
+    harness::main(&modules![
+        ignored: Nothing,
+        browser: Chromium,
+        bad_input: Engine,
+        command_line: Engine,
+        images: Engine,
+        canary: Engine,
+        calibrate: Engine,
+        differential: Engine,
+        existing_cluster: Engine,
+        init: Engine,
+        left_behind: Engine,
+        left_objects: Engine,
+        mutants: Engine,
+        scenarios: Engine,
+        upgrade: Engine,
+    ])
+}

@@ -1,0 +1,15 @@
+//! What the model says of wrong manifests is what a real mesh does with them.
+
+use crate::common::{said, shiftcheck};
+use crate::harness::tests;
+
+tests![a_sample_of_mutants_fails_on_a_real_mesh_where_the_model_says()];
+
+fn a_sample_of_mutants_fails_on_a_real_mesh_where_the_model_says() {
+    let (printed, errors, code) =
+        said(&shiftcheck(&["mutants", "--cluster", "k3s", "--sample", "12"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("\nthe mesh does what the model says of all 12 mutants"), "{printed}");
+    assert_eq!(printed.matches("a claim fails; the model: caught by").count(), 9, "{printed}");
+    assert_eq!(printed.matches("all claims hold; the model: harmless").count(), 3, "{printed}");
+}

@@ -1,0 +1,130 @@
+//! What an upgrade of Istio changes in behaviour is told, what is known of it and what is new; and a regression is found and named.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cluster::containers;
+use crate::common::{ROOT, run_id, said, shiftcheck, spoilt};
+use crate::harness::tests;
+
+tests![
+    two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_safe(),
+    a_regression_on_the_new_version_alone_is_found_and_named(),
+    a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause(),
+];
+
+fn upgrade(arguments: &[&str]) -> (String, String, Option<i32>) {
+    said(&shiftcheck(&[&["upgrade"], arguments].concat()).output().unwrap())
+}
+
+/// What `upgrade.json` holds; checked against the schema that comes along.
+fn report(folder: &Path) -> Value {
+    let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let report: Value = read(&folder.join("upgrade.json"));
+    let schema: Value = read(&Path::new(ROOT).join("schemas/upgrade.json"));
+    let errors: Vec<String> =
+        jsonschema::validator_for(&schema).unwrap().iter_errors(&report).map(|error| error.to_string()).collect();
+    assert_eq!(errors, [""; 0]);
+    report
+}
+
+/// What changed in behaviour: of which known change, by what, from what to what. Once, at however many stages it was seen.
+fn changes(report: &Value) -> Vec<String> {
+    let all = report["differences"].as_array().unwrap().iter().filter(|own| own["behaviour"] == true);
+    let mut told: Vec<String> = all
+        .map(|own| {
+            let known = own["known"]["id"].as_str().unwrap_or("new");
+            let text = |key: &str| own[key].as_str().unwrap_or_default().to_owned();
+            format!("{known}: {}: {} → {}", text("what"), text("before"), text("after"))
+        })
+        .collect();
+    told.sort();
+    told.dedup();
+    told
+}
+
+fn two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_safe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let modes = ["--mode", "fresh", "--mode", "in-place", "--allow-skew"];
+    let (printed, errors, code) =
+        upgrade(&[&["fixtures/canary", "--from", "1.22", "--to", "1.31", "--report", path], modes.as_slice()].concat());
+    assert_eq!(code, Some(0), "{printed}\n{errors}");
+    let end =
+        "safe for this rollout: 26 of 26 claims hold in 2 modes; 2 known changes: native sidecars, retries on 503";
+    assert!(printed.contains(end), "{printed}");
+    assert!(printed.contains("in place, other control plane: no error in "), "{printed}");
+
+    let report = report(folder.path());
+    assert_eq!(
+        changes(&report),
+        [
+            "native sidecars: sidecars are put into pods as: a container → a native sidecar",
+            "retries on 503: requests to servers for each one sent: 3.0 → 1.0",
+            "retries on 503: response flags: URX → none",
+        ]
+    );
+    let walks = report["walks"].as_array().unwrap();
+    let names: Vec<&str> = walks.iter().map(|walk| walk["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["fresh 1.22", "fresh 1.31", "in place"]);
+    assert!(walks.iter().all(|walk| walk["holds"] == true));
+    // the change of the control plane was made under load
+    let rows = report["rows"].as_array().unwrap();
+    let changed = rows.iter().position(|row| row["name"] == "other control plane").unwrap();
+    let change = &walks[2]["cells"][changed]["change"];
+    assert!(change["rate"].as_f64().unwrap() >= 400.0 && change["requests"].as_f64().unwrap() > 2000.0, "{change}");
+    assert_eq!(change["errors"], serde_json::json!({}));
+    // sidecars behind their control plane, and those of its version, are judged as the stage itself is
+    assert_eq!(walks[2]["cells"][changed]["held"], 3);
+    assert_eq!(walks[2]["cells"][changed + 1]["held"], 3);
+    for name in names {
+        let own = std::fs::read_to_string(folder.path().join(name.replace(' ', "-")).join("report.json")).unwrap();
+        let own: Value = serde_json::from_str(&own).unwrap();
+        assert_eq!(own["result"], "passed", "{name}");
+    }
+    let page = std::fs::read_to_string(folder.path().join("upgrade.html")).unwrap();
+    assert!(page.contains(end) && !page.contains("<script"), "{page}");
+    for line in printed.lines().filter(|line| line.contains(", run ")) {
+        assert_eq!(containers(&run_id(line)), [""; 0], "something is left behind");
+    }
+}
+
+fn a_regression_on_the_new_version_alone_is_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let scenario = "fixtures/canary-shadowed-on-1.31";
+    let (printed, errors, code) =
+        upgrade(&[scenario, "--from", "1.22", "--to", "1.31", "--mode", "fresh", "--report", path]);
+    assert_eq!(code, Some(1), "{printed}\n{errors}");
+    for line in [
+        "✗ fresh 1.31, testers' canary: testers: v1 50 %, v2 50 % — v1 served 100.0 % of ",
+        "cause of the failure at `testers' canary`: no flag; the client's sidecar has route 1: any request to subset v1 of \
+         svc-hello.canary.svc.cluster.local:8080, where the manifests ask for route 1: end-user is `testers` to subset v1",
+        "EnvoyFilter/first-route (fixtures/canary-shadowed-on-1.31/envoy-filter.yaml:8:7) acts on sidecars of version ^1\\.31.*",
+        "left out: in-place, which puts the control plane of 1.31 over sidecars of 1.22, 9 minor versions behind",
+        "not safe for this rollout: 1 of 2 claims hold in 1 mode; ",
+    ] {
+        assert!(printed.contains(line), "`{line}` is missing in:\n{printed}");
+    }
+    assert_eq!(report(folder.path())["result"], "failed");
+}
+
+/// Without the rule of the testers, everybody is balanced over both versions: the halves of the testers hold all the same.
+fn a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause() {
+    const SETTING: &str = "meshConfig.defaultVirtualServiceExportTo[0]=~";
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(Path::new(ROOT).join("fixtures/canary-shadowed-on-1.31/scenario.yaml"));
+    let text = text.unwrap().replace("../canary/", "").replace("      - envoy-filter.yaml\n", "");
+    spoilt(folder.path(), &[]);
+    std::fs::write(folder.path().join("scenario.yaml"), text).unwrap();
+    let scenario = folder.path().to_str().unwrap();
+    let (printed, errors, code) =
+        upgrade(&[scenario, "--from", "1.22", "--to", "1.31", "--mode", "fresh", "--no-report", "--to-set", SETTING]);
+    assert_eq!(code, Some(1), "{printed}\n{errors}");
+    let cause = format!(
+        "cause of the failure at `testers' canary`: the setting {SETTING}, which 1.31 alone was given: without it they hold on 1.31, too"
+    );
+    assert!(printed.contains(&cause), "{printed}");
+    assert!(printed.contains("not safe for this rollout: 1 of 2 claims hold in 1 mode; "), "{printed}");
+}

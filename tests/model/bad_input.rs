@@ -1,0 +1,236 @@
+//! Bad input and a missing environment get one clear message each, before any cluster is started.
+
+use rstest::rstest;
+
+use crate::common::server::{Engine, cache_with_images};
+use crate::common::{said, shiftcheck, spoilt};
+
+/// The message for a spoilt canary scenario, without the folder's name.
+fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    spoilt(folder.path(), spoil);
+    let scenario = folder.path().join("scenario.yaml");
+    let (printed, errors, code) = said(&shiftcheck(&["run", scenario.to_str().unwrap()]).output().unwrap());
+    assert_eq!(printed, "", "nothing was begun");
+    (errors.replace(folder.path().to_str().unwrap(), "FOLDER"), code)
+}
+
+#[rstest]
+#[case::unknown_key("scenario.yaml", "service: http", "sevice: http")]
+#[case::wrong_type("scenario.yaml", "status: 503", "status: bad")]
+#[case::impossible_status("scenario.yaml", "status: 503", "status: 700")]
+#[case::unknown_population("scenario.yaml", "from: testers, get", "from: tester, get")]
+#[case::missing_file("scenario.yaml", "vs-hello-testers.yaml", "vs-hello-tester.yaml")]
+#[case::shares_that_do_not_sum("scenario.yaml", "v1: 50%, v2: 50%", "v1: 50%, v2: 40%")]
+#[case::a_share_above_all("scenario.yaml", "v1: 50%, v2: 50%", "v1: 150%, v2: -50%")]
+#[case::a_split_of_statuses_that_does_not_sum("scenario.yaml", "status: 503", "status: {503: 50%, 200: 40%}")]
+#[case::a_false_alarm_of_one_half("scenario.yaml", "populations:", "errors: {false-alarm: 0.5}\npopulations:")]
+#[case::a_miss_of_nothing("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: {miss: 0}}")]
+#[case::a_deviation_above_all("scenario.yaml", "v1: 50%, v2: 50%", "v1: 95%, v2: 5%")]
+#[case::a_deviation_below_nothing("scenario.yaml", "v1: 50%, v2: 50%", "v1: 90%, v2: 5%, v3: 5%")]
+#[case::a_deviation_of_nothing("scenario.yaml", "populations:", "errors: {deviation: 0%}\npopulations:")]
+#[case::a_deviation_too_fine("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: {deviation: 0.1%}}")]
+#[case::a_leak_too_small("scenario.yaml", "populations:", "errors: {leak: 0.001%}\npopulations:")]
+#[case::no_requests_at_all("scenario.yaml", "populations:", "errors: {max-requests: 0}\npopulations:")]
+#[case::an_unknown_error_rate("scenario.yaml", "populations:", "errors: {alpha: 0.1}\npopulations:")]
+#[case::a_rate_of_nothing("scenario.yaml", "populations:", "traffic: {qps: 0}\npopulations:")]
+#[case::too_many_connections("scenario.yaml", "populations:", "traffic: {connections: 1000}\npopulations:")]
+#[case::halves_that_replicas_alone_give(
+    "scenario.yaml",
+    "      - {from: everyone, path: /error, get: {v1: 100%}, status: 503}\n",
+    ""
+)]
+#[case::no_percentage("scenario.yaml", "v1: 50%, v2: 50%", "v1: 0.5, v2: 0.5")]
+#[case::expression_without_group("scenario.yaml", "(?<version>[^ ]+)", "(.+)")]
+#[case::broken_expression("scenario.yaml", "(?<version>[^ ]+)", "(?<version>[^ ]+")]
+#[case::service_address("scenario.yaml", "http://svc-hello:8080", "svc-hello:8080")]
+#[case::namespace("scenario.yaml", "namespace: canary", "namespace: Canary")]
+#[case::client_pod("scenario.yaml", "pod: httpbin", "pod: httpbim")]
+#[case::delete_target("scenario.yaml", "deployment/hello-server-v2", "hello-server-v2")]
+#[case::expectation("scenario.yaml", "{from: everyone, get: {v1: 100%}}", "{from: everyone}")]
+#[case::a_claim_with_during(
+    "scenario.yaml",
+    "{from: everyone, get: {v1: 100%}}",
+    "{from: everyone, get: {v1: 100%}, during: {errors: 0}}"
+)]
+#[case::served_with_status(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{served: {hello-server-v2: 0}, status: 503}"
+)]
+#[case::objects_with_get("scenario.yaml", "{objects: none}", "{objects: none, get: {v1: 100%}}")]
+#[case::during_with_errors_outside("scenario.yaml", "{objects: none}", "{during: {gap: 1s}, errors: 0}")]
+#[case::a_claim_without_population("scenario.yaml", "{objects: none}", "{status: 503}")]
+#[case::an_unknown_key_of_an_expectation("scenario.yaml", "{objects: none}", "{object: none}")]
+#[case::during_in_the_first_stage(
+    "scenario.yaml",
+    "      - {from: near-miss, get: {v1: 100%}}\n",
+    "      - {during: {errors: 0}}\n"
+)]
+#[case::during_where_nothing_is_applied(
+    "scenario.yaml",
+    "v2: 50%}, status: 503}\n",
+    "v2: 50%}, status: 503}\n      - {during: {errors: 0}}\n"
+)]
+#[case::during_without_a_population("scenario.yaml", "      - {objects: none}", "      - {during: {errors: 0}}")]
+#[case::during_twice(
+    "scenario.yaml",
+    "      - {served: {hello-server-v2: 0}}\n",
+    "      - {during: {errors: 0}}\n      - {during: {gap: 1s}}\n"
+)]
+#[case::during_that_claims_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {excludes: 1%}}")]
+#[case::a_gap_without_unit("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {gap: 200}}")]
+#[case::a_gap_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {gap: 0s}}")]
+#[case::excludes_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {errors: 0, excludes: 0%}}")]
+#[case::last_of_an_unknown_version("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: {v22: 5s}}}")]
+#[case::path("scenario.yaml", "path: /error", "path: error")]
+#[case::a_stage_name_twice("scenario.yaml", "- name: version label", "- name: first release")]
+#[case::a_claim_twice(
+    "scenario.yaml",
+    "{from: testers, get: {v1: 100%}}",
+    "{from: everyone, path: /, get: {v1: 100%}}"
+)]
+#[case::served_twice(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{served: {hello-server-v2: 0}}\n      - {served: {hello-server-v2: some}}"
+)]
+#[case::served_by_nothing("scenario.yaml", "hello-server-v2: 0", "hello-server-v22: 0")]
+#[case::served_where_nothing_is_sent(
+    "scenario.yaml",
+    "      - {from: everyone, get: {v1: 100%}}\n      - {from: testers, get: {v1: 100%}}\n      - {from: near-miss, get: {v1: 100%}}\n      - {served: {hello-server-v2: 0}}",
+    "      - {served: {hello-server-v2: 0}}"
+)]
+#[case::served_by_what_is_deleted(
+    "scenario.yaml",
+    "    delete: [deployment/hello-server-v1]\n    expect:\n      - {from: everyone, get: {v2: 100%}}\n      - {from: testers, get: {v2: 100%}}\n      - {from: near-miss",
+    "    delete: [deployment/hello-server-v1]\n    expect:\n      - {served: {hello-server-v1: 0}}\n      - {from: near-miss"
+)]
+#[case::served_by_a_stateful_set("hello-server-v2.yaml", "kind: Deployment", "kind: StatefulSet")]
+#[case::served_by_a_later_workload(
+    "scenario.yaml",
+    "{from: near-miss, get: {v1: 100%}}",
+    "{served: {hello-server-v2: 0}}"
+)]
+#[case::a_path_with_a_space("scenario.yaml", "path: /error", "path: '/a b'")]
+#[case::a_path_with_a_control_character("scenario.yaml", "path: /error", "path: \"/a\\tb\"")]
+#[case::a_path_with_a_fragment("scenario.yaml", "path: /error", "path: '/a#b'")]
+#[case::a_header_name("scenario.yaml", "headers: {end-user: testers}", "headers: {end user: testers}")]
+#[case::a_header_value("scenario.yaml", "headers: {end-user: testers}", "headers: {end-user: \"a\\nb\"}")]
+#[case::a_header_value_of_a_variant("scenario.yaml", "end-user: Testers", "end-user: \"\\u0001\"")]
+#[case::a_pod_header("scenario.yaml", "header: x-pod", "header: 'x pod'")]
+#[case::a_version_header("scenario.yaml", "{body: 'Hello server - (?<version>[^ ]+)'}", "{header: 'x:version'}")]
+#[case::a_path_of_counts("scenario.yaml", "path: /served,", "path: served,")]
+#[case::version_as_a_text("scenario.yaml", "version: {body: 'Hello server - (?<version>[^ ]+)'}", "version: 'text'")]
+#[case::version_without_a_form("scenario.yaml", "version: {body: 'Hello server - (?<version>[^ ]+)'}", "version: {}")]
+#[case::version_as_a_list("scenario.yaml", "{body: 'Hello server - (?<version>[^ ]+)'}", "[v1, v2]")]
+#[case::pod_as_a_text("scenario.yaml", "{header: x-pod}", "x-pod")]
+#[case::counts_as_a_text("scenario.yaml", "served: {path: /served, port: 8080}", "served: /served")]
+#[case::client_as_a_text(
+    "scenario.yaml",
+    "client: {manifest: httpbin.yaml, pod: httpbin, container: httpbin}",
+    "client: httpbin.yaml"
+)]
+#[case::service_as_a_mapping("scenario.yaml", "service: http://svc-hello:8080", "service: {host: svc-hello}")]
+#[case::population_as_a_text("scenario.yaml", "everyone: {}", "everyone: all")]
+#[case::headers_as_a_list("scenario.yaml", "headers: {end-user: testers}", "headers: [end-user]")]
+#[case::any_of_as_a_mapping(
+    "scenario.yaml",
+    "      - headers: {end-user: Testers}\n      - headers: {end-user: testers2}\n      - headers: {x-end-user: testers}\n",
+    "      headers: {end-user: Testers}\n"
+)]
+#[case::a_stage_as_a_text("scenario.yaml", "- name: fault\n    expect:", "- fault\n  - name: fault\n    expect:")]
+#[case::apply_as_a_text("scenario.yaml", "apply: [hello-server-v2.yaml]", "apply: hello-server-v2.yaml")]
+#[case::delete_as_a_mapping(
+    "scenario.yaml",
+    "delete: [deployment/hello-server-v1]",
+    "delete: {deployment: hello-server-v1}"
+)]
+#[case::expect_as_a_mapping("scenario.yaml", "      - {objects: none}", "      objects: none")]
+#[case::expectation_as_a_text("scenario.yaml", "{objects: none}", "nothing is left")]
+#[case::get_as_a_text("scenario.yaml", "get: {v1: 50%, v2: 50%}", "get: v1")]
+#[case::status_as_a_list("scenario.yaml", "status: 503", "status: [503]")]
+#[case::error_rates_as_a_number("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: 0}")]
+#[case::served_as_a_text("scenario.yaml", "{served: {hello-server-v2: 0}}", "{served: hello-server-v2}")]
+#[case::during_as_a_number("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: 0}")]
+#[case::last_of_as_a_text("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: 5s}}")]
+#[case::traffic_as_a_number("scenario.yaml", "populations:", "traffic: 500\npopulations:")]
+#[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
+#[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]
+fn a_spoilt_scenario_is_told_with_its_place(#[case] file: &str, #[case] from: &str, #[case] to: &str) {
+    let (errors, code) = message(&[(file, from, to)]);
+    assert_eq!(code, Some(2), "{errors}");
+    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
+    let name = name.splitn(3, '_').nth(2).unwrap_or_default().to_owned();
+    insta::assert_snapshot!(name, errors);
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_told() {
+    let (_, errors, code) = said(&shiftcheck(&["run", "nowhere.yaml"]).output().unwrap());
+    assert_eq!(code, Some(2));
+    insta::assert_snapshot!(errors, @"error: cannot read nowhere.yaml: No such file or directory (os error 2)");
+}
+
+#[rstest]
+#[case::cluster(&["run", "--cluster", "kind"])]
+#[case::command(&["walk"])]
+#[case::node_image(&["run", "--cluster", "k3s", "--node-image", "rancher/k3s"])]
+fn wrong_arguments_are_bad_input(#[case] arguments: &[&str]) {
+    let (_, errors, code) = said(&shiftcheck(arguments).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.starts_with("error: "), "{errors}");
+}
+
+#[test]
+fn without_an_engine_the_environment_is_to_blame() {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.31"]);
+    let output = shiftcheck(&["run", "--cluster", "k3s"])
+        .env("SHIFTCHECK_CACHE", folder.path())
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .output()
+        .unwrap();
+    let (_, errors, code) = said(&output);
+    assert_eq!(code, Some(3));
+    assert!(errors.starts_with("error: no Docker engine answers: "), "{errors}");
+    assert!(errors.ends_with("hint: start Docker, or have it set up with ci/engine\n"), "{errors}");
+}
+
+#[test]
+fn without_images_the_environment_is_to_blame() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(folder.path());
+    let mut command = shiftcheck(&["run"]);
+    command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3));
+    let errors = errors.replace(folder.path().to_str().unwrap(), "CACHE");
+    insta::assert_snapshot!(errors, @r"
+    error: the image cache has no set `istio-1.31` (CACHE/images)
+
+    hint: ci/images/build fills the image cache
+    ");
+}
+
+#[test]
+fn an_unknown_version_of_istio_is_answered_with_those_that_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.22", "1.31"]);
+    let engine = Engine::start(folder.path());
+    let mut command = shiftcheck(&["run", "--istio", "1.99"]);
+    command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3));
+    assert!(errors.starts_with("error: the image cache has no set `istio-1.99` ("), "{errors}");
+    assert!(errors.contains("it has gateway-api, istio-1.22, istio-1.31, node"), "{errors}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_told() {
+    let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere"];
+    let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(3));
+    assert!(errors.contains("cannot use the kubeconfig: "), "{errors}");
+    assert!(errors.ends_with("hint: name a file with --kubeconfig and a context with --context\n"), "{errors}");
+}

@@ -1,0 +1,204 @@
+//! What the command line offers beside whole runs.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+
+use crate::common::server::{Engine, cache_with_images};
+use crate::common::{self, Deadline, said, shiftcheck};
+
+fn run(extra: &[&str]) -> (String, String, Option<i32>) {
+    said(&shiftcheck(&[&["run", "--cluster", "embedded"], extra].concat()).output().unwrap())
+}
+
+#[test]
+fn one_stage_is_judged_alone_on_what_those_before_it_applied() {
+    let (printed, errors, code) = run(&["--only", "testers' canary"]);
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("4  testers' canary      pass  3 of 3 claims"), "{printed}");
+    assert!(printed.contains("2  version label        pass  0 of 0 claims"), "{printed}");
+    assert!(!printed.contains("rollback"), "{printed}");
+}
+
+#[test]
+fn a_run_stops_where_it_is_told() {
+    let (printed, _, code) = run(&["--until", "3"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("ok 3/3 v2 deployed, unused") && printed.contains("all stages passed"), "{printed}");
+}
+
+#[test]
+fn a_stage_that_is_not_there_is_told_with_those_that_are() {
+    let (_, errors, code) = run(&["--until", "rolback"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        errors.contains("has no stage `rolback`; did you mean `rollback`?; its stages: 1 first release, 2"),
+        "{errors}"
+    );
+    let (_, errors, code) = run(&["--pause", "3"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("--pause needs a cluster"), "{errors}");
+}
+
+#[test]
+fn it_walks_again_when_something_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    common::spoilt(folder.path(), &[]);
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--watch"]);
+    let mut child = command.arg(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(120));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("all stages passed")));
+    assert!(lines.any(|line| line == "waiting for a change"));
+    let file = folder.path().join("vs-hello-testers.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("weight: 50", "weight: 90", 1).replacen("weight: 50", "weight: 10", 1)).unwrap();
+    assert!(lines.any(|line| line.starts_with("stage 4 of 9 failed")));
+    assert!(lines.any(|line| line == "waiting for a change"));
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let (_, errors, code) = said(&shiftcheck(&["run", "--watch"]).output().unwrap());
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("--watch walks at every save"), "{errors}");
+}
+
+#[rstest]
+#[case::bash("bash", "complete -F _shiftcheck")]
+#[case::zsh("zsh", "#compdef shiftcheck")]
+#[case::fish("fish", "complete -c shiftcheck")]
+fn shells_complete_it(#[case] shell: &str, #[case] part: &str) {
+    let (printed, _, code) = said(&shiftcheck(&["completions", shell]).output().unwrap());
+    assert_eq!(code, Some(0));
+    assert!(printed.contains(part) && printed.contains("--cluster"), "{printed}");
+}
+
+#[test]
+fn it_has_a_man_page_and_tells_an_empty_cache() {
+    let (printed, _, code) = said(&shiftcheck(&["man"]).output().unwrap());
+    assert_eq!(code, Some(0));
+    assert!(printed.contains(".TH shiftcheck 1") && printed.contains("Exit codes"), "{printed}");
+    let empty = tempfile::tempdir().unwrap();
+    let (printed, _, _) = said(&shiftcheck(&["images", "--cache", empty.path().to_str().unwrap()]).output().unwrap());
+    assert!(printed.contains("the image cache has no set `node`"), "{printed}");
+    let arguments = ["images", "--check", "--cache", empty.path().to_str().unwrap()];
+    let (printed, _, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(3));
+    assert!(printed.contains("no version is there"), "{printed}");
+}
+
+#[test]
+fn help_comes_at_once() {
+    let best = (0..10).map(|_| {
+        let start = Instant::now();
+        assert!(shiftcheck(&["--help"]).output().unwrap().status.success());
+        start.elapsed()
+    });
+    let best = best.min().unwrap();
+    assert!(best.as_millis() < 20, "{best:?}");
+}
+
+#[rstest]
+#[case::a_word("canary")]
+#[case::a_path("/etc")]
+#[case::nothing("")]
+fn a_sweep_of_what_is_no_run_is_refused(#[case] run: &str) {
+    let (_, errors, code) = said(&shiftcheck(&["sweep", "--run", run]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains(&format!("`{run}` is not the id of a run: eight hexadecimal digits")), "{errors}");
+}
+
+#[test]
+fn an_engine_that_hangs_is_an_error_of_the_environment_within_seconds() {
+    let cases: [(&[&str], Option<&str>); 4] =
+        [(&["run"], None), (&["run"], Some("1")), (&["run", "--cluster", "k3s"], None), (&["sweep"], None)];
+    // each waits for five seconds
+    std::thread::scope(|scope| {
+        for (arguments, ci) in cases {
+            scope.spawn(move || an_engine_that_hangs_is_told(arguments, ci));
+        }
+    });
+}
+
+fn an_engine_that_hangs_is_told(arguments: &[&str], ci: Option<&str>) {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.31"]);
+    let engine = Engine::silent(folder.path());
+    let mut command = shiftcheck(arguments);
+    command.env("SHIFTCHECK_CACHE", folder.path());
+    command.env("DOCKER_HOST", engine.address()).env_remove("CI").env_remove("SHIFTCHECK_CLUSTER");
+    if let Some(ci) = ci {
+        command.env("CI", ci);
+    }
+    let start = Instant::now();
+    let (printed, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3), "{printed}{errors}");
+    assert!(
+        errors.contains("the Docker engine at unix://") && errors.contains("did not answer within 5 s"),
+        "{errors}"
+    );
+    assert!(!printed.contains("embedded"), "{printed}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_embedded_run_says_so_first_and_last() {
+    let (printed, _, code) = run(&["--until", "1"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let says_so = "the embedded mesh, which checks your manifests, not an Istio release";
+    let first = printed.lines().next().unwrap();
+    assert!(first.contains(says_so), "{first}");
+    let last = printed.lines().rfind(|line| line.starts_with("all stages passed")).unwrap();
+    assert!(last.contains(says_so), "{last}");
+}
+
+/// Starts a run that takes minutes, sends it these signals at once, and tells how it ended.
+fn signalled(command: &mut Command, signals: &[&str]) -> (String, String, Option<i32>) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    for name in signals {
+        common::signal(name, &child);
+    }
+    said(&child.wait_with_output().unwrap())
+}
+
+#[rstest]
+#[case::a_terminal_that_is_closed(&["-HUP"], 143)]
+#[case::gnu_timeout(&["-TERM", "-TERM"], 143)]
+#[case::ctrl_c_twice_at_once(&["-INT", "-INT", "-INT"], 130)]
+fn signals_that_follow_each_other_at_once_are_one_call(#[case] signals: &[&str], #[case] expected: i32) {
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--qps", "5"]);
+    let (printed, errors, code) = signalled(&mut command, signals);
+    assert_eq!(code, Some(expected), "{printed}{errors}");
+    assert!(
+        printed.contains("called off") && !errors.contains("ended before everything was removed"),
+        "{printed}{errors}"
+    );
+}
+
+#[test]
+fn a_run_under_nohup_goes_on_without_its_terminal() {
+    let own = shiftcheck(&[]);
+    let mut command = Command::new("sh");
+    let script = format!("trap '' HUP; exec {} run --cluster embedded --qps 5", own.get_program().to_string_lossy());
+    command
+        .args(["-c", &script])
+        .current_dir(common::ROOT)
+        .env("SHIFTCHECK_REPORT", tempfile::tempdir().unwrap().path());
+    let (printed, _, code) = signalled(&mut command, &["-HUP", "-INT"]);
+    assert_eq!(code, Some(130), "SIGHUP was heard: {printed}");
+}
+
+#[test]
+fn an_upgrade_whose_reports_cannot_be_written_ends_before_it_starts() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = shiftcheck(&["upgrade", "--from", "1.22", "--to", "1.31", "--report"]);
+    let (printed, errors, code) = said(&command.arg(file.path()).output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
+    assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");
+}

@@ -1,0 +1,64 @@
+//! The model and the embedded mesh give the same answers: a table of variants of the manifests, decided by the model and served by the
+//! embedded mesh.
+
+use std::collections::BTreeSet;
+
+use shiftcheck::cluster::Embedded;
+use shiftcheck::routing::{Mesh, client_of, pods_of};
+use shiftcheck::scenario::Service;
+use shiftcheck::traffic::{Driver, DriverOptions};
+
+use crate::variants::{CLIENT, HOST, PORT, Table, by_host, naming, send, shown};
+
+#[test]
+fn the_model_gives_what_is_written_beside_every_variant() {
+    let table = Table::read();
+    let mut wrong = Vec::new();
+    for variant in &table.variants {
+        let live = variant.live("diff", "diff-other");
+        let mesh = Mesh::new(&live, pods_of(&live, &naming()));
+        let outbound = mesh.outbound(client_of(&live, "client").unwrap());
+        assert_eq!(mesh.not_modelled(), [], "{}", variant.name);
+        for (name, request) in variant.requests(&table, "diff") {
+            let wanted = variant.gets.get(&name).unwrap_or(&variant.gets["else"]);
+            let given = shown(&outbound, &request);
+            if given != *wanted {
+                wrong.push(format!("{}, {name}: {given}, not {wanted}", variant.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(table.variants.len() >= 60, "only {} variants", table.variants.len());
+}
+
+#[test]
+fn names_in_gets_are_requests() {
+    let table = Table::read();
+    for variant in &table.variants {
+        let requests: BTreeSet<String> = variant.requests(&table, "diff").into_iter().map(|(name, _)| name).collect();
+        assert!(requests.len() >= 6, "{}", variant.name);
+        for name in variant.gets.keys().filter(|name| *name != "else") {
+            assert!(requests.contains(name), "{}: {name}", variant.name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_mesh_gives_what_the_model_gives() {
+    let table = Table::read();
+    let mut differences = Vec::new();
+    for variant in &table.variants {
+        let service = Service { host: HOST.to_owned(), port: PORT };
+        let mut embedded = Embedded::start("diff", CLIENT, &service).unwrap();
+        let mut driver = Driver::local(embedded.address(), DriverOptions::default());
+        for manifest in &variant.manifests("diff", "diff-other") {
+            embedded.apply(manifest).unwrap_or_else(|error| panic!("{}: {error}", variant.name));
+        }
+        let live = variant.live("diff", "diff-other");
+        for (host, requests) in by_host(variant, &table, "diff") {
+            let own = send(&mut driver, &live, variant, &host, &requests).await;
+            differences.extend(own.into_iter().map(|difference| format!("{}: {difference}", variant.name)));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}

@@ -1,0 +1,24 @@
+//! The promises that need no container engine, no cluster and no browser; one module a promise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test panics where its set-up fails")]
+#![allow(clippy::print_stderr, reason = "fuzz targets tell how much they have tried")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../differential/mod.rs"]
+mod variants;
+
+mod bad_input;
+mod calibrate;
+mod command_line;
+mod differential;
+mod driver_memory;
+mod existing_cluster;
+mod fuzz;
+mod init;
+mod left_behind;
+mod left_objects;
+mod manifests;
+mod prove;
+mod reports;
+mod scenarios;
+mod upgrade;

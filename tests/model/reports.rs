@@ -1,0 +1,333 @@
+//! Every run leaves reports that say the same in the forms that people and programs read.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use shiftcheck::report::{Granularity, Report};
+
+use crate::common::report::{hostile, json_of, read, walked};
+use crate::common::{self, Deadline, ROOT, said, shiftcheck, spoilt};
+
+#[test]
+fn a_run_that_passes_is_told_in_every_form() {
+    let (code, printed, folder) = walked("fixtures/canary", &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains(&format!("report: {}/report.html", folder.path().display())), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!((report.claims(), report.stages.len()), ((26, 26), 9));
+    assert!(report.scenario.files.iter().all(|file| file.sha256.len() == 64));
+    assert_eq!(report.scenario.files[0].path, "fixtures/canary/scenario.yaml");
+    // a split was decided by a test whose way is told, and it ended where the verdict says
+    let split = &report.stages[3].claims[1];
+    let path = &split.paths[0];
+    assert_eq!((split.stop.as_str(), path.points.last().unwrap()[0]), ("boundary", split.requests));
+    let seen = split.shares.iter().find(|share| share.part == path.part).unwrap();
+    assert_eq!(path.points.last().unwrap()[1], seen.count);
+    // every answer of the sample is told
+    let traffic = report.stages[3].traffic.as_ref().unwrap();
+    assert_eq!(traffic.answers.iter().map(|answers| answers.count).sum::<u64>(), traffic.requests);
+
+    let yaml: Value = serde_yaml::from_str(&read(folder.path(), "conformance.yaml")).unwrap();
+    assert_eq!((&yaml["result"], &yaml["statistics"]["passed"]), (&json!("passed"), &json!(26)));
+    let claim = &yaml["stages"][3]["claims"][1];
+    assert_eq!((&claim["stop"], &claim["errors"]["deviation"]), (&json!("boundary"), &json!(0.1)));
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"tests="26" skipped="0" failures="0" errors="0""#), "{junit}");
+}
+
+#[test]
+fn what_was_watched_during_a_change_is_told_in_every_form() {
+    let promotion = "    apply: [hello-server-v2-fixed.yaml, vs-hello-promotion.yaml]\n    expect:\n";
+    let claimed = format!("{promotion}      - {{during: {{errors: 0, gap: 900ms, last-of: {{v1: 300ms}}}}}}\n");
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(fixture.path(), &[("scenario.yaml", promotion, &claimed)]);
+    let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
+    // the stage deletes v2 before it applies v2 again, which testers may see
+    assert!(matches!(code, Some(0 | 1)), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    let stage = &report.stages[6];
+    let claim = stage.claims.iter().find(|claim| claim.subject == "during the change").unwrap();
+    let watched = stage.transition.as_ref().unwrap();
+    assert_eq!(claim.requests, watched.requests);
+    let gap = watched.gap.as_ref().unwrap();
+    assert!(gap.lasted > 0.0 && gap.lasted < watched.took && !gap.from.is_empty(), "{gap:?}");
+    assert!((watched.resolution - 0.0015).abs() < 1e-9 && watched.applied.unwrap() < watched.took, "{watched:?}");
+    let last = watched.bounds.iter().find(|bound| bound.of == "v1 later than 300 ms after the change").unwrap();
+    assert!(
+        last.requests >= 688 && last.count == 0 && last.excluded <= 0.01 && (last.confidence - 0.999).abs() < 1e-12,
+        "{last:?}"
+    );
+    let page = read(folder.path(), "report.html");
+    assert!(
+        page.contains("longest time without a right answer") && page.contains("v1 later than 300 ms after the change")
+    );
+    assert!(printed.contains("the longest time without a right answer was "), "{printed}");
+}
+
+#[test]
+fn the_graph_is_in_the_form_of_kiali() {
+    let (_, _, folder) = walked("fixtures/canary", &[]);
+    let unused = json_of(folder.path(), "graph/3.json");
+    let node = |graph: &Value, version: &str| {
+        let nodes = graph["elements"]["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| node["data"].clone()).find(|data| data["version"] == version).unwrap()
+    };
+    assert_eq!((&node(&unused, "v1")["isIdle"], &node(&unused, "v2")["isIdle"]), (&json!(false), &json!(true)));
+    let split = json_of(folder.path(), "graph/4.json");
+    let edges = split["elements"]["edges"].as_array().unwrap();
+    let percent = |target: &str| -> f64 {
+        let edge = edges.iter().find(|edge| edge["data"]["target"] == target).unwrap();
+        edge["data"]["traffic"]["rates"]["httpPercentReq"].as_str().unwrap().parse().unwrap()
+    };
+    let [old, new] = ["v1", "v2"].map(|version| percent(node(&split, version)["id"].as_str().unwrap()));
+    assert!((old + new - 100.0).abs() < 0.2 && new > 10.0 && new < 40.0, "{old} and {new}");
+    assert_eq!(split["elements"]["nodes"][1]["data"]["hasTrafficShifting"], true);
+    let fault = json_of(folder.path(), "graph/5.json");
+    assert_eq!(fault["elements"]["edges"][0]["data"]["healthStatus"], "Failure");
+}
+
+#[test]
+fn a_failure_names_the_link_that_broke_and_every_form_says_so() {
+    let (code, printed, folder) = walked("fixtures/canary-pinned-selector", &["--junit", "stage"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("there are no endpoints\n       because subset v2"), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    let failed = report.stages[0].claims.iter().find(|claim| claim.result != shiftcheck::report::Outcome::Passed);
+    assert_eq!(failed.unwrap().link.as_deref(), Some("there are no endpoints"));
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"type="there are no endpoints""#) && junit.contains("tests=\"1\""), "{junit}");
+    let annotations = report.annotations();
+    assert_eq!(annotations.len(), 1);
+    let start = "::error file=fixtures/canary-pinned-selector/scenario.yaml,line=";
+    assert!(annotations[0].starts_with(start) && annotations[0].contains("%0Abecause subset v2"), "{annotations:?}");
+    assert!(read(folder.path(), "report.html").contains("there are no endpoints"));
+}
+
+#[test]
+fn reports_are_written_when_nothing_could_be_proven() {
+    // the scenario is wrong
+    let (code, _, folder) = walked("fixtures/nowhere", &[]);
+    assert_eq!(code, Some(2));
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!(report.result, shiftcheck::report::Outcome::BadInput);
+    assert!(read(folder.path(), "junit.xml").contains(r#"errors="1""#));
+    // a stage cannot be applied
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(fixture.path(), &[("hello-server-v2.yaml", "image: ", "image: elsewhere/")]);
+    let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
+    assert_eq!(code, Some(2), "{printed}");
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!(report.failure.as_ref().unwrap().link, "a manifest was rejected");
+    assert_eq!((report.stages.len(), report.stages[2].result), (3, None));
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"<testcase name="4 testers&apos; canary""#) && junit.contains("not walked"), "{junit}");
+    // the environment fails: there is no such cluster
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere", "--report"];
+    let output = shiftcheck(&arguments).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!(report.result, shiftcheck::report::Outcome::EnvironmentFailed);
+    assert!(read(folder.path(), "report.html").contains("environment failed"));
+}
+
+#[test]
+fn what_an_earlier_run_left_goes_and_what_others_left_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("state");
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join("notes"), "mine").unwrap();
+    let run = |more: &[&str]| {
+        let report = folder.path().to_str().unwrap();
+        let arguments = [&["run", "--cluster", "embedded", "--report", report], more].concat();
+        assert_eq!(shiftcheck(&arguments).output().unwrap().status.code(), Some(0));
+    };
+    // nothing of shiftcheck was in this folder: nothing in it is shiftcheck's to remove
+    run(&[]);
+    assert_eq!(fs::read_to_string(mine.join("notes")).unwrap(), "mine");
+    assert!(folder.path().join("graph/8.json").exists());
+    run(&["--until", "2"]);
+    assert_eq!(fs::read_to_string(mine.join("notes")).unwrap(), "mine");
+    assert!(folder.path().join("graph/2.json").exists() && !folder.path().join("graph/8.json").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_ends_the_run_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let output = shiftcheck(&["run", "--cluster", "embedded", "--report"]).arg(&file).output().unwrap();
+    let (printed, errors, code) = said(&output);
+    assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
+    assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");
+}
+
+/// Starts a run on the embedded mesh that takes minutes, and waits for its first stage.
+fn slow_run(report: &Path) -> (Child, Deadline) {
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--qps", "5", "--report"]);
+    let mut child = command.arg(report).stdout(Stdio::piped()).spawn().unwrap();
+    let deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("canary: 9 stages"), "{first}");
+    (child, deadline)
+}
+
+#[test]
+fn no_report_of_an_earlier_run_outlives_a_run_that_is_killed() {
+    let (code, _, folder) = walked("fixtures/canary", &[]);
+    assert_eq!(code, Some(0));
+    assert!(read(folder.path(), "junit.xml").contains(r#"errors="0""#));
+    let (mut child, _deadline) = slow_run(folder.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let report = Report::read(folder.path()).unwrap();
+    assert_eq!((report.result, report.claims()), (shiftcheck::report::Outcome::Interrupted, (0, 0)));
+    assert!(read(folder.path(), "junit.xml").contains(r#"errors="1""#));
+    for name in ["conformance.yaml", "report.html"] {
+        assert!(!read(folder.path(), name).contains("all stages passed"), "{name} is of the earlier run");
+    }
+    // a run that a signal ends says so
+    let (child, _deadline) = slow_run(folder.path());
+    common::signal("-TERM", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    assert_eq!(
+        Report::read(folder.path()).unwrap().note,
+        "called off on the embedded mesh, which checks your manifests, not an Istio release"
+    );
+}
+
+#[test]
+fn reports_that_cannot_be_written_at_the_end_are_an_error_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--until", "1", "--qps", "1000", "--report"]);
+    let mut child = command.arg(&report).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    fs::remove_dir_all(&report).unwrap();
+    fs::write(&report, "in the way").unwrap();
+    let (printed, errors, code) = said(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(3), "{printed}{errors}");
+    assert!(errors.contains("error: cannot write "), "{errors}");
+}
+
+#[test]
+fn no_report_of_an_earlier_run_outlives_a_scenario_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |scenario: &str| {
+        let mut command = shiftcheck(&["run", "--cluster", "embedded", "--until", "2", scenario]);
+        command.env_remove("SHIFTCHECK_REPORT").current_dir(folder.path()).output().unwrap().status.code()
+    };
+    let report = folder.path().join("shiftcheck-report");
+    // without a report there is none to be replaced
+    assert_eq!(run("nowhere"), Some(2));
+    assert!(!report.exists());
+    assert_eq!(run(&format!("{ROOT}/fixtures/canary")), Some(0));
+    assert_eq!(Report::read(&report).unwrap().result, shiftcheck::report::Outcome::Passed);
+    assert_eq!(run("nowhere"), Some(2));
+    assert_eq!(Report::read(&report).unwrap().result, shiftcheck::report::Outcome::BadInput);
+}
+
+#[rstest]
+#[case::scenario("scenario")]
+#[case::report("report")]
+#[case::upgrade("upgrade")]
+fn the_schema_is_the_committed_one(#[case] what: &str) {
+    let (printed, _, code) = said(&shiftcheck(&["schema", what]).output().unwrap());
+    assert_eq!(code, Some(0));
+    let committed = fs::read_to_string(format!("{ROOT}/schemas/{what}.json")).unwrap_or_default();
+    let fresh = format!("write it anew: cargo run -- schema {what} > schemas/{what}.json");
+    assert!(committed == printed, "schemas/{what}.json is not what the code says; {fresh}");
+}
+
+#[rstest]
+#[case::scenario("scenario")]
+#[case::report("report")]
+fn what_is_written_fits_its_schema(#[case] what: &str) {
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string(format!("{ROOT}/schemas/{what}.json")).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut instances: Vec<(PathBuf, Value)> = Vec::new();
+    if what == "report" {
+        for scenario in ["fixtures/canary", "fixtures/canary-pinned-selector"] {
+            let (_, _, folder) = walked(scenario, &[]);
+            instances.push((scenario.into(), json_of(folder.path(), "report.json")));
+        }
+    } else {
+        for entry in fs::read_dir(format!("{ROOT}/fixtures")).unwrap().flatten() {
+            let path = entry.path().join("scenario.yaml");
+            let text = fs::read_to_string(&path).unwrap();
+            instances.push((path, serde_yaml::from_str(&text).unwrap()));
+        }
+        let wrong = json!({"name": "x", "populaces": {}});
+        assert!(!validator.is_valid(&wrong), "a schema that allows everything is none");
+    }
+    for (path, instance) in instances {
+        let errors: Vec<String> = validator.iter_errors(&instance).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+    }
+}
+
+#[test]
+fn what_came_from_elsewhere_stays_in_its_place() {
+    let page = hostile().html();
+    assert!(!page.contains("<img") && !page.contains("<script"), "something was not escaped");
+    assert!(page.contains("&lt;script&gt;"));
+}
+
+#[test]
+fn a_page_is_small_and_written_at_once() {
+    let (_, _, folder) = walked("fixtures/canary", &[]);
+    let report = Report::read(folder.path()).unwrap();
+    // the best of a few: other tests take their share of the machine
+    let best = (0..10).map(|_| {
+        let start = Instant::now();
+        report.write(folder.path(), Granularity::Claim).unwrap();
+        start.elapsed()
+    });
+    let took = best.min().unwrap();
+    let size = fs::metadata(folder.path().join("report.html")).unwrap().len();
+    assert!(size < 500_000, "{size} bytes");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+#[test]
+fn two_reports_are_compared() {
+    let (_, _, good) = walked("fixtures/canary", &[]);
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(
+        fixture.path(),
+        &[("vs-hello-testers.yaml", "weight: 50", "weight: 80"), ("vs-hello-testers.yaml", "weight: 50", "weight: 20")],
+    );
+    let (code, _, bad) = walked(fixture.path().to_str().unwrap(), &[]);
+    assert_eq!(code, Some(1));
+    let compared = |before: &Path, after: &Path| {
+        let output = shiftcheck(&["compare"]).arg(before).arg(after).output().unwrap();
+        said(&output)
+    };
+    let (printed, _, code) = compared(good.path(), good.path());
+    assert_eq!((printed.as_str(), code), ("the two reports say the same, but for chance\n", Some(0)));
+    let (printed, _, code) = compared(good.path(), bad.path());
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("✗ 4 testers' canary, testers: passed → failed (v1 served "), "{printed}");
+    assert!(printed.contains("✗ fault, stage: passed → not walked"), "{printed}");
+    // the way back is no loss
+    let (printed, _, code) = compared(bad.path(), good.path());
+    assert_eq!(code, Some(0), "{printed}");
+    let (_, errors, code) = compared(good.path(), Path::new("nowhere.json"));
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("cannot read nowhere.json"), "{errors}");
+    let broken = good.path().join("broken.json");
+    fs::write(&broken, "{\"schema_version\": 1,\n \"tool\": 3}").unwrap();
+    let (_, errors, code) = compared(good.path(), &broken);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("broken.json:2:") && errors.contains("not a report"), "{errors}");
+}

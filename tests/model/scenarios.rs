@@ -1,0 +1,23 @@
+//! The scenarios that come along hold by the model, and on the embedded mesh, and no slip in their manifests survives.
+
+use rstest::rstest;
+
+use crate::common::{said, shiftcheck};
+
+#[rstest]
+#[case::progressive("progressive")]
+#[case::blue_green("blue-green")]
+#[case::ab_test("ab-test")]
+#[case::mirror("mirror")]
+#[case::gateway_api("gateway-api")]
+#[case::scale("scale")]
+fn a_scenario_holds_and_catches_every_slip(#[case] name: &str) {
+    let fixture = format!("fixtures/{name}");
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &fixture]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let (printed, errors, code) = said(&shiftcheck(&["run", &fixture, "--cluster", "embedded"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let (printed, errors, code) = said(&shiftcheck(&["mutants", &fixture]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    insta::assert_snapshot!(format!("slips_of_{}", name.replace('-', "_")), printed);
+}
