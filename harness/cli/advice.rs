@@ -58,6 +58,9 @@ impl Failure {
     }
 }
 
+/// The sets that `ci/images` has a recipe for.
+const BUILT_SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];
+
 fn hint(error: &WalkError) -> Option<String> {
     let cluster = match error {
         WalkError::Cluster(error)
@@ -90,7 +93,11 @@ fn hint(error: &WalkError) -> Option<String> {
     let text = match cluster {
         ClusterError::NoEngine(_) => "start Docker, or have it set up with ci/engine",
         ClusterError::NoImage { .. } => "ci/images/build loads it from the image cache, or fills that first",
-        ClusterError::NoSet { .. } | ClusterError::BadSet { .. } => "ci/images/build fills the image cache",
+        ClusterError::NoSet { set, .. } if BUILT_SETS.contains(&set.as_str()) => {
+            return Some(format!("`ci/images/build {set}` pulls or builds it"));
+        }
+        ClusterError::NoSet { .. } => "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3",
+        ClusterError::BadSet { .. } => "ci/images/build fills the image cache",
         ClusterError::Pull { .. } => "check the network and the version, or name a mirror with --hub",
         ClusterError::NoDisk { .. } => "free some space, for example with `docker system prune`",
         ClusterError::UnknownKind { .. } => {

@@ -209,8 +209,20 @@ fn without_images_the_environment_is_to_blame() {
     insta::assert_snapshot!(errors, @r"
     error: the image cache has no set `istio-1.31` (CACHE/images)
 
-    hint: ci/images/build fills the image cache
+    hint: `ci/images/build istio-1.31` pulls or builds it
     ");
+}
+
+#[rstest]
+#[case::built("1.22", "`ci/images/build istio-1.22` pulls or builds it")]
+#[case::a_release("1.27", "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3")]
+fn a_set_that_is_missing_is_named_with_the_command_that_gets_it(#[case] version: &str, #[case] hint: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = shiftcheck(&["upgrade", "--from", version, "--to", "1.31"]);
+    let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains(&format!("the image cache has no set `istio-{version}`")), "{errors}");
+    assert!(errors.ends_with(&format!("hint: {hint}\n")), "{errors}");
 }
 
 #[test]
