@@ -6,11 +6,9 @@ pub mod draft;
 pub mod mesh;
 pub mod prove;
 pub mod report;
-pub mod routing;
-pub mod scenario;
 pub mod traffic;
 pub mod upgrade;
-pub mod verdict;
-pub mod verify;
 pub mod walk;
-pub mod workload;
+
+pub use shiftcheck_model::{demo, routing, scenario, verdict, verify};
+pub use shiftcheck_workload as workload;

@@ -12,7 +12,10 @@ use super::args::{
     Args, CalibrateArgs, ClusterKind, Command, RunArgs, SchemaOf, SweepArgs, TrafficArgs, WalkArgs, Workload,
 };
 use super::signals::Calls;
-use crate::cluster::{ClusterError, Docker, ImageCache, Keep, NodeImage, RunRecords, Wanted, default_cache, sweep};
+use crate::cluster::{
+    ClusterError, Docker, ImageCache, Keep, NodeImage, RunRecords, Wanted, default_cache, print_files, sweep,
+    write_archive,
+};
 use crate::mesh::IstioChoice;
 use crate::report::{
     self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, checked_images, compare, compared, images,
@@ -21,7 +24,7 @@ use crate::report::{
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
 use crate::walk::{CalibrateOptions, Choice, Ending, Events, Link, Options, Purpose, WalkError, run};
-use crate::workload::{self, Order};
+use crate::workload::{self, Lines, Order};
 
 /// What the process ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +135,7 @@ async fn dispatch(args: Args) -> ExitCode {
         },
         Command::Sweep(args) => sweep_all(args, &cache).await,
         Command::Image { archive } => own_binary().and_then(|binary| {
-            workload::write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))
+            write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))
         }),
         Command::Workload { part } => run_workload(part).await,
     };
@@ -511,10 +514,8 @@ async fn run_workload(part: Workload) -> Result<(), Failure> {
             workload::idle().await;
             Ok(())
         }
-        Workload::Drive => {
-            workload::drive_all(orders(), workload::Lines::new(stdout())).await.map_err(|error| failed(&error))
-        }
-        Workload::Files => workload::print_files(stdout()).map_err(|error| failed(&error)),
+        Workload::Drive => workload::drive_all(orders(), Lines::new(stdout())).await.map_err(|error| failed(&error)),
+        Workload::Files => print_files(stdout()).map_err(|error| failed(&error)),
     }
 }
 

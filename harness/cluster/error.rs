@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::reach::Reach;
 use super::run::RunId;
 use super::wait::WaitError;
+use super::workload_image::ImageError;
 use crate::scenario::{Place, UnresolvedKind};
-use crate::workload::ImageError;
 
 /// What can go wrong with a cluster and the objects in it.
 #[derive(Debug, Error)]

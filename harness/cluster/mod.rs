@@ -16,6 +16,7 @@ mod run;
 mod sweep;
 mod tunnel;
 pub mod wait;
+mod workload_image;
 
 pub use embedded::Embedded;
 pub use error::ClusterError;
@@ -33,3 +34,4 @@ pub use rollout::{Injection, PodState, Workloads};
 pub use run::{Keep, KnownRuns, KubeNamespace, RunId, RunIdError, RunRecord, RunRecords};
 pub use sweep::{Deletion, LeftAlone, Swept, Wanted, sweep};
 pub use tunnel::{Tunnel, TunnelError};
+pub use workload_image::{ImageError, print_files, write_archive};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+    ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams, TypeMeta,
     ValidationDirective,
 };
-use kube::discovery::{ApiGroup, Discovery, Scope as DiscoveredScope, verbs};
+use kube::discovery::{ApiCapabilities, ApiGroup, Discovery, Scope as DiscoveredScope, verbs};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -134,7 +134,7 @@ impl Objects {
     ) -> Result<Vec<Reach>, ClusterError> {
         let mut found = Vec::new();
         for manifest in manifests {
-            let Some((_, capabilities)) = self.discovery.resolve_object(&manifest.object) else { continue };
+            let Some((_, capabilities)) = self.resolve(manifest) else { continue };
             let id = ObjectId::of(manifest, scope(&capabilities.scope), &self.declared, &self.namespace);
             if self.is_outside(&id) {
                 return Err(self.outside(manifest.origin.clone(), manifest.id()));
@@ -158,11 +158,11 @@ impl Objects {
     pub async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
         let mut object = manifest.object.clone();
         let origin = || manifest.origin.clone();
-        let Some((resource, capabilities)) = self.discovery.resolve_object(&object) else {
+        let Some((resource, capabilities)) = self.resolve(manifest) else {
             return Err(ClusterError::UnknownKind {
                 origin: origin(),
-                kind: manifest.kind().to_owned(),
-                api_version: object.types.map(|types| types.api_version).unwrap_or_default(),
+                kind: object.kind,
+                api_version: object.api_version,
             });
         };
         let id = ObjectId::of(manifest, scope(&capabilities.scope), &self.declared, &self.namespace);
@@ -343,6 +343,12 @@ impl Objects {
         } else {
             Api::namespaced_with(self.client.clone(), namespace, resource)
         }
+    }
+
+    /// The API resource of an object, with what the API server can do with it; none where the API server does not know the kind.
+    fn resolve(&self, manifest: &Manifest) -> Option<(ApiResource, ApiCapabilities)> {
+        let types = TypeMeta { api_version: manifest.object.api_version.clone(), kind: manifest.object.kind.clone() };
+        self.discovery.resolve_typemeta(&types)
     }
 
     /// How the API server is asked for an object.

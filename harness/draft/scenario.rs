@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::client::{MANIFEST, POD};
+use crate::demo::demo_versions;
 use crate::routing::{Client, Holds, Kind, Live, Mesh, Naming, Outbound, Request, Subject, Test, pods_of};
 use crate::scenario::{Manifest, Population, Request as Variant, ScenarioError, Service, read_manifests};
 use crate::verify::Given;
-use crate::workload::demo_versions;
 
 /// The kinds in the order in which a stage applies them; others come before.
 const ORDER: [&str; 6] = ["Deployment", "DestinationRule", "VirtualService", "HTTPRoute", "Service", "Pod"];

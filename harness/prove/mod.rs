@@ -11,12 +11,14 @@
 //! # }
 //! ```
 
+mod program;
 mod running;
 
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use self::program::program;
 use self::running::Running;
 use crate::cluster::{Keep, default_cache};
 use crate::mesh::IstioChoice;
@@ -24,7 +26,6 @@ use crate::report::{Granularity, Outcome, Recorder, Report, ReportError};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::traffic::DriverOptions;
 use crate::walk::{Choice, Ending, Options, Purpose, WalkError};
-use crate::workload::program;
 
 /// Why there is no report of a run.
 #[derive(Debug, Error)]

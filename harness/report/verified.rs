@@ -2,7 +2,7 @@ use std::io::{self, Write};
 
 use crate::routing::{NotModelled, Problem, RuleRef, Severity};
 use crate::scenario::{Count, Expectation, Scenario};
-use crate::verify::{Change, Decided, Fate, Gap, Given, Measure, Mutant, Off, SLIPS, VerifiedClaim, VerifiedStage};
+use crate::verify::{Change, Decided, Fate, Gap, Given, Mutant, SLIPS, VerifiedClaim, VerifiedStage};
 
 use super::terminal::plural;
 
@@ -155,23 +155,4 @@ pub fn changed(out: &mut impl Write, against: &str, changes: &[Change]) -> io::R
         writeln!(out, "  ~ {number} {stage}, {from}{path}: {before} → {after} {}", by(&after.rules))?;
     }
     Ok(())
-}
-
-impl std::fmt::Display for Measure {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Version(version) => formatter.write_str(version),
-            Self::NoVersion => formatter.write_str("no version"),
-            Self::Status(status) => write!(formatter, "status {status}"),
-            Self::Workload(workload) => write!(formatter, "a route leads to {workload}"),
-            Self::Left(object) => write!(formatter, "left: {object}"),
-        }
-    }
-}
-
-impl std::fmt::Display for Off {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} {} instead of {}", self.measure, self.given, self.claimed)?;
-        formatter.write_str(if self.caught { "" } else { ", too little for a sample to tell" })
-    }
 }

@@ -13,11 +13,10 @@ use super::run::tell_swept;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, Wanted,
-    sweep,
+    sweep, write_archive,
 };
 use crate::mesh::{Istio, Planes};
 use crate::scenario::ControlPlane;
-use crate::workload::write_archive;
 
 /// The longest that the node, its DNS and the default accounts may take.
 const NODE_LIMIT: Duration = Duration::from_secs(180);

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Write};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -233,28 +234,39 @@ const FLUSH: Duration = Duration::from_millis(50);
 /// The same while no stop can come.
 const QUIET_FLUSH: Duration = Duration::from_millis(250);
 
+/// The driver at work. Boxed, and its output a trait object, so that all of it is compiled in this package: generic code
+/// and futures would be compiled in the caller's, which is not optimised in a development build.
+pub type Driving = Pin<Box<dyn Future<Output = Result<(), DriveError>> + Send>>;
+
 /// Carries out orders, one plan after the other, until there are no more.
 ///
 /// # Errors
 /// A plan holds an invalid header or expression, or the output is closed.
-pub async fn drive_all(mut orders: mpsc::Receiver<Order>, mut output: impl Tell) -> Result<(), DriveError> {
-    while let Some(order) = orders.recv().await {
-        // a stop for a plan that has ended comes too late
-        if let Order::Drive(plan) = order {
-            drive(plan, &mut orders, &mut output).await?;
+#[must_use]
+pub fn drive_all(orders: mpsc::Receiver<Order>, output: impl Tell + Send + 'static) -> Driving {
+    drive_each(orders, Box::new(output))
+}
+
+fn drive_each(mut orders: mpsc::Receiver<Order>, mut output: Box<dyn Tell + Send>) -> Driving {
+    Box::pin(async move {
+        while let Some(order) = orders.recv().await {
+            // a stop for a plan that has ended comes too late
+            if let Order::Drive(plan) = order {
+                drive(plan, &mut orders, &mut *output).await?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Sends what the plan asks for and writes what came of it, in the order of sending, until every flow is at its end or stopped.
 ///
 /// # Errors
 /// The plan holds an invalid header or expression, or the output is closed.
-pub async fn drive(
+async fn drive(
     plan: DrivePlan,
     orders: &mut mpsc::Receiver<Order>,
-    output: &mut impl Tell,
+    output: &mut (dyn Tell + Send),
 ) -> Result<(), DriveError> {
     let driver = Arc::new(Driver::new(plan)?);
     let window = Arc::new(Semaphore::new(WINDOW));
@@ -337,17 +349,22 @@ pub trait Tell {
 }
 
 /// A JSON line each.
-#[derive(Debug)]
-pub struct Lines<W: Write>(io::BufWriter<W>);
+pub struct Lines<'a>(io::BufWriter<Box<dyn Write + Send + 'a>>);
 
-impl<W: Write> Lines<W> {
+impl<'a> Lines<'a> {
     /// Lines to that output.
-    pub fn new(output: W) -> Self {
-        Self(io::BufWriter::with_capacity(32 * 1024, output))
+    pub fn new(output: impl Write + Send + 'a) -> Self {
+        Self(io::BufWriter::with_capacity(32 * 1024, Box::new(output)))
     }
 }
 
-impl<W: Write> Tell for Lines<W> {
+impl std::fmt::Debug for Lines<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Lines").finish_non_exhaustive()
+    }
+}
+
+impl Tell for Lines<'_> {
     fn take(&mut self, told: Told) -> io::Result<()> {
         match told {
             // an array of numbers: it comes thousands of times a second
@@ -367,15 +384,15 @@ impl<W: Write> Tell for Lines<W> {
 }
 
 /// Tells several things at a time, but none much later than it came.
-struct Teller<'a, T: Tell> {
-    output: &'a mut T,
+struct Teller<'a> {
+    output: &'a mut (dyn Tell + Send),
     kinds: HashMap<Arc<Outcome>, usize>,
     flushed: Instant,
     patience: Duration,
 }
 
-impl<'a, T: Tell> Teller<'a, T> {
-    fn new(output: &'a mut T) -> Self {
+impl<'a> Teller<'a> {
+    fn new(output: &'a mut (dyn Tell + Send)) -> Self {
         Self { output, kinds: HashMap::new(), flushed: Instant::now(), patience: FLUSH }
     }
 
@@ -873,7 +890,10 @@ mod tests {
     }
 
     /// Everything that a plan gives: each response with its outcome. `stop` may order a stop when it sees one.
-    async fn answers(plan: DrivePlan, stop: impl Fn(&Response) -> Option<Order>) -> Vec<(Response, Outcome)> {
+    async fn answers(
+        plan: DrivePlan,
+        stop: impl Fn(&Response) -> Option<Order> + Send + Sync,
+    ) -> Vec<(Response, Outcome)> {
         let (sender, mut orders) = mpsc::channel(16);
         let id = plan.id;
         let seen = |told: &Told| {

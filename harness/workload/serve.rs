@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,7 +47,15 @@ pub struct DemoServer {
 ///
 /// # Errors
 /// The address is not free.
-pub async fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
+#[must_use]
+pub fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> Serving {
+    Box::pin(serving(address, version, pod, faulty))
+}
+
+/// The demo server at work. Boxed, so that all of it is compiled in this package, which is optimised in every profile.
+pub type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
+
+async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let server = Arc::new(DemoServer::new(&version, &pod, faulty));
     let accept = async {

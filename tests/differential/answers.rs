@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shiftcheck::demo::demo_versions;
 use shiftcheck::routing::{self, Chance, Live, Mesh, Naming, Outcome, Request, client_of, pods_of};
 use shiftcheck::traffic::{Driver, Next};
 use shiftcheck::verdict::Answer;
-use shiftcheck::workload::{DrivePlan, Flow, VersionSource, demo_versions};
+use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
 use super::table::{PORT, Table, Variant};
 

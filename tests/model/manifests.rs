@@ -186,6 +186,14 @@ fn an_engine_that_is_named_and_missing_is_an_error(#[case] ci: &str) {
     &[(TESTERS, "{host: svc-hello, subset: v2}", "{host: svc-hello, subsets: v2}")],
     "VirtualService/vs-hello was rejected: .spec.http.0.route.1.destination.subsets: field not declared in schema"
 )]
+#[case::unknown_field_of_the_metadata(
+    &[("svc-hello.yaml", "metadata:\n", "metadata:\n  label: {app: hello}\n")],
+    "svc-hello.yaml:4:3: Service/svc-hello was rejected: .metadata.label: field not declared in schema"
+)]
+#[case::wrong_type_in_the_metadata(
+    &[("svc-hello.yaml", "metadata:\n", "metadata:\n  finalizers: none\n")],
+    "Service/svc-hello was rejected: failed to create typed patch object: .metadata: invalid type: string \"none\""
+)]
 #[case::another_image(
     &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],
     "hello-server-v2.yaml:2:1: the embedded cluster runs the demo images alone, not `nginx:1`"

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -137,14 +138,15 @@ const KNOWN: [(&str, &str, &[&str]); 45] = [
 
 /// Accepts an object, or says what the API server would.
 pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
-    let unknown = match manifest.kind() {
+    let of_kind = match manifest.kind() {
         "Service" => unknown_in::<Service>(manifest),
         "Deployment" => unknown_in::<Deployment>(manifest),
         "Pod" => unknown_in::<Pod>(manifest),
         "Namespace" => unknown_in::<Namespace>(manifest),
         _ => Ok(unknown_among(manifest)),
     };
-    let unknown = unknown
+    let unknown = unknown_in_metadata(manifest)
+        .and_then(|unknown| of_kind.map(|other| unknown.or(other)))
         .map_err(|reason| rejected(manifest, "", format!("failed to create typed patch object: {reason}"), 400))?;
     if let Some(pointer) = unknown {
         let field = pointer.replace('/', ".");
@@ -207,6 +209,14 @@ fn rejected(manifest: &Manifest, pointer: &str, message: String, code: u16) -> C
 
 fn status(message: String, code: u16) -> Box<Status> {
     Box::new(Status { message, code, ..Status::default() })
+}
+
+/// The pointer of a field that the metadata of an object cannot have.
+fn unknown_in_metadata(manifest: &Manifest) -> Result<Option<String>, String> {
+    let written = serde_json::to_value(&manifest.object.metadata).unwrap_or_default();
+    let typed: ObjectMeta = serde_json::from_value(written.clone()).map_err(|error| format!(".metadata: {error}"))?;
+    let kept = serde_json::to_value(typed).unwrap_or_default();
+    Ok(lost(&written, &kept, "/metadata"))
 }
 
 /// The pointer of a field that a type does not have: it is lost on the way through it.

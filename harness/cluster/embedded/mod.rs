@@ -11,9 +11,10 @@ use std::sync::Arc;
 use super::error::ClusterError;
 use super::objects::Applied;
 use super::rollout::{Injection, PodState};
+use crate::demo::{DemoImage, demo_versions};
 use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
 use crate::scenario::{Manifest, ObjectId, Service, Target};
-use crate::workload::{DemoServer, demo_faulty, demo_versions};
+use crate::workload::DemoServer;
 
 use proxy::{Proxy, Serving};
 
@@ -149,7 +150,7 @@ impl Embedded {
 
     fn serve(&mut self, manifest: &Manifest) -> Result<(), ClusterError> {
         for pod in pods_of(&self.live, &self.naming) {
-            if pod.workload == manifest.name() && pod.name != self.client && demo_faulty(&pod.image).is_none() {
+            if pod.workload == manifest.name() && pod.name != self.client && DemoImage::find(&pod.image).is_none() {
                 return Err(ClusterError::NotEmbedded { origin: manifest.origin.clone(), image: pod.image });
             }
         }
@@ -162,12 +163,12 @@ impl Embedded {
         let pods = pods_of(&self.live, &self.naming);
         let mut servers = BTreeMap::new();
         for pod in &pods {
-            let Some(faulty) = demo_faulty(&pod.image) else { continue };
+            let Some(image) = DemoImage::find(&pod.image) else { continue };
             let key = format!("{} {}", pod.address, pod.image);
             let running = self.servers.remove(&key);
             let server = running.unwrap_or_else(|| {
                 self.started += 1;
-                let demo = Arc::new(DemoServer::new(&pod.version, &pod.name, faulty));
+                let demo = Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty));
                 Server { pod: pod.name.clone(), start: self.started - 1, demo }
             });
             servers.insert(key, server);

@@ -67,8 +67,8 @@ pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
 ///
 /// ```
 /// // the rule of three, exact: none of 688 foreign excludes a leak of 1 % with 99.9 %
-/// assert!(shiftcheck::verdict::leak_bound(688, 0.999) < 0.01);
-/// assert!(shiftcheck::verdict::leak_bound(687, 0.999) > 0.01);
+/// assert!(shiftcheck_model::verdict::leak_bound(688, 0.999) < 0.01);
+/// assert!(shiftcheck_model::verdict::leak_bound(687, 0.999) > 0.01);
 /// ```
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
@@ -92,7 +92,7 @@ pub fn requests_for_leak(leak: f64, confidence: f64) -> u64 {
 /// [`ShareDesign::interval`](super::ShareDesign::interval).
 ///
 /// ```
-/// let (low, high) = shiftcheck::verdict::confidence_interval(500, 260, 0.5, 0.999);
+/// let (low, high) = shiftcheck_model::verdict::confidence_interval(500, 260, 0.5, 0.999);
 /// assert!(0.42 < low && low < 0.46 && 0.58 < high && high < 0.62);
 /// ```
 #[must_use]

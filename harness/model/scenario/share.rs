@@ -6,12 +6,12 @@ use thiserror::Error;
 /// A share of traffic, from 0 to 1. Written as a percentage: `50%`, `12.5%`.
 ///
 /// ```
-/// use shiftcheck::scenario::Share;
+/// use shiftcheck_model::scenario::Share;
 ///
 /// let half: Share = "50%".parse()?;
 /// assert_eq!(half.fraction(), 0.5);
 /// assert!("150%".parse::<Share>().is_err());
-/// # Ok::<(), shiftcheck::scenario::InvalidShare>(())
+/// # Ok::<(), shiftcheck_model::scenario::InvalidShare>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(f64);

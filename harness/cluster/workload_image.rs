@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -8,43 +8,29 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::demo::{DEMO_IMAGES, DemoImage};
+
+/// The image of the client pod.
+const CLIENT_IMAGE: &str = "docker.io/library/shiftcheck-client:1";
+
+/// A name of the workload image, with the arguments and the environment that it starts with.
+struct Named {
+    name: &'static str,
+    arguments: [&'static str; 2],
+    environment: Vec<String>,
+}
+
 /// The names under which the workload image is known: the demo server in three builds, and the client.
-pub const WORKLOAD_IMAGES: [(&str, &[&str], &[&str]); 4] = [
-    ("docker.io/library/hello-server:v1", &["workload", "serve"], &["VERSION=v1"]),
-    ("docker.io/library/hello-server:v2", &["workload", "serve"], &["VERSION=v2"]),
-    ("docker.io/library/hello-server:v2-fixed", &["workload", "serve"], &["VERSION=v2", "MENDED=true"]),
-    ("docker.io/library/shiftcheck-client:1", &["workload", "idle"], &[]),
-];
-
-/// What the demo images answer with, by the names that manifests use.
-#[must_use]
-pub fn demo_versions() -> BTreeMap<String, String> {
-    let demo = WORKLOAD_IMAGES.iter().filter_map(|(name, _, environment)| {
-        let version = environment.iter().find_map(|variable| variable.strip_prefix("VERSION="))?;
-        Some((name, version))
-    });
-    demo.flat_map(|(name, version)| [(*name).to_owned(), short(name).to_owned()].map(|name| (name, version.to_owned())))
-        .collect()
-}
-
-/// Whether a demo server's image answers `/error` with an error; none where the image is not one of the demo's servers.
-#[must_use]
-pub fn demo_faulty(image: &str) -> Option<bool> {
-    let (_, _, environment) = WORKLOAD_IMAGES.iter().find(|(name, _, _)| *name == image || short(name) == image)?;
-    environment.iter().any(|variable| variable.starts_with("VERSION=")).then(|| !environment.contains(&"MENDED=true"))
-}
-
-/// The status that a demo server answers a path with; none where the image is not one of the demo's.
-#[must_use]
-pub fn demo_status(image: &str, path: &str) -> Option<u16> {
-    let faulty = demo_faulty(image)?;
-    let bare = path.split('?').next().unwrap_or_default();
-    Some(if bare == "/error" && faulty { 503 } else { 200 })
-}
-
-/// A name without what goes without saying.
-fn short(name: &str) -> &str {
-    name.strip_prefix("docker.io/library/").unwrap_or(name)
+fn names() -> Vec<Named> {
+    let server = |image: &DemoImage| Named {
+        name: image.name,
+        arguments: ["workload", "serve"],
+        environment: std::iter::once(format!("VERSION={}", image.version))
+            .chain((!image.is_faulty).then(|| "MENDED=true".to_owned()))
+            .collect(),
+    };
+    let client = Named { name: CLIENT_IMAGE, arguments: ["workload", "idle"], environment: Vec::new() };
+    DEMO_IMAGES.iter().map(server).chain([client]).collect()
 }
 
 /// What keeps the workload image from being written.
@@ -86,8 +72,8 @@ pub fn print_files(mut output: impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the image archive: one layer with the binary and the libraries that it loads, under every name of
-/// [`WORKLOAD_IMAGES`].
+/// Writes the image archive: one layer with the binary and the libraries that it loads, under the names
+/// of the demo images and of the client.
 ///
 /// # Errors
 /// The binary is not shiftcheck's, or a file cannot be read or written.
@@ -99,8 +85,8 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
     let mut manifest = Vec::new();
     let layer_name = format!("{digest}/layer.tar");
     append(&mut tar, &layer_name, 0o644, size, layer).map_err(written)?;
-    for (name, arguments, environment) in WORKLOAD_IMAGES {
-        let entrypoint: Vec<&str> = std::iter::once("/shiftcheck").chain(arguments.iter().copied()).collect();
+    for Named { name, arguments, environment } in names() {
+        let entrypoint: Vec<&str> = std::iter::once("/shiftcheck").chain(arguments).collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
@@ -232,11 +218,12 @@ mod tests {
         }
         let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         let images = manifest.as_array().unwrap();
-        assert_eq!(images.len(), WORKLOAD_IMAGES.len());
-        for (image, (name, ..)) in images.iter().zip(WORKLOAD_IMAGES) {
+        assert_eq!(images.len(), DEMO_IMAGES.len() + 1);
+        for (image, Named { name, environment, .. }) in images.iter().zip(names()) {
             assert_eq!(image["RepoTags"][0], name);
             let layer = &files[image["Layers"][0].as_str().unwrap()];
             let config: serde_json::Value = serde_json::from_slice(&files[image["Config"].as_str().unwrap()]).unwrap();
+            assert_eq!(config["config"]["Env"], json!(environment));
             assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex(&Sha256::digest(layer))));
             let names: Vec<String> = tar::Archive::new(layer.as_slice())
                 .entries()

@@ -3,7 +3,7 @@ use std::fmt;
 /// The chance of an error, above 0 and below one half.
 ///
 /// ```
-/// use shiftcheck::scenario::Rate;
+/// use shiftcheck_model::scenario::Rate;
 ///
 /// assert!(Rate::new(1e-6).is_some());
 /// assert!(Rate::new(0.5).is_none());

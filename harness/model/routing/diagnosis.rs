@@ -203,7 +203,7 @@ mod tests {
     fn live(files: &[&str]) -> Live {
         let mut live = Live::new("canary", "canary");
         for file in files {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary").join(file);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary").join(file);
             for mut manifest in read_manifests(&path).unwrap() {
                 manifest.origin.path = file.into();
                 live.apply(&manifest);
@@ -216,7 +216,7 @@ mod tests {
         let mesh = Mesh::new(live, pods_of(live, &Naming::default()));
         let outbound = mesh.outbound(client_of(live, "httpbin").unwrap());
         let found = outbound.diagnose(&Request::get("svc-hello", 8080, "/"));
-        let root = format!("{}/fixtures/canary/", env!("CARGO_MANIFEST_DIR"));
+        let root = format!("{}/../../fixtures/canary/", env!("CARGO_MANIFEST_DIR"));
         found.iter().map(|finding| finding.to_string().replace(&root, "")).collect()
     }
 

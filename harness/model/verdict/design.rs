@@ -173,7 +173,7 @@ impl Totals {
     /// independently with this chance: no claim tolerates an answer that it excludes.
     ///
     /// ```
-    /// let totals = shiftcheck::verdict::Totals { requests: 16_418.0, ..Default::default() };
+    /// let totals = shiftcheck_model::verdict::Totals { requests: 16_418.0, ..Default::default() };
     /// assert!((totals.refused_by_losses(1e-6) - 0.016).abs() < 5e-4);
     /// ```
     #[must_use]

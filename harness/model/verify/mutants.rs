@@ -461,7 +461,7 @@ mod tests {
 
     /// The canary's files, in which versions carry the label `track` with other values.
     fn with_other_labels(folder: &Path) -> Scenario {
-        let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary");
+        let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary");
         for entry in std::fs::read_dir(canary).unwrap().flatten() {
             let Ok(mut text) = std::fs::read_to_string(entry.path()) else { continue };
             if entry.file_name() != "scenario.yaml" {
@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_selector_is_pinned_to_the_labels_that_tell_the_versions_apart() {
-        let canary = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let canary = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/canary")).unwrap();
         assert_eq!(pinned(&canary), ["version=v1", "version=v2"].map(str::to_owned).into());
         let folder = tempfile::tempdir().unwrap();
         let other = with_other_labels(folder.path());

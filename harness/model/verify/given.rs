@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::demo::DemoImage;
 use crate::routing::{Chance, Distribution, Outbound, Outcome, Request, RuleRef};
 use crate::scenario::{Population, Service};
-use crate::workload::demo_status;
 
 /// What a client sees of an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,9 +61,11 @@ impl Given {
     fn add(&mut self, distribution: &Distribution, path: &str, share: Chance) {
         for (outcome, chance) in distribution.iter() {
             let seen = match outcome {
-                Outcome::Served { version, image, .. } => {
-                    Seen { version: Some(version.clone()), status: demo_status(image, path), mesh: None }
-                }
+                Outcome::Served { version, image, .. } => Seen {
+                    version: Some(version.clone()),
+                    status: DemoImage::find(image).map(|image| image.status(path)),
+                    mesh: None,
+                },
                 other => Seen { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
             };
             let own = self.seen.entry(seen).or_insert(Chance::NONE);

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::http::uri::PathAndQuery;
+use http::header::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use regex::Regex;
 use serde_saphyr::{Location, Spanned};
 
@@ -682,7 +682,7 @@ mod tests {
 
     /// The canary scenario with a change.
     fn canary(from: &str, to: &str) -> Scenario {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary/scenario.yaml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary/scenario.yaml");
         let text = manifest::text(&path).unwrap();
         assert!(text.contains(from), "the scenario does not hold `{from}`");
         Scenario::parse(&path, &text.replacen(from, to, 1)).unwrap()

@@ -2,10 +2,10 @@
 //! configuration is read into, and every request has an exact [`Distribution`] over outcomes. Pure: it knows no cluster and does no I/O.
 //!
 //! ```
-//! use shiftcheck::routing::{Live, Mesh, Naming, Request, client_of, pods_of};
-//! use shiftcheck::scenario::Scenario;
+//! use shiftcheck_model::routing::{Live, Mesh, Naming, Request, client_of, pods_of};
+//! use shiftcheck_model::scenario::Scenario;
 //!
-//! let scenario = Scenario::read("fixtures/canary")?;
+//! let scenario = Scenario::read("../../fixtures/canary")?;
 //! let mut live = Live::new(&scenario.namespace, &scenario.namespace);
 //! scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
 //! scenario.stages[..4].iter().for_each(|stage| live.step_through(stage));
@@ -14,7 +14,7 @@
 //! let outbound = mesh.outbound(client_of(&live, "httpbin").unwrap());
 //! let testers = outbound.distribution(&Request::get("svc-hello", 8080, "/").with("end-user", "testers"));
 //! assert_eq!(testers.chance(|outcome| outcome.version() == Some("v2")).to_string(), "50 %");
-//! # Ok::<(), shiftcheck::scenario::ScenarioError>(())
+//! # Ok::<(), shiftcheck_model::scenario::ScenarioError>(())
 //! ```
 
 mod check;
@@ -45,4 +45,4 @@ pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
     Abort, Action, Behind, Cluster, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable, Unit,
 };
-pub(crate) use virtual_service::MATCH_FIELDS;
+pub use virtual_service::MATCH_FIELDS;

@@ -656,7 +656,7 @@ impl Line {
 /// The state of a sequential test.
 ///
 /// ```
-/// use shiftcheck::verdict::{Ruling, ShareDesign, ShareTest};
+/// use shiftcheck_model::verdict::{Ruling, ShareDesign, ShareTest};
 ///
 /// let halves = ShareDesign::new(0.5, 0.10, 1e-6, 1e-3, 100_000).unwrap();
 /// let mut test = ShareTest::new();

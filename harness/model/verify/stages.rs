@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::given::{Given, requests};
+use crate::demo::demo_versions;
 use crate::routing::{
     Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, Severity, check,
     client_of, pods_of,
 };
 use crate::scenario::{Claim, Count, Expectation, Scenario, Share, Stage, Statuses, Step};
-use crate::workload::demo_versions;
 
 /// How far a share may be from the claimed one and still be the same: a claim writes a third as 33.3 %.
 const SAME: f64 = 0.001;
@@ -74,6 +75,25 @@ pub enum Measure {
     Workload(String),
     /// Objects that are left.
     Left(String),
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => formatter.write_str(version),
+            Self::NoVersion => formatter.write_str("no version"),
+            Self::Status(status) => write!(formatter, "status {status}"),
+            Self::Workload(workload) => write!(formatter, "a route leads to {workload}"),
+            Self::Left(object) => write!(formatter, "left: {object}"),
+        }
+    }
+}
+
+impl fmt::Display for Off {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {} instead of {}", self.measure, self.given, self.claimed)?;
+        formatter.write_str(if self.caught { "" } else { ", too little for a sample to tell" })
+    }
 }
 
 impl Decided {
@@ -146,8 +166,9 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
     problems
 }
 
-/// How the pods of a scenario tell their version, as far as that is known beforehand.
-pub(crate) fn naming(scenario: &Scenario) -> Naming {
+/// The labels and images that tell the version of a pod, as far as the scenario and the demo images say so.
+#[must_use]
+pub fn naming(scenario: &Scenario) -> Naming {
     Naming { versions: scenario.versions(), images: demo_versions() }
 }
 
@@ -266,8 +287,9 @@ fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided 
     }
 }
 
-/// Compares what is given with what is claimed.
-pub(crate) fn decide(claim: &Claim, given: &Given) -> Decided {
+/// Compares the expected distribution of a population with a claim about it.
+#[must_use]
+pub fn decide(claim: &Claim, given: &Given) -> Decided {
     let mut off = Vec::new();
     let mut compare = |measure: Measure, claimed: Share, given: Chance| {
         let distance = (given.fraction() - claimed.fraction()).abs();

@@ -7,12 +7,12 @@ use thiserror::Error;
 /// A place in a file. Written as `FILE:LINE:COLUMN`.
 ///
 /// ```
-/// use shiftcheck::scenario::Place;
+/// use shiftcheck_model::scenario::Place;
 ///
 /// let place: Place = "fixtures/canary/scenario.yaml:48:9".parse()?;
 /// assert_eq!((place.line, place.column), (48, 9));
 /// assert_eq!(place.to_string(), "fixtures/canary/scenario.yaml:48:9");
-/// # Ok::<(), shiftcheck::scenario::InvalidPlace>(())
+/// # Ok::<(), shiftcheck_model::scenario::InvalidPlace>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

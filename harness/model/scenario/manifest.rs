@@ -1,18 +1,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::document::{self, Document};
 use super::places::{At, Places};
+use super::unstructured::Unstructured;
 use super::{Place, ScenarioError};
 
 /// One object of a manifest file.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// The object as written.
-    pub object: DynamicObject,
+    pub object: Unstructured,
     /// Where it was written: the first key of its document.
     pub origin: Place,
     places: Arc<Places>,
@@ -37,20 +37,19 @@ impl Manifest {
     /// The API group of the object's kind; that of the core is empty.
     #[must_use]
     pub fn group(&self) -> &str {
-        let version = self.object.types.as_ref().map_or("", |types| types.api_version.as_str());
-        version.split_once('/').map_or("", |(group, _)| group)
+        self.object.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
     /// The object's kind, such as `Service`.
     #[must_use]
     pub fn kind(&self) -> &str {
-        self.object.types.as_ref().map_or("", |types| &types.kind)
+        &self.object.kind
     }
 
     /// The object's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.object.metadata.name.as_deref().unwrap_or_default()
+        &self.object.metadata.name
     }
 
     /// `Kind/name`, as people refer to an object.

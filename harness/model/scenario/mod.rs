@@ -19,6 +19,7 @@ mod scalar;
 mod shapes;
 mod share;
 mod suggest;
+mod unstructured;
 
 pub use control_plane::{ControlPlane, MeshStep};
 pub use error::ScenarioError;
@@ -32,3 +33,4 @@ pub use place::{InvalidPlace, Place};
 pub use rates::{Errors, Rate};
 pub use share::{InvalidShare, Share};
 pub(crate) use suggest::nearest;
+pub use unstructured::{Metadata, Unstructured};

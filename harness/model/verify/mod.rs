@@ -9,5 +9,4 @@ mod stages;
 pub use changes::{Change, changes};
 pub use given::{Given, Seen};
 pub use mutants::{Catch, Fate, Gap, Mutant, SLIPS, fate, mutants};
-pub use stages::{Decided, Measure, Off, Stages, VerifiedClaim, VerifiedStage, problems, verify};
-pub(crate) use stages::{decide, naming};
+pub use stages::{Decided, Measure, Off, Stages, VerifiedClaim, VerifiedStage, decide, naming, problems, verify};

@@ -1,11 +1,11 @@
 use std::path::PathBuf;
 
+/// The name of the program.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// Where the program is that becomes the workload image: where `SHIFTCHECK_PROGRAM` says; else this process, if it is the program; else beside
 /// the tests of the same build; else on the `PATH`.
-#[must_use]
-pub fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     if let Some(told) = std::env::var_os("SHIFTCHECK_PROGRAM") {
         return told.into();
     }

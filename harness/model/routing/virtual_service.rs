@@ -13,7 +13,7 @@ use super::table::{Abort, RedirectPath, Rewrite};
 pub(super) const MESH: &str = "mesh";
 
 /// What a match may ask for.
-pub(crate) const MATCH_FIELDS: [&str; 14] = [
+pub const MATCH_FIELDS: [&str; 14] = [
     "name",
     "uri",
     "scheme",

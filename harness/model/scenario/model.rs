@@ -14,9 +14,9 @@ use super::{MeshStep, Place, ScenarioError, Share};
 /// A rollout to be proven: the service, who calls it, and its stages.
 ///
 /// ```no_run
-/// let scenario = shiftcheck::scenario::Scenario::read("fixtures/canary/scenario.yaml")?;
+/// let scenario = shiftcheck_model::scenario::Scenario::read("../../fixtures/canary/scenario.yaml")?;
 /// assert_eq!(scenario.stages.len(), 9);
-/// # Ok::<(), shiftcheck::scenario::ScenarioError>(())
+/// # Ok::<(), shiftcheck_model::scenario::ScenarioError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Scenario {

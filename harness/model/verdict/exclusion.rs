@@ -7,7 +7,7 @@ const MOST: u64 = 1 << 40;
 /// smallest n with P(Bin(n, share) ≤ count) ≤ miss. None where no number does, as for a share of 0.
 ///
 /// ```
-/// use shiftcheck::verdict::requests_to_exclude;
+/// use shiftcheck_model::verdict::requests_to_exclude;
 ///
 /// assert_eq!(requests_to_exclude(0.01, 0, 1e-3), Some(688));
 /// assert_eq!(requests_to_exclude(0.01, 1, 1e-3), Some(920));
@@ -31,7 +31,7 @@ pub fn requests_to_exclude(share: f64, count: u64, miss: f64) -> Option<u64> {
 /// one-sided interval of Clopper and Pearson (1934). It is 1 where nothing is excluded.
 ///
 /// ```
-/// use shiftcheck::verdict::excluded_share;
+/// use shiftcheck_model::verdict::excluded_share;
 ///
 /// assert!(excluded_share(688, 0, 1e-3) <= 0.01 && excluded_share(687, 0, 1e-3) > 0.01);
 /// ```

@@ -1,0 +1,77 @@
+//! The images of the demo application and what they answer: known beforehand, so that a scenario that uses them can be
+//! checked without running it.
+
+use std::collections::BTreeMap;
+
+/// An image of the demo server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemoImage {
+    /// The name with registry and tag.
+    pub name: &'static str,
+    /// The version that it answers with.
+    pub version: &'static str,
+    /// Whether it answers `/error` with 503 Service Unavailable; all other paths, and `/error` where it is not, with 200.
+    pub is_faulty: bool,
+}
+
+/// The images of the demo server.
+pub const DEMO_IMAGES: [DemoImage; 3] = [
+    DemoImage { name: "docker.io/library/hello-server:v1", version: "v1", is_faulty: true },
+    DemoImage { name: "docker.io/library/hello-server:v2", version: "v2", is_faulty: true },
+    DemoImage { name: "docker.io/library/hello-server:v2-fixed", version: "v2", is_faulty: false },
+];
+
+impl DemoImage {
+    /// The demo image with this name, with or without `docker.io/library/`; none where the image is not the demo's.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        DEMO_IMAGES.iter().find(|image| image.name == name || image.short_name() == name)
+    }
+
+    /// The name as manifests write it: without the default registry.
+    #[must_use]
+    pub fn short_name(&self) -> &'static str {
+        self.name.strip_prefix("docker.io/library/").unwrap_or(self.name)
+    }
+
+    /// The HTTP status of the response to a request for a path.
+    #[must_use]
+    pub fn status(&self, path: &str) -> u16 {
+        let bare = path.split('?').next().unwrap_or_default();
+        if bare == "/error" && self.is_faulty { 503 } else { 200 }
+    }
+}
+
+/// The version of every demo image, by the names that manifests use.
+#[must_use]
+pub fn demo_versions() -> BTreeMap<String, String> {
+    let names = DEMO_IMAGES.iter().flat_map(|image| [image.name, image.short_name()].map(|name| (name, image.version)));
+    names.map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("hello-server:v2", "/error", Some(503))]
+    #[case("hello-server:v2", "/error?x=1", Some(503))]
+    #[case("docker.io/library/hello-server:v2-fixed", "/error", Some(200))]
+    #[case("hello-server:v1", "/errors", Some(200))]
+    #[case("nginx:1", "/error", None)]
+    fn the_status_of_a_demo_image_is_known(#[case] image: &str, #[case] path: &str, #[case] status: Option<u16>) {
+        assert_eq!(DemoImage::find(image).map(|image| image.status(path)), status);
+    }
+
+    #[test]
+    fn versions_are_known_by_both_names() {
+        let versions = demo_versions();
+        assert_eq!(versions.len(), 2 * DEMO_IMAGES.len());
+        assert_eq!(
+            (&*versions["hello-server:v2-fixed"], &*versions["docker.io/library/hello-server:v1"]),
+            ("v2", "v1")
+        );
+    }
+}
