@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use crate::cluster::Kept;
-use crate::common::ROOT;
+use crate::cluster::shared;
+use crate::common::{ROOT, run_id};
 use crate::harness::tests;
 
 tests![a_mesh_is_told_from_one_that_balances_connections()];
 
 fn a_mesh_is_told_from_one_that_balances_connections() {
-    let kept = Kept::new();
     let calibrated = |scenario: &str, expected: i32, lines: &[&str]| {
-        let (printed, errors, code) = kept.on("calibrate", &Path::new(ROOT).join(scenario), &[]);
+        let (printed, errors, code) = shared().on("calibrate", &Path::new(ROOT).join(scenario), &[]);
         assert_eq!(code, Some(expected), "{printed}\n{errors}");
+        shared().gone(&format!("canary-{}", run_id(&printed)));
         for line in lines {
             assert!(printed.contains(line), "`{line}` is missing in:\n{printed}\n{errors}");
         }
@@ -37,5 +37,4 @@ fn a_mesh_is_told_from_one_that_balances_connections() {
         1,
         &["NO connections: each sees the claimed share", "the verdicts' model does not hold"],
     );
-    kept.remove();
 }

@@ -2,22 +2,37 @@
 
 use std::path::Path;
 
-use crate::cluster::Kept;
+use crate::cluster::{Kept, containers, shared};
+use crate::common::{run_id, said, shiftcheck};
 use crate::harness::tests;
 
-tests![the_walkthrough_holds_and_its_traps_are_caught_and_named()];
+tests![the_walkthrough_holds_on_a_throwaway_cluster_which_is_kept(), its_traps_are_caught_and_named()];
 
-fn the_walkthrough_holds_and_its_traps_are_caught_and_named() {
+fn the_walkthrough_holds_on_a_throwaway_cluster_which_is_kept() {
     let (kept, printed) = Kept::by("fixtures/canary");
     in_order(&printed, &WALKTHROUGH);
-    for (scenario, lines) in TRAPS {
-        let (printed, errors, code) = kept.on("run", Path::new(scenario), &[]);
+    assert!(kept.kubeconfig.is_file());
+    // a sweep leaves alone what was kept on purpose
+    said(&shiftcheck(&["sweep"]).output().unwrap());
+    assert_eq!(containers(&kept.run).len(), 1);
+    // also one of another user with another cache
+    let elsewhere = tempfile::tempdir().unwrap();
+    said(&shiftcheck(&["sweep", "--kept", "--cache"]).arg(elsewhere.path()).output().unwrap());
+    assert_eq!(containers(&kept.run).len(), 1);
+    kept.remove();
+}
+
+fn its_traps_are_caught_and_named() {
+    let caught = |(scenario, lines): (&str, &[&str])| {
+        let (printed, errors, code) = shared().on("run", Path::new(scenario), &[]);
         assert_eq!(code, Some(1), "{printed}\n{errors}");
         in_order(&printed, lines);
         let (_, rest) = printed.split_once("what can be known of the cluster is in ").unwrap();
         collected(Path::new(rest.lines().next().unwrap()));
-    }
-    kept.remove();
+        shared().gone(&format!("canary-{}", run_id(&printed)));
+    };
+    // most of the time is spent waiting; each has a namespace of its own
+    std::thread::scope(|scope| TRAPS.iter().for_each(|trap| drop(scope.spawn(|| caught(*trap)))));
 }
 
 /// What is said of the walkthrough.

@@ -2,8 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
-use crate::common::{run_id, said, shiftcheck, spoilt};
+use kube::Client;
+use shiftcheck::cluster::{Docker, Existing, Objects, RunId, RunRecord, RunRecords, default_cache};
+use shiftcheck::mesh::{Istio, IstioChoice, Planes};
+use shiftcheck::walk::{Events, Ground, Setting, WalkError};
+
+use crate::common::{BINARY, run_id, said, shiftcheck};
+use crate::harness::block_on;
 
 /// The ids of the containers that a run has made.
 pub fn containers(run: &str) -> Vec<String> {
@@ -28,6 +36,102 @@ pub fn docker(arguments: &[&str]) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
 }
 
+/// The folder of the image cache and the run records.
+pub fn cache() -> PathBuf {
+    std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into)
+}
+
+/// A throwaway cluster with the newest Istio and the kinds of the Gateway API, on which several tests run one after another, each in
+/// namespaces of its own.
+///
+/// These need a cluster to themselves:
+/// - `canary`: the walkthrough proves the throwaway cluster itself, and that a kept one stays;
+/// - `left_behind`: a run is killed, interrupted or panics, and the cluster that it has raised must go;
+/// - `left_objects`: objects outside of the run's namespace are refused on an existing cluster;
+/// - `mutants`: `mutants --cluster` takes a throwaway cluster alone, since a mutant may reach out of its namespace;
+/// - `upgrade`: Istio itself is replaced.
+pub struct Shared {
+    record: RunRecord,
+    pub kubeconfig: PathBuf,
+}
+
+/// The run that has raised the shared cluster, from before anything of it is made.
+static SHARED_RUN: Mutex<Option<RunId>> = Mutex::new(None);
+
+/// The shared cluster; the first test that asks for it has it raised. [`remove_shared`] removes it. Where the process is killed, the next run
+/// sweeps the cluster, since its owner has ended.
+pub fn shared() -> &'static Shared {
+    static SHARED: OnceLock<Shared> = OnceLock::new();
+    SHARED.get_or_init(|| block_on(Shared::raise()).unwrap_or_else(|error| panic!("no shared cluster: {error}")))
+}
+
+/// Removes the shared cluster, if there is one.
+pub fn remove_shared() {
+    let Some(run) = SHARED_RUN.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let removed = block_on(async {
+        Docker::connect().await?.remove_run(&run).await?;
+        RunRecords::new(&cache()).remove(&run)
+    });
+    if let Err(error) = removed {
+        eprintln!("the shared cluster is left behind: {error}; `shiftcheck sweep --run {run}` removes it");
+    }
+}
+
+impl Shared {
+    async fn raise() -> Result<Self, WalkError> {
+        let (cache, run) = (cache(), RunId::fresh());
+        eprintln!("raising the cluster that tests share, run {run}");
+        *SHARED_RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
+        let record = RunRecord::own(run.clone(), None, &cache);
+        let (planes, first) = Planes::only(&IstioChoice::default(), &cache).await?;
+        let setting = Setting {
+            cache: &cache,
+            binary: Path::new(BINARY),
+            node: None,
+            planes,
+            first,
+            snapshotter: "overlayfs",
+            gateway_api: true,
+        };
+        let (events, _stream) = Events::channel();
+        Ground::raise(setting, &record, "shared", Instant::now(), &events).await?;
+        let kubeconfig = RunRecords::new(&cache).folder(&run)?.join("kubeconfig");
+        Ok(Self { record, kubeconfig })
+    }
+
+    /// The id of the run that has raised it.
+    pub fn run(&self) -> &RunId {
+        &self.record.id
+    }
+
+    /// A client of its API, and the objects of a fresh namespace.
+    pub async fn ground(&self, namespace: &str) -> Ground {
+        let client: Client = Existing::connect(Some(&self.kubeconfig), None).await.unwrap().client();
+        let istio = Istio::find(&client).await.unwrap();
+        let objects = Objects::new(client.clone(), self.run().clone(), namespace, namespace, false).await.unwrap();
+        Ground { client, istio, planes: None, objects }
+    }
+
+    /// A command on it, such as `run`, with a scenario.
+    pub fn on(&self, command: &str, scenario: &Path, more: &[&str]) -> (String, String, Option<i32>) {
+        let (kubeconfig, scenario) = (self.kubeconfig.to_string_lossy(), scenario.to_string_lossy());
+        let mut arguments = vec![command, &scenario, "--cluster", "kubeconfig", "--kubeconfig", &kubeconfig];
+        arguments.extend(more);
+        said(&shiftcheck(&arguments).output().expect("it runs"))
+    }
+
+    /// The lines that kubectl prints there.
+    pub fn kubectl(&self, arguments: &[&str]) -> Vec<String> {
+        let node = containers(self.run().as_str()).remove(0);
+        docker(&[&["exec", &node, "kubectl", "--kubeconfig", "/etc/rancher/k3s/k3s.yaml"], arguments].concat())
+    }
+
+    /// Waits until a namespace is gone, so that what ran there is in no other test's way.
+    pub fn gone(&self, namespace: &str) {
+        self.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
+    }
+}
+
 /// A cluster that a run has left on purpose, removed at the end of the test.
 pub struct Kept {
     pub run: String,
@@ -35,17 +139,6 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Walks the smallest scenario there is and keeps its cluster.
-    pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        spoilt(folder.path(), &[]);
-        let scenario = folder.path().join("smallest.yaml");
-        let text = std::fs::read_to_string(folder.path().join("scenario.yaml")).expect("the file is there");
-        let (head, _) = text.split_once("stages:").expect("it has stages");
-        std::fs::write(&scenario, format!("{head}stages:\n  - name: nothing\n")).expect("the folder can be written");
-        Self::by(&scenario.to_string_lossy()).0
-    }
-
     /// Walks a scenario that has to hold, and keeps its cluster; with what was said.
     pub fn by(scenario: &str) -> (Self, String) {
         let output = shiftcheck(&["run", scenario, "--keep", "always"]).output().expect("it runs");
@@ -54,14 +147,6 @@ impl Kept {
         let (_, rest) = printed.split_once("export KUBECONFIG=").expect("it tells how to look");
         let kubeconfig = PathBuf::from(rest.lines().next().unwrap_or_default());
         (Self { run: run_id(&printed), kubeconfig }, printed)
-    }
-
-    /// A command on it: `run`, with a scenario.
-    pub fn on(&self, command: &str, scenario: &Path, more: &[&str]) -> (String, String, Option<i32>) {
-        let (kubeconfig, scenario) = (self.kubeconfig.to_string_lossy(), scenario.to_string_lossy());
-        let mut arguments = vec![command, &scenario, "--cluster", "kubeconfig", "--kubeconfig", &kubeconfig];
-        arguments.extend(more);
-        said(&shiftcheck(&arguments).output().expect("it runs"))
     }
 
     /// Has it removed.
@@ -74,6 +159,6 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let _ = shiftcheck(&["sweep", "--run", &self.run]).status();
+        let _ = shiftcheck(&["sweep", "--run", &self.run]).output();
     }
 }

@@ -1,30 +1,29 @@
-//! The variants on a real mesh: one cluster, and as many namespaces as two cores start in a minute; in each, one variant follows the other.
+//! The variants on a real mesh: as many namespaces as two cores start in a minute; in each, one variant follows the other.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::join_all;
 use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, until};
-use shiftcheck::cluster::{ClusterError, Docker, Objects, RunId, RunRecord, RunRecords, Workloads, default_cache};
-use shiftcheck::mesh::{IstioChoice, Look, Planes, Sidecar, converge};
+use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
+use shiftcheck::mesh::{Look, Sidecar, converge};
 use shiftcheck::routing::{self, Behind, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Answered, Driver, DriverOptions, Next};
 use shiftcheck::verdict::Answer;
-use shiftcheck::walk::{Events, Ground, Setting};
+use shiftcheck::walk::Ground;
 use shiftcheck::workload::{DrivePlan, Flow};
 
-use crate::common::BINARY;
+use crate::cluster::shared;
 use crate::harness::{block_on, tests};
 use crate::variants::{CLIENT, HOST, PORT, Table, Variant, by_host, naming, plan, send};
 
 tests![the_mesh_gives_what_the_model_gives()];
 
 fn the_mesh_gives_what_the_model_gives() {
+    // raised by a runtime of its own
+    shared();
     let differences = block_on(differences(&Table::read()));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
@@ -37,37 +36,18 @@ const CONVERGENCE: Duration = Duration::from_secs(60);
 
 /// Runs all variants; every difference in words.
 async fn differences(table: &Table) -> Vec<String> {
-    let cache = default_cache();
-    let record = RunRecord::own(RunId::fresh(), None, &default_cache());
-    let (events, _stream) = Events::channel();
-    let run = AssertUnwindSafe(async {
-        let (planes, first) = Planes::only(&IstioChoice::default(), &cache).await.unwrap();
-        let setting = Setting {
-            cache: &cache,
-            binary: Path::new(BINARY),
-            node: None,
-            planes,
-            first,
-            snapshotter: "overlayfs",
-            gateway_api: true,
-        };
-        let start = Instant::now();
-        let ground = Ground::raise(setting, &record, "differential", start, &events).await.unwrap();
-        // a variant whose pods are its own has a namespace of its own; the others follow each other in a few
-        let (own, shared): (Vec<_>, Vec<_>) = table.variants.iter().partition(|variant| variant.changes_pods());
-        let mut lots: Vec<Vec<&Variant>> = own.into_iter().map(|variant| vec![variant]).collect();
-        let first = lots.len();
-        lots.extend((0..SLOTS).map(|_| Vec::new()));
-        for (index, variant) in shared.into_iter().enumerate() {
-            lots[first + index % SLOTS].push(variant);
-        }
-        let lots = lots.iter().enumerate().map(|(number, lot)| one_lot(&ground, &record.id, number, lot, table));
-        join_all(lots).await.concat()
-    });
-    let outcome = run.catch_unwind().await;
-    Docker::connect().await.unwrap().remove_run(&record.id).await.unwrap();
-    RunRecords::new(&cache).remove(&record.id).unwrap();
-    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let shared = shared();
+    let ground = shared.ground("differential").await;
+    // a variant whose pods are its own has a namespace of its own; the others follow each other in a few
+    let (own, others): (Vec<_>, Vec<_>) = table.variants.iter().partition(|variant| variant.changes_pods());
+    let mut lots: Vec<Vec<&Variant>> = own.into_iter().map(|variant| vec![variant]).collect();
+    let first = lots.len();
+    lots.extend((0..SLOTS).map(|_| Vec::new()));
+    for (index, variant) in others.into_iter().enumerate() {
+        lots[first + index % SLOTS].push(variant);
+    }
+    let lots = lots.iter().enumerate().map(|(number, lot)| one_lot(&ground, shared.run(), number, lot, table));
+    join_all(lots).await.concat()
 }
 
 async fn one_lot(ground: &Ground, run: &RunId, number: usize, lot: &[&Variant], table: &Table) -> Vec<String> {

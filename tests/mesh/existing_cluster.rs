@@ -1,77 +1,51 @@
 //! On an existing cluster the walk stays within its own namespace; and what only a cluster can find wrong is told clearly.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Kept, containers};
-use crate::common::{ROOT, run_id, said, shiftcheck, spoilt};
+use crate::cluster::shared;
+use crate::common::{ROOT, run_id, spoilt};
 use crate::harness::tests;
 
-tests![an_existing_cluster_is_walked_on_and_left_as_it_was()];
+tests![
+    an_existing_cluster_is_walked_on_and_left_as_it_was(),
+    a_counter_that_is_lost_passes_no_claim(),
+    rejected_input_is_told(),
+];
 
-/// What is on a cluster beside the namespaces that runs make.
-struct Cluster<'a>(&'a Kept);
-
-impl Cluster<'_> {
-    fn walk(&self, scenario: &Path, more: &[&str]) -> (String, String, Option<i32>) {
-        self.0.on("run", scenario, more)
-    }
-
-    /// Every object outside of the namespaces that runs make, as `kubectl` lists them; what changes by itself left out.
-    fn rest_of_the_cluster(&self) -> Vec<String> {
-        let kinds = "namespaces,deployments,services,configmaps,serviceaccounts,clusterroles,clusterrolebindings,\
-                     mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions,\
-                     virtualservices,destinationrules";
-        let columns = "custom-columns=KIND:.kind,NS:.metadata.namespace,NAME:.metadata.name,GEN:.metadata.generation";
-        let lines = self.kubectl(&["get", kinds, "-A", "--no-headers", "-o", columns]);
-        lines.into_iter().filter(|line| !line.contains("canary-")).collect()
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> Vec<String> {
-        let node = containers(&self.0.run).remove(0);
-        let mut command = vec!["exec", &node, "kubectl", "--kubeconfig", "/etc/rancher/k3s/k3s.yaml"];
-        command.extend(arguments);
-        let output = Command::new("docker").args(&command).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).lines().map(ToOwned::to_owned).collect()
-    }
+/// Every object outside of the namespaces that runs make, as `kubectl` lists them; what changes by itself left out.
+fn rest_of_the_cluster() -> Vec<String> {
+    let kinds = "namespaces,deployments,services,configmaps,serviceaccounts,clusterroles,clusterrolebindings,\
+                 mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions,\
+                 virtualservices,destinationrules";
+    let columns = "custom-columns=KIND:.kind,NS:.metadata.namespace,NAME:.metadata.name,GEN:.metadata.generation";
+    let lines = shared().kubectl(&["get", kinds, "-A", "--no-headers", "-o", columns]);
+    lines.into_iter().filter(|line| !line.contains("canary-")).collect()
 }
 
 fn an_existing_cluster_is_walked_on_and_left_as_it_was() {
-    let kept = Kept::new();
-    let cluster = Cluster(&kept);
-    // a sweep leaves alone what was kept on purpose
-    said(&shiftcheck(&["sweep"]).output().unwrap());
-    assert_eq!(containers(&kept.run).len(), 1);
-    // also one of another user with another cache
-    let elsewhere = tempfile::tempdir().unwrap();
-    said(&shiftcheck(&["sweep", "--kept", "--cache"]).arg(elsewhere.path()).output().unwrap());
-    assert_eq!(containers(&kept.run).len(), 1);
-    let before = cluster.rest_of_the_cluster();
+    let cluster = shared();
+    let before = rest_of_the_cluster();
 
-    let (printed, errors, code) = cluster.walk(&Path::new(ROOT).join("fixtures/canary"), &["--until", "4"]);
+    let (printed, errors, code) = cluster.on("run", &Path::new(ROOT).join("fixtures/canary"), &["--until", "4"]);
     assert_eq!(code, Some(0), "{printed}\n{errors}");
     assert!(printed.contains("Istio 1."), "the version that was found is reported:\n{printed}");
     assert!(printed.contains("found in istio-system"), "{printed}");
     assert!(printed.contains("ok 4/4 testers' canary"), "{printed}");
-    assert_eq!(cluster.rest_of_the_cluster(), before, "something outside of the namespace was touched");
+    assert_eq!(rest_of_the_cluster(), before, "something outside of the namespace was touched");
     let namespace = format!("canary-{}", run_id(&printed));
-    cluster.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
-
-    a_counter_that_is_lost_passes_no_claim(&cluster);
-    rejected_input_is_told(&cluster);
-    kept.remove();
+    cluster.gone(&namespace);
 }
 
 /// A pod of v2, which serves nothing, is replaced while the sample is taken: nobody knows any more what it served.
-fn a_counter_that_is_lost_passes_no_claim(cluster: &Cluster<'_>) {
+fn a_counter_that_is_lost_passes_no_claim() {
+    let cluster = shared();
     let scenario = Path::new(ROOT).join("fixtures/mirror");
     let namespace = "lost-counter";
     // 688 requests at 60 a second take 11 s
     let more = ["--qps", "60", "--until", "1", "--namespace", namespace];
     let (printed, errors, code) = std::thread::scope(|scope| {
-        let walked = scope.spawn(|| cluster.walk(&scenario, &more));
+        let walked = scope.spawn(|| cluster.on("run", &scenario, &more));
         let deadline = Instant::now() + Duration::from_secs(120);
         let pods = || {
             let columns = "custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type=='Ready')].status";
@@ -97,13 +71,14 @@ fn a_counter_that_is_lost_passes_no_claim(cluster: &Cluster<'_>) {
     for part in ["while 688 were sent; a counter was lost: pod hello-server-v2-", " started meanwhile"] {
         assert!(printed.contains(part), "`{part}` is not in {printed}\n{errors}");
     }
-    cluster.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
+    cluster.gone(namespace);
 }
 
 /// What is spoilt, the exit code, and what the message holds.
 type Row<'a> = (&'a [(&'a str, &'a str, &'a str)], i32, &'a [&'a str]);
 
-fn rejected_input_is_told(cluster: &Cluster<'_>) {
+fn rejected_input_is_told() {
+    let cluster = shared();
     let first = "hello-server-v1-first.yaml";
     let rows: [Row; 9] = [
         (
@@ -164,18 +139,18 @@ fn rejected_input_is_told(cluster: &Cluster<'_>) {
     let try_out = |(spoil, expected, parts): Row| {
         let folder = tempfile::tempdir().unwrap();
         spoilt(folder.path(), spoil);
-        let (printed, errors, code) = cluster.walk(&folder.path().join("scenario.yaml"), &[]);
+        let (printed, errors, code) = cluster.on("run", &folder.path().join("scenario.yaml"), &[]);
         assert_eq!(code, Some(expected), "{spoil:?}\n{printed}\n{errors}");
         for part in parts {
             assert!(errors.contains(part), "`{part}` is missing for {spoil:?}:\n{errors}");
         }
         let namespace = format!("canary-{}", run_id(&printed));
-        cluster.kubectl(&["wait", "--for=delete", &format!("namespace/{namespace}"), "--timeout=60s"]);
+        cluster.gone(&namespace);
     };
     // most of the time is spent waiting; each has a namespace of its own
     std::thread::scope(|scope| rows.iter().for_each(|row| drop(scope.spawn(|| try_out(*row)))));
     // a namespace that is there already is not touched
-    let (_, errors, code) = cluster.walk(&Path::new(ROOT).join("fixtures/canary"), &["--namespace", "default"]);
+    let (_, errors, code) = cluster.on("run", &Path::new(ROOT).join("fixtures/canary"), &["--namespace", "default"]);
     assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("the namespace `default` is there already and was not made by this run"), "{errors}");
     assert_eq!(cluster.kubectl(&["get", "namespace", "default", "-o", "name"]), ["namespace/default"]);

@@ -2,11 +2,15 @@
 
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use shiftcheck::cluster::Docker;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cluster::remove_shared;
 
 /// What a test needs on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,9 +117,38 @@ pub fn main(modules: &[Module]) -> ExitCode {
              `cargo test --test mesh -- --include-ignored`"
         );
     }
+    remove_when_interrupted();
     let conclusion = libtest_mimic::run(&arguments, trials);
+    while INTERRUPTED.load(Ordering::Relaxed) {
+        // the thread that removes the cluster ends the process
+        std::thread::park();
+    }
+    remove_shared();
     tell_times();
     conclusion.exit_code()
+}
+
+/// Whether a signal has asked for the end: the test that is under way loses its cluster then.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Removes the shared cluster and ends the process when a signal asks for the end.
+fn remove_when_interrupted() {
+    std::thread::spawn(|| {
+        let code = block_on(async {
+            let mut hangup = signal(SignalKind::hangup()).unwrap();
+            let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+            let mut terminate = signal(SignalKind::terminate()).unwrap();
+            tokio::select! {
+                _ = hangup.recv() => 129,
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            }
+        });
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        remove_shared();
+        #[expect(clippy::exit, reason = "the test that runs on another thread cannot be told")]
+        std::process::exit(code);
+    });
 }
 
 /// Writes the seconds of each test to the file that `SHIFTCHECK_TEST_TIMES` names, where it is set.

@@ -1,28 +1,31 @@
 //! A scenario is drafted from a live namespace.
 
 use std::fs;
+use std::path::Path;
 
-use crate::cluster::containers;
-use crate::common::{run_id, said, shiftcheck};
+use crate::cluster::shared;
+use crate::common::{ROOT, run_id, said, shiftcheck};
 use crate::harness::tests;
 
 tests![a_live_namespace_becomes_a_scenario_that_holds()];
 
 /// A run that pauses leaves everything up; what it leaves is a live namespace, from which a scenario is drafted.
 fn a_live_namespace_becomes_a_scenario_that_holds() {
-    let (printed, errors, code) = said(&shiftcheck(&["run", "--pause", "testers' canary"]).output().unwrap());
+    let scenario = Path::new(ROOT).join("fixtures/canary");
+    let (printed, errors, code) =
+        shared().on("run", &scenario, &["--pause", "testers' canary", "--namespace", "canary"]);
     assert_eq!(code, Some(0), "{printed}{errors}");
     assert!(printed.contains("ok 4/4 testers' canary") && printed.contains("kept, as asked for"), "{printed}");
-    let (_, rest) = printed.split_once("export KUBECONFIG=").unwrap();
+    let kubeconfig = shared().kubeconfig.to_str().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let live = folder.path().join("live");
-    let mut command = shiftcheck(&["init", "--namespace", "canary", "--kubeconfig", rest.lines().next().unwrap()]);
+    let mut command = shiftcheck(&["init", "--namespace", "canary", "--kubeconfig", kubeconfig]);
     let (told, errors, code) = said(&command.arg(&live).output().unwrap());
-    let missing = shiftcheck(&["init", "--namespace", "nowhere", "--kubeconfig", rest.lines().next().unwrap()]);
+    let missing = shiftcheck(&["init", "--namespace", "nowhere", "--kubeconfig", kubeconfig]);
     let missing = said(&{ missing }.arg(folder.path().join("nowhere")).output().unwrap());
     let swept = said(&shiftcheck(&["sweep", "--run", &run_id(&printed)]).output().unwrap());
     assert_eq!(swept.2, Some(0), "{}{}", swept.0, swept.1);
-    assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+    shared().gone("canary");
     assert_eq!(code, Some(0), "{told}{errors}");
     assert_eq!(missing.2, Some(3), "{}", missing.1);
     assert!(missing.1.contains("looking for the namespace `nowhere`"), "{}", missing.1);

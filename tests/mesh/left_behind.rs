@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use futures::FutureExt;
-use shiftcheck::cluster::{Keep, Owner, RunId, default_cache};
+use shiftcheck::cluster::{Keep, Owner, RunId};
 use shiftcheck::mesh::IstioChoice;
 use shiftcheck::scenario::Scenario;
 use shiftcheck::traffic::DriverOptions;
 use shiftcheck::walk::{Choice, Event, Events, Options, Purpose, run};
 
-use crate::cluster::{containers, docker, has_volume, volumes};
+use crate::cluster::{cache, containers, docker, has_volume, volumes};
 use crate::common::{BINARY, ROOT, run_id, said, shiftcheck, signal};
 use crate::harness::{block_on, tests};
 
@@ -60,7 +60,7 @@ fn kill_9_in_stage_4_leaves_what_a_sweep_removes() {
     let left = containers(&run);
     assert_eq!(left.len(), 1, "the killed run's cluster is still there");
     // a kubeconfig is the key to a privileged container
-    let cache = std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into);
+    let cache = cache();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let kubeconfig = cache.join("runs").join(&run).join("kubeconfig");
     assert_eq!(
@@ -105,7 +105,7 @@ fn options() -> Options {
         purpose: Purpose::Prove,
         choice: Choice::K3s { node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() },
         keep: Keep::Never,
-        cache: std::env::var("SHIFTCHECK_CACHE").map_or_else(|_| default_cache(), Into::into),
+        cache: cache(),
         binary: BINARY.into(),
         driver: DriverOptions::default(),
         state: None,

@@ -1,10 +1,6 @@
 //! The scripts that make a machine ready: what is missing is said up front, and a build that is stopped goes on from what it has done.
 //! Recipes, engine and compiler are replaced, so no Docker is needed.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
-
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Deadline, ROOT, said, signal};
+use crate::common::{Deadline, ROOT, said, signal};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];

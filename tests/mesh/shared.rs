@@ -1,0 +1,40 @@
+//! The cluster that tests share goes when the tests are interrupted.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cluster::{containers, shared};
+use crate::common::{Deadline, signal};
+use crate::harness::tests;
+
+tests![
+    the_cluster_goes_when_the_tests_are_interrupted[ctrl_c]("-INT", 130),
+    the_cluster_goes_when_the_tests_are_interrupted[sigterm]("-TERM", 143),
+    the_process_that_is_interrupted(),
+];
+
+/// Asks for the shared cluster and does nothing with it; started by the test above as a process of its own.
+fn the_process_that_is_interrupted() {
+    assert_eq!(containers(shared().run().as_str()).len(), 1);
+}
+
+fn the_cluster_goes_when_the_tests_are_interrupted(name: &str, code: i32) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "--include-ignored", "shared::the_process_that_is_interrupted"]);
+    command.env_remove("SHIFTCHECK_TEST_TIMES").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(120));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let run = lines.find_map(|line| line.strip_prefix("raising the cluster that tests share, run ").map(str::to_owned));
+    let run = run.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while containers(&run).is_empty() {
+        assert!(Instant::now() < deadline, "no container of run {run}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    signal(name, &child);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(code), "{rest:?}");
+    assert_eq!(containers(&run), [""; 0], "{rest:?}");
+}
