@@ -410,6 +410,7 @@ mod tests {
 
     use hyper::{Request, Response};
     use kube::client::Body;
+    use rstest::rstest;
     use serde_json::Value;
 
     use super::*;
@@ -485,9 +486,22 @@ metadata: {name: front}
     }
 
     async fn objects(confined: bool) -> Objects {
+        objects_unless(confined, "nothing").await
+    }
+
+    /// The same, by an API server that refuses to list objects whose path ends so.
+    async fn objects_unless(confined: bool, refused: &'static str) -> Objects {
         let there = Arc::new(Mutex::new(BTreeSet::new()));
         let service = tower::service_fn(move |request: Request<Body>| {
-            let (code, body) = answer(&there, request.method().as_str(), request.uri().path());
+            let (method, path) = (request.method().as_str(), request.uri().path());
+            let (code, body) = if method == "GET" && path.ends_with(refused) {
+                (
+                    403,
+                    json!({"kind": "Status", "status": "Failure", "message": "may not list", "reason": "Forbidden", "code": 403}),
+                )
+            } else {
+                answer(&there, method, path)
+            };
             let response = Response::builder().status(code).header("content-type", "application/json");
             let response = response.body(Body::from(body.to_string().into_bytes())).unwrap();
             async move { Ok::<_, Infallible>(response) }
@@ -526,6 +540,23 @@ metadata: {name: front}
             objects.delete(&Target::of(manifest, place())).await.unwrap();
         }
         assert!(objects.remaining().await.unwrap().is_empty());
+    }
+
+    #[rstest]
+    #[case::what_was_applied("/configmaps", "listing every ConfigMap")]
+    #[case::pods("/pods", "listing every Pod")]
+    #[tokio::test]
+    async fn what_the_api_server_does_not_list_is_an_error_of_the_environment(
+        #[case] refused: &'static str,
+        #[case] told: &str,
+    ) {
+        let mut objects = objects_unless(false, refused).await;
+        for manifest in manifests() {
+            objects.apply(&manifest).await.unwrap();
+        }
+        let error = objects.remaining().await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!error.is_bad_input());
     }
 
     #[tokio::test]

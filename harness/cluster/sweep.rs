@@ -231,10 +231,16 @@ pub(super) async fn delete_namespace(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::fs;
     use std::path::Path;
+    use std::sync::{Arc, Mutex};
 
+    use hyper::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
     use rstest::rstest;
+    use serde_json::json;
 
     use super::super::existing::KubeCluster;
     use super::super::owner::Sight;
@@ -313,6 +319,35 @@ mod tests {
         change(&mut record);
         records.write(&record).unwrap();
         (cache, records)
+    }
+
+    /// What a deletion of the run's namespace comes to where the cluster has one with this label, and the body that it sends.
+    async fn deleted(label: &str) -> (Deletion, Option<serde_json::Value>) {
+        let sent = Arc::new(Mutex::new(None));
+        let (own, label) = (Arc::clone(&sent), label.to_owned());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (own, label) = (Arc::clone(&own), label.clone());
+            async move {
+                if request.method() == "DELETE" {
+                    let body = request.into_body().collect_bytes().await.unwrap();
+                    *own.lock().unwrap() = Some(serde_json::from_slice(&body).unwrap());
+                }
+                let metadata = json!({"name": "canary-1", "uid": "uid-1", "labels": {RUN_LABEL: label}});
+                let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}).to_string();
+                Ok::<_, Infallible>(Response::new(Body::from(body.into_bytes())))
+            }
+        });
+        let namespaces = Api::all(Client::new(service, "default"));
+        let deletion = delete_namespace(&namespaces, "canary-1", &RUN.parse().unwrap()).await.unwrap();
+        let sent = sent.lock().unwrap().take();
+        (deletion, sent)
+    }
+
+    #[tokio::test]
+    async fn only_the_namespace_that_was_looked_at_is_deleted_and_none_of_another_run() {
+        let (deletion, sent) = deleted(RUN).await;
+        assert_eq!((deletion, &sent.unwrap()["preconditions"]), (Deletion::Begun, &json!({"uid": "uid-1"})));
+        assert_eq!(deleted("4567cdef").await, (Deletion::NotThere, None));
     }
 
     #[tokio::test]

@@ -443,15 +443,7 @@ impl Walk<'_> {
             },
         )
         .await;
-        let verdict = match waited {
-            Ok(()) => Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()),
-            Err(error) => match last {
-                // a list that cannot be had is no list of what is left
-                Err(unread) => return Err(unread.into()),
-                Ok(left) if left.is_empty() => return Err(ClusterError::from(error).into()),
-                Ok(left) => Verdict::counted(Ruling::Fail, 0, format!("left: {}", left.join(", "))),
-            },
-        };
+        let verdict = no_objects(waited.map_err(ClusterError::from), last)?;
         let link = (verdict.ruling != Ruling::Pass).then_some(Link::Leftovers);
         Ok(Judged {
             subject: Subject::Objects,
@@ -655,11 +647,49 @@ fn not_converged(hints: Vec<String>, stage: &Place) -> Judged {
     }
 }
 
+/// The verdict on the claim that no object is left, from the end of the wait and what was listed last.
+///
+/// # Errors
+/// The last list could not be had, or there was none: neither says what is left.
+fn no_objects(
+    waited: Result<(), ClusterError>,
+    last: Result<Vec<String>, ClusterError>,
+) -> Result<Verdict, ClusterError> {
+    let Err(error) = waited else {
+        return Ok(Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()));
+    };
+    let left = last?;
+    if left.is_empty() {
+        Err(error)
+    } else {
+        Ok(Verdict::counted(Ruling::Fail, 0, format!("left: {}", left.join(", "))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::during::Sighting;
     use super::*;
+    use crate::cluster::wait::WaitError;
     use crate::scenario::Errors;
+
+    #[test]
+    fn what_cannot_be_listed_is_an_error_and_neither_nothing_nor_something_left() {
+        let late = || {
+            let (limit, last) = (Duration::from_secs(1), String::new());
+            Err(ClusterError::from(WaitError::TimedOut { what: Awaited::ObjectRemoval, limit, last }))
+        };
+        let unread = || ClusterError::NoEngine("the list could not be had".to_owned());
+        let said = |verdict: Verdict| (verdict.ruling, verdict.reason);
+        let left = no_objects(late(), Ok(vec!["ConfigMap/settings".to_owned()])).unwrap();
+        assert_eq!(said(left), (Ruling::Fail, "left: ConfigMap/settings".to_owned()));
+        let error = no_objects(late(), Err(unread())).unwrap_err();
+        assert_eq!(error.to_string(), unread().to_string());
+        // the wait ended before anything was listed
+        assert!(no_objects(late(), Ok(Vec::new())).unwrap_err().to_string().contains("took longer than 1 s"));
+        // a list that could not be had at first and was empty in the end
+        assert_eq!(no_objects(Ok(()), Err(unread())).unwrap().ruling, Ruling::Pass);
+    }
 
     #[test]
     fn what_a_stage_does_not_look_at_is_not_passed() {
