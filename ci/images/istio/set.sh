@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 istio_set() {
   local version=$1 build=$2 variables=istio.io/istio/pkg/version module
+  local not_inlined="k8s.io sigs.k8s.io istio.io github.com/envoyproxy"
   go_build "-X $variables.buildVersion=$build -X $variables.buildTag=$build -X $variables.buildStatus=Clean" \
-    istio.io/istio/pilot/cmd/pilot-discovery istio.io/istio/pilot/cmd/pilot-agent istio.io/istio/istioctl/cmd/istioctl
+    ./istioctl istio.io/istio/pilot/cmd/pilot-discovery istio.io/istio/pilot/cmd/pilot-agent
   module=$(GOFLAGS="${GOFLAGS:-} -mod=readonly" go list -m -f '{{.Dir}}' istio.io/istio)
 
   mkdir -p "$work/pilot/usr/local/bin" "$work/pilot/etc/ssl/certs" "$work/pilot/tmp"
