@@ -154,7 +154,7 @@ fn everything_that_is_missing_is_listed_at_once_with_what_installs_it() {
         "an x86_64 machine: this is riscv64",
         "jq debootstrap chromium: not on the PATH, and this is not a Debian system",
         "root, or sudo without a password: ",
-        "memory: 1024 MB of 4000 MB",
+        "memory: 1024 MB of 6000 MB",
         "disk: 900 MB are free of the ",
     ];
     for (line, wanted) in lines.iter().zip(wanted) {
