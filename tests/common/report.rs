@@ -1,7 +1,8 @@
 //! Reports of runs on the embedded mesh.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use shiftcheck::report::Report;
@@ -15,6 +16,19 @@ pub fn walked(scenario: &str, extra: &[&str]) -> (Option<i32>, String, tempfile:
     let output = shiftcheck(&[&["run", scenario, "--cluster", "embedded", "--report", report], extra].concat());
     let (printed, errors, code) = said(&{ output }.output().unwrap());
     (code, printed + &errors, folder)
+}
+
+/// The folder of the reports of one run of the canary that has passed, which tests share; and what the run printed.
+pub fn passed() -> &'static (PathBuf, String) {
+    static PASSED: OnceLock<(PathBuf, String)> = OnceLock::new();
+    PASSED.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!(env!("CARGO_CRATE_NAME"), "-passed"));
+        let report = folder.to_str().unwrap();
+        let command = &["run", "fixtures/canary", "--cluster", "embedded", "--report", report];
+        let (printed, errors, code) = said(&shiftcheck(command).output().unwrap());
+        assert_eq!(code, Some(0), "{printed}{errors}");
+        (folder, printed + &errors)
+    })
 }
 
 pub fn read(folder: &Path, name: &str) -> String {

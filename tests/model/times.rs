@@ -1,5 +1,9 @@
-//! `ci/times-check` fails where a test binary takes more than a third longer than recorded, relative to a calibration loop.
+//! `ci/test` tells how long each part takes, and fails where a test binary takes more than a third longer than recorded, relative to a
+//! calibration loop.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rstest::rstest;
@@ -62,4 +66,93 @@ fn a_part_that_takes_longer_is_told_with_what_to_do(#[case] measured: &str, #[ca
 fn without_the_calibration_nothing_can_be_compared() {
     let (printed, code) = compared(RECORDED, "300.0 mesh\n");
     assert_eq!((printed.as_str(), code), ("error: no seconds of the part `calibration`\n", Some(1)));
+}
+
+/// `ci/test` in a folder of its own, with everything replaced that takes time: engine and images, browser, compiler and calibration.
+struct CiTest {
+    folder: tempfile::TempDir,
+}
+
+impl CiTest {
+    /// With a `cargo` that runs this.
+    fn new(cargo: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ci", "bin"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for name in ["test", "lib.sh", "times-check"] {
+            fs::copy(Path::new(ROOT).join("ci").join(name), folder.path().join("ci").join(name)).unwrap();
+        }
+        let program = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        for name in ["ci/check", "ci/setup", "ci/browser"] {
+            program(name, "");
+        }
+        program("bin/cargo", cargo);
+        program("bin/sha256sum", "sleep 0.2");
+        Self { folder }
+    }
+
+    fn run(&self, arguments: &[&str]) -> (String, String, Option<i32>) {
+        let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(self.folder.path().join("ci/test"));
+        command.args(arguments).env("PATH", path).env_remove("CARGO_TARGET_DIR");
+        said(&command.output().unwrap())
+    }
+
+    fn times(&self) -> PathBuf {
+        self.folder.path().join("ci/times")
+    }
+}
+
+/// What the tests on the mesh tell of their times.
+const TIMES: &str = r#"case "$*" in *"--test mesh"*) printf '3.0 one\n120.5 two\n' > "$SHIFTCHECK_TEST_TIMES";; esac"#;
+
+#[test]
+fn the_seconds_of_each_part_are_printed_also_where_one_fails() {
+    let ci = CiTest::new(&format!("{TIMES}\ncase \"$*\" in *\"--test model\"*) exit 101;; esac"));
+    let (_, errors, code) = ci.run(&[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("\nfailed: model\n"), "{errors}");
+    let (_, seconds) = errors.split_once("seconds of each part:\n").unwrap();
+    for part in ["calibration", "formatting", "lints and build", "unit tests", "model", "mesh", "doc tests"] {
+        assert!(seconds.lines().any(|line| line.ends_with(&format!("  {part}"))), "`{part}` is missing:\n{errors}");
+    }
+    assert!(seconds.contains("the slowest tests on the mesh:\n   120.5  two\n     3.0  one\n"), "{errors}");
+}
+
+#[rstest]
+#[case::formatting("fmt*")]
+#[case::lints("clippy*")]
+#[case::build("*--no-run*")]
+fn what_does_not_compile_is_not_tested(#[case] command: &str) {
+    let ci = CiTest::new(&format!("case \"$*\" in {command}) exit 1;; esac"));
+    let (_, errors, code) = ci.run(&[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("seconds of each part:\n") && !errors.contains("unit tests"), "{errors}");
+}
+
+#[test]
+fn times_are_recorded_and_then_compared() {
+    let ci = CiTest::new(TIMES);
+    let (_, errors, code) = ci.run(&[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("error: there is no ") && errors.contains("`ci/test --record-times`"), "{errors}");
+    fs::write(ci.times(), "1.0 calibration\n").unwrap();
+    let (_, errors, code) = ci.run(&[]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("error: no time is recorded for mesh, which took 0 s\n"), "{errors}");
+    // a part of the tests is not compared
+    let (_, errors, code) = ci.run(&["some_test"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let (_, errors, code) = ci.run(&["--record-times"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let recorded = fs::read_to_string(ci.times()).unwrap();
+    let names = recorded.lines().skip(1).map(|line| line.split_once(' ').unwrap().1);
+    assert_eq!(names.collect::<Vec<_>>(), ["calibration", "unit tests", "model", "mesh", "doc tests"]);
+    let (_, errors, code) = ci.run(&[]);
+    assert_eq!(code, Some(0), "{errors}");
 }
