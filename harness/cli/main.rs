@@ -5,7 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::{CommandFactory, Parser};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::advice::{self, Failure};
 use super::args::{
@@ -50,17 +53,20 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
+/// The events that are logged: those that `SHIFTCHECK_LOG` asks for, such as `shiftcheck=debug` or `debug,hyper=off`; errors where it is not
+/// set or cannot be read.
+fn logged(wanted: Option<&str>) -> Targets {
+    let wanted = wanted.and_then(|wanted| wanted.parse().ok());
+    wanted
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR).with_target("kube_client", LevelFilter::OFF))
+}
+
 /// The program.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("SHIFTCHECK_LOG").unwrap_or_else(|_| EnvFilter::new("error,kube_client=off")),
-        )
-        .with_writer(stderr)
-        .with_ansi(coloured(stderr().is_terminal()))
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(coloured(stderr().is_terminal()));
+    tracing_subscriber::registry().with(lines).with(logged(std::env::var("SHIFTCHECK_LOG").ok().as_deref())).init();
     let mut builder = match args.command {
         // what runs beside a sidecar leaves the other cores to it: handing requests from thread to thread costs more than it gains
         Command::Workload { .. } => tokio::runtime::Builder::new_current_thread(),
@@ -555,6 +561,22 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case::not_set(None, [true, false, false])]
+    #[case::a_target(Some("shiftcheck=debug"), [false, true, false])]
+    #[case::all_but_one(Some("debug,kube_client=off"), [true, true, false])]
+    #[case::the_client(Some("kube_client=error"), [false, false, true])]
+    #[case::cannot_be_read(Some("shiftcheck=loud"), [true, false, false])]
+    fn what_is_logged(#[case] wanted: Option<&str>, #[case] expected: [bool; 3]) {
+        let targets = logged(wanted);
+        let seen = [
+            targets.would_enable("hyper", &tracing::Level::ERROR),
+            targets.would_enable("shiftcheck_workload::serve", &tracing::Level::DEBUG),
+            targets.would_enable("kube_client::client", &tracing::Level::ERROR),
+        ];
+        assert_eq!(seen, expected);
+    }
 
     #[rstest]
     #[case::an_engine(false, true, ClusterKind::K3s)]

@@ -4,6 +4,7 @@
 
 pub mod left_objects;
 pub mod report;
+pub mod schema;
 pub mod server;
 
 use std::path::Path;

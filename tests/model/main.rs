@@ -19,6 +19,7 @@ mod init;
 mod left_behind;
 mod left_objects;
 mod manifests;
+mod packages;
 mod prove;
 mod reports;
 mod scenarios;

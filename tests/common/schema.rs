@@ -1,0 +1,23 @@
+//! JSON schemas: whether a file that was written fits the schema that is published.
+
+use serde_json::Value;
+
+/// A schema.
+pub struct Schema {
+    schemas: boon::Schemas,
+    index: boon::SchemaIndex,
+}
+
+impl Schema {
+    pub fn of(schema: Value) -> Self {
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.add_resource("schema.json", schema).expect("the schema has an address of its own");
+        let index = compiler.compile("schema.json", &mut schemas).expect("the schema is a schema");
+        Self { schemas, index }
+    }
+
+    /// Whether a value fits; if not, every reason.
+    pub fn check(&self, value: &Value) -> Result<(), String> {
+        self.schemas.validate(value, self.index).map_err(|error| format!("{error:#}"))
+    }
+}
