@@ -172,7 +172,14 @@ fn signalled(command: &mut Command, signals: &[&str]) -> (String, String, Option
 #[case::gnu_timeout(&["-TERM", "-TERM"], 143)]
 #[case::ctrl_c_twice_at_once(&["-INT", "-INT", "-INT"], 130)]
 fn signals_that_follow_each_other_at_once_are_one_call(#[case] signals: &[&str], #[case] expected: i32) {
-    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--qps", "5"]);
+    let own = shiftcheck(&[]);
+    // tests that are run under `nohup` would pass on that SIGHUP is ignored
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(own.get_program());
+    command.args(["run", "--cluster", "embedded", "--qps", "5"]).current_dir(common::ROOT);
+    for (name, value) in own.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
     let (printed, errors, code) = signalled(&mut command, signals);
     assert_eq!(code, Some(expected), "{printed}{errors}");
     assert!(
