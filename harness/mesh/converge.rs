@@ -6,6 +6,10 @@ use super::{MeshError, Mismatch};
 use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
 use crate::routing::RouteTable;
 
+/// How long a sidecar's workers may go on without an endpoint that its administration shows as healthy: Envoy merges changes of health alone that
+/// follow each other within a second (`update_merge_window`), and a pod that becomes ready is such a change where istiod told of it before.
+pub const MERGE_WINDOW: Duration = Duration::from_secs(1);
+
 /// A sidecar that does what the manifests ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converged {
@@ -26,26 +30,30 @@ pub struct Look {
     pub expected: RouteTable,
 }
 
-/// Waits until a sidecar's routes and endpoints are twice in a row those that the manifests ask for, looking at them every `interval`.
+/// Waits until a sidecar's routes and endpoints are twice in a row those that the manifests ask for, and have been for as long as `settles` says of
+/// them, looking at them every `interval`.
 ///
 /// # Errors
 /// The sidecar cannot be asked, or it does not get there in time; then with the difference.
 pub async fn converge(
     interval: Duration,
     limit: Duration,
+    settles: impl Fn(&RouteTable) -> Duration,
     seen: impl FnMut(&str),
     mut look: impl AsyncFnMut() -> Result<Look, MeshError>,
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
     let mut readings = 0;
     let mut equal = 0;
+    // the table that was as expected, since when
+    let mut since: Option<(RouteTable, Instant)> = None;
     let mut mismatch = Mismatch::default();
     let found = until(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen, async || {
         readings += 1;
         let Look { table, expected } = match look().await {
             Ok(look) => look,
             Err(error) => {
-                equal = 0;
+                (equal, since) = (0, None);
                 let state = error.to_string();
                 mismatch = Mismatch { unread: Some(Box::new(error)), ..Mismatch::default() };
                 return Progress::NotYet(state);
@@ -53,9 +61,19 @@ pub async fn converge(
         };
         if table == expected {
             equal += 1;
-            return if equal == 2 { Progress::Done(table) } else { Progress::NotYet("once as expected".to_owned()) };
+            let now = Instant::now();
+            let (_, first) = since.take().filter(|(same, _)| *same == table).unwrap_or_else(|| (table.clone(), now));
+            since = Some((table.clone(), first));
+            if equal < 2 {
+                return Progress::NotYet("once as expected".to_owned());
+            }
+            return if now - first >= settles(&table) {
+                Progress::Done(table)
+            } else {
+                Progress::NotYet("as expected; its workers may not know new endpoints yet".to_owned())
+            };
         }
-        equal = 0;
+        (equal, since) = (0, None);
         mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
         Progress::NotYet(mismatch.lines().into_iter().next().unwrap_or_default())
     })
@@ -79,11 +97,16 @@ mod tests {
     }
 
     async fn converged(tables: &[RouteTable]) -> Result<Converged, MeshError> {
+        settled(tables, Duration::ZERO).await
+    }
+
+    async fn settled(tables: &[RouteTable], settles: Duration) -> Result<Converged, MeshError> {
         let mut tables = tables.iter().cycle();
         let second = Duration::from_secs(1);
         converge(
             second,
             10 * second,
+            |_| settles,
             |_| {},
             async || {
                 let table = tables.next().cloned().unwrap_or_default();
@@ -101,6 +124,16 @@ mod tests {
     async fn twice_in_a_row_is_converged() {
         let tables = [table(None), table_wanted(), table(None), table_wanted(), table_wanted()];
         assert_eq!(converged(&tables).await.unwrap().readings, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_endpoints_are_there_for_as_long_as_workers_may_not_know_them() {
+        let second = Duration::from_secs(1);
+        let tables = [table_wanted(), table_wanted(), table(None), table_wanted()];
+        // the third look begins it anew; the cycle then holds three in a row
+        assert_eq!(settled(&tables, 2 * second).await.unwrap().readings, 6);
+        assert_eq!(settled(&tables, second).await.unwrap().readings, 2);
+        assert!(settled(&tables, 3 * second).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ mod planes;
 mod sidecar;
 
 pub use configuration::Configuration;
-pub use converge::{Converged, Look, converge};
+pub use converge::{Converged, Look, MERGE_WINDOW, converge};
 pub use counters::Counters;
 pub use error::{MeshError, Mismatch};
 pub use install::{Istio, Manifests, Onto};

@@ -101,7 +101,11 @@ impl Picks {
         let picks = &self.0.get(flow)?.picks;
         // the first ones go where connections are there first
         let settled = &picks[picks.len() / 4..];
-        (settled.len() >= ENOUGH).then(|| order(settled))
+        let order = (settled.len() >= ENOUGH).then(|| order(settled))?;
+        // A server that was picked at first and not any more has kept a least-request balancer waiting, such as for its first connection: that
+        // there is one server only does not follow.
+        let others = picks.iter().any(|pick| *pick != settled[0]);
+        (order != Order::One || !others).then_some(order)
     }
 }
 
@@ -140,6 +144,20 @@ mod tests {
     fn the_order_of_picks_is_told(#[case] pick: fn(usize) -> usize, #[case] expected: Order) {
         let picks: Vec<usize> = (0..400).map(pick).collect();
         assert_eq!(order(&picks), expected);
+    }
+
+    /// Picks of servers by these numbers.
+    fn picked(picks: impl Iterator<Item = usize>) -> Option<Order> {
+        Picks(vec![Flow { known: Vec::new(), picks: picks.collect() }]).order(0)
+    }
+
+    #[test]
+    fn a_server_that_is_slow_to_answer_at_first_is_not_taken_for_none() {
+        // four requests wait for the first connection to the second server, and all others go to the first one
+        assert_eq!(picked((0..688).map(|index| usize::from(index < 8 && index % 2 == 1))), None);
+        assert_eq!(picked((0..688).map(|_| 0)), Some(Order::One));
+        assert_eq!(picked((0..688).map(|index| index % 2)), Some(Order::Turns));
+        assert_eq!(picked((0..40).map(|_| 0)), None);
     }
 
     #[test]

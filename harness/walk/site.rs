@@ -38,6 +38,8 @@ pub(super) struct KubeSite {
     pub objects: Objects,
     pub workloads: Workloads,
     pub sidecar: Sidecar,
+    /// The addresses of endpoints that the client's sidecar sends requests to, as far as stages have waited for them.
+    pub endpoints: BTreeSet<String>,
     /// The control planes that the mesh may be given; none where it is not the run's own.
     pub planes: Option<Planes>,
 }
@@ -48,6 +50,7 @@ impl KubeSite {
         Self {
             workloads: Workloads::watch(&client, namespace),
             sidecar: Sidecar::new(pods, client_pod.to_owned()),
+            endpoints: BTreeSet::new(),
             namespace: namespace.to_owned(),
             objects,
             client,
@@ -283,6 +286,14 @@ pub(super) enum Reader<'a> {
 }
 
 impl Site {
+    /// The endpoints that stages have waited for; none where a change has its effect at once.
+    pub const fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
+        match self {
+            Self::Kube(site) => Some(&mut site.endpoints),
+            Self::Embedded(_) => None,
+        }
+    }
+
     pub fn reader(&mut self) -> Reader<'_> {
         match self {
             Self::Kube(site) => Reader::Sidecar(&mut site.sidecar, &site.workloads),

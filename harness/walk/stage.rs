@@ -13,7 +13,7 @@ use super::site::Site;
 use super::transition::{Expected, Milestones, Transition, is_watched};
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
-use crate::mesh::{Converged, Counters, Look, MeshError, Mismatch, converge};
+use crate::mesh::{Converged, Counters, Look, MERGE_WINDOW, MeshError, Mismatch, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
@@ -330,6 +330,11 @@ impl Walk<'_> {
         let (live, namespace) = (&self.live, &self.namespace);
         let interval = self.site.interval();
         let limit = if self.comparing { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
+        let known = self.site.endpoints().map(std::mem::take);
+        let settles = |table: &RouteTable| match &known {
+            Some(known) if !table.addresses().all(|address| known.contains(address)) => MERGE_WINDOW,
+            _ => Duration::ZERO,
+        };
         let mut reader = self.site.reader();
         let look = async || {
             let table = reader.table(&host, service.port).await?;
@@ -338,13 +343,16 @@ impl Walk<'_> {
             let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
             Ok(Look { table, expected: expected.unwrap_or_default() })
         };
-        let converged = match converge(interval, limit, self.events.waiting(), look).await {
+        let converged = match converge(interval, limit, settles, self.events.waiting(), look).await {
             Err(MeshError::NotConverged { seconds, mismatch }) => {
                 let mismatch = Mismatch { rejected: reader.rejected().await, ..mismatch };
                 return Err(MeshError::NotConverged { seconds, mismatch }.into());
             }
             other => other?,
         };
+        if let Some(endpoints) = self.site.endpoints() {
+            endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
+        }
         let routing = self.routing(&converged.table);
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings, routing });
         Ok(converged)

@@ -161,7 +161,7 @@ impl Slot {
             let expected = Mesh::new(live, pods.collect()).outbound(client.clone()).routes(&request).unwrap().table;
             Ok(Look { table, expected })
         };
-        converge(INTERVAL, CONVERGENCE, |_| {}, look).await.map(|_| ())
+        converge(INTERVAL, CONVERGENCE, |_| Duration::ZERO, |_| {}, look).await.map(|_| ())
     }
 }
 

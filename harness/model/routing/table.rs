@@ -211,6 +211,15 @@ fn cluster_line(cluster: &Cluster, behind: &Behind) -> String {
 }
 
 impl RouteTable {
+    /// The addresses of all endpoints.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        let endpoints = self.clusters.values().filter_map(|behind| match behind {
+            Behind::Endpoints(addresses) => Some(addresses),
+            Behind::Nothing => None,
+        });
+        endpoints.flatten().map(String::as_str)
+    }
+
     /// The index of the route that a request takes, if there is one.
     #[must_use]
     pub fn route(&self, request: &Request) -> Option<usize> {
