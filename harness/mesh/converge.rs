@@ -30,8 +30,8 @@ pub struct Look {
     pub expected: RouteTable,
 }
 
-/// Waits until a sidecar's routes and endpoints are twice in a row those that the manifests ask for, and have been for as long as `settles` says of
-/// them, looking at them every `interval`.
+/// Waits until a sidecar's routes and endpoints are twice in a row the same and those that the manifests ask for, and have been for the time that
+/// `settles` returns for them, looking at them every `interval`.
 ///
 /// # Errors
 /// The sidecar cannot be asked, or it does not get there in time; then with the difference.
@@ -44,36 +44,32 @@ pub async fn converge(
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
     let mut readings = 0;
-    let mut equal = 0;
-    // the table that was as expected, since when
-    let mut since: Option<(RouteTable, Instant)> = None;
+    // the table of the last reading, where it was as expected, and since when it has been
+    let mut last: Option<(RouteTable, Instant)> = None;
     let mut mismatch = Mismatch::default();
     let found = until(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen, async || {
         readings += 1;
         let Look { table, expected } = match look().await {
             Ok(look) => look,
             Err(error) => {
-                (equal, since) = (0, None);
+                last = None;
                 let state = error.to_string();
                 mismatch = Mismatch { unread: Some(Box::new(error)), ..Mismatch::default() };
                 return Progress::NotYet(state);
             }
         };
         if table == expected {
-            equal += 1;
-            let now = Instant::now();
-            let (_, first) = since.take().filter(|(same, _)| *same == table).unwrap_or_else(|| (table.clone(), now));
-            since = Some((table.clone(), first));
-            if equal < 2 {
+            let Some((_, since)) = last.take().filter(|(same, _)| *same == table) else {
+                last = Some((table, Instant::now()));
                 return Progress::NotYet("once as expected".to_owned());
-            }
-            return if now - first >= settles(&table) {
-                Progress::Done(table)
-            } else {
-                Progress::NotYet("as expected; its workers may not know new endpoints yet".to_owned())
             };
+            if since.elapsed() >= settles(&table) {
+                return Progress::Done(table);
+            }
+            last = Some((table, since));
+            return Progress::NotYet("as expected; its workers may not know new endpoints yet".to_owned());
         }
-        (equal, since) = (0, None);
+        last = None;
         mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
         Progress::NotYet(mismatch.lines().into_iter().next().unwrap_or_default())
     })
@@ -130,7 +126,7 @@ mod tests {
     async fn new_endpoints_are_there_for_as_long_as_workers_may_not_know_them() {
         let second = Duration::from_secs(1);
         let tables = [table_wanted(), table_wanted(), table(None), table_wanted()];
-        // the third look begins it anew; the cycle then holds three in a row
+        // reading 3 is not as expected; readings 4 to 6 are, and from 4 to 6 two seconds pass
         assert_eq!(settled(&tables, 2 * second).await.unwrap().readings, 6);
         assert_eq!(settled(&tables, second).await.unwrap().readings, 2);
         assert!(settled(&tables, 3 * second).await.is_err());

@@ -287,7 +287,7 @@ pub(super) enum Reader<'a> {
 
 impl Site {
     /// The endpoints that stages have waited for; none where a change has its effect at once.
-    pub const fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
+    pub fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
         match self {
             Self::Kube(site) => Some(&mut site.endpoints),
             Self::Embedded(_) => None,

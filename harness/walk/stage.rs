@@ -330,11 +330,8 @@ impl Walk<'_> {
         let (live, namespace) = (&self.live, &self.namespace);
         let interval = self.site.interval();
         let limit = if self.comparing { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
-        let known = self.site.endpoints().map(std::mem::take);
-        let settles = |table: &RouteTable| match &known {
-            Some(known) if !table.addresses().all(|address| known.contains(address)) => MERGE_WINDOW,
-            _ => Duration::ZERO,
-        };
+        let known = self.site.endpoints().cloned();
+        let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
         let mut reader = self.site.reader();
         let look = async || {
             let table = reader.table(&host, service.port).await?;
@@ -655,6 +652,13 @@ fn not_converged(hints: Vec<String>, stage: &Place) -> Judged {
     }
 }
 
+/// How long a table has to stay as expected: the workers of the client's sidecar may not use endpoints yet that are not among the `known` ones.
+/// None are known where there is no sidecar.
+fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable) -> Duration {
+    let is_new = |known: &BTreeSet<String>| table.addresses().any(|address| !known.contains(address));
+    if known.is_some_and(is_new) { MERGE_WINDOW } else { Duration::ZERO }
+}
+
 /// The verdict on the claim that no object is left, from the end of the wait and what was listed last.
 ///
 /// # Errors
@@ -697,6 +701,18 @@ mod tests {
         assert!(no_objects(late(), Ok(Vec::new())).unwrap_err().to_string().contains("took longer than 1 s"));
         // a list that could not be had at first and was empty in the end
         assert_eq!(no_objects(Ok(()), Err(unread())).unwrap().ruling, Ruling::Pass);
+    }
+
+    #[test]
+    fn only_endpoints_that_no_stage_has_waited_for_are_waited_for() {
+        let set = |addresses: &[&str]| addresses.iter().map(|address| (*address).to_owned()).collect::<BTreeSet<_>>();
+        let cluster = routing::Cluster { host: "svc-hello".to_owned(), port: 8080, subset: None };
+        let behind = routing::Behind::Endpoints(set(&["10.0.0.1", "10.0.0.2"]));
+        let table = RouteTable { clusters: [(cluster, behind)].into(), ..RouteTable::default() };
+        assert_eq!(settling_time(Some(&set(&[])), &table), MERGE_WINDOW);
+        assert_eq!(settling_time(Some(&set(&["10.0.0.1"])), &table), MERGE_WINDOW);
+        assert_eq!(settling_time(Some(&set(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])), &table), Duration::ZERO);
+        assert_eq!(settling_time(None, &table), Duration::ZERO);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ROOT;
+use super::{ROOT, said, shiftcheck};
 
 const ELSEWHERE: &str = "
 apiVersion: v1
@@ -56,6 +56,18 @@ stages:
 "
     );
     std::fs::write(folder.join("scenario.yaml"), text).unwrap();
+}
+
+/// Runs the scenario on a cluster of this kind: everything is deleted, by name and by file.
+pub fn everything_is_deleted_on(cluster: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    // a namespace takes its objects along
+    let rest = "clusterroles/shiftcheck-reader, namespace/other";
+    scenario(folder.path(), &format!("{OWN}, {rest}"));
+    let path = folder.path().to_str().unwrap();
+    let (printed, errors, code) =
+        said(&shiftcheck(&["run", path, "--cluster", cluster, "--no-report"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
 }
 
 /// A plural, short names, and a kind that two groups have but only one of the applied objects.

@@ -1,11 +1,11 @@
-//! The scenarios that come along hold on a real mesh.
+//! All claims of three example scenarios in `fixtures/` hold on a real mesh.
 
 use std::path::Path;
 
 use crate::cluster::shared;
 use crate::harness::tests;
 
-// those that stand on parts of a mesh that the canary scenario does not touch
+// those that use features of Istio which the canary scenario does not use
 tests![
     a_scenario_holds_on_a_real_mesh[gateway_api]("gateway-api"),
     a_scenario_holds_on_a_real_mesh[blue_green]("blue-green"),

@@ -3,7 +3,7 @@
 
 use rstest::rstest;
 
-use crate::common::left_objects::{OWN, scenario};
+use crate::common::left_objects::{OWN, everything_is_deleted_on, scenario};
 use crate::common::{said, shiftcheck};
 
 #[test]
@@ -24,14 +24,7 @@ fn what_is_left_elsewhere_is_named_with_group_and_namespace() {
 
 #[test]
 fn everything_is_deleted_by_name_and_by_file() {
-    let folder = tempfile::tempdir().unwrap();
-    // a namespace takes its objects along
-    let rest = "clusterroles/shiftcheck-reader, namespace/other";
-    scenario(folder.path(), &format!("{OWN}, {rest}"));
-    let path = folder.path().to_str().unwrap();
-    let (printed, errors, code) =
-        said(&shiftcheck(&["run", path, "--cluster", "embedded", "--no-report"]).output().unwrap());
-    assert_eq!(code, Some(0), "{printed}{errors}");
+    everything_is_deleted_on("embedded");
 }
 
 #[rstest]

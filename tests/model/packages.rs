@@ -12,7 +12,7 @@ use crate::common::ROOT;
 fn features(arguments: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--locked", "--offline", "--workspace", "--prefix", "none", "--format", "{p} [{f}]"]);
-    // with a target, what is built for procedural macros and build scripts is told apart from what is built for the program
+    // Without `--target`, cargo unites the features of build scripts and procedural macros with those of the program.
     cargo.args(["--target", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)]);
     let output = cargo.args(arguments).current_dir(ROOT).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

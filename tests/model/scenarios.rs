@@ -1,4 +1,4 @@
-//! The scenarios that come along hold by the model, and on the embedded mesh, and no slip in their manifests survives.
+//! All claims of the example scenarios in `fixtures/` hold by the model and on the embedded mesh, and `mutants` finds no mutant that they miss.
 
 use rstest::rstest;
 

@@ -20,7 +20,7 @@ const NEGLIGIBLE: f64 = 1e-11;
 const FINE: f64 = 3e-4;
 /// A miss between this part of β and `MOST` of it is near enough.
 const NEAR: f64 = 0.9995;
-/// The part of β with which an interval excludes the true share whatever the ruling is.
+/// The part of β with which an interval may exclude the true share, whatever the ruling is.
 const EXCLUDES: f64 = 0.02;
 /// What rounding may add to a sum over all paths, as a part of it.
 const ROUNDING: f64 = 1e-9;
@@ -491,7 +491,8 @@ impl ShareDesign {
     /// The interval holds each p that the Beta(½, ½) mixture of all shares does not exclude with `0.02 β`, at any time; where the test has
     /// passed, only those of them that lie within `p₀ ± δ`. The true share lies outside with a chance of at most β: within `p₀ ± δ` by
     /// Ville's inequality (at most `0.02 β`); at `p₀ ± δ` because the calibration sums the chance of a pass and that of a failure whose interval
-    /// excludes `p₀ ± δ`; and beyond, where a pass is rarer still.
+    /// excludes `p₀ ± δ`; and beyond, where a pass is rarer still. For a design without that calibration only `1.02 β` is proven at `p₀ ± δ`: at most
+    /// β for a pass and `0.02 β` for such a failure.
     #[must_use]
     pub fn interval(&self, requests: u64, hits: u64, passed: bool) -> (f64, f64) {
         let (low, high) = mixture_interval(requests, hits, 1.0 - EXCLUDES * self.beta);
