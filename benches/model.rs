@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shiftcheck::cluster::{Embedded, Keep};
+use shiftcheck::events::Events;
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
 use shiftcheck::scenario::{Scenario, Service, parse_manifests};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
 use shiftcheck::verify::{fate, mutants, verify};
-use shiftcheck::walk::{Choice, Ending, Events, Options, Purpose, run};
+use shiftcheck::walk::{Choice, Ending, Options, Purpose, run};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
 const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary");

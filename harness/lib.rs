@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod draft;
+pub mod events;
 pub mod mesh;
 pub mod prove;
 pub mod report;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use clap::{CommandFactory, Parser};
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use crate::cluster::{
     ClusterError, Docker, ImageCache, Keep, NodeImage, RunRecords, Wanted, default_cache, print_files, sweep,
     write_archive,
 };
+use crate::events::{Events, FailureLayer};
 use crate::mesh::IstioChoice;
 use crate::report::{
     self, Granularity, Outcome, Recorder, Report, Terminal, UpgradeReport, checked_images, compare, compared, images,
@@ -26,7 +27,7 @@ use crate::report::{
 };
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
-use crate::walk::{CalibrateOptions, Choice, Ending, Events, Link, Options, Purpose, WalkError, run};
+use crate::walk::{CalibrateOptions, Choice, Ending, Options, Purpose, WalkError, run};
 use crate::workload::{self, Lines, Order};
 
 /// What the process ends with.
@@ -155,7 +156,6 @@ async fn dispatch(args: Args) -> ExitCode {
 }
 
 async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf, calls: Calls) -> ExitCode {
-    let start = Instant::now();
     let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
     let cluster = args.walk.cluster.unwrap_or_else(|| default_cluster(in_ci(), Docker::is_configured()));
     let mut reports = Reports::new(&args, purpose);
@@ -231,7 +231,7 @@ async fn walk(args: RunArgs, purpose: Purpose, cache: PathBuf, calls: Calls) -> 
     } else {
         note
     };
-    terminal.close(start.elapsed(), &note);
+    terminal.close(&note);
     let report = recorder.close(result_of(code), &note, failure.as_ref().map(told));
     if let Some(failure) = failure {
         advice::tell(&failure);
@@ -298,12 +298,12 @@ const fn result_of(code: ExitCode) -> Outcome {
 }
 
 fn told(failure: &Failure) -> report::Failure {
-    let link = match failure.code {
-        ExitCode::BadInput => Link::Manifest,
-        _ => Link::Environment,
+    let layer = match failure.code {
+        ExitCode::BadInput => FailureLayer::Manifest,
+        _ => FailureLayer::Environment,
     };
     report::Failure {
-        link: link.to_string(),
+        link: layer.to_string(),
         message: failure.message.clone(),
         place: failure.place.clone(),
         hint: failure.hint.clone(),

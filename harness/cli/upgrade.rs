@@ -8,13 +8,14 @@ use super::args::UpgradeArgs;
 use super::main::{ExitCode, coloured, driver, node_image, own_binary, reproduce};
 use super::signals::Calls;
 use crate::cluster::{ClusterError, ImageCache, IstioSet, Keep};
+use crate::events::{Event, Events, Timed};
 use crate::mesh::{IstioChoice, MeshError, Planes, newer};
 use crate::report::{Granularity, Marks, Outcome, Recorder, Report, Terminal, UpgradeRecorder, UpgradeReport, matrix};
 use crate::scenario::{ControlPlane, Scenario};
 use crate::upgrade::{
     Across, Cause, Course, Phase, Probe, Row, Walked, differences, probe, single_flags, suspects, without_each,
 };
-use crate::walk::{Choice, Ending, Event, Events, Leg, Legs, Options, Purpose, WalkError, walk_legs};
+use crate::walk::{Choice, Ending, Leg, Legs, Options, Purpose, WalkError, walk_legs};
 
 /// Settings that make the client's sidecar count what it sends to services, and that give sidecars the larger part of the machine while a
 /// control plane starts beside them.
@@ -377,8 +378,8 @@ impl Readers {
         Self { to_come: rows.into_iter(), walks: Vec::new(), reports: Vec::new(), recorder: None }
     }
 
-    fn take(&mut self, event: &Event) {
-        if matches!(event, Event::Started { .. }) {
+    fn take(&mut self, timed: &Timed) {
+        if matches!(timed.event, Event::Started { .. }) {
             self.finish();
             if let Some((course, rows)) = self.to_come.next() {
                 self.walks.push(Walked::new(course, rows));
@@ -386,10 +387,10 @@ impl Readers {
             }
         }
         if let Some(walked) = self.walks.last_mut() {
-            walked.take(event);
+            walked.take(&timed.event);
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.record(event);
+            recorder.record(timed);
         }
     }
 

@@ -5,10 +5,10 @@ use kube::core::Status;
 use testcontainers_modules::testcontainers::TestcontainersError;
 use thiserror::Error;
 
-use super::reach::Reach;
 use super::run::RunId;
 use super::wait::WaitError;
 use super::workload_image::ImageError;
+use crate::events::Reach;
 use crate::scenario::{Place, UnresolvedKind};
 
 /// What can go wrong with a cluster and the objects in it.

@@ -13,9 +13,10 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::ClusterError;
-use super::reach::{Bounds, Extent, Reach, confine, extent};
+use super::reach::{Bounds, Extent, confine, extent};
 use super::run::RunId;
 use super::wait::{Again, Awaited, Progress, until};
+use crate::events::Reach;
 use crate::scenario::{ApiKind, Manifest, ObjectId, Place, Scope, Target, UnresolvedKind};
 
 /// The label with the run's id, on everything that a run makes.

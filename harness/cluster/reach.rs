@@ -1,31 +1,13 @@
 //! What an object of a run would change outside of the run's namespace. Istio applies many objects of one namespace to others: a
 //! `VirtualService` for a host of another namespace changes the requests of every client in the mesh.
 
-use std::fmt;
-
 use serde_json::{Value, json};
 
-use crate::scenario::{Manifest, Place};
+use crate::events::Reach;
+use crate::scenario::Manifest;
 
 /// What the full names of services end with.
 const LOCAL: &str = "svc.cluster.local";
-
-/// An effect of an object outside of the run's namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
-    /// Where it is written.
-    pub place: Place,
-    /// `Kind/name` of the object.
-    pub id: String,
-    /// The effect.
-    pub effect: String,
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {} {}", self.place, self.id, self.effect)
-    }
-}
 
 /// The namespaces that reach is judged by.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 use super::ClusterError;
 use super::objects::{Applied, Deleted};
 use super::wait::{Again, Awaited, Failure, Progress, until};
+use crate::events::Injection;
 
 /// Reasons for which a container will not start however long one waits.
 const HOPELESS: [&str; 6] = [
@@ -58,24 +58,6 @@ pub struct PodState {
     pub ready: bool,
     /// How it has a proxy of the mesh, if it has one.
     pub sidecar: Option<Injection>,
-}
-
-/// How a proxy of the mesh is put into a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Injection {
-    /// As a container beside the others.
-    Classic,
-    /// As an init container that goes on, which starts before the others and ends after them.
-    Native,
-}
-
-impl fmt::Display for Injection {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Classic => "a container",
-            Self::Native => "a native sidecar",
-        })
-    }
 }
 
 impl Workloads {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::sidecar::{items, virtual_host};
+use crate::events::Configuration;
 
 /// What is another on every mesh, or at every push, and says nothing of what the mesh does.
 const PASSING: [&str; 10] = [
@@ -19,85 +20,44 @@ const PASSING: [&str; 10] = [
     "filter_metadata",
 ];
 
-/// The configuration of a sidecar that has to do with one service port, as values by their paths: `route/routes/0/route/timeout`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Configuration(BTreeMap<String, String>);
-
-/// A value that two configurations do not share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Its path.
-    pub path: String,
-    /// What it was; none where it was not there.
-    pub before: Option<String>,
-    /// What it is; none where it is not there.
-    pub after: Option<String>,
-}
-
-impl Configuration {
-    /// Reads Envoy's `config_dump` of dynamic routes, clusters and listeners.
-    #[must_use]
-    pub fn read(routes: &Value, clusters: &Value, listeners: &Value, host: &str, port: u16) -> Self {
-        let mut values = BTreeMap::new();
-        if let Some(virtual_host) = virtual_host(routes, &format!("{host}:{port}")) {
-            flatten("route", virtual_host, &mut values);
+/// Reads Envoy's `config_dump` of dynamic routes, clusters and listeners.
+pub(super) fn configuration(
+    routes: &Value,
+    clusters: &Value,
+    listeners: &Value,
+    host: &str,
+    port: u16,
+) -> Configuration {
+    let mut values = BTreeMap::new();
+    if let Some(virtual_host) = virtual_host(routes, &format!("{host}:{port}")) {
+        flatten("route", virtual_host, &mut values);
+    }
+    for config in items(&clusters["configs"]) {
+        let cluster = &config["cluster"];
+        let name = cluster["name"].as_str().unwrap_or_default();
+        // `outbound|8080|v1|HOST`; since 1.26 with a `;` and more behind it in some places
+        let mut parts = name.split('|');
+        let own = parts.next() == Some("outbound") && parts.next() == Some(&port.to_string());
+        let subset = parts.next().unwrap_or_default();
+        if own && parts.next().is_some_and(|of| of.split(';').next() == Some(host)) {
+            let subset = if subset.is_empty() { "all" } else { subset };
+            flatten(&format!("cluster {subset}"), cluster, &mut values);
         }
-        for config in items(&clusters["configs"]) {
-            let cluster = &config["cluster"];
-            let name = cluster["name"].as_str().unwrap_or_default();
-            // `outbound|8080|v1|HOST`; since 1.26 with a `;` and more behind it in some places
-            let mut parts = name.split('|');
-            let own = parts.next() == Some("outbound") && parts.next() == Some(&port.to_string());
-            let subset = parts.next().unwrap_or_default();
-            if own && parts.next().is_some_and(|of| of.split(';').next() == Some(host)) {
-                let subset = if subset.is_empty() { "all" } else { subset };
-                flatten(&format!("cluster {subset}"), cluster, &mut values);
+    }
+    let route_config = items(&routes["configs"])
+        .map(|config| &config["route_config"])
+        .find(|config| items(&config["virtual_hosts"]).any(|own| own["name"] == format!("{host}:{port}")));
+    let route_config = route_config.map(|config| &config["name"]);
+    for listener in items(&listeners["configs"]).map(|config| &config["active_state"]["listener"]) {
+        let chains = items(&listener["filter_chains"]).chain([&listener["default_filter_chain"]]);
+        for filter in chains.flat_map(|chain| items(&chain["filters"])) {
+            let named = &filter["typed_config"]["rds"]["route_config_name"];
+            if named.is_string() && Some(named) == route_config {
+                flatten("listener", &filter["typed_config"], &mut values);
             }
         }
-        let route_config = items(&routes["configs"])
-            .map(|config| &config["route_config"])
-            .find(|config| items(&config["virtual_hosts"]).any(|own| own["name"] == format!("{host}:{port}")));
-        let route_config = route_config.map(|config| &config["name"]);
-        for listener in items(&listeners["configs"]).map(|config| &config["active_state"]["listener"]) {
-            let chains = items(&listener["filter_chains"]).chain([&listener["default_filter_chain"]]);
-            for filter in chains.flat_map(|chain| items(&chain["filters"])) {
-                let named = &filter["typed_config"]["rds"]["route_config_name"];
-                if named.is_string() && Some(named) == route_config {
-                    flatten("listener", &filter["typed_config"], &mut values);
-                }
-            }
-        }
-        Self(values)
     }
-
-    /// The values, by path.
-    #[must_use]
-    pub const fn values(&self) -> &BTreeMap<String, String> {
-        &self.0
-    }
-
-    /// What of another configuration is not as it is here: routes first, then clusters, then the listener.
-    #[must_use]
-    pub fn changes(&self, after: &Self) -> Vec<Change> {
-        let mut paths: Vec<&String> = self.0.keys().chain(after.0.keys()).collect();
-        paths.sort_by_key(|path| (rank(path), path.as_str()));
-        paths.dedup();
-        let changes = paths.into_iter().filter_map(|path| {
-            let (before, after) = (self.0.get(path), after.0.get(path));
-            (before != after).then(|| Change { path: path.clone(), before: before.cloned(), after: after.cloned() })
-        });
-        changes.collect()
-    }
-}
-
-/// What a request meets first comes first: its match, what is done with it, then where it goes.
-fn rank(path: &str) -> u8 {
-    match path.split(['/', ' ']).next() {
-        Some("route") if path.contains("/match/") => 0,
-        Some("route") => 1,
-        Some("cluster") => 2,
-        _ => 3,
-    }
+    values.into()
 }
 
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
@@ -137,7 +97,7 @@ mod tests {
 
     const HOST: &str = "svc-hello.canary.svc.cluster.local";
 
-    fn configuration(version: &str, retry_on: &str, ip: &str) -> Configuration {
+    fn read(version: &str, retry_on: &str, ip: &str) -> Configuration {
         let routes = json!({"configs": [{"version_info": version, "route_config": {"name": "8080", "virtual_hosts": [
             {"name": format!("{HOST}:8080"), "domains": [ip], "routes": [
                 {"match": {"prefix": "/"}, "route": {"cluster": "c", "retry_policy": {"retry_on": retry_on}}},
@@ -153,13 +113,13 @@ mod tests {
             {"active_state": {"listener": {"filter_chains": [filter("9090")]}}},
             {"active_state": {"listener": {"default_filter_chain": filter("8080"), "address": ip}}},
         ]});
-        Configuration::read(&routes, &clusters, &listeners, HOST, 8080)
+        configuration(&routes, &clusters, &listeners, HOST, 8080)
     }
 
     #[test]
     fn what_passes_is_left_out_and_the_rest_has_paths() {
-        let one = configuration("1", "503", "10.0.0.1");
-        assert!(one.changes(&configuration("1", "503", "10.0.0.2")).is_empty());
+        let one = read("1", "503", "10.0.0.1");
+        assert!(one.changes(&read("1", "503", "10.0.0.2")).is_empty());
         let expected = [
             ("cluster v1/lb_policy", "LEAST_REQUEST"),
             ("cluster v1/name", "outbound|8080|v1|svc-hello.canary.svc.cluster.local"),
@@ -176,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_route_that_changed_is_told_before_a_filter() {
-        let changes = configuration("1", "503", "").changes(&configuration("2", "reset", ""));
+        let changes = read("1", "503", "").changes(&read("2", "reset", ""));
         let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(
             paths,

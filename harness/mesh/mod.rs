@@ -8,9 +8,7 @@ mod install;
 mod planes;
 mod sidecar;
 
-pub use configuration::Configuration;
 pub use converge::{Converged, Look, MERGE_WINDOW, converge};
-pub use counters::Counters;
 pub use error::{MeshError, Mismatch};
 pub use install::{Istio, Manifests, Onto};
 pub use planes::{IstioChoice, Planes, newer};

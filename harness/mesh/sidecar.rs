@@ -5,9 +5,10 @@ use kube::Api;
 use serde_json::Value;
 
 use super::MeshError;
-use super::configuration::Configuration;
-use super::counters::Counters;
+use super::configuration::configuration;
+use super::counters::counters;
 use crate::cluster::{Tunnel, TunnelError};
+use crate::events::{Configuration, Counters};
 use crate::routing::{
     Abort, Action, Behind, Cluster, Condition, Forward, Holds, Pattern, Redirect, RedirectPath, Rewrite, Route,
     RouteTable, Subject, Test, Unit,
@@ -85,7 +86,7 @@ impl Sidecar {
     /// # Errors
     /// The sidecar does not answer.
     pub async fn counters(&mut self) -> Result<Counters, MeshError> {
-        Ok(Counters::read(&self.ask("/stats?format=json&filter=outbound").await?))
+        Ok(counters(&self.ask("/stats?format=json&filter=outbound").await?))
     }
 
     /// The configuration that has to do with a service port, without what is another on every mesh.
@@ -96,7 +97,7 @@ impl Sidecar {
         let routes = self.ask("/config_dump?resource=dynamic_route_configs").await?;
         let clusters = self.ask("/config_dump?resource=dynamic_active_clusters").await?;
         let listeners = self.ask("/config_dump?resource=dynamic_listeners").await?;
-        Ok(Configuration::read(&routes, &clusters, &listeners, host, port))
+        Ok(configuration(&routes, &clusters, &listeners, host, port))
     }
 
     async fn ask(&mut self, path: &str) -> Result<Value, MeshError> {

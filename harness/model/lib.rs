@@ -4,6 +4,7 @@
 //! re-exports every module under the same name.
 
 pub mod demo;
+pub mod events;
 pub mod routing;
 pub mod scenario;
 pub mod verdict;

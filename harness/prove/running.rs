@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use crate::events::Events;
 use crate::report::Recorder;
 use crate::scenario::Scenario;
-use crate::walk::{Events, Options, Outcome, WalkError, run};
+use crate::walk::{Options, Outcome, WalkError, run};
 
 /// A signal that comes so soon after the first is the same call.
 const ONE_CALL: Duration = Duration::from_secs(1);

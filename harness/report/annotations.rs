@@ -42,13 +42,18 @@ fn property(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::events::{Event, FailureLayer, Timed};
     use crate::report::Recorder;
-    use crate::walk::{Event, Link};
 
     fn annotated(place: Option<Place>) -> Vec<String> {
         let mut recorder = Recorder::new(String::new());
-        recorder.record(&Event::Broke { link: Link::Manifest, place, message: "a:1 was rejected".to_owned() });
+        let event = Event::Broke { layer: FailureLayer::Manifest, place, message: "a:1 was rejected".to_owned() };
+        recorder.record(&Timed { at: Timestamp::UNIX_EPOCH, since_start: Duration::ZERO, event });
         annotations(&recorder.close(Outcome::BadInput, "not proven", None))
     }
 

@@ -10,7 +10,8 @@ use super::junit::{Granularity, junit};
 use super::model::{Failure, Outcome, Report};
 use super::page::page;
 use super::recorder::Recorder;
-use crate::walk::{Link, STATE};
+use crate::events::FailureLayer;
+use crate::walk::STATE;
 
 /// Why a report could not be written or read.
 #[derive(Debug, Error)]
@@ -79,7 +80,7 @@ impl Report {
         Self::forget(folder)?;
         let message = "the run has not ended: it still runs, or it was killed".to_owned();
         let hint = Some("`shiftcheck sweep` removes what a killed run has left".to_owned());
-        let failure = Failure { link: Link::Environment.to_string(), message, place: None, hint };
+        let failure = Failure { link: FailureLayer::Environment.to_string(), message, place: None, hint };
         let report = Recorder::new(reproduce).close(Outcome::Interrupted, "unfinished", Some(failure));
         report.write(folder, granularity)
     }

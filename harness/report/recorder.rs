@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use similar::{ChangeTag, TextDiff};
@@ -11,8 +11,8 @@ use super::model::{
     Transition, Workload,
 };
 use super::terminal::subject;
+use crate::events::{self, Event, Judged, STEP, Subject, Tallied, Timed};
 use crate::verdict::{Answer, Line, Ruling, Stop};
-use crate::walk::{self, Event, Judged, STEP, Subject, Tallied};
 
 /// How many unchanged lines stand around a change.
 const CONTEXT: usize = 3;
@@ -21,11 +21,12 @@ const CONTEXT: usize = 3;
 #[derive(Debug)]
 pub struct Recorder {
     report: Report,
-    start: Instant,
+    /// When the first and the latest event happened, since the start of the stream.
+    span: Option<(Duration, Duration)>,
 }
 
 impl Recorder {
-    /// A recorder of a run that begins now; `reproduce` is the command that runs it again.
+    /// A recorder of a run that begins with its first event, or now if there is none; `reproduce` is the command that runs it again.
     #[must_use]
     pub fn new(reproduce: String) -> Self {
         let report = Report {
@@ -46,22 +47,27 @@ impl Recorder {
             stages: Vec::new(),
             state: None,
         };
-        Self { report, start: Instant::now() }
+        Self { report, span: None }
     }
 
     /// Takes an event.
-    pub fn record(&mut self, event: &Event) {
-        let now = seconds(self.start.elapsed());
+    pub fn record(&mut self, Timed { at, since_start, event }: &Timed) {
         let report = &mut self.report;
+        let (first, latest) = self.span.get_or_insert_with(|| {
+            report.started = format!("{at:.0}");
+            (*since_start, *since_start)
+        });
+        *latest = *since_start;
+        let now = seconds(since_start.saturating_sub(*first));
         match event {
-            Event::Started { run, scenario, place, stages, totals, files, route } => {
+            Event::Started { run, scenario, place, stages, totals, files, path } => {
                 report.run.clone_from(run);
                 report.place.clone_from(place);
                 report.scenario = ScenarioFiles {
                     name: scenario.clone(),
-                    namespace: route.namespace.clone(),
-                    client: route.client.clone(),
-                    service: route.service.clone(),
+                    namespace: path.namespace.clone(),
+                    client: path.client.clone(),
+                    service: path.service.clone(),
                     stages: stages.clone(),
                     files: files
                         .iter()
@@ -109,9 +115,9 @@ impl Recorder {
                 claims: Vec::new(),
             }),
             Event::Collected(folder) => report.state = Some(shown(folder)),
-            Event::Broke { link, place, message } => {
+            Event::Broke { layer, place, message } => {
                 report.failure = Some(Failure {
-                    link: link.to_string(),
+                    link: layer.to_string(),
                     message: message.clone(),
                     place: place.clone(),
                     hint: None,
@@ -128,7 +134,7 @@ impl Recorder {
     /// The report of a run that ended so.
     #[must_use]
     pub fn close(mut self, result: Outcome, note: &str, failure: Option<Failure>) -> Report {
-        self.report.took = seconds(self.start.elapsed());
+        self.report.took = self.span.map_or(0.0, |(first, latest)| seconds(latest.saturating_sub(first)));
         self.report.result = result;
         note.clone_into(&mut self.report.note);
         if let Some(failure) = failure {
@@ -214,7 +220,7 @@ fn claim(judged: &Judged) -> Claim {
             Ruling::Inconclusive => Outcome::Inconclusive,
         },
         reason: verdict.reason.clone(),
-        link: judged.link.map(|link| link.to_string()),
+        link: judged.link.map(|layer| layer.to_string()),
         hints: judged.hints.clone(),
         place: Some(judged.place.clone()),
         requests: verdict.requests,
@@ -289,7 +295,7 @@ fn answers(tallied: &Tallied) -> Answers {
     }
 }
 
-fn changed(transition: &walk::Transition) -> Transition {
+fn changed(transition: &events::Transition) -> Transition {
     Transition {
         requests: transition.requests,
         errors: transition.errors.clone(),
@@ -338,7 +344,7 @@ fn changed(transition: &walk::Transition) -> Transition {
     }
 }
 
-fn edit(edit: &walk::Edit) -> Edit {
+fn edit(edit: &events::Edit) -> Edit {
     let (before, after) = (edit.before.as_deref(), edit.after.as_deref());
     let what = match (before, after) {
         (None, _) => "created",

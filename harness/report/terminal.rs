@@ -4,11 +4,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::LOSS;
-use crate::cluster::{Reach, Swept};
-use crate::traffic::Latency;
+use crate::cluster::Swept;
+use crate::events::{Calibration, Event, Judged, Latency, Reach, Shift, Subject, Timed, Transition, TrialledMutant};
 use crate::verdict::{CALIBRATION_ALARM, FOUND, Power, Ruling, Totals};
 use crate::verify::Fate;
-use crate::walk::{Calibration, Event, Judged, Shift, Subject, Transition, Trialled};
 
 /// The live view of a run and its closing table.
 ///
@@ -23,6 +22,8 @@ pub struct Terminal<W> {
     rows: Vec<Row>,
     stage: Option<Row>,
     requests: u64,
+    /// When the latest event happened, since the start of the stream.
+    latest: Duration,
     /// Whether claims that hold are left out.
     brief: bool,
 }
@@ -56,7 +57,17 @@ impl<W: Write> Terminal<W> {
         if live {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        Self { out, colour, bar, stages: 0, rows: Vec::new(), stage: None, requests: 0, brief: false }
+        Self {
+            out,
+            colour,
+            bar,
+            stages: 0,
+            rows: Vec::new(),
+            stage: None,
+            requests: 0,
+            latest: Duration::ZERO,
+            brief: false,
+        }
     }
 
     /// The same without a line for each claim that holds.
@@ -67,7 +78,8 @@ impl<W: Write> Terminal<W> {
     }
 
     /// Shows an event.
-    pub fn show(&mut self, event: Event) {
+    pub fn show(&mut self, Timed { since_start, event, .. }: Timed) {
+        self.latest = since_start;
         match event {
             Event::Started { run, scenario, place, stages, totals, .. } => {
                 let stages = stages.len();
@@ -106,11 +118,6 @@ impl<W: Write> Terminal<W> {
                     stage.rolled_out = took;
                 }
             }
-            Event::Environment(_)
-            | Event::Deployed(_)
-            | Event::Fingerprinted(_)
-            | Event::Misrouted(_)
-            | Event::Broke { .. } => {}
             Event::Collected(folder) => {
                 self.line(&format!("  what can be known of the cluster is in {}", folder.display()));
             }
@@ -155,6 +162,8 @@ impl<W: Write> Terminal<W> {
             Event::Removing => self.bar.set_message("removing everything"),
             Event::Removed { took } => self.line(&format!("  all removed in {}", seconds(took))),
             Event::Kept { look, remove } => self.kept(&look, &remove),
+            // these are for reports alone
+            _ => {}
         }
     }
 
@@ -189,9 +198,9 @@ impl<W: Write> Terminal<W> {
         ));
     }
 
-    fn trialled(&mut self, trialled: &Trialled) {
+    fn trialled(&mut self, trialled: &TrialledMutant) {
         let mark = if trialled.agrees() { self.green("ok") } else { self.red("NO") };
-        let Trialled { slip, what, stage, failed, .. } = trialled;
+        let TrialledMutant { slip, what, stage, failed, .. } = trialled;
         let seen = if *failed { "a claim fails" } else { "all claims hold" };
         let model = match &trialled.fate {
             Fate::Caught(catch) => format!("caught by {}", catch.claim),
@@ -225,8 +234,8 @@ impl<W: Write> Terminal<W> {
             };
             self.line(&format!("   {mark}{subject}: {} — {}", judged.claim, judged.verdict.reason));
             if judged.verdict.ruling != Ruling::Pass {
-                if let Some(link) = judged.link {
-                    self.line(&format!("       {link}"));
+                if let Some(layer) = judged.link {
+                    self.line(&format!("       {layer}"));
                 }
                 for hint in &judged.hints {
                     self.line(&format!("       because {hint}"));
@@ -303,7 +312,7 @@ impl<W: Write> Terminal<W> {
     }
 
     /// Writes the closing table and the last line; `note` says how the run ended.
-    pub fn close(&mut self, elapsed: Duration, note: &str) {
+    pub fn close(&mut self, note: &str) {
         self.bar.finish_and_clear();
         if self.stages == 0 {
             // a scenario that was refused before anything started
@@ -327,7 +336,7 @@ impl<W: Write> Terminal<W> {
         }
         let requests = usize::try_from(self.requests).unwrap_or(usize::MAX);
         let requests = plural(requests, "request");
-        self.line(&format!("{note} ({requests}, {})", seconds(elapsed)));
+        self.line(&format!("{note} ({requests}, {})", seconds(self.latest)));
     }
 
     /// Writes a line that stays.
@@ -451,10 +460,12 @@ pub fn swept(out: &mut impl Write, swept: &Swept, engine: bool) {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::events::{FailureLayer, Gap, Routing, TrafficPath};
     use crate::scenario::Place;
     use crate::verdict::{Findings, Verdict};
-    use crate::walk::{Gap, Link, Route, Routing};
 
     const SECOND: Duration = Duration::from_secs(1);
     const MILLISECOND: Duration = Duration::from_millis(1);
@@ -467,7 +478,7 @@ mod tests {
             hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
             place: Place::new("scenario.yaml", 27, 9),
             errors: None,
-            link: (ruling == Ruling::Fail).then_some(Link::Endpoints),
+            link: (ruling == Ruling::Fail).then_some(FailureLayer::Endpoints),
         })
     }
 
@@ -489,9 +500,9 @@ mod tests {
         let mut out = Vec::new();
         let mut terminal = Terminal::new(&mut out, false);
         for event in events {
-            terminal.show(event);
+            terminal.show(Timed { at: Timestamp::UNIX_EPOCH, since_start: 50 * SECOND, event });
         }
-        terminal.close(50 * SECOND, note);
+        terminal.close(note);
         drop(terminal);
         String::from_utf8(out).unwrap()
     }
@@ -503,7 +514,7 @@ mod tests {
                 scenario: "canary".to_owned(),
                 place: "a throwaway cluster".to_owned(),
                 stages: vec!["first release".to_owned(), "header rule".to_owned()],
-                route: Route::default(),
+                path: TrafficPath::default(),
                 files: Vec::new(),
                 totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3, requests: 1860.4 }),
             },
@@ -587,7 +598,7 @@ mod tests {
             scenario: "canary".to_owned(),
             place: "a throwaway cluster".to_owned(),
             stages: vec![String::new(); 9],
-            route: Route::default(),
+            path: TrafficPath::default(),
             files: Vec::new(),
             totals: None,
         };
@@ -627,7 +638,7 @@ mod tests {
         events.push(Event::Stage { number: 1, name: "first release".to_owned(), edits: Vec::new() });
         events.push(Event::Waiting("hello-server-v1: 1 of 2 ready, ErrImagePull in container hello".to_owned()));
         let message = "the rollout of hello-server-v1 did not come to be".to_owned();
-        events.push(Event::Broke { link: Link::Rollout, place: None, message });
+        events.push(Event::Broke { layer: FailureLayer::Rollout, place: None, message });
         events.push(Event::Collected("shiftcheck-report/state".into()));
         events.push(Event::Removed { took: SECOND });
         insta::assert_snapshot!(printed(events, "not proven"));

@@ -4,6 +4,5 @@
 mod sample;
 
 pub use sample::{
-    Answered, Driver, DriverOptions, DriverStart, Latency, MOST_IN_FLIGHT, Next, Sample, Tally, TrafficError, Wanted,
-    Watch,
+    Answered, Driver, DriverOptions, DriverStart, MOST_IN_FLIGHT, Next, Sample, Tally, TrafficError, Wanted, Watch,
 };

@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::cluster::{ClusterError, Session};
+use crate::events::Latency;
 use crate::scenario::{DRIVER, Scenario, VersionRule};
 use crate::verdict::Answer;
 use crate::workload::{DrivePlan, FailureKind, Flow, Order, Outcome, Response, Tell, Told, VersionSource, drive_all};
@@ -160,17 +161,6 @@ pub struct Tally {
     pub pod: Option<String>,
     /// How often.
     pub count: u64,
-}
-
-/// How long answers took, from when their requests were due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Latency {
-    /// Half of them took no longer.
-    pub median: Duration,
-    /// 99 % took no longer.
-    pub p99: Duration,
-    /// The longest.
-    pub max: Duration,
 }
 
 impl Sample {

@@ -3,9 +3,8 @@ use std::fmt;
 
 use super::known::{Known, known_changes};
 use super::walked::{Walked, WalkedStage};
-use crate::mesh::Counters;
+use crate::events::{Counters, Fingerprint, Subject, Tallied};
 use crate::verdict::{Ruling, two_sided_chance};
-use crate::walk::{Fingerprint, Subject, Tallied};
 
 /// The chance with which two samples of the same share are told apart.
 const APART: f64 = 1e-6;
@@ -259,14 +258,11 @@ fn flags(counters: &Counters) -> String {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json;
-
     use super::*;
-    use crate::cluster::Injection;
+    use crate::events::{Event, Injection, Judged, Latency};
     use crate::scenario::Place;
     use crate::upgrade::{Course, Phase, Row};
     use crate::verdict::{Answer, Verdict};
-    use crate::walk::{Event, Judged};
 
     fn tallied(version: &str, count: u64) -> Tallied {
         let answer = Answer::Version { version: version.to_owned(), status: 503 };
@@ -279,7 +275,7 @@ mod tests {
         walked.take(&Event::Sampled {
             requests: split.iter().sum(),
             rate: 1000.0,
-            latency: crate::traffic::Latency::default(),
+            latency: Latency::default(),
             tallies: vec![tallied("v1", split[0]), tallied("v2", split[1])],
         });
         walked.take(&Event::Fingerprinted(Box::new(print)));
@@ -297,15 +293,11 @@ mod tests {
     }
 
     fn print(attempts: u64, limit_exceeded: u64, injection: Injection) -> Fingerprint {
-        let stat = |name: &str, value: u64| json!({"name": format!("cluster.outbound|80||h;.{name}"), "value": value});
-        let stats = json!({"stats": [
-            stat("upstream_rq_total", attempts * 100),
-            stat("upstream_rq_retry_limit_exceeded", limit_exceeded),
-        ]});
+        let counters = [("upstream_rq_total", attempts * 100), ("upstream_rq_retry_limit_exceeded", limit_exceeded)];
         Fingerprint {
             sent: 100,
             served: Some(100 * attempts),
-            counters: Some(Counters::read(&stats)),
+            counters: Some(counters.into_iter().collect()),
             injection: BTreeSet::from([injection]),
             ..Fingerprint::default()
         }

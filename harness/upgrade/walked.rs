@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::course::{Course, Phase, Row};
+use crate::events::{Event, Fingerprint, Judged, Tallied, Transition};
 use crate::routing::RouteDiff;
 use crate::verdict::Ruling;
-use crate::walk::{Event, Fingerprint, Judged, Tallied, Transition};
 
 /// What came of a walk of the scenario, as its events tell.
 #[derive(Debug, Clone)]

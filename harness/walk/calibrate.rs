@@ -1,11 +1,11 @@
 use std::time::{Duration, Instant};
 
 use super::WalkError;
-use super::event::Event;
 use super::stage::Walk;
+use crate::events::{Calibration, Event};
 use crate::scenario::{Claim, Share};
 use crate::traffic::{Next, Wanted};
-use crate::verdict::{Answer, Design, Findings, Independence, Power, Ruling, Trial};
+use crate::verdict::{Answer, Design, Independence, Ruling, Trial};
 
 /// How the model behind the verdicts is put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,45 +20,6 @@ impl Default for CalibrateOptions {
     /// 40 samples of 400 requests.
     fn default() -> Self {
         Self { samples: 40, requests: 400 }
-    }
-}
-
-/// What came of many samples of one route that should split as claimed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Calibration {
-    /// The population.
-    pub from: String,
-    /// The version whose share was looked at, and the share.
-    pub version: String,
-    /// The claimed share.
-    pub claimed: Share,
-    /// The number of samples.
-    pub samples: usize,
-    /// The requests of each sample that were tested.
-    pub requests: u64,
-    /// All requests that were sent.
-    pub sent: u64,
-    /// The share of the tested requests that the version served.
-    pub share: f64,
-    /// What the tests for independent requests say.
-    pub findings: Findings,
-    /// What they would have found.
-    pub power: Power,
-    /// How many samples a verdict with the claim's errors accepted.
-    pub accepted: usize,
-    /// How many it refused: false alarms, if the route is right.
-    pub refused: usize,
-    /// The mean number of requests that the verdicts took.
-    pub mean: f64,
-    /// The median time of traffic until a verdict stood.
-    pub decided: Duration,
-}
-
-impl Calibration {
-    /// Whether there is no evidence against requests that are routed independently with the claimed share.
-    #[must_use]
-    pub fn independent(&self) -> bool {
-        self.findings.independent()
     }
 }
 

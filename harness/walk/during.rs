@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::events::Bound;
 use crate::scenario::{During, Expectation, Place, Scenario, Share, Stage};
 use crate::traffic::Watch;
 use crate::verdict::{Ruling, excluded_share, requests_to_exclude};
@@ -68,21 +69,6 @@ pub(super) struct Silence {
     pub lasted: u64,
     /// The longest time within it in which no request was sent.
     pub unsent: u64,
-}
-
-/// What the requests of a watch exclude.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Bound {
-    /// Of what the share is: `errors`, or `v2 later than 5 s after the change`.
-    pub of: String,
-    /// How many requests were of that kind.
-    pub count: u64,
-    /// Among how many.
-    pub requests: u64,
-    /// A larger share than this is excluded.
-    pub excluded: f64,
-    /// With this confidence.
-    pub confidence: f64,
 }
 
 /// How a claim was decided.

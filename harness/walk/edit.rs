@@ -1,18 +1,6 @@
+use crate::events::Edit;
 use crate::routing::Live;
-use crate::scenario::{Manifest, Place, Stage, Step};
-
-/// What a stage does to one object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit {
-    /// `Kind/name`.
-    pub object: String,
-    /// Where the object is written that is applied; none where one is deleted.
-    pub origin: Option<Place>,
-    /// The object before, as YAML; none where there was none.
-    pub before: Option<String>,
-    /// The object after, as YAML; none where it is deleted.
-    pub after: Option<String>,
-}
+use crate::scenario::{Manifest, Stage, Step};
 
 /// What a stage does to the objects that are there, in its order.
 pub(super) fn edits(live: &Live, stage: &Stage) -> Vec<Edit> {

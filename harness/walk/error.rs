@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::during::Undecidable;
-use super::event::Link;
 use crate::cluster::wait::Awaited;
 use crate::cluster::{ClusterError, RunId};
+use crate::events::{Event, FailureLayer};
 use crate::mesh::MeshError;
 use crate::scenario::{Place, ScenarioError};
 use crate::traffic::TrafficError;
@@ -91,17 +91,17 @@ impl WalkError {
         }
     }
 
-    /// The link of the chain that broke.
+    /// The layer that failed.
     #[must_use]
-    pub const fn link(&self) -> Link {
+    pub const fn layer(&self) -> FailureLayer {
         match self {
             Self::Scenario(_)
             | Self::Design { .. }
             | Self::Unidentified { .. }
             | Self::Undecidable { .. }
-            | Self::NothingToCalibrate(_) => Link::Manifest,
+            | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
-                Link::Delivery
+                FailureLayer::Delivery
             }
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
@@ -111,13 +111,18 @@ impl WalkError {
                 | ClusterError::Target { .. }
                 | ClusterError::Outside { .. }
                 | ClusterError::Reaches(_)
-                | ClusterError::NotEmbedded { .. } => Link::Manifest,
+                | ClusterError::NotEmbedded { .. } => FailureLayer::Manifest,
                 ClusterError::Wait(error) => layer(error.awaited()),
-                _ => Link::Environment,
+                _ => FailureLayer::Environment,
             },
             Self::Mesh(MeshError::Wait(error)) => layer(error.awaited()),
-            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) | Self::LeftBehind(_) => Link::Environment,
+            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) | Self::LeftBehind(_) => FailureLayer::Environment,
         }
+    }
+
+    /// The event that says why the run cannot continue.
+    pub(super) fn event(&self) -> Event {
+        Event::Broke { layer: self.layer(), place: self.place().cloned(), message: self.to_string() }
     }
 
     /// Whether the scenario or its manifests are to blame, and not the environment.
@@ -147,10 +152,10 @@ impl WalkError {
 }
 
 /// The failure layer of a wait that failed.
-const fn layer(awaited: &Awaited) -> Link {
+const fn layer(awaited: &Awaited) -> FailureLayer {
     match awaited {
-        Awaited::Rollout { .. } => Link::Rollout,
-        Awaited::FirstPush { .. } | Awaited::SidecarConfiguration => Link::Delivery,
+        Awaited::Rollout { .. } => FailureLayer::Rollout,
+        Awaited::FirstPush { .. } | Awaited::SidecarConfiguration => FailureLayer::Delivery,
         // objects that are seen to be left fail their claim; this wait fails only where they cannot be listed
         Awaited::ObjectRemoval
         | Awaited::NodeStart
@@ -161,7 +166,7 @@ const fn layer(awaited: &Awaited) -> Link {
         | Awaited::Definition { .. }
         | Awaited::ControlPlane { .. }
         | Awaited::PodRemoval { .. }
-        | Awaited::Connections => Link::Environment,
+        | Awaited::Connections => FailureLayer::Environment,
     }
 }
 
@@ -179,24 +184,24 @@ mod tests {
     }
 
     #[rstest]
-    #[case::node_start(Awaited::NodeStart, Link::Environment)]
-    #[case::cluster_removal(Awaited::ClusterRemoval, Link::Environment)]
-    #[case::api_server(Awaited::ApiServer, Link::Environment)]
-    #[case::node(Awaited::Node, Link::Environment)]
-    #[case::account(Awaited::ServiceAccount { namespace: named("canary") }, Link::Environment)]
-    #[case::definition(Awaited::Definition { name: named("virtualservices.networking.istio.io") }, Link::Environment)]
-    #[case::control_plane(Awaited::ControlPlane { version: named("1.31") }, Link::Environment)]
-    #[case::pod_removal(Awaited::PodRemoval { name: named("client") }, Link::Environment)]
-    #[case::push(Awaited::FirstPush { plane: named("1.31") }, Link::Delivery)]
-    #[case::sidecar(Awaited::SidecarConfiguration, Link::Delivery)]
-    #[case::objects(Awaited::ObjectRemoval, Link::Environment)]
-    #[case::rollout(Awaited::Rollout { workloads: vec![named("hello-server-v2")] }, Link::Rollout)]
-    fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: Link) {
+    #[case::node_start(Awaited::NodeStart, FailureLayer::Environment)]
+    #[case::cluster_removal(Awaited::ClusterRemoval, FailureLayer::Environment)]
+    #[case::api_server(Awaited::ApiServer, FailureLayer::Environment)]
+    #[case::node(Awaited::Node, FailureLayer::Environment)]
+    #[case::account(Awaited::ServiceAccount { namespace: named("canary") }, FailureLayer::Environment)]
+    #[case::definition(Awaited::Definition { name: named("virtualservices.networking.istio.io") }, FailureLayer::Environment)]
+    #[case::control_plane(Awaited::ControlPlane { version: named("1.31") }, FailureLayer::Environment)]
+    #[case::pod_removal(Awaited::PodRemoval { name: named("client") }, FailureLayer::Environment)]
+    #[case::push(Awaited::FirstPush { plane: named("1.31") }, FailureLayer::Delivery)]
+    #[case::sidecar(Awaited::SidecarConfiguration, FailureLayer::Delivery)]
+    #[case::objects(Awaited::ObjectRemoval, FailureLayer::Environment)]
+    #[case::rollout(Awaited::Rollout { workloads: vec![named("hello-server-v2")] }, FailureLayer::Rollout)]
+    fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: FailureLayer) {
         let timed_out =
             WaitError::TimedOut { what: what.clone(), limit: Duration::from_secs(1), last: named("nothing") };
         let failed = || WaitError::Failed { what: what.clone(), source: Failure::Reported(named("no")) };
-        assert_eq!(WalkError::from(ClusterError::from(timed_out)).link(), expected);
-        assert_eq!(WalkError::from(ClusterError::from(failed())).link(), expected);
-        assert_eq!(WalkError::from(MeshError::from(failed())).link(), expected);
+        assert_eq!(WalkError::from(ClusterError::from(timed_out)).layer(), expected);
+        assert_eq!(WalkError::from(ClusterError::from(failed())).layer(), expected);
+        assert_eq!(WalkError::from(MeshError::from(failed())).layer(), expected);
     }
 }

@@ -8,13 +8,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
-use super::event::{Event, Events};
 use super::run::tell_swept;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, Wanted,
     sweep, write_archive,
 };
+use crate::events::{Event, Events};
 use crate::mesh::{Istio, Planes};
 use crate::scenario::ControlPlane;
 

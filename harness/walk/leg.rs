@@ -4,13 +4,13 @@ use kube::api::DeleteParams;
 
 use super::WalkError;
 use super::designs::Designs;
-use super::event::{Environment, Event, Events};
 use super::ground::{Ground, account_ready};
 use super::run::{Ending, Options, Outcome, Run, started, supervised};
 use super::site::{KubeSite, Site};
 use super::stage::Walk;
 use super::transition::Expected;
 use crate::cluster::{ClusterError, IstioSet};
+use crate::events::{Environment, Event, Events};
 use crate::mesh::Planes;
 use crate::routing::Live;
 use crate::scenario::{ControlPlane, Scenario};
@@ -80,7 +80,7 @@ async fn all(run: &Run, Legs { sets, legs }: Legs) -> Result<Outcome, WalkError>
         match stages_of(&mut walk, run, &leg, &designs).await {
             Ok(held) => passed += held,
             Err(error) => {
-                run.events.tell(Event::broke(&error));
+                run.events.tell(error.event());
                 broken = broken.or(Some(error));
             }
         }

@@ -4,12 +4,12 @@ use kube::Api;
 use kube::api::DeleteParams;
 
 use super::WalkError;
-use super::event::{Event, Events};
 use super::ground::Ground;
 use super::site::{KubeSite, Site};
 use super::stage::Walk;
 use super::transition::Expected;
 use crate::cluster::{ClusterError, RunId};
+use crate::events::{Event, Events, TrialledMutant};
 use crate::mesh::MeshError;
 use crate::routing::Live;
 use crate::scenario::{Expectation, Manifest, ObjectId, Scenario, Stage, Step, Target};
@@ -19,29 +19,6 @@ use crate::verify::{Fate, Mutant, SLIPS, Stages, fate, mutants};
 
 /// How many mutants are on the cluster at once: more only wait for each other on two cores.
 const AT_ONCE: usize = 3;
-
-/// A mutant on a real mesh.
-#[derive(Debug, Clone)]
-pub struct Trialled {
-    /// The kind of slip.
-    pub slip: &'static str,
-    /// What was done where.
-    pub what: String,
-    /// What the model says becomes of it.
-    pub fate: Fate,
-    /// The stage that was brought about on the mesh, from 1.
-    pub stage: usize,
-    /// Whether a claim failed there.
-    pub failed: bool,
-}
-
-impl Trialled {
-    /// Whether the mesh does what the model says.
-    #[must_use]
-    pub const fn agrees(&self) -> bool {
-        matches!(self.fate, Fate::Caught(_)) == self.failed
-    }
-}
 
 /// As many mutants as are asked for, of as many slips as there are: about a quarter of them change nothing, which is checked on the mesh as
 /// well, and the others are caught by a claim.
@@ -99,7 +76,7 @@ pub(super) async fn trial(
     sample: Vec<(Mutant, Fate)>,
     driver: DriverOptions,
     events: &Events,
-) -> Result<Vec<Trialled>, WalkError> {
+) -> Result<Vec<TrialledMutant>, WalkError> {
     let mut lots: Vec<(String, Vec<Trial>)> = Vec::new();
     for (mutant, fate) in sample {
         let trial = Trial::of(mutant, fate);
@@ -122,7 +99,8 @@ pub(super) async fn trial(
             .map_err(ClusterError::api(format!("deleting the namespace `{namespace}`")))?;
         Ok(trialled)
     });
-    let trialled: Vec<Result<Vec<Trialled>, WalkError>> = stream::iter(lots).buffer_unordered(AT_ONCE).collect().await;
+    let trialled: Vec<Result<Vec<TrialledMutant>, WalkError>> =
+        stream::iter(lots).buffer_unordered(AT_ONCE).collect().await;
     Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
@@ -168,7 +146,7 @@ async fn in_turn(
     lot: Vec<Trial>,
     driver: DriverOptions,
     events: &Events,
-) -> Result<Vec<Trialled>, WalkError> {
+) -> Result<Vec<TrialledMutant>, WalkError> {
     let mut there: Option<(Site, Driver, Live)> = None;
     let mut trialled = Vec::new();
     for trial in lot {
@@ -204,7 +182,7 @@ async fn in_turn(
         let failed = fails(&mut walk, &stage).await?;
         there = Some((walk.site, walk.driver, walk.live));
         let Trial { mutant, fate, number, .. } = trial;
-        let own = Trialled { slip: mutant.slip, what: mutant.what, fate, stage: number, failed };
+        let own = TrialledMutant { slip: mutant.slip, what: mutant.what, fate, stage: number, failed };
         events.tell(Event::Trialled(own.clone()));
         trialled.push(own);
     }

@@ -16,7 +16,6 @@ use super::WalkError;
 use super::calibrate::CalibrateOptions;
 use super::designs::Designs;
 use super::error::LeftBehind;
-use super::event::{Environment, Event, Events, Link, Route, SourceFile};
 use super::ground::{Ground, Setting, account_ready};
 use super::mutate::{sample, trial};
 use super::site::{KubeSite, Site};
@@ -27,6 +26,7 @@ use crate::cluster::{
     ClusterError, Docker, Embedded, Existing, Keep, KubeCluster, KubeNamespace, NodeImage, Objects, RunId, RunRecord,
     RunRecords, Swept, Wanted, kubeconfig_client, sweep,
 };
+use crate::events::{Environment, Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::mesh::{Istio, IstioChoice, Planes};
 use crate::routing::Live;
 use crate::scenario::{ControlPlane, Scenario};
@@ -159,7 +159,7 @@ pub(super) async fn supervised(
     };
     let failed = !matches!(outcome, Ok(Outcome { ending: Ending::Passed | Ending::Cancelled, .. }));
     if let Err(error) = &outcome {
-        run.events.tell(Event::broke(error));
+        run.events.tell(error.event());
     }
     if failed {
         Box::pin(run.collect()).await;
@@ -172,7 +172,7 @@ pub(super) async fn supervised(
     };
     let cleaned = if keep { run.keep().await } else { run.remove().await };
     if let Err(error) = &cleaned {
-        run.events.tell(Event::Broke { link: Link::Environment, place: None, message: error.to_string() });
+        run.events.tell(Event::Broke { layer: FailureLayer::Environment, place: None, message: error.to_string() });
     }
     if let Some(panic) = panic {
         std::panic::resume_unwind(panic);
@@ -487,7 +487,7 @@ pub(super) fn started(
         place,
         stages: scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
         files: files(scenario),
-        route: Route {
+        path: TrafficPath {
             namespace: namespace.to_owned(),
             client: scenario.client.pod.clone(),
             service: format!("{}:{}", scenario.service.host, scenario.service.port),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Judged, Link, Subject};
+use crate::events::{FailureLayer, Judged, Subject};
 use crate::scenario::{Count, Place};
 use crate::verdict::{Ruling, Verdict};
 
@@ -112,7 +112,7 @@ impl ServedRequests {
             hints: Vec::new(),
             place,
             errors: None,
-            link: (ruling == Ruling::Fail).then_some(Link::Route),
+            link: (ruling == Ruling::Fail).then_some(FailureLayer::Route),
         }
     }
 }

@@ -7,11 +7,11 @@ use kube::{Api, Client, ResourceExt};
 
 use super::WalkError;
 use super::during::{MOST_A_SECOND, watch_for};
-use super::event::{Environment, Event, Events};
 use super::served::{PodCounter, Reading};
 use super::transition::changes_mesh;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{Applied, ClusterError, Deleted, Embedded, Objects, PodState, Tunnel, TunnelError, Workloads};
+use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Planes, Sidecar};
 use crate::routing::RouteTable;
 use crate::scenario::{ControlPlane, Manifest, MeshStep, Scenario, Served, Stage, Target};

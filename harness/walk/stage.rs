@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::WalkError;
-use super::during::{self, Bound, Found, Watched};
+use super::during::{self, Found, Watched};
 use super::edit::edits;
-use super::event::{Deployed, Event, Events, Judged, Link, Routing, Subject, Tallied};
-use super::fingerprint::{Fingerprint, Picks};
+use super::fingerprint::Picks;
 use super::served::{Reading, ServedRequests};
 use super::site::Site;
-use super::transition::{Expected, Milestones, Transition, is_watched};
+use super::transition::{Expected, Milestones, is_watched};
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{Applied, ClusterError, PodState};
-use crate::mesh::{Converged, Counters, Look, MERGE_WINDOW, MeshError, Mismatch, converge};
+use crate::events::{
+    Bound, Counters, Deployed, Event, Events, FailureLayer, Fingerprint, Judged, Routing, Subject, Tallied, Transition,
+};
+use crate::mesh::{Converged, Look, MERGE_WINDOW, MeshError, Mismatch, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
@@ -262,11 +264,11 @@ impl Walk<'_> {
         let outbound = model.outbound(self.as_client());
         let judge = |trial: &Trial| {
             let (claim, verdict) = (&trial.design().claim, trial.verdict());
-            let (link, hints) = match verdict.ruling {
+            let (layer, hints) = match verdict.ruling {
                 Ruling::Pass | Ruling::Inconclusive => (None, Vec::new()),
                 Ruling::Fail => {
-                    let (link, hints) = blame(claim, trial, &findings, &outbound, self.scenario);
-                    (Some(link), hints)
+                    let (layer, hints) = blame(claim, trial, &findings, &outbound, self.scenario);
+                    (Some(layer), hints)
                 }
             };
             Judged {
@@ -276,7 +278,7 @@ impl Walk<'_> {
                 hints,
                 place: claim.place.clone(),
                 errors: Some(claim.errors),
-                link,
+                link: layer,
             }
         };
         let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
@@ -449,7 +451,7 @@ impl Walk<'_> {
         )
         .await;
         let verdict = no_objects(waited.map_err(ClusterError::from), last)?;
-        let link = (verdict.ruling != Ruling::Pass).then_some(Link::Leftovers);
+        let layer = (verdict.ruling != Ruling::Pass).then_some(FailureLayer::Leftovers);
         Ok(Judged {
             subject: Subject::Objects,
             claim: "none".to_owned(),
@@ -457,7 +459,7 @@ impl Walk<'_> {
             hints: Vec::new(),
             place: place.clone(),
             errors: None,
-            link,
+            link: layer,
         })
     }
 
@@ -545,14 +547,14 @@ pub(super) fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
         .collect()
 }
 
-/// The link of the chain that broke where a claim failed, and what explains it.
+/// The layer that a failed claim points to, and hints that explain it.
 fn blame(
     claim: &Claim,
     trial: &Trial,
     findings: &[Finding],
     outbound: &Outbound<'_>,
     scenario: &Scenario,
-) -> (Link, Vec<String>) {
+) -> (FailureLayer, Vec<String>) {
     let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let given = scenario
         .population(&claim.from)
@@ -566,19 +568,19 @@ fn blame(
         let by = if rules.is_empty() { "no rule".to_owned() } else { rules.join(" and ") };
         hints.push(format!("the manifests give {given} by {by}"));
     }
-    let link = match (findings, &model) {
-        (findings, _) if findings.iter().any(Finding::is_of_endpoints) => Link::Endpoints,
-        ([], Decided::Fails(_)) | ([_, ..], _) => Link::Route,
+    let layer = match (findings, &model) {
+        (findings, _) if findings.iter().any(Finding::is_of_endpoints) => FailureLayer::Endpoints,
+        ([], Decided::Fails(_)) | ([_, ..], _) => FailureLayer::Route,
         ([], _) => match trial.most_excluded() {
-            None => Link::Share,
+            None => FailureLayer::Share,
             // what should not come at all, though the routes are right
             Some(Answer::Version { version, .. }) if claim.versions.get(version).is_none_or(|own| own.is_none()) => {
-                Link::Delivery
+                FailureLayer::Delivery
             }
-            Some(_) => Link::Application,
+            Some(_) => FailureLayer::Application,
         },
     };
-    (link, hints)
+    (layer, hints)
 }
 
 fn counted(stage: &Stage) -> BTreeMap<String, (Count, Place)> {
@@ -602,7 +604,7 @@ fn judge_during(claim: &During, watched: &Watched) -> (Judged, Vec<Bound>) {
         hints: Vec::new(),
         place: claim.place.clone(),
         errors: None,
-        link: (ruling == Ruling::Fail).then_some(Link::Transition),
+        link: (ruling == Ruling::Fail).then_some(FailureLayer::Transition),
     };
     (judged, bounds)
 }
@@ -648,7 +650,7 @@ fn not_converged(hints: Vec<String>, stage: &Place) -> Judged {
         hints,
         place: stage.clone(),
         errors: None,
-        link: Some(Link::Delivery),
+        link: Some(FailureLayer::Delivery),
     }
 }
 
@@ -748,7 +750,7 @@ mod tests {
         // as many as are claimed, in too few requests to exclude a share of them
         assert_eq!(judged(1).verdict.ruling, Ruling::Inconclusive);
         let failed = judged(2);
-        assert_eq!((failed.verdict.ruling, failed.link), (Ruling::Fail, Some(Link::Transition)));
+        assert_eq!((failed.verdict.ruling, failed.link), (Ruling::Fail, Some(FailureLayer::Transition)));
         assert_eq!(failed.verdict.reason, "2 of 9 requests failed while the stage was applied");
         let errors = [("503".to_owned(), 1), ("no answer in time".to_owned(), 1)].into_iter().collect();
         let hints = causes(&Transition { requests: 9, errors, ..Transition::default() });

@@ -2,89 +2,12 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::during::{Bound, Missing, Sighting, Watched, longest_silence, micros};
-use super::event::Tallied;
+use super::during::{Missing, Sighting, Watched, longest_silence, micros};
+use crate::events::{Gap, Moment, STEP, Shift, Transition};
 use crate::scenario::{Scenario, Stage, Step};
 use crate::traffic::{Answered, DriverStart, Next, Watch};
 use crate::verdict::Answer;
 use crate::verify::{Given, Seen, Stages};
-
-/// What was seen of the traffic while a stage changed the mesh, from before the first object was applied until its sidecar had converged.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Transition {
-    /// All requests.
-    pub requests: u64,
-    /// Those whose answer belongs neither to the stage before nor to this one, in words, with their numbers.
-    pub errors: BTreeMap<String, u64>,
-    /// What came when, in steps of [`STEP`]; steps without an answer are left out.
-    pub timeline: Vec<Moment>,
-    /// For each population that is given something else from now on, when that was seen.
-    pub shifts: Vec<Shift>,
-    /// Who was answered what, and how often.
-    pub answers: Vec<Tallied>,
-    /// The longest time in which a population got no right answer: one that the stage before or this one gives.
-    pub gap: Gap,
-    /// From one due request of a population to its next, at the rate that the watch began with.
-    pub resolution: Duration,
-    /// When the last object was applied or deleted, since the start of the watch.
-    pub applied: Option<Duration>,
-    /// What the requests exclude, where that is claimed.
-    pub bounds: Vec<Bound>,
-    /// How long requests were sent.
-    pub took: Duration,
-}
-
-/// A time in which a population got no right answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gap {
-    /// The population.
-    pub from: String,
-    /// When it began, since the start of the watch: with the right answer before it, or with the watch.
-    pub began: Duration,
-    /// How long it lasted: until the next right answer, or until the last request was due.
-    pub lasted: Duration,
-}
-
-/// The steps in which the time of a change is told.
-pub const STEP: Duration = Duration::from_millis(100);
-
-/// What came to a population in one step of time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Moment {
-    /// The population.
-    pub from: String,
-    /// The steps before it, since the start of the change.
-    pub step: u64,
-    /// Answers that only the stage before gives.
-    pub old: u64,
-    /// Answers that both stages give.
-    pub both: u64,
-    /// Answers that only this stage gives.
-    pub new: u64,
-    /// Answers that neither gives.
-    pub errors: u64,
-}
-
-/// When a population was seen to be given something else.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shift {
-    /// The population.
-    pub from: String,
-    /// What is new, in words; empty where nothing is.
-    pub new: String,
-    /// When the first request was due that was answered so, since the start of the watch.
-    pub first_new: Option<Duration>,
-    /// When the last request was due that got an answer that only the stage before gives.
-    pub last_old: Option<Duration>,
-}
-
-impl Transition {
-    /// The number of errors.
-    #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.errors.values().sum()
-    }
-}
 
 /// What a population may be answered before a stage, and after it.
 type BeforeAndAfter = (BTreeSet<Seen>, BTreeSet<Seen>);

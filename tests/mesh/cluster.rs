@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use kube::Client;
 use shiftcheck::cluster::{Docker, Existing, Objects, RunId, RunRecord, RunRecords, default_cache};
+use shiftcheck::events::Events;
 use shiftcheck::mesh::{Istio, IstioChoice, Planes};
-use shiftcheck::walk::{Events, Ground, Setting, WalkError};
+use shiftcheck::walk::{Ground, Setting, WalkError};
 
 use crate::common::{BINARY, run_id, said, shiftcheck};
 use crate::harness::block_on;

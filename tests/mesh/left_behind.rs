@@ -9,10 +9,11 @@ use std::process::{Child, Command, Stdio};
 
 use futures::FutureExt;
 use shiftcheck::cluster::{Keep, Owner, RunId};
+use shiftcheck::events::{Event, Events};
 use shiftcheck::mesh::IstioChoice;
 use shiftcheck::scenario::Scenario;
 use shiftcheck::traffic::DriverOptions;
-use shiftcheck::walk::{Choice, Event, Events, Options, Purpose, run};
+use shiftcheck::walk::{Choice, Options, Purpose, run};
 
 use crate::cluster::{cache, containers, docker, has_volume, volumes};
 use crate::common::{BINARY, ROOT, run_id, said, shiftcheck, signal};
@@ -84,8 +85,8 @@ fn a_panic_is_passed_on_after_everything_is_removed() {
     let mut run_id = None;
     // panics as soon as the API server is there
     let panic = async {
-        while let Some(event) = stream.recv().await {
-            match event {
+        while let Some(timed) = stream.recv().await {
+            match timed.event {
                 Event::Started { run, .. } => run_id = Some(run),
                 Event::Ready { .. } => panic!("in the middle of run {}", run_id.unwrap()),
                 _ => {}

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::error::ClusterError;
 use super::objects::Applied;
-use super::rollout::{Injection, PodState};
+use super::rollout::PodState;
 use crate::demo::{DemoImage, demo_versions};
+use crate::events::Injection;
 use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
 use crate::scenario::{Manifest, ObjectId, Service, Target};
 use crate::workload::DemoServer;

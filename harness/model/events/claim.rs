@@ -1,0 +1,83 @@
+use std::time::Duration;
+
+use super::layer::FailureLayer;
+use crate::scenario::{Errors, Place, Share};
+use crate::verdict::{Findings, Power, Verdict};
+
+/// A decided claim.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The subject of the claim.
+    pub subject: Subject,
+    /// The claim: `v1 50 %, v2 50 %, status 503`.
+    pub claim: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Explanations of a failure: the manifests that cause it, with file and line.
+    pub hints: Vec<String>,
+    /// Where the scenario claims it.
+    pub place: Place,
+    /// The error probabilities of the verdict, where it is a statistical test.
+    pub errors: Option<Errors>,
+    /// The layer that a failure is in.
+    pub link: Option<FailureLayer>,
+}
+
+/// The subject of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The answers to a population.
+    Population {
+        /// Its name.
+        name: String,
+        /// The path of its requests.
+        path: String,
+    },
+    /// The requests that a workload serves.
+    Workload(String),
+    /// The answers while a stage is applied.
+    Change,
+    /// The objects left in the namespace.
+    Objects,
+    /// The routes of the client's sidecar.
+    Routes,
+}
+
+/// The result of many samples of one route that should split requests as claimed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibration {
+    /// The population.
+    pub from: String,
+    /// The version whose share is tested.
+    pub version: String,
+    /// The claimed share.
+    pub claimed: Share,
+    /// The number of samples.
+    pub samples: usize,
+    /// The tested requests of each sample.
+    pub requests: u64,
+    /// All requests that were sent.
+    pub sent: u64,
+    /// The share of the tested requests that the version served.
+    pub share: f64,
+    /// The results of the tests for independent requests.
+    pub findings: Findings,
+    /// The deviations that these tests detect.
+    pub power: Power,
+    /// How many samples a verdict with the claim's error probabilities accepted.
+    pub accepted: usize,
+    /// How many it refused: false alarms, if the route is right.
+    pub refused: usize,
+    /// The mean number of requests until a verdict.
+    pub mean: f64,
+    /// The median time of traffic until a verdict.
+    pub decided: Duration,
+}
+
+impl Calibration {
+    /// Whether there is no evidence against requests that are routed independently with the claimed share.
+    #[must_use]
+    pub fn independent(&self) -> bool {
+        self.findings.independent()
+    }
+}

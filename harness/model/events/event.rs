@@ -1,0 +1,169 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::claim::{Calibration, Judged};
+use super::fingerprint::Fingerprint;
+use super::layer::FailureLayer;
+use super::mutant::TrialledMutant;
+use super::setup::{Deployed, Edit, Environment, Reach, Routing, SourceFile, TrafficPath};
+use super::traffic::{Latency, Tallied};
+use super::transition::Transition;
+use crate::routing::RouteDiff;
+use crate::scenario::Place;
+use crate::verdict::Totals;
+
+/// An event with the time at which it happened.
+#[derive(Debug, Clone)]
+pub struct Timed {
+    /// The time by the system's clock.
+    pub at: Timestamp,
+    /// The time since the stream began, by a clock that never goes back.
+    pub since_start: Duration,
+    /// The event.
+    pub event: Event,
+}
+
+/// Something that happened in a run.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A run begins.
+    Started {
+        /// Its id.
+        run: String,
+        /// The scenario's name.
+        scenario: String,
+        /// Where it runs.
+        place: String,
+        /// The path of its requests.
+        path: TrafficPath,
+        /// The names of the stages.
+        stages: Vec<String>,
+        /// The summed error probabilities of all claims, where claims are judged.
+        totals: Option<Totals>,
+        /// The files of the scenario, the scenario itself first.
+        files: Vec<SourceFile>,
+    },
+    /// Versions and images are known, or more of them.
+    Environment(Environment),
+    /// Something that a killed run had left was removed.
+    Swept(String),
+    /// Something of another run was not removed: what, and why.
+    NotSwept(String),
+    /// Objects have effects outside of the run's namespace, which the user has allowed.
+    Reaches(Vec<Reach>),
+    /// A step of the set-up begins.
+    SettingUp(String),
+    /// The latest state of what the run waits for.
+    Waiting(String),
+    /// A part of the set-up is complete.
+    Ready {
+        /// The part.
+        what: String,
+        /// Time since the start of the run.
+        after: Duration,
+    },
+    /// A stage begins.
+    Stage {
+        /// Its position, from 1.
+        number: usize,
+        /// Its name.
+        name: String,
+        /// Its changes to objects.
+        edits: Vec<Edit>,
+    },
+    /// The stage's objects are applied and deleted, and its rollouts are complete.
+    RolledOut {
+        /// Time since the start of the stage's changes.
+        took: Duration,
+    },
+    /// The client's sidecar has the routes that the manifests ask for.
+    Converged {
+        /// Time since the rollouts were complete.
+        took: Duration,
+        /// How often the sidecar's configuration was read.
+        readings: u32,
+        /// The routes of the client's requests.
+        routing: Routing,
+    },
+    /// The client's sidecar does not have the routes that the manifests ask for, in a run that continues nevertheless.
+    Misrouted(Vec<RouteDiff>),
+    /// The workloads of the namespace, without the client.
+    Deployed(Vec<Deployed>),
+    /// A stage was applied under traffic.
+    Changed(Transition),
+    /// A sample has made progress.
+    Sampling {
+        /// Requests answered.
+        done: u64,
+        /// Claims decided.
+        decided: usize,
+        /// All claims of the stage.
+        claims: usize,
+    },
+    /// A sample is complete.
+    Sampled {
+        /// The number of requests.
+        requests: u64,
+        /// Requests a second.
+        rate: f64,
+        /// How long answers took.
+        latency: Latency,
+        /// The answers of each population, counted.
+        tallies: Vec<Tallied>,
+    },
+    /// The behaviour of the mesh that no claim is about, in a run that is compared with another.
+    Fingerprinted(Box<Fingerprint>),
+    /// A claim is decided.
+    Judged(Judged),
+    /// A stage ends.
+    StageDone {
+        /// Whether every claim of it held.
+        passed: bool,
+        /// How long the stage took.
+        took: Duration,
+    },
+    /// A calibration has made progress.
+    Calibrating {
+        /// Samples taken.
+        sample: usize,
+        /// All samples.
+        samples: usize,
+    },
+    /// A calibration is complete.
+    Calibrated {
+        /// Its result.
+        calibration: Calibration,
+        /// How long it took, with the stages before it.
+        took: Duration,
+    },
+    /// The state of the cluster was saved to this folder after a failure.
+    Collected(PathBuf),
+    /// The run cannot continue.
+    Broke {
+        /// The layer that failed.
+        layer: FailureLayer,
+        /// Where in the scenario or its manifests, if they are the cause.
+        place: Option<Place>,
+        /// What happened.
+        message: String,
+    },
+    /// A mutant was tried on the mesh.
+    Trialled(TrialledMutant),
+    /// The clean-up begins.
+    Removing,
+    /// The clean-up is complete.
+    Removed {
+        /// How long it took.
+        took: Duration,
+    },
+    /// The cluster or the namespace is kept, as the user asked.
+    Kept {
+        /// Commands that show it.
+        look: Vec<String>,
+        /// The command that removes it.
+        remove: String,
+    },
+}

@@ -1,0 +1,23 @@
+//! What happens in a run, as pure data. A run sends [`Event`]s, each with its time; the terminal and all reports are readers of that stream.
+
+mod claim;
+mod configuration;
+mod counters;
+mod event;
+mod fingerprint;
+mod layer;
+mod mutant;
+mod setup;
+mod traffic;
+mod transition;
+
+pub use claim::{Calibration, Judged, Subject};
+pub use configuration::{ConfigChange, Configuration};
+pub use counters::Counters;
+pub use event::{Event, Timed};
+pub use fingerprint::{Fingerprint, Injection, PickOrder};
+pub use layer::FailureLayer;
+pub use mutant::TrialledMutant;
+pub use setup::{Deployed, Edit, Environment, Reach, Routing, SourceFile, TrafficPath};
+pub use traffic::{Latency, Tallied};
+pub use transition::{Bound, Gap, Moment, STEP, Shift, Transition};
