@@ -175,6 +175,63 @@ fn everything_that_is_missing_is_listed_at_once_with_what_installs_it() {
     assert!(!errors.contains("not a Debian system"), "{errors}");
 }
 
+/// The kernel's options are some 200 KB, more than a pipe holds: a check that stops reading at the first match must not take the broken pipe
+/// of what it reads from for a missing option.
+#[test]
+fn a_kernel_with_iptables_is_seen_wherever_the_option_stands() {
+    let options = Path::new("/proc/config.gz").exists()
+        || fs::read_dir("/boot").is_ok_and(|mut entries| {
+            entries.any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("config-"))
+        });
+    assert!(options || std::env::var_os("CI").is_none(), "no file of the kernel's options, so that nothing is checked");
+    let machine = Machine::bare();
+    machine.program("apt-get", "exit 1");
+    machine.program("id", "echo 0");
+    machine.program("df", "echo Filesystem Avail; echo /dev/large 900000M");
+    machine.recipe("node", "title=node\ntakes=\"1 s\"\nmake() { :; }\n");
+    let lacking = |kernel: &str| {
+        let long = format!("{kernel}; for ((line = 0; line < 20000; line++)); do echo CONFIG_OPTION_$line=y; done");
+        machine.program("gzip", &long);
+        let (errors, _) = machine.check(&["--from", "source", "node"], true);
+        listed(&errors).contains(&"a kernel with iptables")
+    };
+    assert!(!lacking("echo CONFIG_NF_TABLES=y"));
+    assert!(!lacking("echo CONFIG_IP_NF_IPTABLES=m"));
+    assert_eq!(lacking("echo '# CONFIG_NF_TABLES is not set'"), options);
+}
+
+/// `a | grep -q b` fails with pipefail where `a` still writes after the match: a matter of chance.
+#[test]
+fn no_script_stops_reading_from_a_pipe_at_the_first_match() {
+    let mut folders = vec![Path::new(ROOT).join("ci")];
+    let mut scripts = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            if !text.contains("pipefail") && !text.contains("shell=bash") {
+                continue;
+            }
+            scripts += 1;
+            for line in text.lines() {
+                // a program of its own in a container has no pipefail
+                let line = line.split("sh -c '").next().unwrap().replace("||", "or");
+                let quiet = line.split('|').skip(1).map(str::trim_start).any(|command| {
+                    let mut words = command.split(' ');
+                    words.next() == Some("grep")
+                        && words.next().is_some_and(|flags| flags.starts_with('-') && flags.contains('q'))
+                });
+                assert!(!quiet, "{}: {line}", path.display());
+            }
+        }
+    }
+    assert!(scripts > 10, "only {scripts} scripts were read");
+}
+
 #[test]
 fn tools_that_are_too_old_are_missing() {
     let machine = Machine::bare();
