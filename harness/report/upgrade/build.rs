@@ -9,7 +9,7 @@ use super::model::{
 use crate::report::model::{Outcome, Tool};
 use crate::report::terminal::{plural, subject};
 use crate::scenario::Scenario;
-use crate::upgrade::{Across, Cause, Course, Phase, Row, Suspect, Walked, WalkedStage, differences, repeated};
+use crate::upgrade::{Across, Aspect, Cause, Course, Phase, Row, Suspect, Walked, WalkedStage, differences, repeated};
 use crate::verdict::Ruling;
 use crate::walk::{Judged, Subject, Transition};
 
@@ -185,11 +185,17 @@ impl UpgradeRecorder {
         all
     }
 
-    /// The walks that are to be walked again, since they show what has to repeat before it is called new.
+    /// The walks that are to be walked again, since they show what has to repeat before it is called new. A stage with a claim that is
+    /// decided otherwise is not: the ruling has error rates of its own, and the samples of the stage differ with it.
     #[must_use]
     pub fn to_repeat(&self) -> BTreeSet<Course> {
         let compared = self.compared(&self.walks);
-        let open = compared.iter().filter(|own| own.differences.iter().any(crate::upgrade::Difference::has_to_repeat));
+        let open = compared.iter().filter(|pair| {
+            let ruled = |number: usize| {
+                pair.differences.iter().any(|other| other.number == number && matches!(other.aspect, Aspect::Claim(_)))
+            };
+            pair.differences.iter().any(|found| found.has_to_repeat() && !ruled(found.number))
+        });
         open.flat_map(|own| [own.fresh, own.across.unwrap_or(Course::FreshOnNew)]).collect()
     }
 
@@ -365,8 +371,9 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::ControlPlane;
+    use crate::scenario::{ControlPlane, Place};
     use crate::upgrade::Mode;
+    use crate::verdict::Verdict;
     use crate::walk::{Event, Fingerprint, Order};
 
     /// A walk of which the first stage was fingerprinted.
@@ -395,6 +402,29 @@ mod tests {
         recorder.walked_again(walked(Course::FreshOnOld, Order::Drawn));
         recorder.walked_again(walked(Course::FreshOnNew, Order::Drawn));
         assert!(recorder.close(false).differences.is_empty());
+    }
+
+    #[test]
+    fn a_stage_whose_claim_fails_is_not_walked_again() {
+        let judged = |ruling: Ruling, order: Order| {
+            let mut walked = walked(Course::FreshOnOld, order);
+            walked.take(&Event::Judged(Judged {
+                subject: Subject::Population { name: "everyone".to_owned(), path: "/".to_owned() },
+                claim: "v1".to_owned(),
+                verdict: Verdict::counted(ruling, 100, String::new()),
+                hints: Vec::new(),
+                place: Place::new("scenario.yaml", 1, 1),
+                errors: None,
+                link: None,
+            }));
+            walked
+        };
+        let mut recorder = recorder(Order::Drawn, Order::One);
+        recorder.walks = vec![judged(Ruling::Pass, Order::Drawn), judged(Ruling::Fail, Order::One)];
+        recorder.walks[1].course = Course::FreshOnNew;
+        assert!(recorder.to_repeat().is_empty());
+        // both are told
+        assert_eq!(recorder.close(false).differences.len(), 2);
     }
 
     #[test]
