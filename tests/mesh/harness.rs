@@ -1,9 +1,9 @@
-//! Runs the tests of this binary one after another, and ignores those that need more than `cargo test` can expect of a machine.
+//! Runs the tests of this binary, most of them one at a time, and ignores those that need more than `cargo test` can expect of a machine.
 
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -56,9 +56,19 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
 }
 
+/// Whether another test may run at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// No: the test measures times, uses the shared cluster, or leaves a cluster that the start of any other run would sweep.
+    Alone,
+    /// Yes, another test of this kind: both raise clusters of their own and claim nothing about times.
+    Paired,
+}
+
 /// A test.
 pub struct Test {
     pub name: &'static str,
+    pub pairing: Pairing,
     pub run: fn(),
 }
 
@@ -73,9 +83,13 @@ pub struct Module {
 /// A function that is in no table is not used, and a table that [`main`] is not given is not used either: both are compiler warnings, which
 /// `ci/test` denies.
 macro_rules! tests {
-    ($($name:ident $([$case:ident])? ($($argument:expr),* $(,)?)),* $(,)?) => {
+    ($($name:ident $([$case:ident])? ($($argument:expr),* $(,)?) $(: $pairing:ident)?),* $(,)?) => {
         pub const TESTS: &[crate::harness::Test] = &[$(crate::harness::Test {
             name: concat!(stringify!($name) $(, "::", stringify!($case))?),
+            pairing: {
+                let pairings = [crate::harness::Pairing::Alone $(, crate::harness::Pairing::$pairing)?];
+                pairings[pairings.len() - 1]
+            },
             run: || $name($($argument),*),
         }),*];
     };
@@ -85,22 +99,27 @@ pub(crate) use tests;
 /// How long each test took.
 static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
-/// Runs the tests that the arguments of the process ask for, one at a time: two would share the cluster and the cores.
+/// Taken by each test: paired ones read, the others write.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Runs the tests that the arguments of the process ask for, two at a time where both are [`Pairing::Paired`], else one at a time.
 ///
 /// Where `CI` is set every test runs, and fails where what it needs is missing. Elsewhere tests that need something are ignored, unless
 /// `--include-ignored` or `--ignored` is given.
 pub fn main(modules: &[Module]) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads = Some(2);
     let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     let mut trials = Vec::new();
     for module in modules {
         let needs = module.needs;
         for test in module.tests {
-            let (name, run) = (format!("{}::{}", module.name, test.name), test.run);
+            let (name, run, pairing) = (format!("{}::{}", module.name, test.name), test.run, test.pairing);
             let timed = name.clone();
             let runner = move || {
                 needs.check()?;
+                let _alone = (pairing == Pairing::Alone).then(|| TURN.write().unwrap_or_else(PoisonError::into_inner));
+                let _paired = (pairing == Pairing::Paired).then(|| TURN.read().unwrap_or_else(PoisonError::into_inner));
                 let start = Instant::now();
                 let outcome = std::panic::catch_unwind(run);
                 TIMES.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), timed));

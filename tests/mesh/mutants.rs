@@ -3,7 +3,7 @@
 use crate::common::{said, shiftcheck};
 use crate::harness::tests;
 
-tests![a_sample_of_mutants_fails_on_a_real_mesh_where_the_model_says()];
+tests![a_sample_of_mutants_fails_on_a_real_mesh_where_the_model_says(): Paired];
 
 fn a_sample_of_mutants_fails_on_a_real_mesh_where_the_model_says() {
     let (printed, errors, code) =

@@ -10,9 +10,9 @@ use crate::common::{ROOT, run_id, said, shiftcheck, spoilt};
 use crate::harness::tests;
 
 tests![
+    a_regression_on_the_new_version_alone_is_found_and_named(): Paired,
+    a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause(): Paired,
     two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_safe(),
-    a_regression_on_the_new_version_alone_is_found_and_named(),
-    a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause(),
 ];
 
 fn upgrade(arguments: &[&str]) -> (String, String, Option<i32>) {
