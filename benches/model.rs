@@ -183,7 +183,7 @@ async fn traffic() -> f64 {
         flows: vec![Flow {
             path: "/".to_owned(),
             requests: REQUESTS,
-            quiet: REQUESTS,
+            min_results: REQUESTS,
             variants: vec![BTreeMap::from([("end-user".to_owned(), "testers".to_owned())])],
         }],
     };

@@ -28,7 +28,7 @@ use crate::report::{
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
 use crate::walk::{CalibrateOptions, Choice, Ending, Options, Purpose, WalkError, run};
-use crate::workload::{self, Lines, Order};
+use crate::workload::{self, DriverCommand, JsonLines};
 
 /// What the process ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -520,25 +520,27 @@ async fn run_workload(part: Workload) -> Result<(), Failure> {
             workload::idle().await;
             Ok(())
         }
-        Workload::Drive => workload::drive_all(orders(), Lines::new(stdout())).await.map_err(|error| failed(&error)),
+        Workload::Drive => {
+            workload::drive_all(driver_commands(), JsonLines::new(stdout())).await.map_err(|error| failed(&error))
+        }
         Workload::Files => print_files(stdout()).map_err(|error| failed(&error)),
     }
 }
 
-/// The orders on stdin, as they come.
-fn orders() -> mpsc::Receiver<Order> {
+/// The commands for the driver on stdin, one JSON line each.
+fn driver_commands() -> mpsc::Receiver<DriverCommand> {
     let (sender, receiver) = mpsc::channel(16);
-    // a thread of its own: a read of stdin cannot be called off
+    // a thread, because a read of stdin cannot be cancelled
     std::thread::spawn(move || {
         for line in stdin().lines().map_while(Result::ok) {
             match serde_json::from_str(&line) {
-                Ok(order) => {
-                    if sender.blocking_send(order).is_err() {
+                Ok(command) => {
+                    if sender.blocking_send(command).is_err() {
                         return;
                     }
                 }
                 Err(error) => {
-                    advice::tell(&Failure::bad_input(format!("`{line}` is not an order: {error}")));
+                    advice::tell(&Failure::bad_input(format!("`{line}` is not a command for the driver: {error}")));
                     return;
                 }
             }

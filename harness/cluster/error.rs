@@ -5,7 +5,7 @@ use kube::core::Status;
 use testcontainers_modules::testcontainers::TestcontainersError;
 use thiserror::Error;
 
-use super::run::RunId;
+use super::run_id::RunId;
 use super::wait::WaitError;
 use super::workload_image::ImageError;
 use crate::events::Reach;

@@ -7,16 +7,16 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 
 use super::ClusterError;
 
-/// How much of what a program says on stderr is kept.
+/// The maximum size of the kept error output, in bytes.
 const STDERR: usize = 4096;
 
-/// A program that runs in a container and is talked to line by line. It ends when the session is dropped.
+/// A program in a container that reads and writes lines. It ends when the session is dropped.
 pub struct Session {
     pod: String,
     command: String,
     input: Box<dyn AsyncWrite + Send + Unpin>,
     output: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
-    said: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
     process: AttachedProcess,
 }
 
@@ -38,7 +38,7 @@ impl Session {
     pub async fn open(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> Result<Self, ClusterError> {
         let name = command.join(" ");
         let failed = |reason: String| ClusterError::Exec { command: name.clone(), pod: pod.to_owned(), reason };
-        // the default of 1 KiB a stream makes the program wait for us
+        // with the default buffers of 1 KiB the program would wait for this process
         let options = AttachParams::default()
             .container(container)
             .stdin(true)
@@ -51,13 +51,13 @@ impl Session {
         else {
             return Err(failed("the API server gave no streams".to_owned()));
         };
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&said);
-        // a stream that nobody reads fills up and stops the program
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let buffer = Arc::clone(&kept);
+        // an unread stream fills up and blocks the program
         tokio::spawn(async move {
             let mut part = [0; 512];
             while let Ok(read @ 1..) = stderr.read(&mut part).await {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = buffer.lock().unwrap_or_else(PoisonError::into_inner);
                 if kept.len() < STDERR {
                     kept.extend_from_slice(&part[..read]);
                 }
@@ -65,7 +65,7 @@ impl Session {
         });
         let stdout: Box<dyn AsyncRead + Send + Unpin> = Box::new(stdout);
         let output = BufReader::with_capacity(64 * 1024, stdout).lines();
-        Ok(Self { pod: pod.to_owned(), command: name, input: Box::new(input), output, said, process })
+        Ok(Self { pod: pod.to_owned(), command: name, input: Box::new(input), output, stderr: kept, process })
     }
 
     /// Sends a line.
@@ -96,17 +96,15 @@ impl Session {
         }
     }
 
-    /// An error with what the program said last, and how it ended.
+    /// An error with the error output of the program, or with its exit status.
     async fn failed(&mut self, reason: String) -> ClusterError {
         let ended = match self.process.take_status() {
             Some(status) => status.await.and_then(|status| status.message),
             None => None,
         };
-        let said = {
-            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&said).trim().to_owned()
-        };
-        let reason = if said.is_empty() { ended.unwrap_or(reason) } else { said };
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
+        let reason = if stderr.is_empty() { ended.unwrap_or(reason) } else { stderr };
         ClusterError::Exec { command: self.command.clone(), pod: self.pod.clone(), reason }
     }
 }

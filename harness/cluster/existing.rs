@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ClusterError;
-use super::run::RunId;
+use super::run_id::RunId;
 use super::sweep::{Deletion, delete_namespace};
 
 /// How long an API server may take to answer a single request at the start and the end of a run.

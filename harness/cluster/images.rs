@@ -5,18 +5,18 @@ use serde::Deserialize;
 
 use super::ClusterError;
 
-/// The image cache: the sets that `ci/images/build` has built or pulled.
+/// The image cache: sets of images that `ci/images/build` has built or `shiftcheck images pull` has pulled.
 #[derive(Debug, Clone)]
 pub struct ImageCache {
     folder: PathBuf,
 }
 
-/// The node image: `rancher/k3s` itself, or one with the same container contract.
+/// The node image: `rancher/k3s`, or an image with the same interface.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct NodeImage {
-    /// Its name.
+    /// The name.
     pub image: String,
-    /// Its tag.
+    /// The tag.
     pub tag: String,
 }
 
@@ -28,28 +28,28 @@ pub fn default_cache() -> PathBuf {
     base.unwrap_or_else(home).join("shiftcheck")
 }
 
-/// What it takes to install one version of Istio.
+/// A set of images and the `istioctl` of one version of Istio.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IstioSet {
-    /// The version as users ask for it: `1.31`.
+    /// The version as users write it, such as `1.31`.
     pub version: String,
-    /// The repository that holds `pilot` and `proxyv2`.
+    /// The repository with `pilot` and `proxyv2`.
     pub hub: String,
-    /// Their tag.
+    /// The tag of these images.
     pub tag: String,
-    /// The `istioctl` of that version.
+    /// The `istioctl` of the version.
     pub istioctl: PathBuf,
-    /// Image archives to be imported into the node.
+    /// The image archives for the node.
     pub archives: Vec<PathBuf>,
-    /// Settings, as `istioctl --set` takes them, that these images need.
+    /// Settings for `istioctl --set` that these images need.
     pub set: Vec<String>,
-    /// The profile that is installed; none means `minimal`.
+    /// The profile. The default is `minimal`.
     #[serde(default)]
     pub profile: Option<String>,
 }
 
 impl ImageCache {
-    /// The cache in that folder.
+    /// The image cache in a cache folder.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.join("images") }
@@ -58,20 +58,20 @@ impl ImageCache {
     /// The default node image.
     ///
     /// # Errors
-    /// The cache has none, or its description cannot be read.
+    /// The cache does not have it, or its description cannot be read.
     pub fn node(&self) -> Result<NodeImage, ClusterError> {
         self.read("node")
     }
 
-    /// The images of that version of Istio.
+    /// The set of a version of Istio.
     ///
     /// # Errors
-    /// The cache has none, or its description cannot be read.
+    /// The cache does not have the set, its description cannot be read, or a file is missing.
     pub fn istio(&self, version: &str) -> Result<IstioSet, ClusterError> {
         let name = format!("istio-{version}");
         let mut set: IstioSet = self.read(&name)?;
         let folder = self.folder.join(name);
-        // the engine mounts archives by their real path, not by a link in the cache
+        // the engine mounts archives by their real path, without symbolic links
         let folder = folder.canonicalize().unwrap_or(folder);
         set.istioctl = folder.join(set.istioctl);
         set.archives = set.archives.iter().map(|archive| folder.join(archive)).collect();
@@ -83,13 +83,13 @@ impl ImageCache {
         Ok(set)
     }
 
-    /// Where the set of that version of Istio lies, or would.
+    /// The folder of the set of a version of Istio, whether or not it exists.
     #[must_use]
     pub fn set_folder(&self, version: &str) -> PathBuf {
         self.folder.join(format!("istio-{version}"))
     }
 
-    /// What is wrong with the files of a set of Istio: archives that cannot be read, images that they lack.
+    /// Verifies the files of a set and returns the problems: archives that cannot be read, and missing images.
     #[must_use]
     pub fn check(&self, version: &str) -> Vec<String> {
         let set = match self.istio(version) {
@@ -106,7 +106,7 @@ impl ImageCache {
         }
         for image in ["pilot", "proxyv2"] {
             let wanted = format!("{}/{image}:{}", set.hub, set.tag);
-            // the engine leaves its own registry's name out of what it saves
+            // Docker saves images of docker.io without the name of the registry
             let is_it = |tag: &String| *tag == wanted || wanted.strip_prefix("docker.io/") == Some(tag);
             if problems.is_empty() && !tags.iter().any(is_it) {
                 problems.push(format!("no archive holds {wanted}"));
@@ -115,10 +115,10 @@ impl ImageCache {
         problems
     }
 
-    /// The file with the definitions of the Gateway API's kinds.
+    /// The file with the CRDs of the Gateway API.
     ///
     /// # Errors
-    /// The cache has none, or its description cannot be read.
+    /// The cache does not have it, or its description cannot be read.
     pub fn gateway_api(&self) -> Result<PathBuf, ClusterError> {
         #[derive(Deserialize)]
         struct Set {
@@ -129,7 +129,7 @@ impl ImageCache {
         Ok(self.folder.join(NAME).join(set.definitions))
     }
 
-    /// The versions of Istio that the cache has, the newest first.
+    /// The versions of Istio in the cache, the newest first.
     #[must_use]
     pub fn istio_versions(&self) -> Vec<String> {
         let number =
@@ -159,7 +159,7 @@ impl ImageCache {
     }
 }
 
-/// The names of the images in an archive, as its `manifest.json` tells them; the archive is read to its end.
+/// The tags in the `manifest.json` of an archive. The archive is read to its end, so that a truncated one is an error.
 fn tags_of(archive: &Path) -> std::io::Result<Vec<String>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_set_is_answered_with_those_that_are_there() {
+    fn the_error_for_an_unknown_set_lists_the_known_ones() {
         let (_folder, cache) = cache();
         assert!(cache.istio("1.31").is_ok());
         let error = cache.istio("1.30").unwrap_err().to_string();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_lacks_an_image_or_is_cut_off_is_found() {
+    fn an_archive_without_an_image_or_a_truncated_one_is_found() {
         let (folder, cache) = cache();
         let archive = folder.path().join("images/istio-1.31/i.tar");
         let write = |tags: &[&str]| {

@@ -20,7 +20,8 @@ use tokio::time::timeout;
 
 use super::images::NodeImage;
 use super::owner::Owner;
-use super::run::{RunId, RunRecord};
+use super::run::RunRecord;
+use super::run_id::RunId;
 use super::wait::{Again, Awaited, Failure, Progress, WaitError, until};
 use super::{ClusterError, RUN_LABEL};
 

@@ -1,6 +1,7 @@
 //! Where a scenario runs: a throwaway k3s container or an existing cluster, and what is done there: objects applied and
 //! deleted, rollouts awaited, programs started in pods. Whatever a run makes carries its id and can be swept.
 
+mod discovery;
 mod embedded;
 mod error;
 mod exec;
@@ -9,15 +10,18 @@ mod images;
 mod k3s;
 mod objects;
 mod owner;
+mod pod;
 mod pull;
 mod reach;
 mod rollout;
 mod run;
+mod run_id;
 mod sweep;
 mod tunnel;
 pub mod wait;
 mod workload_image;
 
+pub(crate) use discovery::discover;
 pub use embedded::Embedded;
 pub use error::ClusterError;
 pub(crate) use error::is_about_object;
@@ -25,12 +29,13 @@ pub use exec::Session;
 pub use existing::{Existing, KubeCluster, kubeconfig_client};
 pub use images::{ImageCache, IstioSet, NodeImage, default_cache};
 pub use k3s::{Docker, K3sCluster, K3sOptions, RunContainer};
-pub(crate) use objects::discover;
 pub use objects::{Applied, Deleted, Objects, RUN_LABEL};
 pub use owner::Owner;
-pub(crate) use rollout::pod_state;
-pub use rollout::{PodState, Workloads};
-pub use run::{Keep, KnownRuns, KubeNamespace, RunId, RunIdError, RunRecord, RunRecords};
+pub use pod::PodState;
+pub(crate) use pod::pod_state;
+pub use rollout::Workloads;
+pub use run::{Keep, KnownRuns, KubeNamespace, RunRecord, RunRecords};
+pub use run_id::{RunId, RunIdError};
 pub use sweep::{Deletion, LeftAlone, Swept, Wanted, sweep};
 pub use tunnel::{Tunnel, TunnelError};
 pub use workload_image::{ImageError, print_files, write_archive};

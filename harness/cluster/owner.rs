@@ -1,4 +1,4 @@
-//! Who a run belongs to, and whether that process still runs: what decides if a sweep may remove something.
+//! The process that owns a run, and whether it is still running. A sweep removes only resources whose owner has ended.
 
 use std::fmt;
 use std::fs;
@@ -11,74 +11,74 @@ use sha2::{Digest, Sha256};
 
 use super::existing::hex;
 
-/// The inode of a kernel's first PID namespace (`PROC_PID_INIT_INO`): a process in it runs on the host, not in a container.
+/// The inode of the initial PID namespace (`PROC_PID_INIT_INO`). A process in it runs on the host, not in a container.
 const HOST_PID_NAMESPACE: u64 = 4_026_531_836;
 
-/// The process that started a run. The label of a cluster's container and the record of a run name it.
+/// The process that started a run, as stored in the label of a cluster's container and in the record of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// The machine id (`/etc/machine-id`); empty where there is none.
+    /// The machine id (`/etc/machine-id`); empty if there is none.
     pub machine: String,
     /// The host name.
     pub hostname: String,
     /// The boot id of the kernel.
     pub boot: String,
-    /// The inode of the process's PID namespace; 0 where it cannot be read.
+    /// The inode of the PID namespace; 0 if it cannot be read.
     pub pid_namespace: u64,
-    /// The process id in that namespace.
+    /// The process id in the PID namespace.
     pub pid: u32,
-    /// When the process started, in clock ticks since boot; 0 where it cannot be read.
+    /// When the process started, in clock ticks since boot; 0 if it cannot be read.
     pub started: u64,
     /// The user id of the process.
     pub user: u32,
-    /// A hash of the path of its cache folder.
+    /// A hash of the path of the cache folder.
     pub cache: String,
 }
 
-/// What is known about a process.
+/// The state of a process, according to `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Process {
-    /// It runs, and started at this time, in clock ticks since boot.
+    /// It is running. The time of its start is in clock ticks since boot.
     Started(u64),
-    /// There is no such process.
+    /// It does not exist.
     Absent,
-    /// The system does not say.
+    /// `/proc` cannot be read.
     Unreadable,
 }
 
-/// Whether the owner of a run still runs.
+/// Whether the owner of a run is running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Life {
-    /// The process runs.
+    /// It is running.
     Running,
-    /// The process has ended; this is proven.
+    /// It has ended for certain.
     Ended,
-    /// Neither can be proven; why not.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
-/// The process that asks, and how far it can see other processes.
+/// This process, and which other processes it can see.
 #[derive(Debug, Clone)]
 pub struct Observer {
-    /// The process that asks.
+    /// This process.
     pub own: Owner,
-    /// Whether `/proc` hides the processes of other users, or shows another PID namespace.
+    /// Which processes `/proc` shows.
     pub sees: Sight,
 }
 
-/// Which processes of its own PID namespace a process sees.
+/// Which processes of the PID namespace are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
-    /// All of them.
+    /// All processes.
     All,
-    /// Those of its own user (`hidepid`).
+    /// The processes of the same user (`hidepid`).
     OwnUser,
-    /// None: `/proc` is missing, or shows another PID namespace.
+    /// No processes: `/proc` is missing or belongs to another PID namespace.
     Nothing,
 }
 
 impl Owner {
-    /// This process, with the cache folder that it uses.
+    /// This process, with its cache folder.
     #[must_use]
     pub fn this_process(cache: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -87,7 +87,7 @@ impl Owner {
             machine: read("/etc/machine-id"),
             hostname: read("/proc/sys/kernel/hostname"),
             boot: read("/proc/sys/kernel/random/boot_id"),
-            // the namespace's inode is what the link leads to
+            // the inode of the namespace is the inode of the link's target
             pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino()),
             pid,
             started: match process(pid) {
@@ -99,13 +99,13 @@ impl Owner {
         }
     }
 
-    /// Reads the text of a label; none where it has another form, such as that of an earlier version.
+    /// Parses the value of a label; none if it has another format, such as that of an earlier version.
     #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
         serde_json::from_str(label).ok()
     }
 
-    /// The text of a label.
+    /// The value of a label.
     #[must_use]
     pub fn label(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| unreachable!("an owner is plain data: {error}"))
@@ -129,8 +129,8 @@ impl Observer {
         Self { own, sees }
     }
 
-    /// Whether an owner still runs. An owner counts as ended only where that is proven: on this kernel and in this PID namespace there is no
-    /// such process, or both belong to the host itself and the host has booted since.
+    /// Whether an owner is running. It has ended for certain if the process does not exist on this kernel and in this PID namespace, or if
+    /// both processes belong to the host itself and the host has rebooted.
     pub fn life(&self, owner: Option<&Owner>, process: impl Fn(u32) -> Process) -> Life {
         let unknown = |why: &str| Life::Unknown(why.to_owned());
         let Some(owner) = owner else { return unknown("an earlier version of shiftcheck started it") };
@@ -143,7 +143,7 @@ impl Observer {
             return if !owner.boot.is_empty() && !own.boot.is_empty() && on_host(owner) && on_host(own) {
                 Life::Ended
             } else {
-                unknown("it was started under another kernel, which may still run")
+                unknown("it was started on another kernel, which may be running")
             };
         }
         if owner.pid_namespace == 0 || owner.pid_namespace != own.pid_namespace {
@@ -161,36 +161,36 @@ impl Observer {
     }
 }
 
-/// What `/proc` says about a process of this PID namespace.
+/// The state of a process in this PID namespace.
 #[must_use]
 pub fn process(pid: u32) -> Process {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(error) if error.kind() == ErrorKind::NotFound => return Process::Absent,
-        // the process ended between opening and reading
+        // ESRCH: the process ended between opening and reading
         Err(error) if error.raw_os_error() == Some(3) => return Process::Absent,
         Err(_) => return Process::Unreadable,
     };
-    // the name, in parentheses, may hold anything; the fields are counted after it
+    // the process name in parentheses may contain spaces; fields are counted after it
     let fields = || {
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         Some((fields.next()?.to_owned(), fields.nth(18)?.parse().ok()?))
     };
     match fields() {
-        // a zombie has ended and only waits to be reaped
+        // a zombie has ended
         Some((state, _)) if state == "Z" || state == "X" => Process::Absent,
         Some((_, started)) => Process::Started(started),
         None => Process::Unreadable,
     }
 }
 
-/// Which processes `/proc` shows, by the options of its mount.
+/// Which processes `/proc` shows, according to its mount options.
 fn sight(mounts: &str) -> Sight {
     let proc = mounts.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(' ').collect();
         (fields.get(1) == Some(&"/proc")).then(|| fields.get(3).copied().unwrap_or_default().to_owned())
     });
-    // a later mount covers an earlier one
+    // a later mount hides an earlier one
     let options = proc.reduce(|_, later| later).unwrap_or_default();
     let hidden = options.split(',').filter_map(|option| option.strip_prefix("hidepid=")).next_back();
     if hidden.is_none_or(|hidden| matches!(hidden, "0" | "off")) { Sight::All } else { Sight::OwnUser }
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    /// A change of the owner, of the observer, what the system says of the process, and what follows.
+    /// A change of the owner and of the observer.
     type Change = fn(&mut Owner, &mut Observer);
 
     #[rstest]
@@ -251,7 +251,7 @@ mod tests {
     #[case::no_proc_here(|_: &mut Owner, own: &mut Observer| own.sees = Sight::Nothing, Process::Absent, "does not show its process")]
     #[case::no_proc_there(|owner: &mut Owner, _: &mut Observer| owner.started = 0, Process::Absent, "does not show its process")]
     #[case::no_namespace_there(|owner: &mut Owner, _: &mut Observer| owner.pid_namespace = 0, Process::Absent, "another container")]
-    fn only_an_owner_that_is_proven_to_have_ended_counts_as_ended(
+    fn an_owner_has_ended_only_if_that_is_certain(
         #[case] change: Change,
         #[case] process: Process,
         #[case] expected: &str,
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_runs_and_one_that_has_ended_does_not() {
+    fn this_process_is_running_and_a_killed_one_is_not() {
         let observer = Observer::this_process(Path::new("/tmp"));
         let own = &observer.own;
         assert_eq!(Owner::parse(&own.label()), Some(own.clone()));
@@ -284,7 +284,7 @@ mod tests {
         let owner = Owner { pid: child.id(), started, ..own.clone() };
         assert_eq!(observer.life(Some(&owner), process), Life::Running);
         child.kill().unwrap();
-        // until it is waited for it is a zombie
+        // it is a zombie until the call of `wait`
         while process(child.id()) != Process::Absent {
             std::thread::yield_now();
         }
@@ -300,7 +300,7 @@ mod tests {
     #[case::by_number("proc /proc proc rw,hidepid=2 0 0", Sight::OwnUser)]
     #[case::the_last_mount("proc /proc proc rw 0 0\nproc /proc proc rw,hidepid=1 0 0", Sight::OwnUser)]
     #[case::elsewhere("proc /jail/proc proc rw,hidepid=2 0 0", Sight::All)]
-    fn the_mount_of_proc_tells_what_it_hides(#[case] mounts: &str, #[case] expected: Sight) {
+    fn visible_processes_follow_from_the_mount_options_of_proc(#[case] mounts: &str, #[case] expected: Sight) {
         assert_eq!(sight(mounts), expected);
     }
 }

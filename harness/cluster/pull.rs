@@ -17,22 +17,22 @@ use tokio::time::timeout;
 
 use super::{ClusterError, Docker, ImageCache};
 
-/// The images of a version, under these names in its repository.
+/// The names of the images of a version in its repository.
 const IMAGES: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
-/// Where `istioctl` is in its image.
+/// The path of `istioctl` in its image.
 const ISTIOCTL: &str = "/usr/local/bin/istioctl";
 const ARCHIVE: &str = "istio.tar";
-/// How long a pull of one image may take.
+/// The timeout of pulling one image.
 const PULL_LIMIT: Duration = Duration::from_secs(1800);
-/// How long the engine may be silent while it writes an archive.
+/// How long the engine may send nothing while it writes an archive.
 const PART_LIMIT: Duration = Duration::from_secs(120);
 
 impl Docker {
-    /// Pulls the images of a version of Istio, and its `istioctl`, into the cache; with the folder of the set. What was begun and not
-    /// finished does not stay.
+    /// Pulls the images and the `istioctl` of a version of Istio into the cache and returns the folder of the set. An incomplete set is
+    /// removed.
     ///
     /// # Errors
-    /// The repository does not give an image, or the cache cannot be written.
+    /// An image cannot be pulled, or the cache cannot be written.
     pub async fn pull_istio(
         &self,
         cache: &ImageCache,
@@ -84,17 +84,17 @@ impl Docker {
         fs::write(&description, format!("{set:#}\n")).map_err(unwritable(&description))?;
         fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755)).map_err(unwritable(fresh.path()))?;
         fs::rename(fresh.path(), &target).map_err(unwritable(&target))?;
-        // it has another name now
+        // renamed: there is nothing to remove
         let _ = fresh.keep();
         Ok(target)
     }
 
-    /// A file of an image.
+    /// Reads a file of an image.
     async fn file_of(&self, image: &str, path: &str) -> Result<Vec<u8>, ClusterError> {
         let failed = |reason: String| ClusterError::Pull { image: image.to_owned(), reason };
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
-            // it is never started
+            // required, although the container is never started
             cmd: Some(vec!["none".to_owned()]),
             ..ContainerCreateBody::default()
         };

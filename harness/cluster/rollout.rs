@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -14,26 +14,15 @@ use tokio::task::JoinSet;
 
 use super::ClusterError;
 use super::objects::{Applied, Deleted};
+use super::pod::{PodState, Trouble, is_staying, pod_state, trouble};
 use super::wait::{Again, Awaited, Failure, Progress, until};
-use crate::events::Injection;
 
-/// Reasons for which a container will not start however long one waits.
-const HOPELESS: [&str; 6] = [
-    "CrashLoopBackOff",
-    "ImagePullBackOff",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "RunContainerError",
-];
-
-/// The annotation with the number of a rollout, on a Deployment and on the `ReplicaSet` of that rollout.
+/// The annotation with the revision, on a Deployment and on the `ReplicaSet` of each revision.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// The Deployments, `ReplicaSet`s and pods of a namespace, kept current by watches.
+/// The Deployments, `ReplicaSet`s and pods of a namespace, updated by watches.
 ///
-/// The watches are independent of each other: one may lag behind another. [`Workloads::rolled_out`] therefore ends only when all of them
-/// show the same finished rollouts.
+/// One watch may lag behind another. [`Workloads::rolled_out`] therefore waits until all of them show the same complete rollouts.
 #[derive(Debug)]
 pub struct Workloads {
     pods: Store<Pod>,
@@ -43,25 +32,8 @@ pub struct Workloads {
     _watches: JoinSet<()>,
 }
 
-/// What matters of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodState {
-    /// Its name.
-    pub name: String,
-    /// Its address, once it has one.
-    pub address: Option<String>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// The ports that its containers declare, by name where they have one.
-    pub ports: Vec<(Option<String>, u16)>,
-    /// Whether it is ready for traffic and not on its way out.
-    pub ready: bool,
-    /// How it has a proxy of the mesh, if it has one.
-    pub sidecar: Option<Injection>,
-}
-
 impl Workloads {
-    /// Begins to watch a namespace.
+    /// Starts the watches of a namespace.
     #[must_use]
     pub fn watch(client: &Client, namespace: &str) -> Self {
         let (sender, changes) = watch::channel(0);
@@ -72,13 +44,13 @@ impl Workloads {
         Self { pods, replica_sets, deployments, changes, _watches: watches }
     }
 
-    /// The pods that are there now.
+    /// The current pods.
     #[must_use]
     pub fn pods(&self) -> Vec<PodState> {
         self.pods.state().iter().map(|pod| pod_state(pod)).collect()
     }
 
-    /// The images of the pods that are there now, with their digests as the container runtime tells them.
+    /// The images of the current pods, with the digests that the container runtime reports.
     #[must_use]
     pub fn images(&self) -> BTreeMap<String, String> {
         let mut images = BTreeMap::new();
@@ -92,17 +64,17 @@ impl Workloads {
         images
     }
 
-    /// Tells of every change.
+    /// A wait's trigger: every change of a watched object.
     #[must_use]
     pub fn changes(&self) -> Again {
         Again::OnChange(self.changes.clone())
     }
 
-    /// Waits until the Deployments and Pods among the applied objects are rolled out and ready, and the pods of the deleted ones are on
-    /// their way out. The wait ends only when the watched pods are exactly those of the finished rollouts.
+    /// Waits until the Deployments and Pods among the applied objects are rolled out and ready, and the pods of the deleted ones are
+    /// terminating. The watched pods must be exactly those of the complete rollouts.
     ///
     /// # Errors
-    /// A workload cannot become ready any more, with the reason, it was deleted meanwhile, or the limit has passed.
+    /// A workload cannot become ready, it was deleted, or the timeout has passed.
     pub async fn rolled_out(
         &self,
         applied: &[Applied],
@@ -117,7 +89,7 @@ impl Workloads {
         if workloads.is_empty() {
             return Ok(());
         }
-        // an object that was seen once and is not there any more has been deleted by somebody else
+        // an object that was seen before and is missing now was deleted by someone else
         let mut known = HashSet::new();
         let look = async || self.progress(applied, deleted, &mut known);
         until(Awaited::Rollout { workloads }, limit, self.changes(), seen, look).await.map_err(Into::into)
@@ -142,7 +114,7 @@ impl Workloads {
                     }
                 }
                 None if known.contains(&object.uid) => Progress::Gone(object.name.clone()),
-                None => Progress::NotYet(format!("{}: not there yet", object.name)),
+                None => Progress::NotYet(format!("{}: not created yet", object.name)),
             };
             match progress {
                 Progress::Done(()) => {}
@@ -182,7 +154,7 @@ impl Workloads {
         for pod in self.pods.state() {
             if selects(deployment, &pod) && pod.meta().deletion_timestamp.is_none() {
                 match trouble(&pod) {
-                    Some(Trouble::Hopeless(why)) => return failed(format!("{state}, {why}")),
+                    Some(Trouble::Permanent(why)) => return failed(format!("{state}, {why}")),
                     Some(Trouble::Starting(why)) => state = format!("{state}, {why}"),
                     None => {}
                 }
@@ -191,8 +163,8 @@ impl Workloads {
         Progress::NotYet(state)
     }
 
-    /// What the watches have not shown yet of a rollout that the Deployment's status reports as finished: `wanted` ready pods of the
-    /// current `ReplicaSet`, and no pod of another one that is not on its way out.
+    /// What the watches do not show yet of a rollout that is complete by the Deployment's status: `wanted` ready pods of the current
+    /// `ReplicaSet`, and no pod of another one unless it is terminating.
     fn not_seen_yet(&self, deployment: &Deployment, wanted: usize) -> Option<String> {
         let sets = self.replica_sets.state();
         let own = |set: &&Arc<ReplicaSet>| is_controlled_by(set.meta(), deployment.meta());
@@ -217,7 +189,7 @@ impl Workloads {
                     ready += 1;
                 }
                 Some(set) if is_controlled_by(set.meta(), deployment.meta()) => others += 1,
-                // of a ReplicaSet that is deleted already, or whose creation is not seen yet
+                // its ReplicaSet is deleted or not watched yet
                 None if selects(deployment, &pod) => others += 1,
                 _ => {}
             }
@@ -228,7 +200,7 @@ impl Workloads {
         (others > 0).then(|| format!("{others} pods of other ReplicaSets are seen"))
     }
 
-    /// What is still seen of a deleted workload: the object, or pods that are not on their way out.
+    /// What the watches still show of a deleted workload: the object, or pods that are not terminating.
     fn not_gone_yet(&self, deleted: &Deleted) -> Option<String> {
         let is_deleted = |meta: &ObjectMeta| meta.uid.as_ref() == Some(&deleted.uid);
         let name = &deleted.name;
@@ -236,7 +208,7 @@ impl Workloads {
             "Pod" => self
                 .pods
                 .find(|pod| is_deleted(pod.meta()) && is_staying(pod))
-                .map(|_| format!("pod {name} is still seen as staying")),
+                .map(|_| format!("pod {name} is not terminating yet")),
             "Deployment" => {
                 if self.deployments.find(|deployment| is_deleted(deployment.meta())).is_some() {
                     return Some(format!("{name} is still seen"));
@@ -251,14 +223,14 @@ impl Workloads {
                         })
                 };
                 let pod = self.pods.find(orphaned)?;
-                Some(format!("pod {} of the deleted {name} is not on its way out yet", pod.name_any()))
+                Some(format!("pod {} of the deleted {name} is not terminating yet", pod.name_any()))
             }
             _ => None,
         }
     }
 }
 
-/// A workload whose rollout is waited for.
+/// A workload with a rollout.
 enum Workload {
     Deployment(Arc<Deployment>),
     Pod(Arc<Pod>),
@@ -269,13 +241,13 @@ fn pod_progress(name: &str, pod: &Pod) -> Progress<()> {
         return Progress::Done(());
     }
     match trouble(pod) {
-        Some(Trouble::Hopeless(why)) => Progress::Failed(Failure::Reported(why)),
+        Some(Trouble::Permanent(why)) => Progress::Failed(Failure::Reported(why)),
         Some(Trouble::Starting(why)) => Progress::NotYet(format!("{name}: {why}")),
         None => Progress::NotYet(format!("{name}: not ready")),
     }
 }
 
-/// The object that controls another one.
+/// The owner that controls an object.
 fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
@@ -286,12 +258,6 @@ fn is_controlled_by(meta: &ObjectMeta, owner: &ObjectMeta) -> bool {
 
 fn replica_set_of(pod: &Pod) -> Option<&OwnerReference> {
     controller(pod.meta()).filter(|owner| owner.kind == "ReplicaSet")
-}
-
-/// Whether a pod is neither being deleted nor at its end: only such pods have endpoints.
-fn is_staying(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.meta().deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Whether a Deployment's selector selects a pod.
@@ -307,8 +273,8 @@ where
     let (reader, writer) = store();
     let stream = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
     watches.spawn(async move {
-        // a watch that breaks off begins anew by itself; the error is told where debugging is asked for
-        let mut stream = stream.inspect_err(|error| tracing::debug!(%error, "a watch broke off")).boxed();
+        // a failed watch restarts by itself
+        let mut stream = stream.inspect_err(|error| tracing::debug!(%error, "a watch failed")).boxed();
         while stream.next().await.is_some() {
             changed.send_modify(|revision| *revision += 1);
         }
@@ -316,89 +282,15 @@ where
     reader
 }
 
-pub(crate) fn pod_state(pod: &Pod) -> PodState {
-    let status = pod.status.as_ref();
-    let ready = status
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let spec = pod.spec.as_ref();
-    let is_proxy = |container: &Container| container.name == "istio-proxy";
-    let sidecar = spec.and_then(|spec| {
-        let native = spec.init_containers.iter().flatten().any(is_proxy).then_some(Injection::Native);
-        native.or_else(|| spec.containers.iter().any(is_proxy).then_some(Injection::Classic))
-    });
-    let ports =
-        spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
-    let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
-    PodState {
-        name: pod.name_any(),
-        address: status.and_then(|status| status.pod_ip.clone()),
-        labels: pod.labels().clone(),
-        ports: ports.collect(),
-        ready: ready && pod.meta().deletion_timestamp.is_none(),
-        sidecar,
-    }
-}
-
-/// Why a pod is not ready.
-#[derive(Debug, PartialEq, Eq)]
-enum Trouble {
-    /// It may still become so.
-    Starting(String),
-    /// It will not.
-    Hopeless(String),
-}
-
-fn trouble(pod: &Pod) -> Option<Trouble> {
-    let name = pod.name_any();
-    let status = pod.status.as_ref()?;
-    let mut starting = None;
-    let containers: Vec<&ContainerStatus> =
-        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).collect();
-    for container in containers {
-        let Some(state) = container.state.as_ref() else { continue };
-        let Some(waiting) = state.waiting.as_ref() else { continue };
-        let reason = waiting.reason.as_deref().unwrap_or("waiting");
-        let detail = ended(container).or_else(|| waiting.message.clone()).unwrap_or_default();
-        let text = format!("{reason} in container {} of {name} ({}){}", container.name, container.image, {
-            if detail.is_empty() { detail } else { format!(": {detail}") }
-        });
-        if HOPELESS.contains(&reason) {
-            return Some(Trouble::Hopeless(text));
-        }
-        if reason != "PodInitializing" && reason != "ContainerCreating" {
-            starting.get_or_insert(text);
-        }
-    }
-    starting.map(Trouble::Starting).or_else(|| {
-        let unscheduled = status
-            .conditions
-            .iter()
-            .flatten()
-            .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-        Some(Trouble::Starting(format!("{name} finds no node: {}", unscheduled.message.clone().unwrap_or_default())))
-    })
-}
-
-/// How a container ended the last time.
-fn ended(container: &ContainerStatus) -> Option<String> {
-    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
-    let said = ended.message.as_deref().map(|message| format!(", {}", message.trim())).unwrap_or_default();
-    Some(format!("it ended with exit code {}{said}", ended.exit_code))
-}
-
 #[cfg(test)]
 mod tests {
     use assert_matches::assert_matches;
     use kube::runtime::reflector::store::Writer;
     use kube::runtime::watcher::Event;
-    use rstest::rstest;
 
     use super::*;
 
-    /// Watches whose events come when a test says so.
+    /// Watches whose events a test sends.
     struct Watches {
         pods: Writer<Pod>,
         replica_sets: Writer<ReplicaSet>,
@@ -465,7 +357,7 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
         vec![Applied { kind: "Deployment".to_owned(), name: "hello".to_owned(), uid: uid.to_owned(), generation }]
     }
 
-    /// What the gate waits for; none where it lets pass.
+    /// What the wait still waits for; none if it ends.
     fn waits_for(workloads: &Workloads, applied: &[Applied], deleted: &[Deleted]) -> Option<String> {
         match workloads.progress(applied, deleted, &mut HashSet::new()) {
             Progress::Done(()) => None,
@@ -475,7 +367,7 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_gate_waits_for_pods_whose_watch_lags_behind_that_of_the_deployment() {
+    async fn the_wait_does_not_end_while_the_watch_of_pods_lags_behind() {
         let (mut watches, workloads) = Watches::new();
         watches.replica_set("a", "d", 1);
         watches.pod("hello-a-1", "a", "ready");
@@ -505,7 +397,7 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
     }
 
     #[test]
-    fn the_gate_waits_for_pods_of_the_new_template_and_for_the_end_of_the_old_ones() {
+    fn the_wait_ends_when_new_pods_are_ready_and_old_ones_terminating() {
         let (mut watches, workloads) = Watches::new();
         let applied = applied("d", 2);
         watches.replica_set("a", "d", 1);
@@ -517,18 +409,18 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
         assert_eq!(told(&workloads), "hello: rolled out, but 0 of 1 pods of its current ReplicaSet are seen");
         watches.pod("hello-b-1", "b", "ready");
         assert_eq!(told(&workloads), "hello: rolled out, but 1 pods of other ReplicaSets are seen");
-        // pods of another Deployment that carry the same labels are none of its own
+        // pods of another Deployment with the same labels do not count
         watches.replica_set("x", "other", 1);
         watches.pod("other-x-1", "x", "ready");
         watches.pod("hello-a-1", "a", "leaving");
         assert_eq!(waits_for(&workloads, &applied, &[]), None);
-        // a pod of a ReplicaSet that is not seen yet may be one of its own
+        // a pod of a ReplicaSet that is not watched yet may belong to the Deployment
         watches.pod("hello-c-1", "c", "ready");
         assert_eq!(told(&workloads), "hello: rolled out, but 1 pods of other ReplicaSets are seen");
     }
 
     #[test]
-    fn the_gate_waits_until_pods_of_a_deleted_deployment_are_on_their_way_out() {
+    fn the_wait_ends_when_pods_of_a_deleted_deployment_are_terminating() {
         let (mut watches, workloads) = Watches::new();
         let deleted = [Deleted { kind: "Deployment".to_owned(), name: "hello".to_owned(), uid: "d".to_owned() }];
         watches.deployment("d", 1, 1);
@@ -536,14 +428,14 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
         watches.pod("hello-a-1", "a", "ready");
         assert_eq!(waits_for(&workloads, &[], &deleted).unwrap(), "hello is still seen");
         watches.no_deployment("d");
-        let told = "pod hello-a-1 of the deleted hello is not on its way out yet";
+        let told = "pod hello-a-1 of the deleted hello is not terminating yet";
         assert_eq!(waits_for(&workloads, &[], &deleted).unwrap(), told);
         watches.pod("hello-a-1", "a", "leaving");
         assert_eq!(waits_for(&workloads, &[], &deleted), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deployment_that_somebody_else_deletes_ends_the_wait() {
+    async fn a_deployment_that_someone_else_deletes_ends_the_wait() {
         let (mut watches, workloads) = Watches::new();
         watches.deployment("d", 1, 2);
         let applied = applied("d", 1);
@@ -560,62 +452,5 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
 
     fn pod(yaml: &str) -> Pod {
         serde_yaml::from_str(yaml).unwrap()
-    }
-
-    fn waiting(reason: &str) -> Pod {
-        pod(&format!(
-            "metadata: {{name: p}}
-status:
-  containerStatuses:
-    - {{name: c, image: 'i:1', imageID: '', ready: false, restartCount: 1, state: {{waiting: {{reason: {reason}, message: m}}}}}}"
-        ))
-    }
-
-    #[rstest]
-    #[case("ImagePullBackOff", Some(Trouble::Hopeless("ImagePullBackOff in container c of p (i:1): m".into())))]
-    #[case("CrashLoopBackOff", Some(Trouble::Hopeless("CrashLoopBackOff in container c of p (i:1): m".into())))]
-    #[case("ErrImagePull", Some(Trouble::Starting("ErrImagePull in container c of p (i:1): m".into())))]
-    #[case("ContainerCreating", None)]
-    fn trouble_is_told_from_hopelessness(#[case] reason: &str, #[case] expected: Option<Trouble>) {
-        assert_eq!(trouble(&waiting(reason)), expected);
-    }
-
-    #[test]
-    fn a_crash_tells_how_the_container_ended() {
-        let pod = pod("metadata: {name: p}
-status:
-  containerStatuses:
-    - name: c
-      image: i:1
-      imageID: ''
-      ready: false
-      restartCount: 1
-      state: {waiting: {reason: CrashLoopBackOff}}
-      lastState: {terminated: {exitCode: 3}}");
-        let Some(Trouble::Hopeless(why)) = trouble(&pod) else { panic!() };
-        assert_eq!(why, "CrashLoopBackOff in container c of p (i:1): it ended with exit code 3");
-    }
-
-    #[rstest]
-    #[case::ready("status: {conditions: [{type: Ready, status: 'True'}]}", true)]
-    #[case::not_ready("status: {conditions: [{type: Ready, status: 'False'}]}", false)]
-    #[case::no_status("spec: {containers: []}", false)]
-    fn a_pod_is_ready_by_its_condition(#[case] rest: &str, #[case] ready: bool) {
-        assert_eq!(pod_state(&pod(&format!("metadata: {{name: p}}\n{rest}"))).ready, ready);
-    }
-
-    #[test]
-    fn a_pod_on_its_way_out_is_not_ready() {
-        let text = "metadata: {name: p, deletionTimestamp: '2026-01-01T00:00:00Z'}
-status: {conditions: [{type: Ready, status: 'True'}]}";
-        assert!(!pod_state(&pod(text)).ready);
-    }
-
-    #[rstest]
-    #[case::container("containers: [{name: a}, {name: istio-proxy}]", Some(Injection::Classic))]
-    #[case::native("containers: [{name: a}]\n  initContainers: [{name: istio-proxy}]", Some(Injection::Native))]
-    #[case::none("containers: [{name: a}]", None)]
-    fn a_sidecar_is_found_in_both_lists(#[case] spec: &str, #[case] sidecar: Option<Injection>) {
-        assert_eq!(pod_state(&pod(&format!("metadata: {{name: p}}\nspec:\n  {spec}"))).sidecar, sidecar);
     }
 }

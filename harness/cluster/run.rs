@@ -1,116 +1,63 @@
-use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use thiserror::Error;
 
 use super::ClusterError;
 use super::existing::KubeCluster;
 use super::owner::{Observer, Owner};
+use super::run_id::RunId;
 
-/// The id of one run: eight hexadecimal digits. Everything that a run makes carries it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct RunId(String);
-
-/// A text that is not the id of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is not the id of a run: eight hexadecimal digits, such as 0123abcd")]
-pub struct RunIdError(String);
-
-impl RunId {
-    /// A fresh id.
-    #[must_use]
-    pub fn fresh() -> Self {
-        // the standard library's hasher is seeded by the system
-        let seed = RandomState::new().build_hasher().finish();
-        Self(format!("{:08x}", seed >> 32))
-    }
-
-    /// The digits.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for RunId {
-    type Error = RunIdError;
-
-    fn try_from(id: String) -> Result<Self, RunIdError> {
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if id.len() == 8 && id.bytes().all(is_digit) { Ok(Self(id)) } else { Err(RunIdError(id)) }
-    }
-}
-
-impl FromStr for RunId {
-    type Err = RunIdError;
-
-    fn from_str(id: &str) -> Result<Self, RunIdError> {
-        id.to_owned().try_into()
-    }
-}
-
-/// When a cluster or namespace outlives its run.
+/// Whether the cluster or namespace of a run is kept after the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Keep {
-    /// Never.
+    /// It is removed.
     #[default]
     Never,
-    /// When a claim failed.
+    /// It is kept if a claim failed.
     Failed,
-    /// Always.
+    /// It is kept.
     Always,
 }
 
-/// What a run creates outside of its process, written down before it is created: what `sweep` reads after a run was killed.
+/// The resources of a run, recorded before they are created. `sweep` removes the resources of killed runs by these records.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// The run.
+    /// The id of the run.
     pub id: RunId,
-    /// The run's process; none in a record of an earlier version.
+    /// The process of the run; none in a record of an earlier version.
     #[serde(default, deserialize_with = "or_none")]
     pub owner: Option<Owner>,
-    /// Whether the cluster or namespace was left on purpose.
+    /// Whether the cluster or namespace was kept on purpose.
     pub kept: bool,
     /// The address of the Docker engine with the run's cluster.
     #[serde(default)]
     pub engine: Option<String>,
-    /// The namespace on an existing cluster; none where the run has a cluster of its own.
+    /// The namespace on an existing cluster; none if the run has its own cluster.
     pub namespace: Option<KubeNamespace>,
 }
 
 /// A namespace on an existing cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeNamespace {
-    /// The namespace.
+    /// The name of the namespace.
     pub name: String,
     /// The cluster; none in a record of an earlier version.
     #[serde(default, deserialize_with = "or_none")]
     pub cluster: Option<KubeCluster>,
 }
 
-/// What earlier versions wrote in another form is not known.
+/// Reads a value; none if an earlier version wrote it in another format.
 fn or_none<'de, T: for<'a> Deserialize<'a>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).ok())
 }
 
 impl RunRecord {
-    /// The record of a run of this process.
+    /// A record for a run of this process.
     #[must_use]
     pub fn own(id: RunId, namespace: Option<KubeNamespace>, cache: &Path) -> Self {
         Self { id, owner: Some(Owner::this_process(cache)), kept: false, engine: None, namespace }
@@ -124,12 +71,12 @@ pub struct RunRecords {
     folder: PathBuf,
 }
 
-/// The records in a folder.
+/// The records of a folder.
 #[derive(Debug, Default)]
 pub struct KnownRuns {
-    /// Those that can be read.
+    /// The records.
     pub records: Vec<RunRecord>,
-    /// Files that are not records, and what is wrong with them.
+    /// Files that are not valid records, with the reasons.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
@@ -140,12 +87,12 @@ impl RunRecords {
         Self { cache: cache.to_owned(), folder: cache.join("runs") }
     }
 
-    /// This process as an observer of the owners of runs.
+    /// This process, to find out whether the owners of runs are running.
     pub(super) fn observer(&self) -> Observer {
         Observer::this_process(&self.cache)
     }
 
-    /// Writes a record, or overwrites it.
+    /// Writes or overwrites a record.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -163,10 +110,10 @@ impl RunRecords {
         self.path(id).exists()
     }
 
-    /// The folder for a run's own files, which is created; only its user may enter it.
+    /// Creates the folder for the files of a run. Only the user can access it.
     ///
     /// # Errors
-    /// It cannot be created.
+    /// The folder cannot be created.
     pub fn folder(&self, id: &RunId) -> Result<PathBuf, ClusterError> {
         let path = self.folder.join(id.as_str());
         let created = private_folder(&self.folder).and_then(|()| private_folder(&path));
@@ -174,7 +121,7 @@ impl RunRecords {
         Ok(path)
     }
 
-    /// Writes a file into the folder of a run; only its user may read it.
+    /// Writes a file into the folder of a run. Only the user can read it.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -184,14 +131,14 @@ impl RunRecords {
         Ok(path)
     }
 
-    /// Removes a run's files and its record; what is not there is removed already.
+    /// Removes the files and the record of a run, if they exist.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn remove(&self, id: &RunId) -> Result<(), ClusterError> {
         let folder = self.folder.join(id.as_str());
         let record = self.path(id);
-        // the record goes last: as long as it is there, a sweep tries again
+        // the record is removed last: while it exists, a sweep tries again
         for (path, removed) in [(&folder, fs::remove_dir_all(&folder)), (&record, fs::remove_file(&record))] {
             if let Err(source) = removed
                 && source.kind() != ErrorKind::NotFound
@@ -202,7 +149,7 @@ impl RunRecords {
         Ok(())
     }
 
-    /// All records. A file whose name is not the id in it is none.
+    /// Reads all records. A file is valid only if its name is the id in it.
     #[must_use]
     pub fn all(&self) -> KnownRuns {
         let mut known = KnownRuns::default();
@@ -219,7 +166,7 @@ impl RunRecords {
             match record {
                 Ok(record) if self.path(&record.id) == path => known.records.push(record),
                 Ok(record) => {
-                    known.unreadable.push((path, format!("it is called otherwise than its run {}", record.id)));
+                    known.unreadable.push((path, format!("its name is not that of its run, {}", record.id)));
                 }
                 Err(reason) => known.unreadable.push((path, reason)),
             }
@@ -232,7 +179,7 @@ impl RunRecords {
     }
 }
 
-/// Creates a folder that only its user may enter; one that is there is closed to others.
+/// Creates a folder that only the user can access, or removes the access of others to an existing folder.
 fn private_folder(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
@@ -241,10 +188,10 @@ fn private_folder(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes a file that only its user may read, by rename, so that nobody reads half of it.
+/// Writes a file that only the user can read. It is renamed when complete, so that no process reads a partial file.
 fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
-    // a left-over would keep its mode
+    // an existing file would keep its mode
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -257,27 +204,7 @@ fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    #[rstest]
-    #[case::absolute("/etc")]
-    #[case::empty("")]
-    #[case::parent("../../..")]
-    #[case::dots("........")]
-    #[case::short("0123abc")]
-    #[case::long("0123abcde")]
-    #[case::upper("0123ABCD")]
-    #[case::not_hexadecimal("0123abcg")]
-    #[case::eight_bytes_that_are_no_digits("äöüß")]
-    fn an_id_is_eight_hexadecimal_digits(#[case] id: &str) {
-        let error = id.parse::<RunId>().unwrap_err().to_string();
-        assert_eq!(error, format!("`{id}` is not the id of a run: eight hexadecimal digits, such as 0123abcd"));
-        assert!(serde_json::from_value::<RunId>(Value::String(id.to_owned())).is_err());
-        assert_eq!("0123abcd".parse::<RunId>().unwrap().as_str(), "0123abcd");
-        assert!(RunId::fresh().as_str().parse::<RunId>().is_ok());
-    }
 
     #[test]
     fn records_are_written_read_and_removed() {
@@ -293,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_whose_id_is_a_path_or_another_runs_is_not_read() {
+    fn a_record_with_a_path_or_another_id_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let records = RunRecords::new(folder.path());
         let record = RunRecord::own(RunId::fresh(), None, folder.path());
@@ -309,7 +236,8 @@ mod tests {
         let reasons: Vec<&str> = known.unreadable.iter().map(|(_, reason)| reason.as_str()).collect();
         assert_eq!(reasons.len(), 3);
         assert!(
-            reasons[0].contains("called otherwise") && reasons[1].contains("`/tmp/precious` is not the id"),
+            reasons[0].contains("its name is not that of its run")
+                && reasons[1].contains("`/tmp/precious` is not the id"),
             "{reasons:?}"
         );
     }
@@ -324,10 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn files_of_runs_are_for_their_user_alone() {
+    fn only_the_user_can_read_the_files_of_runs() {
         let folder = tempfile::tempdir().unwrap();
         let records = RunRecords::new(folder.path());
-        // as an earlier version left it
+        // as earlier versions created it
         fs::create_dir(folder.path().join("runs")).unwrap();
         fs::set_permissions(folder.path().join("runs"), fs::Permissions::from_mode(0o755)).unwrap();
         let record = RunRecord::own(RunId::fresh(), None, folder.path());

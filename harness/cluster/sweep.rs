@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use super::existing::{Existing, answered};
 use super::k3s::Docker;
 use super::owner::{Life, Observer, Owner, Process, process};
-use super::run::{KubeNamespace, RunId, RunRecords};
+use super::run::{KubeNamespace, RunRecords};
+use super::run_id::RunId;
 use super::{ClusterError, RUN_LABEL};
 
 /// How long the API server of an existing cluster may take to remove one namespace in a sweep.

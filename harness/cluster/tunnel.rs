@@ -11,15 +11,15 @@ use kube::api::Portforwarder;
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// The longest that a connection or an answer may take.
+/// The timeout of opening a connection and of a request.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// An HTTP connection to a port of a pod, through the API server: it reaches what the pod binds to its loopback address.
+/// An HTTP connection to a port of a pod by port-forwarding. It also reaches ports on the pod's loopback address.
 pub struct Tunnel {
     pod: String,
     port: u16,
     sender: SendRequest<Empty<Bytes>>,
-    // dropping it closes the stream
+    // closes the stream when dropped
     _forward: Portforwarder,
 }
 
@@ -29,43 +29,43 @@ impl std::fmt::Debug for Tunnel {
     }
 }
 
-/// Why nothing came through a tunnel.
+/// Why a request through a tunnel failed.
 #[derive(Debug, Error)]
 pub enum TunnelError {
-    /// The API server or the pod refused.
+    /// The API server or the pod refused the connection.
     #[error("port {port} of pod {pod} cannot be reached: {reason}")]
     Unreachable {
         /// The pod.
         pod: String,
         /// The port.
         port: u16,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Nothing came in time.
-    #[error("nothing came from port {port} of pod {pod} within {} s", LIMIT.as_secs())]
+    /// The connection or the response timed out.
+    #[error("port {port} of pod {pod} did not answer within {} s", LIMIT.as_secs())]
     TimedOut {
         /// The pod.
         pod: String,
         /// The port.
         port: u16,
     },
-    /// The connection broke off.
-    #[error("no answer to GET {path}: {source}")]
+    /// The connection was closed.
+    #[error("no response to GET {path}: {source}")]
     Broken {
-        /// What was asked for.
+        /// The path of the request.
         path: String,
-        /// Why.
+        /// The error.
         source: hyper::Error,
     },
-    /// The answer is an error.
-    #[error("GET {path} was answered {status}: {body}")]
+    /// The response has an error status.
+    #[error("GET {path} returned {status}: {body}")]
     Status {
-        /// What was asked for.
+        /// The path of the request.
         path: String,
         /// The status.
         status: StatusCode,
-        /// The beginning of the body.
+        /// The beginning of the response body.
         body: String,
     },
 }
@@ -74,7 +74,7 @@ impl Tunnel {
     /// Opens a connection to a port of a pod.
     ///
     /// # Errors
-    /// There is no such pod, it does not take the connection, or that takes too long.
+    /// The pod does not exist or refuses the connection, or opening times out.
     pub async fn open(pods: &Api<Pod>, pod: &str, port: u16) -> Result<Self, TunnelError> {
         timeout(LIMIT, Self::connect(pods, pod, port))
             .await
@@ -95,10 +95,10 @@ impl Tunnel {
         Ok(Self { pod: pod.to_owned(), port, sender, _forward: forward })
     }
 
-    /// The body that a GET of this path and query is answered with.
+    /// Sends a GET request for a path and query and returns the response body.
     ///
     /// # Errors
-    /// The connection broke off, the answer takes too long, or the status is not a success.
+    /// The connection was closed, the request timed out, or the status is not a success.
     pub async fn get(&mut self, path: &str) -> Result<Bytes, TunnelError> {
         let late = TunnelError::TimedOut { pod: self.pod.clone(), port: self.port };
         timeout(LIMIT, self.answer(path)).await.unwrap_or(Err(late))
@@ -110,7 +110,7 @@ impl Tunnel {
         let request = Request::get(path)
             .header("host", "localhost")
             .body(Empty::new())
-            .unwrap_or_else(|_| unreachable!("paths are written in this crate"));
+            .unwrap_or_else(|_| unreachable!("paths are literals of this crate"));
         let response = self.sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(broken)?.to_bytes();

@@ -1,7 +1,7 @@
-//! The one way to wait: a condition is looked at until it holds, has failed for good, or the deadline has passed.
+//! Waiting for conditions: a condition is checked until it holds, cannot hold any more, or the timeout has passed.
 //!
-//! Every wait names what it waits for as an [`Awaited`], so that an error says which part of the environment did not get ready. A failure
-//! that no later look can mend ends the wait at once and keeps its type.
+//! Every wait names its condition as an [`Awaited`], so that an error says which part of the environment did not become ready. A permanent
+//! failure ends the wait at once, and the error keeps its type.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// What is waited for.
+/// The condition of a wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Awaited {
     /// The container of a throwaway cluster has started.
@@ -21,41 +21,41 @@ pub enum Awaited {
     ApiServer,
     /// The node of a throwaway cluster is ready for pods.
     Node,
-    /// A namespace has the service account `default`, without which it takes no pods.
+    /// A namespace has the service account `default`, which pods need.
     ServiceAccount {
         /// The namespace.
         namespace: String,
     },
     /// A `CustomResourceDefinition` is established.
     Definition {
-        /// The definition's name.
+        /// The name of the definition.
         name: String,
     },
-    /// istiod serves its revision.
+    /// istiod is ready and serves its revision.
     ControlPlane {
         /// The version of Istio.
         version: String,
     },
-    /// Another control plane has pushed its configuration to the client's sidecar.
+    /// A new control plane has pushed its configuration to the client's sidecar.
     FirstPush {
         /// The control plane.
         plane: String,
     },
-    /// Workloads are rolled out, and the pods of deleted workloads are on their way out.
+    /// Workloads are rolled out, and the pods of deleted workloads are terminating.
     Rollout {
-        /// Names of the workloads.
+        /// The names of the workloads.
         workloads: Vec<String>,
     },
-    /// A deleted pod is gone.
+    /// A deleted pod is removed.
     PodRemoval {
         /// The pod.
         name: String,
     },
-    /// The client's sidecar routes as the manifests ask for.
+    /// The client's sidecar has the routes that the manifests ask for.
     SidecarConfiguration,
     /// A client without a sidecar is connected to every server.
     Connections,
-    /// Every object of the run is gone.
+    /// Every object of the run is removed.
     ObjectRemoval,
 }
 
@@ -83,21 +83,22 @@ impl fmt::Display for Awaited {
     }
 }
 
-/// What a look at the condition found.
+/// The result of a check.
 #[derive(Debug)]
 pub enum Progress<T> {
-    /// It holds.
+    /// The condition holds.
     Done(T),
-    /// It does not hold yet; what was seen.
+    /// The condition does not hold yet: the current state.
     NotYet(String),
-    /// It cannot hold any more.
+    /// The condition cannot hold any more.
     Failed(Failure),
-    /// What is waited for was there and has been deleted; its name.
+    /// An object that the condition needs was deleted: its name.
     Gone(String),
 }
 
 impl<T> Progress<T> {
-    /// What an error of the API server means for a wait: missing credentials or rights end it, anything else may pass.
+    /// The result of a check that the API server did not answer. Missing credentials or permissions are a failure; other errors may be
+    /// temporary.
     #[must_use]
     pub fn after(error: kube::Error) -> Self {
         match &error {
@@ -110,10 +111,10 @@ impl<T> Progress<T> {
 /// Why a condition cannot hold any more.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// A workload or the node reports that it cannot become ready.
+    /// A workload or the node reports a permanent failure.
     #[error("{0}")]
     Reported(String),
-    /// The API server refuses to answer.
+    /// The API server refuses the request.
     #[error(transparent)]
     Api(Box<kube::Error>),
     /// A watch of one object failed.
@@ -133,39 +134,39 @@ impl From<kube::runtime::wait::Error> for Failure {
     }
 }
 
-/// A wait that did not end well.
+/// Why a wait failed.
 #[derive(Debug, Error)]
 pub enum WaitError {
-    /// The deadline has passed.
-    #[error("{what} took longer than {} s; last seen: {last}", limit.as_secs())]
+    /// The timeout has passed.
+    #[error("{what} took longer than {} s; last state: {last}", limit.as_secs())]
     TimedOut {
-        /// What was waited for.
+        /// The condition.
         what: Awaited,
-        /// How long at most.
+        /// The timeout.
         limit: Duration,
-        /// The state seen last.
+        /// The last state.
         last: String,
     },
     /// The condition cannot hold any more.
     #[error("{what} cannot succeed: {source}")]
     Failed {
-        /// What was waited for.
+        /// The condition.
         what: Awaited,
-        /// Why not.
+        /// The failure.
         source: Failure,
     },
-    /// What was waited for has been deleted meanwhile.
-    #[error("{what} cannot succeed: {name} was deleted meanwhile")]
+    /// An object that the condition needs was deleted.
+    #[error("{what} cannot succeed: {name} was deleted")]
     Gone {
-        /// What was waited for.
+        /// The condition.
         what: Awaited,
-        /// The name of what was deleted.
+        /// The name of the object.
         name: String,
     },
 }
 
 impl WaitError {
-    /// What was waited for.
+    /// The condition.
     #[must_use]
     pub const fn awaited(&self) -> &Awaited {
         match self {
@@ -174,39 +175,39 @@ impl WaitError {
     }
 }
 
-/// When the condition is looked at again.
+/// When the condition is checked again.
 #[derive(Debug)]
 pub enum Again {
-    /// Each time something has changed.
+    /// After each change.
     OnChange(watch::Receiver<u64>),
-    /// After a while; for what cannot be watched.
+    /// After a pause, for conditions that cannot be watched.
     Every(Duration),
 }
 
-/// Waits until `look` finds the condition to hold; each state that is seen is passed to `seen`.
+/// Waits until `check` finds that the condition holds. Calls `seen` with each new state.
 ///
 /// ```
 /// use std::time::Duration;
 /// use shiftcheck::cluster::wait::{Again, Awaited, Progress, until};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let mut looks = 0;
+/// let mut checks = 0;
 /// let found = until(Awaited::Node, Duration::from_secs(5), Again::Every(Duration::from_millis(1)), |_| {}, async || {
-///     looks += 1;
-///     if looks == 3 { Progress::Done(looks) } else { Progress::NotYet(format!("{looks} looks")) }
+///     checks += 1;
+///     if checks == 3 { Progress::Done(checks) } else { Progress::NotYet(format!("{checks} checks")) }
 /// });
 /// assert_eq!(found.await.unwrap(), 3);
 /// # });
 /// ```
 ///
 /// # Errors
-/// The deadline has passed, the condition cannot hold any more, or what is waited for was deleted.
+/// The timeout has passed, the condition cannot hold any more, or an object that it needs was deleted.
 pub async fn until<T>(
     what: Awaited,
     limit: Duration,
     mut again: Again,
     mut seen: impl FnMut(&str),
-    mut look: impl AsyncFnMut() -> Progress<T>,
+    mut check: impl AsyncFnMut() -> Progress<T>,
 ) -> Result<T, WaitError> {
     let deadline = Instant::now() + limit;
     let mut last = String::from("nothing");
@@ -214,7 +215,7 @@ pub async fn until<T>(
         if let Again::OnChange(changes) = &mut again {
             changes.borrow_and_update();
         }
-        match timeout_at(deadline, look()).await {
+        match timeout_at(deadline, check()).await {
             Ok(Progress::Done(found)) => return Ok(found),
             Ok(Progress::Failed(source)) => return Err(WaitError::Failed { what, source }),
             Ok(Progress::Gone(name)) => return Err(WaitError::Gone { what, name }),
@@ -228,7 +229,7 @@ pub async fn until<T>(
         }
         let next = async {
             match &mut again {
-                // a closed channel means that nothing is watched any more; the deadline then ends the wait
+                // after the end of the watch only the timeout ends the wait
                 Again::OnChange(changes) => match changes.changed().await {
                     Ok(()) => {}
                     Err(_) => std::future::pending().await,
@@ -258,8 +259,8 @@ mod tests {
         kube::Error::Api(kube::core::Status::failure("no", "Reason").with_code(code).boxed())
     }
 
-    async fn waited(look: impl AsyncFnMut() -> Progress<()>) -> WaitError {
-        until(rollout(), Duration::from_secs(3), Again::Every(EVERY), |_| {}, look).await.unwrap_err()
+    async fn waited(check: impl AsyncFnMut() -> Progress<()>) -> WaitError {
+        until(rollout(), Duration::from_secs(3), Again::Every(EVERY), |_| {}, check).await.unwrap_err()
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,20 +281,20 @@ mod tests {
     async fn a_deletion_ends_the_wait_at_once() {
         let start = Instant::now();
         let error = waited(async || Progress::Gone("hello-v2".to_owned())).await;
-        assert_eq!(error.to_string(), "the rollout of v2 cannot succeed: hello-v2 was deleted meanwhile");
+        assert_eq!(error.to_string(), "the rollout of v2 cannot succeed: hello-v2 was deleted");
         assert!(start.elapsed() < EVERY);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_tells_the_last_state() {
+    async fn a_timeout_reports_the_last_state() {
         let error = waited(async || Progress::NotYet("1 of 2 ready".into())).await;
-        assert_eq!(error.to_string(), "the rollout of v2 took longer than 3 s; last seen: 1 of 2 ready");
-        // an API server that is busy may answer later
+        assert_eq!(error.to_string(), "the rollout of v2 took longer than 3 s; last state: 1 of 2 ready");
+        // a busy API server may answer later
         assert_matches!(waited(async || Progress::after(api(503))).await, WaitError::TimedOut { .. });
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_hangs_does_not_outlive_the_deadline() {
+    async fn a_check_that_hangs_ends_at_the_timeout() {
         let found: Result<(), _> = until(
             rollout(),
             Duration::from_secs(3),
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_wakes_and_each_state_is_told_once() {
+    async fn a_change_triggers_a_check_and_each_state_is_reported_once() {
         let (sender, receiver) = watch::channel(0_u64);
         let mut states = Vec::new();
         let turns = tokio::spawn(async move {

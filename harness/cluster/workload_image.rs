@@ -13,27 +13,27 @@ use crate::demo::{DEMO_IMAGES, DemoImage};
 /// The image of the client pod.
 const CLIENT_IMAGE: &str = "docker.io/library/shiftcheck-client:1";
 
-/// A name of the workload image, with the arguments and the environment that it starts with.
-struct Named {
+/// A tag of the workload image, with its arguments and environment variables.
+struct TaggedImage {
     name: &'static str,
     arguments: [&'static str; 2],
     environment: Vec<String>,
 }
 
-/// The names under which the workload image is known: the demo server in three builds, and the client.
-fn names() -> Vec<Named> {
-    let server = |image: &DemoImage| Named {
+/// The tags of the workload image: the builds of the demo server, and the client.
+fn tagged_images() -> Vec<TaggedImage> {
+    let server = |image: &DemoImage| TaggedImage {
         name: image.name,
         arguments: ["workload", "serve"],
         environment: std::iter::once(format!("VERSION={}", image.version))
             .chain((!image.is_faulty).then(|| "MENDED=true".to_owned()))
             .collect(),
     };
-    let client = Named { name: CLIENT_IMAGE, arguments: ["workload", "idle"], environment: Vec::new() };
+    let client = TaggedImage { name: CLIENT_IMAGE, arguments: ["workload", "idle"], environment: Vec::new() };
     DEMO_IMAGES.iter().map(server).chain([client]).collect()
 }
 
-/// What keeps the workload image from being written.
+/// Why the workload image cannot be written.
 #[derive(Debug, Error)]
 pub enum ImageError {
     /// A file cannot be read or written.
@@ -41,23 +41,23 @@ pub enum ImageError {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The binary does not tell what it is linked to.
+    /// The binary does not list its shared libraries.
     #[error("{} is not the shiftcheck binary: {reason}", path.display())]
     Binary {
         /// The binary.
         path: PathBuf,
-        /// What it said.
+        /// The error output of the binary.
         reason: String,
     },
 }
 
-/// Prints the files that this process has loaded to run: the shared libraries and the loader, one a line.
+/// Prints the shared libraries and the loader of this process, one per line.
 ///
 /// # Errors
-/// The process's own maps cannot be read, or the output is closed.
+/// `/proc/self/maps` cannot be read, or the output is closed.
 pub fn print_files(mut output: impl Write) -> io::Result<()> {
     let own = fs::read_link("/proc/self/exe")?;
     let maps = fs::read_to_string("/proc/self/maps")?;
@@ -72,11 +72,10 @@ pub fn print_files(mut output: impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the image archive: one layer with the binary and the libraries that it loads, under the names
-/// of the demo images and of the client.
+/// Writes the image archive: one layer with the binary and its shared libraries, with the tags of the demo images and of the client.
 ///
 /// # Errors
-/// The binary is not shiftcheck's, or a file cannot be read or written.
+/// The binary is not shiftcheck, or a file cannot be read or written.
 pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
     let written = |source| ImageError::File { path: archive.to_owned(), source };
     let Layer { file: layer, size, digest } = layer(binary, archive.parent().unwrap_or(Path::new("")))?;
@@ -85,7 +84,7 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
     let mut manifest = Vec::new();
     let layer_name = format!("{digest}/layer.tar");
     append(&mut tar, &layer_name, 0o644, size, layer).map_err(written)?;
-    for Named { name, arguments, environment } in names() {
+    for TaggedImage { name, arguments, environment } in tagged_images() {
         let entrypoint: Vec<&str> = std::iter::once("/shiftcheck").chain(arguments).collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
@@ -95,7 +94,7 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
             "history": [{"created_by": "shiftcheck"}],
         })
         .to_string();
-        let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
+        let config_name = format!("{}.json", hex::encode(Sha256::digest(config.as_bytes())));
         append(&mut tar, &config_name, 0o644, config.len() as u64, config.as_bytes()).map_err(written)?;
         manifest.push(json!({"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}));
     }
@@ -104,23 +103,23 @@ pub fn write_archive(binary: &Path, archive: &Path) -> Result<(), ImageError> {
     tar.into_inner().and_then(|mut file| file.flush()).map_err(written)
 }
 
-/// A layer, in a file without a name: in memory it would be most of what a run takes.
+/// A layer in an unlinked temporary file: in memory, it would be most of the memory of a run.
 struct Layer {
     file: fs::File,
     /// In bytes.
     size: u64,
-    /// SHA-256, in hexadecimal digits.
+    /// The SHA-256 digest in hexadecimal digits.
     digest: String,
 }
 
-/// What is written, with its digest and size.
-struct Digested<W> {
+/// A writer that computes the digest and the size of what is written.
+struct DigestWriter<W> {
     inner: W,
     digest: Sha256,
     size: u64,
 }
 
-impl<W: Write> Write for Digested<W> {
+impl<W: Write> Write for DigestWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.digest.update(&bytes[..written]);
@@ -136,17 +135,17 @@ impl<W: Write> Write for Digested<W> {
 fn layer(binary: &Path, folder: &Path) -> Result<Layer, ImageError> {
     let failed = |source| ImageError::File { path: folder.to_owned(), source };
     let refused = |reason: String| ImageError::Binary { path: binary.to_owned(), reason };
-    let told = Command::new(binary)
+    let output = Command::new(binary)
         .args(["workload", "files"])
         .output()
         .map_err(|source| ImageError::File { path: binary.to_owned(), source })?;
-    if !told.status.success() {
-        return Err(refused(String::from_utf8_lossy(&told.stderr).trim().to_owned()));
+    if !output.status.success() {
+        return Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
-    let libraries = String::from_utf8(told.stdout).map_err(|error| refused(error.to_string()))?;
+    let libraries = String::from_utf8(output.stdout).map_err(|error| refused(error.to_string()))?;
     let folder_or_here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let file = io::BufWriter::new(tempfile::tempfile_in(folder_or_here).map_err(failed)?);
-    let mut tar = tar::Builder::new(Digested { inner: file, digest: Sha256::new(), size: 0 });
+    let mut tar = tar::Builder::new(DigestWriter { inner: file, digest: Sha256::new(), size: 0 });
     let mut add = |name: &str, path: &Path| {
         let failed = |source| ImageError::File { path: path.to_owned(), source };
         let file = fs::File::open(path).map_err(failed)?;
@@ -158,7 +157,7 @@ fn layer(binary: &Path, folder: &Path) -> Result<Layer, ImageError> {
         let path = Path::new(library);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("ld-") {
-            // the loader is looked up by the name that is written in the binary
+            // the binary refers to the loader by this path
             add(
                 if cfg!(target_arch = "aarch64") { "lib/ld-linux-aarch64.so.1" } else { "lib64/ld-linux-x86-64.so.2" },
                 path,
@@ -167,10 +166,10 @@ fn layer(binary: &Path, folder: &Path) -> Result<Layer, ImageError> {
             add(&format!("lib/{name}"), path)?;
         }
     }
-    let Digested { inner, digest, size } = tar.into_inner().map_err(failed)?;
+    let DigestWriter { inner, digest, size } = tar.into_inner().map_err(failed)?;
     let mut file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
     file.rewind().map_err(failed)?;
-    Ok(Layer { file, size, digest: hex(&digest.finalize()) })
+    Ok(Layer { file, size, digest: hex::encode(digest.finalize()) })
 }
 
 fn append(tar: &mut tar::Builder<impl Write>, name: &str, mode: u32, size: u64, content: impl Read) -> io::Result<()> {
@@ -181,14 +180,6 @@ fn append(tar: &mut tar::Builder<impl Write>, name: &str, mode: u32, size: u64, 
     tar.append_data(&mut header, name, content)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -196,9 +187,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_shares_the_one_layer_and_its_digest_is_right() {
+    fn all_tags_share_one_layer_with_the_right_digest() {
         let folder = tempfile::tempdir().unwrap();
-        // a stand-in for the binary that tells one library
+        // a script in place of the binary, with one library
         let binary = folder.path().join("binary");
         let library = folder.path().join("libone.so.1");
         fs::write(&library, "a library").unwrap();
@@ -219,12 +210,12 @@ mod tests {
         let manifest: serde_json::Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         let images = manifest.as_array().unwrap();
         assert_eq!(images.len(), DEMO_IMAGES.len() + 1);
-        for (image, Named { name, environment, .. }) in images.iter().zip(names()) {
+        for (image, TaggedImage { name, environment, .. }) in images.iter().zip(tagged_images()) {
             assert_eq!(image["RepoTags"][0], name);
             let layer = &files[image["Layers"][0].as_str().unwrap()];
             let config: serde_json::Value = serde_json::from_slice(&files[image["Config"].as_str().unwrap()]).unwrap();
             assert_eq!(config["config"]["Env"], json!(environment));
-            assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex(&Sha256::digest(layer))));
+            assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex::encode(Sha256::digest(layer))));
             let names: Vec<String> = tar::Archive::new(layer.as_slice())
                 .entries()
                 .unwrap()
@@ -235,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_that_tells_no_libraries_is_refused() {
+    fn a_binary_that_lists_no_libraries_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let error = write_archive(Path::new("/bin/false"), &folder.path().join("image.tar")).unwrap_err();
         assert_eq!(error.to_string(), "/bin/false is not the shiftcheck binary: ");

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::sidecar::{items, virtual_host};
+use super::envoy::{ConfigDump, cluster, items};
 use crate::events::Configuration;
 
-/// What is another on every mesh, or at every push, and says nothing of what the mesh does.
-const PASSING: [&str; 10] = [
+/// Keys whose values differ between clusters or pushes without a difference in behaviour.
+const IGNORED: [&str; 10] = [
     "version_info",
     "last_updated",
     "socket_address",
@@ -16,43 +16,29 @@ const PASSING: [&str; 10] = [
     "stat_prefix",
     "alt_stat_name",
     "additional_addresses",
-    // the names of the objects that it was made from
+    // the names of the Istio objects behind a resource
     "filter_metadata",
 ];
 
-/// Reads Envoy's `config_dump` of dynamic routes, clusters and listeners.
-pub(super) fn configuration(
-    routes: &Value,
-    clusters: &Value,
-    listeners: &Value,
-    host: &str,
-    port: u16,
-) -> Configuration {
+/// Reads the routes, clusters and listeners of a service port.
+pub(super) fn configuration(dump: &ConfigDump, host: &str, port: u16) -> Configuration {
     let mut values = BTreeMap::new();
-    if let Some(virtual_host) = virtual_host(routes, &format!("{host}:{port}")) {
-        flatten("route", virtual_host, &mut values);
+    let virtual_host = dump.virtual_host(host, port);
+    if let Some(virtual_host) = &virtual_host {
+        flatten("route", virtual_host.value, &mut values);
     }
-    for config in items(&clusters["configs"]) {
-        let cluster = &config["cluster"];
-        let name = cluster["name"].as_str().unwrap_or_default();
-        // `outbound|8080|v1|HOST`; since 1.26 with a `;` and more behind it in some places
-        let mut parts = name.split('|');
-        let own = parts.next() == Some("outbound") && parts.next() == Some(&port.to_string());
-        let subset = parts.next().unwrap_or_default();
-        if own && parts.next().is_some_and(|of| of.split(';').next() == Some(host)) {
-            let subset = if subset.is_empty() { "all" } else { subset };
-            flatten(&format!("cluster {subset}"), cluster, &mut values);
+    for config in items(&dump.clusters["configs"]).map(|config| &config["cluster"]) {
+        let cluster = config["name"].as_str().and_then(cluster);
+        if let Some(cluster) = cluster.filter(|cluster| cluster.host == host && cluster.port == port) {
+            flatten(&format!("cluster {}", cluster.subset.as_deref().unwrap_or("all")), config, &mut values);
         }
     }
-    let route_config = items(&routes["configs"])
-        .map(|config| &config["route_config"])
-        .find(|config| items(&config["virtual_hosts"]).any(|own| own["name"] == format!("{host}:{port}")));
-    let route_config = route_config.map(|config| &config["name"]);
-    for listener in items(&listeners["configs"]).map(|config| &config["active_state"]["listener"]) {
+    let route_config = virtual_host.and_then(|virtual_host| virtual_host.route_config);
+    for listener in dump.active_listeners() {
         let chains = items(&listener["filter_chains"]).chain([&listener["default_filter_chain"]]);
         for filter in chains.flat_map(|chain| items(&chain["filters"])) {
-            let named = &filter["typed_config"]["rds"]["route_config_name"];
-            if named.is_string() && Some(named) == route_config {
+            let named = filter["typed_config"]["rds"]["route_config_name"].as_str();
+            if named.is_some() && named == route_config {
                 flatten("listener", &filter["typed_config"], &mut values);
             }
         }
@@ -63,7 +49,7 @@ pub(super) fn configuration(
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(fields) => {
-            for (key, value) in fields.iter().filter(|(key, _)| !PASSING.contains(&key.as_str())) {
+            for (key, value) in fields.iter().filter(|(key, _)| !IGNORED.contains(&key.as_str())) {
                 flatten(&format!("{path}/{key}"), value, into);
             }
         }
@@ -73,7 +59,7 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                // what has a name is the same wherever it stands
+                // a named element keeps its path when others are inserted before it
                 let key = item["name"].as_str().map_or_else(|| index.to_string(), ToOwned::to_owned);
                 flatten(&format!("{path}/{key}"), item, into);
             }
@@ -113,11 +99,12 @@ mod tests {
             {"active_state": {"listener": {"filter_chains": [filter("9090")]}}},
             {"active_state": {"listener": {"default_filter_chain": filter("8080"), "address": ip}}},
         ]});
-        configuration(&routes, &clusters, &listeners, HOST, 8080)
+        let dump = ConfigDump { routes, clusters, listeners, endpoints: Value::Null };
+        configuration(&dump, HOST, 8080)
     }
 
     #[test]
-    fn what_passes_is_left_out_and_the_rest_has_paths() {
+    fn ignored_keys_are_left_out_and_values_have_paths() {
         let one = read("1", "503", "10.0.0.1");
         assert!(one.changes(&read("1", "503", "10.0.0.2")).is_empty());
         let expected = [
@@ -135,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_changed_is_told_before_a_filter() {
+    fn a_changed_route_comes_before_a_changed_filter() {
         let changes = read("1", "503", "").changes(&read("2", "reset", ""));
         let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(

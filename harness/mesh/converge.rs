@@ -6,35 +6,35 @@ use super::{MeshError, Mismatch};
 use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
 use crate::routing::RouteTable;
 
-/// How long a sidecar's workers may go on without an endpoint that its administration shows as healthy: Envoy merges changes of health alone that
-/// follow each other within a second (`update_merge_window`), and a pod that becomes ready is such a change where istiod told of it before.
+/// How long Envoy's worker threads may not use an endpoint that the admin interface already shows as healthy. Envoy merges health changes
+/// within one second (`update_merge_window`), and a pod that becomes ready is a health change if istiod has sent its endpoint before.
 pub const MERGE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A sidecar that does what the manifests ask for.
+/// A sidecar that has the expected routes and endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converged {
-    /// How long it took.
+    /// The convergence time.
     pub took: Duration,
-    /// How often it was asked.
+    /// The number of readings.
     pub readings: u32,
-    /// The table that it has.
+    /// The sidecar's table.
     pub table: RouteTable,
 }
 
-/// A look at a sidecar: what it does, and what the manifests ask for with the pods that are there at this moment.
+/// A reading of a sidecar, with the table that the manifests ask for, given the current pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// What it does.
+    /// The sidecar's table.
     pub table: RouteTable,
-    /// What it should do.
+    /// The expected table.
     pub expected: RouteTable,
 }
 
-/// Waits until a sidecar's routes and endpoints are twice in a row the same and those that the manifests ask for, and have been for the time that
-/// `settles` returns for them, looking at them every `interval`.
+/// Waits until two consecutive readings of a sidecar are the same and as expected, and until the table has been as expected for the time that
+/// `settles` returns for it. The sidecar is read every `interval`.
 ///
 /// # Errors
-/// The sidecar cannot be asked, or it does not get there in time; then with the difference.
+/// The sidecar did not converge within `limit`; the error has the differences of the last reading.
 pub async fn converge(
     interval: Duration,
     limit: Duration,
@@ -44,7 +44,7 @@ pub async fn converge(
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
     let mut readings = 0;
-    // the table of the last reading, where it was as expected, and since when it has been
+    // the last table, if it was as expected, and since when
     let mut last: Option<(RouteTable, Instant)> = None;
     let mut mismatch = Mismatch::default();
     let found = until(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen, async || {
@@ -61,13 +61,13 @@ pub async fn converge(
         if table == expected {
             let Some((_, since)) = last.take().filter(|(same, _)| *same == table) else {
                 last = Some((table, Instant::now()));
-                return Progress::NotYet("once as expected".to_owned());
+                return Progress::NotYet("as expected in one reading".to_owned());
             };
             if since.elapsed() >= settles(&table) {
                 return Progress::Done(table);
             }
             last = Some((table, since));
-            return Progress::NotYet("as expected; its workers may not know new endpoints yet".to_owned());
+            return Progress::NotYet("as expected; Envoy may not use new endpoints yet".to_owned());
         }
         last = None;
         mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
@@ -106,26 +106,26 @@ mod tests {
             |_| {},
             async || {
                 let table = tables.next().cloned().unwrap_or_default();
-                Ok(Look { table, expected: table_wanted() })
+                Ok(Look { table, expected: expected_table() })
             },
         )
         .await
     }
 
-    fn table_wanted() -> RouteTable {
+    fn expected_table() -> RouteTable {
         table(Some("v1"))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn twice_in_a_row_is_converged() {
-        let tables = [table(None), table_wanted(), table(None), table_wanted(), table_wanted()];
+    async fn two_readings_in_a_row_are_converged() {
+        let tables = [table(None), expected_table(), table(None), expected_table(), expected_table()];
         assert_eq!(converged(&tables).await.unwrap().readings, 5);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn new_endpoints_are_there_for_as_long_as_workers_may_not_know_them() {
+    async fn the_table_has_to_be_as_expected_for_the_settling_time() {
         let second = Duration::from_secs(1);
-        let tables = [table_wanted(), table_wanted(), table(None), table_wanted()];
+        let tables = [expected_table(), expected_table(), table(None), expected_table()];
         // reading 3 is not as expected; readings 4 to 6 are, and from 4 to 6 two seconds pass
         assert_eq!(settled(&tables, 2 * second).await.unwrap().readings, 6);
         assert_eq!(settled(&tables, second).await.unwrap().readings, 2);
@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_time_out_tells_the_difference_rule_by_rule() {
-        let error = converged(&[table_wanted(), table(None)]).await.unwrap_err().to_string();
+    async fn a_timeout_reports_the_differences_rule_by_rule() {
+        let error = converged(&[expected_table(), table(None)]).await.unwrap_err().to_string();
         assert_eq!(
             error,
             "the client's sidecar did not converge within 10 s:\n\

@@ -1,9 +1,9 @@
 use serde_json::Value;
 
-use super::sidecar::items;
+use super::envoy::items;
 use crate::events::Counters;
 
-/// Reads the counters of requests to services from Envoy's `stats` in JSON.
+/// Reads the counters of requests to services from the response of `/stats?format=json`.
 pub(super) fn counters(stats: &Value) -> Counters {
     let known = items(&stats["stats"]).filter_map(|stat| {
         let (name, value) = (stat["name"].as_str()?, stat["value"].as_u64()?);
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_of_services_is_summed_by_its_meaning() {
+    fn counters_of_services_are_summed() {
         let stats = |retries: u64, total: u64| {
             json!({"stats": [
                 {"name": "cluster.outbound|8080|v1|svc-hello.canary.svc.cluster.local;.upstream_rq_total", "value": total},

@@ -6,45 +6,45 @@ use crate::cluster::wait::WaitError;
 use crate::cluster::{ClusterError, TunnelError};
 use crate::routing::RouteDiff;
 
-/// What can go wrong with the mesh.
+/// An error of the mesh.
 #[derive(Debug, Error)]
 pub enum MeshError {
-    /// `istioctl` cannot be run or refuses.
-    #[error("{} manifest generate failed: {reason}", istioctl.display())]
-    Generate {
+    /// `istioctl` cannot be run or fails.
+    #[error("{} failed: {reason}", istioctl.display())]
+    Istioctl {
         /// The program.
         istioctl: PathBuf,
-        /// What it said.
+        /// The error.
         reason: String,
     },
-    /// A file with definitions cannot be read.
+    /// A file with CRDs cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     Definitions {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         reason: String,
     },
-    /// An `istioctl` is of another version than the one that is asked for.
-    #[error("{} is of version {found}, not of {asked}", istioctl.display())]
+    /// An `istioctl` has another version than the requested one.
+    #[error("{} has version {found}, but {asked} was requested", istioctl.display())]
     OtherIstioctl {
         /// The program.
         istioctl: PathBuf,
-        /// What it says of itself.
+        /// The version of the program.
         found: String,
-        /// What is asked for.
+        /// The requested version.
         asked: String,
     },
-    /// The API server rejected a part of Istio.
+    /// The API server rejected an object of the installation.
     #[error("{object} of this version of Istio was rejected: {reason}")]
     Rejected {
         /// `Kind/name`.
         object: String,
-        /// What the API server said.
+        /// The API server's reason.
         reason: String,
     },
-    /// There is no Istio on the cluster.
-    #[error("there is no Istio on this cluster: no Deployment carries the label app=istiod")]
+    /// Istio is not installed on the cluster.
+    #[error("Istio is not installed on this cluster: no Deployment has the label app=istiod")]
     NotInstalled,
     /// The client pod has no sidecar.
     #[error("the client pod {pod} has no sidecar")]
@@ -53,24 +53,24 @@ pub enum MeshError {
         pod: String,
     },
     /// The sidecar's configuration cannot be read.
-    #[error("cannot read the configuration of the sidecar of {pod}: {reason}")]
+    #[error("cannot read the configuration of the sidecar of {pod}: {source}")]
     Unreadable {
         /// The pod.
         pod: String,
-        /// Why.
-        reason: String,
+        /// The error.
+        source: EnvoyError,
     },
-    /// The sidecar did not come to what the manifests ask for.
+    /// The sidecar did not get the configuration that the manifests ask for.
     #[error("the client's sidecar did not converge within {seconds} s:\n{}", mismatch.lines().join("\n"))]
     NotConverged {
-        /// How long was waited.
+        /// The convergence timeout.
         seconds: u64,
-        /// What is missing, and what is there instead.
+        /// How the configuration differs.
         mismatch: Mismatch,
     },
-    /// The sidecar did what a stage asks for before the stage had changed anything.
+    /// The sidecar had the routes of a stage before the stage was applied, although the stage changes them.
     #[error(
-        "the client's sidecar was routing as this stage asks for before anything was applied, though the stage changes its routes: something else is at work on this mesh, or it is not told apart"
+        "the client's sidecar had the routes of this stage before the stage was applied, although the stage changes them: something else changes this mesh, or the change does not show in the routes"
     )]
     Blind,
     /// The cluster failed.
@@ -79,28 +79,50 @@ pub enum MeshError {
     /// The tunnel to the sidecar failed.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
-    /// Something did not come to be in time.
+    /// A wait timed out or failed.
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
 
-/// What keeps a sidecar from being converged.
+/// Why a sidecar has not converged.
 #[derive(Debug, Default)]
 pub struct Mismatch {
-    /// How its routes differ from those that the manifests ask for.
+    /// The differences between the expected routes and the sidecar's.
     pub differences: Vec<RouteDiff>,
-    /// Why the sidecar could not be asked the last time.
+    /// The error of the last attempt to read the sidecar's configuration.
     pub unread: Option<Box<MeshError>>,
-    /// What of its configuration the sidecar has rejected, in its own words.
+    /// The resources that the sidecar has rejected, each with Envoy's reason.
     pub rejected: Vec<String>,
 }
 
 impl Mismatch {
-    /// For people, line by line.
+    /// The reasons, one per line.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let unread = self.unread.iter().map(ToString::to_string);
         let rejected = self.rejected.iter().map(|reason| format!("the sidecar rejected {reason}"));
         RouteDiff::lines(&self.differences).into_iter().chain(unread).chain(rejected).collect()
     }
+}
+
+/// Why Envoy's configuration cannot be read.
+#[derive(Debug, Error)]
+pub enum EnvoyError {
+    /// It is not JSON.
+    #[error("it is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// There is no route for the service port.
+    #[error("it has no route for {0} yet")]
+    NoRoute(String),
+    /// A route leads to a cluster that is not a service.
+    #[error("it has a route to `{0}`, which is not a service")]
+    NoService(String),
+    /// A route has a match or an action that is not supported.
+    #[error("it has an unsupported {what}: {json}")]
+    Unsupported {
+        /// The part of the route.
+        what: &'static str,
+        /// The JSON of that part.
+        json: String,
+    },
 }

@@ -1,15 +1,22 @@
-//! Istio on a cluster: installing it, finding it, and reading what the client's sidecar is configured to do.
+//! Istio on a cluster: installs it, finds it, and reads the configuration of the client's sidecar.
 
 mod configuration;
 mod converge;
 mod counters;
+mod envoy;
 mod error;
 mod install;
+mod istioctl;
+mod manifests;
 mod planes;
 mod sidecar;
+mod table;
 
 pub use converge::{Converged, Look, MERGE_WINDOW, converge};
-pub use error::{MeshError, Mismatch};
-pub use install::{Istio, Manifests, Onto};
+pub use envoy::ConfigDump;
+pub use error::{EnvoyError, MeshError, Mismatch};
+pub use install::{Istio, Onto};
+pub use manifests::Manifests;
 pub use planes::{IstioChoice, Planes, newer};
-pub use sidecar::{ADMIN_PORT, Sidecar, read_table};
+pub use sidecar::{ADMIN_PORT, Sidecar};
+pub use table::read_table;

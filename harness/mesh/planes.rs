@@ -1,37 +1,37 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use kube::Client;
 
-use super::MeshError;
-use super::install::{Istio, Manifests, Onto};
+use super::install::{Istio, Onto};
+use super::manifests::Manifests;
+use super::{MeshError, istioctl};
 use crate::cluster::{ClusterError, ImageCache, IstioSet};
 use crate::scenario::ControlPlane;
 
-/// The repository of the official images.
+/// The registry and repository of the official images.
 const OFFICIAL: &str = "docker.io/istio";
 
-/// Which Istio is installed on a throwaway cluster, and how.
+/// The Istio to install on a throwaway cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IstioChoice {
-    /// The version; none means the newest in the cache.
+    /// The version. The default is the newest one in the image cache.
     pub version: Option<String>,
-    /// The profile; none means `minimal`.
+    /// The profile. The default is `minimal`.
     pub profile: Option<String>,
-    /// Settings, as `istioctl --set` takes them.
+    /// Settings for `istioctl --set`.
     pub set: Vec<String>,
-    /// The `istioctl` of that version; none means the one in the cache. With one, the official images of a version that is not in the
-    /// cache are pulled by the node.
+    /// The `istioctl` of the version. The default is the one in the image cache. If this is set and the cache does not have the version, the
+    /// node pulls the official images.
     pub istioctl: Option<PathBuf>,
 }
 
 impl IstioChoice {
-    /// What it takes to install it.
+    /// Finds the images and the `istioctl` of the version.
     ///
     /// # Errors
-    /// The cache does not have that version and no `istioctl` of it is named, or the one that is named is of another version.
+    /// The cache does not have the version and no `istioctl` is given, or the given `istioctl` has another version.
     pub async fn find(&self, cache: &ImageCache) -> Result<IstioSet, MeshError> {
         let newest = || cache.istio_versions().into_iter().next().unwrap_or_else(|| "1.31".to_owned());
         let version = self.version.clone().unwrap_or_else(newest);
@@ -49,7 +49,7 @@ impl IstioChoice {
         };
         if let Some(istioctl) = &self.istioctl {
             set.istioctl.clone_from(istioctl);
-            let found = version_of(istioctl).await?;
+            let found = istioctl::version(istioctl).await?;
             if !is_of(&found, &set.version) {
                 return Err(MeshError::OtherIstioctl { istioctl: istioctl.clone(), found, asked: set.version });
             }
@@ -60,26 +60,12 @@ impl IstioChoice {
     }
 }
 
-/// What an `istioctl` says of its own version.
-async fn version_of(istioctl: &Path) -> Result<String, MeshError> {
-    let failed = |reason: String| MeshError::Generate { istioctl: istioctl.to_owned(), reason };
-    let mut command = tokio::process::Command::new(istioctl);
-    command.args(["version", "--remote=false"]).stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    // `client version: 1.31.0`, before 1.24 the version alone
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.trim().rsplit(' ').next().unwrap_or_default().to_owned())
-}
-
-/// Whether a version such as `1.31.0-dev.eed52` is one of `1.31`, or of `1.31.0`.
+/// Whether a build such as `1.31.0-dev.eed52` belongs to a version such as `1.31` or `1.31.0`.
 fn is_of(version: &str, asked: &str) -> bool {
     version.strip_prefix(asked).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
-/// Which of two versions of Istio is the newer one, by their numbers.
+/// Compares two versions of Istio by their numbers.
 #[must_use]
 pub fn newer(one: &str, other: &str) -> Ordering {
     let numbers = |version: &str| -> Vec<u32> {
@@ -89,7 +75,7 @@ pub fn newer(one: &str, other: &str) -> Ordering {
     numbers(one).cmp(&numbers(other))
 }
 
-/// The control planes that a cluster may be given, and those that it has.
+/// The control planes of a cluster: those that can be installed and those that are.
 #[derive(Debug, Clone)]
 pub struct Planes {
     sets: BTreeMap<String, IstioSet>,
@@ -98,24 +84,24 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Those of these versions; none is installed yet.
+    /// Control planes of these sets, none of them installed.
     #[must_use]
     pub fn new(sets: Vec<IstioSet>, cache: &Path) -> Self {
         let sets = sets.into_iter().map(|set| (set.version.clone(), set)).collect();
         Self { sets, cache: cache.to_owned(), installed: Vec::new() }
     }
 
-    /// The one of a choice, alone.
+    /// The one control plane of a choice.
     ///
     /// # Errors
-    /// As those of [`IstioChoice::find`].
+    /// As for [`IstioChoice::find`].
     pub async fn only(choice: &IstioChoice, cache: &Path) -> Result<(Self, ControlPlane), MeshError> {
         let set = choice.find(&ImageCache::new(cache)).await?;
         let plane = ControlPlane::of(&set.version);
         Ok((Self::new(vec![set], cache), plane))
     }
 
-    /// The archives with all their images.
+    /// The image archives of all sets.
     pub fn archives(&self) -> impl Iterator<Item = &PathBuf> {
         self.sets.values().flat_map(|set| &set.archives)
     }
@@ -123,12 +109,12 @@ impl Planes {
     /// The objects of a control plane.
     ///
     /// # Errors
-    /// Its version is none of these, or its `istioctl` refuses.
+    /// There is no set of its version, or `istioctl` fails.
     pub async fn manifests(&self, plane: &ControlPlane) -> Result<Manifests, MeshError> {
         Manifests::generate(self.set(plane)?, plane, &self.cache).await
     }
 
-    /// Those that are installed.
+    /// The installed control planes.
     #[must_use]
     pub fn installed(&self) -> &[ControlPlane] {
         &self.installed
@@ -141,10 +127,10 @@ impl Planes {
         })
     }
 
-    /// Applies the objects of a control plane: over those of the same revision, beside those of others.
+    /// Applies the objects of a control plane and those in `definitions`. They overwrite the objects of the same revision.
     ///
     /// # Errors
-    /// Its version is none of these, or the API server rejects an object.
+    /// There is no set of its version, or the API server rejects an object.
     pub async fn apply(
         &mut self,
         client: &Client,
@@ -161,19 +147,19 @@ impl Planes {
             Some(Ordering::Greater) => Onto::Newer,
             Some(_) => Onto::Older,
         };
-        let tag = self.set(plane)?.tag.clone();
-        let istio = Istio::apply(client, manifests, &tag, &plane.revision, onto).await?;
+        let istio = self.istio(plane)?;
+        istio.apply(client, manifests, onto).await?;
         if !self.installed.contains(plane) {
             self.installed.push(plane.clone());
         }
         Ok(istio)
     }
 
-    /// Installs a control plane, waits until it alone serves its revision, and removes what the one before it had beyond it.
-    /// Where its revision is the one that injects into `namespace`, sidecars of its version are injected there then.
+    /// Installs a control plane, waits until no other one serves its revision, and removes the objects that only the replaced control plane
+    /// had. With a `namespace` whose injection label selects the revision, waits until sidecars of this version are injected there.
     ///
     /// # Errors
-    /// The API server rejects an object, or it takes too long.
+    /// The API server rejects an object, or the wait times out.
     pub async fn install(
         &mut self,
         client: &Client,
@@ -194,13 +180,13 @@ impl Planes {
     /// Removes a control plane.
     ///
     /// # Errors
-    /// The API server refuses.
+    /// The API server refuses the deletion of an object.
     pub async fn remove(&mut self, client: &Client, plane: &ControlPlane) -> Result<(), MeshError> {
         self.installed.retain(|own| own != plane);
         self.clear(client, plane).await
     }
 
-    /// Deletes what only this control plane, of all that are installed, has.
+    /// Deletes the objects that no installed control plane has.
     async fn clear(&self, client: &Client, gone: &ControlPlane) -> Result<(), MeshError> {
         let mut others = Vec::new();
         for own in &self.installed {
@@ -209,12 +195,12 @@ impl Planes {
         self.manifests(gone).await?.remove(client, &others).await
     }
 
-    /// The Istio of a control plane that is installed.
+    /// The Istio of a control plane.
     ///
     /// # Errors
-    /// Its version is none of these.
+    /// There is no set of its version.
     pub fn istio(&self, plane: &ControlPlane) -> Result<Istio, MeshError> {
-        Ok(Istio::of(&self.set(plane)?.tag, &plane.revision))
+        Ok(Istio::new(&self.set(plane)?.tag, &plane.revision))
     }
 }
 
@@ -223,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_known_by_its_beginning() {
+    fn a_build_belongs_to_the_version_that_it_starts_with() {
         assert!(is_of("1.31.0-dev.eed52ebb66ad", "1.31"));
         assert!(is_of("1.27.3", "1.27.3"));
         assert!(!is_of("1.310.0", "1.31"));
@@ -251,8 +237,8 @@ mod tests {
         };
         let cache = ImageCache::new(folder.path());
         let error = choice("1.31.0").find(&cache).await.unwrap_err().to_string();
-        assert!(error.ends_with("istioctl is of version 1.30.1, not of 1.31.0"), "{error}");
-        // official images of the version that it is of are pulled by the node
+        assert!(error.ends_with("istioctl has version 1.30.1, but 1.31.0 was requested"), "{error}");
+        // the node pulls the official images of the version of this istioctl
         let set = choice("1.30.1").find(&cache).await.unwrap();
         assert_eq!((set.hub.as_str(), set.tag.as_str(), set.archives.len()), (OFFICIAL, "1.30.1", 0));
     }

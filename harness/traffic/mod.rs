@@ -1,8 +1,14 @@
-//! Populations that call the service: one program in the client pod sends whole samples, all populations in turns, and tells one
-//! line a response in the order of sending; a flow that has been seen enough of is stopped.
+//! Traffic to the service under test. The driver runs in the client pod, sends the requests of all populations in turns and reports every
+//! response; a flow is stopped as soon as its tests are decided.
 
+mod decode;
+mod driver;
+mod error;
+mod local;
+mod options;
 mod sample;
 
-pub use sample::{
-    Answered, Driver, DriverOptions, DriverStart, MOST_IN_FLIGHT, Next, Sample, Tally, TrafficError, Wanted, Watch,
-};
+pub use driver::Driver;
+pub use error::{ProtocolError, TrafficError};
+pub use options::{DriverOptions, MAX_IN_FLIGHT, SampleFlow, WatchOptions};
+pub use sample::{DriverStart, Next, ObservedResponse, Sample, Tally};

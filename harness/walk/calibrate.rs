@@ -4,7 +4,7 @@ use super::WalkError;
 use super::stage::Walk;
 use crate::events::{Calibration, Event};
 use crate::scenario::{Claim, Share};
-use crate::traffic::{Next, Wanted};
+use crate::traffic::{Next, SampleFlow};
 use crate::verdict::{Answer, Design, Independence, Ruling, Trial};
 
 /// How the model behind the verdicts is put to the test.
@@ -63,7 +63,7 @@ impl Walk<'_> {
             decided: None,
             sent: 0,
         };
-        let wanted = [Wanted {
+        let wanted = [SampleFlow {
             from: &claim.from,
             path: &claim.path,
             requests: design.allowed.max(least),

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::events::Bound;
 use crate::scenario::{During, Expectation, Place, Scenario, Share, Stage};
-use crate::traffic::Watch;
+use crate::traffic::WatchOptions;
 use crate::verdict::{Ruling, excluded_share, requests_to_exclude};
 
 /// The most requests a second that a change is watched with. A mesh on two cores answers them next to a rollout.
@@ -134,7 +134,12 @@ fn rate_for(gap: Duration, populations: usize) -> Option<u32> {
 }
 
 /// How a change is watched for its claims, on a venue that would watch it in this way without any.
-pub(super) fn watch_for(stage: &Stage, scenario: &Scenario, venue: Watch, with_claims: Watch) -> Watch {
+pub(super) fn watch_for(
+    stage: &Stage,
+    scenario: &Scenario,
+    venue: WatchOptions,
+    with_claims: WatchOptions,
+) -> WatchOptions {
     let mut watch = if claims(stage).next().is_some() { with_claims } else { venue };
     for during in claims(stage) {
         let rate = during.gap.and_then(|gap| rate_for(gap, scenario.populations.len()));
@@ -669,8 +674,10 @@ mod tests {
     fn a_short_gap_raises_the_rate_of_the_watch() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         assert_eq!(scenario.populations.len(), 3);
-        let (venue, claimed) =
-            (Watch { rate: 50, raised: 50, connections: 4 }, Watch { rate: 275, raised: 1200, connections: 4 });
+        let (venue, claimed) = (
+            WatchOptions { rate: 50, raised: 50, connections: 4 },
+            WatchOptions { rate: 275, raised: 1200, connections: 4 },
+        );
         let watch = |claim: Option<During>| {
             let expect = claim.map(Expectation::During).into_iter().collect();
             watch_for(

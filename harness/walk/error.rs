@@ -139,11 +139,11 @@ impl WalkError {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
-            Self::LeftBehind(_) => false,
+            Self::Traffic(_) | Self::LeftBehind(_) => false,
             Self::Mesh(error) => matches!(
                 error,
                 MeshError::NoSidecar { .. }
-                    | MeshError::Generate { .. }
+                    | MeshError::Istioctl { .. }
                     | MeshError::OtherIstioctl { .. }
                     | MeshError::Rejected { .. }
             ),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::events::PickOrder;
-use crate::traffic::Answered;
+use crate::traffic::ObservedResponse;
 
 /// How many answers of a flow are looked at for the order of picks.
 const LOOKED_AT: usize = 4096;
@@ -24,7 +24,7 @@ struct Flow {
 }
 
 impl Picks {
-    pub fn see(&mut self, answered: &Answered<'_>) {
+    pub fn see(&mut self, answered: &ObservedResponse<'_>) {
         while self.0.len() <= answered.flow {
             self.0.push(Flow::default());
         }

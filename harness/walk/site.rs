@@ -15,7 +15,7 @@ use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Planes, Sidecar};
 use crate::routing::RouteTable;
 use crate::scenario::{ControlPlane, Manifest, MeshStep, Scenario, Served, Stage, Target};
-use crate::traffic::Watch;
+use crate::traffic::WatchOptions;
 
 /// The longest that a control plane that has taken the place of another may take to push its configuration.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
@@ -209,12 +209,12 @@ impl Site {
 
     /// How a change is watched: a change of the mesh itself closely, and one about which something is claimed as closely as a rollout bears,
     /// then with the highest rate until the claims are decided.
-    pub fn watch(&self, stage: &Stage, scenario: &Scenario) -> Watch {
-        let steady = |rate: u32, connections: usize| Watch { rate, raised: rate, connections };
+    pub fn watch(&self, stage: &Stage, scenario: &Scenario) -> WatchOptions {
+        let steady = |rate: u32, connections: usize| WatchOptions { rate, raised: rate, connections };
         match self {
             Self::Kube(_) if changes_mesh(stage) => steady(MOST_A_SECOND, 8),
             Self::Kube(_) => {
-                let with_claims = Watch { rate: CLAIMED_RATE, raised: MOST_A_SECOND, connections: 4 };
+                let with_claims = WatchOptions { rate: CLAIMED_RATE, raised: MOST_A_SECOND, connections: 4 };
                 watch_for(stage, scenario, steady(50, 4), with_claims)
             }
             Self::Embedded(_) => steady(2000, 4),

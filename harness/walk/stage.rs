@@ -20,7 +20,7 @@ use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
 use crate::scenario::{Claim, Count, During, Expectation, Manifest, MeshStep, Place, Scenario, Stage, Step};
-use crate::traffic::{Driver, Next, Sample, Wanted};
+use crate::traffic::{Driver, Next, Sample, SampleFlow};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
 use crate::verify::{Decided, Given, decide, naming};
 
@@ -176,7 +176,7 @@ impl Walk<'_> {
         let Site::Kube(site) = &mut self.site else { return Ok(()) };
         site.objects.end_pod(&client.pod, self.events.waiting()).await?;
         site.sidecar_anew(&client.pod);
-        self.driver.anew();
+        self.driver.reset();
         let applied = self.apply(&client.manifests).await?;
         Ok(self.site.rolled_out(&applied, &[], ROLLOUT_LIMIT, self.events.waiting()).await?)
     }
@@ -362,9 +362,9 @@ impl Walk<'_> {
         let mut picks = Picks::default();
         let comparing = self.comparing;
         let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
-        let wanted: Vec<Wanted<'_>> = designs
+        let wanted: Vec<SampleFlow<'_>> = designs
             .iter()
-            .map(|design| Wanted {
+            .map(|design| SampleFlow {
                 from: &design.claim.from,
                 path: &design.claim.path,
                 requests: design.allowed,

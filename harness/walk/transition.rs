@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::during::{Missing, Sighting, Watched, longest_silence, micros};
 use crate::events::{Gap, Moment, STEP, Shift, Transition};
 use crate::scenario::{Scenario, Stage, Step};
-use crate::traffic::{Answered, DriverStart, Next, Watch};
+use crate::traffic::{DriverStart, Next, ObservedResponse, WatchOptions};
 use crate::verdict::Answer;
 use crate::verify::{Given, Seen, Stages};
 
@@ -50,7 +50,7 @@ impl Expected {
     }
 
     /// A witness of the change that a stage makes, watched in this way.
-    pub fn witness(&self, number: usize, scenario: &Scenario, watch: Watch) -> Witness {
+    pub fn witness(&self, number: usize, scenario: &Scenario, watch: WatchOptions) -> Witness {
         let populations = scenario.populations.iter().map(|population| {
             let (before, after) = self.stages[number - 1][&population.name].clone();
             let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
@@ -99,13 +99,13 @@ pub(super) struct Witness {
     ended: Option<Instant>,
     /// Whether the rate was raised since.
     raised: bool,
-    watch: Watch,
+    watch: WatchOptions,
 }
 
 impl Witness {
     /// Takes an answer to a population, by its position. It counts for the time at which its request was due; answers may come in any order.
     /// `applied` is when the change was applied, once it was.
-    pub fn see(&mut self, answered: &Answered<'_>, applied: Option<Instant>) {
+    pub fn see(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) {
         self.transition.requests += 1;
         self.start = Some(answered.start);
         let (population, answer, due) = (answered.flow, answered.answer, answered.due);
@@ -243,7 +243,7 @@ mod tests {
     use crate::traffic::{Driver, DriverOptions};
 
     const SECOND: Duration = Duration::from_secs(1);
-    const WATCH: Watch = Watch { rate: 100, raised: 400, connections: 4 };
+    const WATCH: WatchOptions = WatchOptions { rate: 100, raised: 400, connections: 4 };
 
     fn version(name: &str) -> Answer {
         Answer::Version { version: name.to_owned(), status: 200 }
@@ -257,7 +257,7 @@ mod tests {
         let start = DriverStart { earliest: now, latest: now };
         for (answer, due, took) in answers {
             let (sent, at) = (*due, *due + *took);
-            let answered = Answered { flow: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
+            let answered = ObservedResponse { flow: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
             witness.see(&answered, None);
         }
         witness.end(None).0
@@ -332,7 +332,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_hang_of_two_seconds_is_watched_as_closely_as_the_time_around_it() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let watch = Watch { rate: 200, raised: 200, connections: 4 };
+        let watch = WatchOptions { rate: 200, raised: 200, connections: 4 };
         let mut witness = Expected::new(&scenario).witness(7, &scenario, watch);
         let options = DriverOptions { timeout: SECOND / 2, ..DriverOptions::default() };
         let mut driver = Driver::local(hanging().await, options);

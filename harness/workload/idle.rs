@@ -1,14 +1,16 @@
+//! Waiting for termination.
+
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for the end: what the client pod does while no traffic is driven.
+/// Waits for SIGTERM or SIGINT: the main process of the client pod.
 pub async fn idle() {
     terminated().await;
 }
 
-/// Completes when the process is asked to end, by SIGTERM or SIGINT.
+/// Completes on SIGTERM or SIGINT.
 pub async fn terminated() {
     let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        // without handlers the default action ends the process
+        // without a handler the signal ends the process
         return std::future::pending().await;
     };
     tokio::select! {

@@ -1,17 +1,22 @@
-//! What `shiftcheck` runs in the cluster: the demo server, the traffic driver and its protocol.
+//! The programs that `shiftcheck` runs in the cluster: the demo server and the traffic driver.
 //!
-//! The `shiftcheck` binary contains both and is packed into an image of one layer, so that no image is pulled and both
-//! ends speak the same version of the protocol. This package is optimised in every profile: a slow driver would be
-//! measured as a slow mesh.
+//! The `shiftcheck` binary contains both and is packed into an image with one layer. No other image is pulled for them, and the harness and the
+//! driver always have the same version of the protocol. This package is optimised in every profile: a slow driver would look like a slow mesh.
 
 mod connection;
-mod drive;
+mod driver;
 mod idle;
+mod output;
+mod protocol;
+mod response;
+mod schedule;
 mod serve;
 
-pub use drive::{
-    DriveError, DrivePlan, Driving, Failure, FailureKind, Flow, Lines, Order, Outcome, Response, Tell, Told,
-    VersionSource, drive_all,
-};
+pub use driver::{DriveError, DriverFuture, drive_all};
 pub use idle::{idle, terminated};
-pub use serve::{DemoServer, ServeError, Serving, serve};
+pub use output::{JsonLines, MessageSink};
+pub use protocol::{
+    DrivePlan, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
+    VersionSource,
+};
+pub use serve::{DemoServer, ServeError, ServerFuture, serve};

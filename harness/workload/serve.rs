@@ -1,3 +1,5 @@
+//! The demo server.
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,43 +19,44 @@ use tokio::net::TcpListener;
 
 use super::idle::terminated;
 
-/// Why the demo server ended.
+/// Why the demo server cannot run.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// Its address is not free.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// The demo server itself: what it answers, and how many requests it has served.
+/// The responses of the demo server, and its counter of served requests.
 #[derive(Debug)]
 pub struct DemoServer {
-    /// What it says first.
+    /// The beginning of every body.
     greeting: Bytes,
     headers: HeaderMap,
-    /// Whether `/error` answers an error.
+    /// Whether `/error` returns an error.
     faulty: bool,
     served: AtomicU64,
 }
 
-/// The demo server: `/` answers 200 `Hello server - v1`, `/error` a forced 503 `Hello server - v1 (uri=/error)`.
+/// Runs the demo server until SIGTERM or SIGINT. `/` returns 200 `Hello server - v1`; `/error` returns 503 `Hello server - v1 (uri=/error)` if
+/// the server is `faulty`.
 ///
-/// `/served` tells the number of requests served so far, `/ready` that it serves; neither counts.
+/// `/served` returns the number of served requests and `/ready` is for readiness probes; neither is counted.
 ///
 /// # Errors
-/// The address is not free.
+/// The address cannot be bound.
 #[must_use]
-pub fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> Serving {
+pub fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> ServerFuture {
     Box::pin(serving(address, version, pod, faulty))
 }
 
-/// The demo server at work. Boxed, so that all of it is compiled in this package, which is optimised in every profile.
-pub type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
+/// The running demo server. Boxed so that all of it is compiled in this package, which is optimised in every profile.
+pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
@@ -69,7 +72,7 @@ async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool
                     async move { Ok::<_, Infallible>(response) }
                 });
                 if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection broke off");
+                    tracing::debug!(%error, "a connection was closed");
                 }
             });
         }
@@ -86,7 +89,7 @@ fn request_path(request: &Request<Incoming>) -> &str {
 }
 
 impl DemoServer {
-    /// A server of a version in a pod.
+    /// A server that states this version and pod.
     #[must_use]
     pub fn new(version: &str, pod: &str, faulty: bool) -> Self {
         let mut headers = HeaderMap::new();
@@ -99,13 +102,13 @@ impl DemoServer {
         Self { greeting, headers, faulty, served: AtomicU64::new(0) }
     }
 
-    /// How many requests it has served so far.
+    /// The number of served requests.
     #[must_use]
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// The answer to a request for a path.
+    /// The response to a request for a path.
     #[must_use]
     pub fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let path = path.split('?').next().unwrap_or_default();

@@ -63,7 +63,7 @@ pub async fn send(
     let flow = |(kind, decision): (&(String, Request), &routing::Decision<'_>)| Flow {
         path: kind.1.path.clone(),
         requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
-        quiet: MANY,
+        min_results: MANY,
         variants: vec![kind.1.headers.clone()],
     };
     let plan = plan(host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());

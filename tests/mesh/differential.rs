@@ -10,7 +10,7 @@ use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
 use shiftcheck::mesh::{Look, Sidecar, converge};
 use shiftcheck::routing::{self, Behind, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
-use shiftcheck::traffic::{Answered, Driver, DriverOptions, Next};
+use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
 use shiftcheck::verdict::Answer;
 use shiftcheck::walk::Ground;
 use shiftcheck::workload::{DrivePlan, Flow};
@@ -178,12 +178,12 @@ impl Slot {
         });
         let servers: usize = behind.sum();
         // with four servers, one that is known is missed by that many connections in one of ten million rounds
-        let flow = Flow { path: "/".to_owned(), requests: 64, quiet: 64, variants: vec![BTreeMap::new()] };
+        let flow = Flow { path: "/".to_owned(), requests: 64, min_results: 64, variants: vec![BTreeMap::new()] };
         let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan(HOST, false, vec![flow]) };
         let driver = &mut self.driver;
         let answered = async || {
             let mut nothing = 0;
-            let observe = |answered: Answered<'_>| {
+            let observe = |answered: ObservedResponse<'_>| {
                 nothing += u32::from(matches!(answered.answer, Answer::Nothing { .. }));
                 Next::Continue
             };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use serde_json::Value;
-use shiftcheck::mesh::read_table;
+use shiftcheck::mesh::{ConfigDump, read_table};
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, RouteTable, check, client_of, pods_of};
 use shiftcheck::scenario::parse_manifests;
 
@@ -142,8 +142,8 @@ fn manifests(text: &str) {
 fn sidecar(text: &str) {
     let mut parts = text.split('\u{1}').map(|part| serde_json::from_str::<Value>(part).unwrap_or_default());
     let mut next = || parts.next().unwrap_or_default();
-    let (routes, listeners, clusters) = (next(), next(), next());
-    if let Ok(table) = read_table(&routes, &listeners, &clusters, HOST, 8080) {
+    let dump = ConfigDump { routes: next(), listeners: next(), endpoints: next(), clusters: Value::Null };
+    if let Ok(table) = read_table(&dump, HOST, 8080) {
         let _ = table.difference(&RouteTable::default());
         for path in ["/", "/api", "/parts/x?q=v1"] {
             let request = Request::get("svc-hello", 8080, path).with("end-user", "testers");

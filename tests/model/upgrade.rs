@@ -52,8 +52,8 @@ fn an_istioctl_of_another_version_is_told_before_anything_starts() {
     let istioctl = istioctl.to_str().unwrap();
     let (_, errors, code) = upgrade(&["--from", "1.22", "--to", "1.31", "--to-istioctl", istioctl]);
     assert_eq!(code, Some(2), "{errors}");
-    assert!(errors.contains("istioctl is of version 1.30.1, not of 1.31"), "{errors}");
+    assert!(errors.contains("istioctl has version 1.30.1, but 1.31 was requested"), "{errors}");
     let (_, errors, code) = with_images(&["run", "--istio", "1.31", "--istioctl", istioctl]);
     assert_eq!(code, Some(2), "{errors}");
-    assert!(errors.contains("istioctl is of version 1.30.1, not of 1.31"), "{errors}");
+    assert!(errors.contains("istioctl has version 1.30.1, but 1.31 was requested"), "{errors}");
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::error::ClusterError;
 use super::objects::Applied;
-use super::rollout::PodState;
+use super::pod::PodState;
 use crate::demo::{DemoImage, demo_versions};
 use crate::events::Injection;
 use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};

@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use kube::ResourceExt;
+
+use crate::events::Injection;
+
+/// Reasons for which a waiting container will not start without a change.
+const PERMANENT: [&str; 6] = [
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "RunContainerError",
+];
+
+/// The relevant state of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodState {
+    /// The name.
+    pub name: String,
+    /// The IP address, once it is assigned.
+    pub address: Option<String>,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The declared container ports with their names.
+    pub ports: Vec<(Option<String>, u16)>,
+    /// Whether it is ready and not terminating.
+    pub ready: bool,
+    /// How the sidecar was injected, if there is one.
+    pub sidecar: Option<Injection>,
+}
+
+pub(crate) fn pod_state(pod: &Pod) -> PodState {
+    let status = pod.status.as_ref();
+    let ready = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let spec = pod.spec.as_ref();
+    let is_proxy = |container: &Container| container.name == "istio-proxy";
+    let sidecar = spec.and_then(|spec| {
+        let native = spec.init_containers.iter().flatten().any(is_proxy).then_some(Injection::Native);
+        native.or_else(|| spec.containers.iter().any(is_proxy).then_some(Injection::Classic))
+    });
+    let ports =
+        spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
+    let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
+    PodState {
+        name: pod.name_any(),
+        address: status.and_then(|status| status.pod_ip.clone()),
+        labels: pod.labels().clone(),
+        ports: ports.collect(),
+        ready: ready && pod.metadata.deletion_timestamp.is_none(),
+        sidecar,
+    }
+}
+
+/// Why a pod is not ready.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It may still become ready.
+    Starting(String),
+    /// It will not become ready without a change.
+    Permanent(String),
+}
+
+pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
+    let name = pod.name_any();
+    let status = pod.status.as_ref()?;
+    let mut starting = None;
+    let containers: Vec<&ContainerStatus> =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).collect();
+    for container in containers {
+        let Some(state) = container.state.as_ref() else { continue };
+        let Some(waiting) = state.waiting.as_ref() else { continue };
+        let reason = waiting.reason.as_deref().unwrap_or("waiting");
+        let detail = ended(container).or_else(|| waiting.message.clone()).unwrap_or_default();
+        let text = format!("{reason} in container {} of {name} ({}){}", container.name, container.image, {
+            if detail.is_empty() { detail } else { format!(": {detail}") }
+        });
+        if PERMANENT.contains(&reason) {
+            return Some(Trouble::Permanent(text));
+        }
+        if reason != "PodInitializing" && reason != "ContainerCreating" {
+            starting.get_or_insert(text);
+        }
+    }
+    starting.map(Trouble::Starting).or_else(|| {
+        let unscheduled = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+        Some(Trouble::Starting(format!(
+            "{name} cannot be scheduled: {}",
+            unscheduled.message.clone().unwrap_or_default()
+        )))
+    })
+}
+
+/// Whether a pod is neither terminating nor completed. Other pods have no endpoints.
+pub(super) fn is_staying(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// How the container ended the last time.
+fn ended(container: &ContainerStatus) -> Option<String> {
+    let ended = container.last_state.as_ref()?.terminated.as_ref()?;
+    let said = ended.message.as_deref().map(|message| format!(", {}", message.trim())).unwrap_or_default();
+    Some(format!("it ended with exit code {}{said}", ended.exit_code))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn pod(yaml: &str) -> Pod {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    fn waiting(reason: &str) -> Pod {
+        pod(&format!(
+            "metadata: {{name: p}}
+status:
+  containerStatuses:
+    - {{name: c, image: 'i:1', imageID: '', ready: false, restartCount: 1, state: {{waiting: {{reason: {reason}, message: m}}}}}}"
+        ))
+    }
+
+    #[rstest]
+    #[case("ImagePullBackOff", Some(Trouble::Permanent("ImagePullBackOff in container c of p (i:1): m".into())))]
+    #[case("CrashLoopBackOff", Some(Trouble::Permanent("CrashLoopBackOff in container c of p (i:1): m".into())))]
+    #[case("ErrImagePull", Some(Trouble::Starting("ErrImagePull in container c of p (i:1): m".into())))]
+    #[case("ContainerCreating", None)]
+    fn permanent_failures_are_recognised(#[case] reason: &str, #[case] expected: Option<Trouble>) {
+        assert_eq!(trouble(&waiting(reason)), expected);
+    }
+
+    #[test]
+    fn a_crash_is_reported_with_the_exit_code() {
+        let pod = pod("metadata: {name: p}
+status:
+  containerStatuses:
+    - name: c
+      image: i:1
+      imageID: ''
+      ready: false
+      restartCount: 1
+      state: {waiting: {reason: CrashLoopBackOff}}
+      lastState: {terminated: {exitCode: 3}}");
+        let Some(Trouble::Permanent(why)) = trouble(&pod) else { panic!() };
+        assert_eq!(why, "CrashLoopBackOff in container c of p (i:1): it ended with exit code 3");
+    }
+
+    #[rstest]
+    #[case::ready("status: {conditions: [{type: Ready, status: 'True'}]}", true)]
+    #[case::not_ready("status: {conditions: [{type: Ready, status: 'False'}]}", false)]
+    #[case::no_status("spec: {containers: []}", false)]
+    fn a_pod_is_ready_by_its_condition(#[case] rest: &str, #[case] ready: bool) {
+        assert_eq!(pod_state(&pod(&format!("metadata: {{name: p}}\n{rest}"))).ready, ready);
+    }
+
+    #[test]
+    fn a_terminating_pod_is_not_ready() {
+        let text = "metadata: {name: p, deletionTimestamp: '2026-01-01T00:00:00Z'}
+status: {conditions: [{type: Ready, status: 'True'}]}";
+        assert!(!pod_state(&pod(text)).ready);
+    }
+
+    #[rstest]
+    #[case::container("containers: [{name: a}, {name: istio-proxy}]", Some(Injection::Classic))]
+    #[case::native("containers: [{name: a}]\n  initContainers: [{name: istio-proxy}]", Some(Injection::Native))]
+    #[case::none("containers: [{name: a}]", None)]
+    fn a_sidecar_is_found_in_both_lists(#[case] spec: &str, #[case] sidecar: Option<Injection>) {
+        assert_eq!(pod_state(&pod(&format!("metadata: {{name: p}}\nspec:\n  {spec}"))).sidecar, sidecar);
+    }
+}

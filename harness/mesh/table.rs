@@ -1,0 +1,309 @@
+use serde_json::Value;
+
+use super::EnvoyError;
+use super::envoy::{ConfigDump, cluster, domain, items};
+use crate::routing::{
+    Abort, Action, Behind, Cluster, Condition, Forward, Holds, Pattern, Redirect, RedirectPath, Rewrite, Route,
+    RouteTable, Subject, Test, Unit,
+};
+
+/// Reads the route table of a service port from the routes, listeners and endpoints of a sidecar. The listeners matter only if there is no
+/// virtual host: a port that is declared as TCP has no routes, and its listener forwards connections to a cluster.
+///
+/// # Errors
+/// The sidecar has no route for the service port, or a route with an unsupported match or action.
+pub fn read_table(dump: &ConfigDump, host: &str, port: u16) -> Result<RouteTable, EnvoyError> {
+    let mut table = RouteTable::default();
+    if let Some(virtual_host) = dump.virtual_host(host, port) {
+        for route in items(&virtual_host.value["routes"]) {
+            table.routes.push(read_route(route)?);
+        }
+    } else if let Some(cluster) = tcp_cluster(dump, host, port) {
+        table.unit = Unit::Connection;
+        table.routes.push(Route::all_to(cluster));
+    } else {
+        return Err(EnvoyError::NoRoute(domain(host, port)));
+    }
+    for route in &table.routes {
+        let Action::Forward(forward) = &route.action else { continue };
+        table.clusters.extend(forward.clusters.iter().map(|(cluster, _)| (cluster.clone(), Behind::Nothing)));
+    }
+    for status in items(&dump.endpoints["cluster_statuses"]) {
+        let Some(cluster) = status["name"].as_str().and_then(cluster) else { continue };
+        let Some(behind) = table.clusters.get_mut(&cluster) else { continue };
+        *behind = Behind::Endpoints(items(&status["host_statuses"]).filter_map(endpoint).collect());
+    }
+    Ok(table)
+}
+
+/// The address of an endpoint; none if it is unhealthy.
+fn endpoint(status: &Value) -> Option<String> {
+    let health = &status["health_status"]["eds_health_status"];
+    let socket = &status["address"]["socket_address"];
+    let address = socket["address"].as_str().filter(|_| health.is_null() || health == "HEALTHY")?;
+    Some(format!("{address}:{}", socket["port_value"].as_u64().unwrap_or(0)))
+}
+
+/// The cluster to which a listener forwards TCP connections to a service port.
+fn tcp_cluster(dump: &ConfigDump, host: &str, port: u16) -> Option<Cluster> {
+    let chains = dump.active_listeners().flat_map(|listener| items(&listener["filter_chains"]));
+    chains
+        .flat_map(|chain| items(&chain["filters"]))
+        .filter(|filter| filter["name"] == "envoy.filters.network.tcp_proxy")
+        .filter_map(|filter| filter["typed_config"]["cluster"].as_str())
+        .filter_map(cluster)
+        .find(|cluster| cluster.host == host && cluster.port == port)
+}
+
+fn read_route(route: &Value) -> Result<Route, EnvoyError> {
+    let matched = &route["match"];
+    let mut conditions: Vec<Condition> =
+        path_test(matched)?.map(|test| Condition::new(Subject::Path, test)).into_iter().collect();
+    for header in items(&matched["headers"]) {
+        conditions.push(header_condition(header)?);
+    }
+    for query in items(&matched["query_parameters"]) {
+        let name = query["name"].as_str().unwrap_or_default().to_owned();
+        conditions.push(Condition::new(Subject::Query(name), string_test(query)?));
+    }
+    if items(&matched["dynamic_metadata"]).next().is_some() {
+        return Err(unsupported("match on token claims", matched));
+    }
+    conditions.sort();
+    conditions.dedup();
+    let action = if let Some(action) = route.get("route") {
+        Action::Forward(forward(action)?)
+    } else if let Some(action) = route.get("redirect") {
+        Action::Redirect(redirect(action))
+    } else if let Some(action) = route.get("direct_response") {
+        let body = action["body"]["inline_string"].as_str().unwrap_or_default().to_owned();
+        Action::Respond { status: small(&action["status"]), body }
+    } else {
+        return Err(unsupported("route action", route));
+    };
+    let abort = &route["typed_per_filter_config"]["envoy.filters.http.fault"]["abort"];
+    let per_million = per_million(&abort["percentage"]);
+    let abort = (per_million > 0).then(|| Abort { per_million, status: small(&abort["http_status"]) });
+    Ok(Route { conditions, abort, action })
+}
+
+fn path_test(matched: &Value) -> Result<Option<Test>, EnvoyError> {
+    let any_case = matched["case_sensitive"] == false;
+    let text = |key: &str| matched[key].as_str().map(ToOwned::to_owned);
+    Ok(Some(if let Some(prefix) = text("prefix") {
+        match prefix {
+            prefix if prefix == "/" => return Ok(None),
+            prefix if any_case => Test::PrefixInAnyCase(prefix),
+            prefix => Test::Prefix(prefix),
+        }
+    } else if let Some(exact) = text("path") {
+        if any_case { Test::ExactInAnyCase(exact) } else { Test::Exact(exact) }
+    } else if let Some(prefix) = text("path_separated_prefix") {
+        Test::PathPrefix(prefix)
+    } else if let Some(regex) = matched["safe_regex"]["regex"].as_str() {
+        Test::Regex(Pattern::new(regex))
+    } else {
+        return Err(unsupported("path match", matched));
+    }))
+}
+
+fn header_condition(header: &Value) -> Result<Condition, EnvoyError> {
+    let subject = match header["name"].as_str().unwrap_or_default().to_lowercase() {
+        name if name == ":method" => Subject::Method,
+        name if name == ":authority" => Subject::Authority,
+        name if name == ":scheme" => Subject::Scheme,
+        name => Subject::Header(name),
+    };
+    let holds = if header["invert_match"] == true { Holds::No } else { Holds::Yes };
+    Ok(Condition { subject, test: string_test(header)?, holds })
+}
+
+/// The test of a header or a query parameter.
+fn string_test(part: &Value) -> Result<Test, EnvoyError> {
+    let wanted = &part["string_match"];
+    Ok(if let Some(exact) = wanted["exact"].as_str() {
+        Test::Exact(exact.to_owned())
+    } else if let Some(prefix) = wanted["prefix"].as_str() {
+        Test::Prefix(prefix.to_owned())
+    } else if let Some(regex) = wanted["safe_regex"]["regex"].as_str() {
+        Test::Regex(Pattern::new(regex))
+    } else if part["present_match"] == true {
+        Test::Present
+    } else {
+        return Err(unsupported("header or query match", part));
+    })
+}
+
+fn forward(action: &Value) -> Result<Forward, EnvoyError> {
+    let named = |name: &Value| {
+        let name = name.as_str().unwrap_or_default();
+        cluster(name).ok_or_else(|| EnvoyError::NoService(name.to_owned()))
+    };
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let mut clusters = match action["weighted_clusters"]["clusters"].as_array() {
+        Some(weighted) => {
+            let read = weighted.iter().map(|one| Ok((named(&one["name"])?, number(&one["weight"]).unwrap_or(0))));
+            read.collect::<Result<Vec<_>, EnvoyError>>()?
+        }
+        None => vec![(named(&action["cluster"])?, 1)],
+    };
+    if let [(_, weight)] = clusters.as_mut_slice() {
+        // a single destination receives every request, whatever its weight
+        *weight = 1;
+    }
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    let regex = &action["regex_rewrite"];
+    let rewrite = match (text(&action["prefix_rewrite"]), text(&regex["pattern"]["regex"])) {
+        (Some(prefix), _) => Some(Rewrite::Matched(prefix)),
+        (None, Some(pattern)) => {
+            Some(Rewrite::Regex(Pattern::new(&pattern), text(&regex["substitution"]).unwrap_or_default()))
+        }
+        (None, None) => None,
+    };
+    let mirrors = items(&action["request_mirror_policies"])
+        .map(|policy| Ok((named(&policy["cluster"])?, per_million(&policy["runtime_fraction"]["default_value"]))));
+    Ok(Forward {
+        clusters,
+        rewrite,
+        host: text(&action["host_rewrite_literal"]),
+        mirrors: mirrors.collect::<Result<_, EnvoyError>>()?,
+        missing: if action["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR" { 500 } else { 503 },
+    })
+}
+
+fn redirect(action: &Value) -> Redirect {
+    let text = |key: &str| action[key].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let port = small(&action["port_redirect"]);
+    Redirect {
+        status: match action["response_code"].as_str() {
+            Some("FOUND") => 302,
+            Some("SEE_OTHER") => 303,
+            Some("TEMPORARY_REDIRECT") => 307,
+            Some("PERMANENT_REDIRECT") => 308,
+            _ => 301,
+        },
+        scheme: text("scheme_redirect"),
+        host: text("host_redirect"),
+        port: (port > 0).then_some(port),
+        path: text("prefix_rewrite")
+            .map(RedirectPath::Matched)
+            .or_else(|| text("path_redirect").map(RedirectPath::Full)),
+    }
+}
+
+/// An Envoy `FractionalPercent` in parts per million.
+fn per_million(percentage: &Value) -> u32 {
+    let numerator = percentage["numerator"].as_u64().unwrap_or(0);
+    let factor = match percentage["denominator"].as_str() {
+        Some("MILLION") => 1,
+        Some("TEN_THOUSAND") => 100,
+        _ => 10_000,
+    };
+    u32::try_from(numerator.saturating_mul(factor)).unwrap_or(u32::MAX)
+}
+
+/// A status code or a port; 0 if the value is neither.
+fn small(value: &Value) -> u16 {
+    value.as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
+}
+
+fn unsupported(what: &'static str, json: &Value) -> EnvoyError {
+    EnvoyError::Unsupported { what, json: json.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::routing::RouteDiff;
+
+    const HOST: &str = "svc-hello.canary.svc.cluster.local";
+
+    fn routes() -> Value {
+        json!({"configs": [{"route_config": {"name": "8080", "virtual_hosts": [
+            {"name": "other.canary.svc.cluster.local:8080", "domains": [], "routes": []},
+            {"name": format!("{HOST}:8080"), "domains": ["svc-hello:8080"], "routes": [
+                {"match": {"prefix": "/", "headers": [{"name": "end-user", "string_match": {"exact": "testers"}}]},
+                 "route": {"weighted_clusters": {"clusters": [
+                     {"name": format!("outbound|8080|v1|{HOST}"), "weight": 50},
+                     {"name": format!("outbound|8080|v2|{HOST}"), "weight": 50}]}}},
+                {"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|v1|{HOST}")}},
+            ]},
+        ]}}]})
+    }
+
+    fn endpoints() -> Value {
+        let endpoint = |address: &str, health: &str| {
+            json!({"address": {"socket_address": {"address": address, "port_value": 8080}},
+                   "health_status": {"eds_health_status": health}})
+        };
+        json!({"cluster_statuses": [
+            {"name": format!("outbound|8080|v1|{HOST}"), "host_statuses": [endpoint("10.0.0.1", "HEALTHY"), endpoint("10.0.0.2", "UNHEALTHY")]},
+            {"name": format!("outbound|9090|v1|{HOST}"), "host_statuses": [endpoint("10.0.0.9", "HEALTHY")]},
+            {"name": format!("outbound|8080|v2|{HOST}")},
+            {"name": "xds-grpc", "host_statuses": [endpoint("10.0.0.7", "HEALTHY")]},
+        ]})
+    }
+
+    fn dump() -> ConfigDump {
+        ConfigDump { routes: routes(), endpoints: endpoints(), ..ConfigDump::default() }
+    }
+
+    #[test]
+    fn routes_and_endpoints_become_a_route_table() {
+        let table = read_table(&dump(), HOST, 8080).unwrap();
+        assert_eq!(
+            RouteDiff::lines(&table.difference(&RouteTable::default())),
+            [
+                format!(
+                    "+ route 1: end-user is `testers` to subset v1 of {HOST}:8080 (50), subset v2 of {HOST}:8080 (50)"
+                ),
+                format!("+ route 2: any request to subset v1 of {HOST}:8080"),
+                format!("+ endpoints of subset v1 of {HOST}:8080: 10.0.0.1:8080"),
+                format!("+ endpoints of subset v2 of {HOST}:8080: none"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_listener_that_forwards_connections_is_a_route_of_connections() {
+        let filter =
+            |cluster: &str| json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": {"cluster": cluster}});
+        let chain =
+            |cluster: String| json!({"filter_chains": [{"filters": [{"name": "istio.stats"}, filter(&cluster)]}]});
+        let listeners = json!({"configs": [
+            {"name": "virtualOutbound", "active_state": {"listener": chain("PassthroughCluster".to_owned())}},
+            {"name": "10.43.0.7_9090", "active_state": {"listener": chain(format!("outbound|9090||{HOST}"))}},
+            {"name": "10.43.0.7_8080", "active_state": {"listener": chain(format!("outbound|8080||{HOST}"))}},
+        ]});
+        let endpoints = json!({"cluster_statuses": [{"name": format!("outbound|8080||{HOST}"), "host_statuses": [
+            {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 8080}}, "health_status": {"eds_health_status": "HEALTHY"}},
+        ]}]});
+        let dump = ConfigDump { listeners, endpoints, ..ConfigDump::default() };
+        let table = read_table(&dump, HOST, 8080).unwrap();
+        assert_eq!(
+            RouteDiff::lines(&table.difference(&RouteTable::default())),
+            [
+                format!("+ route of connections 1: any request to {HOST}:8080"),
+                format!("+ endpoints of {HOST}:8080: 10.0.0.1:8080"),
+            ]
+        );
+        assert!(read_table(&dump, HOST, 7070).is_err());
+    }
+
+    #[test]
+    fn a_service_without_a_route_is_an_error() {
+        let error = read_table(&dump(), "none.canary.svc.cluster.local", 8080).unwrap_err();
+        assert_eq!(error.to_string(), "it has no route for none.canary.svc.cluster.local:8080 yet");
+    }
+
+    #[test]
+    fn an_unsupported_match_is_an_error() {
+        let mut dump = dump();
+        dump.routes["configs"][0]["route_config"]["virtual_hosts"][1]["routes"][1]["match"] =
+            json!({"connect_matcher": {}});
+        let error = read_table(&dump, HOST, 8080).unwrap_err();
+        assert_eq!(error.to_string(), r#"it has an unsupported path match: {"connect_matcher":{}}"#);
+    }
+}

@@ -1,0 +1,238 @@
+use std::net::SocketAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+
+use super::decode::{Decoded, Decoder};
+use super::error::{ProtocolError, TrafficError};
+use super::local::LocalDriver;
+use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
+use super::sample::{Next, ObservedResponse, Sample};
+use crate::cluster::Session;
+use crate::scenario::{DRIVER, Scenario};
+use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
+
+/// The traffic driver of the client pod. It is started with the first sample and runs until it is dropped.
+#[derive(Debug)]
+pub struct Driver {
+    backend: Backend,
+    /// The path of the program in the client's container.
+    program: String,
+    options: DriverOptions,
+    plans: u64,
+}
+
+/// Where the driver runs.
+#[derive(Debug)]
+enum Backend {
+    /// Nowhere.
+    Nowhere,
+    /// In a pod, once it is started.
+    Pod(Api<Pod>, Option<Box<Session>>),
+    /// In a thread of this process, once it is started. It sends requests to an address of the embedded mesh.
+    Local(SocketAddr, Option<LocalDriver>),
+}
+
+impl Driver {
+    /// A driver in a client pod among these pods.
+    #[must_use]
+    pub fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
+        Self { backend: Backend::Pod(pods, None), program: DRIVER.to_owned(), options, plans: 0 }
+    }
+
+    /// Sets the path of the program in the client's container.
+    #[must_use]
+    pub fn program(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.program);
+        self
+    }
+
+    /// Starts the driver again with the next sample, in the pod that replaced the client pod.
+    pub fn reset(&mut self) {
+        if let Backend::Pod(_, session) = &mut self.backend {
+            *session = None;
+        }
+    }
+
+    /// A driver that cannot be started, as a placeholder.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { backend: Backend::Nowhere, program: String::new(), options: DriverOptions::default(), plans: 0 }
+    }
+
+    /// A driver in this process that sends every request to one address.
+    #[must_use]
+    pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
+        Self { backend: Backend::Local(address, None), program: String::new(), options, plans: 0 }
+    }
+
+    /// Sends the requests of all flows in turns and calls `observe` with each response, in the order of sending. A flow ends when
+    /// `observe` returns [`Next::Stop`].
+    ///
+    /// # Errors
+    /// The driver cannot be started, fails, or sends an invalid message.
+    pub async fn sample(
+        &mut self,
+        scenario: &Scenario,
+        flows: &[SampleFlow<'_>],
+        observe: impl FnMut(ObservedResponse<'_>) -> Next,
+    ) -> Result<Sample, TrafficError> {
+        let plan = plan(scenario, flows, self.options)?;
+        self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
+    }
+
+    /// Sends requests of all populations in turns, each when it is due, until `observe` returns [`Next::StopAll`]. `observe` is called as
+    /// responses arrive, not in the order of sending.
+    ///
+    /// # Errors
+    /// As for [`sample`](Self::sample).
+    pub async fn watch(
+        &mut self,
+        scenario: &Scenario,
+        watch: WatchOptions,
+        observe: impl FnMut(ObservedResponse<'_>) -> Next,
+    ) -> Result<Sample, TrafficError> {
+        // effectively unlimited: the watch ends when it is stopped
+        const UNLIMITED: u64 = 1 << 40;
+        let populations = scenario.populations.iter();
+        let flows: Vec<SampleFlow<'_>> = populations
+            .map(|population| SampleFlow { from: &population.name, path: "/", requests: UNLIMITED, least: 0 })
+            .collect();
+        let options =
+            DriverOptions { connections: watch.connections, qps: Some(f64::from(watch.rate)), ..self.options };
+        let mut plan = plan(scenario, &flows, options)?;
+        plan.in_flight = Some(watch.in_flight(options.timeout));
+        self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
+    }
+
+    /// Runs a plan in a container of the client pod. The id of the plan is assigned here.
+    ///
+    /// # Errors
+    /// As for [`sample`](Self::sample).
+    pub async fn drive(
+        &mut self,
+        pod: &str,
+        container: &str,
+        mut plan: DrivePlan,
+        mut observe: impl FnMut(ObservedResponse<'_>) -> Next,
+    ) -> Result<Sample, TrafficError> {
+        self.plans += 1;
+        let id = self.plans;
+        plan.id = id;
+        self.start(pod, container).await?;
+        if let Backend::Local(address, _) = &self.backend {
+            plan.connect = Some(address.to_string());
+        }
+        let mut running = vec![true; plan.flows.len()];
+        let mut decoder = Decoder::new(id, plan.flows.len());
+        self.send(DriverCommand::Drive(plan)).await?;
+        let invalid = |source: ProtocolError| TrafficError::Protocol { pod: pod.to_owned(), source };
+        loop {
+            let response = match decoder.decode(self.receive(invalid).await?).map_err(invalid)? {
+                Decoded::Kind => continue,
+                Decoded::Response(response) => response,
+                Decoded::End => return Ok(decoder.finish()),
+            };
+            let flow = response.flow;
+            let stopped = match observe(response) {
+                Next::Continue => continue,
+                Next::Rate(qps) => {
+                    self.send(DriverCommand::Rate { plan: id, qps: f64::from(qps) }).await?;
+                    continue;
+                }
+                Next::Stop => flow..flow + 1,
+                Next::StopAll => 0..running.len(),
+            };
+            for flow in stopped {
+                if std::mem::replace(&mut running[flow], false) {
+                    self.send(DriverCommand::Stop { plan: id, flow }).await?;
+                }
+            }
+        }
+    }
+
+    async fn start(&mut self, pod: &str, container: &str) -> Result<(), TrafficError> {
+        match &mut self.backend {
+            Backend::Pod(pods, session @ None) => {
+                let command = [self.program.as_str(), "workload", "drive"];
+                *session = Some(Box::new(Session::open(pods, pod, container, &command).await?));
+            }
+            Backend::Local(_, local @ None) => *local = Some(LocalDriver::start()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, command: DriverCommand) -> Result<(), TrafficError> {
+        match &mut self.backend {
+            Backend::Pod(_, Some(session)) => Ok(session.send(&line(&command)).await?),
+            Backend::Local(_, Some(local)) => {
+                local.send(command).await;
+                Ok(())
+            }
+            _ => Err(TrafficError::Ended),
+        }
+    }
+
+    async fn receive(
+        &mut self,
+        invalid: impl Fn(ProtocolError) -> TrafficError,
+    ) -> Result<DriverMessage, TrafficError> {
+        match &mut self.backend {
+            Backend::Pod(_, Some(session)) => message(session.line().await?).map_err(invalid),
+            Backend::Local(_, Some(local)) => local.receive().await,
+            _ => Err(TrafficError::Ended),
+        }
+    }
+}
+
+fn line(command: &DriverCommand) -> String {
+    serde_json::to_string(command).unwrap_or_else(|error| unreachable!("a command is plain data: {error}"))
+}
+
+fn message(line: String) -> Result<DriverMessage, ProtocolError> {
+    DriverMessage::parse(&line).map_err(|source| ProtocolError::Line(line, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use assert_matches::assert_matches;
+
+    use super::*;
+    use crate::workload::{DriveError, VersionSource};
+
+    #[test]
+    fn a_line_that_is_no_message_is_refused() {
+        let error = message("Segmentation fault".to_owned()).unwrap_err();
+        assert_matches!(&error, ProtocolError::Line(line, _) if line == "Segmentation fault");
+        let error = TrafficError::Protocol { pod: "client".to_owned(), source: error }.to_string();
+        let expected = "the driver in pod client sent an invalid message: `Segmentation fault`: expected value";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_driver_ends_the_sample() {
+        let mut driver = Driver::local((Ipv4Addr::LOCALHOST, 1).into(), DriverOptions::default());
+        let plan = DrivePlan {
+            id: 0,
+            base: "https://svc-hello:8080".to_owned(),
+            connect: None,
+            connections: 1,
+            qps: None,
+            in_flight: None,
+            keep_alive: true,
+            timeout_ms: 1000,
+            limit_ms: 1000,
+            version: VersionSource::Header("x-version".to_owned()),
+            pod_header: None,
+            flows: Vec::new(),
+        };
+        let failed = driver.drive("client", "client", plan.clone(), |_| Next::Continue).await;
+        assert_matches!(failed, Err(TrafficError::Failed(DriveError::Plan(reason))) if reason.contains("https://"));
+        // the driver is not running any more
+        let ended = driver.drive("client", "client", plan, |_| Next::Continue).await;
+        assert_matches!(ended, Err(TrafficError::Ended));
+    }
+}

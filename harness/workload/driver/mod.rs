@@ -1,0 +1,365 @@
+//! The traffic driver: runs plans and reports the result of every request.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue};
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::connection::{Connection, ServerAddress};
+use super::output::{Batcher, MessageSink};
+use super::protocol::{
+    DrivePlan, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
+};
+use super::response::{ResponseCache, ResponseReader};
+use super::schedule::{Schedule, ScheduledRequest, interval};
+
+/// How far sending may run ahead of the oldest unanswered request: bounds the memory.
+const WINDOW: usize = 4096;
+/// The number of requests in flight above which a raised rate is not applied.
+const BUSY: usize = 64;
+/// The maximum number of connections at the start, and of idle connections kept open in an open loop with a limit of requests in flight.
+const MAX_CONNECTIONS: usize = 256;
+/// The maximum number of results received at once.
+const MAX_BATCH: usize = 64;
+
+/// Why the driver cannot run a plan.
+#[derive(Debug, Error)]
+pub enum DriveError {
+    /// The plan is not valid.
+    #[error("the plan is not valid: {0}")]
+    Plan(String),
+    /// The output is closed.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// The running driver. The future and its sink are boxed so that all of the driver is compiled in this package, which is optimised in every
+/// profile; generic code is compiled in the caller's package.
+pub type DriverFuture = Pin<Box<dyn Future<Output = Result<(), DriveError>> + Send>>;
+
+/// A result without the number of its kind.
+type Answered = (RequestResult, Arc<ResultKind>);
+
+/// Runs plans, one after the other, until the channel of commands is closed.
+///
+/// # Errors
+/// A plan has an invalid header or regular expression, or the output is closed.
+#[must_use]
+pub fn drive_all(commands: mpsc::Receiver<DriverCommand>, sink: impl MessageSink + Send + 'static) -> DriverFuture {
+    drive_each(commands, Box::new(sink))
+}
+
+fn drive_each(mut commands: mpsc::Receiver<DriverCommand>, mut sink: Box<dyn MessageSink + Send>) -> DriverFuture {
+    Box::pin(async move {
+        while let Some(command) = commands.recv().await {
+            // other commands are for a plan that has ended
+            if let DriverCommand::Drive(plan) = command {
+                drive(plan, &mut commands, &mut *sink).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Runs a plan and reports its results until every flow is done or stopped.
+async fn drive(
+    plan: DrivePlan,
+    commands: &mut mpsc::Receiver<DriverCommand>,
+    sink: &mut (dyn MessageSink + Send),
+) -> Result<(), DriveError> {
+    let generator = Arc::new(LoadGenerator::new(plan)?);
+    let window = Arc::new(Semaphore::new(WINDOW));
+    let mut results = generator.start(&window);
+    let mut batcher = Batcher::new(sink, &generator.plan.flows);
+    let in_order = generator.plan.in_flight.is_none();
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    let mut listening = true;
+    // received in batches, because a wake-up costs more than a result
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    loop {
+        let received = tokio::select! {
+            received = results.recv_many(&mut batch, MAX_BATCH) => received,
+            command = commands.recv(), if listening => {
+                match command {
+                    Some(command) => generator.obey(&command),
+                    None => listening = false,
+                }
+                continue;
+            }
+            () = tokio::time::sleep(batcher.max_delay()), if batcher.has_buffered() => {
+                batcher.flush()?;
+                continue;
+            }
+        };
+        if received == 0 {
+            break;
+        }
+        if !in_order {
+            for (result, kind) in batch.drain(..) {
+                batcher.result(result, kind)?;
+            }
+            continue;
+        }
+        early.extend(batch.drain(..).map(|(result, kind): Answered| (result.n, (result, kind))));
+        while let Some((result, kind)) = early.remove(&next) {
+            batcher.result(result, kind)?;
+            window.add_permits(1);
+            next += 1;
+        }
+    }
+    batcher.send(DriverMessage::End { plan: generator.plan.id, took_us: micros(generator.start.elapsed()) })?;
+    Ok(batcher.flush()?)
+}
+
+/// Sends the requests of a plan.
+struct LoadGenerator {
+    plan: DrivePlan,
+    schedule: Mutex<Schedule>,
+    start: Instant,
+    reader: ResponseReader,
+    server: Arc<ServerAddress>,
+    /// For each flow its requests, one per variant.
+    requests: Vec<Vec<Request<Empty<Bytes>>>>,
+    /// The time from one due request to the next in a plan with a limit of requests in flight.
+    interval: Mutex<Duration>,
+}
+
+impl LoadGenerator {
+    fn new(plan: DrivePlan) -> Result<Self, DriveError> {
+        let reader = ResponseReader::new(plan.version.clone(), plan.pod_header.clone())
+            .map_err(|error| DriveError::Plan(error.to_string()))?;
+        let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
+        let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
+        let one =
+            |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, &flow.path, headers, plan.keep_alive);
+        let requests = plan
+            .flows
+            .iter()
+            .map(|flow| match flow.variants.as_slice() {
+                [] => Ok(vec![one(flow, &BTreeMap::new())?]),
+                variants => variants.iter().map(|headers| one(flow, headers)).collect(),
+            })
+            .collect::<Result<_, _>>()?;
+        let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
+        let server = Arc::new(ServerAddress::new(plan.connect.clone().unwrap_or(address)));
+        let interval = match plan.in_flight {
+            Some(_) => plan.qps.and_then(interval).ok_or_else(|| {
+                DriveError::Plan("a limit of requests in flight needs a positive rate of requests".to_owned())
+            })?,
+            None => Duration::ZERO,
+        };
+        Ok(Self { plan, schedule, start: Instant::now(), reader, server, requests, interval: Mutex::new(interval) })
+    }
+
+    /// Starts to send. The channel of results is closed after the last result. `window` limits how far sending runs ahead.
+    fn start(self: &Arc<Self>, window: &Arc<Semaphore>) -> mpsc::Receiver<Answered> {
+        let (sender, results) = mpsc::channel(256);
+        if let Some(in_flight) = self.plan.in_flight {
+            tokio::spawn(Arc::clone(self).send_when_due(in_flight, sender));
+        } else {
+            for number in 0..self.connections() {
+                tokio::spawn(Arc::clone(self).send_in_turn(number, Arc::clone(window), sender.clone()));
+            }
+        }
+        results
+    }
+
+    /// The number of connections at the start.
+    fn connections(&self) -> usize {
+        self.plan.connections.clamp(1, MAX_CONNECTIONS)
+    }
+
+    fn interval(&self) -> Duration {
+        *lock(&self.interval)
+    }
+
+    /// Carries out a command for this plan.
+    fn obey(&self, command: &DriverCommand) {
+        match command {
+            DriverCommand::Stop { plan, flow } if *plan == self.plan.id => lock(&self.schedule).stop(*flow),
+            DriverCommand::Rate { plan, qps } if *plan == self.plan.id => {
+                if let Some(interval) = interval(*qps) {
+                    *lock(&self.interval) = interval;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn next_request(&self) -> Option<ScheduledRequest> {
+        let over = self.start.elapsed() > Duration::from_millis(self.plan.limit_ms);
+        if over { None } else { lock(&self.schedule).next() }
+    }
+
+    /// Sends one request at a time on one connection, until none is left.
+    async fn send_in_turn(self: Arc<Self>, number: usize, window: Arc<Semaphore>, results: mpsc::Sender<Answered>) {
+        let mut connection = NumberedConnection::new(number, &self);
+        loop {
+            let Ok(permit) = window.acquire().await else { return };
+            permit.forget();
+            let Some(next) = self.next_request() else { return };
+            let due = self.wait_until_due(next.n).await;
+            let answered = self.send(&mut connection, &next, due).await;
+            if results.send(answered).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends each request when it is due, on a connection that is idle or new, with a limit of requests in flight.
+    async fn send_when_due(self: Arc<Self>, in_flight: usize, results: mpsc::Sender<Answered>) {
+        let open = |number| NumberedConnection::new(number, &self);
+        // a queue, so that all connections are used at any rate
+        let idle: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new((0..self.connections()).map(open).collect()));
+        let mut opened = self.connections();
+        let server = Arc::clone(&self.server);
+        let mut resolving = JoinSet::new();
+        resolving.spawn(async move { server.refresh().await });
+        let slots = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        let initial = self.interval();
+        let mut due = Duration::ZERO;
+        loop {
+            tokio::time::sleep_until((self.start + due).into()).await;
+            let Some(next) = self.next_request() else { return };
+            if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                let connection = lock(&idle).pop_front().unwrap_or_else(|| {
+                    opened += 1;
+                    open(opened - 1)
+                });
+                let (generator, idle, results) = (Arc::clone(&self), Arc::clone(&idle), results.clone());
+                tokio::spawn(async move {
+                    let mut connection = connection;
+                    let answered = generator.send(&mut connection, &next, Some(due)).await;
+                    {
+                        let mut idle = lock(&idle);
+                        if idle.len() < MAX_CONNECTIONS {
+                            idle.push_back(connection);
+                        }
+                    }
+                    drop(slot);
+                    // the receiver may be gone
+                    let _ = results.send(answered).await;
+                });
+            } else if results.send(self.unsent(&next, due, in_flight)).await.is_err() {
+                return;
+            }
+            let busy = in_flight.saturating_sub(slots.available_permits()) > BUSY;
+            due += if busy { self.interval().max(initial) } else { self.interval() };
+        }
+    }
+
+    /// The result of a request that was due while the maximum number of requests was in flight.
+    fn unsent(&self, request: &ScheduledRequest, due: Duration, in_flight: usize) -> Answered {
+        let late = self.start.elapsed().saturating_sub(due);
+        let result = RequestResult {
+            n: request.n,
+            flow: request.flow,
+            kind: 0,
+            connection: 0,
+            due_us: micros(due),
+            late_us: micros(late),
+            took_us: 0,
+        };
+        let message = format!("{in_flight} requests were in flight");
+        (result, Arc::new(RequestFailure { kind: FailureKind::Unsent, message }.into()))
+    }
+
+    /// Sends a request and reads the response.
+    async fn send(
+        &self,
+        connection: &mut NumberedConnection,
+        request: &ScheduledRequest,
+        due: Option<Duration>,
+    ) -> Answered {
+        let sent = self.start.elapsed();
+        let due = due.unwrap_or(sent);
+        let variants = &self.requests[request.flow];
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
+        let variant = &variants[(request.earlier % variants.len() as u64) as usize];
+        let kind = match connection.connection.send(variant.clone()).await {
+            Ok(response) => connection.cache.kind(&self.reader, &response),
+            Err(failure) => Arc::new(failure.into()),
+        };
+        let result = RequestResult {
+            n: request.n,
+            flow: request.flow,
+            kind: 0,
+            connection: connection.number,
+            due_us: micros(due),
+            late_us: micros(sent.saturating_sub(due)),
+            took_us: micros(self.start.elapsed().saturating_sub(sent)),
+        };
+        (result, kind)
+    }
+
+    /// In an open loop, waits until a request is due and returns that time since the start.
+    async fn wait_until_due(&self, n: u64) -> Option<Duration> {
+        #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+        let due = Duration::try_from_secs_f64(n as f64 / self.plan.qps?).ok()?;
+        tokio::time::sleep_until((self.start + due).into()).await;
+        Some(due)
+    }
+}
+
+/// A connection with its number and the responses that it has received.
+struct NumberedConnection {
+    number: usize,
+    connection: Connection,
+    cache: ResponseCache,
+}
+
+impl NumberedConnection {
+    fn new(number: usize, generator: &LoadGenerator) -> Self {
+        let timeout = Duration::from_millis(generator.plan.timeout_ms);
+        let connection = Connection::new(Arc::clone(&generator.server), generator.plan.keep_alive, timeout);
+        Self { number, connection, cache: ResponseCache::default() }
+    }
+}
+
+fn request(
+    address: &str,
+    path: &str,
+    headers: &BTreeMap<String, String>,
+    keep_alive: bool,
+) -> Result<Request<Empty<Bytes>>, DriveError> {
+    let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
+    let mut request = Request::builder().uri(path).body(Empty::new()).map_err(|_| invalid(path))?;
+    let map = request.headers_mut();
+    // like other clients, without the default port
+    let host = address.strip_suffix(":80").unwrap_or(address);
+    map.insert(HOST, HeaderValue::from_str(host).map_err(|_| invalid(host))?);
+    map.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    if !keep_alive {
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    for (name, value) in headers {
+        let invalid = || invalid(&format!("{name}: {value}"));
+        // a header of the scenario replaces a default header
+        map.insert(
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?,
+            HeaderValue::from_str(value).map_err(|_| invalid())?,
+        );
+    }
+    Ok(request)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

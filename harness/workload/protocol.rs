@@ -1,0 +1,214 @@
+//! Messages between the harness and the traffic driver. Both ends are the same binary, so the format has no versions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A command to the driver: one JSON line each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DriverCommand {
+    /// Runs a plan. The driver runs one plan at a time.
+    Drive(DrivePlan),
+    /// Stops a flow: the driver sends no more of its requests and waits for those in flight.
+    Stop {
+        /// The id of the plan. The driver ignores the command if another plan is running.
+        plan: u64,
+        /// The index of the flow.
+        flow: usize,
+    },
+    /// Changes the request rate of a plan with [`DrivePlan::in_flight`]. While more than 64 requests are in flight, the rate is at most the
+    /// plan's initial rate, so that a slow service is not overloaded.
+    Rate {
+        /// The id of the plan. The driver ignores the command if another plan is running.
+        plan: u64,
+        /// Requests per second of all flows together. The driver ignores a value that is not positive and finite.
+        qps: f64,
+    },
+}
+
+/// A plan for the driver: flows that take turns request by request, so that all of them cover the same time window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrivePlan {
+    /// The id of the plan, unique for one driver.
+    pub id: u64,
+    /// The base URL, `http://HOST:PORT`.
+    pub base: String,
+    /// The address to connect to, `HOST:PORT`, if it is not the one in the base URL.
+    #[serde(default)]
+    pub connect: Option<String>,
+    /// The number of connections; each has one request in flight.
+    pub connections: usize,
+    /// Requests per second of all flows together in an open loop: requests are due at fixed times, whether or not earlier requests were
+    /// answered. `None` is a closed loop: a connection sends its next request when it has the answer to the last one.
+    pub qps: Option<f64>,
+    /// The maximum number of requests in flight in an open loop that opens connections when needed. Every request is sent when it is due. A
+    /// request that is due while so many are in flight is not sent and fails as [`FailureKind::Unsent`]. Results are reported as they
+    /// arrive, not in the order of sending. `None`: each connection has one request in flight, and a request waits for a free connection.
+    #[serde(default)]
+    pub in_flight: Option<usize>,
+    /// Whether to use keep-alive.
+    pub keep_alive: bool,
+    /// The timeout of one request, in milliseconds.
+    pub timeout_ms: u64,
+    /// The time after which no more requests are sent, in milliseconds since the start.
+    pub limit_ms: u64,
+    /// Where a response states the version.
+    pub version: VersionSource,
+    /// The response header with the name of the pod.
+    pub pod_header: Option<String>,
+    /// The flows.
+    pub flows: Vec<Flow>,
+}
+
+/// Where a response states the version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionSource {
+    /// In the body: the group `version` of a regular expression.
+    Body(String),
+    /// In a header.
+    Header(String),
+    /// In a JSON body, at a JSON pointer.
+    Json(String),
+}
+
+/// Requests to one path, sent in turn with those of other flows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The path.
+    pub path: String,
+    /// The maximum number of requests.
+    pub requests: u64,
+    /// The number of results before which no [`DriverCommand::Stop`] comes. Until then the driver sends larger batches of messages.
+    #[serde(default)]
+    pub min_results: u64,
+    /// Sets of request headers, used in turn.
+    pub variants: Vec<BTreeMap<String, String>>,
+}
+
+/// A message from the driver: one JSON line each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DriverMessage {
+    /// A kind of result that occurs for the first time. Kinds are numbered from 0 in the order of these messages.
+    Kind(ResultKind),
+    /// The result of one request, in the order of sending unless [`DrivePlan::in_flight`] is set.
+    Result(RequestResult),
+    /// The plan is done: every request was answered or failed.
+    End {
+        /// The id of the plan.
+        plan: u64,
+        /// The time from the start to the last answer, in microseconds.
+        took_us: u64,
+    },
+}
+
+impl DriverMessage {
+    /// Parses a line. A result is an array of numbers, because there are thousands of results per second.
+    ///
+    /// # Errors
+    /// The line is not a message.
+    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        if line.starts_with('[') { serde_json::from_str(line).map(Self::Result) } else { serde_json::from_str(line) }
+    }
+}
+
+/// The result of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Numbers", into = "Numbers")]
+pub struct RequestResult {
+    /// The number of the request in the order of sending, from 0.
+    pub n: u64,
+    /// The index of the flow.
+    pub flow: usize,
+    /// The number of the kind of result.
+    pub kind: usize,
+    /// The index of the connection.
+    pub connection: usize,
+    /// When the request was due, in microseconds since the start. In a closed loop: when it was sent.
+    pub due_us: u64,
+    /// The time from due to sent, in microseconds.
+    pub late_us: u64,
+    /// The time from sent to answered or failed, in microseconds.
+    pub took_us: u64,
+}
+
+type Numbers = (u64, usize, usize, usize, u64, u64, u64);
+
+impl From<Numbers> for RequestResult {
+    fn from((n, flow, kind, connection, due_us, late_us, took_us): Numbers) -> Self {
+        Self { n, flow, kind, connection, due_us, late_us, took_us }
+    }
+}
+
+impl From<RequestResult> for Numbers {
+    fn from(result: RequestResult) -> Self {
+        let RequestResult { n, flow, kind, connection, due_us, late_us, took_us } = result;
+        (n, flow, kind, connection, due_us, late_us, took_us)
+    }
+}
+
+/// What results have in common: the status, version and pod of the response, or the failure.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ResultKind {
+    /// The HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The version of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The beginning of the body, if the response states no version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
+    /// Why there was no response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<RequestFailure>,
+}
+
+impl From<RequestFailure> for ResultKind {
+    fn from(failure: RequestFailure) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
+    }
+}
+
+/// Why a request got no response. An HTTP error status is a response, not a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestFailure {
+    /// The kind of failure.
+    pub kind: FailureKind,
+    /// The reason.
+    pub message: String,
+}
+
+/// Kinds of request failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureKind {
+    /// The connection could not be opened.
+    Connect,
+    /// The request timed out.
+    Timeout,
+    /// The connection was closed before the response was complete.
+    Broken,
+    /// The request was not sent, because too many requests were in flight.
+    Unsent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_a_line_of_numbers() {
+        let result = RequestResult { n: 12, flow: 1, kind: 3, connection: 7, due_us: 5000, late_us: 20, took_us: 900 };
+        assert_eq!(serde_json::to_string(&result).unwrap(), "[12,1,3,7,5000,20,900]");
+        assert_eq!(DriverMessage::parse("[12,1,3,7,5000,20,900]").unwrap(), DriverMessage::Result(result));
+        let kind = ResultKind { status: Some(200), version: Some("v1".to_owned()), ..ResultKind::default() };
+        let parsed = DriverMessage::parse(r#"{"kind":{"status":200,"version":"v1"}}"#).unwrap();
+        assert_eq!(parsed, DriverMessage::Kind(kind));
+    }
+}

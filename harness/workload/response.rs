@@ -1,0 +1,157 @@
+//! Reads version and pod from HTTP responses.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use regex::Regex;
+
+use super::connection::HttpResponse;
+use super::protocol::{ResultKind, VersionSource};
+
+/// The maximum length of a body's excerpt, in characters.
+const EXCERPT: usize = 120;
+
+/// Reads the version and the pod from responses.
+pub(super) struct ResponseReader {
+    version: VersionSource,
+    /// The compiled expression of [`VersionSource::Body`].
+    pattern: Option<Regex>,
+    pod_header: Option<String>,
+}
+
+impl ResponseReader {
+    /// A reader that finds the version at `version` and the pod in a header.
+    pub fn new(version: VersionSource, pod_header: Option<String>) -> Result<Self, regex::Error> {
+        let pattern = match &version {
+            VersionSource::Body(pattern) => Some(Regex::new(pattern)?),
+            VersionSource::Header(_) | VersionSource::Json(_) => None,
+        };
+        Ok(Self { version, pattern, pod_header })
+    }
+
+    /// The headers with the version and the pod.
+    fn headers<'a>(&self, response: &'a HttpResponse) -> [Option<&'a HeaderValue>; 2] {
+        let version = match &self.version {
+            VersionSource::Header(name) => Some(name.as_str()),
+            VersionSource::Json(_) | VersionSource::Body(_) => None,
+        };
+        [version, self.pod_header.as_deref()].map(|name| response.headers.get(name?))
+    }
+
+    fn read(&self, response: &HttpResponse) -> ResultKind {
+        let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let [version, pod] = self.headers(response);
+        let version = match &self.version {
+            VersionSource::Header(_) => text(version),
+            VersionSource::Json(pointer) => json_version(&response.body, pointer),
+            VersionSource::Body(_) => {
+                let body = std::str::from_utf8(&response.body).ok();
+                let found = self.pattern.as_ref().zip(body).and_then(|(pattern, body)| pattern.captures(body));
+                found.and_then(|found| Some(found.name("version")?.as_str().to_owned()))
+            }
+        };
+        let excerpt = version.is_none().then(|| excerpt(&response.body));
+        ResultKind { status: Some(response.status.as_u16()), version, pod: text(pod), excerpt, failure: None }
+    }
+}
+
+/// A cache of the first few different responses of a connection. The same few responses repeat, and a look-up takes less time than a
+/// regular expression.
+#[derive(Default)]
+pub(super) struct ResponseCache(Vec<CachedResponse>);
+
+struct CachedResponse {
+    status: StatusCode,
+    headers: [Option<HeaderValue>; 2],
+    body: Vec<u8>,
+    kind: Arc<ResultKind>,
+}
+
+impl ResponseCache {
+    const MAX_RESPONSES: usize = 8;
+    /// The maximum length of the body of a cached response, in bytes.
+    const MAX_BODY: usize = 1024;
+
+    /// The kind of a response.
+    pub fn kind(&mut self, reader: &ResponseReader, response: &HttpResponse) -> Arc<ResultKind> {
+        let headers = reader.headers(response);
+        let is_same = |cached: &&CachedResponse| {
+            cached.status == response.status
+                && cached.body == response.body
+                && cached.headers.iter().zip(headers).all(|(cached, header)| cached.as_ref() == header)
+        };
+        if let Some(cached) = self.0.iter().find(is_same) {
+            return Arc::clone(&cached.kind);
+        }
+        let kind = Arc::new(reader.read(response));
+        if self.0.len() < Self::MAX_RESPONSES && response.body.len() <= Self::MAX_BODY {
+            self.0.push(CachedResponse {
+                status: response.status,
+                headers: headers.map(Option::<&HeaderValue>::cloned),
+                body: response.body.to_vec(),
+                kind: Arc::clone(&kind),
+            });
+        }
+        kind
+    }
+}
+
+/// The string or number at a JSON pointer; nothing else is a version.
+fn json_version(body: &[u8], pointer: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    match body.pointer(pointer)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        number @ serde_json::Value::Number(_) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
+    line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::header::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn responses_with_another_status_header_or_body_are_read_apart() {
+        let version = VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned());
+        let reader = ResponseReader::new(version, Some("x-pod".to_owned())).unwrap();
+        let mut cache = ResponseCache::default();
+        let mut read = |status: u16, pod: &str, body: &str| {
+            let headers = [(HeaderName::from_static("x-pod"), HeaderValue::from_str(pod).unwrap())];
+            let response = HttpResponse {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: headers.into_iter().collect(),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            };
+            let kind = cache.kind(&reader, &response);
+            (kind.status, kind.pod.clone(), kind.version.clone())
+        };
+        // each response twice, and more responses than the cache keeps
+        for n in (0..20).chain(0..20) {
+            let (pod, version) = (format!("pod-{}", n % 5), format!("v{}", n % 2));
+            let status = if n % 3 == 0 { 503 } else { 200 };
+            let seen = read(status, &pod, &format!("Hello server - {version} (uri=/{})", n % 7));
+            assert_eq!(seen, (Some(status), Some(pod), Some(version)));
+        }
+        assert_eq!(cache.0.len(), ResponseCache::MAX_RESPONSES);
+    }
+
+    #[rstest::rstest]
+    #[case::text(r#"{"build": {"version": "v2"}}"#, Some("v2"))]
+    #[case::number(r#"{"build": {"version": 2}}"#, Some("2"))]
+    #[case::neither(r#"{"build": {"version": ["v2"]}}"#, None)]
+    #[case::missing(r#"{"build": {}}"#, None)]
+    #[case::no_json("Hello server - v2", None)]
+    fn a_version_at_a_json_pointer(#[case] body: &str, #[case] version: Option<&str>) {
+        assert_eq!(json_version(body.as_bytes(), "/build/version").as_deref(), version);
+    }
+}
