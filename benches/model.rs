@@ -14,15 +14,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shiftcheck::cluster::{Embedded, Keep};
+use shiftcheck::cluster::{EmbeddedMesh, Keep};
 use shiftcheck::events::Events;
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
 use shiftcheck::scenario::{Scenario, Service, parse_manifests};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
+use shiftcheck::venue::Embedded;
 use shiftcheck::verify::{fate, mutants, verify};
-use shiftcheck::walk::{Choice, Ending, Options, Purpose, run};
+use shiftcheck::walk::{Ending, Options, Purpose, run};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
 const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary");
@@ -86,10 +88,9 @@ async fn walk() -> Duration {
     for _ in 0..5 {
         let options = Options {
             purpose: Purpose::Prove,
-            choice: Choice::Embedded,
+            venue: Arc::new(Embedded),
             keep: Keep::Never,
             cache: PathBuf::new(),
-            binary: PathBuf::new(),
             driver: DriverOptions::default(),
             state: None,
         };
@@ -157,7 +158,7 @@ async fn traffic() -> f64 {
     const REQUESTS: u64 = 200_000;
     let scenario = Scenario::read(CANARY).unwrap();
     let service = Service { host: "svc-hello".to_owned(), port: 8080 };
-    let mut embedded = Embedded::start("canary", "httpbin", &service).unwrap();
+    let mut embedded = EmbeddedMesh::start("canary", "httpbin", &service).unwrap();
     scenario.client.manifests.iter().for_each(|manifest| drop(embedded.apply(manifest).unwrap()));
     for file in
         ["hello-server-v1.yaml", "hello-server-v2.yaml", "svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"]

@@ -9,6 +9,7 @@ pub mod prove;
 pub mod report;
 pub mod traffic;
 pub mod upgrade;
+pub mod venue;
 pub mod walk;
 
 pub use shiftcheck_model::{demo, routing, scenario, verdict, verify};

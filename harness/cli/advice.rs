@@ -78,7 +78,7 @@ fn hint(error: &WalkError) -> Option<String> {
         WalkError::Mesh(MeshError::NotInstalled) => {
             return Some("install Istio on the cluster first, or run on a throwaway one with --cluster k3s".to_owned());
         }
-        WalkError::LeftBehind(left) => {
+        WalkError::LeftBehind { left, .. } => {
             let run = &left.run;
             return Some(format!("`shiftcheck sweep --run {run}` tries again, and so does the start of the next run"));
         }

@@ -2,7 +2,7 @@ use std::io::{Write, stdout};
 
 use super::advice::Failure;
 use super::args::InitArgs;
-use crate::cluster::Existing;
+use crate::cluster::KubeCluster;
 use crate::draft::{DraftError, draft, export};
 use crate::walk::WalkError;
 
@@ -15,9 +15,9 @@ pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
     let unwritable = |error: std::io::Error| Failure::bad_input(format!("{}: {error}", args.folder.display()));
     if let Some(namespace) = &args.namespace {
         let environment = |error| Failure::of(&WalkError::from(error));
-        let cluster =
-            Existing::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await.map_err(environment)?;
-        let files = export(&cluster.client(), namespace).await.map_err(environment)?;
+        let connected = KubeCluster::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await;
+        let (_, client) = connected.map_err(environment)?;
+        let files = export(&client, namespace).await.map_err(environment)?;
         std::fs::create_dir_all(&args.folder).map_err(unwritable)?;
         for (name, text) in files {
             let path = args.folder.join(&name);

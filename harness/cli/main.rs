@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Stdout, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::{CommandFactory, Parser};
@@ -27,7 +28,8 @@ use crate::report::{
 };
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
-use crate::walk::{CalibrateOptions, Choice, Ending, Options, Purpose, WalkError, run};
+use crate::venue::{Embedded, Existing, Throwaway, Venue};
+use crate::walk::{CalibrateOptions, Ending, Options, Purpose, WalkError, run};
 use crate::workload::{self, DriverCommand, JsonLines};
 
 /// What the process ends with.
@@ -397,27 +399,27 @@ fn options(
     purpose: Purpose,
     cache: PathBuf,
 ) -> Result<Options, Failure> {
-    let choice = match cluster {
-        ClusterKind::K3s => Choice::K3s {
+    let venue: Arc<dyn Venue> = match cluster {
+        ClusterKind::K3s => Arc::new(Throwaway {
+            binary: own_binary()?,
             node: args.walk.node_image.as_deref().map(node_image).transpose()?,
             istio: istio(&args.walk),
             snapshotter: args.walk.snapshotter.clone(),
-        },
-        ClusterKind::Embedded => Choice::Embedded,
-        ClusterKind::Kubeconfig => Choice::Kubeconfig {
-            file: args.walk.kubeconfig.clone(),
+        }),
+        ClusterKind::Embedded => Arc::new(Embedded),
+        ClusterKind::Kubeconfig => Arc::new(Existing {
+            kubeconfig: args.walk.kubeconfig.clone(),
             context: args.walk.context.clone(),
             namespace: args.walk.namespace.clone(),
             allow_reach: args.walk.allow_reach,
-        },
+        }),
     };
     let state = Reports::new(args, purpose).folder.map(|folder| folder.join("state"));
     Ok(Options {
         purpose,
-        choice,
+        venue,
         keep: if args.pause.is_some() { Keep::Always } else { args.walk.keep },
         cache,
-        binary: own_binary()?,
         driver: driver(&args.walk.traffic, scenario),
         state,
     })

@@ -15,7 +15,8 @@ use crate::scenario::{ControlPlane, Scenario};
 use crate::upgrade::{
     Across, Cause, Course, Phase, Probe, Row, Walked, differences, probe, single_flags, suspects, without_each,
 };
-use crate::walk::{Choice, Ending, Leg, Legs, Options, Purpose, WalkError, walk_legs};
+use crate::venue::Throwaway;
+use crate::walk::{Ending, Leg, Legs, Options, Purpose, WalkError, walk_legs};
 
 /// Settings that make the client's sidecar count what it sends to services, and that give sidecars the larger part of the machine while a
 /// control plane starts beside them.
@@ -322,10 +323,13 @@ impl Upgrade {
         let node = self.args.node_image.as_deref().map(node_image).transpose()?;
         Ok(Options {
             purpose: Purpose::Prove,
-            choice: Choice::K3s { node, istio: IstioChoice::default(), snapshotter: self.args.snapshotter.clone() },
+            venue: Arc::new(Throwaway {
+                node,
+                snapshotter: self.args.snapshotter.clone(),
+                ..Throwaway::new(own_binary()?)
+            }),
             keep: Keep::Never,
             cache: self.cache.clone(),
-            binary: own_binary()?,
             driver: driver(&self.args.traffic, &self.scenario),
             state: self.folder.as_ref().map(|folder| folder.join("state")),
         })

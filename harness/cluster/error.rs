@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::core::Status;
-use testcontainers_modules::testcontainers::TestcontainersError;
+use testcontainers::TestcontainersError;
 use thiserror::Error;
 
 use super::run_id::RunId;

@@ -1,28 +1,32 @@
 use std::collections::{HashMap, VecDeque};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::TryStreamExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
-use testcontainers_modules::testcontainers::bollard::Docker as Bollard;
-use testcontainers_modules::testcontainers::bollard::errors::Error as BollardError;
-use testcontainers_modules::testcontainers::bollard::models::PortBinding;
-use testcontainers_modules::testcontainers::bollard::query_parameters::{
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+use testcontainers::bollard::Docker as Bollard;
+use testcontainers::bollard::errors::Error as BollardError;
+use testcontainers::bollard::models::PortBinding;
+use testcontainers::bollard::query_parameters::{
+    DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    RenameContainerOptionsBuilder,
 };
-use testcontainers_modules::testcontainers::core::logs::LogFrame;
-use testcontainers_modules::testcontainers::core::{AccessMode, Mount};
-use testcontainers_modules::testcontainers::runners::AsyncRunner;
-use testcontainers_modules::testcontainers::{ContainerAsync, ImageExt};
+use testcontainers::core::logs::LogFrame;
+use testcontainers::core::{AccessMode, Mount};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, ImageExt, ReuseDirective};
+use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
 use tokio::time::timeout;
 
 use super::images::NodeImage;
 use super::owner::Owner;
 use super::run::RunRecord;
 use super::run_id::RunId;
-use super::wait::{Again, Awaited, Failure, Progress, WaitError, until};
+use super::wait::{Again, Awaited, Failure, Progress, Wait, WaitError, until};
 use super::{ClusterError, RUN_LABEL};
 
 /// The label with the process that started a container.
@@ -140,13 +144,10 @@ impl Docker {
     pub async fn remove_run(&self, run: &RunId) -> Result<(), ClusterError> {
         // A container that is being created or removed at this moment shows up or goes in a later look.
         let again = Again::Every(Duration::from_millis(50));
+        let mut wait = Wait::new(Awaited::ClusterRemoval, Duration::from_secs(30), again, |_| {});
         let mut refused = None;
-        let gone = until(
-            Awaited::ClusterRemoval,
-            Duration::from_secs(30),
-            again,
-            |_| {},
-            async || {
+        loop {
+            let check = async {
                 let found = match self.run_containers().await {
                     Ok(found) => found,
                     Err(error) => return Progress::NotYet(error.to_string()),
@@ -161,10 +162,13 @@ impl Docker {
                     }
                 }
                 Progress::NotYet("containers are left".to_owned())
-            },
-        )
-        .await;
-        gone.map_err(|error| refused.unwrap_or_else(|| error.into()))
+            };
+            match wait.check(check).await {
+                Ok(None) => {}
+                Ok(Some(())) => return Ok(()),
+                Err(error) => return Err(refused.unwrap_or_else(|| error.into())),
+            }
+        }
     }
 
     /// The containers that carry a run's label.
@@ -203,6 +207,17 @@ impl Docker {
             Ok(()) | Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
             Err(error) => Err(ClusterError::Remove { id: id.to_owned(), reason: error.to_string() }),
         }
+    }
+
+    /// The text of a file in a container, where it is there. (The future of testcontainers' `copy_file_from` is not `Send`.)
+    async fn file(&self, id: &str, path: &str) -> Option<String> {
+        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+        let archive: Vec<Bytes> = self.engine.download_from_container(id, Some(options)).try_collect().await.ok()?;
+        let archive = archive.concat();
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let mut text = String::new();
+        archive.entries().ok()?.next()?.ok()?.read_to_string(&mut text).ok()?;
+        Some(text)
     }
 
     async fn root(&self) -> Option<PathBuf> {
@@ -286,6 +301,8 @@ impl K3sCluster {
             .with_mount(Mount::tmpfs_mount("/var/run"))
             .with_label(RUN_LABEL, run.as_str())
             .with_label(OWNER_LABEL, owner)
+            // the container outlives its handle: the run removes it by its label in every ending, or keeps it
+            .with_reuse(ReuseDirective::Always)
             .with_startup_timeout(API_LIMIT)
             // readiness is looked for through the API, which answers before the node is ready
             .with_ready_conditions(Vec::new())
@@ -310,18 +327,14 @@ impl K3sCluster {
             .await
             .map_err(|_| ClusterError::NoAnswer { who: who(), limit })?
             .map_err(|error| start_error(&image, error))?;
-        let mut kubeconfig = published(&container, &log, seen).await?;
+        let mut kubeconfig = published(docker, &container, &log, seen).await?;
         let port = timeout(ENGINE_LIMIT, container.get_host_port_ipv4(KUBE_SECURE_PORT))
             .await
             .map_err(|_| ClusterError::NoAnswer { who: who(), limit: ENGINE_LIMIT })?
             .map_err(|error| ClusterError::Start(Box::new(error)))?;
         kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
         let client = client(&kubeconfig).await?;
-        let id = container.id().to_owned();
-        // From here on the container belongs to the run, which removes it by its label in every ending; the guard would only
-        // come in between, and could not tell a cluster that is to be kept.
-        std::mem::forget(container);
-        Ok(Self { id, kubeconfig, client })
+        Ok(Self { id: container.id().to_owned(), kubeconfig, client })
     }
 
     /// A client of the cluster's API.
@@ -339,15 +352,14 @@ impl K3sCluster {
 
 /// Reads the kubeconfig as soon as the node has written it.
 async fn published(
+    docker: &Docker,
     container: &ContainerAsync<K3s>,
     log: &NodeLog,
     seen: impl FnMut(&str),
 ) -> Result<String, ClusterError> {
     let again = Again::Every(Duration::from_millis(100));
     let found = until(Awaited::NodeStart, API_LIMIT, again, seen, async || {
-        if let Ok(content) = container.copy_file_from(KUBECONFIG, Vec::new()).await
-            && let Ok(text) = String::from_utf8(content)
-        {
+        if let Some(text) = docker.file(container.id(), KUBECONFIG).await {
             return Progress::Done(text);
         }
         match container.is_running().await {
@@ -370,9 +382,9 @@ async fn client(kubeconfig: &str) -> Result<Client, ClusterError> {
     Client::try_from(config).map_err(|error| bad(&error))
 }
 
-fn start_error(image: &str, error: testcontainers_modules::testcontainers::TestcontainersError) -> ClusterError {
-    use testcontainers_modules::testcontainers::TestcontainersError;
-    use testcontainers_modules::testcontainers::core::error::ClientError;
+fn start_error(image: &str, error: testcontainers::TestcontainersError) -> ClusterError {
+    use testcontainers::TestcontainersError;
+    use testcontainers::core::error::ClientError;
     match error {
         TestcontainersError::Client(ClientError::PullImage { err, .. }) => {
             ClusterError::NoImage { image: image.to_owned(), reason: err.to_string() }

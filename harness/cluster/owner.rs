@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::existing::hex;
+use super::kubeconfig::hex;
 
 /// The inode of the initial PID namespace (`PROC_PID_INIT_INO`). A process in it runs on the host, not in a container.
 const HOST_PID_NAMESPACE: u64 = 4_026_531_836;

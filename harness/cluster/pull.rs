@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde_json::json;
-use testcontainers_modules::testcontainers::bollard::errors::Error as EngineError;
-use testcontainers_modules::testcontainers::bollard::models::ContainerCreateBody;
-use testcontainers_modules::testcontainers::bollard::query_parameters::{
+use testcontainers::bollard::errors::Error as EngineError;
+use testcontainers::bollard::models::ContainerCreateBody;
+use testcontainers::bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
 };
 use tokio::io::AsyncWriteExt;

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ impl Workloads {
         }
         // an object that was seen before and is missing now was deleted by someone else
         let mut known = HashSet::new();
-        let look = async || self.progress(applied, deleted, &mut known);
+        let look = || ready(self.progress(applied, deleted, &mut known));
         until(Awaited::Rollout { workloads }, limit, self.changes(), seen, look).await.map_err(Into::into)
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::ClusterError;
-use super::existing::KubeCluster;
+use super::kubeconfig::KubeCluster;
 use super::owner::{Observer, Owner};
 use super::run_id::RunId;
 
@@ -108,6 +108,19 @@ impl RunRecords {
     #[must_use]
     pub fn has(&self, id: &RunId) -> bool {
         self.path(id).exists()
+    }
+
+    /// The record of a run; none where the run has created nothing.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn read(&self, id: &RunId) -> Result<Option<RunRecord>, ClusterError> {
+        let path = self.path(id);
+        match fs::read(&path).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ClusterError::Record { path, source }),
+        }
     }
 
     /// Creates the folder for the files of a run. Only the user can access it.

@@ -8,8 +8,8 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::timeout;
 
-use super::existing::{Existing, answered};
 use super::k3s::Docker;
+use super::kubeconfig::answered;
 use super::owner::{Life, Observer, Owner, Process, process};
 use super::run::{KubeNamespace, RunRecords};
 use super::run_id::RunId;
@@ -192,7 +192,7 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
 
 async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<Deletion, ClusterError> {
     let cluster = namespace.cluster.as_ref().ok_or_else(|| ClusterError::UnknownCluster(run.clone()))?;
-    let removal = Existing::remove(cluster, &namespace.name, run);
+    let removal = cluster.remove_namespace(&namespace.name, run);
     let who = || format!("the API server at {}", cluster.server);
     timeout(NAMESPACE_LIMIT, removal)
         .await
@@ -243,7 +243,7 @@ mod tests {
     use rstest::rstest;
     use serde_json::json;
 
-    use super::super::existing::KubeCluster;
+    use super::super::kubeconfig::KubeCluster;
     use super::super::owner::Sight;
     use super::super::run::RunRecord;
     use super::*;

@@ -184,51 +184,45 @@ pub enum Again {
     Every(Duration),
 }
 
-/// Waits until `check` finds that the condition holds. Calls `seen` with each new state.
-///
-/// ```
-/// use std::time::Duration;
-/// use shiftcheck::cluster::wait::{Again, Awaited, Progress, until};
-///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let mut checks = 0;
-/// let found = until(Awaited::Node, Duration::from_secs(5), Again::Every(Duration::from_millis(1)), |_| {}, async || {
-///     checks += 1;
-///     if checks == 3 { Progress::Done(checks) } else { Progress::NotYet(format!("{checks} checks")) }
-/// });
-/// assert_eq!(found.await.unwrap(), 3);
-/// # });
-/// ```
-///
-/// # Errors
-/// The timeout has passed, the condition cannot hold any more, or an object that it needs was deleted.
-pub async fn until<T>(
+/// A wait in steps, for checks that change what they borrow. [`until`] takes a closure instead.
+#[derive(Debug)]
+pub struct Wait<S> {
     what: Awaited,
     limit: Duration,
-    mut again: Again,
-    mut seen: impl FnMut(&str),
-    mut check: impl AsyncFnMut() -> Progress<T>,
-) -> Result<T, WaitError> {
-    let deadline = Instant::now() + limit;
-    let mut last = String::from("nothing");
-    loop {
-        if let Again::OnChange(changes) = &mut again {
+    deadline: Instant,
+    again: Again,
+    seen: S,
+    last: String,
+}
+
+impl<S: FnMut(&str)> Wait<S> {
+    /// A wait that begins now. Calls `seen` with each new state.
+    pub fn new(what: Awaited, limit: Duration, again: Again, seen: S) -> Self {
+        Self { what, limit, deadline: Instant::now() + limit, again, seen, last: String::from("nothing") }
+    }
+
+    /// Runs a check and returns what it found. If the condition does not hold yet, returns none when the next check is due.
+    ///
+    /// # Errors
+    /// The timeout has passed, the condition cannot hold any more, or an object that it needs was deleted.
+    pub async fn check<T>(&mut self, check: impl Future<Output = Progress<T>>) -> Result<Option<T>, WaitError> {
+        if let Again::OnChange(changes) = &mut self.again {
             changes.borrow_and_update();
         }
-        match timeout_at(deadline, check()).await {
-            Ok(Progress::Done(found)) => return Ok(found),
-            Ok(Progress::Failed(source)) => return Err(WaitError::Failed { what, source }),
-            Ok(Progress::Gone(name)) => return Err(WaitError::Gone { what, name }),
+        match timeout_at(self.deadline, check).await {
+            Ok(Progress::Done(found)) => return Ok(Some(found)),
+            Ok(Progress::Failed(source)) => return Err(WaitError::Failed { what: self.what.clone(), source }),
+            Ok(Progress::Gone(name)) => return Err(WaitError::Gone { what: self.what.clone(), name }),
             Ok(Progress::NotYet(state)) => {
-                if state != last {
-                    seen(&state);
-                    last = state;
+                if state != self.last {
+                    (self.seen)(&state);
+                    self.last = state;
                 }
             }
             Err(_) => {}
         }
         let next = async {
-            match &mut again {
+            match &mut self.again {
                 // after the end of the watch only the timeout ends the wait
                 Again::OnChange(changes) => match changes.changed().await {
                     Ok(()) => {}
@@ -237,8 +231,43 @@ pub async fn until<T>(
                 Again::Every(pause) => sleep(*pause).await,
             }
         };
-        if timeout_at(deadline, next).await.is_err() {
-            return Err(WaitError::TimedOut { what, limit, last });
+        if timeout_at(self.deadline, next).await.is_ok() {
+            return Ok(None);
+        }
+        Err(WaitError::TimedOut { what: self.what.clone(), limit: self.limit, last: self.last.clone() })
+    }
+}
+
+/// Waits until `check` finds that the condition holds. Calls `seen` with each new state.
+///
+/// ```
+/// use std::future::ready;
+/// use std::time::Duration;
+/// use shiftcheck::cluster::wait::{Again, Awaited, Progress, until};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let mut checks = 0;
+/// let found = until(Awaited::Node, Duration::from_secs(5), Again::Every(Duration::from_millis(1)), |_| {}, || {
+///     checks += 1;
+///     ready(if checks == 3 { Progress::Done(checks) } else { Progress::NotYet(format!("{checks} checks")) })
+/// });
+/// assert_eq!(found.await.unwrap(), 3);
+/// # });
+/// ```
+///
+/// # Errors
+/// As those of [`Wait::check`].
+pub async fn until<T, Check: Future<Output = Progress<T>>>(
+    what: Awaited,
+    limit: Duration,
+    again: Again,
+    seen: impl FnMut(&str),
+    mut check: impl FnMut() -> Check,
+) -> Result<T, WaitError> {
+    let mut wait = Wait::new(what, limit, again, seen);
+    loop {
+        if let Some(found) = wait.check(check()).await? {
+            return Ok(found);
         }
     }
 }
@@ -259,7 +288,7 @@ mod tests {
         kube::Error::Api(kube::core::Status::failure("no", "Reason").with_code(code).boxed())
     }
 
-    async fn waited(check: impl AsyncFnMut() -> Progress<()>) -> WaitError {
+    async fn waited<Check: Future<Output = Progress<()>>>(check: impl FnMut() -> Check) -> WaitError {
         until(rollout(), Duration::from_secs(3), Again::Every(EVERY), |_| {}, check).await.unwrap_err()
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{MeshError, Mismatch};
-use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
+use crate::cluster::wait::{Again, Awaited, Progress, Wait, WaitError};
 use crate::routing::RouteTable;
 
 /// How long Envoy's worker threads may not use an endpoint that the admin interface already shows as healthy. Envoy merges health changes
@@ -47,37 +47,42 @@ pub async fn converge(
     // the last table, if it was as expected, and since when
     let mut last: Option<(RouteTable, Instant)> = None;
     let mut mismatch = Mismatch::default();
-    let found = until(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen, async || {
+    let mut wait = Wait::new(Awaited::SidecarConfiguration, limit, Again::Every(interval), seen);
+    loop {
         readings += 1;
-        let Look { table, expected } = match look().await {
-            Ok(look) => look,
-            Err(error) => {
-                last = None;
-                let state = error.to_string();
-                mismatch = Mismatch { unread: Some(Box::new(error)), ..Mismatch::default() };
-                return Progress::NotYet(state);
-            }
-        };
-        if table == expected {
-            let Some((_, since)) = last.take().filter(|(same, _)| *same == table) else {
-                last = Some((table, Instant::now()));
-                return Progress::NotYet("as expected in one reading".to_owned());
+        let check = async {
+            let Look { table, expected } = match look().await {
+                Ok(look) => look,
+                Err(error) => {
+                    last = None;
+                    let state = error.to_string();
+                    mismatch = Mismatch { unread: Some(Box::new(error)), ..Mismatch::default() };
+                    return Progress::NotYet(state);
+                }
             };
-            if since.elapsed() >= settles(&table) {
-                return Progress::Done(table);
+            if table == expected {
+                let Some((_, since)) = last.take().filter(|(same, _)| *same == table) else {
+                    last = Some((table, Instant::now()));
+                    return Progress::NotYet("as expected in one reading".to_owned());
+                };
+                if since.elapsed() >= settles(&table) {
+                    return Progress::Done(table);
+                }
+                last = Some((table, since));
+                return Progress::NotYet("as expected; Envoy may not use new endpoints yet".to_owned());
             }
-            last = Some((table, since));
-            return Progress::NotYet("as expected; Envoy may not use new endpoints yet".to_owned());
+            last = None;
+            mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
+            Progress::NotYet(mismatch.lines().into_iter().next().unwrap_or_default())
+        };
+        match wait.check(check).await {
+            Ok(None) => {}
+            Ok(Some(table)) => return Ok(Converged { took: start.elapsed(), readings, table }),
+            Err(WaitError::TimedOut { limit, .. }) => {
+                return Err(MeshError::NotConverged { seconds: limit.as_secs(), mismatch });
+            }
+            Err(error) => return Err(error.into()),
         }
-        last = None;
-        mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
-        Progress::NotYet(mismatch.lines().into_iter().next().unwrap_or_default())
-    })
-    .await;
-    match found {
-        Ok(table) => Ok(Converged { took: start.elapsed(), readings, table }),
-        Err(WaitError::TimedOut { limit, .. }) => Err(MeshError::NotConverged { seconds: limit.as_secs(), mismatch }),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -15,17 +15,18 @@ mod program;
 mod running;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use self::program::program;
 use self::running::Running;
 use crate::cluster::{Keep, default_cache};
-use crate::mesh::IstioChoice;
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::traffic::DriverOptions;
-use crate::walk::{Choice, Ending, Options, Purpose, WalkError};
+use crate::venue::{Embedded, Throwaway, Venue};
+use crate::walk::{Ending, Options, Purpose, WalkError};
 
 /// Why there is no report of a run.
 #[derive(Debug, Error)]
@@ -50,7 +51,7 @@ impl From<ScenarioError> for ProveError {
 /// Walks scenarios and gives their reports.
 #[derive(Debug, Clone)]
 pub struct Prover {
-    choice: Choice,
+    venue: Arc<dyn Venue>,
     reports: Option<PathBuf>,
     until: Option<String>,
 }
@@ -58,21 +59,21 @@ pub struct Prover {
 impl Prover {
     /// On the embedded mesh, which checks your manifests, not an Istio release. Needs no Docker.
     #[must_use]
-    pub const fn embedded() -> Self {
-        Self::on(Choice::Embedded)
+    pub fn embedded() -> Self {
+        Self::on(Embedded)
     }
 
     /// On a throwaway cluster with the newest Istio in the image cache. Needs Docker, the cache, and the `shiftcheck` program on the `PATH` or
     /// where `SHIFTCHECK_PROGRAM` says, for it becomes the image of client and demo server.
     #[must_use]
     pub fn throwaway() -> Self {
-        Self::on(Choice::K3s { node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() })
+        Self::on(Throwaway::new(program()))
     }
 
-    /// On this cluster.
+    /// In this venue.
     #[must_use]
-    pub const fn on(choice: Choice) -> Self {
-        Self { choice, reports: None, until: None }
+    pub fn on(venue: impl Venue + 'static) -> Self {
+        Self { venue: Arc::new(venue), reports: None, until: None }
     }
 
     /// Also writes all reports into a folder, and beside them the state of a cluster where something failed.
@@ -112,10 +113,9 @@ impl Prover {
         }
         let options = Options {
             purpose: Purpose::Prove,
-            choice: self.choice.clone(),
+            venue: Arc::clone(&self.venue),
             keep: Keep::Never,
             cache: std::env::var_os("SHIFTCHECK_CACHE").map_or_else(default_cache, PathBuf::from),
-            binary: program(),
             driver: DriverOptions::default(),
             state: self.reports.as_ref().map(|folder| folder.join("state")),
         };

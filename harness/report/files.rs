@@ -11,7 +11,7 @@ use super::model::{Failure, Outcome, Report};
 use super::page::page;
 use super::recorder::Recorder;
 use crate::events::FailureLayer;
-use crate::walk::STATE;
+use crate::venue::STATE;
 
 /// Why a report could not be written or read.
 #[derive(Debug, Error)]

@@ -25,8 +25,6 @@ pub struct Driver {
 /// Where the driver runs.
 #[derive(Debug)]
 enum Backend {
-    /// Nowhere.
-    Nowhere,
     /// In a pod, once it is started.
     Pod(Api<Pod>, Option<Box<Session>>),
     /// In a thread of this process, once it is started. It sends requests to an address of the embedded mesh.
@@ -52,12 +50,6 @@ impl Driver {
         if let Backend::Pod(_, session) = &mut self.backend {
             *session = None;
         }
-    }
-
-    /// A driver that cannot be started, as a placeholder.
-    #[must_use]
-    pub fn nowhere() -> Self {
-        Self { backend: Backend::Nowhere, program: String::new(), options: DriverOptions::default(), plans: 0 }
     }
 
     /// A driver in this process that sends every request to one address.

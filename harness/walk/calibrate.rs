@@ -4,7 +4,7 @@ use super::WalkError;
 use super::stage::Walk;
 use crate::events::{Calibration, Event};
 use crate::scenario::{Claim, Share};
-use crate::traffic::{Next, SampleFlow};
+use crate::traffic::{Driver, Next, SampleFlow};
 use crate::verdict::{Answer, Design, Independence, Ruling, Trial};
 
 /// How the model behind the verdicts is put to the test.
@@ -29,6 +29,7 @@ impl Walk<'_> {
         &mut self,
         (number, design): (usize, &Design),
         options: CalibrateOptions,
+        driver: &mut Driver,
     ) -> Result<Calibration, WalkError> {
         let start = Instant::now();
         for (position, stage) in (1..=number).zip(&self.scenario.stages) {
@@ -44,7 +45,7 @@ impl Walk<'_> {
             .map_or_else(|| unreachable!("the claim splits versions"), |(version, share)| (version.clone(), *share));
         let mut samples = Samples::new(&version, share, claim, options.requests);
         for sample in 1..=options.samples {
-            samples.add(&self.one(design, &version, options.requests).await?);
+            samples.add(&self.one(design, &version, options.requests, driver).await?);
             self.events.tell(Event::Calibrating { sample, samples: options.samples });
         }
         let calibration = samples.calibration(claim);
@@ -52,7 +53,7 @@ impl Walk<'_> {
         Ok(calibration)
     }
 
-    async fn one(&mut self, design: &Design, version: &str, least: u64) -> Result<One, WalkError> {
+    async fn one(&self, design: &Design, version: &str, least: u64, driver: &mut Driver) -> Result<One, WalkError> {
         let claim = &design.claim;
         let mut trial = Trial::new(design.clone());
         let mut one = One {
@@ -69,8 +70,7 @@ impl Walk<'_> {
             requests: design.allowed.max(least),
             least: design.least().max(least),
         }];
-        let sample = self
-            .driver
+        let sample = driver
             .sample(self.scenario, &wanted, |answered| {
                 let hit = matches!(answered.answer, Answer::Version { version: got, .. } if got == version);
                 if (one.hits.len() as u64) < least {

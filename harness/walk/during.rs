@@ -10,7 +10,7 @@ use crate::traffic::WatchOptions;
 use crate::verdict::{Ruling, excluded_share, requests_to_exclude};
 
 /// The most requests a second that a change is watched with. A mesh on two cores answers them next to a rollout.
-pub(super) const MOST_A_SECOND: u32 = 1200;
+pub(crate) const MOST_A_SECOND: u32 = 1200;
 /// How many requests to a population are due within a `gap` that is claimed: a gap is measured to a quarter of the limit.
 const REQUESTS_A_GAP: u32 = 4;
 /// The most requests that a bound may take.

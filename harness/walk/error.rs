@@ -3,27 +3,14 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::during::Undecidable;
+use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
-use crate::cluster::{ClusterError, RunId};
 use crate::events::{Event, FailureLayer};
 use crate::mesh::MeshError;
 use crate::scenario::{Place, ScenarioError};
 use crate::traffic::TrafficError;
+use crate::venue::{LeftBehind, VenueError};
 use crate::verdict::{DesignError, Unidentified};
-
-/// Something that a run has created and that could not be removed. Its record stays, so that a sweep finds it.
-#[derive(Debug, Error)]
-#[error("{}{what} of run {run} could not be removed: {source}", after.as_ref().map(|error| format!("{error}\nand ")).unwrap_or_default())]
-pub struct LeftBehind {
-    /// What.
-    pub what: String,
-    /// The run.
-    pub run: RunId,
-    /// Why it could not be removed.
-    pub source: Box<ClusterError>,
-    /// What ended the run before that, if an error did.
-    pub after: Option<Box<WalkError>>,
-}
 
 /// Why a walk could not be walked to its end.
 #[derive(Debug, Error)]
@@ -71,8 +58,23 @@ pub enum WalkError {
     #[error(transparent)]
     Traffic(#[from] TrafficError),
     /// Something could not be removed.
-    #[error(transparent)]
-    LeftBehind(#[from] LeftBehind),
+    #[error("{}{left}", after.as_ref().map(|error| format!("{error}\nand ")).unwrap_or_default())]
+    LeftBehind {
+        /// What.
+        left: LeftBehind,
+        /// What ended the run before that, if an error did.
+        after: Option<Box<WalkError>>,
+    },
+}
+
+impl From<VenueError> for WalkError {
+    fn from(error: VenueError) -> Self {
+        match error {
+            VenueError::Cluster(error) => Self::Cluster(error),
+            VenueError::Mesh(error) => Self::Mesh(error),
+            VenueError::NotThrowaway => Self::NotThrowaway,
+        }
+    }
 }
 
 impl WalkError {
@@ -116,7 +118,9 @@ impl WalkError {
                 _ => FailureLayer::Environment,
             },
             Self::Mesh(MeshError::Wait(error)) => layer(error.awaited()),
-            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) | Self::LeftBehind(_) => FailureLayer::Environment,
+            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) | Self::LeftBehind { .. } => {
+                FailureLayer::Environment
+            }
         }
     }
 
@@ -139,7 +143,7 @@ impl WalkError {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
-            Self::Traffic(_) | Self::LeftBehind(_) => false,
+            Self::Traffic(_) | Self::LeftBehind { .. } => false,
             Self::Mesh(error) => matches!(
                 error,
                 MeshError::NoSidecar { .. }

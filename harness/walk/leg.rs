@@ -1,20 +1,15 @@
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::Api;
-use kube::api::DeleteParams;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::WalkError;
 use super::designs::Designs;
-use super::ground::{Ground, account_ready};
-use super::run::{Ending, Options, Outcome, Run, started, supervised};
-use super::site::{KubeSite, Site};
+use super::run::{Ending, Options, Outcome, close, ended, started};
 use super::stage::Walk;
-use super::transition::Expected;
-use crate::cluster::{ClusterError, IstioSet};
-use crate::events::{Environment, Event, Events};
+use crate::cluster::{IstioSet, Objects};
+use crate::events::{Event, Events};
 use crate::mesh::Planes;
-use crate::routing::Live;
 use crate::scenario::{ControlPlane, Scenario};
-use crate::traffic::Driver;
+use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster, Run, Throwaway};
 
 /// A walk that is compared with others.
 #[derive(Debug, Clone)]
@@ -54,46 +49,54 @@ pub async fn walk_legs(
     let Some(first) = legs.legs.first() else {
         return Ok(Outcome { ending: Ending::Passed, passed: 0, stages: 0 });
     };
-    let run = Run::new(first.scenario.clone(), Designs::new(&first.scenario)?, options, events);
-    let body = all(&run, legs);
-    supervised(&run, body, cancelled).await
+    let venue = Arc::clone(&options.venue);
+    let throwaway = venue.throwaway().ok_or(WalkError::NotThrowaway)?;
+    Designs::new(&first.scenario)?;
+    let run = Run::new(Arc::clone(&venue), &first.scenario, &options.cache, events);
+    let reached = AtomicUsize::new(0);
+    let body = all(&run, throwaway, &legs, &options, &reached);
+    let ended = ended(body, cancelled, run.scenario.stages.len()).await;
+    close(run, ended, &options, reached.into_inner()).await
 }
 
-async fn all(run: &Run, Legs { sets, legs }: Legs) -> Result<Outcome, WalkError> {
-    let mut planes = Some(Planes::new(sets, &run.options.cache));
-    let mut ground: Option<Ground> = None;
+async fn all(
+    run: &Run<'_>,
+    throwaway: &Throwaway,
+    legs: &Legs,
+    options: &Options,
+    reached: &AtomicUsize,
+) -> Result<Outcome, WalkError> {
+    let mut planes = Some(Planes::new(legs.sets.clone(), &run.cache));
+    let mut there: Option<ProvisionedCluster> = None;
     let mut broken = None;
     let (mut passed, mut stages) = (0, 0);
-    for (index, leg) in legs.into_iter().enumerate() {
+    for (index, leg) in legs.legs.iter().enumerate() {
         let designs = Designs::new(&leg.scenario)?;
         let declared = leg.scenario.namespace.clone();
         let namespace = if index == 0 { declared.clone() } else { format!("{declared}-{}", index + 1) };
         run.events.tell(started(&run.id, &leg.scenario, &namespace, leg.name.clone(), Some(designs.totals())));
-        let mut own = match (ground.take(), planes.take()) {
-            (None, Some(planes)) => run.throwaway(planes, leg.first.clone()).await?,
-            (Some(ground), _) => next(run, ground, &leg, &namespace).await?,
-            // the planes lie in the ground from the first leg on
+        let (cluster, objects) = match (there.take(), planes.take()) {
+            (None, Some(planes)) => throwaway.start_with(run, planes, leg.first.clone()).await?,
+            (Some(mut cluster), _) => {
+                // the leg before may have broken off in the middle of its change
+                cluster.switch_to(&leg.first, &run.events).await?;
+                let objects = cluster.create_namespace(&run.id, &declared, &namespace).await?;
+                (cluster, objects)
+            }
+            // the cluster has the planes from the first leg on
             (None, None) => break,
         };
-        let mut walk = walk(run, &leg, &namespace, &mut own).await;
         stages += leg.scenario.stages.len();
-        match stages_of(&mut walk, run, &leg, &designs).await {
+        match walked(run, leg, &designs, (&cluster, objects), options, reached).await {
             Ok(held) => passed += held,
             Err(error) => {
                 run.events.tell(error.event());
                 broken = broken.or(Some(error));
             }
         }
-        if let Site::Kube(site) = walk.site {
-            own.planes = site.planes;
-        }
         // what it has run makes room for the next
-        let namespaces: Api<Namespace> = Api::all(own.client.clone());
-        namespaces
-            .delete(&namespace, &DeleteParams::background())
-            .await
-            .map_err(ClusterError::api(format!("deleting the namespace `{namespace}`")))?;
-        ground = Some(own);
+        cluster.delete_namespace(&namespace).await?;
+        there = Some(cluster);
     }
     match broken {
         Some(error) => Err(error),
@@ -102,47 +105,27 @@ async fn all(run: &Run, Legs { sets, legs }: Legs) -> Result<Outcome, WalkError>
     }
 }
 
-/// The ground of the leg before, with the control plane of this one and a namespace for it.
-async fn next(run: &Run, mut ground: Ground, leg: &Leg, namespace: &str) -> Result<Ground, WalkError> {
-    if let Some(planes) = &mut ground.planes {
-        if planes.installed() != [leg.first.clone()] {
-            // the leg before broke off in the middle of its change
-            ground.istio = planes.install(&ground.client, &leg.first, None, run.events.waiting()).await?;
-        }
-        ground.istio = planes.istio(&leg.first)?;
-    }
-    ground.objects = ground.namespace_of(&run.id, &leg.scenario.namespace, namespace).await?;
-    account_ready(&ground.client, namespace, run.events.waiting()).await?;
-    Ok(ground)
-}
-
-async fn walk<'a>(run: &Run, leg: &'a Leg, namespace: &str, ground: &mut Ground) -> Walk<'a> {
-    let scenario = &leg.scenario;
-    let kubernetes = ground.client.apiserver_version().await.ok().map(|info| info.git_version);
-    let istio = Some(ground.istio.version.clone());
-    run.events.tell(Event::Environment(Environment { kubernetes, istio, ..Environment::default() }));
-    let (client, objects, planes) = (ground.client.clone(), ground.objects.clone(), ground.planes.take());
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    Walk {
-        scenario,
-        site: Site::Kube(Box::new(KubeSite::new(client, namespace, objects, planes, &scenario.client.pod))),
-        driver: Driver::new(pods, run.options.driver).program(&scenario.client.driver),
-        namespace: namespace.to_owned(),
-        live: Live::new(&scenario.namespace, namespace),
-        events: run.events.clone(),
-        expected: Expected::new(scenario),
-        client_pod: Vec::new(),
-        comparing: true,
-    }
-}
-
 /// Walks all stages of a leg; how many of them held.
-async fn stages_of(walk: &mut Walk<'_>, run: &Run, leg: &Leg, designs: &Designs) -> Result<usize, WalkError> {
-    walk.client_pod = walk.apply(&leg.scenario.client.manifests).await?;
+async fn walked(
+    run: &Run<'_>,
+    leg: &Leg,
+    designs: &Designs,
+    (cluster, objects): (&ProvisionedCluster, Objects),
+    options: &Options,
+    reached: &AtomicUsize,
+) -> Result<usize, WalkError> {
+    run.events.tell(Event::Environment(cluster.environment().await));
+    let scenario = &leg.scenario;
+    let namespace = objects.namespace().to_owned();
+    let mut venue = OpenNamespace::new(cluster, objects, &scenario.client, &run.events);
+    let mut driver = venue.driver(options.driver);
+    let mut walk = Walk::new(scenario, &mut venue, &namespace, run.events.clone());
+    walk.comparing = true;
+    walk.apply_client().await?;
     let mut held = 0;
-    for (index, stage) in leg.scenario.stages.iter().enumerate() {
-        run.reach(index + 1);
-        held += usize::from(walk.stage(index + 1, stage, designs.of(index + 1)).await?);
+    for (index, stage) in scenario.stages.iter().enumerate() {
+        reached.store(index + 1, Ordering::Relaxed);
+        held += usize::from(walk.stage(index + 1, stage, designs.of(index + 1), &mut driver).await?);
     }
     Ok(held)
 }

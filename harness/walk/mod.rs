@@ -7,24 +7,20 @@ mod during;
 mod edit;
 mod error;
 mod fingerprint;
-mod ground;
 mod leg;
 mod mutate;
 mod run;
 mod served;
-mod site;
 mod stage;
-mod state;
 mod transition;
 
 pub use calibrate::CalibrateOptions;
+pub(crate) use during::MOST_A_SECOND;
 pub use during::Undecidable;
 pub use error::WalkError;
-pub use ground::{Ground, Setting};
 pub use leg::{Leg, Legs, walk_legs};
 pub use mutate::at_once;
-pub use run::{Choice, Ending, Options, Outcome, Purpose, run};
-pub use state::STATE;
+pub use run::{Ending, Options, Outcome, Purpose, run};
 
 // `report/upgrade/build.rs` still has them from here
 pub use crate::events::{Event, Fingerprint, Judged, PickOrder as Order, Subject, Transition};

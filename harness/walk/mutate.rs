@@ -1,19 +1,14 @@
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::Api;
-use kube::api::DeleteParams;
 
 use super::WalkError;
-use super::ground::Ground;
-use super::site::{KubeSite, Site};
 use super::stage::Walk;
-use super::transition::Expected;
-use crate::cluster::{ClusterError, RunId};
+use crate::cluster::RunId;
 use crate::events::{Event, Events, TrialledMutant};
 use crate::mesh::MeshError;
 use crate::routing::Live;
 use crate::scenario::{Expectation, Manifest, ObjectId, Scenario, Stage, Step, Target};
 use crate::traffic::{Driver, DriverOptions};
+use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster};
 use crate::verdict::Design;
 use crate::verify::{Fate, Mutant, SLIPS, Stages, fate, mutants};
 
@@ -71,7 +66,7 @@ fn claimed_from(mutant: &Mutant) -> Option<usize> {
 /// Brings each mutant about on the mesh, at the stage where the model says that a claim fails, and judges that stage's claims. Mutants
 /// with the same pods follow each other in one namespace: pods take longer to start than all the rest.
 pub(super) async fn trial(
-    ground: &Ground,
+    cluster: &ProvisionedCluster,
     run: &RunId,
     sample: Vec<(Mutant, Fate)>,
     driver: DriverOptions,
@@ -90,13 +85,9 @@ pub(super) async fn trial(
     lots.sort_by_key(|(_, lot)| std::cmp::Reverse(lot.len()));
     let lots = lots.into_iter().enumerate().map(|(number, (_, lot))| async move {
         let namespace = format!("mutant-{}", number + 1);
-        let trialled = Box::pin(in_turn(ground, run, &namespace, lot, driver, events)).await?;
+        let trialled = Box::pin(in_turn(cluster, run, &namespace, lot, driver, events)).await?;
         // what has run makes room for the next
-        let namespaces: Api<Namespace> = Api::all(ground.client.clone());
-        namespaces
-            .delete(&namespace, &DeleteParams::background())
-            .await
-            .map_err(ClusterError::api(format!("deleting the namespace `{namespace}`")))?;
+        cluster.delete_namespace(&namespace).await?;
         Ok(trialled)
     });
     let trialled: Vec<Result<Vec<TrialledMutant>, WalkError>> =
@@ -140,47 +131,36 @@ impl Trial {
 
 /// Brings mutants with the same pods about in one namespace, one after the other.
 async fn in_turn(
-    ground: &Ground,
+    cluster: &ProvisionedCluster,
     run: &RunId,
     namespace: &str,
     lot: Vec<Trial>,
     driver: DriverOptions,
     events: &Events,
 ) -> Result<Vec<TrialledMutant>, WalkError> {
-    let mut there: Option<(Site, Driver, Live)> = None;
+    let mut there: Option<(OpenNamespace, Driver, Live)> = None;
+    // what happens within is told as one line
+    let (silent, _) = Events::channel();
     let mut trialled = Vec::new();
     for trial in lot {
         let scenario = &trial.scenario;
         let is_first = there.is_none();
-        let (site, driver, live) = if let Some(there) = there.take() {
+        let (mut venue, mut driver, live) = if let Some(there) = there.take() {
             there
         } else {
-            let objects = ground.namespace_of(run, &scenario.namespace, namespace).await?;
-            let pods: Api<Pod> = Api::namespaced(ground.client.clone(), namespace);
-            let client = &scenario.client;
-            let site = KubeSite::new(ground.client.clone(), namespace, objects, None, &client.pod);
-            let driver = Driver::new(pods, driver).program(&client.driver);
-            (Site::Kube(Box::new(site)), driver, Live::new(&scenario.namespace, namespace))
+            let objects = cluster.create_namespace(run, &scenario.namespace, namespace).await?;
+            let venue = OpenNamespace::new(cluster, objects, &scenario.client, &silent);
+            let driver = venue.driver(driver);
+            (venue, driver, Live::new(&scenario.namespace, namespace))
         };
         let stage = after(&live, &trial);
-        // what happens within is told as one line
-        let (silent, _) = Events::channel();
-        let mut walk = Walk {
-            scenario,
-            site,
-            driver,
-            namespace: namespace.to_owned(),
-            live,
-            events: silent,
-            expected: Expected::new(scenario),
-            client_pod: Vec::new(),
-            comparing: false,
-        };
+        let mut walk = Walk { live, ..Walk::new(scenario, &mut venue, namespace, silent.clone()) };
         if is_first {
-            walk.client_pod = walk.apply(&scenario.client.manifests).await?;
+            walk.apply_client().await?;
         }
-        let failed = fails(&mut walk, &stage).await?;
-        there = Some((walk.site, walk.driver, walk.live));
+        let failed = fails(&mut walk, &stage, &mut driver).await?;
+        let live = walk.live;
+        there = Some((venue, driver, live));
         let Trial { mutant, fate, number, .. } = trial;
         let own = TrialledMutant { slip: mutant.slip, what: mutant.what, fate, stage: number, failed };
         events.tell(Event::Trialled(own.clone()));
@@ -204,14 +184,14 @@ fn after(live: &Live, trial: &Trial) -> Stage {
 }
 
 /// Whether a claim of the stage fails.
-async fn fails(walk: &mut Walk<'_>, stage: &Stage) -> Result<bool, WalkError> {
+async fn fails(walk: &mut Walk<'_>, stage: &Stage, driver: &mut Driver) -> Result<bool, WalkError> {
     let designs = stage.claims().map(|claim| {
         let variants = walk.scenario.population(&claim.from).map_or(1, |population| population.variants.len());
         let design = Design::new(claim).map(|design| design.of_variants(variants));
         design.map_err(|source| WalkError::Design { place: claim.place.clone(), source })
     });
     let designs: Vec<Design> = designs.collect::<Result<_, _>>()?;
-    match walk.stage(1, stage, &designs).await {
+    match walk.stage(1, stage, &designs, driver).await {
         Ok(passed) => Ok(!passed),
         // a client outside of the mesh is refused before anything is sent
         Err(WalkError::Mesh(MeshError::NoSidecar { .. })) => Ok(true),

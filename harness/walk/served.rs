@@ -5,23 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::events::{FailureLayer, Judged, Subject};
 use crate::scenario::{Count, Place};
+use crate::venue::{PodCounter, Reading};
 use crate::verdict::{Ruling, Verdict};
-
-/// A pod's own counter, read once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PodCounter {
-    /// The pod's name.
-    pub pod: String,
-    /// What identifies the start of each container that may hold the counter; a sidecar of the mesh is left out.
-    pub starts: BTreeMap<String, String>,
-    /// Whether the pod is at its end, so that it gets no requests any more.
-    pub leaving: bool,
-    /// The requests served since that start, or why they are not known.
-    pub count: Result<u64, String>,
-}
-
-/// The counters of a workload's pods, by what identifies the pod.
-pub(super) type Reading = BTreeMap<String, PodCounter>;
 
 /// The requests that a workload served between two readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,6 +107,9 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::cluster::EmbeddedMesh;
+    use crate::scenario::{Scenario, Step};
+    use crate::venue::OpenVenue;
 
     /// `POD START COUNT`, with `?` for a counter that cannot be read and a `-` in front of a pod that is at its end.
     fn reading(pods: &[&str]) -> Reading {
@@ -194,5 +182,35 @@ mod tests {
         let judged = served.judge("v2", Count::Exactly(3), 688, place());
         assert_eq!(judged.verdict.ruling, Ruling::Inconclusive);
         assert!(judged.verdict.reason.contains("pod v2-a gave 3 answers, and its counter grew by 0"));
+    }
+
+    #[tokio::test]
+    async fn a_server_of_the_embedded_mesh_that_starts_again_loses_its_counter() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/mirror")).unwrap();
+        let client = &scenario.client;
+        let mut mesh = EmbeddedMesh::start(&scenario.namespace, &client.pod, &scenario.service).unwrap();
+        let stage = scenario.stages[0].steps.iter().filter_map(|step| match step {
+            Step::Apply(manifests) => Some(manifests),
+            _ => None,
+        });
+        for manifest in client.manifests.iter().chain(stage.flatten()) {
+            mesh.apply(manifest).unwrap();
+        }
+        let served = scenario.served.as_ref().unwrap();
+        let labels = BTreeMap::from([("version".to_owned(), "v2".to_owned())]);
+        let read = async |mesh: &EmbeddedMesh| mesh.counters(&labels, served).await.unwrap();
+        let before = read(&mesh).await;
+        assert_eq!(before.len(), 2);
+        let judged = |before: &Reading, after: &Reading| {
+            let served = ServedRequests::between(before, after, &BTreeMap::new());
+            served.judge("hello-server-v2", Count::Exactly(0), 688, place()).verdict.ruling
+        };
+        assert_eq!(judged(&before, &read(&mesh).await), Ruling::Pass);
+        mesh.restart();
+        let after = read(&mesh).await;
+        assert!(after.values().all(|own| own.count == Ok(0)));
+        assert_eq!(judged(&before, &after), Ruling::Inconclusive);
+        // the readings after that are of one start again
+        assert_eq!(judged(&after, &read(&mesh).await), Ruling::Pass);
     }
 }

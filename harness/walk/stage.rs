@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::WalkError;
-use super::during::{self, Found, Watched};
+use super::during::{self, Found, Watched, watch_for};
 use super::edit::edits;
 use super::fingerprint::Picks;
-use super::served::{Reading, ServedRequests};
-use super::site::Site;
-use super::transition::{Expected, Milestones, is_watched};
-use crate::cluster::wait::{Again, Awaited, Progress, until};
+use super::served::ServedRequests;
+use super::transition::{Expected, Milestones, changes_mesh, is_watched};
+use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, ClusterError, PodState};
 use crate::events::{
     Bound, Counters, Deployed, Event, Events, FailureLayer, Fingerprint, Judged, Routing, Subject, Tallied, Transition,
@@ -20,7 +19,8 @@ use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
 use crate::scenario::{Claim, Count, During, Expectation, Manifest, MeshStep, Place, Scenario, Stage, Step};
-use crate::traffic::{Driver, Next, Sample, SampleFlow};
+use crate::traffic::{Driver, Next, Sample, SampleFlow, WatchOptions};
+use crate::venue::{OpenVenue, Reading, ready_pods};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
 use crate::verify::{Decided, Given, decide, naming};
 
@@ -39,9 +39,8 @@ const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Walk<'a> {
     pub scenario: &'a Scenario,
     pub namespace: String,
-    pub site: Site,
+    pub venue: &'a mut dyn OpenVenue,
     pub live: Live,
-    pub driver: Driver,
     pub events: Events,
     pub expected: Expected,
     /// What was applied for the client; it starts beside the first stage's objects.
@@ -51,20 +50,46 @@ pub(super) struct Walk<'a> {
     pub comparing: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// A walk that has applied nothing yet.
+    pub fn new(scenario: &'a Scenario, venue: &'a mut dyn OpenVenue, namespace: &str, events: Events) -> Self {
+        Self {
+            scenario,
+            venue,
+            namespace: namespace.to_owned(),
+            live: Live::new(&scenario.namespace, namespace),
+            events,
+            expected: Expected::new(scenario),
+            client_pod: Vec::new(),
+            comparing: false,
+        }
+    }
+
+    /// Applies the objects of the client.
+    pub async fn apply_client(&mut self) -> Result<(), ClusterError> {
+        self.client_pod = self.apply(&self.scenario.client.manifests).await?;
+        Ok(())
+    }
+
     /// Walks one stage; whether everything in it held.
-    pub async fn stage(&mut self, number: usize, stage: &Stage, designs: &[Design]) -> Result<bool, WalkError> {
+    pub async fn stage(
+        &mut self,
+        number: usize,
+        stage: &Stage,
+        designs: &[Design],
+        driver: &mut Driver,
+    ) -> Result<bool, WalkError> {
         let start = Instant::now();
         let edits = edits(&self.live, stage);
         self.events.tell(Event::Stage { number, name: stage.name.clone(), edits });
-        let (during, mismatch) = self.change(number, stage, !designs.is_empty()).await?;
+        let (during, mismatch) = self.change(number, stage, !designs.is_empty(), driver).await?;
         self.events.tell(Event::Deployed(self.deployed()));
-        if let Some(environment) = self.site.environment().await {
+        if let Some(environment) = self.venue.environment().await {
             self.events.tell(Event::Environment(environment));
         }
         let mut judged = Vec::new();
         if !designs.is_empty() {
-            judged.extend(self.traffic(stage, designs).await?);
+            judged.extend(self.traffic(stage, designs, driver).await?);
         }
         if let Some(mismatch) = mismatch {
             judged.push(not_converged(mismatch.lines(), &stage.place));
@@ -92,6 +117,7 @@ impl Walk<'_> {
         number: usize,
         stage: &Stage,
         converging: bool,
+        driver: &mut Driver,
     ) -> Result<(Vec<Judged>, Option<Mismatch>), WalkError> {
         if !is_watched(number, stage) {
             self.roll_out(stage).await?;
@@ -100,10 +126,9 @@ impl Walk<'_> {
             return Ok((during::claims(stage).map(|during| judge_during(during, &unwatched).0).collect(), mismatch));
         }
         let before = self.table().await?;
-        let (scenario, watch) = (self.scenario, self.site.watch(stage, self.scenario));
+        let (scenario, watch) = (self.scenario, self.watch(stage));
         let (milestones, answering) = (Milestones::default(), Notify::new());
         let mut witness = self.expected.witness(number, scenario, watch);
-        let mut driver = std::mem::replace(&mut self.driver, Driver::nowhere());
         let changing = async {
             // the first answer may be long in coming, where there is none to be had
             let _ = tokio::time::timeout(FIRST_ANSWER, answering.notified()).await;
@@ -125,7 +150,6 @@ impl Walk<'_> {
             }
         });
         let (changed, watched) = tokio::join!(changing, watching);
-        self.driver = driver;
         let (table, mut mismatch) = changed?;
         let watched = watched?;
         if self.expected.changes(number) && table == before && mismatch.is_none() {
@@ -152,7 +176,7 @@ impl Walk<'_> {
         self.events.tell(Event::Changed(transition));
         if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
             // the client's turn comes when nobody sends from it
-            self.restart_client().await?;
+            self.restart_client(driver).await?;
             mismatch = self.settled().await?.1;
         }
         Ok((judged, mismatch))
@@ -171,20 +195,27 @@ impl Walk<'_> {
     }
 
     /// Puts another client in the place of the one that is there.
-    async fn restart_client(&mut self) -> Result<(), WalkError> {
-        let client = &self.scenario.client;
-        let Site::Kube(site) = &mut self.site else { return Ok(()) };
-        site.objects.end_pod(&client.pod, self.events.waiting()).await?;
-        site.sidecar_anew(&client.pod);
-        self.driver.reset();
-        let applied = self.apply(&client.manifests).await?;
-        Ok(self.site.rolled_out(&applied, &[], ROLLOUT_LIMIT, self.events.waiting()).await?)
+    async fn restart_client(&mut self, driver: &mut Driver) -> Result<(), WalkError> {
+        self.venue.end_client().await?;
+        driver.reset();
+        let applied = self.apply(&self.scenario.client.manifests).await?;
+        Ok(self.venue.rolled_out(&applied, &[], ROLLOUT_LIMIT).await?)
+    }
+
+    /// How the change that a stage makes is watched.
+    fn watch(&self, stage: &Stage) -> WatchOptions {
+        let watches = self.venue.watches();
+        if changes_mesh(stage) {
+            watches.mesh
+        } else {
+            watch_for(stage, self.scenario, watches.objects, watches.claimed)
+        }
     }
 
     /// How the client's requests are routed now.
     async fn table(&mut self) -> Result<RouteTable, MeshError> {
         let host = addressed(&self.scenario.service.host, &self.namespace);
-        self.site.reader().table(&host, self.scenario.service.port).await
+        self.venue.table(&host, self.scenario.service.port).await
     }
 
     /// Does what the stage does to the cluster and waits for its rollouts.
@@ -196,7 +227,7 @@ impl Walk<'_> {
     async fn roll_out_marking(&mut self, stage: &Stage, applied_all: impl FnOnce()) -> Result<(), WalkError> {
         let start = Instant::now();
         self.live.later();
-        self.site.later();
+        self.venue.later();
         let mut applied = std::mem::take(&mut self.client_pod);
         let mut deleted = Vec::new();
         let with_client = !applied.is_empty();
@@ -205,20 +236,17 @@ impl Walk<'_> {
                 Step::Apply(manifests) => applied.extend(self.apply(manifests).await?),
                 Step::Delete(targets) => {
                     for target in targets {
-                        deleted.extend(self.site.delete(target).await?);
+                        deleted.extend(self.venue.delete(target).await?);
                         self.live.delete(target);
                     }
                 }
-                Step::Mesh(step) => match &mut self.site {
-                    Site::Kube(site) => applied.extend(site.change(step, &self.events).await?),
-                    Site::Embedded(_) => return Err(WalkError::NotThrowaway),
-                },
+                Step::Mesh(step) => applied.extend(self.venue.change_mesh(step).await?),
             }
         }
         applied_all();
-        self.site.rolled_out(&applied, &deleted, ROLLOUT_LIMIT, self.events.waiting()).await?;
+        self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
         if with_client
-            && !self.site.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar.is_some())
+            && !self.venue.pods().iter().any(|pod| pod.name == self.scenario.client.pod && pod.sidecar.is_some())
         {
             return Err(MeshError::NoSidecar { pod: self.scenario.client.pod.clone() }.into());
         }
@@ -230,13 +258,18 @@ impl Walk<'_> {
     pub async fn apply(&mut self, manifests: &[Manifest]) -> Result<Vec<Applied>, ClusterError> {
         let mut applied = Vec::new();
         for manifest in manifests {
-            applied.push(self.site.apply(manifest).await?);
+            applied.push(self.venue.apply(manifest).await?);
             self.live.apply(manifest);
         }
         Ok(applied)
     }
 
-    async fn traffic(&mut self, stage: &Stage, designs: &[Design]) -> Result<Vec<Judged>, WalkError> {
+    async fn traffic(
+        &mut self,
+        stage: &Stage,
+        designs: &[Design],
+        driver: &mut Driver,
+    ) -> Result<Vec<Judged>, WalkError> {
         let counted = counted(stage);
         let mut servers: BTreeSet<String> = counted.keys().cloned().collect();
         if self.comparing {
@@ -244,7 +277,7 @@ impl Walk<'_> {
         }
         let counters = self.counters().await;
         let before = self.served(&servers).await?;
-        let (sample, trials, picks) = self.sample(designs).await?;
+        let (sample, trials, picks) = self.sample(designs, driver).await?;
         let after = self.served(&servers).await?;
         let between = |own| Some((own, ServedRequests::between(before.get(own)?, after.get(own)?, &sample.pods)));
         let served: BTreeMap<&String, ServedRequests> = servers.iter().filter_map(between).collect();
@@ -291,10 +324,8 @@ impl Walk<'_> {
 
     /// What the client's sidecar has counted so far; none where nobody compares, or it does not count.
     async fn counters(&mut self) -> Option<Counters> {
-        match &mut self.site {
-            Site::Kube(site) if self.comparing => site.sidecar.counters().await.ok().filter(Counters::is_counting),
-            _ => None,
-        }
+        let sidecar = self.venue.sidecar().filter(|_| self.comparing)?;
+        sidecar.counters().await.ok().filter(Counters::is_counting)
     }
 
     async fn fingerprint(
@@ -310,7 +341,7 @@ impl Walk<'_> {
         });
         let mut print = Fingerprint {
             order: order.collect(),
-            injection: self.site.pods().into_iter().filter_map(|pod| pod.sidecar).collect(),
+            injection: self.venue.pods().into_iter().filter_map(|pod| pod.sidecar).collect(),
             ..Fingerprint::default()
         };
         if let Some(after) = after {
@@ -318,8 +349,8 @@ impl Walk<'_> {
             print.secured = (connections > 0).then_some(handshakes > 0);
             print.counters = Some(&after - &before.unwrap_or_default());
         }
-        if let Site::Kube(site) = &mut self.site {
-            print.configuration = site.sidecar.configuration(&host, self.scenario.service.port).await?;
+        if let Some(sidecar) = self.venue.sidecar() {
+            print.configuration = sidecar.configuration(&host, self.scenario.service.port).await?;
         }
         Ok(print)
     }
@@ -330,26 +361,30 @@ impl Walk<'_> {
         let host = addressed(&service.host, &self.namespace);
         let (client, request) = (self.as_client(), self.request());
         let (live, namespace) = (&self.live, &self.namespace);
-        let interval = self.site.interval();
+        let interval = self.venue.interval();
         let limit = if self.comparing { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
-        let known = self.site.endpoints().cloned();
+        let known = self.venue.endpoints().cloned();
         let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
-        let mut reader = self.site.reader();
+        let venue = &mut *self.venue;
         let look = async || {
-            let table = reader.table(&host, service.port).await?;
+            let table = venue.table(&host, service.port).await?;
             // pods come and go meanwhile
-            let mesh = Mesh::new(live, ready(reader.pods(), namespace));
+            let mesh = Mesh::new(live, ready_pods(venue.pods(), namespace));
             let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
             Ok(Look { table, expected: expected.unwrap_or_default() })
         };
         let converged = match converge(interval, limit, settles, self.events.waiting(), look).await {
             Err(MeshError::NotConverged { seconds, mismatch }) => {
-                let mismatch = Mismatch { rejected: reader.rejected().await, ..mismatch };
+                let rejected = match self.venue.sidecar() {
+                    Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
+                    None => Vec::new(),
+                };
+                let mismatch = Mismatch { rejected, ..mismatch };
                 return Err(MeshError::NotConverged { seconds, mismatch }.into());
             }
             other => other?,
         };
-        if let Some(endpoints) = self.site.endpoints() {
+        if let Some(endpoints) = self.venue.endpoints() {
             endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
         }
         let routing = self.routing(&converged.table);
@@ -358,7 +393,7 @@ impl Walk<'_> {
     }
 
     /// Sends until every claim is decided.
-    async fn sample(&mut self, designs: &[Design]) -> Result<(Sample, Vec<Trial>, Picks), WalkError> {
+    async fn sample(&self, designs: &[Design], driver: &mut Driver) -> Result<(Sample, Vec<Trial>, Picks), WalkError> {
         let mut picks = Picks::default();
         let comparing = self.comparing;
         let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
@@ -375,8 +410,7 @@ impl Walk<'_> {
         let (mut done, mut decided) = (0, 0);
         let mut told = Instant::now();
         let events = &self.events;
-        let sample = self
-            .driver
+        let sample = driver
             .sample(self.scenario, &wanted, |answered| {
                 if comparing {
                     picks.see(&answered);
@@ -423,33 +457,37 @@ impl Walk<'_> {
             if labels.is_empty() {
                 continue;
             }
-            counters.insert(workload.clone(), self.site.counters(&labels, served).await?);
+            counters.insert(workload.clone(), self.venue.counters(&labels, served).await?);
         }
         Ok(counters)
     }
 
     async fn nothing_left(&self, place: &Place) -> Result<Judged, WalkError> {
         let mut last = Ok(Vec::new());
-        let waited = until(
-            Awaited::ObjectRemoval,
-            self.site.removal_limit(),
-            Again::Every(REMOVAL_INTERVAL),
-            self.events.waiting(),
-            async || match self.site.remaining().await {
-                Ok(remaining) if remaining.is_empty() => Progress::Done(()),
-                Ok(remaining) => {
-                    let state = format!("left: {}", remaining.join(", "));
-                    last = Ok(remaining);
-                    Progress::NotYet(state)
+        let limit = self.venue.removal_limit();
+        let mut wait = Wait::new(Awaited::ObjectRemoval, limit, Again::Every(REMOVAL_INTERVAL), self.events.waiting());
+        let waited = loop {
+            let check = async {
+                match self.venue.remaining().await {
+                    Ok(remaining) if remaining.is_empty() => Progress::Done(()),
+                    Ok(remaining) => {
+                        let state = format!("left: {}", remaining.join(", "));
+                        last = Ok(remaining);
+                        Progress::NotYet(state)
+                    }
+                    Err(error) => {
+                        let state = error.to_string();
+                        last = Err(error);
+                        Progress::NotYet(state)
+                    }
                 }
-                Err(error) => {
-                    let state = error.to_string();
-                    last = Err(error);
-                    Progress::NotYet(state)
-                }
-            },
-        )
-        .await;
+            };
+            match wait.check(check).await {
+                Ok(None) => {}
+                Ok(Some(())) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
         let verdict = no_objects(waited.map_err(ClusterError::from), last)?;
         let layer = (verdict.ruling != Ruling::Pass).then_some(FailureLayer::Leftovers);
         Ok(Judged {
@@ -465,12 +503,12 @@ impl Walk<'_> {
 
     /// What the applied objects and the pods that are ready now come to.
     fn mesh(&self) -> Mesh {
-        Mesh::new(&self.live, ready(self.site.pods(), &self.namespace))
+        Mesh::new(&self.live, ready_pods(self.venue.pods(), &self.namespace))
     }
 
     /// The client as rules see it.
     fn as_client(&self) -> routing::Client {
-        let pod = self.site.pods().into_iter().find(|pod| pod.name == self.scenario.client.pod);
+        let pod = self.venue.pods().into_iter().find(|pod| pod.name == self.scenario.client.pod);
         let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar.is_some()));
         routing::Client { namespace: self.namespace.clone(), labels, sidecar }
     }
@@ -493,7 +531,7 @@ impl Walk<'_> {
 
     /// The workloads that are there, but for the client.
     fn deployed(&self) -> Vec<Deployed> {
-        let pods = self.site.pods();
+        let pods = self.venue.pods();
         let mut deployed: Vec<Deployed> = Vec::new();
         for model in pods_of(&self.live, &naming(self.scenario)) {
             if model.namespace != self.namespace
@@ -523,28 +561,6 @@ impl Walk<'_> {
     fn request(&self) -> Request {
         Request::get(&self.scenario.service.host, self.scenario.service.port, "/")
     }
-}
-
-/// The pods that are ready now. Who answers with which version is not known of them.
-pub(super) fn ready(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
-    let ready = pods.into_iter().filter(|pod| pod.ready);
-    ready
-        .filter_map(|pod| {
-            // a Deployment's pod is named after it and its template's hash
-            let hash = pod.labels.get("pod-template-hash");
-            let workload =
-                hash.and_then(|hash| pod.name.split_once(&format!("-{hash}"))).map(|(name, _)| name.to_owned());
-            Some(routing::Pod {
-                workload: workload.unwrap_or_else(|| pod.name.clone()),
-                name: pod.name,
-                namespace: namespace.to_owned(),
-                labels: pod.labels,
-                address: pod.address?,
-                ports: pod.ports,
-                ..routing::Pod::default()
-            })
-        })
-        .collect()
 }
 
 /// The layer that a failed claim points to, and hints that explain it.

@@ -5,11 +5,10 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use kube::Client;
-use shiftcheck::cluster::{Docker, Existing, Objects, RunId, RunRecord, RunRecords, default_cache};
+use shiftcheck::cluster::{Docker, KubeCluster, RunId, RunRecord, RunRecords, default_cache};
 use shiftcheck::events::Events;
-use shiftcheck::mesh::{Istio, IstioChoice, Planes};
-use shiftcheck::walk::{Ground, Setting, WalkError};
+use shiftcheck::mesh::{IstioChoice, Planes};
+use shiftcheck::venue::{ClusterSpec, ProvisionedCluster, VenueError};
 
 use crate::common::{BINARY, run_id, said, shiftcheck};
 use crate::harness::block_on;
@@ -79,13 +78,13 @@ pub fn remove_shared() {
 }
 
 impl Shared {
-    async fn raise() -> Result<Self, WalkError> {
+    async fn raise() -> Result<Self, VenueError> {
         let (cache, run) = (cache(), RunId::fresh());
         eprintln!("raising the cluster that tests share, run {run}");
         *SHARED_RUN.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
         let record = RunRecord::own(run.clone(), None, &cache);
         let (planes, first) = Planes::only(&IstioChoice::default(), &cache).await?;
-        let setting = Setting {
+        let spec = ClusterSpec {
             cache: &cache,
             binary: Path::new(BINARY),
             node: None,
@@ -95,7 +94,7 @@ impl Shared {
             gateway_api: true,
         };
         let (events, _stream) = Events::channel();
-        Ground::raise(setting, &record, "shared", Instant::now(), &events).await?;
+        ProvisionedCluster::start(spec, &record, "shared", Instant::now(), &events).await?;
         let kubeconfig = RunRecords::new(&cache).folder(&run)?.join("kubeconfig");
         Ok(Self { record, kubeconfig })
     }
@@ -105,12 +104,10 @@ impl Shared {
         &self.record.id
     }
 
-    /// A client of its API, and the objects of a fresh namespace.
-    pub async fn ground(&self, namespace: &str) -> Ground {
-        let client: Client = Existing::connect(Some(&self.kubeconfig), None).await.unwrap().client();
-        let istio = Istio::find(&client).await.unwrap();
-        let objects = Objects::new(client.clone(), self.run().clone(), namespace, namespace, false).await.unwrap();
-        Ground { client, istio, planes: None, objects }
+    /// The cluster with a client of this runtime.
+    pub async fn provisioned(&self) -> ProvisionedCluster {
+        let (_, client) = KubeCluster::connect(Some(&self.kubeconfig), None).await.unwrap();
+        ProvisionedCluster::find(client).await.unwrap()
     }
 
     /// A command on it, such as `run`, with a scenario.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use kube::Api;
-use shiftcheck::cluster::wait::{Again, Awaited, Progress, until};
+use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
 use shiftcheck::mesh::{Look, Sidecar, converge};
 use shiftcheck::routing::{self, Behind, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
+use shiftcheck::venue::ProvisionedCluster;
 use shiftcheck::verdict::Answer;
-use shiftcheck::walk::Ground;
 use shiftcheck::workload::{DrivePlan, Flow};
 
 use crate::cluster::shared;
@@ -37,7 +37,7 @@ const CONVERGENCE: Duration = Duration::from_secs(60);
 /// Runs all variants; every difference in words.
 async fn differences(table: &Table) -> Vec<String> {
     let shared = shared();
-    let ground = shared.ground("differential").await;
+    let cluster = shared.provisioned().await;
     // a variant whose pods are its own has a namespace of its own; the others follow each other in a few
     let (own, others): (Vec<_>, Vec<_>) = table.variants.iter().partition(|variant| variant.changes_pods());
     let mut lots: Vec<Vec<&Variant>> = own.into_iter().map(|variant| vec![variant]).collect();
@@ -46,12 +46,18 @@ async fn differences(table: &Table) -> Vec<String> {
     for (index, variant) in others.into_iter().enumerate() {
         lots[first + index % SLOTS].push(variant);
     }
-    let lots = lots.iter().enumerate().map(|(number, lot)| one_lot(&ground, shared.run(), number, lot, table));
+    let lots = lots.iter().enumerate().map(|(number, lot)| one_lot(&cluster, shared.run(), number, lot, table));
     join_all(lots).await.concat()
 }
 
-async fn one_lot(ground: &Ground, run: &RunId, number: usize, lot: &[&Variant], table: &Table) -> Vec<String> {
-    let mut slot = Slot::new(ground, run, &format!("diff-{number}"), lot[0]).await;
+async fn one_lot(
+    cluster: &ProvisionedCluster,
+    run: &RunId,
+    number: usize,
+    lot: &[&Variant],
+    table: &Table,
+) -> Vec<String> {
+    let mut slot = Slot::new(cluster, run, &format!("diff-{number}"), lot[0]).await;
     let mut differences = Vec::new();
     for variant in lot {
         let own = slot.compare(variant, table).await;
@@ -74,16 +80,16 @@ struct Slot {
 }
 
 impl Slot {
-    async fn new(ground: &Ground, run: &RunId, namespace: &str, first: &Variant) -> Self {
+    async fn new(cluster: &ProvisionedCluster, run: &RunId, namespace: &str, first: &Variant) -> Self {
         let other = format!("{namespace}-other");
-        let pods: Api<_> = Api::namespaced(ground.client.clone(), namespace);
+        let pods: Api<_> = Api::namespaced(cluster.client.clone(), namespace);
         let options = DriverOptions { keep_alive: !first.connections, ..DriverOptions::default() };
         Self {
-            objects: ground.namespace_of(run, namespace, namespace).await.unwrap(),
-            other_objects: ground.namespace_of(run, &other, &other).await.unwrap(),
+            objects: cluster.create_namespace(run, namespace, namespace).await.unwrap(),
+            other_objects: cluster.create_namespace(run, &other, &other).await.unwrap(),
             there: Vec::new(),
             live: Live::new(namespace, namespace),
-            workloads: Workloads::watch(&ground.client, namespace),
+            workloads: Workloads::watch(&cluster.client, namespace),
             sidecar: Sidecar::new(pods.clone(), CLIENT.to_owned()),
             driver: Driver::new(pods, options),
             namespace: namespace.to_owned(),
@@ -181,21 +187,26 @@ impl Slot {
         let flow = Flow { path: "/".to_owned(), requests: 64, min_results: 64, variants: vec![BTreeMap::new()] };
         let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan(HOST, false, vec![flow]) };
         let driver = &mut self.driver;
-        let answered = async || {
-            let mut nothing = 0;
-            let observe = |answered: ObservedResponse<'_>| {
-                nothing += u32::from(matches!(answered.answer, Answer::Nothing { .. }));
-                Next::Continue
+        let mut wait = Wait::new(Awaited::Connections, CONVERGENCE, Again::Every(INTERVAL), |_| {});
+        loop {
+            let answered = async {
+                let mut nothing = 0;
+                let observe = |answered: ObservedResponse<'_>| {
+                    nothing += u32::from(matches!(answered.answer, Answer::Nothing { .. }));
+                    Next::Continue
+                };
+                match driver.drive(CLIENT, CLIENT, plan.clone(), observe).await {
+                    Ok(sample) if nothing == 0 && sample.pods.len() == servers => Progress::Done(()),
+                    Ok(sample) => Progress::NotYet(format!(
+                        "{} of {servers} servers answered, and {nothing} connections did not come about",
+                        sample.pods.len()
+                    )),
+                    Err(error) => Progress::NotYet(error.to_string()),
+                }
             };
-            match driver.drive(CLIENT, CLIENT, plan.clone(), observe).await {
-                Ok(sample) if nothing == 0 && sample.pods.len() == servers => Progress::Done(()),
-                Ok(sample) => Progress::NotYet(format!(
-                    "{} of {servers} servers answered, and {nothing} connections did not come about",
-                    sample.pods.len()
-                )),
-                Err(error) => Progress::NotYet(error.to_string()),
+            if wait.check(answered).await?.is_some() {
+                return Ok(());
             }
-        };
-        Ok(until(Awaited::Connections, CONVERGENCE, Again::Every(INTERVAL), |_| {}, answered).await?)
+        }
     }
 }

@@ -6,14 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use shiftcheck::cluster::{Keep, Owner, RunId};
 use shiftcheck::events::{Event, Events};
-use shiftcheck::mesh::IstioChoice;
 use shiftcheck::scenario::Scenario;
 use shiftcheck::traffic::DriverOptions;
-use shiftcheck::walk::{Choice, Options, Purpose, run};
+use shiftcheck::venue::Throwaway;
+use shiftcheck::walk::{Options, Purpose, run};
 
 use crate::cluster::{cache, containers, docker, has_volume, volumes};
 use crate::common::{BINARY, ROOT, run_id, said, shiftcheck, signal};
@@ -104,10 +105,9 @@ fn a_panic_is_passed_on_after_everything_is_removed() {
 fn options() -> Options {
     Options {
         purpose: Purpose::Prove,
-        choice: Choice::K3s { node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() },
+        venue: Arc::new(Throwaway::new(BINARY.into())),
         keep: Keep::Never,
         cache: cache(),
-        binary: BINARY.into(),
         driver: DriverOptions::default(),
         state: None,
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use shiftcheck::cluster::Embedded;
+use shiftcheck::cluster::EmbeddedMesh;
 use shiftcheck::routing::{Mesh, client_of, pods_of};
 use shiftcheck::scenario::Service;
 use shiftcheck::traffic::{Driver, DriverOptions};
@@ -49,7 +49,7 @@ async fn the_embedded_mesh_gives_what_the_model_gives() {
     let mut differences = Vec::new();
     for variant in &table.variants {
         let service = Service { host: HOST.to_owned(), port: PORT };
-        let mut embedded = Embedded::start("diff", CLIENT, &service).unwrap();
+        let mut embedded = EmbeddedMesh::start("diff", CLIENT, &service).unwrap();
         let mut driver = Driver::local(embedded.address(), DriverOptions::default());
         for manifest in &variant.manifests("diff", "diff-other") {
             embedded.apply(manifest).unwrap_or_else(|error| panic!("{}: {error}", variant.name));

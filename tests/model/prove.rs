@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::common::server::ApiServer;
 use crate::common::{Deadline, ROOT, said, signal};
 use shiftcheck::prove::Prover;
-use shiftcheck::walk::Choice;
+use shiftcheck::venue::Existing;
 
 /// Tells the test that is started as a process of its own which cluster to run on.
 const KUBECONFIG: &str = "SHIFTCHECK_TEST_KUBECONFIG";
 
 fn prover(kubeconfig: PathBuf) -> Prover {
-    Prover::on(Choice::Kubeconfig { file: Some(kubeconfig), context: None, namespace: None, allow_reach: false })
+    Prover::on(Existing { kubeconfig: Some(kubeconfig), ..Existing::default() })
 }
 
 #[tokio::test]

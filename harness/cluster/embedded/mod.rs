@@ -30,7 +30,7 @@ struct Server {
 
 /// The embedded cluster of one scenario.
 #[derive(Debug)]
-pub struct Embedded {
+pub struct EmbeddedMesh {
     live: Live,
     naming: Naming,
     /// A request to the scenario's service.
@@ -44,7 +44,7 @@ pub struct Embedded {
     table: RouteTable,
 }
 
-impl Embedded {
+impl EmbeddedMesh {
     /// Starts without objects, for requests of a client pod in a namespace to a service.
     ///
     /// # Errors

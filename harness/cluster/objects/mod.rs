@@ -104,6 +104,12 @@ impl Objects {
         })
     }
 
+    /// The namespace, as it is on this cluster.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Creates the run's namespace, with these labels beside the run's.
     ///
     /// # Errors

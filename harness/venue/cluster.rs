@@ -1,84 +1,96 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, ServiceAccount};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::Mutex;
 
-use super::WalkError;
+use super::VenueError;
 use super::run::tell_swept;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, Wanted,
     sweep, write_archive,
 };
-use crate::events::{Event, Events};
+use crate::events::{Environment, Event, Events};
 use crate::mesh::{Istio, Planes};
 use crate::scenario::ControlPlane;
 
 /// The longest that the node, its DNS and the default accounts may take.
 const NODE_LIMIT: Duration = Duration::from_secs(180);
 
+/// The kubeconfig of a throwaway cluster, in the folder of its run.
+pub(super) const KUBECONFIG: &str = "kubeconfig";
+
 /// What the offline node carries until all images are in; k3s is not ready before.
 const IMPORTING_LABEL: &str = "shiftcheck.dev/images";
 
 /// What a throwaway cluster with Istio is made of.
 #[derive(Debug, Clone)]
-pub struct Setting<'a> {
+pub struct ClusterSpec<'a> {
     /// The folder of the image cache and the run records.
     pub cache: &'a Path,
     /// The shiftcheck binary, which becomes the workload image.
     pub binary: &'a Path,
     /// The node image; none means the one in the cache.
     pub node: Option<NodeImage>,
-    /// The control planes that it may be given.
+    /// The control planes that can be installed.
     pub planes: Planes,
-    /// The one that it is given first.
+    /// The control plane that is installed first.
     pub first: ControlPlane,
     /// containerd's snapshotter.
     pub snapshotter: &'a str,
-    /// Whether the kinds of the Gateway API are to be known.
+    /// Whether to install the kinds of the Gateway API.
     pub gateway_api: bool,
 }
 
-/// A cluster with Istio that is ready for the first object.
-pub struct Ground {
+/// A cluster with Istio that is ready for namespaces. Clones share the cluster.
+#[derive(Clone)]
+pub struct ProvisionedCluster {
     /// The Kubernetes API.
     pub client: Client,
-    /// The Istio that is there.
+    /// The Istio that injects sidecars into new namespaces.
     pub istio: Istio,
-    /// The control planes that it may be given, and those that it has; none where it is not the run's own.
-    pub planes: Option<Planes>,
-    /// The objects of a namespace in which sidecars are injected.
-    pub objects: Objects,
+    /// The control planes that can be installed, and those that are; none where the cluster is not the run's own.
+    pub(super) planes: Option<Arc<Mutex<Planes>>>,
 }
 
-impl std::fmt::Debug for Ground {
+impl std::fmt::Debug for ProvisionedCluster {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Ground").field("istio", &self.istio).finish_non_exhaustive()
+        formatter.debug_struct("ProvisionedCluster").field("istio", &self.istio).finish_non_exhaustive()
     }
 }
 
-impl Ground {
-    /// Raises a throwaway cluster with a first namespace. The run's record is written before anything is made, so that a sweep finds what a
-    /// killed run has left; whoever raises it also removes it, with [`Docker::remove_run`].
+impl ProvisionedCluster {
+    /// An existing cluster.
+    ///
+    /// # Errors
+    /// There is no Istio on it, or the API server does not answer.
+    pub async fn find(client: Client) -> Result<Self, VenueError> {
+        Ok(Self { istio: Istio::find(&client).await?, client, planes: None })
+    }
+
+    /// Starts a throwaway cluster with a first namespace, and returns both. The run's record is written before anything is created, so that a
+    /// sweep finds what a killed run has left; the caller also removes the cluster, with [`Docker::remove_run`].
     ///
     /// # Errors
     /// No engine answers, an image is missing, or something does not become ready in time.
-    pub async fn raise(
-        mut setting: Setting<'_>,
+    pub async fn start(
+        mut spec: ClusterSpec<'_>,
         record: &RunRecord,
         namespace: &str,
         start: Instant,
         events: &Events,
-    ) -> Result<Self, WalkError> {
-        let records = RunRecords::new(setting.cache);
+    ) -> Result<(Self, Objects), VenueError> {
+        let records = RunRecords::new(spec.cache);
         let id = &record.id;
-        let cache = ImageCache::new(setting.cache);
-        let definitions = if setting.gateway_api { Some(cache.gateway_api()?) } else { None };
-        let node = match setting.node {
+        let cache = ImageCache::new(spec.cache);
+        let definitions = if spec.gateway_api { Some(cache.gateway_api()?) } else { None };
+        let node = match spec.node {
             Some(node) => node,
             None => cache.node()?,
         };
@@ -87,24 +99,24 @@ impl Ground {
         tell_swept(sweep(Some(&docker), &records, Wanted::default()).await?, events);
         records.write(record)?;
         events.tell(Event::SettingUp("packing the workload image".to_owned()));
-        let workload = workload_archive(setting.binary, records.folder(id)?.join("workload.tar")).await?;
+        let workload = workload_archive(spec.binary, records.folder(id)?.join("workload.tar")).await?;
         let options = K3sOptions {
             node,
-            archives: setting.planes.archives().cloned().chain([workload]).collect(),
-            snapshotter: setting.snapshotter.to_owned(),
+            archives: spec.planes.archives().cloned().chain([workload]).collect(),
+            snapshotter: spec.snapshotter.to_owned(),
         };
         events.tell(Event::SettingUp("starting the cluster".to_owned()));
         let cluster = K3sCluster::start(&docker, options, record, events.waiting());
         // istioctl takes a moment, and its answer is kept
-        let (cluster, generated) = tokio::join!(cluster, setting.planes.manifests(&setting.first));
+        let (cluster, generated) = tokio::join!(cluster, spec.planes.manifests(&spec.first));
         let (cluster, _) = (cluster?, generated?);
-        records.write_file(id, "kubeconfig", cluster.kubeconfig().as_bytes())?;
+        records.write_file(id, KUBECONFIG, cluster.kubeconfig().as_bytes())?;
         let client = cluster.client();
         answering(&client, events.waiting()).await?;
         ready("API server".to_owned());
         // istiod is applied while images still come in: its pod starts as soon as the node is ready
-        events.tell(Event::SettingUp(format!("installing Istio {}", setting.first)));
-        let istio = setting.planes.apply(&client, &setting.first, definitions.as_deref()).await?;
+        events.tell(Event::SettingUp(format!("installing Istio {}", spec.first)));
+        let istio = spec.planes.apply(&client, &spec.first, definitions.as_deref()).await?;
         let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
         objects.create_namespace(&BTreeMap::from([istio.injection_label()])).await?;
         let (node, istiod) = tokio::join!(
@@ -114,26 +126,58 @@ impl Ground {
         node?;
         istiod?;
         ready(format!("cluster with Istio {}", istio.version));
-        Ok(Self { client, istio, planes: Some(setting.planes), objects })
+        Ok((Self { client, istio, planes: Some(Arc::new(Mutex::new(spec.planes))) }, objects))
     }
 
-    /// Makes another namespace, in which sidecars are injected, for objects whose manifests call it `declared`.
+    /// Creates another namespace with sidecar injection, for objects whose manifests call it `declared`.
     ///
     /// # Errors
     /// It is there already, or the API server refuses.
-    pub async fn namespace_of(&self, run: &RunId, declared: &str, name: &str) -> Result<Objects, WalkError> {
+    pub async fn create_namespace(&self, run: &RunId, declared: &str, name: &str) -> Result<Objects, VenueError> {
         let objects = Objects::new(self.client.clone(), run.clone(), declared, name, false).await?;
         objects.create_namespace(&BTreeMap::from([self.istio.injection_label()])).await?;
         account_ready(&self.client, name, |_| {}).await?;
         Ok(objects)
     }
+
+    /// Deletes a namespace in the background, to make room for the next.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn delete_namespace(&self, name: &str) -> Result<(), VenueError> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces
+            .delete(name, &DeleteParams::background())
+            .await
+            .map_err(ClusterError::api(format!("deleting the namespace `{name}`")))?;
+        Ok(())
+    }
+
+    /// Makes a control plane the only one of the cluster, and the one that injects sidecars into new namespaces.
+    ///
+    /// # Errors
+    /// The cluster is not the run's own, or the control plane cannot be installed.
+    pub async fn switch_to(&mut self, plane: &ControlPlane, events: &Events) -> Result<(), VenueError> {
+        let mut planes = self.planes.as_ref().ok_or(VenueError::NotThrowaway)?.lock().await;
+        if planes.installed() != [plane.clone()] {
+            planes.install(&self.client, plane, None, events.waiting()).await?;
+        }
+        self.istio = planes.istio(plane)?;
+        Ok(())
+    }
+
+    /// The versions of Kubernetes and Istio.
+    pub async fn environment(&self) -> Environment {
+        let kubernetes = self.client.apiserver_version().await.ok().map(|info| info.git_version);
+        Environment { kubernetes, istio: Some(self.istio.version.clone()), ..Environment::default() }
+    }
 }
 
-async fn workload_archive(binary: &Path, archive: PathBuf) -> Result<PathBuf, WalkError> {
+async fn workload_archive(binary: &Path, archive: PathBuf) -> Result<PathBuf, ClusterError> {
     let (binary, target) = (binary.to_owned(), archive.clone());
     let written = tokio::task::spawn_blocking(move || write_archive(&binary, &target)).await;
     match written {
-        Ok(written) => written.map_err(ClusterError::from)?,
+        Ok(written) => written?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
     Ok(archive)

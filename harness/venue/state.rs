@@ -9,11 +9,10 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogPar
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use super::stage::ready;
+use super::{Run, ready_pods};
 use crate::cluster::Tunnel;
 use crate::mesh::{ADMIN_PORT, Sidecar};
 use crate::routing::{Live, Mesh, Request, RouteDiff, addressed, client_of};
-use crate::scenario::Scenario;
 
 /// The longest that the state of a cluster that has failed is asked for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -41,19 +40,18 @@ pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplet
 /// - `routes.txt`: how the client's requests are routed, and what differs from what the manifests ask for.
 ///
 /// What cannot be had is left out.
-pub(super) struct Scene<'a> {
+pub(super) struct StateCollector<'a> {
     pub client: Client,
-    pub scenario: &'a Scenario,
-    pub namespace: &'a str,
+    pub run: &'a Run<'a>,
     /// How many stages were begun.
     pub reached: usize,
     pub folder: &'a Path,
 }
 
-impl Scene<'_> {
+impl StateCollector<'_> {
     /// Writes everything that can be had in time.
     pub async fn collect(&self) {
-        let namespaces = [self.namespace, "istio-system"];
+        let namespaces = [self.run.namespace.as_str(), "istio-system"];
         let work = async {
             for part in ["objects", "logs", "sidecar"] {
                 let _ = std::fs::create_dir_all(self.folder.join(part));
@@ -72,7 +70,7 @@ impl Scene<'_> {
     }
 
     async fn events(&self) {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.run.namespace);
         let Ok(list) = events.list(&ListParams::default()).await else { return };
         let mut lines: Vec<String> = list
             .items
@@ -133,7 +131,7 @@ impl Scene<'_> {
     }
 
     async fn objects(&self) {
-        let (client, namespace) = (|| self.client.clone(), self.namespace);
+        let (client, namespace) = (|| self.client.clone(), &self.run.namespace);
         tokio::join!(
             self.listed::<Pod>("Pod", Api::namespaced(client(), namespace)),
             self.listed::<Deployment>("Deployment", Api::namespaced(client(), namespace)),
@@ -163,8 +161,8 @@ impl Scene<'_> {
     }
 
     async fn sidecar(&self) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
-        let Ok(mut tunnel) = Tunnel::open(&pods, &self.scenario.client.pod, ADMIN_PORT).await else { return };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.run.namespace);
+        let Ok(mut tunnel) = Tunnel::open(&pods, &self.run.scenario.client.pod, ADMIN_PORT).await else { return };
         let wanted = [
             ("/config_dump?include_eds", "config_dump.json"),
             ("/clusters?format=json", "clusters.json"),
@@ -179,18 +177,18 @@ impl Scene<'_> {
     }
 
     async fn routes(&self) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
-        let service = &self.scenario.service;
-        let host = addressed(&service.host, self.namespace);
-        let mut sidecar = Sidecar::new(pods.clone(), self.scenario.client.pod.clone());
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.run.namespace);
+        let service = &self.run.scenario.service;
+        let host = addressed(&service.host, &self.run.namespace);
+        let mut sidecar = Sidecar::new(pods.clone(), self.run.scenario.client.pod.clone());
         let Ok(table) = sidecar.table(&host, service.port).await else { return };
-        let mut live = Live::new(&self.scenario.namespace, self.namespace);
-        self.scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
-        self.scenario.stages.iter().take(self.reached).for_each(|stage| live.step_through(stage));
+        let mut live = Live::new(&self.run.scenario.namespace, &self.run.namespace);
+        self.run.scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
+        self.run.scenario.stages.iter().take(self.reached).for_each(|stage| live.step_through(stage));
         let Ok(there) = pods.list(&ListParams::default()).await else { return };
         let there = there.iter().map(crate::cluster::pod_state).collect();
-        let mesh = Mesh::new(&live, ready(there, self.namespace));
-        let Some(client) = client_of(&live, &self.scenario.client.pod) else { return };
+        let mesh = Mesh::new(&live, ready_pods(there, &self.run.namespace));
+        let Some(client) = client_of(&live, &self.run.scenario.client.pod) else { return };
         let expected = mesh.outbound(client).routes(&Request::get(&service.host, service.port, "/"));
         let expected = expected.map(|routes| routes.table).unwrap_or_default();
         let mut text = format!("the client's sidecar routes requests to {host}:{}:\n", service.port);

@@ -42,6 +42,18 @@ impl KubeCluster {
         Self::resolve(files.iter().map(absolute).collect::<Result<_, _>>()?, context).await
     }
 
+    /// As [`find`](Self::find), once the API server has answered.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be used, or the API server does not answer.
+    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
+        let (cluster, client) = Self::find(kubeconfig, context).await?;
+        answered("the API server", client.apiserver_version())
+            .await?
+            .map_err(ClusterError::api("asking for its version"))?;
+        Ok((cluster, client))
+    }
+
     /// A client of exactly this cluster.
     ///
     /// # Errors
@@ -57,6 +69,14 @@ impl KubeCluster {
                 found: found.server,
             })
         }
+    }
+
+    /// Deletes the namespace of a run with all objects in it.
+    ///
+    /// # Errors
+    /// The kubeconfig leads to another cluster now, or the API server does not answer or refuses.
+    pub async fn remove_namespace(&self, name: &str, run: &RunId) -> Result<Deletion, ClusterError> {
+        delete_namespace(&Api::<Namespace>::all(self.client().await?), name, run).await
     }
 
     async fn resolve(files: Vec<PathBuf>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
@@ -97,64 +117,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     digits.concat()
 }
 
-/// An existing cluster. Only the run's own namespace is touched.
-#[derive(Clone)]
-pub struct Existing {
-    client: Client,
-    cluster: KubeCluster,
-}
-
-impl std::fmt::Debug for Existing {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Existing").field("cluster", &self.cluster).finish_non_exhaustive()
-    }
-}
-
-impl Existing {
-    /// The cluster that a kubeconfig leads to; its API server has answered.
-    ///
-    /// # Errors
-    /// The kubeconfig cannot be used, or the API server does not answer.
-    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, ClusterError> {
-        let (cluster, client) = KubeCluster::find(kubeconfig, context).await?;
-        answered("the API server", client.apiserver_version())
-            .await?
-            .map_err(ClusterError::api("asking for its version"))?;
-        Ok(Self { client, cluster })
-    }
-
-    /// A client of the cluster's API.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
-    /// Which cluster it is.
-    #[must_use]
-    pub const fn cluster(&self) -> &KubeCluster {
-        &self.cluster
-    }
-
-    /// Deletes a run's namespace on a cluster; what is in it goes with it.
-    ///
-    /// # Errors
-    /// The kubeconfig leads to another cluster now, or the API server does not answer or refuses.
-    pub async fn remove(cluster: &KubeCluster, namespace: &str, run: &RunId) -> Result<Deletion, ClusterError> {
-        let client = cluster.client().await?;
-        delete_namespace(&Api::<Namespace>::all(client), namespace, run).await
-    }
-}
-
 /// Waits for an answer, but not longer than [`ANSWER_LIMIT`].
 pub(super) async fn answered<T>(who: &str, answer: impl Future<Output = T>) -> Result<T, ClusterError> {
     let in_time = tokio::time::timeout(ANSWER_LIMIT, answer).await;
     in_time.map_err(|_| ClusterError::NoAnswer { who: who.to_owned(), limit: ANSWER_LIMIT })
-}
-
-/// A client for a context of a kubeconfig; the defaults are those of kubectl.
-///
-/// # Errors
-/// The file cannot be read, or it has no such context.
-pub async fn kubeconfig_client(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Client, ClusterError> {
-    Ok(KubeCluster::find(kubeconfig, context).await?.1)
 }

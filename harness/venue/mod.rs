@@ -1,0 +1,199 @@
+//! Where a scenario runs: on a throwaway cluster, on an existing one, or on the embedded mesh. A [`Run`] opens its venue, which then takes objects
+//! and requests. What the run creates outside of this process has a record and is removed or kept by [`Run::close`]. An open venue borrows
+//! its run: a closed one cannot be asked.
+
+mod cluster;
+mod embedded;
+mod error;
+mod existing;
+mod namespace;
+mod pods;
+mod run;
+mod state;
+mod throwaway;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::ready;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::Client;
+
+use crate::cluster::{Applied, ClusterError, Deleted, PodState, RunId, RunRecord};
+use crate::events::Environment;
+use crate::mesh::{MeshError, Sidecar};
+use crate::routing::RouteTable;
+use crate::scenario::{Manifest, MeshStep, Served, Target};
+use crate::traffic::{Driver, DriverOptions, WatchOptions};
+
+pub use cluster::{ClusterSpec, ProvisionedCluster};
+pub use embedded::Embedded;
+pub use error::{LeftBehind, VenueError};
+pub use existing::Existing;
+pub use namespace::OpenNamespace;
+pub use pods::{PodCounter, Reading, ready_pods};
+pub use run::Run;
+pub use state::STATE;
+pub use throwaway::Throwaway;
+
+/// A place where scenarios run. It holds what a user asks for and no state of a run.
+pub trait Venue: fmt::Debug + Send + Sync {
+    /// The venue in words, for a run in this namespace.
+    fn description(&self, namespace: &str) -> String;
+
+    /// The namespace of a run whose scenario names `declared`.
+    fn namespace(&self, declared: &str, _run: &RunId) -> String {
+        declared.to_owned()
+    }
+
+    /// The throwaway cluster, which takes several namespaces and other versions of Istio; none elsewhere.
+    fn throwaway(&self) -> Option<&Throwaway> {
+        None
+    }
+
+    /// Opens the venue: everything is ready for the first object.
+    ///
+    /// # Errors
+    /// The cluster or the mesh does not become ready, or the scenario may not run there.
+    fn open<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>>;
+
+    /// A client of the cluster that a run has created something on; none where there is no such cluster.
+    fn client<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Option<Client>> {
+        ready(None).boxed()
+    }
+
+    /// What a run creates outside of this process, in words; none where it creates nothing there.
+    fn creation(&self, run: &Run<'_>) -> Option<String>;
+
+    /// Leaves what a run has created, and returns the commands that show it; none where there is nothing to leave.
+    ///
+    /// # Errors
+    /// The engine does not answer or refuses.
+    fn keep<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Result<Option<Vec<String>>, ClusterError>> {
+        ready(Ok(None)).boxed()
+    }
+
+    /// Removes what a run has created, by its record.
+    ///
+    /// # Errors
+    /// The engine or the API server does not answer or refuses.
+    fn remove<'a>(&'a self, _record: &'a RunRecord) -> BoxFuture<'a, Result<(), ClusterError>> {
+        ready(Ok(())).boxed()
+    }
+}
+
+/// An open venue: the namespace of one scenario, with its client and its service. The defaults are those of a cluster with Istio.
+pub trait OpenVenue: Send + Sync {
+    /// A traffic driver in the client's pod.
+    fn driver(&self, options: DriverOptions) -> Driver;
+
+    /// Applies an object.
+    ///
+    /// # Errors
+    /// The API server rejects it or does not know its kind.
+    fn apply<'a>(&'a mut self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Applied, ClusterError>>;
+
+    /// Deletes an object, and returns what a rollout has to wait for.
+    ///
+    /// # Errors
+    /// There is no such object, or the API server refuses.
+    fn delete<'a>(&'a mut self, target: &'a Target) -> BoxFuture<'a, Result<Option<Deleted>, ClusterError>>;
+
+    /// Marks the end of a step in time: objects that are applied from now on are younger than those before.
+    fn later(&mut self) {}
+
+    /// Waits for the rollouts of these objects.
+    ///
+    /// # Errors
+    /// A workload cannot become ready, or the limit has passed.
+    fn rolled_out<'a>(
+        &'a self,
+        _applied: &'a [Applied],
+        _deleted: &'a [Deleted],
+        _limit: Duration,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        ready(Ok(())).boxed()
+    }
+
+    /// Changes the mesh, and returns the objects whose rollouts follow from that.
+    ///
+    /// # Errors
+    /// The venue is not a throwaway cluster, or the cluster or the mesh fails.
+    fn change_mesh<'a>(&'a mut self, _step: &'a MeshStep) -> BoxFuture<'a, Result<Vec<Applied>, VenueError>> {
+        ready(Err(VenueError::NotThrowaway)).boxed()
+    }
+
+    /// Deletes the client's pod and waits until it is gone.
+    ///
+    /// # Errors
+    /// The API server refuses, or it takes too long.
+    fn end_client(&mut self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        ready(Ok(())).boxed()
+    }
+
+    /// The pods that are there now.
+    fn pods(&self) -> Vec<PodState>;
+
+    /// How the client's requests to a service port are routed now.
+    ///
+    /// # Errors
+    /// The client's sidecar does not answer, or its configuration cannot be read.
+    fn table<'a>(&'a mut self, host: &'a str, port: u16) -> BoxFuture<'a, Result<RouteTable, MeshError>>;
+
+    /// The client's sidecar, where there is one that can be asked.
+    fn sidecar(&mut self) -> Option<&mut Sidecar> {
+        None
+    }
+
+    /// The addresses of endpoints that stages have waited for; none where a change has its effect at once.
+    fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
+        None
+    }
+
+    /// The counters of the pods with these labels.
+    ///
+    /// # Errors
+    /// The pods cannot be listed. A counter that cannot be read is a part of the reading.
+    fn counters<'a>(
+        &'a self,
+        labels: &'a BTreeMap<String, String>,
+        served: &'a Served,
+    ) -> BoxFuture<'a, Result<Reading, ClusterError>>;
+
+    /// The version of the client's Envoy and the images of the pods, where they are known.
+    fn environment(&mut self) -> BoxFuture<'_, Option<Environment>> {
+        ready(None).boxed()
+    }
+
+    /// The applied objects and pods that are left: kind, group, name and namespace of each.
+    ///
+    /// # Errors
+    /// The API server does not list them.
+    fn remaining(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+
+    /// The longest that deleted objects may take to go.
+    fn removal_limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// How often the client's routes are read while they converge.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
+    /// How changes are watched.
+    fn watches(&self) -> Watches;
+}
+
+/// How many requests watch a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watches {
+    /// A change of objects.
+    pub objects: WatchOptions,
+    /// A change of objects about which something is claimed.
+    pub claimed: WatchOptions,
+    /// A change of the mesh itself.
+    pub mesh: WatchOptions,
+}

@@ -1,0 +1,283 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tokio::time::timeout;
+
+use super::cluster::ProvisionedCluster;
+use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
+use crate::cluster::wait::{Again, Awaited, Progress, Wait};
+use crate::cluster::{Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads};
+use crate::events::{Environment, Event, Events};
+use crate::mesh::{MeshError, Sidecar};
+use crate::routing::RouteTable;
+use crate::scenario::{Client, ControlPlane, Manifest, MeshStep, Served, Target};
+use crate::traffic::{Driver, DriverOptions, WatchOptions};
+use crate::walk::MOST_A_SECOND;
+
+/// The longest that a control plane that has replaced another may take to push its configuration.
+const PUSH_LIMIT: Duration = Duration::from_secs(120);
+/// The longest that reading the counter of one pod may take, and listing the pods.
+const COUNTER_LIMIT: Duration = Duration::from_secs(10);
+const PUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// Requests a second that watch a change about which something is claimed: 688, which exclude an error share of 1 %, take 2.5 s.
+const CLAIMED_RATE: u32 = 275;
+
+/// A namespace of a cluster with Istio, open for the objects of one scenario.
+pub struct OpenNamespace {
+    cluster: ProvisionedCluster,
+    name: String,
+    /// The client, as the scenario has it.
+    client: Client,
+    pods: Api<Pod>,
+    objects: Objects,
+    workloads: Workloads,
+    sidecar: Sidecar,
+    /// The addresses of endpoints that the client's sidecar sends requests to, as far as stages have waited for them.
+    endpoints: BTreeSet<String>,
+    events: Events,
+}
+
+impl OpenNamespace {
+    /// The namespace of these objects, which is there.
+    #[must_use]
+    pub fn new(cluster: &ProvisionedCluster, objects: Objects, client: &Client, events: &Events) -> Self {
+        let name = objects.namespace().to_owned();
+        let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &name);
+        Self {
+            workloads: Workloads::watch(&cluster.client, &name),
+            sidecar: Sidecar::new(pods.clone(), client.pod.clone()),
+            endpoints: BTreeSet::new(),
+            cluster: cluster.clone(),
+            client: client.clone(),
+            events: events.clone(),
+            name,
+            pods,
+            objects,
+        }
+    }
+
+    async fn change(&mut self, step: &MeshStep) -> Result<Vec<Applied>, VenueError> {
+        let mut planes = self.cluster.planes.as_ref().ok_or(VenueError::NotThrowaway)?.lock().await;
+        let client = &self.cluster.client;
+        self.events.tell(Event::SettingUp(step.to_string()));
+        match step {
+            MeshStep::Install(plane) => {
+                let before = self.sidecar.pushed().await?;
+                // another revision injects where its label asks for it, which is not here yet
+                let own = plane.revision.is_empty();
+                planes.install(client, plane, own.then_some(&self.name), self.events.waiting()).await?;
+                if own {
+                    first_push(&mut self.sidecar, &before, plane, &self.events).await?;
+                }
+                Ok(Vec::new())
+            }
+            MeshStep::Inject(plane) => {
+                let istio = planes.istio(plane)?;
+                let (label, value) = istio.injection_label();
+                let mut labels = BTreeMap::from([("istio-injection", None), ("istio.io/rev", None)]);
+                let labels_now = [(label.clone(), Some(value))];
+                labels.retain(|name, _| *name != label);
+                let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(labels_now);
+                self.objects.label_namespace(&labels.collect()).await?;
+                istio.ready(client, Some(&self.name), self.events.waiting()).await?;
+                Ok(Vec::new())
+            }
+            MeshStep::Restart => Ok(self.objects.restart().await?),
+            MeshStep::Remove(plane) => {
+                planes.remove(client, plane).await?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Reads from the API server and the pods themselves, since a watch may lag behind.
+    async fn reading(&self, labels: &BTreeMap<String, String>, served: &Served) -> Result<Reading, ClusterError> {
+        let selector: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let selector = ListParams::default().labels(&selector.join(","));
+        let listed = timeout(COUNTER_LIMIT, self.pods.list(&selector)).await;
+        let listed = listed.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())));
+        let listed = listed.map_err(ClusterError::api("listing the pods that count requests"))?;
+        let mut reading = Reading::new();
+        for pod in listed {
+            let name = pod.name_any();
+            let leaving = is_leaving(&pod);
+            let count = if leaving {
+                Err("the pod is at its end".to_owned())
+            } else {
+                let read = timeout(COUNTER_LIMIT, count(&self.pods, &name, served)).await;
+                read.unwrap_or_else(|_| Err(format!("no answer in {} s", COUNTER_LIMIT.as_secs())))
+            };
+            reading
+                .insert(pod.uid().unwrap_or_default(), PodCounter { pod: name, starts: starts(&pod), leaving, count });
+        }
+        Ok(reading)
+    }
+}
+
+impl OpenVenue for OpenNamespace {
+    fn driver(&self, options: DriverOptions) -> Driver {
+        Driver::new(self.pods.clone(), options).program(&self.client.driver)
+    }
+
+    fn apply<'a>(&'a mut self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Applied, ClusterError>> {
+        self.objects.apply(manifest).boxed()
+    }
+
+    fn delete<'a>(&'a mut self, target: &'a Target) -> BoxFuture<'a, Result<Option<Deleted>, ClusterError>> {
+        async move { self.objects.delete(target).await.map(Some) }.boxed()
+    }
+
+    fn rolled_out<'a>(
+        &'a self,
+        applied: &'a [Applied],
+        deleted: &'a [Deleted],
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        self.workloads.rolled_out(applied, deleted, limit, self.events.waiting()).boxed()
+    }
+
+    fn change_mesh<'a>(&'a mut self, step: &'a MeshStep) -> BoxFuture<'a, Result<Vec<Applied>, VenueError>> {
+        self.change(step).boxed()
+    }
+
+    fn end_client(&mut self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        // the pod that follows has another sidecar
+        self.sidecar = Sidecar::new(self.pods.clone(), self.client.pod.clone());
+        self.objects.end_pod(&self.client.pod, self.events.waiting()).boxed()
+    }
+
+    fn pods(&self) -> Vec<PodState> {
+        self.workloads.pods()
+    }
+
+    fn table<'a>(&'a mut self, host: &'a str, port: u16) -> BoxFuture<'a, Result<RouteTable, MeshError>> {
+        self.sidecar.table(host, port).boxed()
+    }
+
+    fn sidecar(&mut self) -> Option<&mut Sidecar> {
+        Some(&mut self.sidecar)
+    }
+
+    fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
+        Some(&mut self.endpoints)
+    }
+
+    fn counters<'a>(
+        &'a self,
+        labels: &'a BTreeMap<String, String>,
+        served: &'a Served,
+    ) -> BoxFuture<'a, Result<Reading, ClusterError>> {
+        self.reading(labels, served).boxed()
+    }
+
+    fn environment(&mut self) -> BoxFuture<'_, Option<Environment>> {
+        async move {
+            let envoy = self.sidecar.envoy().await.ok().flatten();
+            Some(Environment { envoy, images: self.workloads.images(), ..Environment::default() })
+        }
+        .boxed()
+    }
+
+    fn remaining(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
+        self.objects.remaining().boxed()
+    }
+
+    fn watches(&self) -> Watches {
+        let steady = |rate: u32, connections: usize| WatchOptions { rate, raised: rate, connections };
+        Watches {
+            objects: steady(50, 4),
+            // as many as do not disturb a rollout, then the highest rate until the claims are decided
+            claimed: WatchOptions { rate: CLAIMED_RATE, raised: MOST_A_SECOND, connections: 4 },
+            mesh: steady(MOST_A_SECOND, 8),
+        }
+    }
+}
+
+/// Waits until a control plane that has replaced another has pushed its configuration to the client's sidecar.
+async fn first_push(
+    sidecar: &mut Sidecar,
+    before: &BTreeSet<String>,
+    plane: &ControlPlane,
+    events: &Events,
+) -> Result<(), MeshError> {
+    let what = Awaited::FirstPush { plane: plane.to_string() };
+    let mut wait = Wait::new(what, PUSH_LIMIT, Again::Every(PUSH_INTERVAL), events.waiting());
+    loop {
+        let check = async {
+            match sidecar.pushed().await {
+                Ok(now) if now.is_disjoint(before) => Progress::Done(()),
+                Ok(_) => Progress::NotYet("the sidecar has the configuration of the control plane before".to_owned()),
+                Err(error) => Progress::NotYet(error.to_string()),
+            }
+        };
+        if wait.check(check).await?.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// How many requests a pod has served, as its own counter tells.
+async fn count(pods: &Api<Pod>, pod: &str, served: &Served) -> Result<u64, String> {
+    let failed = |error: TunnelError| error.to_string();
+    let mut tunnel = Tunnel::open(pods, pod, served.port).await.map_err(failed)?;
+    let body = tunnel.get(&served.path).await.map_err(failed)?;
+    let text = String::from_utf8_lossy(&body);
+    text.trim()
+        .parse()
+        .map_err(|_| format!("GET {} gave `{}`, which is not a number of requests", served.path, text.trim()))
+}
+
+/// Whether a pod is being deleted or at its end.
+fn is_leaving(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// What identifies the start of each container of a pod but for the sidecar, whose restart resets no counter of the service.
+fn starts(pod: &Pod) -> BTreeMap<String, String> {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let own = containers.filter(|container| container.name != "istio-proxy");
+    own.map(|container| {
+        let id = container.container_id.as_deref().unwrap_or("not started");
+        (container.name.clone(), format!("{id}, {} restarts", container.restart_count))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::running("status: {phase: Running}", false)]
+    #[case::deleted("metadata: {deletionTimestamp: '2026-01-01T00:00:00Z'}", true)]
+    #[case::evicted("status: {phase: Failed, reason: Evicted}", true)]
+    fn a_pod_at_its_end_is_known(#[case] yaml: &str, #[case] leaving: bool) {
+        assert_eq!(is_leaving(&serde_yaml::from_str(yaml).unwrap()), leaving);
+    }
+
+    #[test]
+    fn a_container_that_was_started_again_is_known_by_its_id_and_its_restarts() {
+        let pod = |id: &str, restarts: i32, sidecar: &str| -> Pod {
+            let yaml = format!(
+                "status:
+  containerStatuses:
+    - {{name: hello, image: i, imageID: '', ready: true, restartCount: {restarts}, containerID: '{id}'}}
+    - {{name: istio-proxy, image: i, imageID: '', ready: true, restartCount: 0, containerID: '{sidecar}'}}"
+            );
+            serde_yaml::from_str(&yaml).unwrap()
+        };
+        let first = starts(&pod("containerd://a", 0, "containerd://s"));
+        assert_eq!(first, starts(&pod("containerd://a", 0, "containerd://t")));
+        assert_ne!(first, starts(&pod("containerd://b", 1, "containerd://s")));
+        assert_ne!(first, starts(&pod("containerd://a", 1, "containerd://s")));
+        assert_eq!(first.keys().collect::<Vec<_>>(), ["hello"]);
+    }
+}

@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::Client;
+
+use super::cluster::{ClusterSpec, KUBECONFIG, ProvisionedCluster};
+use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
+use crate::cluster::{ClusterError, Docker, KubeCluster, NodeImage, Objects, RunRecord};
+use crate::events::Event;
+use crate::mesh::{IstioChoice, Planes};
+use crate::scenario::ControlPlane;
+
+/// A cluster of the run's own: k3s in a container, with Istio.
+#[derive(Debug, Clone)]
+pub struct Throwaway {
+    /// The shiftcheck binary, which becomes the workload image.
+    pub binary: PathBuf,
+    /// The node image; none means the one in the cache.
+    pub node: Option<NodeImage>,
+    /// Which Istio, and how it is installed.
+    pub istio: IstioChoice,
+    /// containerd's snapshotter.
+    pub snapshotter: String,
+}
+
+impl Throwaway {
+    /// The newest Istio in the cache, with this program as the workload image.
+    #[must_use]
+    pub fn new(binary: PathBuf) -> Self {
+        Self { binary, node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() }
+    }
+
+    /// Starts the cluster of a run with the chosen Istio and a first namespace.
+    ///
+    /// # Errors
+    /// As those of [`ProvisionedCluster::start`].
+    pub async fn start(&self, run: &Run<'_>) -> Result<(ProvisionedCluster, Objects), VenueError> {
+        let (planes, first) = Planes::only(&self.istio, &run.cache).await?;
+        self.start_with(run, planes, first).await
+    }
+
+    /// As [`start`](Self::start), with a first control plane among several.
+    ///
+    /// # Errors
+    /// As those of [`ProvisionedCluster::start`].
+    pub async fn start_with(
+        &self,
+        run: &Run<'_>,
+        planes: Planes,
+        first: ControlPlane,
+    ) -> Result<(ProvisionedCluster, Objects), VenueError> {
+        let spec = ClusterSpec {
+            cache: &run.cache,
+            binary: &self.binary,
+            node: self.node.clone(),
+            planes,
+            first,
+            snapshotter: &self.snapshotter,
+            gateway_api: run.scenario.uses_gateway_api(),
+        };
+        let record =
+            RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };
+        ProvisionedCluster::start(spec, &record, &run.namespace, run.start, &run.events).await
+    }
+}
+
+impl Venue for Throwaway {
+    fn description(&self, _namespace: &str) -> String {
+        "a throwaway cluster".to_owned()
+    }
+
+    fn throwaway(&self) -> Option<&Throwaway> {
+        Some(self)
+    }
+
+    fn open<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>> {
+        async move {
+            let (cluster, objects) = self.start(run).await?;
+            run.events.tell(Event::Environment(cluster.environment().await));
+            let open = OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events);
+            Ok(Box::new(open) as Box<dyn OpenVenue>)
+        }
+        .boxed()
+    }
+
+    fn client<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Option<Client>> {
+        async move {
+            let kubeconfig = run.records.folder(&run.id).ok()?.join(KUBECONFIG);
+            Some(KubeCluster::find(Some(&kubeconfig), None).await.ok()?.1)
+        }
+        .boxed()
+    }
+
+    fn creation(&self, _run: &Run<'_>) -> Option<String> {
+        Some("the cluster".to_owned())
+    }
+
+    fn keep<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Option<Vec<String>>, ClusterError>> {
+        async move {
+            let kubeconfig = run.records.folder(&run.id)?.join(KUBECONFIG);
+            // without a kubeconfig the run failed before its cluster was there
+            let is_kept = kubeconfig.is_file() && Docker::connect().await?.keep(&run.id).await?;
+            Ok(is_kept.then(|| vec![format!("export KUBECONFIG={}", kubeconfig.display())]))
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, record: &'a RunRecord) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async move { Docker::connect().await?.remove_run(&record.id).await }.boxed()
+    }
+}
