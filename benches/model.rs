@@ -23,7 +23,7 @@ use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
 use shiftcheck::scenario::{Scenario, Service, parse_manifests};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
 use shiftcheck::venue::Embedded;
-use shiftcheck::verify::{fate, mutants, verify};
+use shiftcheck::verify::{evaluate, mutants, verify};
 use shiftcheck::walk::{Ending, Options, Purpose, run};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
@@ -52,7 +52,7 @@ fn main() {
     let start = Instant::now();
     while decided < 500 {
         for mutant in &mutants(&scenario) {
-            black_box(fate(&scenario, mutant));
+            black_box(evaluate(&scenario, mutant));
             decided += 1;
         }
     }

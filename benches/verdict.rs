@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use shiftcheck::scenario::{Claim, Errors, Place, Rate, Share, Statuses};
+use shiftcheck::scenario::{Claim, ErrorProbability, ErrorRates, Origin, Share, Statuses};
 use shiftcheck::verdict::{
     Answer, CALIBRATION_ALARM, Design, Independence, Ruling, ShareDesign, ShareTest, Trial, two_sided_chance,
 };
@@ -71,7 +71,7 @@ fn main() {
     );
     for (case, seed) in CASES.iter().zip(1..) {
         let Case { share, deviation, alpha, beta, right, off } = *case;
-        let design = ShareDesign::new(share, deviation, alpha, beta, 100_000).expect("a case that can be decided");
+        let design = designed(share, deviation, alpha, beta).expect("a case that can be decided");
         for truth in [share, share - deviation, share + deviation] {
             let truth = truth.clamp(0.0, 1.0);
             let is_right = (truth - share).abs() < 1e-12;
@@ -94,7 +94,7 @@ fn main() {
             check(&format!("a mean of at most {bar}"), bar <= 0.0 || exact.mean <= bar);
         }
     }
-    let defaults = ShareDesign::new(0.5, 0.10, 1e-6, 1e-3, 100_000).expect("the defaults can be decided");
+    let defaults = designed(0.5, 0.10, 1e-6, 1e-3).expect("the defaults can be decided");
     let (_, gross) = simulate(&defaults, 1.0, 1, 1);
     println!(
         "all traffic to one version instead of halves: decided after {gross} requests; at most {}",
@@ -140,12 +140,22 @@ fn main() {
     println!("all bounds are kept");
 }
 
+fn probability(value: f64) -> ErrorProbability {
+    ErrorProbability::new(value).expect("an error probability")
+}
+
+fn designed(share: f64, deviation: f64, alpha: f64, beta: f64) -> Option<ShareDesign> {
+    let (false_alarm, miss) = (probability(alpha), probability(beta));
+    let errors = ErrorRates { false_alarm, miss, deviation, ..ErrorRates::default() };
+    ShareDesign::new(Share::from_fraction(share).expect("a share"), errors)
+}
+
 /// How long the design of a share takes that no other has: the median of 21.
 fn design_time() -> Duration {
     let mut times: Vec<Duration> = (0..21)
         .map(|n| {
             let start = Instant::now();
-            black_box(ShareDesign::new(0.5 + f64::from(n) * 1e-9, 0.10, 1e-6, 1e-3, 100_000));
+            black_box(designed(0.5 + f64::from(n) * 1e-9, 0.10, 1e-6, 1e-3));
             start.elapsed()
         })
         .collect();
@@ -156,7 +166,8 @@ fn design_time() -> Duration {
 /// The samples of a calibration, each answer by its sample, the answers before and a random number.
 fn samples(share: f64, random: &mut Rng, mut answer: impl FnMut(usize, &[bool], &mut Rng) -> bool) -> Independence {
     const CONNECTIONS: usize = 8;
-    let mut independence = Independence::new(share, 1e-6);
+    let share = Share::from_fraction(share).expect("a share");
+    let mut independence = Independence::new(share, ErrorRates::default().false_alarm);
     let mut answers = Vec::with_capacity(400);
     for sample in 0..40 {
         let mut connections = [(0, 0); CONNECTIONS];
@@ -255,13 +266,13 @@ fn updates_a_second() -> f64 {
         versions: [("v1".to_owned(), share(0.5)), ("v2".to_owned(), share(0.5))].into(),
         statuses: Statuses::Implied,
         // a deviation so small that the test is never over
-        errors: Errors {
+        errors: ErrorRates {
             deviation: 0.0005,
             max_requests: u64::MAX / 4,
-            miss: Rate::new(1e-6).expect("a rate"),
-            ..Errors::default()
+            miss: probability(1e-6),
+            ..ErrorRates::default()
         },
-        place: Place::new("scenario.yaml", 1, 1),
+        origin: Origin::new("scenario.yaml", 1, 1),
     };
     let design = Design::new(&claim).expect("a claim that can be decided");
     assert!(design.allowed > u64::from(ANSWERS), "the test would be over after {}", design.allowed);

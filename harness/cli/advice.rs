@@ -4,7 +4,7 @@ use super::main::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
 use crate::report::ReportError;
-use crate::scenario::Place;
+use crate::scenario::Origin;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
 use crate::verdict::DesignError;
@@ -15,7 +15,7 @@ use crate::walk::WalkError;
 pub(super) struct Failure {
     pub code: ExitCode,
     pub message: String,
-    pub place: Option<Place>,
+    pub place: Option<Origin>,
     pub hint: Option<String>,
 }
 
@@ -83,10 +83,12 @@ fn hint(error: &WalkError) -> Option<String> {
             return Some(format!("`shiftcheck sweep --run {run}` tries again, and so does the start of the next run"));
         }
         WalkError::Design { source: DesignError::TooManyRequests { .. }, .. } => {
-            return Some("claim with a larger `deviation`, or allow more with `errors: {max-requests: …}`".to_owned());
+            return Some(
+                "claim with a larger `deviation`, or allow more with `error-rates: {max-requests: …}`".to_owned(),
+            );
         }
         WalkError::Design { source: DesignError::TooSmallALeak { .. }, .. } => {
-            return Some("claim with a larger `leak`, or allow more with `errors: {max-requests: …}`".to_owned());
+            return Some("claim with a larger `leak`, or allow more with `error-rates: {max-requests: …}`".to_owned());
         }
         _ => return None,
     };

@@ -29,9 +29,9 @@ pub enum Command {
     Run(RunArgs),
     /// Walk a scenario on two versions of Istio and across the change from one to the other, and say what changes in behaviour
     Upgrade(Box<UpgradeArgs>),
-    /// Say what the manifests give, claim by claim, without a cluster
+    /// Check every claim against the manifests, without a cluster
     Verify(VerifyArgs),
-    /// Make wrong manifests and say which of them the claims catch
+    /// Mutation testing: apply mutation operators to the manifests, and report the mutants that no claim kills
     Mutants(MutantsArgs),
     /// Put the model behind the verdicts to the test: are requests of this mesh routed independently?
     Calibrate(CalibrateArgs),
@@ -265,13 +265,13 @@ pub struct VerifyArgs {
     pub against: Option<String>,
 }
 
-/// What to make mutants of.
+/// Options of `mutants`.
 #[derive(Debug, clap::Args)]
 pub struct MutantsArgs {
-    /// The scenario, and where to bring mutants about; without --cluster the model alone decides.
+    /// The scenario, and where to run mutants; without --cluster the routing model evaluates them.
     #[command(flatten)]
     pub walk: WalkArgs,
-    /// With --cluster k3s: how many mutants are also brought about on a real mesh
+    /// With --cluster k3s: how many mutants also run on a real mesh
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub sample: u16,
 }

@@ -5,10 +5,10 @@ use std::process::Command;
 use super::advice::{self, Failure};
 use super::args::VerifyArgs;
 use super::main::{ExitCode, coloured};
-use crate::report::{Marks, changed, killed, verified};
+use crate::report::{Marks, changed, mutated, verified};
 use crate::routing::Severity;
 use crate::scenario::Scenario;
-use crate::verify::{Decided, Fate, Mutant, changes, fate, mutants, problems, verify};
+use crate::verify::{Decided, Mutant, MutantStatus, changes, evaluate, mutants, problems, verify};
 use crate::walk::WalkError;
 
 /// Says what the manifests of a scenario give; how they differ from another version in what they do.
@@ -45,7 +45,7 @@ fn told(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Makes the mutants of a scenario and says what becomes of each.
+/// Evaluates the mutants of a scenario and prints the mutation report.
 pub(super) fn mutate(path: &Path) -> ExitCode {
     let scenario = match read(path) {
         Ok(scenario) => scenario,
@@ -54,12 +54,13 @@ pub(super) fn mutate(path: &Path) -> ExitCode {
             return failure.code;
         }
     };
-    let made = mutants(&scenario);
-    let fates: Vec<(&Mutant, Fate)> = made.iter().map(|mutant| (mutant, fate(&scenario, mutant))).collect();
+    let mutants = mutants(&scenario);
+    let evaluated: Vec<(&Mutant, MutantStatus)> =
+        mutants.iter().map(|mutant| (mutant, evaluate(&scenario, mutant))).collect();
     let marks = Marks { colour: coloured(stdout().is_terminal()) };
-    let _ = killed(&mut stdout(), marks, &scenario.name, &fates);
-    let survives = fates.iter().any(|(_, fate)| matches!(fate, Fate::Survives(_)));
-    if survives { ExitCode::Fail } else { ExitCode::Pass }
+    let _ = mutated(&mut stdout(), marks, &scenario.name, &evaluated);
+    let survived = evaluated.iter().any(|(_, status)| matches!(status, MutantStatus::Survived(_)));
+    if survived { ExitCode::Fail } else { ExitCode::Pass }
 }
 
 fn read(path: &Path) -> Result<Scenario, Failure> {

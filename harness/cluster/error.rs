@@ -9,7 +9,7 @@ use super::run_id::RunId;
 use super::wait::WaitError;
 use super::workload_image::ImageError;
 use crate::events::Reach;
-use crate::scenario::{Place, UnresolvedKind};
+use crate::scenario::{Origin, UnresolvedKind};
 
 /// What can go wrong with a cluster and the objects in it.
 #[derive(Debug, Error)]
@@ -122,7 +122,7 @@ pub enum ClusterError {
     #[error("{origin}: the cluster knows no kind `{kind}` in `{api_version}`")]
     UnknownKind {
         /// Where the object is written.
-        origin: Place,
+        origin: Origin,
         /// Its kind.
         kind: String,
         /// Its group and version.
@@ -132,7 +132,7 @@ pub enum ClusterError {
     #[error("{place}: {source}")]
     Target {
         /// Where the scenario names it.
-        place: Place,
+        place: Origin,
         /// Why not.
         source: UnresolvedKind,
     },
@@ -140,7 +140,7 @@ pub enum ClusterError {
     #[error("{origin}: {id} was rejected: {}", status.message)]
     Rejected {
         /// Where the object is written.
-        origin: Place,
+        origin: Origin,
         /// `Kind/name`.
         id: String,
         /// What the API server said.
@@ -151,7 +151,7 @@ pub enum ClusterError {
     #[error("{origin}: the API server failed to process {id}: {} ({})", status.message, status.code)]
     Unprocessed {
         /// Where the object is written.
-        origin: Place,
+        origin: Origin,
         /// `Kind/name`.
         id: String,
         /// What the API server said.
@@ -164,7 +164,7 @@ pub enum ClusterError {
     #[error("{origin}: the embedded cluster runs the demo images alone, not `{image}`")]
     NotEmbedded {
         /// The manifest.
-        origin: Place,
+        origin: Origin,
         /// The image.
         image: String,
     },
@@ -174,7 +174,7 @@ pub enum ClusterError {
     )]
     Outside {
         /// Where the object is written.
-        origin: Place,
+        origin: Origin,
         /// `Kind/name`.
         id: String,
         /// The run's namespace.
@@ -212,7 +212,7 @@ pub enum ClusterError {
 impl ClusterError {
     /// Where in the scenario or its manifests, if that is to blame.
     #[must_use]
-    pub const fn place(&self) -> Option<&Place> {
+    pub const fn place(&self) -> Option<&Origin> {
         match self {
             Self::UnknownKind { origin: place, .. }
             | Self::Target { place, .. }
@@ -235,7 +235,7 @@ impl ClusterError {
 
     /// What an answer of the API server to a request about an object means: the object was rejected, or the API server could not
     /// process the request.
-    pub(crate) fn answered(origin: Place, id: String, status: Box<Status>) -> Self {
+    pub(crate) fn answered(origin: Origin, id: String, status: Box<Status>) -> Self {
         if is_about_object(&status) {
             Self::Rejected { origin, id, status }
         } else {
@@ -341,7 +341,7 @@ mod tests {
         #[case] expected: bool,
     ) {
         let status = Status::failure(message, reason).with_code(code).boxed();
-        let origin = Place::new("service.yaml", 1, 1);
+        let origin = Origin::new("service.yaml", 1, 1);
         let error = ClusterError::answered(origin, "Service/s".to_owned(), status);
         assert_eq!(error.is_bad_input(), expected, "{error}");
     }

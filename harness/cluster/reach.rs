@@ -90,7 +90,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn add(&mut self, pointer: &str, effect: impl Into<String>) {
-        let (place, id) = (self.manifest.place(pointer), self.manifest.id());
+        let (place, id) = (self.manifest.origin_of(pointer), self.manifest.id());
         self.found.push(Reach { place, id, effect: effect.into() });
     }
 

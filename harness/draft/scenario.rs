@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::client::{MANIFEST, POD};
 use crate::demo::demo_versions;
-use crate::routing::{Client, Holds, Kind, Live, Mesh, Naming, Outbound, Request, Subject, Test, pods_of};
+use crate::routing::{Client, Kind, Live, Mesh, Naming, Outbound, Polarity, Request, Subject, Test, pods_of};
 use crate::scenario::{Manifest, Population, Request as Variant, ScenarioError, Service, read_manifests};
 use crate::verify::Given;
 
@@ -255,7 +255,7 @@ fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -
                     paths.push(value);
                 }
             }
-            Subject::Header(header) if condition.holds == Holds::Yes => {
+            Subject::Header(header) if condition.polarity == Polarity::Positive => {
                 let mut add = |name: String, value: String| {
                     let headers = BTreeMap::from([(header.clone(), value)]);
                     if !populations.iter().any(|own| own.variants[0].headers == headers) {
@@ -304,7 +304,7 @@ fn expectation(from: &str, path: &str, given: &Given) -> String {
         written.push(format!("{}: {percent}%", plain(version)));
     }
     let fine = if shares.len() > 1 && smallest < 0.1 {
-        format!(", errors: {{deviation: {}%}}", (smallest * 80.0).max(0.1))
+        format!(", error-rates: {{deviation: {}%}}", (smallest * 80.0).max(0.1))
     } else {
         String::new()
     };

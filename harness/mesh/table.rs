@@ -3,8 +3,8 @@ use serde_json::Value;
 use super::EnvoyError;
 use super::envoy::{ConfigDump, cluster, domain, items};
 use crate::routing::{
-    Abort, Action, Behind, Cluster, Condition, Forward, Holds, Pattern, Redirect, RedirectPath, Rewrite, Route,
-    RouteTable, Subject, Test, Unit,
+    Abort, Action, Cluster, Condition, Endpoints, Forward, Pattern, Polarity, Redirect, RedirectPath, Rewrite, Route,
+    RouteTable, RoutingUnit, Subject, Test,
 };
 
 /// Reads the route table of a service port from the routes, listeners and endpoints of a sidecar. The listeners matter only if there is no
@@ -19,19 +19,19 @@ pub fn read_table(dump: &ConfigDump, host: &str, port: u16) -> Result<RouteTable
             table.routes.push(read_route(route)?);
         }
     } else if let Some(cluster) = tcp_cluster(dump, host, port) {
-        table.unit = Unit::Connection;
+        table.unit = RoutingUnit::Connection;
         table.routes.push(Route::all_to(cluster));
     } else {
         return Err(EnvoyError::NoRoute(domain(host, port)));
     }
     for route in &table.routes {
         let Action::Forward(forward) = &route.action else { continue };
-        table.clusters.extend(forward.clusters.iter().map(|(cluster, _)| (cluster.clone(), Behind::Nothing)));
+        table.clusters.extend(forward.clusters.iter().map(|(cluster, _)| (cluster.clone(), Endpoints::NoCluster)));
     }
     for status in items(&dump.endpoints["cluster_statuses"]) {
         let Some(cluster) = status["name"].as_str().and_then(cluster) else { continue };
         let Some(behind) = table.clusters.get_mut(&cluster) else { continue };
-        *behind = Behind::Endpoints(items(&status["host_statuses"]).filter_map(endpoint).collect());
+        *behind = Endpoints::Ready(items(&status["host_statuses"]).filter_map(endpoint).collect());
     }
     Ok(table)
 }
@@ -114,8 +114,8 @@ fn header_condition(header: &Value) -> Result<Condition, EnvoyError> {
         name if name == ":scheme" => Subject::Scheme,
         name => Subject::Header(name),
     };
-    let holds = if header["invert_match"] == true { Holds::No } else { Holds::Yes };
-    Ok(Condition { subject, test: string_test(header)?, holds })
+    let polarity = if header["invert_match"] == true { Polarity::Negative } else { Polarity::Positive };
+    Ok(Condition { subject, test: string_test(header)?, polarity })
 }
 
 /// The test of a header or a query parameter.

@@ -1,5 +1,4 @@
-//! The images of the demo application and what they answer: known beforehand, so that a scenario that uses them can be
-//! checked without running it.
+//! The images of the demo application. Their answers are known, so that scenarios with these images can be checked without a cluster.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +7,9 @@ use std::collections::BTreeMap;
 pub struct DemoImage {
     /// The name with registry and tag.
     pub name: &'static str,
-    /// The version that it answers with.
+    /// The version in its responses.
     pub version: &'static str,
-    /// Whether it answers `/error` with 503 Service Unavailable; all other paths, and `/error` where it is not, with 200.
+    /// Whether the status for `/error` is 503 instead of 200. The status for other paths is 200.
     pub is_faulty: bool,
 }
 
@@ -22,13 +21,13 @@ pub const DEMO_IMAGES: [DemoImage; 3] = [
 ];
 
 impl DemoImage {
-    /// The demo image with this name, with or without `docker.io/library/`; none where the image is not the demo's.
+    /// The demo image with this name, with or without `docker.io/library/`; none for any other image.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
         DEMO_IMAGES.iter().find(|image| image.name == name || image.short_name() == name)
     }
 
-    /// The name as manifests write it: without the default registry.
+    /// The name without the default registry, as in manifests.
     #[must_use]
     pub fn short_name(&self) -> &'static str {
         self.name.strip_prefix("docker.io/library/").unwrap_or(self.name)
@@ -42,7 +41,7 @@ impl DemoImage {
     }
 }
 
-/// The version of every demo image, by the names that manifests use.
+/// The versions of all demo images, by each of their names.
 #[must_use]
 pub fn demo_versions() -> BTreeMap<String, String> {
     let names = DEMO_IMAGES.iter().flat_map(|image| [image.name, image.short_name()].map(|name| (name, image.version)));

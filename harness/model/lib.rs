@@ -1,7 +1,7 @@
-//! The pure part of `shiftcheck`: what a scenario says, what its manifests mean to Istio, and statistics.
+//! The pure part of `shiftcheck`: scenarios, a model of Istio's routing, statistics, and checks of scenarios by the model.
 //!
-//! Nothing here knows a cluster, and nothing does I/O except reading the files of a scenario. The `shiftcheck` package
-//! re-exports every module under the same name.
+//! It needs no cluster and does no I/O, except to read the files of a scenario. The `shiftcheck` package re-exports every module under the
+//! same name.
 
 pub mod demo;
 pub mod events;

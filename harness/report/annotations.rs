@@ -1,5 +1,5 @@
 use super::model::{Outcome, Report};
-use crate::scenario::Place;
+use crate::scenario::Origin;
 
 /// Commands that make GitHub show each failure beside the line of the scenario that claims it.
 pub(super) fn annotations(report: &Report) -> Vec<String> {
@@ -21,9 +21,9 @@ pub(super) fn annotations(report: &Report) -> Vec<String> {
     lines
 }
 
-fn annotation(place: Option<&Place>, title: &str, message: &str) -> String {
+fn annotation(place: Option<&Origin>, title: &str, message: &str) -> String {
     let mut properties = Vec::new();
-    if let Some(Place { path, line, column }) = place {
+    if let Some(Origin { path, line, column }) = place {
         properties.push(format!("file={}", property(&path.display().to_string())));
         properties.push(format!("line={line}"));
         properties.push(format!("col={column}"));
@@ -50,7 +50,7 @@ mod tests {
     use crate::events::{Event, FailureLayer, Timed};
     use crate::report::Recorder;
 
-    fn annotated(place: Option<Place>) -> Vec<String> {
+    fn annotated(place: Option<Origin>) -> Vec<String> {
         let mut recorder = Recorder::new(String::new());
         let event = Event::Broke { layer: FailureLayer::Manifest, place, message: "a:1 was rejected".to_owned() };
         recorder.record(&Timed { at: Timestamp::UNIX_EPOCH, since_start: Duration::ZERO, event });
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_broke_is_shown_in_its_file_whatever_the_name() {
-        let [line] = &annotated(Some(Place::new("a:b,c.yaml", 3, 5)))[..] else { panic!("one annotation") };
+        let [line] = &annotated(Some(Origin::new("a:b,c.yaml", 3, 5)))[..] else { panic!("one annotation") };
         assert!(line.starts_with("::error file=a%3Ab%2Cc.yaml,line=3,col=5,title="), "{line}");
         let [line] = &annotated(None)[..] else { panic!("one annotation") };
         assert!(line.starts_with("::error title=") && line.ends_with("::a:1 was rejected"), "{line}");

@@ -32,7 +32,7 @@ pub use upgrade::{
     Cell, Change, Cleared, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeDifference, UpgradeRecorder,
     UpgradeReport, Walk, matrix,
 };
-pub use verified::{Marks, changed, killed, verified};
+pub use verified::{Marks, changed, mutated, verified};
 
 /// The share of lost requests for which reports say how often a right rollout is refused.
 const LOSS: f64 = 1e-6;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::Place;
+use crate::scenario::Origin;
 
 /// The version of the form of a report.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -97,7 +97,7 @@ pub struct Failure {
     /// Where in the scenario or its manifests, if that is to blame.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
-    pub place: Option<Place>,
+    pub place: Option<Origin>,
     /// What to do.
     pub hint: Option<String>,
 }
@@ -387,7 +387,7 @@ pub struct Claim {
     /// Where it is claimed, as `FILE:LINE:COLUMN`; empty in reports of older versions that did not know it.
     #[serde(with = "super::place")]
     #[schemars(with = "String")]
-    pub place: Option<Place>,
+    pub place: Option<Origin>,
     /// The requests that the verdict took.
     pub requests: u64,
     /// The most that it could have taken.

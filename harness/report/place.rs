@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::scenario::Place;
+use crate::scenario::Origin;
 
 /// Writes a place.
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-pub(super) fn serialize<S: Serializer>(place: &Option<Place>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize<S: Serializer>(place: &Option<Origin>, serializer: S) -> Result<S::Ok, S::Error> {
     place.as_ref().map(ToString::to_string).unwrap_or_default().serialize(serializer)
 }
 
 /// Reads a place; reports of older versions hold texts that are none.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Place>, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Origin>, D::Error> {
     String::deserialize(deserializer).map(|text| text.parse().ok())
 }

@@ -235,8 +235,8 @@ fn claim(judged: &Judged) -> Claim {
         }
         .to_owned(),
         errors: judged.errors.map(|errors| Errors {
-            false_alarm: errors.false_alarm.chance(),
-            miss: errors.miss.chance(),
+            false_alarm: errors.false_alarm.value(),
+            miss: errors.miss.value(),
             deviation: errors.deviation,
             leak: errors.leak,
         }),

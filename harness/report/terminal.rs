@@ -7,7 +7,7 @@ use super::LOSS;
 use crate::cluster::Swept;
 use crate::events::{Calibration, Event, Judged, Latency, Reach, Shift, Subject, Timed, Transition, TrialledMutant};
 use crate::verdict::{CALIBRATION_ALARM, FOUND, Power, Ruling, Totals};
-use crate::verify::Fate;
+use crate::verify::MutantStatus;
 
 /// The live view of a run and its closing table.
 ///
@@ -200,14 +200,14 @@ impl<W: Write> Terminal<W> {
 
     fn trialled(&mut self, trialled: &TrialledMutant) {
         let mark = if trialled.agrees() { self.green("ok") } else { self.red("NO") };
-        let TrialledMutant { slip, what, stage, failed, .. } = trialled;
+        let TrialledMutant { operator, what, stage, failed, .. } = trialled;
         let seen = if *failed { "a claim fails" } else { "all claims hold" };
-        let model = match &trialled.fate {
-            Fate::Caught(catch) => format!("caught by {}", catch.claim),
-            Fate::Harmless => "harmless".to_owned(),
-            Fate::Survives(_) => "survives".to_owned(),
+        let model = match &trialled.status {
+            MutantStatus::Killed(kill) => format!("killed by {}", kill.claim),
+            MutantStatus::Equivalent => "equivalent".to_owned(),
+            MutantStatus::Survived(_) => "survived".to_owned(),
         };
-        self.line(&format!("{mark} {slip}: {what} — at stage {stage} {seen}; the model: {model}"));
+        self.line(&format!("{mark} {operator}: {what} — at stage {stage} {seen}; the model: {model}"));
     }
 
     fn stage_done(&mut self, stage: &Row) {
@@ -464,7 +464,7 @@ mod tests {
 
     use super::*;
     use crate::events::{FailureLayer, Gap, Routing, TrafficPath};
-    use crate::scenario::Place;
+    use crate::scenario::Origin;
     use crate::verdict::{Findings, Verdict};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -476,7 +476,7 @@ mod tests {
             claim: "v1 50 %, v2 50 %, status 503".to_owned(),
             verdict: Verdict::counted(ruling, 530, reason.to_owned()),
             hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
-            place: Place::new("scenario.yaml", 27, 9),
+            place: Origin::new("scenario.yaml", 27, 9),
             errors: None,
             link: (ruling == Ruling::Fail).then_some(FailureLayer::Endpoints),
         })

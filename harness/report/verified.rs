@@ -2,7 +2,9 @@ use std::io::{self, Write};
 
 use crate::routing::{NotModelled, Problem, RuleRef, Severity};
 use crate::scenario::{Count, Expectation, Scenario};
-use crate::verify::{Change, Decided, Fate, Gap, Given, Mutant, SLIPS, VerifiedClaim, VerifiedStage};
+use crate::verify::{
+    Decided, Gap, Given, GivenChange, MUTATION_OPERATORS, Mutant, MutantStatus, VerifiedClaim, VerifiedStage,
+};
 
 use super::terminal::plural;
 
@@ -34,7 +36,7 @@ pub fn verified(
     stages: &[VerifiedStage<'_>],
     problems: &[Problem],
 ) -> io::Result<()> {
-    writeln!(out, "{}: {} by the manifests alone, no cluster asked", scenario.name, plural(stages.len(), "stage"))?;
+    writeln!(out, "{}: {} by the manifests alone, without a cluster", scenario.name, plural(stages.len(), "stage"))?;
     for problem in problems {
         let word = match problem.severity {
             Severity::Error => marks.bad("error"),
@@ -78,55 +80,62 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
         | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => "no route leads to it".to_owned(),
         (Decided::Holds, Expectation::Served { .. }) => "a route leads to it".to_owned(),
         (Decided::Holds, _) => "nothing is left".to_owned(),
-        (Decided::Fails(off), _) => off.iter().map(|off| off.measure.to_string()).collect::<Vec<_>>().join(", "),
+        (Decided::Fails(mismatches), _) => {
+            mismatches.iter().map(|mismatch| mismatch.measure.to_string()).collect::<Vec<_>>().join(", ")
+        }
     };
     writeln!(out, "   {mark}{what} — {given}")?;
-    let Decided::Fails(off) = &claim.decided else { return Ok(()) };
+    let Decided::Fails(mismatches) = &claim.decided else { return Ok(()) };
     if matches!(claim.expectation, Expectation::Claim(_)) {
-        let off: Vec<String> = off.iter().map(ToString::to_string).collect();
-        writeln!(out, "       off: {}", off.join("; "))?;
+        let mismatches: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+        writeln!(out, "       off: {}", mismatches.join("; "))?;
     }
     for finding in &claim.findings {
         writeln!(out, "       because {finding}")?;
     }
-    writeln!(out, "       claimed in {}", claim.expectation.place())
+    writeln!(out, "       claimed in {}", claim.expectation.origin())
 }
 
-/// Writes what became of every mutant: a table of slips, the mutants that survive with the claims that would catch them, and those that change
-/// nothing.
+/// Writes the mutation report: a table by mutation operator, the mutants that survived with the claims that would kill them, and the
+/// equivalent mutants.
 ///
 /// # Errors
 /// The output is closed.
-pub fn killed(out: &mut impl Write, marks: Marks, name: &str, fates: &[(&Mutant, Fate)]) -> io::Result<()> {
-    let width = SLIPS.iter().map(|slip| slip.len()).max().unwrap_or(0);
-    writeln!(out, "{name}: {}, decided by the model", plural(fates.len(), "wrong manifest"))?;
-    writeln!(out, "  {:<width$}  {:>5} {:>9} {:>7} {:>9}", "", "made", "harmless", "caught", "survive")?;
-    let row = |out: &mut _, title: &str, all: &[&(&Mutant, Fate)]| {
-        let count = |is: fn(&Fate) -> bool| all.iter().filter(|(_, fate)| is(fate)).count();
-        let harmless = count(|fate| matches!(fate, Fate::Harmless));
-        let caught = count(|fate| matches!(fate, Fate::Caught(_)));
-        let survive = count(|fate| matches!(fate, Fate::Survives(_)));
+pub fn mutated(
+    out: &mut impl Write,
+    marks: Marks,
+    name: &str,
+    evaluated: &[(&Mutant, MutantStatus)],
+) -> io::Result<()> {
+    let width = MUTATION_OPERATORS.iter().map(|operator| operator.len()).max().unwrap_or(0);
+    writeln!(out, "{name}: {}, evaluated by the routing model", plural(evaluated.len(), "mutant"))?;
+    writeln!(out, "  {:<width$}  {:>7} {:>10} {:>7} {:>9}", "", "mutants", "equivalent", "killed", "survived")?;
+    let row = |out: &mut _, title: &str, all: &[&(&Mutant, MutantStatus)]| {
+        let count = |is: fn(&MutantStatus) -> bool| all.iter().filter(|(_, status)| is(status)).count();
+        let equivalent = count(|status| matches!(status, MutantStatus::Equivalent));
+        let killed = count(|status| matches!(status, MutantStatus::Killed(_)));
+        let survived = count(|status| matches!(status, MutantStatus::Survived(_)));
         Write::write_fmt(
             out,
-            format_args!("  {title:<width$}  {:>5} {harmless:>9} {caught:>7} {survive:>9}\n", all.len()),
+            format_args!("  {title:<width$}  {:>7} {equivalent:>10} {killed:>7} {survived:>9}\n", all.len()),
         )
     };
-    for slip in SLIPS {
-        let all: Vec<_> = fates.iter().filter(|(mutant, _)| mutant.slip == slip).collect();
+    for operator in MUTATION_OPERATORS {
+        let all: Vec<_> = evaluated.iter().filter(|(mutant, _)| mutant.operator == operator).collect();
         if !all.is_empty() {
-            row(out, slip, &all)?;
+            row(out, operator, &all)?;
         }
     }
-    row(out, "all", &fates.iter().collect::<Vec<_>>())?;
-    for (mutant, fate) in fates {
-        if let Fate::Survives(Gap { stage, name, claim }) = fate {
-            writeln!(out, "{} {}: {}", marks.bad("survives"), mutant.slip, mutant.what)?;
-            writeln!(out, "    stage {stage} {name} would catch it with {claim}")?;
+    row(out, "all", &evaluated.iter().collect::<Vec<_>>())?;
+    for (mutant, status) in evaluated {
+        if let MutantStatus::Survived(Gap { stage, name, claim }) = status {
+            writeln!(out, "{} {}: {}", marks.bad("survived"), mutant.operator, mutant.what)?;
+            writeln!(out, "    at stage {stage} {name}, this claim would kill it: {claim}")?;
         }
     }
-    for (mutant, fate) in fates {
-        if *fate == Fate::Harmless {
-            writeln!(out, "harmless {}: {}", mutant.slip, mutant.what)?;
+    for (mutant, status) in evaluated {
+        if *status == MutantStatus::Equivalent {
+            writeln!(out, "equivalent {}: {}", mutant.operator, mutant.what)?;
         }
     }
     Ok(())
@@ -144,12 +153,12 @@ fn by(rules: &[RuleRef]) -> String {
 ///
 /// # Errors
 /// The output is closed.
-pub fn changed(out: &mut impl Write, against: &str, changes: &[Change]) -> io::Result<()> {
+pub fn changed(out: &mut impl Write, against: &str, changes: &[GivenChange]) -> io::Result<()> {
     if changes.is_empty() {
         return writeln!(out, "against {against}: no population is given anything else");
     }
     writeln!(out, "against {against}: {} in what populations are given", plural(changes.len(), "change"))?;
-    for Change { number, stage, from, path, before, after } in changes {
+    for GivenChange { number, stage, from, path, before, after } in changes {
         let before = before.as_ref().map_or_else(|| "no such stage".to_owned(), Given::to_string);
         let path = if path == "/" { String::new() } else { format!(" {path}") };
         writeln!(out, "  ~ {number} {stage}, {from}{path}: {before} → {after} {}", by(&after.rules))?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::difference::{Aspect, Difference};
 use super::walked::WalkedStage;
 use crate::routing::{Live, RouteDiff};
-use crate::scenario::{ControlPlane, MeshStep, Place, Scenario, Stage, Step};
+use crate::scenario::{ControlPlane, MeshStep, Origin, Scenario, Stage, Step};
 use crate::walk::{Leg, at_once};
 
 /// Why a claim that held on the old version fails on the new one, as far as that was found.
@@ -140,7 +140,7 @@ pub struct Suspect {
     /// `EnvoyFilter/name`.
     pub object: String,
     /// Where it is written.
-    pub place: Place,
+    pub place: Origin,
     /// What it is limited to.
     pub limit: String,
 }
@@ -157,7 +157,7 @@ pub fn suspects(scenario: &Scenario, stage: usize, from: &str, to: &str) -> Vec<
             let Some(version) = patch.pointer("/match/proxy/proxyVersion").and_then(Value::as_str) else { continue };
             let matches = |own: &str| Regex::new(version).is_ok_and(|expression| expression.is_match(own));
             if matches(to) && !matches(from) {
-                let place = object.manifest.place(&format!("/spec/configPatches/{index}"));
+                let place = object.manifest.origin_of(&format!("/spec/configPatches/{index}"));
                 suspects.push(Suspect {
                     object: object.manifest.id(),
                     place,

@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
     use crate::events::{Event, Injection, Judged, Latency};
-    use crate::scenario::Place;
+    use crate::scenario::Origin;
     use crate::upgrade::{Course, Phase, Row};
     use crate::verdict::{Answer, Verdict};
 
@@ -284,7 +284,7 @@ mod tests {
             claim: "v1 50 %, v2 50 %".to_owned(),
             verdict: Verdict::counted(ruling, split.iter().sum(), String::new()),
             hints: Vec::new(),
-            place: Place::new("scenario.yaml", 1, 1),
+            place: Origin::new("scenario.yaml", 1, 1),
             errors: None,
             link: None,
         }));

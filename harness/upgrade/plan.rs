@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::course::{Course, Mode, Phase, Row};
 use crate::mesh::newer;
-use crate::scenario::{ControlPlane, During, Errors, Expectation, MeshStep, Scenario, Stage, Step};
+use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, MeshStep, Scenario, Stage, Step};
 use crate::walk::{Leg, at_once};
 
 /// How many minor versions a control plane may be ahead of its sidecars, as Istio supports it.
@@ -189,10 +189,10 @@ impl Across {
                 Expectation::During(During {
                     errors: Some(errors),
                     excludes: During::EXCLUDES,
-                    miss: Errors::default().miss,
+                    miss: ErrorRates::default().miss,
                     gap: None,
                     last_of: BTreeMap::new(),
-                    place: stage.place.clone(),
+                    origin: stage.origin.clone(),
                 })
             };
             expect.extend(self.errors.map(during));
@@ -200,7 +200,7 @@ impl Across {
                 name: format!("{}, {phase}", stage.name),
                 steps: steps.into_iter().map(Step::Mesh).collect(),
                 expect,
-                place: stage.place.clone(),
+                origin: stage.origin.clone(),
             }
         });
         let changes: Vec<Stage> = changes.collect();

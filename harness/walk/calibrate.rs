@@ -128,7 +128,7 @@ impl<'a> Samples<'a> {
             version,
             share,
             requests,
-            independence: Independence::new(share.fraction(), claim.errors.false_alarm.chance()),
+            independence: Independence::new(share, claim.errors.false_alarm),
             sent: 0,
             took: 0,
             accepted: 0,

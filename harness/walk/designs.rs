@@ -26,13 +26,13 @@ impl Designs {
             let replicas = Replicas(mesh.replicas(&scenario.service.host, &scenario.namespace));
             for claim in &claims {
                 identify(claim, &claims, &replicas)
-                    .map_err(|source| WalkError::Unidentified { place: claim.place.clone(), source })?;
+                    .map_err(|source| WalkError::Unidentified { place: claim.origin.clone(), source })?;
             }
             let stage = claims.iter().map(|claim| {
                 let variants = scenario.population(&claim.from).map_or(1, |population| population.variants.len());
                 Design::new(claim)
                     .map(|design| design.of_variants(variants))
-                    .map_err(|source| WalkError::Design { place: claim.place.clone(), source })
+                    .map_err(|source| WalkError::Design { place: claim.origin.clone(), source })
             });
             designs.push(stage.collect::<Result<_, _>>()?);
         }

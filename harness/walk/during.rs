@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::events::Bound;
-use crate::scenario::{During, Expectation, Place, Scenario, Share, Stage};
+use crate::scenario::{Confidence, During, Expectation, Origin, Scenario, Share, Stage};
 use crate::traffic::WatchOptions;
 use crate::verdict::{Ruling, excluded_share, requests_to_exclude};
 
@@ -119,10 +119,10 @@ pub(super) fn undecidable(during: &During, populations: usize) -> Option<Undecid
             Duration::from_secs(1) * REQUESTS_A_GAP * u32::try_from(populations).unwrap_or(u32::MAX) / MOST_A_SECOND;
         return Some(Undecidable::ShortGap { gap, populations, shortest });
     }
-    let (errors, excludes, miss) = (during.errors.unwrap_or(0), during.excludes.fraction(), during.miss.chance());
+    let (errors, excludes, miss) = (during.errors.unwrap_or(0), during.excludes, during.miss);
     match requests_to_exclude(excludes, errors, miss) {
         Some(needed) if needed <= MOST_REQUESTS => None,
-        _ => Some(Undecidable::RareErrors { excludes: during.excludes, errors }),
+        _ => Some(Undecidable::RareErrors { excludes, errors }),
     }
 }
 
@@ -172,7 +172,7 @@ struct Need {
 impl Missing {
     pub fn of(stage: &Stage, populations: usize) -> Self {
         let need = |during: &During| {
-            let least = |errors| requests_to_exclude(during.excludes.fraction(), errors, during.miss.chance());
+            let least = |errors| requests_to_exclude(during.excludes, errors, during.miss);
             let least = |errors| least(errors).unwrap_or(u64::MAX);
             let last_of = during.last_of.iter();
             Need {
@@ -275,11 +275,11 @@ fn judge_errors(most: u64, during: &During, watched: &Watched) -> Found {
 
 /// A pass if the requests exclude as much as is claimed.
 fn bounded(of: String, share: &str, seen: &str, (count, requests): (u64, u64), during: &During, most: u64) -> Found {
-    let miss = during.miss.chance();
-    let excluded = excluded_share(requests, count, miss);
-    let confidence = percent(1.0 - miss);
-    let needed = requests_to_exclude(during.excludes.fraction(), most, miss);
-    let bounds = vec![Bound { of, count, requests, excluded, confidence: 1.0 - miss }];
+    let excluded = excluded_share(requests, count, during.miss);
+    let confidence = Confidence::of(during.miss).fraction();
+    let needed = requests_to_exclude(during.excludes, most, during.miss);
+    let bounds = vec![Bound { of, count, requests, excluded, confidence }];
+    let confidence = percent(confidence);
     if needed.is_some_and(|needed| requests >= needed) {
         let reason =
             format!("{seen}; {share} above {} % is excluded with {confidence} % confidence", rounded_up(excluded));
@@ -429,13 +429,13 @@ fn percent(fraction: f64) -> f64 {
 pub(super) fn bounds(scenario: &Scenario) -> Vec<(u32, f64)> {
     let all = scenario.stages.iter().flat_map(claims);
     let stated = |during: &During| during.last_of.len() + usize::from(during.errors.is_some());
-    all.map(|during| (u32::try_from(stated(during)).unwrap_or(u32::MAX), during.miss.chance())).collect()
+    all.map(|during| (u32::try_from(stated(during)).unwrap_or(u32::MAX), during.miss.value())).collect()
 }
 
 /// The first `during` claim of a scenario that cannot be decided: its place, and why not.
-pub(super) fn refused(scenario: &Scenario) -> Option<(Place, Undecidable)> {
+pub(super) fn refused(scenario: &Scenario) -> Option<(Origin, Undecidable)> {
     let mut all = scenario.stages.iter().flat_map(claims);
-    all.find_map(|during| Some((during.place.clone(), undecidable(during, scenario.populations.len())?)))
+    all.find_map(|during| Some((during.origin.clone(), undecidable(during, scenario.populations.len())?)))
 }
 
 #[cfg(test)]
@@ -444,25 +444,25 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::scenario::Errors;
+    use crate::scenario::ErrorRates;
 
     const MS: u64 = 1000;
 
-    fn place() -> Place {
-        Place::new("scenario.yaml", 3, 9)
+    fn place() -> Origin {
+        Origin::new("scenario.yaml", 3, 9)
     }
 
     fn during(errors: Option<u64>, gap: Option<u64>, last_of: &[(&str, u64)]) -> During {
         During {
             errors,
             excludes: During::EXCLUDES,
-            miss: Errors::default().miss,
+            miss: ErrorRates::default().miss,
             gap: gap.map(Duration::from_millis),
             last_of: last_of
                 .iter()
                 .map(|(version, millis)| ((*version).to_owned(), Duration::from_millis(*millis)))
                 .collect(),
-            place: place(),
+            origin: place(),
         }
     }
 
@@ -543,7 +543,7 @@ mod tests {
             claim.excludes = format!("{percent}%").parse().unwrap();
             let seen = (0..requests).map(|n| if n < errors { failed(n) } else { good(n) });
             let found = judge(&claim, &watched(seen.collect()));
-            let excluded = excluded_share(requests, errors, 1e-3);
+            let excluded = excluded_share(requests, errors, claim.miss);
             if found.ruling == Ruling::Pass {
                 prop_assert!(errors <= most && excluded <= f64::from(percent) / 100.0 + 1e-12);
             }
@@ -622,7 +622,7 @@ mod tests {
             name: "change".to_owned(),
             steps: Vec::new(),
             expect: vec![Expectation::During(during)],
-            place: place(),
+            origin: place(),
         }
     }
 
@@ -681,7 +681,7 @@ mod tests {
         let watch = |claim: Option<During>| {
             let expect = claim.map(Expectation::During).into_iter().collect();
             watch_for(
-                &Stage { name: String::new(), steps: Vec::new(), expect, place: place() },
+                &Stage { name: String::new(), steps: Vec::new(), expect, origin: place() },
                 &scenario,
                 venue,
                 claimed,

@@ -7,7 +7,7 @@ use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
 use crate::events::{Event, FailureLayer};
 use crate::mesh::MeshError;
-use crate::scenario::{Place, ScenarioError};
+use crate::scenario::{Origin, ScenarioError};
 use crate::traffic::TrafficError;
 use crate::venue::{LeftBehind, VenueError};
 use crate::verdict::{DesignError, Unidentified};
@@ -22,7 +22,7 @@ pub enum WalkError {
     #[error("{place}: {source}")]
     Design {
         /// Where it is claimed.
-        place: Place,
+        place: Origin,
         /// Why not.
         source: DesignError,
     },
@@ -30,7 +30,7 @@ pub enum WalkError {
     #[error("{place}: {source}")]
     Unidentified {
         /// Where it is claimed.
-        place: Place,
+        place: Origin,
         /// Why not.
         source: Unidentified,
     },
@@ -38,7 +38,7 @@ pub enum WalkError {
     #[error("{place}: {source}")]
     Undecidable {
         /// Where it is claimed.
-        place: Place,
+        place: Origin,
         /// Why not.
         source: Undecidable,
     },
@@ -80,9 +80,9 @@ impl From<VenueError> for WalkError {
 impl WalkError {
     /// Where in the scenario or its manifests, if that is to blame.
     #[must_use]
-    pub const fn place(&self) -> Option<&Place> {
+    pub const fn place(&self) -> Option<&Origin> {
         match self {
-            Self::Scenario(error) => error.place(),
+            Self::Scenario(error) => error.origin(),
             Self::Design { place, .. } | Self::Unidentified { place, .. } | Self::Undecidable { place, .. } => {
                 Some(place)
             }

@@ -10,46 +10,49 @@ use crate::scenario::{Expectation, Manifest, ObjectId, Scenario, Stage, Step, Ta
 use crate::traffic::{Driver, DriverOptions};
 use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster};
 use crate::verdict::Design;
-use crate::verify::{Fate, Mutant, SLIPS, Stages, fate, mutants};
+use crate::verify::{MUTATION_OPERATORS, Mutant, MutantStatus, Stages, evaluate, mutants};
 
 /// How many mutants are on the cluster at once: more only wait for each other on two cores.
 const AT_ONCE: usize = 3;
 
-/// As many mutants as are asked for, of as many slips as there are: about a quarter of them change nothing, which is checked on the mesh as
-/// well, and the others are caught by a claim.
-pub(super) fn sample(scenario: &Scenario, size: usize) -> Vec<(Mutant, Fate)> {
-    let fates = mutants(scenario).into_iter().map(|mutant| {
-        let fate = fate(scenario, &mutant);
-        (mutant, fate)
+/// A sample of mutants with as many mutation operators as possible: about a quarter of it equivalent, which is checked on the mesh as
+/// well, and the others killed by a claim.
+pub(super) fn sample(scenario: &Scenario, size: usize) -> Vec<(Mutant, MutantStatus)> {
+    let evaluated = mutants(scenario).into_iter().map(|mutant| {
+        let status = evaluate(scenario, &mutant);
+        (mutant, status)
     });
     // a mutant behind whose stage nothing is claimed proves nothing on the mesh
-    let mut left: Vec<(Mutant, Fate)> =
-        fates.filter(|(mutant, fate)| *fate != Fate::Harmless || claimed_from(mutant).is_some()).collect();
-    let mut sample: Vec<(Mutant, Fate)> = Vec::new();
-    let harmless = if size > 1 { (size / 4).max(1) } else { 0 };
-    take_of_each_slip(&mut left, &mut sample, harmless, |fate| *fate == Fate::Harmless);
-    take_of_each_slip(&mut left, &mut sample, size, |fate| matches!(fate, Fate::Caught(_)));
+    let mut left: Vec<(Mutant, MutantStatus)> = evaluated
+        .filter(|(mutant, status)| *status != MutantStatus::Equivalent || claimed_from(mutant).is_some())
+        .collect();
+    let mut sample: Vec<(Mutant, MutantStatus)> = Vec::new();
+    let equivalent = if size > 1 { (size / 4).max(1) } else { 0 };
+    take_of_each_operator(&mut left, &mut sample, equivalent, |status| *status == MutantStatus::Equivalent);
+    take_of_each_operator(&mut left, &mut sample, size, |status| matches!(status, MutantStatus::Killed(_)));
     sample.extend(left);
     sample.truncate(size);
     sample
 }
 
-/// Takes mutants with a fate until the sample has its size: first one of each slip that the sample lacks, then the next of each.
-fn take_of_each_slip(
-    left: &mut Vec<(Mutant, Fate)>,
-    sample: &mut Vec<(Mutant, Fate)>,
+/// Takes mutants with a status until the sample has its size: first one of each operator that the sample lacks, then the next of each.
+fn take_of_each_operator(
+    left: &mut Vec<(Mutant, MutantStatus)>,
+    sample: &mut Vec<(Mutant, MutantStatus)>,
     size: usize,
-    wanted: impl Fn(&Fate) -> bool,
+    wanted: impl Fn(&MutantStatus) -> bool,
 ) {
-    let lacking = |sample: &[(Mutant, Fate)], slip: &&str| sample.iter().all(|(own, _)| own.slip != *slip);
-    let first: Vec<&str> = SLIPS.into_iter().filter(|slip| lacking(sample, slip)).collect();
-    let rounds = std::iter::once(first).chain(std::iter::repeat(SLIPS.to_vec()));
-    for slips in rounds {
-        if sample.len() >= size || !left.iter().any(|(_, fate)| wanted(fate)) {
+    let first: Vec<&str> = MUTATION_OPERATORS
+        .into_iter()
+        .filter(|operator| sample.iter().all(|(mutant, _)| mutant.operator != *operator))
+        .collect();
+    let rounds = std::iter::once(first).chain(std::iter::repeat(MUTATION_OPERATORS.to_vec()));
+    for operators in rounds {
+        if sample.len() >= size || !left.iter().any(|(_, status)| wanted(status)) {
             return;
         }
-        for slip in slips {
-            let found = left.iter().position(|(mutant, fate)| mutant.slip == slip && wanted(fate));
+        for operator in operators {
+            let found = left.iter().position(|(mutant, status)| mutant.operator == operator && wanted(status));
             if let Some(index) = found.filter(|_| sample.len() < size) {
                 sample.push(left.remove(index));
             }
@@ -68,13 +71,13 @@ fn claimed_from(mutant: &Mutant) -> Option<usize> {
 pub(super) async fn trial(
     cluster: &ProvisionedCluster,
     run: &RunId,
-    sample: Vec<(Mutant, Fate)>,
+    sample: Vec<(Mutant, MutantStatus)>,
     driver: DriverOptions,
     events: &Events,
 ) -> Result<Vec<TrialledMutant>, WalkError> {
     let mut lots: Vec<(String, Vec<Trial>)> = Vec::new();
-    for (mutant, fate) in sample {
-        let trial = Trial::of(mutant, fate);
+    for (mutant, status) in sample {
+        let trial = Trial::of(mutant, status);
         let pods = trial.pods();
         match lots.iter_mut().find(|(own, _)| *own == pods) {
             Some((_, lot)) => lot.push(trial),
@@ -98,21 +101,21 @@ pub(super) async fn trial(
 /// A mutant at the stage where it is brought about.
 struct Trial {
     mutant: Mutant,
-    fate: Fate,
+    status: MutantStatus,
     number: usize,
     /// That stage, all at once.
     scenario: Scenario,
 }
 
 impl Trial {
-    fn of(mutant: Mutant, fate: Fate) -> Self {
-        let number = match &fate {
-            Fate::Caught(catch) => catch.stage,
-            Fate::Survives(gap) => gap.stage,
-            Fate::Harmless => claimed_from(&mutant).unwrap_or(mutant.stage),
+    fn of(mutant: Mutant, status: MutantStatus) -> Self {
+        let number = match &status {
+            MutantStatus::Killed(kill) => kill.stage,
+            MutantStatus::Survived(gap) => gap.stage,
+            MutantStatus::Equivalent => claimed_from(&mutant).unwrap_or(mutant.stage),
         };
         let scenario = at_once(&mutant.scenario, number);
-        Self { mutant, fate, number, scenario }
+        Self { mutant, status, number, scenario }
     }
 
     fn manifests(&self) -> impl Iterator<Item = &Manifest> {
@@ -161,8 +164,8 @@ async fn in_turn(
         let failed = fails(&mut walk, &stage, &mut driver).await?;
         let live = walk.live;
         there = Some((venue, driver, live));
-        let Trial { mutant, fate, number, .. } = trial;
-        let own = TrialledMutant { slip: mutant.slip, what: mutant.what, fate, stage: number, failed };
+        let Trial { mutant, status, number, .. } = trial;
+        let own = TrialledMutant { operator: mutant.operator, what: mutant.what, status, stage: number, failed };
         events.tell(Event::Trialled(own.clone()));
         trialled.push(own);
     }
@@ -188,7 +191,7 @@ async fn fails(walk: &mut Walk<'_>, stage: &Stage, driver: &mut Driver) -> Resul
     let designs = stage.claims().map(|claim| {
         let variants = walk.scenario.population(&claim.from).map_or(1, |population| population.variants.len());
         let design = Design::new(claim).map(|design| design.of_variants(variants));
-        design.map_err(|source| WalkError::Design { place: claim.place.clone(), source })
+        design.map_err(|source| WalkError::Design { place: claim.origin.clone(), source })
     });
     let designs: Vec<Design> = designs.collect::<Result<_, _>>()?;
     match walk.stage(1, stage, &designs, driver).await {
@@ -222,25 +225,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_has_many_kinds_of_slips_and_a_quarter_of_it_is_harmless() {
+    fn a_sample_has_many_operators_and_a_quarter_of_it_is_equivalent() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         for (size, expected) in [(1, 0), (2, 1), (8, 2), (12, 3)] {
             let sample = sample(&scenario, size);
             assert_eq!(sample.len(), size);
-            let harmless: Vec<_> = sample.iter().filter(|(_, fate)| *fate == Fate::Harmless).collect();
-            assert_eq!(harmless.len(), expected, "of {size}");
-            assert!(sample.iter().all(|(_, fate)| !matches!(fate, Fate::Survives(_))));
+            let equivalent: Vec<_> = sample.iter().filter(|(_, status)| *status == MutantStatus::Equivalent).collect();
+            assert_eq!(equivalent.len(), expected, "of {size}");
+            assert!(sample.iter().all(|(_, status)| !matches!(status, MutantStatus::Survived(_))));
             // at a stage without a claim nothing could fail
-            for (mutant, fate) in harmless {
-                let trial = Trial::of(mutant.clone(), fate.clone());
+            for (mutant, status) in equivalent {
+                let trial = Trial::of(mutant.clone(), status.clone());
                 assert!(trial.scenario.stages[0].claims().next().is_some(), "{}", mutant.what);
             }
         }
         let sample = sample(&scenario, 18);
-        let mut slips: Vec<&str> = sample.iter().map(|(mutant, _)| mutant.slip).collect();
-        slips.sort_unstable();
-        slips.dedup();
-        assert!(slips.len() >= 16, "{slips:?}");
+        let mut operators: Vec<&str> = sample.iter().map(|(mutant, _)| mutant.operator).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        assert!(operators.len() >= 16, "{operators:?}");
     }
 
     #[test]

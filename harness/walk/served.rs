@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::events::{FailureLayer, Judged, Subject};
-use crate::scenario::{Count, Place};
+use crate::scenario::{Count, Origin};
 use crate::venue::{PodCounter, Reading};
 use crate::verdict::{Ruling, Verdict};
 
@@ -76,7 +76,7 @@ impl ServedRequests {
     }
 
     /// Whether the workload served as many requests as claimed, of so many that were sent.
-    pub fn judge(&self, workload: &str, expected: Count, sent: u64, place: Place) -> Judged {
+    pub fn judge(&self, workload: &str, expected: Count, sent: u64, place: Origin) -> Judged {
         let ruling = match expected {
             // what is proven is too much already
             Count::Exactly(requests) if self.at_least > requests => Ruling::Fail,
@@ -126,8 +126,8 @@ mod tests {
 
     const ZERO: Count = Count::Exactly(0);
 
-    fn place() -> Place {
-        Place::new("scenario.yaml", 4, 9)
+    fn place() -> Origin {
+        Origin::new("scenario.yaml", 4, 9)
     }
 
     #[rstest]

@@ -18,7 +18,7 @@ use crate::mesh::{Converged, Look, MERGE_WINDOW, MeshError, Mismatch, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
-use crate::scenario::{Claim, Count, During, Expectation, Manifest, MeshStep, Place, Scenario, Stage, Step};
+use crate::scenario::{Claim, Count, During, Expectation, Manifest, MeshStep, Origin, Scenario, Stage, Step};
 use crate::traffic::{Driver, Next, Sample, SampleFlow, WatchOptions};
 use crate::venue::{OpenVenue, Reading, ready_pods};
 use crate::verdict::{Answer, Design, Ruling, Trial, Verdict};
@@ -92,13 +92,13 @@ impl<'a> Walk<'a> {
             judged.extend(self.traffic(stage, designs, driver).await?);
         }
         if let Some(mismatch) = mismatch {
-            judged.push(not_converged(mismatch.lines(), &stage.place));
+            judged.push(not_converged(mismatch.lines(), &stage.origin));
             self.events.tell(Event::Misrouted(mismatch.differences));
         }
         judged.extend(during);
         for expectation in &stage.expect {
-            if let Expectation::NoObjects { place } = expectation {
-                judged.push(self.nothing_left(place).await?);
+            if let Expectation::NoObjects { origin } = expectation {
+                judged.push(self.nothing_left(origin).await?);
             }
         }
         judged.extend(not_judged(stage, &judged));
@@ -309,7 +309,7 @@ impl<'a> Walk<'a> {
                 claim: claim.to_string(),
                 verdict,
                 hints,
-                place: claim.place.clone(),
+                place: claim.origin.clone(),
                 errors: Some(claim.errors),
                 link: layer,
             }
@@ -462,7 +462,7 @@ impl<'a> Walk<'a> {
         Ok(counters)
     }
 
-    async fn nothing_left(&self, place: &Place) -> Result<Judged, WalkError> {
+    async fn nothing_left(&self, place: &Origin) -> Result<Judged, WalkError> {
         let mut last = Ok(Vec::new());
         let limit = self.venue.removal_limit();
         let mut wait = Wait::new(Awaited::ObjectRemoval, limit, Again::Every(REMOVAL_INTERVAL), self.events.waiting());
@@ -599,12 +599,12 @@ fn blame(
     (layer, hints)
 }
 
-fn counted(stage: &Stage) -> BTreeMap<String, (Count, Place)> {
+fn counted(stage: &Stage) -> BTreeMap<String, (Count, Origin)> {
     stage
         .expect
         .iter()
         .filter_map(|expectation| match expectation {
-            Expectation::Served { workload, requests, place } => Some((workload.clone(), (*requests, place.clone()))),
+            Expectation::Served { workload, requests, origin } => Some((workload.clone(), (*requests, origin.clone()))),
             _ => None,
         })
         .collect()
@@ -618,7 +618,7 @@ fn judge_during(claim: &During, watched: &Watched) -> (Judged, Vec<Bound>) {
         claim: claim.to_string(),
         verdict: Verdict::counted(ruling, watched.sightings.len() as u64, reason),
         hints: Vec::new(),
-        place: claim.place.clone(),
+        place: claim.origin.clone(),
         errors: None,
         link: (ruling == Ruling::Fail).then_some(FailureLayer::Transition),
     };
@@ -632,7 +632,7 @@ fn causes(transition: &Transition) -> Vec<String> {
 
 /// The expectations of a stage that nothing was judged of. There are none, unless the walk has a gap: then it does not pass.
 fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
-    let places = stage.expect.iter().map(|expectation| (expectation, expectation.place()));
+    let places = stage.expect.iter().map(|expectation| (expectation, expectation.origin()));
     let missing = places.filter(|(_, place)| !judged.iter().any(|judged| judged.place == **place));
     missing
         .map(|(expectation, place)| Judged {
@@ -658,7 +658,7 @@ fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
 }
 
 /// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
-fn not_converged(hints: Vec<String>, stage: &Place) -> Judged {
+fn not_converged(hints: Vec<String>, stage: &Origin) -> Judged {
     Judged {
         subject: Subject::Routes,
         claim: "as the manifests ask for".to_owned(),
@@ -701,7 +701,7 @@ mod tests {
     use super::super::during::Sighting;
     use super::*;
     use crate::cluster::wait::WaitError;
-    use crate::scenario::Errors;
+    use crate::scenario::ErrorRates;
 
     #[test]
     fn what_cannot_be_listed_is_an_error_and_neither_nothing_nor_something_left() {
@@ -725,7 +725,7 @@ mod tests {
     fn only_endpoints_that_no_stage_has_waited_for_are_waited_for() {
         let set = |addresses: &[&str]| addresses.iter().map(|address| (*address).to_owned()).collect::<BTreeSet<_>>();
         let cluster = routing::Cluster { host: "svc-hello".to_owned(), port: 8080, subset: None };
-        let behind = routing::Behind::Endpoints(set(&["10.0.0.1", "10.0.0.2"]));
+        let behind = routing::Endpoints::Ready(set(&["10.0.0.1", "10.0.0.2"]));
         let table = RouteTable { clusters: [(cluster, behind)].into(), ..RouteTable::default() };
         assert_eq!(settling_time(Some(&set(&[])), &table), MERGE_WINDOW);
         assert_eq!(settling_time(Some(&set(&["10.0.0.1"])), &table), MERGE_WINDOW);
@@ -777,10 +777,10 @@ mod tests {
         During {
             errors: Some(1),
             excludes: During::EXCLUDES,
-            miss: Errors::default().miss,
+            miss: ErrorRates::default().miss,
             gap: None,
             last_of: BTreeMap::new(),
-            place: Place::new("scenario.yaml", 3, 9),
+            origin: Origin::new("scenario.yaml", 3, 9),
         }
     }
 }

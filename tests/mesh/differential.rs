@@ -8,7 +8,7 @@ use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
 use shiftcheck::mesh::{Look, Sidecar, converge};
-use shiftcheck::routing::{self, Behind, Live, Mesh, Request, addressed, client_of, pods_of};
+use shiftcheck::routing::{self, Endpoints, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
 use shiftcheck::venue::ProvisionedCluster;
@@ -179,8 +179,8 @@ impl Slot {
         let client = client_of(&self.live, CLIENT).unwrap();
         let table = mesh.outbound(client).routes(&Request::get(HOST, PORT, "/")).unwrap().table;
         let behind = table.clusters.values().map(|behind| match behind {
-            Behind::Endpoints(addresses) => addresses.len(),
-            Behind::Nothing => 0,
+            Endpoints::Ready(addresses) => addresses.len(),
+            Endpoints::NoCluster => 0,
         });
         let servers: usize = behind.sum();
         // with four servers, one that is known is missed by that many connections in one of ten million rounds

@@ -30,6 +30,16 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::a_deviation_below_nothing("scenario.yaml", "v1: 50%, v2: 50%", "v1: 90%, v2: 5%, v3: 5%")]
 #[case::a_deviation_of_nothing("scenario.yaml", "populations:", "errors: {deviation: 0%}\npopulations:")]
 #[case::a_deviation_too_fine("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: {deviation: 0.1%}}")]
+#[case::both_keys_of_error_rates(
+    "scenario.yaml",
+    "populations:",
+    "error-rates: {miss: 1e-2}\nerrors: {leak: 2%}\npopulations:"
+)]
+#[case::both_keys_of_error_rates_in_a_claim(
+    "scenario.yaml",
+    "v2: 50%}}",
+    "v2: 50%}, errors: {miss: 1e-2}, error-rates: {leak: 2%}}"
+)]
 #[case::a_leak_too_small("scenario.yaml", "populations:", "errors: {leak: 0.001%}\npopulations:")]
 #[case::no_requests_at_all("scenario.yaml", "populations:", "errors: {max-requests: 0}\npopulations:")]
 #[case::an_unknown_error_rate("scenario.yaml", "populations:", "errors: {alpha: 0.1}\npopulations:")]

@@ -1,4 +1,4 @@
-//! What the manifests give is said without a cluster: claim by claim, change by change, slip by slip.
+//! What the manifests give is said without a cluster: claim by claim, change by change, mutant by mutant.
 
 use std::path::Path;
 use std::process::Command;
@@ -94,7 +94,7 @@ fn a_revision_of_git_is_compared_with() {
 #[case::unknown_host(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-helo]")])]
 #[case::host_with_namespace(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-hello.canary]")])]
 #[case::two_objects_with_one_name(&[(DR, "apiVersion: networking.istio.io/v1beta1", "apiVersion: networking.istio.io/v1beta1\nkind: DestinationRule\nmetadata: {name: dr-hello}\nspec: {host: svc-hello}\n---\napiVersion: networking.istio.io/v1beta1")])]
-fn a_slip_in_a_manifest_is_told_with_its_place(#[case] changes: &[(&str, &str, &str)]) {
+fn a_fault_in_a_manifest_is_reported_with_its_origin(#[case] changes: &[(&str, &str, &str)]) {
     let folder = canary(changes);
     let (printed, code) = told(&["verify"], folder.path());
     let found: Vec<&str> = printed
@@ -124,19 +124,21 @@ fn a_value_means_what_kubectl_makes_of_it(#[case] changes: &[(&str, &str, &str)]
 }
 
 #[test]
-fn the_canary_catches_every_slip_that_changes_anything() {
+fn the_canary_kills_every_mutant_that_is_not_equivalent() {
     let (printed, _, code) = said(&shiftcheck(&["mutants"]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}");
     insta::assert_snapshot!(printed);
 }
 
 #[test]
-fn a_slip_that_no_claim_sees_is_told_with_the_claim_that_would() {
+fn a_mutant_that_survives_is_reported_with_the_claim_that_would_kill_it() {
     let folder = canary(&[("scenario.yaml", "      - {from: everyone, path: /error, get: {v2: 100%}}\n", "")]);
     let (printed, code) = told(&["mutants"], folder.path());
     assert_eq!(code, Some(1));
     assert!(
-        printed.contains("stage 7 promotion would catch it with {from: everyone, path: /error, get: {v2: 100%}}"),
+        printed.contains(
+            "at stage 7 promotion, this claim would kill it: {from: everyone, path: /error, get: {v2: 100%}}"
+        ),
         "{printed}"
     );
 }

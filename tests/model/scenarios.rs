@@ -11,7 +11,7 @@ use crate::common::{said, shiftcheck};
 #[case::mirror("mirror")]
 #[case::gateway_api("gateway-api")]
 #[case::scale("scale")]
-fn a_scenario_holds_and_catches_every_slip(#[case] name: &str) {
+fn a_scenario_holds_and_kills_every_mutant(#[case] name: &str) {
     let fixture = format!("fixtures/{name}");
     let (printed, errors, code) = said(&shiftcheck(&["verify", &fixture]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
@@ -19,5 +19,5 @@ fn a_scenario_holds_and_catches_every_slip(#[case] name: &str) {
     assert_eq!(code, Some(0), "{printed}{errors}");
     let (printed, errors, code) = said(&shiftcheck(&["mutants", &fixture]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
-    insta::assert_snapshot!(format!("slips_of_{}", name.replace('-', "_")), printed);
+    insta::assert_snapshot!(format!("mutants_of_{}", name.replace('-', "_")), printed);
 }

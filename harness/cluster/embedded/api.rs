@@ -172,14 +172,14 @@ pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError
 
 /// The object that is to be deleted has to be there.
 pub(super) fn find(live: &Live, target: &Target) -> Result<(), ClusterError> {
-    let id = live.resolve(target).map_err(|source| ClusterError::Target { place: target.place.clone(), source })?;
+    let id = live.resolve(target).map_err(|source| ClusterError::Target { place: target.origin.clone(), source })?;
     if live.named(target).is_some() {
         return Ok(());
     }
     let kind = ApiKind::of(&id.group, &id.kind);
     let resource = if kind.group.is_empty() { kind.plural } else { format!("{}.{}", kind.plural, kind.group) };
     Err(ClusterError::Rejected {
-        origin: target.place.clone(),
+        origin: target.origin.clone(),
         id: format!("the deletion of {}/{}", target.kind, target.name),
         status: status(format!("{resource} \"{}\" not found", target.name), 404),
     })
@@ -204,7 +204,7 @@ fn immutable(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
 }
 
 fn rejected(manifest: &Manifest, pointer: &str, message: String, code: u16) -> ClusterError {
-    ClusterError::Rejected { origin: manifest.place(pointer), id: manifest.id(), status: status(message, code) }
+    ClusterError::Rejected { origin: manifest.origin_of(pointer), id: manifest.id(), status: status(message, code) }
 }
 
 fn status(message: String, code: u16) -> Box<Status> {

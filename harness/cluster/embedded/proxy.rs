@@ -15,8 +15,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use crate::routing::{
-    Abort, Action, Behind, Client, Cluster, Mesh, Redirect, RedirectPath, Request, RouteTable, Routes, Unconnected,
-    Unit,
+    Abort, Action, Client, Cluster, Endpoints, Mesh, Redirect, RedirectPath, Request, RouteTable, Routes, RoutingUnit,
+    Unconnected,
 };
 use crate::workload::DemoServer;
 
@@ -35,14 +35,14 @@ pub(super) struct Proxy {
 pub(super) struct Serving {
     host: Vec<u8>,
     request: Request,
-    routes: Result<Endpoints, Unconnected>,
+    routes: Result<RoutesWithServers, Unconnected>,
     /// For hosts other than the service's own.
-    others: HashMap<String, Endpoints>,
+    others: HashMap<String, RoutesWithServers>,
 }
 
 /// Routes with the servers behind them.
 #[derive(Debug)]
-struct Endpoints {
+struct RoutesWithServers {
     routes: Routes,
     /// The headers that the routes look at.
     headers: Vec<HeaderName>,
@@ -126,8 +126,8 @@ impl Serving {
                 listens.then(|| Arc::clone(server))
             };
             let targets = routes.table.clusters.iter().map(|(cluster, behind)| match behind {
-                Behind::Nothing => (cluster.clone(), Vec::new()),
-                Behind::Endpoints(addresses) => (cluster.clone(), addresses.iter().map(server).collect()),
+                Endpoints::NoCluster => (cluster.clone(), Vec::new()),
+                Endpoints::Ready(addresses) => (cluster.clone(), addresses.iter().map(server).collect()),
             });
             let mirrors = routes.table.routes.iter().flat_map(|route| match &route.action {
                 Action::Forward(forward) => forward.mirrors.as_slice(),
@@ -139,7 +139,7 @@ impl Serving {
             });
             let found: BTreeMap<_, Vec<_>> = mirrors.chain(targets).collect();
             let headers = routes.table.headers().chain(["host"]).filter_map(|name| name.parse().ok());
-            Endpoints { servers: found, headers: headers.collect(), routes }
+            RoutesWithServers { servers: found, headers: headers.collect(), routes }
         };
         let others = outbound.hosts().into_iter().filter_map(|host| {
             let other = request.clone().with("host", &host);
@@ -168,7 +168,7 @@ impl Serving {
             self.others.get(bare).unwrap_or(own)
         };
         let path = asked.uri().path_and_query().map_or("/", |path| path.as_str());
-        if endpoints.routes.table.unit == Unit::Connection {
+        if endpoints.routes.table.unit == RoutingUnit::Connection {
             if line.server.is_none() {
                 let servers = endpoints.servers.values().next()?;
                 line.server.clone_from(servers.get(fastrand::usize(..servers.len().max(1)))?);
@@ -191,7 +191,7 @@ impl Serving {
     }
 }
 
-impl Endpoints {
+impl RoutesWithServers {
     fn route(&self, request: &Request) -> Response<Full<Bytes>> {
         let Some(index) = self.routes.table.route(request) else { return plain(404, "") };
         let route = &self.routes.table.routes[index];
@@ -215,7 +215,7 @@ impl Endpoints {
                 }
                 let Some(cluster) = pick(&forward.clusters) else { return plain(forward.missing, "") };
                 match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
-                    (None | Some(Behind::Nothing), _) => plain(forward.missing, ""),
+                    (None | Some(Endpoints::NoCluster), _) => plain(forward.missing, ""),
                     (_, None | Some([])) => plain(503, "no healthy upstream"),
                     (_, Some(servers)) => match &servers[fastrand::usize(..servers.len())] {
                         Some(server) if forward.rewrite.is_none() => server.answer(&request.path),

@@ -18,7 +18,7 @@ use super::reach::{Bounds, Extent, confine, extent};
 use super::run_id::RunId;
 use super::wait::{Again, Awaited, Progress, until};
 use crate::events::Reach;
-use crate::scenario::{ApiKind, Manifest, ObjectId, Place, Target, UnresolvedKind};
+use crate::scenario::{ApiKind, Manifest, ObjectId, Origin, Target, UnresolvedKind};
 
 /// The label with the run's id, on everything that a run makes.
 pub const RUN_LABEL: &str = "shiftcheck.dev/run";
@@ -211,12 +211,12 @@ impl Objects {
     pub async fn delete(&mut self, target: &Target) -> Result<Deleted, ClusterError> {
         let id = target
             .resolve(self.kinds.iter(), self.applied.keys(), &self.declared, &self.namespace)
-            .map_err(|source| ClusterError::Target { place: target.place.clone(), source })?;
+            .map_err(|source| ClusterError::Target { place: target.origin.clone(), source })?;
         let resource = self.resource(&id).ok_or_else(|| ClusterError::Target {
-            place: target.place.clone(),
+            place: target.origin.clone(),
             source: UnresolvedKind::Unknown(target.kind.to_string()),
         })?;
-        let origin = target.place.clone();
+        let origin = target.origin.clone();
         let what = format!("the deletion of {}/{}", target.kind, target.name);
         if self.is_outside(&id) {
             return Err(self.outside(origin, what));
@@ -373,7 +373,7 @@ impl Objects {
         self.confined && id.namespace != self.namespace
     }
 
-    fn outside(&self, origin: Place, id: String) -> ClusterError {
+    fn outside(&self, origin: Origin, id: String) -> ClusterError {
         ClusterError::Outside { origin, id, namespace: self.namespace.clone() }
     }
 }

@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 use super::*;
-use crate::scenario::{KindRef, Place, parse_manifests};
+use crate::scenario::{KindRef, Origin, parse_manifests};
 
 const OBJECTS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
@@ -108,12 +108,12 @@ fn manifests() -> Vec<Manifest> {
     parse_manifests(Path::new("objects.yaml"), OBJECTS).unwrap()
 }
 
-fn place() -> Place {
+fn place() -> Origin {
     "scenario.yaml:9:3".parse().unwrap()
 }
 
 fn written(kind: &str, name: &str) -> Target {
-    Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), place: place() }
+    Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), origin: place() }
 }
 
 #[tokio::test]

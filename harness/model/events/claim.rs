@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::layer::FailureLayer;
-use crate::scenario::{Errors, Place, Share};
+use crate::scenario::{ErrorRates, Origin, Share};
 use crate::verdict::{Findings, Power, Verdict};
 
 /// A decided claim.
@@ -16,9 +16,9 @@ pub struct Judged {
     /// Explanations of a failure: the manifests that cause it, with file and line.
     pub hints: Vec<String>,
     /// Where the scenario claims it.
-    pub place: Place,
+    pub place: Origin,
     /// The error probabilities of the verdict, where it is a statistical test.
-    pub errors: Option<Errors>,
+    pub errors: Option<ErrorRates>,
     /// The layer that a failure is in.
     pub link: Option<FailureLayer>,
 }

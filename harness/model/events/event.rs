@@ -11,7 +11,7 @@ use super::setup::{Deployed, Edit, Environment, Reach, Routing, SourceFile, Traf
 use super::traffic::{Latency, Tallied};
 use super::transition::Transition;
 use crate::routing::RouteDiff;
-use crate::scenario::Place;
+use crate::scenario::Origin;
 use crate::verdict::Totals;
 
 /// An event with the time at which it happened.
@@ -146,7 +146,7 @@ pub enum Event {
         /// The layer that failed.
         layer: FailureLayer,
         /// Where in the scenario or its manifests, if they are the cause.
-        place: Option<Place>,
+        place: Option<Origin>,
         /// What happened.
         message: String,
     },

@@ -1,14 +1,14 @@
-use crate::verify::Fate;
+use crate::verify::MutantStatus;
 
 /// A mutant that was tried on a real mesh.
 #[derive(Debug, Clone)]
 pub struct TrialledMutant {
     /// The mutation operator.
-    pub slip: &'static str,
-    /// The change and its place.
+    pub operator: &'static str,
+    /// The change, with its position in a file.
     pub what: String,
-    /// The fate that the model computes.
-    pub fate: Fate,
+    /// The status by the routing model.
+    pub status: MutantStatus,
     /// The stage that was applied to the mesh, from 1.
     pub stage: usize,
     /// Whether a claim failed there.
@@ -19,6 +19,6 @@ impl TrialledMutant {
     /// Whether the mesh agrees with the model.
     #[must_use]
     pub const fn agrees(&self) -> bool {
-        matches!(self.fate, Fate::Caught(_)) == self.failed
+        matches!(self.status, MutantStatus::Killed(_)) == self.failed
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::scenario::Place;
+use crate::scenario::Origin;
 
 /// The path of a run's requests: from which client to which service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Edit {
     /// `Kind/name`.
     pub object: String,
     /// Where the applied object is written; none where an object is deleted.
-    pub origin: Option<Place>,
+    pub origin: Option<Origin>,
     /// The object before, as YAML; none where the stage creates it.
     pub before: Option<String>,
     /// The object after, as YAML; none where the stage deletes it.
@@ -84,7 +84,7 @@ pub struct Edit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
     /// Where the object is written.
-    pub place: Place,
+    pub place: Origin,
     /// `Kind/name` of the object.
     pub id: String,
     /// The effect.

@@ -7,25 +7,25 @@ use super::condition::Pattern;
 use super::hosts::{falls_under, full_name, is_wildcard, resolved};
 use super::live::{Kind, Live, Object};
 use super::rule::{Part, field};
-use crate::scenario::Place;
+use crate::scenario::{Origin, nearest};
 
-/// Something that is wrong with an applied object, or looks so.
+/// An error or a suspicious setting in an applied object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where.
-    pub origin: Place,
-    /// How bad.
+    /// The position of the field.
+    pub origin: Origin,
+    /// The severity.
     pub severity: Severity,
-    /// What was found, and what is meant.
+    /// What is wrong, and how to fix it if that is known.
     pub message: String,
 }
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The API refuses the object.
+    /// The Kubernetes API rejects the object.
     Error,
-    /// Istio accepts it.
+    /// Istio accepts the object, but requests are probably not routed as intended.
     Warning,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What is wrong with the applied objects, each by itself and among each other.
+/// Checks the applied objects, and the references between them.
 #[must_use]
 pub fn check(live: &Live) -> Vec<Problem> {
     let mut checker = Checker { problems: BTreeSet::new() };
@@ -44,8 +44,9 @@ pub fn check(live: &Live) -> Vec<Problem> {
     let mut subsets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for object in live.of(Kind::DestinationRule) {
         let spec = Part::root(&object.manifest).get("spec");
-        let own = subsets.entry(resolved(spec.get("host").text().unwrap_or_default(), &object.namespace)).or_default();
-        own.extend(spec.get("subsets").items().filter_map(|subset| subset.get("name").owned()));
+        let defined =
+            subsets.entry(resolved(spec.get("host").text().unwrap_or_default(), &object.namespace)).or_default();
+        defined.extend(spec.get("subsets").items().filter_map(|subset| subset.get("name").owned()));
     }
     for object in live.of(Kind::DestinationRule) {
         checker.destination_rule(object, &services);
@@ -95,7 +96,7 @@ impl Checker {
 
     fn destination_rule(&mut self, object: &Object, services: &BTreeSet<String>) {
         let spec = Part::root(&object.manifest).get("spec");
-        self.known_host(&spec.get("host"), object, services, "so that the rule is for nobody");
+        self.known_host(&spec.get("host"), object, services, "so the rule has no effect");
         let subsets = spec.get("subsets");
         let mut names = BTreeSet::new();
         for subset in subsets.items() {
@@ -108,7 +109,7 @@ impl Checker {
         }
     }
 
-    fn known_host(&mut self, part: &Part<'_>, object: &Object, services: &BTreeSet<String>, so: &str) {
+    fn known_host(&mut self, part: &Part<'_>, object: &Object, services: &BTreeSet<String>, effect: &str) {
         let Some(host) = part.text() else { return };
         let full = resolved(host, &object.namespace);
         let known = if is_wildcard(&full) {
@@ -121,11 +122,11 @@ impl Checker {
         }
         let dots = host.matches('.').count();
         let hint = if dots == 1 && services.contains(&format!("{full}.svc.cluster.local")) {
-            format!("; a name with its namespace has to be in full: `{full}.svc.cluster.local`")
+            format!("; write a name with a namespace in full: `{full}.svc.cluster.local`")
         } else {
             nearest(&full, services.iter().map(String::as_str))
         };
-        self.warn(part, format!("no Service is called `{full}`, {so}{hint}"));
+        self.warn(part, format!("no Service is called `{full}`, {effect}{hint}"));
     }
 
     fn virtual_service(
@@ -136,7 +137,7 @@ impl Checker {
     ) {
         let spec = Part::root(&object.manifest).get("spec");
         for host in spec.get("hosts").items() {
-            self.known_host(&host, object, services, "so that this rule routes nothing");
+            self.known_host(&host, object, services, "so the rule has no effect");
         }
         for rule in spec.get("http").items() {
             let route = rule.get("route");
@@ -181,17 +182,17 @@ impl Checker {
             self.error(part, "this destination has no host".to_owned());
             return;
         };
-        self.known_host(&host, object, services, "so that these requests are answered 503");
+        self.known_host(&host, object, services, "so these requests fail with status 503");
         let full = resolved(text, &object.namespace);
         let subset = part.get("subset");
         let Some(name) = subset.text().filter(|_| services.contains(&full)) else { return };
         let defined = |host: &String| *host == full || is_wildcard(host) && falls_under(&full, host);
         let known: BTreeSet<&str> =
-            subsets.iter().filter(|(host, _)| defined(host)).flat_map(|(_, own)| own).map(String::as_str).collect();
+            subsets.iter().filter(|(host, _)| defined(host)).flat_map(|(_, names)| names).map(String::as_str).collect();
         if !known.contains(name) {
             let hint = nearest(name, known.into_iter());
             let message = format!(
-                "no DestinationRule for {full} defines the subset `{name}`, so that these requests are answered 503{hint}"
+                "no DestinationRule for {full} defines the subset `{name}`, so these requests fail with status 503{hint}"
             );
             self.warn(&subset, message);
         }
@@ -200,8 +201,8 @@ impl Checker {
     fn expressions(&mut self, part: &Part<'_>) {
         match part.value {
             Value::Object(_) => {
-                for (key, own) in part.entries() {
-                    if key == "regex" { self.expression(&own) } else { self.expressions(&own) }
+                for (key, value) in part.entries() {
+                    if key == "regex" { self.expression(&value) } else { self.expressions(&value) }
                 }
             }
             Value::Array(_) => part.items().for_each(|item| self.expressions(&item)),
@@ -223,7 +224,7 @@ impl Checker {
         let labels = spec.get("template").get("metadata").get("labels").labels();
         for (key, value) in selector.labels() {
             if labels.get(&key) != Some(&value) {
-                let message = format!("the selector asks for {key}={value}, which the template's labels do not have");
+                let message = format!("the selector requires {key}={value}, which the template's labels lack");
                 self.error(&selector.get(&key), message);
             }
         }
@@ -235,9 +236,4 @@ fn shown(value: &Value) -> String {
         Value::String(text) => format!("`{text}`"),
         other => format!("`{other}`"),
     }
-}
-
-/// `; did you mean …`, where a known name is close to the one given.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    crate::scenario::nearest(name, known)
 }

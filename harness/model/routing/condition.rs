@@ -5,36 +5,36 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
-/// A request, as routes look at it.
+/// The parts of a request that routes can match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method.
     pub method: String,
-    /// The path, with the query behind a `?`.
+    /// The path, with the query after a `?`.
     pub path: String,
-    /// The host that is called, as the client writes it: `svc-hello`.
+    /// The host that the client connects to, as written: `svc-hello`.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// The headers, by lower-case name. A `host` here takes the place of the address in the request, not in the search for the server.
+    /// The headers, by lower-case name. A `host` here replaces the `Host` header, but not the host that the client connects to.
     pub headers: BTreeMap<String, String>,
 }
 
 impl Request {
-    /// A GET without headers.
+    /// A `GET` request without headers.
     #[must_use]
     pub fn get(host: &str, port: u16, path: &str) -> Self {
         Self { method: "GET".to_owned(), path: path.to_owned(), host: host.to_owned(), port, headers: BTreeMap::new() }
     }
 
-    /// The same with a header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_lowercase(), value.to_owned());
         self
     }
 
-    /// The value of the `Host` header: clients leave out the port 80.
+    /// The value of the `Host` header. Clients omit port 80.
     #[must_use]
     pub fn authority(&self) -> Cow<'_, str> {
         match self.headers.get("host") {
@@ -60,34 +60,34 @@ impl Request {
     }
 }
 
-/// What a request has to look like.
+/// A condition on a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Condition {
-    /// What is looked at.
+    /// The part of the request.
     pub subject: Subject,
-    /// What it has to be.
+    /// The test of that part.
     pub test: Test,
-    /// Whether it must be, or must not be.
-    pub holds: Holds,
+    /// Whether the test has to succeed or to fail.
+    pub polarity: Polarity,
 }
 
-/// Whether a test has to hold.
+/// Whether a test has to succeed or to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Holds {
-    /// It has to.
-    Yes,
-    /// It must not: `withoutHeaders`. What is missing counts as empty, except where presence is asked for.
-    No,
+pub enum Polarity {
+    /// The test has to succeed.
+    Positive,
+    /// The test has to fail: `withoutHeaders`. A missing header counts as empty, except for [`Test::Present`].
+    Negative,
 }
 
-/// The part of a request that a condition looks at.
+/// The part of a request that a condition tests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// The path, without the query.
     Path,
     /// The method.
     Method,
-    /// The host, as the client writes it.
+    /// The `Host` header.
     Authority,
     /// The scheme.
     Scheme,
@@ -97,26 +97,26 @@ pub enum Subject {
     Query(String),
 }
 
-/// What a part of a request has to be.
+/// A test of a part of a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Test {
-    /// This very text.
+    /// Equals this text.
     Exact(String),
-    /// A text that begins so.
+    /// Begins with this text.
     Prefix(String),
-    /// This very text in any case.
+    /// Equals this text, ignoring case.
     ExactInAnyCase(String),
-    /// A text that begins so, in any case.
+    /// Begins with this text, ignoring case.
     PrefixInAnyCase(String),
-    /// These first parts of a path; the Gateway API's prefix.
+    /// Begins with these path elements: the Gateway API's `PathPrefix`.
     PathPrefix(String),
-    /// A text that the regular expression matches as a whole.
+    /// Matches this regular expression as a whole.
     Regex(Pattern),
-    /// Anything, as long as it is there.
+    /// Exists, with any value.
     Present,
 }
 
-/// A regular expression, compiled when it is first used. Two are equal if they are written alike.
+/// A regular expression, compiled on first use. Two are equal if their texts are.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
@@ -124,23 +124,23 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The expression as written.
+    /// An expression, which may be invalid: an invalid one matches nothing.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { text: text.to_owned(), compiled: OnceLock::new() }
     }
 
-    /// As written.
+    /// The text of the expression.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Why the expression is not one, if so.
+    /// Why the expression is invalid; none if it is valid.
     #[must_use]
     pub fn error(text: &str) -> Option<String> {
         let error = Regex::new(text).err()?;
-        // the last line of the crate's message is the reason; those before draw an arrow
+        // the last line of the regex crate's message is the reason; the lines before it show the position
         Some(error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
     }
 
@@ -149,7 +149,7 @@ impl Pattern {
         compiled.as_ref().is_some_and(|regex| regex.is_match(text))
     }
 
-    /// The text with what the expression matches in it replaced, with `\1` for its groups.
+    /// Replaces every match in a text; `\1` in the substitution refers to a group.
     pub(super) fn replace_all(&self, text: &str, substitution: &str) -> String {
         let Ok(regex) = Regex::new(&self.text) else { return text.to_owned() };
         let mut template = String::new();
@@ -200,13 +200,13 @@ impl fmt::Debug for Pattern {
 }
 
 impl Condition {
-    /// A condition that has to hold.
+    /// A condition whose test has to succeed.
     #[must_use]
     pub const fn new(subject: Subject, test: Test) -> Self {
-        Self { subject, test, holds: Holds::Yes }
+        Self { subject, test, polarity: Polarity::Positive }
     }
 
-    /// Whether a request fulfils it.
+    /// Whether a request meets the condition.
     #[must_use]
     pub fn met_by(&self, request: &Request) -> bool {
         let authority;
@@ -221,10 +221,10 @@ impl Condition {
             Subject::Header(name) => request.headers.get(name).map(String::as_str),
             Subject::Query(name) => request.query(name),
         };
-        match self.holds {
-            Holds::Yes => value.is_some_and(|value| self.test.met_by(value)),
-            Holds::No if self.test == Test::Present => value.is_none(),
-            Holds::No => !self.test.met_by(value.unwrap_or_default()),
+        match self.polarity {
+            Polarity::Positive => value.is_some_and(|value| self.test.met_by(value)),
+            Polarity::Negative if self.test == Test::Present => value.is_none(),
+            Polarity::Negative => !self.test.met_by(value.unwrap_or_default()),
         }
     }
 }
@@ -256,9 +256,9 @@ impl fmt::Display for Condition {
             Subject::Header(name) => write!(formatter, "{name}")?,
             Subject::Query(name) => write!(formatter, "?{name}")?,
         }
-        let (is, begins, matches) = match self.holds {
-            Holds::Yes => ("is", "begins", "matches"),
-            Holds::No => ("is not", "does not begin", "does not match"),
+        let (is, begins, matches) = match self.polarity {
+            Polarity::Positive => ("is", "begins", "matches"),
+            Polarity::Negative => ("is not", "does not begin", "does not match"),
         };
         match &self.test {
             Test::Exact(text) => write!(formatter, " {is} `{text}`"),
@@ -325,7 +325,7 @@ mod tests {
     #[case::missing_is_not_present("x-none", Test::Present, true)]
     #[case::present("end-user", Test::Present, false)]
     fn without_headers(#[case] name: &str, #[case] test: Test, #[case] met: bool) {
-        let condition = Condition { subject: header(name), test, holds: Holds::No };
+        let condition = Condition { subject: header(name), test, polarity: Polarity::Negative };
         assert_eq!(condition.met_by(&request()), met);
     }
 

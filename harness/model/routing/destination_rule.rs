@@ -3,19 +3,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::hosts::{falls_under, is_wildcard, resolved};
 use super::live::Object;
 use super::rule::{Export, NotModelled, Part};
-use crate::scenario::Place;
+use crate::scenario::Origin;
 
-/// The namespace whose rules hold for all others.
+/// Istio's root namespace, whose rules apply in all namespaces.
 const ROOT: &str = "istio-system";
 
 /// A subset of a service's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subset {
     pub labels: BTreeMap<String, String>,
-    pub origin: Place,
+    pub origin: Origin,
 }
 
-/// The subsets of one host, of all rules of a namespace for it.
+/// The subsets of one host, merged from all rules of a namespace.
 #[derive(Debug, Clone)]
 pub(super) struct Subsets {
     pub by_name: BTreeMap<String, Subset>,
@@ -41,7 +41,7 @@ impl DestinationRules {
             let spec = root.get("spec");
             spec.only(&["host", "subsets", "exportTo"], notes);
             let host = resolved(spec.get("host").text().unwrap_or_default(), &object.namespace);
-            let own = merged.entry((object.namespace.clone(), host)).or_insert_with(|| Subsets {
+            let subsets = merged.entry((object.namespace.clone(), host)).or_insert_with(|| Subsets {
                 by_name: BTreeMap::new(),
                 export: Export::of(&spec.get("exportTo"), &object.namespace),
                 namespace: object.namespace.clone(),
@@ -49,8 +49,8 @@ impl DestinationRules {
             for part in spec.get("subsets").items() {
                 part.only(&["name", "labels"], notes);
                 let subset = Subset { labels: part.get("labels").labels(), origin: part.origin() };
-                // of two subsets with one name the older one counts
-                own.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
+                // of two subsets with one name, the older one applies
+                subsets.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
             }
         }
         let mut rules = Self::default();
@@ -61,19 +61,21 @@ impl DestinationRules {
                 rules.exact.insert((namespace, host), subsets);
             }
         }
-        for own in rules.wildcards.values_mut() {
-            own.sort_by_key(|(host, _)| std::cmp::Reverse(host.len()));
+        for wildcards in rules.wildcards.values_mut() {
+            wildcards.sort_by_key(|(host, _)| std::cmp::Reverse(host.len()));
         }
         rules
     }
 
-    /// The subsets of a service as a client in a namespace sees them: by the rules of the client's namespace, else those of the service's,
-    /// else those of the root.
+    /// The subsets of a service for a client in some namespace: from the rules of the client's namespace, otherwise of the service's
+    /// namespace, otherwise of the root namespace.
     pub fn of(&self, host: &str, service_namespace: &str, client_namespace: &str) -> Option<&Subsets> {
-        let local = self.within(client_namespace, host).filter(|own| own.export.to(client_namespace));
+        let local = self.within(client_namespace, host).filter(|subsets| subsets.export.to(client_namespace));
         local.or_else(|| {
             let elsewhere = [service_namespace, ROOT].into_iter().filter_map(|namespace| self.within(namespace, host));
-            elsewhere.into_iter().find(|own| own.export.to(client_namespace) && own.namespace != client_namespace)
+            elsewhere
+                .into_iter()
+                .find(|subsets| subsets.export.to(client_namespace) && subsets.namespace != client_namespace)
         })
     }
 

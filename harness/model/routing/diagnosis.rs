@@ -2,12 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::condition::Request;
-use super::mesh::Outbound;
+use super::outbound::Outbound;
 use super::service::{Protocol, Service};
-use super::table::{Behind, Cluster, Unit};
-use crate::scenario::Place;
+use super::table::{Cluster, Endpoints, RoutingUnit};
+use crate::scenario::Origin;
 
-/// Why requests do not get where a rule sends them.
+/// Why requests do not reach the destination of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// No `DestinationRule` defines the subset.
@@ -17,63 +17,63 @@ pub enum Finding {
         /// The service's full name.
         host: String,
     },
-    /// There is no such service, or it has no such port.
+    /// The service or its port does not exist.
     NoService {
         /// The service's full name.
         host: String,
         /// The port.
         port: u16,
     },
-    /// The Service selects none of the pods that the subset selects.
+    /// The selector of the Service excludes the pods of the subset.
     Excluded {
         /// The subset.
         subset: String,
-        /// Its labels.
+        /// The labels of the subset.
         labels: BTreeMap<String, String>,
-        /// Where it is written.
-        rule: Place,
+        /// The position of the subset.
+        rule: Origin,
         /// The Service's name.
         service: String,
-        /// Its selector.
+        /// The Service's selector.
         selector: BTreeMap<String, String>,
-        /// Where the Service is written.
-        origin: Place,
+        /// The position of the Service.
+        origin: Origin,
     },
-    /// The rules for requests are not used.
+    /// The port is not HTTP, so that rules for requests do not apply.
     NotHttp {
         /// The rule's kind and name.
         rule: String,
-        /// Where it is written.
-        rule_origin: Place,
+        /// The position of the rule.
+        rule_origin: Origin,
         /// The Service's name.
         service: String,
-        /// Where it is written.
-        origin: Place,
+        /// The position of the Service.
+        origin: Origin,
         /// The port.
         port: u16,
-        /// How it is declared as TCP.
+        /// Why the port counts as TCP.
         declared: String,
     },
-    /// The client has no sidecar, so that no rule holds for it.
+    /// The client has no sidecar, so that no rule applies.
     NoSidecar {
         /// The rule's kind and name.
         rule: String,
-        /// Where it is written.
-        rule_origin: Place,
+        /// The position of the rule.
+        rule_origin: Origin,
     },
     /// No ready pod carries the labels.
     NoPods {
-        /// The subset, or none for the Service itself.
+        /// The subset; none for the Service itself.
         subset: Option<String>,
         /// The labels.
         labels: BTreeMap<String, String>,
-        /// Workloads whose pods carry all of them but one, with its key and what they carry instead, if anything.
+        /// Workloads whose pods carry all of the labels except one, with the key of that label and the pod's value for it.
         almost: BTreeSet<(String, String, Option<String>)>,
     },
 }
 
 impl Finding {
-    /// Whether the route is there and leads to nobody.
+    /// Whether the route exists and its destination has no endpoints.
     #[must_use]
     pub const fn is_of_endpoints(&self) -> bool {
         matches!(self, Self::Excluded { .. } | Self::NoPods { .. })
@@ -120,15 +120,15 @@ impl fmt::Display for Finding {
 }
 
 impl Outbound<'_> {
-    /// Why requests to a host and port do not get where the rules send them.
+    /// Why requests to a host and port do not reach the destinations of the rules.
     #[must_use]
     pub fn diagnose(&self, request: &Request) -> Vec<Finding> {
         let Ok(routes) = self.routes(request) else { return Vec::new() };
-        let unused = (routes.table.unit == Unit::Connection).then(|| self.unused(request)).flatten();
-        let wanting = routes.table.clusters.iter().filter_map(|(cluster, behind)| match behind {
-            Behind::Nothing => Some(self.missing(cluster)),
-            Behind::Endpoints(addresses) if addresses.is_empty() => self.empty(cluster),
-            Behind::Endpoints(_) => None,
+        let unused = (routes.table.unit == RoutingUnit::Connection).then(|| self.unused(request)).flatten();
+        let wanting = routes.table.clusters.iter().filter_map(|(cluster, endpoints)| match endpoints {
+            Endpoints::NoCluster => Some(self.missing(cluster)),
+            Endpoints::Ready(addresses) if addresses.is_empty() => self.empty(cluster),
+            Endpoints::Ready(_) => None,
         });
         unused.into_iter().chain(wanting).collect()
     }
@@ -138,7 +138,7 @@ impl Outbound<'_> {
         let rule = &self.rules_for(&service.host).next()?.object;
         let (rule, rule_origin) = (rule.object.to_string(), rule.origin.clone());
         match &service.port(request.port)?.protocol {
-            _ if !self.has_sidecar() => Some(Finding::NoSidecar { rule, rule_origin }),
+            _ if !self.client.sidecar => Some(Finding::NoSidecar { rule, rule_origin }),
             Protocol::Tcp(declared) => Some(Finding::NotHttp {
                 rule,
                 rule_origin,
@@ -164,7 +164,7 @@ impl Outbound<'_> {
         let Some(name) = &cluster.subset else {
             return Some(self.no_pods(None, service, selector));
         };
-        let subset = self.subset(service, name)?;
+        let subset = self.mesh.subset(service, name, &self.client.namespace)?;
         if subset.labels.iter().any(|(key, value)| selector.get(key).is_some_and(|other| other != value)) {
             return Some(Finding::Excluded {
                 subset: name.clone(),
@@ -180,7 +180,7 @@ impl Outbound<'_> {
     }
 
     fn no_pods(&self, subset: Option<String>, service: &Service, labels: BTreeMap<String, String>) -> Finding {
-        let almost = self.almost(&service.namespace, &labels);
+        let almost = self.mesh.pods.almost(&service.namespace, &labels);
         Finding::NoPods { subset, labels, almost }
     }
 }
@@ -196,7 +196,7 @@ mod tests {
     use rstest::rstest;
 
     use super::super::{Kind, Live, Mesh, Naming, Request, client_of, pods_of};
-    use crate::scenario::{KindRef, Place, Target, parse_manifests, read_manifests};
+    use crate::scenario::{KindRef, Origin, Target, parse_manifests, read_manifests};
 
     const PODS: [&str; 3] = ["httpbin.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"];
 
@@ -244,7 +244,7 @@ mod tests {
         Target {
             kind: KindRef::Written(kind.to_owned()),
             name: name.to_owned(),
-            place: Place::new("scenario.yaml", 1, 1),
+            origin: Origin::new("scenario.yaml", 1, 1),
         }
     }
 
@@ -273,20 +273,20 @@ mod tests {
     #[test]
     fn a_client_without_a_sidecar_and_a_service_that_is_not_there_are_named() {
         let files = ["svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"];
-        let mut own = live(&[&PODS[..], &files].concat());
-        let mut pod = own.get(Kind::Pod, "httpbin").unwrap().manifest.clone();
+        let mut objects = live(&[&PODS[..], &files].concat());
+        let mut pod = objects.get(Kind::Pod, "httpbin").unwrap().manifest.clone();
         let labels = pod.object.metadata.labels.get_or_insert_default();
         labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
-        own.apply(&pod);
+        objects.apply(&pod);
         assert_eq!(
-            findings(&own),
+            findings(&objects),
             ["VirtualService vs-hello (vs-hello-testers.yaml:1:1) is not used: the client has no sidecar"]
         );
 
-        let mut own = live(&[&PODS[..], &["svc-hello.yaml"]].concat());
+        let mut objects = live(&[&PODS[..], &["svc-hello.yaml"]].concat());
         let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
                     spec: {hosts: [svc-hello], http: [{route: [{destination: {host: svc-next}}]}]}";
-        own.apply(&parse_manifests(Path::new("a.yaml"), rule).unwrap()[0]);
-        assert_eq!(findings(&own), ["there is no service svc-next.canary.svc.cluster.local with a port 8080"]);
+        objects.apply(&parse_manifests(Path::new("a.yaml"), rule).unwrap()[0]);
+        assert_eq!(findings(&objects), ["there is no service svc-next.canary.svc.cluster.local with a port 8080"]);
     }
 }

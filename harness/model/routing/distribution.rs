@@ -4,41 +4,41 @@ use num_rational::Ratio;
 
 use super::table::Redirect;
 
-/// The exact chance of an outcome.
+/// An exact probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chance(Ratio<u128>);
 
 impl Chance {
-    /// It cannot be otherwise.
+    /// Probability 1.
     pub const CERTAIN: Self = Self(Ratio::new_raw(1, 1));
-    /// It cannot be.
+    /// Probability 0.
     pub const NONE: Self = Self(Ratio::new_raw(0, 1));
 
-    /// So many of so many; none of none.
+    /// The ratio of `part` to `whole`; 0 if `whole` is 0.
     #[must_use]
     pub fn of(part: u64, whole: u64) -> Self {
         if whole == 0 { Self::NONE } else { Self(Ratio::new(u128::from(part), u128::from(whole))) }
     }
 
-    /// Both of two independent things.
+    /// The probability of two independent events together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 * other.0)
     }
 
-    /// One of two things that exclude each other.
+    /// The probability of either of two mutually exclusive events.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
-    /// That it is not so.
+    /// The probability of the complement.
     #[must_use]
     pub fn otherwise(self) -> Self {
         if self >= Self::CERTAIN { Self::NONE } else { Self(Ratio::new_raw(1, 1) - self.0) }
     }
 
-    /// As a fraction of 1, rounded.
+    /// The nearest floating-point number.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rounded number is asked for")]
     pub fn fraction(self) -> f64 {
@@ -48,26 +48,26 @@ impl Chance {
 
 impl fmt::Display for Chance {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // at most two digits behind the point: a third is 33.33 %
+        // at most two decimals: a third is 33.33 %
         write!(formatter, "{} %", (self.fraction() * 1e4).round() / 1e2)
     }
 }
 
-/// What becomes of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A pod serves it.
+    /// A pod serves the request.
     Served {
-        /// The version that the pod is of.
+        /// The pod's version.
         version: String,
-        /// The image that it runs.
+        /// The pod's image.
         image: String,
     },
-    /// An injected fault.
+    /// An injected fault, with this status.
     Aborted(u16),
-    /// The proxy sends the client elsewhere.
+    /// The proxy redirects the client.
     Redirected(Redirect),
-    /// The proxy answers by itself.
+    /// The proxy responds directly.
     Responded {
         /// The status.
         status: u16,
@@ -82,23 +82,23 @@ pub enum Outcome {
     NoCluster(u16),
     /// The pod does not listen on the port: 503.
     NotListening,
-    /// There is no connection, hence no answer.
+    /// There is no connection, hence no response.
     NoConnection(Unconnected),
 }
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unconnected {
-    /// The name of the service is not known.
+    /// The name of the service is unknown.
     UnknownName,
     /// The service has no such port.
     UnknownPort,
-    /// Nobody listens.
+    /// The connection is refused.
     Refused,
 }
 
 impl Outcome {
-    /// The status that the mesh answers with, where it is not a pod that answers.
+    /// The status of the mesh's response; none if a pod responds, or if there is no connection.
     #[must_use]
     pub const fn mesh_status(&self) -> Option<u16> {
         match self {
@@ -110,7 +110,7 @@ impl Outcome {
         }
     }
 
-    /// The version that serves.
+    /// The version that serves the request.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         match self {
@@ -119,7 +119,7 @@ impl Outcome {
         }
     }
 
-    /// The beginning of the body that Envoy answers with, where it answers.
+    /// The beginning of the body of Envoy's response; empty if Envoy sends none.
     #[must_use]
     pub fn mesh_body(&self) -> &str {
         match self {
@@ -137,7 +137,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Served { version, .. } => formatter.write_str(version),
             Self::Aborted(status) => write!(formatter, "{status} by an injected fault"),
-            Self::Redirected(redirect) => write!(formatter, "{} to another place", redirect.status),
+            Self::Redirected(redirect) => write!(formatter, "{} by a redirect", redirect.status),
             Self::Responded { status, .. } => write!(formatter, "{status} by the route itself"),
             Self::NoRoute => formatter.write_str("404, no route"),
             Self::NoEndpoint => formatter.write_str("503, no healthy upstream"),
@@ -150,34 +150,34 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What becomes of requests that look alike: every outcome with its chance; the chances sum to one.
+/// The outcomes of requests that are alike, with their probabilities, which sum to 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Distribution(Vec<(Outcome, Chance)>);
 
 impl Distribution {
-    /// One outcome for sure.
+    /// A single certain outcome.
     #[must_use]
     pub fn certain(outcome: Outcome) -> Self {
         Self(vec![(outcome, Chance::CERTAIN)])
     }
 
-    /// Adds to the chance of an outcome.
+    /// Adds to the probability of an outcome.
     pub fn add(&mut self, outcome: Outcome, chance: Chance) {
         if chance == Chance::NONE {
             return;
         }
-        match self.0.iter_mut().find(|(own, _)| *own == outcome) {
-            Some((_, own)) => *own = own.or(chance),
+        match self.0.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, total)) => *total = total.or(chance),
             None => self.0.push((outcome, chance)),
         }
     }
 
-    /// The outcomes with their chances.
+    /// The outcomes with their probabilities.
     pub fn iter(&self) -> impl Iterator<Item = (&Outcome, Chance)> {
         self.0.iter().map(|(outcome, chance)| (outcome, *chance))
     }
 
-    /// The chance of all outcomes of a kind.
+    /// The probability of all outcomes that meet a condition.
     #[must_use]
     pub fn chance(&self, of: impl Fn(&Outcome) -> bool) -> Chance {
         self.iter().filter(|(outcome, _)| of(outcome)).fold(Chance::NONE, |sum, (_, chance)| sum.or(chance))

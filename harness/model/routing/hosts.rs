@@ -1,9 +1,9 @@
-//! Names of services, as Istio compares them.
+//! Names of services, as Istio resolves and compares them.
 
 /// The domain of cluster-internal names.
 pub(super) const DOMAIN: &str = "svc.cluster.local";
 
-/// A host as it is written in a rule, in full: a name without a dot is one of the rule's own namespace; any other is taken as it is.
+/// The full name for a host in a rule: a name without a dot is resolved in the rule's namespace, any other name stays as it is.
 pub(super) fn resolved(host: &str, namespace: &str) -> String {
     let host = host.to_lowercase();
     if host.contains('.') || host == "*" || host.is_empty() { host } else { format!("{host}.{namespace}.{DOMAIN}") }
@@ -14,8 +14,8 @@ pub(super) fn full_name(name: &str, namespace: &str) -> String {
     format!("{name}.{namespace}.{DOMAIN}")
 }
 
-/// The service that an address means for a client in a namespace, in full: what its DNS search list makes of it, and what the virtual hosts
-/// of its sidecar are called. An address may end in a dot.
+/// The full name of the service that a client in a namespace reaches by an address: as its DNS search list and the virtual hosts of its
+/// sidecar resolve it. The address may end in a dot.
 #[must_use]
 pub fn addressed(host: &str, namespace: &str) -> String {
     let host = host.trim_end_matches('.').to_lowercase();
@@ -27,12 +27,12 @@ pub fn addressed(host: &str, namespace: &str) -> String {
     }
 }
 
-/// Whether a host of a rule is a wildcard.
+/// Whether the host of a rule is a wildcard.
 pub(super) fn is_wildcard(host: &str) -> bool {
     host.starts_with('*')
 }
 
-/// Whether a service's full name falls under a wildcard.
+/// Whether a wildcard matches a service's full name.
 pub(super) fn falls_under(host: &str, wildcard: &str) -> bool {
     host.ends_with(wildcard.trim_start_matches('*'))
 }

@@ -10,8 +10,8 @@ use super::rule::{
 use super::table::{RedirectPath, Rewrite};
 use super::virtual_service::VirtualService;
 
-/// The rules of the `HTTPRoute`s that have a Service as a parent, as Istio sees them: one set for each namespace of routes, service and
-/// port of it, the more specific rules first.
+/// Converts the `HTTPRoute`s whose parent is a Service into virtual services, as Istio does: one for each namespace, service and port, with
+/// the most specific rules first.
 pub(super) fn read_all<'a>(
     objects: impl Iterator<Item = &'a Object>,
     notes: &mut BTreeSet<NotModelled>,
@@ -22,37 +22,38 @@ pub(super) fn read_all<'a>(
     for object in objects {
         for (host, port, rules) in read(object, notes) {
             let named: Arc<str> = format!("HTTPRoute {}", object.manifest.name()).into();
-            let own = merged.entry((object.namespace.clone(), port, host.clone())).or_insert_with(|| VirtualService {
-                name: object.manifest.name().to_owned(),
-                namespace: object.namespace.clone(),
-                created: object.created,
-                hosts: vec![host],
-                mesh: true,
-                export: Export::Everyone,
-                rules: Vec::new(),
-                gateway_api: true,
-                object: RuleRef { object: named, origin: object.manifest.origin.clone() },
-            });
-            own.rules.extend(rules);
+            let service =
+                merged.entry((object.namespace.clone(), port, host.clone())).or_insert_with(|| VirtualService {
+                    name: object.manifest.name().to_owned(),
+                    namespace: object.namespace.clone(),
+                    created: object.created,
+                    hosts: vec![host],
+                    mesh: true,
+                    export: Export::Everyone,
+                    rules: Vec::new(),
+                    gateway_api: true,
+                    object: RuleRef { object: named, origin: object.manifest.origin.clone() },
+                });
+            service.rules.extend(rules);
         }
     }
     let mut merged: Vec<VirtualService> = merged.into_values().collect();
-    for own in &mut merged {
-        own.rules.sort_by_key(|rule| std::cmp::Reverse(rank(rule)));
+    for service in &mut merged {
+        service.rules.sort_by_key(|rule| std::cmp::Reverse(rank(rule)));
     }
     merged
 }
 
-/// What makes a rule go first: the kind of its path, its length, a method, the number of headers and of query parameters.
+/// The precedence of a rule: by the kind of its path match, its length, a method, and the numbers of headers and query parameters.
 fn rank(rule: &Rule) -> (u8, usize, bool, usize, usize) {
-    let Some(own) = rule.matches.first() else { return (0, 0, false, 0, 0) };
-    let (kind, length) = match &own.uri {
+    let Some(first) = rule.matches.first() else { return (0, 0, false, 0, 0) };
+    let (kind, length) = match &first.uri {
         Some(Test::Exact(text)) => (3, text.len()),
         Some(Test::PathPrefix(text)) => (2, text.len()),
         Some(Test::Regex(pattern)) => (1, pattern.as_str().len()),
         _ => (0, 0),
     };
-    (kind, length, own.method.is_some(), own.headers.len(), own.query.len())
+    (kind, length, first.method.is_some(), first.headers.len(), first.query.len())
 }
 
 fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Vec<(String, Option<u16>, Vec<Rule>)> {
@@ -65,7 +66,7 @@ fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Vec<(String, Opti
     let mut routes = Vec::new();
     for parent in spec.get("parentRefs").items() {
         if parent.get("kind").text() != Some("Service") {
-            // gateways are no part of the mesh
+            // gateways are outside of the model
             parent.not_modelled(notes);
             continue;
         }
@@ -73,14 +74,14 @@ fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Vec<(String, Opti
         let namespace = parent.get("namespace").text().unwrap_or(&object.namespace);
         let host = full_name(parent.get("name").text().unwrap_or_default(), namespace);
         let port = parent.get("port").number();
-        let mut own = rules.clone();
-        own.iter_mut().flat_map(|rule| &mut rule.matches).for_each(|own| own.port = port);
-        routes.push((host, port, own));
+        let mut rules = rules.clone();
+        rules.iter_mut().flat_map(|rule| &mut rule.matches).for_each(|one| one.port = port);
+        routes.push((host, port, rules));
     }
     routes
 }
 
-/// A rule of an `HTTPRoute`: one of Istio's for each of its matches.
+/// Converts a rule of an `HTTPRoute`: one Istio rule for each match.
 fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet<NotModelled>) -> Vec<Rule> {
     part.only(&["name", "matches", "filters", "backendRefs"], notes);
     let mut rule = Rule {
@@ -103,9 +104,9 @@ fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSe
         rule.response = Some((500, String::new()));
     }
     let matches: Vec<Match> = part.get("matches").items().map(|part| one_match(&part, notes)).collect();
-    // without a match a rule takes everything
+    // a rule without matches applies to every request
     let matches = if matches.is_empty() { vec![Match::default()] } else { matches };
-    matches.into_iter().map(|own| Rule { matches: vec![own], ..rule.clone() }).collect()
+    matches.into_iter().map(|one| Rule { matches: vec![one], ..rule.clone() }).collect()
 }
 
 fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
@@ -128,7 +129,7 @@ fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
             };
             Some((item.get("name").owned()?, test))
         });
-        // of two for one name the first counts
+        // of several entries for one name, the first applies
         let mut first = BTreeMap::new();
         for (name, test) in tests {
             first.entry(name).or_insert(test);

@@ -1,26 +1,13 @@
 use std::collections::BTreeMap;
 
 use super::live::{Kind, Live};
-use super::mesh::Client;
 
 const NAMESPACE: &str = "istio-injection";
 const REVISION: &str = "istio.io/rev";
 const POD: &str = "sidecar.istio.io/inject";
 
-/// The client that a pod is, among the applied objects.
-#[must_use]
-pub fn client_of(live: &Live, pod: &str) -> Option<Client> {
-    let object = live.get(Kind::Pod, pod)?;
-    let metadata = &object.manifest.object.metadata;
-    let labels = metadata.labels.clone().unwrap_or_default();
-    let annotations = metadata.annotations.clone().unwrap_or_default();
-    let host_network = object.manifest.at("/spec/hostNetwork") == Some(&serde_json::Value::Bool(true));
-    let sidecar = !host_network && is_injected(&of_namespace(live, &object.namespace), &labels, &annotations);
-    Some(Client { namespace: object.namespace.clone(), labels, sidecar })
-}
-
-/// The labels of a namespace. The run's own is labelled for injection by the run, unless a manifest says otherwise.
-pub(super) fn of_namespace(live: &Live, namespace: &str) -> BTreeMap<String, String> {
+/// The labels of a namespace. A run labels its namespace for injection, unless a manifest sets another value.
+pub(super) fn namespace_labels(live: &Live, namespace: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     if namespace == live.namespace() {
         labels.insert(NAMESPACE.to_owned(), "enabled".to_owned());
@@ -30,23 +17,23 @@ pub(super) fn of_namespace(live: &Live, namespace: &str) -> BTreeMap<String, Str
     labels
 }
 
-/// Whether Istio's webhooks put a sidecar into a pod: where the namespace asks for it and the pod does not refuse, or where the namespace says
-/// nothing and the pod asks for it. A label of the pod counts before its annotation.
+/// Whether Istio's webhooks inject a sidecar into a pod: if the namespace enables injection and the pod does not disable it, or if the
+/// namespace sets nothing and the pod enables it. A label of the pod takes precedence over its annotation.
 pub(super) fn is_injected(
     namespace: &BTreeMap<String, String>,
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
 ) -> bool {
     let pod = labels.get(POD).or_else(|| annotations.get(POD)).map(String::as_str);
-    let asked = match namespace.get(NAMESPACE).map(String::as_str) {
+    let enabled = match namespace.get(NAMESPACE).map(String::as_str) {
         Some("enabled") => true,
         Some(_) => return false,
         None => namespace.contains_key(REVISION),
     };
-    if asked {
+    if enabled {
         pod != Some("false")
     } else {
-        // only a label of the pod makes the API server ask the webhook
+        // the API server calls the webhook for labels alone, not for annotations
         labels.get(POD).map(String::as_str) == Some("true") || labels.contains_key(REVISION) && pod != Some("false")
     }
 }

@@ -2,24 +2,24 @@ use std::collections::BTreeMap;
 
 use crate::scenario::{ApiKind, Manifest, ObjectId, Scope, Stage, Step, Target, UnresolvedKind};
 
-/// The API group of Istio's own traffic rules, in all their versions.
+/// The API group of Istio's traffic rules, in all versions.
 const ISTIO: &str = "networking.istio.io";
 /// The API group of the Kubernetes Gateway API.
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
-/// The objects that a scenario has applied and not deleted again, as written.
+/// The objects that a scenario has applied and not deleted, as written.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
-    /// The namespace of objects that name none.
+    /// The namespace of objects whose manifests name none.
     namespace: String,
-    /// What the manifests call that namespace.
+    /// The name of that namespace in the manifests.
     declared: String,
-    /// Counts the moments at which objects are made: those of one moment are too close to be told apart by their age.
+    /// The logical time of creation. Objects that are created at the same time are not ordered by age.
     moment: u64,
     objects: BTreeMap<ObjectId, Object>,
 }
 
-/// A kind that the model knows.
+/// A kind that the model covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `Service`.
@@ -38,14 +38,14 @@ pub enum Kind {
     HttpRoute,
 }
 
-/// An object that is there.
+/// An applied object.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// As written.
+    /// The manifest.
     pub manifest: Manifest,
-    /// Its namespace; empty for an object that belongs to none.
+    /// The namespace; empty for a cluster-scoped object.
     pub namespace: String,
-    /// The moment at which it was made.
+    /// The logical time of creation.
     pub created: u64,
 }
 
@@ -65,37 +65,37 @@ impl Kind {
 }
 
 impl Live {
-    /// No objects yet. Those that name no namespace, or the `declared` one, will be in `namespace`.
+    /// No objects. Objects whose manifests name no namespace, or `declared`, belong to `namespace`.
     #[must_use]
     pub fn new(declared: &str, namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), declared: declared.to_owned(), ..Self::default() }
     }
 
-    /// The namespace of objects that name none.
+    /// The namespace of objects whose manifests name none.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Does what a stage does.
+    /// Applies and deletes the objects of a stage.
     pub fn step_through(&mut self, stage: &Stage) {
         self.later();
         for step in &stage.steps {
             match step {
                 Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
                 Step::Delete(targets) => targets.iter().for_each(|target| self.delete(target)),
-                // objects stay what they are
+                // changes of the mesh leave objects as they are
                 Step::Mesh(_) => {}
             }
         }
     }
 
-    /// Objects that are applied from here on are younger than those before.
+    /// Advances the logical time: objects that are applied from now on are younger.
     pub fn later(&mut self) {
         self.moment += 1;
     }
 
-    /// An object was applied.
+    /// Applies an object.
     pub fn apply(&mut self, manifest: &Manifest) {
         let key = self.id(manifest);
         let namespace = key.namespace.clone();
@@ -103,68 +103,68 @@ impl Live {
         self.objects.insert(key, Object { manifest: manifest.clone(), namespace, created });
     }
 
-    /// An object was deleted; with a namespace everything in it. A deletion whose kind cannot be told deletes nothing.
+    /// Deletes an object; with a namespace, all objects in it. If the kind is unknown or ambiguous, nothing is deleted.
     pub fn delete(&mut self, target: &Target) {
         let Ok(id) = self.resolve(target) else { return };
         self.objects.remove(&id);
         if is_namespace(&id) {
-            self.objects.retain(|own, _| own.namespace != id.name);
+            self.objects.retain(|other, _| other.namespace != id.name);
         }
     }
 
-    /// The object that a deletion would delete, if it is there.
+    /// The object that a deletion refers to, if it exists.
     #[must_use]
     pub fn named(&self, target: &Target) -> Option<&Object> {
         self.objects.get(&self.resolve(target).ok()?)
     }
 
-    /// Which object a deletion means.
+    /// The id of the object that a deletion refers to.
     ///
     /// # Errors
-    /// No kind is called as the scenario writes, or several are.
+    /// The kind is unknown or ambiguous.
     pub fn resolve(&self, target: &Target) -> Result<ObjectId, UnresolvedKind> {
         target.resolve(ApiKind::known(), self.objects.keys(), &self.declared, &self.namespace)
     }
 
-    /// The object that applying another one would change.
+    /// The object that applying a manifest would change.
     #[must_use]
     pub fn like(&self, manifest: &Manifest) -> Option<&Object> {
         self.objects.get(&self.id(manifest))
     }
 
-    /// What tells an object from all others, once it is applied.
+    /// The id of an object once it is applied.
     #[must_use]
     pub fn id(&self, manifest: &Manifest) -> ObjectId {
         let scope = ApiKind::of(manifest.group(), manifest.kind()).scope;
         ObjectId::of(manifest, scope, &self.declared, &self.namespace)
     }
 
-    /// What tells the objects from each other.
+    /// The ids of all objects.
     pub fn ids(&self) -> impl Iterator<Item = &ObjectId> {
         self.objects.keys()
     }
 
-    /// The objects that a run has to delete to leave nothing behind: all but its own namespace, which goes when the run ends.
+    /// The objects that a run has to delete to leave nothing behind: all except the run's namespace, which is deleted at the end.
     pub fn left(&self) -> impl Iterator<Item = &ObjectId> {
-        let own = |id: &ObjectId| is_namespace(id) && id.name == self.declared;
-        self.objects.keys().filter(move |id| !own(id))
+        let is_of_run = |id: &ObjectId| is_namespace(id) && id.name == self.declared;
+        self.objects.keys().filter(move |id| !is_of_run(id))
     }
 
     /// The object of that kind and name in the scenario's namespace.
     #[must_use]
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
-        let (group, own) = kind.group_and_name();
-        let scope = ApiKind::of(group, own).scope;
+        let (group, kind) = kind.group_and_name();
+        let scope = ApiKind::of(group, kind).scope;
         let namespace = if scope == Scope::Cluster { String::new() } else { self.namespace.clone() };
-        self.objects.get(&ObjectId { kind: own.to_owned(), group: group.to_owned(), namespace, name: name.to_owned() })
+        self.objects.get(&ObjectId { kind: kind.to_owned(), group: group.to_owned(), namespace, name: name.to_owned() })
     }
 
     /// All objects of a kind, in all namespaces.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        let (group, own) = kind.group_and_name();
+        let (group, kind) = kind.group_and_name();
         let from =
-            ObjectId { kind: own.to_owned(), group: group.to_owned(), namespace: String::new(), name: String::new() };
-        let objects = self.objects.range(from..).take_while(move |(id, _)| id.kind == own && id.group == group);
+            ObjectId { kind: kind.to_owned(), group: group.to_owned(), namespace: String::new(), name: String::new() };
+        let objects = self.objects.range(from..).take_while(move |(id, _)| id.kind == kind && id.group == group);
         objects.map(|(_, object)| object)
     }
 
@@ -183,7 +183,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::scenario::{KindRef, Place, parse_manifests};
+    use crate::scenario::{KindRef, Origin, parse_manifests};
 
     fn manifests(text: &str) -> Vec<Manifest> {
         parse_manifests(Path::new("objects.yaml"), text).unwrap()
@@ -205,7 +205,7 @@ mod tests {
         Target {
             kind: KindRef::Written(kind.to_owned()),
             name: name.to_owned(),
-            place: Place::new("scenario.yaml", 1, 1),
+            origin: Origin::new("scenario.yaml", 1, 1),
         }
     }
 
@@ -223,7 +223,7 @@ metadata: {name: front}
     fn one_kind_in_two_groups_is_two_objects() {
         let mut live = live(GATEWAYS);
         assert_eq!(live.ids().count(), 2);
-        // which one is meant is not clear, so that none is deleted
+        // the kind is ambiguous, so that nothing is deleted
         live.delete(&written("gateway", "front"));
         assert_eq!(live.ids().count(), 2);
         live.delete(&written("gateway.networking.istio.io", "front"));
@@ -270,7 +270,7 @@ metadata: {name: canary}
         for manifest in &manifests(SERVICES)[1..3] {
             live.delete(&Target::of(manifest, manifest.origin.clone()));
         }
-        live.delete(&Target::of(&manifests(GATEWAYS)[1], Place::new("objects.yaml", 1, 1)));
+        live.delete(&Target::of(&manifests(GATEWAYS)[1], Origin::new("objects.yaml", 1, 1)));
         let left: Vec<String> = live.left().map(ToString::to_string).collect();
         assert_eq!(
             left,

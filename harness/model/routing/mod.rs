@@ -1,5 +1,5 @@
-//! What Istio should do with the manifests: objects become a [`RouteTable`], the same type that the client sidecar's own
-//! configuration is read into, and every request has an exact [`Distribution`] over outcomes. Pure: it knows no cluster and does no I/O.
+//! A model of Istio's routing. Objects become a [`RouteTable`], the same type that a sidecar's configuration is read into; every request has
+//! an exact [`Distribution`] of outcomes. Pure: no cluster, no I/O.
 //!
 //! ```
 //! use shiftcheck_model::routing::{Live, Mesh, Naming, Request, client_of, pods_of};
@@ -18,31 +18,37 @@
 //! ```
 
 mod check;
+mod client;
 mod condition;
 mod destination_rule;
 mod diagnosis;
 mod distribution;
+mod endpoints;
 mod hosts;
 mod http_route;
 mod injection;
 mod live;
 mod mesh;
+mod outbound;
 mod rule;
 mod service;
 mod table;
+mod translate;
 mod virtual_service;
 
 pub use check::{Problem, Severity, check};
-pub use condition::{Condition, Holds, Pattern, Request, Subject, Test};
+pub use client::{Client, client_of};
+pub use condition::{Condition, Pattern, Polarity, Request, Subject, Test};
 pub use diagnosis::Finding;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};
 pub use hosts::addressed;
-pub use injection::client_of;
 pub use live::{Kind, Live, Object};
-pub use mesh::{Client, Decision, Mesh, Outbound, Routes};
+pub use mesh::Mesh;
+pub use outbound::{Decision, Outbound, Routes};
 pub use rule::{NotModelled, RuleRef};
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
-    Abort, Action, Behind, Cluster, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable, Unit,
+    Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
+    RoutingUnit,
 };
 pub use virtual_service::MATCH_FIELDS;

@@ -1,31 +1,31 @@
-//! A rule for requests, whichever API it was written in, before it is known for which client and port.
+//! Rules for requests, independent of the API that they are written in, and before a client and a port are known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::condition::{Condition, Holds, Pattern, Subject, Test};
+use super::condition::{Condition, Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::table::{Abort, RedirectPath, Rewrite};
-use crate::scenario::{Manifest, Place};
+use crate::scenario::{Manifest, Origin};
 
-/// Something in an object that the model does not know, or that it knows not to compute.
+/// A field or an object that the model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotModelled {
-    /// Where it is written.
-    pub origin: Place,
-    /// What: `spec.http[0].corsPolicy`.
+    /// Its position in a file.
+    pub origin: Origin,
+    /// The field, such as `spec.http[0].corsPolicy`, or the object.
     pub field: String,
 }
 
-/// The object that a rule is written in, and where.
+/// A reference to a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRef {
-    /// Kind and name: `VirtualService vs-hello`.
+    /// Kind and name of the object: `VirtualService vs-hello`.
     pub object: Arc<str>,
-    /// Where the rule begins.
-    pub origin: Place,
+    /// The position of the rule.
+    pub origin: Origin,
 }
 
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub(super) struct Rule {
     pub mirrors: Vec<(Destination, u32)>,
     pub abort: Option<Abort>,
     pub delegate: Option<Delegate>,
-    /// The status where a destination does not exist.
+    /// The status of the response if a destination does not exist.
     pub missing: u16,
 }
 
@@ -68,10 +68,10 @@ pub(super) struct RedirectRule {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum RedirectPort {
-    /// That of the scheme.
+    /// The default port of the scheme.
     #[default]
     OfScheme,
-    /// That of the request.
+    /// The port of the request.
     OfRequest,
     Number(u16),
 }
@@ -82,7 +82,7 @@ pub(super) struct RewriteRule {
     pub host: Option<String>,
 }
 
-/// One alternative of a rule's conditions.
+/// One entry of a rule's matches, any of which has to match.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Match {
     pub uri: Option<Test>,
@@ -96,12 +96,12 @@ pub(super) struct Match {
     pub port: Option<u16>,
     pub source_labels: BTreeMap<String, String>,
     pub source_namespace: Option<String>,
-    /// None means every gateway, and the mesh.
+    /// An empty list stands for every gateway and the mesh.
     pub gateways: Vec<String>,
 }
 
 impl Match {
-    /// The conditions on the request itself. A prefix of `/` is none.
+    /// The conditions on the request. A prefix of `/` is no condition.
     pub fn conditions(&self) -> Vec<Condition> {
         let parts = [
             (Subject::Path, self.path()),
@@ -110,12 +110,12 @@ impl Match {
             (Subject::Authority, self.authority.clone()),
         ];
         let parts = parts.into_iter().filter_map(|(subject, test)| Some(Condition::new(subject, test?)));
-        let headers = self.headers.iter().map(|(name, test)| (name, test, Holds::Yes));
-        let without = self.without.iter().map(|(name, test)| (name, test, Holds::No));
-        let headers = headers.chain(without).map(|(name, test, holds)| Condition {
+        let headers = self.headers.iter().map(|(name, test)| (name, test, Polarity::Positive));
+        let without = self.without.iter().map(|(name, test)| (name, test, Polarity::Negative));
+        let headers = headers.chain(without).map(|(name, test, polarity)| Condition {
             subject: Subject::Header(name.to_lowercase()),
             test: test.clone(),
-            holds,
+            polarity,
         });
         let query = self.query.iter().map(|(name, test)| Condition::new(Subject::Query(name.clone()), test.clone()));
         let mut conditions: Vec<Condition> = parts.chain(headers).chain(query).collect();
@@ -135,7 +135,7 @@ impl Match {
     }
 }
 
-/// A part of an object that is being read: what is not known in it is noted.
+/// A part of an object, while it is read. Fields that the model does not cover are collected as notes.
 pub(super) struct Part<'a> {
     pub manifest: &'a Manifest,
     pub value: &'a Value,
@@ -147,7 +147,7 @@ impl<'a> Part<'a> {
         Self { manifest, value: &manifest.object.data, pointer: String::new() }
     }
 
-    /// The part under a key; null where there is none.
+    /// The value of a key; null if there is none.
     pub fn get(&self, key: &str) -> Self {
         let escaped = key.replace('~', "~0").replace('/', "~1");
         Self { manifest: self.manifest, value: &self.value[key], pointer: format!("{}/{escaped}", self.pointer) }
@@ -189,16 +189,16 @@ impl<'a> Part<'a> {
         self.entries().filter_map(|(key, value)| Some((key.to_owned(), value.owned()?))).collect()
     }
 
-    pub fn origin(&self) -> Place {
-        self.manifest.place(&self.pointer)
+    pub fn origin(&self) -> Origin {
+        self.manifest.origin_of(&self.pointer)
     }
 
-    /// Notes this part as not modelled.
+    /// Adds this part to the notes.
     pub fn not_modelled(&self, notes: &mut BTreeSet<NotModelled>) {
         notes.insert(NotModelled { origin: self.origin(), field: field(&self.pointer) });
     }
 
-    /// Notes the keys that are not among these.
+    /// Adds all keys except the known ones to the notes.
     pub fn only(&self, known: &[&str], notes: &mut BTreeSet<NotModelled>) {
         for (key, part) in self.entries() {
             if !known.contains(&key) {
@@ -207,7 +207,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A condition on a text: `{exact: …}`, `{prefix: …}`, `{regex: …}`, or nothing for presence.
+    /// Reads a string match: `{exact: …}`, `{prefix: …}`, `{regex: …}`; anything else tests presence.
     pub fn test(&self) -> Test {
         let text = |key: &str| self.value[key].as_str().map(ToOwned::to_owned);
         if let Some(exact) = text("exact") {
@@ -221,7 +221,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A percentage, `{value: 12.5}`, as so many of a million.
+    /// Reads a percentage, `{value: 12.5}`, as requests per million.
     pub fn per_million(&self) -> Option<u32> {
         let percent = self.value["value"].as_f64().or_else(|| self.value.is_object().then_some(0.0))?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Istio truncates as well")]
@@ -229,7 +229,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A JSON pointer as people write it: `spec.http[0].corsPolicy`.
+/// A JSON pointer in the notation of `kubectl explain`: `spec.http[0].corsPolicy`.
 pub(super) fn field(pointer: &str) -> String {
     let mut field = String::new();
     for part in pointer.split('/').skip(1) {
@@ -245,7 +245,7 @@ pub(super) fn field(pointer: &str) -> String {
     field
 }
 
-/// The host, subset and port of a destination of Istio's.
+/// Reads an Istio destination: host, subset and port.
 pub(super) fn destination(part: &Part<'_>, namespace: &str, weight: u32) -> Destination {
     Destination {
         host: resolved(part.get("host").text().unwrap_or_default(), namespace),
@@ -255,7 +255,7 @@ pub(super) fn destination(part: &Part<'_>, namespace: &str, weight: u32) -> Dest
     }
 }
 
-/// Whom an object is visible to.
+/// The namespaces that an object is exported to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Export {
     Everyone,

@@ -1,15 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::hosts::full_name;
-use super::injection::{is_injected, of_namespace};
+use super::injection::{is_injected, namespace_labels};
 use super::live::{Kind, Live, Object};
 use super::rule::{NotModelled, Part};
-use crate::scenario::Place;
+use crate::scenario::Origin;
 
-/// Ports on which the server speaks first, so that Istio does not look for HTTP unless the port is declared so.
+/// Ports of server-first protocols: without a declared protocol, Istio does not detect HTTP on them.
 const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
 
-/// No cluster runs more pods of one Deployment; a number beyond it is a slip.
+/// The largest number of pods of a Deployment that are modelled: more is a mistake in the manifest.
 const MOST_PODS: u64 = 100_000;
 
 /// A Service.
@@ -18,10 +18,10 @@ pub(super) struct Service {
     pub name: String,
     pub namespace: String,
     pub host: String,
-    /// None selects nothing.
+    /// None selects no pods.
     pub selector: Option<BTreeMap<String, String>>,
     pub ports: Vec<Port>,
-    pub origin: Place,
+    pub origin: Origin,
 }
 
 /// A port of a Service.
@@ -38,19 +38,19 @@ pub(super) enum Target {
     Name(String),
 }
 
-/// What Istio takes a port for.
+/// The protocol that Istio assumes for a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP, as declared.
+    /// HTTP, by declaration.
     Http,
-    /// Whatever it turns out to be: HTTP for an HTTP request.
+    /// Detected from the traffic: HTTP for HTTP requests.
     Detected,
-    /// TCP, or something that is passed on in the same way; how it is declared so.
+    /// TCP, or a protocol that is forwarded like TCP, with the reason.
     Tcp(String),
 }
 
 impl Protocol {
-    /// By the `appProtocol`, else by the part of the name before the first dash, else by the number.
+    /// Determines the protocol by `appProtocol`, otherwise by the name up to the first dash, otherwise by the number.
     fn of(number: u16, name: Option<&str>, app_protocol: Option<&str>) -> Self {
         let (declared, how) = match (app_protocol, name) {
             (Some(protocol), _) => (protocol, format!("has the appProtocol `{protocol}`")),
@@ -88,9 +88,16 @@ impl Service {
             }
         }
         let exported = "networking.istio.io/exportTo";
-        if object.manifest.object.metadata.annotations.as_ref().is_some_and(|own| own.contains_key(exported)) {
+        if object
+            .manifest
+            .object
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.contains_key(exported))
+        {
             notes.insert(NotModelled {
-                origin: object.manifest.place("/metadata/annotations/networking.istio.io~1exportTo"),
+                origin: object.manifest.origin_of("/metadata/annotations/networking.istio.io~1exportTo"),
                 field: format!("metadata.annotations.{exported}"),
             });
         }
@@ -114,7 +121,7 @@ impl Service {
                 .get("selector")
                 .is_there()
                 .then(|| spec.get("selector").labels())
-                .filter(|own| !own.is_empty()),
+                .filter(|labels| !labels.is_empty()),
             ports: ports.collect(),
             origin: object.manifest.origin.clone(),
         }
@@ -125,26 +132,26 @@ impl Service {
     }
 }
 
-/// A pod, as far as routes are concerned.
+/// A pod, with the properties that affect routing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pod {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The Deployment that it is of; its own name where it is of none.
+    /// The pod's Deployment; without one, the pod's name.
     pub workload: String,
-    /// Its namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Its labels.
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Its address.
+    /// The address.
     pub address: String,
-    /// The ports that its containers declare, by name where they have one.
+    /// The declared container ports, with their names if they have one.
     pub ports: Vec<(Option<String>, u16)>,
-    /// The image of its first container.
+    /// The image of the first container.
     pub image: String,
-    /// The version that it answers with.
+    /// The version in the pod's responses.
     pub version: String,
-    /// Whether the mesh gives it a sidecar.
+    /// Whether a sidecar is injected.
     pub sidecar: bool,
 }
 
@@ -153,29 +160,29 @@ impl Pod {
         match target {
             Target::Number(number) => Some(*number),
             Target::Name(name) => {
-                self.ports.iter().find(|(own, _)| own.as_ref() == Some(name)).map(|(_, number)| *number)
+                self.ports.iter().find(|(declared, _)| declared.as_ref() == Some(name)).map(|(_, number)| *number)
             }
         }
     }
 
-    /// Whether the pod listens there, as far as is known: a pod that declares no port may listen on any.
+    /// Whether the pod may listen on a port: a pod that declares no ports may listen on any.
     pub(super) fn listens(&self, port: u16) -> bool {
         self.ports.is_empty() || self.ports.iter().any(|(_, number)| *number == port)
     }
 }
 
-/// How it is known beforehand which version a pod will answer with.
+/// Rules that predict the version in a pod's responses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Naming {
-    /// The versions that may be answered.
+    /// The possible versions.
     pub versions: BTreeSet<String>,
-    /// Images of which it is known what they answer.
+    /// The versions of known images.
     pub images: BTreeMap<String, String>,
 }
 
 impl Naming {
-    /// What the image is known for; else the image's tag, the label `version` or `app.kubernetes.io/version`, or the workload's name,
-    /// whichever of them is a version first; else the tag.
+    /// The version of a known image; otherwise the first possible version among the image's tag, the labels `version` and
+    /// `app.kubernetes.io/version`, and the workload's name; otherwise the tag.
     fn version(&self, image: &str, labels: &BTreeMap<String, String>, workload: &str) -> String {
         if let Some(known) = self.images.get(image) {
             return known.clone();
@@ -187,7 +194,7 @@ impl Naming {
     }
 }
 
-/// The pods that the applied Deployments and Pods will run, all ready, with addresses of their own.
+/// The pods of the applied Deployments and Pods, all ready, each with a made-up address.
 #[must_use]
 pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
     let mut pods = Vec::new();
@@ -243,7 +250,8 @@ fn is_meshed(
     annotations: &BTreeMap<String, String>,
     spec: &Part<'_>,
 ) -> bool {
-    spec.get("hostNetwork").value != true && is_injected(&of_namespace(live, &object.namespace), labels, annotations)
+    spec.get("hostNetwork").value != true
+        && is_injected(&namespace_labels(live, &object.namespace), labels, annotations)
 }
 
 /// Pods by namespace and label.
@@ -264,7 +272,7 @@ impl Pods {
         Self { pods, by_label }
     }
 
-    /// The workloads of a namespace whose pods carry all these labels but one, with what they carry instead, if anything.
+    /// The workloads of a namespace whose pods carry all of these labels except one, with the key of that label and the pod's value for it.
     pub fn almost(
         &self,
         namespace: &str,
@@ -280,7 +288,7 @@ impl Pods {
         almost.collect()
     }
 
-    /// The pods of a namespace that carry all these labels, of which there is at least one.
+    /// The pods of a namespace that carry all of these labels. No labels select no pods.
     pub fn select(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&Pod> {
         let lists = labels.iter().map(|(key, value)| {
             self.by_label.get(&(namespace.to_owned(), key.clone(), value.clone())).map_or(&[][..], Vec::as_slice)

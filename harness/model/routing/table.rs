@@ -1,58 +1,58 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::condition::{Condition, Pattern, Request, Subject};
+use super::condition::{Condition, Pattern, Request, Subject, Test};
 
-/// How the requests to one service port are routed, and which endpoints stand behind it. Computed from manifests, or read from a sidecar:
-/// equal tables route equally.
+/// The routes for one service port, with the endpoints of their clusters. Computed from manifests, or read from a sidecar: equal tables
+/// route equally.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteTable {
-    /// What a route is chosen for.
-    pub unit: Unit,
-    /// The routes; the first that matches decides.
+    /// The unit that a route is chosen for.
+    pub unit: RoutingUnit,
+    /// The routes; the first that matches applies.
     pub routes: Vec<Route>,
-    /// What stands behind each cluster that a route leads to.
-    pub clusters: BTreeMap<Cluster, Behind>,
+    /// The endpoints of each cluster that is a destination of a route.
+    pub clusters: BTreeMap<Cluster, Endpoints>,
 }
 
-/// What a route is chosen for.
+/// The unit that a route is chosen for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Unit {
-    /// Each request: HTTP.
+pub enum RoutingUnit {
+    /// Every request: HTTP.
     #[default]
     Request,
-    /// Each connection, with all requests on it: a port that is declared as TCP, whatever is spoken on it.
+    /// Every connection, with all of its requests: a port that is declared as TCP, whatever protocol it carries.
     Connection,
 }
 
-/// A route: conditions that all have to hold, and what happens to the requests then.
+/// A route: conditions, all of which have to hold, and the action for matching requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The conditions, sorted; none means every request.
+    /// The conditions, sorted; an empty list matches every request.
     pub conditions: Vec<Condition>,
-    /// The requests that are answered with an error instead.
+    /// The injected fault.
     pub abort: Option<Abort>,
-    /// What happens to the others.
+    /// The action for requests without the fault.
     pub action: Action,
 }
 
-/// A fault that is injected into some of the requests.
+/// A fault that aborts a share of the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abort {
-    /// How many of a million requests.
+    /// The share, in requests per million.
     pub per_million: u32,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
 }
 
-/// What happens to a request.
+/// The action of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// It is passed on.
+    /// The proxy forwards the request.
     Forward(Forward),
-    /// The client is sent elsewhere.
+    /// The proxy redirects the client.
     Redirect(Redirect),
-    /// The proxy answers itself.
+    /// The proxy responds directly.
     Respond {
         /// The status.
         status: u16,
@@ -61,34 +61,34 @@ pub enum Action {
     },
 }
 
-/// A request that is passed on.
+/// Destinations of forwarded requests, and changes to the requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
     /// The clusters with their weights.
     pub clusters: Vec<(Cluster, u32)>,
-    /// What becomes of the path.
+    /// The rewrite of the path.
     pub rewrite: Option<Rewrite>,
-    /// The host that the server is told instead of the client's.
+    /// The host that replaces the `Host` header.
     pub host: Option<String>,
-    /// Clusters that get a copy of so many of a million requests; what they answer is thrown away.
+    /// Clusters that receive mirrored copies, with the share in requests per million; their responses are discarded.
     pub mirrors: Vec<(Cluster, u32)>,
-    /// The status of the answer where a cluster does not exist.
+    /// The status of the response if a cluster does not exist.
     pub missing: u16,
 }
 
-/// What becomes of a path on its way.
+/// A rewrite of the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rewrite {
-    /// What the route matches of the path is replaced by this.
+    /// Replaces the part of the path that the route matches.
     Matched(String),
-    /// Whatever the expression matches is replaced; `\1` names a group.
+    /// Replaces every match of the expression; `\1` refers to a group.
     Regex(Pattern, String),
 }
 
-/// Where a client is sent.
+/// A redirect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Redirect {
-    /// The status: 301 unless another is asked for.
+    /// The status; 301 by default.
     pub status: u16,
     /// The scheme, if it changes.
     pub scheme: Option<String>,
@@ -100,110 +100,112 @@ pub struct Redirect {
     pub path: Option<RedirectPath>,
 }
 
-/// The path of a redirection.
+/// The path of a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedirectPath {
-    /// This path.
+    /// Replaces the whole path.
     Full(String),
-    /// What the route matches of the path is replaced by this.
+    /// Replaces the part of the path that the route matches.
     Matched(String),
 }
 
-/// The endpoints of a service port, or those of one of its subsets.
+/// The name of a cluster: a service port, or one of its subsets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cluster {
     /// The service's full name.
     pub host: String,
     /// The service port.
     pub port: u16,
-    /// The subset.
+    /// The subset, if there is one.
     pub subset: Option<String>,
 }
 
-/// What stands behind a cluster.
+/// The endpoints of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Behind {
-    /// There is no such cluster: the service, the port or the subset is defined nowhere.
-    Nothing,
-    /// The addresses of its ready endpoints.
-    Endpoints(BTreeSet<String>),
+pub enum Endpoints {
+    /// The cluster does not exist: the service, the port or the subset is not defined.
+    NoCluster,
+    /// The addresses of the ready endpoints.
+    Ready(BTreeSet<String>),
 }
 
-/// A difference between how requests are routed and how they should be.
+/// A difference between the expected routes and those found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteDiff {
-    /// The route at a position.
+    /// A route that differs.
     Route {
         /// The position, from 1.
         number: usize,
-        /// The expected route, and what it is chosen for; none where no route is expected there.
-        expected: Option<Box<(Unit, Route)>>,
-        /// The route that is there, if there is one.
-        found: Option<Box<(Unit, Route)>>,
+        /// The expected route; none if no route is expected at this position.
+        expected: Option<Box<(RoutingUnit, Route)>>,
+        /// The route found, if there is one at this position.
+        found: Option<Box<(RoutingUnit, Route)>>,
     },
-    /// The endpoints of a cluster.
+    /// A cluster whose endpoints differ.
     Cluster {
         /// The cluster.
         cluster: Cluster,
-        /// The expected endpoints; none where no route should lead to the cluster.
-        expected: Option<Behind>,
-        /// The endpoints that are there; none where no route leads to the cluster.
-        found: Option<Behind>,
+        /// The expected endpoints; none if no route is expected to lead to the cluster.
+        expected: Option<Endpoints>,
+        /// The endpoints found; none if no route leads to the cluster.
+        found: Option<Endpoints>,
     },
 }
 
 impl RouteDiff {
     /// Whether the two sides differ.
-    fn is_one(&self) -> bool {
+    fn differs(&self) -> bool {
         match self {
             Self::Route { expected, found, .. } => expected != found,
             Self::Cluster { expected, found, .. } => expected != found,
         }
     }
 
-    /// The expected route or endpoints in words.
+    /// The expected route or endpoints, as text.
     #[must_use]
     pub fn expected(&self) -> Option<String> {
         match self {
             Self::Route { number, expected, .. } => {
                 expected.as_deref().map(|(unit, route)| route_line(*unit, *number, route))
             }
-            Self::Cluster { cluster, expected, .. } => expected.as_ref().map(|behind| cluster_line(cluster, behind)),
+            Self::Cluster { cluster, expected, .. } => {
+                expected.as_ref().map(|endpoints| cluster_line(cluster, endpoints))
+            }
         }
     }
 
-    /// The route or the endpoints that are there, in words.
+    /// The route or endpoints found, as text.
     #[must_use]
     pub fn found(&self) -> Option<String> {
         match self {
             Self::Route { number, found, .. } => {
                 found.as_deref().map(|(unit, route)| route_line(*unit, *number, route))
             }
-            Self::Cluster { cluster, found, .. } => found.as_ref().map(|behind| cluster_line(cluster, behind)),
+            Self::Cluster { cluster, found, .. } => found.as_ref().map(|endpoints| cluster_line(cluster, endpoints)),
         }
     }
 
-    /// Differences for people, line by line: what is missing with `-`, then what is there instead with `+`.
+    /// The differences as lines of a diff: expected lines with `-`, then found lines with `+`.
     #[must_use]
     pub fn lines(all: &[Self]) -> Vec<String> {
-        let missing = all.iter().filter_map(Self::expected).map(|line| format!("- {line}"));
-        let instead = all.iter().filter_map(Self::found).map(|line| format!("+ {line}"));
-        missing.chain(instead).collect()
+        let expected = all.iter().filter_map(Self::expected).map(|line| format!("- {line}"));
+        let found = all.iter().filter_map(Self::found).map(|line| format!("+ {line}"));
+        expected.chain(found).collect()
     }
 }
 
-fn route_line(unit: Unit, number: usize, route: &Route) -> String {
+fn route_line(unit: RoutingUnit, number: usize, route: &Route) -> String {
     match unit {
-        Unit::Request => format!("route {number}: {route}"),
-        Unit::Connection => format!("route of connections {number}: {route}"),
+        RoutingUnit::Request => format!("route {number}: {route}"),
+        RoutingUnit::Connection => format!("route of connections {number}: {route}"),
     }
 }
 
-fn cluster_line(cluster: &Cluster, behind: &Behind) -> String {
-    match behind {
-        Behind::Nothing => format!("there is no {cluster}"),
-        Behind::Endpoints(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
-        Behind::Endpoints(addresses) => {
+fn cluster_line(cluster: &Cluster, endpoints: &Endpoints) -> String {
+    match endpoints {
+        Endpoints::NoCluster => format!("there is no {cluster}"),
+        Endpoints::Ready(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
+        Endpoints::Ready(addresses) => {
             let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
             format!("endpoints of {cluster}: {}", addresses.join(", "))
         }
@@ -213,9 +215,9 @@ fn cluster_line(cluster: &Cluster, behind: &Behind) -> String {
 impl RouteTable {
     /// The addresses of all endpoints.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        let endpoints = self.clusters.values().filter_map(|behind| match behind {
-            Behind::Endpoints(addresses) => Some(addresses),
-            Behind::Nothing => None,
+        let endpoints = self.clusters.values().filter_map(|endpoints| match endpoints {
+            Endpoints::Ready(addresses) => Some(addresses),
+            Endpoints::NoCluster => None,
         });
         endpoints.flatten().map(String::as_str)
     }
@@ -226,7 +228,7 @@ impl RouteTable {
         self.routes.iter().position(|route| route.conditions.iter().all(|condition| condition.met_by(request)))
     }
 
-    /// The names of the headers that the routes look at.
+    /// The names of the headers in the conditions of the routes.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().flat_map(|route| &route.conditions).filter_map(|condition| match &condition.subject {
             Subject::Header(name) => Some(name.as_str()),
@@ -234,7 +236,7 @@ impl RouteTable {
         })
     }
 
-    /// The differences to the expected table: first those of routes, then those of clusters and their endpoints.
+    /// The differences from the expected table: first routes, then clusters.
     #[must_use]
     pub fn difference(&self, expected: &Self) -> Vec<RouteDiff> {
         let route =
@@ -250,18 +252,18 @@ impl RouteTable {
             expected: expected.clusters.get(cluster).cloned(),
             found: self.clusters.get(cluster).cloned(),
         });
-        routes.chain(clusters).filter(RouteDiff::is_one).collect()
+        routes.chain(clusters).filter(RouteDiff::differs).collect()
     }
 
-    /// The table in words, a line a route and a line a cluster.
+    /// The table as text: one line for each route and each cluster.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let routes = self.routes.iter().enumerate().map(|(index, route)| route_line(self.unit, index + 1, route));
-        let clusters = self.clusters.iter().map(|(cluster, behind)| cluster_line(cluster, behind));
+        let clusters = self.clusters.iter().map(|(cluster, endpoints)| cluster_line(cluster, endpoints));
         routes.chain(clusters).collect()
     }
 
-    /// The clusters that the routes lead requests to, mirrors left out.
+    /// The clusters that are destinations of routes, without mirrors.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Cluster> {
         self.routes
             .iter()
@@ -274,13 +276,13 @@ impl RouteTable {
 }
 
 impl Route {
-    /// Every request to one cluster.
+    /// A route for every request, to one cluster.
     #[must_use]
     pub fn all_to(cluster: Cluster) -> Self {
         Self { conditions: Vec::new(), abort: None, action: Action::Forward(Forward::to(cluster)) }
     }
 
-    /// The path that the server sees.
+    /// The path that the server receives.
     #[must_use]
     pub fn path(&self, request: &Request) -> String {
         let Action::Forward(Forward { rewrite: Some(rewrite), .. }) = &self.action else {
@@ -293,16 +295,13 @@ impl Route {
             Rewrite::Matched(replacement) => {
                 let matched =
                     self.conditions.iter().find_map(|condition| match (&condition.subject, &condition.test) {
-                        (
-                            super::Subject::Path,
-                            super::Test::Prefix(text)
-                            | super::Test::PrefixInAnyCase(text)
-                            | super::Test::PathPrefix(text),
-                        ) => Some(text.len()),
-                        (super::Subject::Path, _) => Some(bare.len()),
+                        (Subject::Path, Test::Prefix(text) | Test::PrefixInAnyCase(text) | Test::PathPrefix(text)) => {
+                            Some(text.len())
+                        }
+                        (Subject::Path, _) => Some(bare.len()),
                         _ => None,
                     });
-                // a route for all paths matches their first character
+                // a route without a condition on the path matches its first character
                 format!("{replacement}{}", bare.get(matched.unwrap_or(1)..).unwrap_or_default())
             }
         };
@@ -311,7 +310,7 @@ impl Route {
 }
 
 impl Forward {
-    /// Everything to one cluster.
+    /// All requests to one cluster.
     #[must_use]
     pub fn to(cluster: Cluster) -> Self {
         Self { clusters: vec![(cluster, 1)], rewrite: None, host: None, mirrors: Vec::new(), missing: 503 }
@@ -417,10 +416,10 @@ mod tests {
     }
 
     fn table(subset: &str, endpoints: &[&str]) -> RouteTable {
-        let endpoints = endpoints.iter().map(|own| (*own).to_owned()).collect();
+        let endpoints = endpoints.iter().map(|address| (*address).to_owned()).collect();
         RouteTable {
             routes: vec![Route::all_to(cluster(subset))],
-            clusters: BTreeMap::from([(cluster(subset), Behind::Endpoints(endpoints))]),
+            clusters: BTreeMap::from([(cluster(subset), Endpoints::Ready(endpoints))]),
             ..RouteTable::default()
         }
     }
@@ -429,7 +428,7 @@ mod tests {
     fn a_difference_has_both_sides_and_reads_missing_first() {
         let (found, expected) = (table("v2", &["10.0.0.2:80"]), table("v1", &[]));
         let differences = found.difference(&expected);
-        let route = |subset: &str| Some(Box::new((Unit::Request, Route::all_to(cluster(subset)))));
+        let route = |subset: &str| Some(Box::new((RoutingUnit::Request, Route::all_to(cluster(subset)))));
         assert_eq!(differences[0], RouteDiff::Route { number: 1, expected: route("v1"), found: route("v2") });
         assert_eq!(differences.len(), 3);
         assert_eq!(

@@ -9,10 +9,10 @@ use super::rule::{
 };
 use super::table::{Abort, RedirectPath, Rewrite};
 
-/// The gateway that stands for all sidecars.
+/// The name of the gateway that stands for all sidecars.
 pub(super) const MESH: &str = "mesh";
 
-/// What a match may ask for.
+/// The fields of a match.
 pub const MATCH_FIELDS: [&str; 14] = [
     "name",
     "uri",
@@ -30,19 +30,19 @@ pub const MATCH_FIELDS: [&str; 14] = [
     "statPrefix",
 ];
 
-/// Rules for the requests to some hosts.
+/// The rules for requests to some hosts: a `VirtualService`, or one converted from `HTTPRoute`s.
 #[derive(Debug, Clone)]
 pub(super) struct VirtualService {
     pub name: String,
     pub namespace: String,
     pub created: u64,
-    /// In full; none for one that others delegate to.
+    /// Full names; an empty list for a delegate.
     pub hosts: Vec<String>,
-    /// Whether sidecars use it.
+    /// Whether the rules apply to sidecars.
     pub mesh: bool,
     pub export: Export,
     pub rules: Vec<Rule>,
-    /// Whether it was made of an `HTTPRoute`.
+    /// Whether the rules come from `HTTPRoute`s.
     pub gateway_api: bool,
     pub object: RuleRef,
 }
@@ -68,7 +68,7 @@ impl VirtualService {
         }
     }
 
-    /// Replaces rules that delegate by those of the delegates. A delegate that is not there, or not visible, is passed over with its rule.
+    /// Replaces delegating rules with the rules of their delegates. A rule whose delegate is missing or not visible is dropped.
     pub fn merged(mut self, delegates: &BTreeMap<(String, String), Self>) -> Self {
         let rules = std::mem::take(&mut self.rules);
         for rule in rules {
@@ -78,8 +78,9 @@ impl VirtualService {
             };
             let namespace = if namespace.is_empty() { self.namespace.clone() } else { namespace };
             let delegate = delegates.get(&(namespace, name)).filter(|delegate| delegate.export.to(&self.namespace));
-            self.rules
-                .extend(delegate.into_iter().flat_map(|delegate| &delegate.rules).filter_map(|own| merge(&rule, own)));
+            self.rules.extend(
+                delegate.into_iter().flat_map(|delegate| &delegate.rules).filter_map(|inner| merge(&rule, inner)),
+            );
         }
         self
     }
@@ -138,7 +139,7 @@ fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
         let part = part.get(key);
         let mut tests = BTreeMap::new();
         for (name, value) in part.entries() {
-            // claims of a token, not headers
+            // claims of a JWT, not headers
             if name.starts_with('@') {
                 value.not_modelled(notes);
             }
@@ -225,12 +226,12 @@ fn abort(fault: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<Abort> {
     let part = fault.get("abort");
     part.only(&["percentage", "httpStatus"], notes);
     let status = part.get("httpStatus").number()?;
-    // without a percentage nothing is aborted
+    // without a percentage Istio aborts nothing
     let per_million = part.get("percentage").per_million().unwrap_or(0);
     (per_million > 0).then_some(Abort { per_million, status })
 }
 
-/// A delegate's rule under the rule that delegates to it; none where the two exclude each other.
+/// Merges a delegate's rule with the rule that delegates to it; none if the two are mutually exclusive.
 fn merge(root: &Rule, delegate: &Rule) -> Option<Rule> {
     let mut merged = delegate.clone();
     merged.matches = merge_matches(&root.matches, &delegate.matches)?;
@@ -251,9 +252,9 @@ fn merge_matches(root: &[Match], delegate: &[Match]) -> Option<Vec<Match>> {
         return Some(root.to_vec());
     }
     let mut merged = Vec::new();
-    for own in delegate {
+    for inner in delegate {
         let before = merged.len();
-        merged.extend(root.iter().filter(|outer| !excludes(outer, own)).map(|outer| merge_match(outer, own)));
+        merged.extend(root.iter().filter(|outer| !excludes(outer, inner)).map(|outer| merge_match(outer, inner)));
         if merged.len() == before {
             return None;
         }
@@ -261,50 +262,55 @@ fn merge_matches(root: &[Match], delegate: &[Match]) -> Option<Vec<Match>> {
     Some(merged)
 }
 
-fn merge_match(root: &Match, own: &Match) -> Match {
-    fn both<K: Ord + Clone, V: Clone>(root: &BTreeMap<K, V>, own: &BTreeMap<K, V>) -> BTreeMap<K, V> {
-        root.iter().chain(own).map(|(key, value)| (key.clone(), value.clone())).collect()
+fn merge_match(root: &Match, delegate: &Match) -> Match {
+    fn both<K: Ord + Clone, V: Clone>(root: &BTreeMap<K, V>, delegate: &BTreeMap<K, V>) -> BTreeMap<K, V> {
+        root.iter().chain(delegate).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
     Match {
-        uri: own.uri.clone().or_else(|| root.uri.clone()),
-        ignore_case: own.ignore_case,
-        scheme: own.scheme.clone().or_else(|| root.scheme.clone()),
-        method: own.method.clone().or_else(|| root.method.clone()),
-        authority: own.authority.clone().or_else(|| root.authority.clone()),
-        headers: both(&root.headers, &own.headers),
-        without: both(&root.without, &own.without),
-        query: both(&root.query, &own.query),
-        port: own.port.or(root.port),
-        source_labels: both(&root.source_labels, &own.source_labels),
-        source_namespace: own.source_namespace.clone().or_else(|| root.source_namespace.clone()),
-        gateways: if own.gateways.is_empty() { root.gateways.clone() } else { own.gateways.clone() },
+        uri: delegate.uri.clone().or_else(|| root.uri.clone()),
+        ignore_case: delegate.ignore_case,
+        scheme: delegate.scheme.clone().or_else(|| root.scheme.clone()),
+        method: delegate.method.clone().or_else(|| root.method.clone()),
+        authority: delegate.authority.clone().or_else(|| root.authority.clone()),
+        headers: both(&root.headers, &delegate.headers),
+        without: both(&root.without, &delegate.without),
+        query: both(&root.query, &delegate.query),
+        port: delegate.port.or(root.port),
+        source_labels: both(&root.source_labels, &delegate.source_labels),
+        source_namespace: delegate.source_namespace.clone().or_else(|| root.source_namespace.clone()),
+        gateways: if delegate.gateways.is_empty() { root.gateways.clone() } else { delegate.gateways.clone() },
     }
 }
 
-/// Whether a delegate's match is not a part of the root's, as Istio sees it.
-fn excludes(root: &Match, own: &Match) -> bool {
+/// Whether Istio rejects a delegate's match because the root's match does not contain it.
+fn excludes(root: &Match, delegate: &Match) -> bool {
     let pairs = [
-        (root.uri.as_ref(), own.uri.as_ref()),
-        (root.scheme.as_ref(), own.scheme.as_ref()),
-        (root.method.as_ref(), own.method.as_ref()),
-        (root.authority.as_ref(), own.authority.as_ref()),
+        (root.uri.as_ref(), delegate.uri.as_ref()),
+        (root.scheme.as_ref(), delegate.scheme.as_ref()),
+        (root.method.as_ref(), delegate.method.as_ref()),
+        (root.authority.as_ref(), delegate.authority.as_ref()),
     ];
-    let maps = [(&root.headers, &own.headers), (&root.without, &own.without), (&root.query, &own.query)];
-    pairs.iter().any(|(root, own)| tests_exclude(*root, *own))
-        || maps.iter().any(|(root, own)| own.iter().any(|(name, test)| tests_exclude(root.get(name), Some(test))))
-        || root.ignore_case != own.ignore_case
-        || root.port.zip(own.port).is_some_and(|(root, own)| root != own)
-        || root.source_namespace.is_some() && own.source_namespace != root.source_namespace
-        || own.source_labels.iter().any(|(key, value)| root.source_labels.get(key).is_some_and(|other| other != value))
-        || !root.gateways.is_empty() && own.gateways.iter().any(|gateway| !root.gateways.contains(gateway))
+    let maps = [(&root.headers, &delegate.headers), (&root.without, &delegate.without), (&root.query, &delegate.query)];
+    pairs.iter().any(|(root, delegate)| tests_exclude(*root, *delegate))
+        || maps
+            .iter()
+            .any(|(root, delegate)| delegate.iter().any(|(name, test)| tests_exclude(root.get(name), Some(test))))
+        || root.ignore_case != delegate.ignore_case
+        || root.port.zip(delegate.port).is_some_and(|(root, delegate)| root != delegate)
+        || root.source_namespace.is_some() && delegate.source_namespace != root.source_namespace
+        || delegate
+            .source_labels
+            .iter()
+            .any(|(key, value)| root.source_labels.get(key).is_some_and(|other| other != value))
+        || !root.gateways.is_empty() && delegate.gateways.iter().any(|gateway| !root.gateways.contains(gateway))
 }
 
-fn tests_exclude(root: Option<&Test>, own: Option<&Test>) -> bool {
-    let (Some(root), Some(own)) = (root, own) else { return false };
-    match (root, own) {
-        (Test::Exact(root), Test::Exact(own)) => root != own,
-        (Test::Prefix(root), Test::Prefix(own) | Test::Exact(own)) => !own.starts_with(root.as_str()),
-        // an expression with anything but nothing, and whatever else has no smaller one
+fn tests_exclude(root: Option<&Test>, delegate: Option<&Test>) -> bool {
+    let (Some(root), Some(delegate)) = (root, delegate) else { return false };
+    match (root, delegate) {
+        (Test::Exact(root), Test::Exact(delegate)) => root != delegate,
+        (Test::Prefix(root), Test::Prefix(delegate) | Test::Exact(delegate)) => !delegate.starts_with(root.as_str()),
+        // regular expressions, and tests of different kinds that do not contain each other
         _ => true,
     }
 }

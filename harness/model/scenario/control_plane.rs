@@ -1,13 +1,13 @@
 use std::fmt;
 
-/// A control plane of Istio that is to be installed: which one, and how.
+/// An Istio control plane to install.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControlPlane {
-    /// The version, as users ask for it: `1.31`.
+    /// The version as requested: `1.31`.
     pub version: String,
-    /// The revision beside which others may run; empty for the default one.
+    /// The revision; empty for the default revision.
     pub revision: String,
-    /// Settings beside those of its version, as `istioctl --set` takes them.
+    /// Additional settings, in the syntax of `istioctl --set`.
     pub set: Vec<String>,
 }
 
@@ -18,7 +18,7 @@ impl ControlPlane {
         Self { version: version.to_owned(), ..Self::default() }
     }
 
-    /// The same as a revision of its own, named after the version: `1-31`.
+    /// The same control plane as a separate revision, named after the version: `1-31`.
     #[must_use]
     pub fn beside(mut self) -> Self {
         self.revision = self.version.replace('.', "-");
@@ -34,16 +34,16 @@ impl fmt::Display for ControlPlane {
     }
 }
 
-/// Something that is done to the mesh itself while a scenario stands at one of its stages.
+/// A change of the mesh between the stages of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshStep {
-    /// A control plane is installed: over the one of its revision, or beside the others.
+    /// Install a control plane. It replaces the one with the same revision.
     Install(ControlPlane),
-    /// New pods get their sidecars from this control plane from now on.
+    /// Inject the sidecars of this control plane into new pods.
     Inject(ControlPlane),
-    /// All pods start anew, so that they get the sidecars of the control plane that injects now; the client last.
+    /// Restart all pods, the client last, so that they get the sidecars of the current control plane.
     Restart,
-    /// A control plane is removed.
+    /// Remove a control plane.
     Remove(ControlPlane),
 }
 

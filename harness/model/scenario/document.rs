@@ -3,37 +3,37 @@ use std::collections::HashMap;
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
 
-use super::places::{At, Part, Places};
+use super::positions::{Part, Position, Positions};
 use super::scalar::{Scalar, resolve};
 
-/// The most values that aliases and merge keys may add to a file.
+/// The largest number of values that aliases and merge keys may add to a file.
 const MOST_COPIED: usize = 100_000;
 
-/// A document of a YAML file, as `kubectl` reads it.
+/// A document of a YAML file, interpreted as `kubectl` does.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// Its value.
+    /// The value.
     pub value: Value,
-    /// Where the value begins.
-    pub start: At,
-    /// Where the parts of the value are.
-    pub places: Places,
+    /// The position of the value.
+    pub start: Position,
+    /// The positions of the parts of the value.
+    pub positions: Positions,
 }
 
-/// Why a file cannot be read, and where.
+/// Why a file cannot be parsed, with the position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refused {
-    pub at: At,
+    pub at: Position,
     pub message: String,
 }
 
-/// Reads the documents of a file. Empty ones are left out.
+/// Parses the documents of a file. Empty documents are skipped.
 ///
-/// Plain values and merge keys mean what `kubectl` makes of them, which is YAML 1.1 in the dialect of `sigs.k8s.io/yaml`: `yes` and `on` are
-/// `true`, `010` and `0o10` are 8, `1:30` is a text. What `kubectl` would drop or overwrite in silence is refused.
+/// Plain values and merge keys are interpreted as `kubectl` does, which is YAML 1.1 in the dialect of `sigs.k8s.io/yaml`: `yes` and `on` are
+/// `true`, `010` and `0o10` are 8, `1:30` is a string. What `kubectl` would silently drop or overwrite is rejected.
 ///
 /// # Errors
-/// The text is not YAML, sets a key twice, or holds something that has no counterpart in JSON.
+/// The text is not YAML, sets a key twice, or contains a value without an equivalent in JSON.
 pub(super) fn read(text: &str) -> Result<Vec<Document>, Refused> {
     let mut options = Options::default();
     options.set_emit_comments(false);
@@ -49,9 +49,9 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Refused> {
                 let start = at(&span);
                 let node = reader.node(event, &span)?;
                 if !node.value.is_null() {
-                    // the first key of a mapping, which `{` may stand in front of
+                    // the first key of a mapping, not a `{` before it
                     let start = node.part.first().unwrap_or(start);
-                    documents.push(Document { value: node.value, start, places: Places::new(node.part) });
+                    documents.push(Document { value: node.value, start, positions: Positions::new(node.part) });
                 }
             }
         }
@@ -59,19 +59,19 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Refused> {
     Ok(documents)
 }
 
-/// A value with the places of its parts.
+/// A value with the positions of its parts.
 #[derive(Debug, Clone)]
 struct Node {
     value: Value,
     part: Part,
-    /// How many values it holds, itself included.
+    /// The number of values, including this one.
     size: usize,
 }
 
-/// A key of a mapping that is being read.
+/// A key of a mapping, while the mapping is parsed.
 struct Key {
-    at: At,
-    /// Whether it comes from a merge, so that a key that is written may replace it.
+    at: Position,
+    /// Whether the key comes from a merge key, so that an explicit key overrides it.
     merged: bool,
 }
 
@@ -86,15 +86,15 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
         self.events.next().transpose().map_err(|error| {
             let mark = error.marker();
             let message = format!("not YAML: {}", error.info());
-            Refused { at: At { line: mark.line() as u64, column: mark.col() as u64 + 1 }, message }
+            Refused { at: Position { line: mark.line() as u64, column: mark.col() as u64 + 1 }, message }
         })
     }
 
-    fn expected(&mut self, within: At) -> Result<(Event<'i>, Span), Refused> {
+    fn expected(&mut self, within: Position) -> Result<(Event<'i>, Span), Refused> {
         self.next()?.ok_or_else(|| Refused { at: within, message: "not YAML: the file ends within a value".to_owned() })
     }
 
-    /// The value that an event begins.
+    /// Parses the value that starts with an event.
     fn node(&mut self, event: Event<'i>, span: &Span) -> Result<Node, Refused> {
         let start = at(span);
         let (anchor, node) = match event {
@@ -121,7 +121,7 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
                     let message = format!("aliases add more than {MOST_COPIED} values to this file");
                     return Err(Refused { at: start, message });
                 }
-                // its parts are not written here
+                // the parts are written at the anchor
                 (0, Node { part: Part::Scalar, ..node })
             }
             _ => return Err(Refused { at: start, message: "not YAML: a value is expected here".to_owned() }),
@@ -132,7 +132,7 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
         Ok(node)
     }
 
-    fn sequence(&mut self, start: At) -> Result<Node, Refused> {
+    fn sequence(&mut self, start: Position) -> Result<Node, Refused> {
         let (mut items, mut parts, mut size) = (Vec::new(), Vec::new(), 1);
         loop {
             let (event, span) = self.expected(start)?;
@@ -146,10 +146,10 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
         }
     }
 
-    fn mapping(&mut self, start: At) -> Result<Node, Refused> {
+    fn mapping(&mut self, start: Position) -> Result<Node, Refused> {
         let (mut entries, mut parts, mut size) = (Map::new(), Vec::new(), 1);
         let mut keys: HashMap<String, Key> = HashMap::new();
-        let mut merged: Option<At> = None;
+        let mut merged: Option<Position> = None;
         loop {
             let (event, span) = self.expected(start)?;
             let key_at = at(&span);
@@ -186,7 +186,7 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
                     let message = format!("the key `{key}` is already set in line {}", at.line);
                     return Err(Refused { at: key_at, message });
                 }
-                Some(Key { merged: true, .. }) => parts.retain(|(own, ..)| *own != key),
+                Some(Key { merged: true, .. }) => parts.retain(|(merged, ..)| *merged != key),
                 None => {}
             }
             let (event, span) = self.expected(key_at)?;
@@ -198,12 +198,12 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
         }
     }
 
-    /// The keys of another mapping, or of several, of which earlier ones take precedence. How many values they hold.
+    /// Merges the keys of another mapping, or of several, of which earlier ones take precedence. Returns the number of merged values.
     fn merge(
         &mut self,
-        merge_at: At,
+        merge_at: Position,
         entries: &mut Map<String, Value>,
-        parts: &mut Vec<(String, At, Part)>,
+        parts: &mut Vec<(String, Position, Part)>,
         keys: &mut HashMap<String, Key>,
     ) -> Result<usize, Refused> {
         let refused = |message: String| Err(Refused { at: merge_at, message });
@@ -238,12 +238,12 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
     }
 }
 
-fn at(span: &Span) -> At {
-    At { line: span.start.line() as u64, column: span.start.col() as u64 + 1 }
+fn at(span: &Span) -> Position {
+    Position { line: span.start.line() as u64, column: span.start.col() as u64 + 1 }
 }
 
-/// A collection may say what it is anyway.
-fn only_tagged(tag: Option<&Tag>, suffix: &str, start: At) -> Result<(), Refused> {
+/// Accepts a tag only if it names the actual kind of the collection.
+fn only_tagged(tag: Option<&Tag>, suffix: &str, start: Position) -> Result<(), Refused> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema_tag(suffix) => {
             let message = format!("the tag `{}{}` has no counterpart in JSON", tag.original_handle(), tag.suffix());
@@ -363,5 +363,45 @@ mod tests {
             let written = serde_saphyr::to_string(&value).unwrap();
             assert_eq!(values(&written), Ok(vec![value]), "{text:?} is written as\n{written}");
         }
+    }
+
+    const TEXT: &str = "\
+# a rule
+spec:
+  hosts: [a, b]
+  http:
+    - match:
+        - headers: {end-user: {exact: testers}}
+      route:
+        - destination: {host: svc}
+          weight: 50
+  labels: {a/b: c}
+common: &common
+  app: x
+metadata:
+  labels: *common
+";
+
+    fn position(text: &str, pointer: &str) -> Option<(u64, u64)> {
+        read(text).unwrap()[0].positions.of(pointer).map(|at| (at.line, at.column))
+    }
+
+    #[rstest]
+    #[case("/spec", (2, 1))]
+    #[case("/spec/hosts/1", (3, 14))]
+    #[case("/spec/http/0", (5, 7))]
+    #[case("/spec/http/0/match/0/headers/end-user/exact", (6, 32))]
+    #[case("/spec/http/0/route/0/weight", (9, 11))]
+    #[case::nearest("/spec/http/0/route/0/destination/subset", (8, 11))]
+    #[case::escaped("/spec/labels/a~1b", (10, 12))]
+    #[case::key_of_an_alias("/metadata/labels/app", (14, 3))]
+    fn a_pointer_leads_to_line_and_column(#[case] pointer: &str, #[case] at: (u64, u64)) {
+        assert_eq!(position(TEXT, pointer), Some(at));
+    }
+
+    #[test]
+    fn a_pointer_to_nothing_leads_nowhere() {
+        assert_eq!(position(TEXT, "/status/a"), None);
+        assert_eq!(position(TEXT, "/spec/hosts/x"), Some((3, 3)));
     }
 }

@@ -2,10 +2,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Place;
 use super::excerpt::excerpt;
+use super::origin::Origin;
 
-/// What can be wrong with a scenario or its manifests. Every variant says where.
+/// An error in a scenario or its manifests. Every variant names the file.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// A file cannot be read.
@@ -13,25 +13,25 @@ pub enum ScenarioError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is not the YAML that is expected: syntax, an unknown key, a wrong type.
-    #[error("{place}: {message}")]
+    /// A file has an error: in the syntax, a key, or a value.
+    #[error("{origin}: {message}")]
     Malformed {
-        /// Where.
-        place: Place,
-        /// What is wrong there, with an excerpt of the source where there is one.
+        /// The position.
+        origin: Origin,
+        /// The error, followed by an excerpt of the file if there is one.
         message: String,
     },
-    /// A scenario has no such stage.
+    /// The scenario has no such stage.
     #[error("{} has no stage `{name}`{meant}; its stages: {names}", path.display())]
     NoStage {
         /// The scenario file.
         path: PathBuf,
-        /// What was asked for.
+        /// The requested stage.
         name: String,
-        /// `; did you mean …`, where a name is close.
+        /// `; did you mean …?` if a name is similar; otherwise empty.
         meant: String,
         /// The stages, with their numbers.
         names: String,
@@ -39,28 +39,28 @@ pub enum ScenarioError {
 }
 
 impl ScenarioError {
-    /// Where, in a file that could be read.
+    /// The position; none if it is not within a file.
     #[must_use]
-    pub const fn place(&self) -> Option<&Place> {
+    pub const fn origin(&self) -> Option<&Origin> {
         match self {
-            Self::Malformed { place, .. } => Some(place),
+            Self::Malformed { origin, .. } => Some(origin),
             Self::Unreadable { .. } | Self::NoStage { .. } => None,
         }
     }
 
-    /// The same with the lines around its place, where that is in this file and has none yet.
+    /// Adds an excerpt, if the position is in this file and the message has none yet.
     pub(super) fn with_excerpt(self, file: &Path, text: &str) -> Self {
         match self {
-            Self::Malformed { place, message } if place.path == file && !message.contains('\n') => {
-                let excerpt = excerpt(text, place.line, place.column, &message);
+            Self::Malformed { origin, message } if origin.path == file && !message.contains('\n') => {
+                let excerpt = excerpt(text, origin.line, origin.column, &message);
                 let message = if excerpt.is_empty() { message } else { format!("{message}\n{excerpt}") };
-                Self::Malformed { place, message }
+                Self::Malformed { origin, message }
             }
             other => other,
         }
     }
 
     pub(super) fn at(path: &Path, location: serde_saphyr::Location, message: impl Into<String>) -> Self {
-        Self::Malformed { place: Place::of(path, location), message: message.into() }
+        Self::Malformed { origin: Origin::of(path, location), message: message.into() }
     }
 }

@@ -1,10 +1,10 @@
 use std::fmt::Write as _;
 
-/// How many lines stand above the one that is wrong, and how many below.
+/// The number of lines before the marked line, and after it.
 const AROUND: usize = 2;
 
-/// The lines around a place of a file, with a mark below the column and what is said about it, as the parser draws them; lines and columns
-/// from 1.
+/// The lines around a position, with a mark below the column and a message, in the format of the parser's excerpts. Lines and columns start
+/// at 1.
 pub(super) fn excerpt(text: &str, line: u64, column: u64, message: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let Some(index) =
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_marked_between_its_neighbours() {
+    fn a_position_is_marked_between_its_neighbours() {
         let text = "a: 1\nb: 2\nc: {d: 3}\ne: 4\nf: 5\n";
         let drawn = "  |\n1 | a: 1\n2 | b: 2\n3 | c: {d: 3}\n  |     ^ not this\n4 | e: 4\n5 | f: 5\n  |";
         assert_eq!(excerpt(text, 3, 5, "not this"), drawn);

@@ -4,9 +4,8 @@ use std::sync::LazyLock;
 
 use thiserror::Error;
 
-use super::Place;
 use super::manifest::Manifest;
-use super::model::Target;
+use super::origin::Origin;
 
 /// A kind of object in an API group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,29 +25,29 @@ pub struct ApiKind {
 /// Whether objects of a kind belong to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// They belong to a namespace.
+    /// Namespaced.
     Namespaced,
-    /// They belong to the cluster.
+    /// Cluster-scoped.
     Cluster,
 }
 
-/// What tells an object from all others on a cluster. Versions of an API group show the same object.
+/// The identity of an object on a cluster, independent of the version of its API group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
     /// The kind, such as `VirtualService`.
     pub kind: String,
     /// The API group; empty for the core group.
     pub group: String,
-    /// The namespace; empty for an object of the cluster.
+    /// The namespace; empty for a cluster-scoped object.
     pub namespace: String,
     /// The name.
     pub name: String,
 }
 
-/// How a scenario names the kind of an object to be deleted.
+/// The kind of an object to delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KindRef {
-    /// As in `KIND/NAME`: a kind, a plural or a short name in any case, with or without the group: `vs`, `gateway.networking.istio.io`.
+    /// As in `KIND/NAME`: a kind, a plural or a short name in any case, with or without a group: `vs`, `gateway.networking.istio.io`.
     Written(String),
     /// The kind of an object in a manifest file.
     Exact {
@@ -56,21 +55,32 @@ pub enum KindRef {
         group: String,
         /// The kind.
         kind: String,
-        /// The namespace that the manifest names.
+        /// The namespace in the manifest.
         namespace: Option<String>,
     },
 }
 
-/// Why a kind cannot be told.
+/// An object to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The kind.
+    pub kind: KindRef,
+    /// The name.
+    pub name: String,
+    /// The position of the deletion in the scenario.
+    pub origin: Origin,
+}
+
+/// Why the kind of a deletion is not clear.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UnresolvedKind {
     /// There is no such kind.
     #[error("there is no kind `{0}`")]
     Unknown(String),
-    /// Several kinds are called so.
+    /// Several kinds have this name.
     #[error("the kind `{written}` is ambiguous: it may be {}", candidates.join(" or "))]
     Ambiguous {
-        /// As written.
+        /// The kind as written.
         written: String,
         /// The kinds with their groups.
         candidates: Vec<String>,
@@ -140,7 +150,7 @@ const KNOWN: [(&str, &str, &str, &[&str], Scope); 54] = {
 };
 
 impl ApiKind {
-    /// The kinds that are known without asking a cluster.
+    /// The kinds that are known without a cluster.
     #[must_use]
     pub fn known() -> &'static [Self] {
         static KINDS: LazyLock<Vec<ApiKind>> = LazyLock::new(|| {
@@ -156,13 +166,13 @@ impl ApiKind {
         &KINDS
     }
 
-    /// The known kind of that group and name.
+    /// The known kind with a group and a name.
     #[must_use]
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
-        Self::known().iter().find(|own| own.group == group && own.kind == kind)
+        Self::known().iter().find(|known| known.group == group && known.kind == kind)
     }
 
-    /// The kind of an object that is applied: one that is not known is taken for a namespaced one with a regular plural.
+    /// The kind of an applied object. An unknown kind counts as namespaced, with a regular plural.
     #[must_use]
     pub fn of(group: &str, kind: &str) -> Self {
         Self::find(group, kind).cloned().unwrap_or_else(|| {
@@ -177,7 +187,7 @@ impl ApiKind {
         })
     }
 
-    /// Whether the kind is called so: by kind, plural or short name in any case, alone, with the group, or with version and group.
+    /// Whether a name refers to this kind: by kind, plural or short name in any case, alone, with the group, or with version and group.
     #[must_use]
     pub fn is_called(&self, written: &str) -> bool {
         let written = written.to_lowercase();
@@ -193,7 +203,9 @@ impl ApiKind {
             group == self.group || without_version == Some(self.group.as_str())
         });
         in_group
-            && (name == self.kind.to_lowercase() || name == self.plural || self.short.iter().any(|own| *own == name))
+            && (name == self.kind.to_lowercase()
+                || name == self.plural
+                || self.short.iter().any(|short| *short == name))
     }
 }
 
@@ -204,15 +216,14 @@ impl fmt::Display for ApiKind {
 }
 
 impl ObjectId {
-    /// The id of an object that is applied. Those that name no namespace, or the one that the scenario calls `declared`, are in
-    /// `namespace`.
+    /// The id of an applied object. An object whose manifest names no namespace, or `declared`, is in `namespace`.
     #[must_use]
     pub fn of(manifest: &Manifest, scope: Scope, declared: &str, namespace: &str) -> Self {
-        let own = manifest.object.metadata.namespace.as_deref();
+        let written = manifest.object.metadata.namespace.as_deref();
         Self {
             kind: manifest.kind().to_owned(),
             group: manifest.group().to_owned(),
-            namespace: place(scope, own, declared, namespace),
+            namespace: effective_namespace(scope, written, declared, namespace),
             name: manifest.name().to_owned(),
         }
     }
@@ -234,15 +245,15 @@ impl fmt::Display for KindRef {
     }
 }
 
-/// The kind with its group, which the core group does not have: `Deployment.apps`.
+/// Writes a kind with its group, unless it is in the core group: `Deployment.apps`.
 fn in_group(formatter: &mut fmt::Formatter<'_>, kind: &str, group: &str) -> fmt::Result {
     formatter.write_str(kind)?;
     if group.is_empty() { Ok(()) } else { write!(formatter, ".{group}") }
 }
 
-/// The namespace of an object.
-fn place(scope: Scope, own: Option<&str>, declared: &str, namespace: &str) -> String {
-    match (scope, own) {
+/// The namespace of an object; empty if it is cluster-scoped.
+fn effective_namespace(scope: Scope, written: Option<&str>, declared: &str, namespace: &str) -> String {
+    match (scope, written) {
         (Scope::Cluster, _) => String::new(),
         (Scope::Namespaced, Some(other)) if other != declared => other.to_owned(),
         (Scope::Namespaced, _) => namespace.to_owned(),
@@ -252,20 +263,20 @@ fn place(scope: Scope, own: Option<&str>, declared: &str, namespace: &str) -> St
 impl Target {
     /// The deletion of the object that a manifest describes.
     #[must_use]
-    pub fn of(manifest: &Manifest, place: Place) -> Self {
+    pub fn of(manifest: &Manifest, origin: Origin) -> Self {
         let kind = KindRef::Exact {
             group: manifest.group().to_owned(),
             kind: manifest.kind().to_owned(),
             namespace: manifest.object.metadata.namespace.clone(),
         };
-        Self { kind, name: manifest.name().to_owned(), place }
+        Self { kind, name: manifest.name().to_owned(), origin }
     }
 
-    /// The object that is to be deleted, in the scenario's namespace unless a manifest names another one. Where several of the `kinds`
-    /// are called as the scenario writes, the one decides of which the run has `applied` an object of that name.
+    /// The id of the object to delete, in the scenario's namespace unless a manifest names another one. If the written name refers to several
+    /// of the `kinds`, the kind of the object with this name among those that the run has `applied` is used.
     ///
     /// # Errors
-    /// No kind is called so, or several, and it is not clear which is meant.
+    /// The kind is unknown or ambiguous.
     pub fn resolve<'a>(
         &self,
         kinds: impl IntoIterator<Item = &'a ApiKind>,
@@ -273,16 +284,16 @@ impl Target {
         declared: &str,
         namespace: &str,
     ) -> Result<ObjectId, UnresolvedKind> {
-        let id = |kind: &ApiKind, own: Option<&str>| ObjectId {
+        let id = |kind: &ApiKind, written: Option<&str>| ObjectId {
             kind: kind.kind.clone(),
             group: kind.group.clone(),
-            namespace: place(kind.scope, own, declared, namespace),
+            namespace: effective_namespace(kind.scope, written, declared, namespace),
             name: self.name.clone(),
         };
         let written = match &self.kind {
             KindRef::Written(written) => written,
             KindRef::Exact { group, kind, namespace } => {
-                let known = kinds.into_iter().find(|own| own.group == *group && own.kind == *kind).cloned();
+                let known = kinds.into_iter().find(|known| known.group == *group && known.kind == *kind).cloned();
                 return Ok(id(&known.unwrap_or_else(|| ApiKind::of(group, kind)), namespace.as_deref()));
             }
         };
@@ -298,9 +309,9 @@ impl Target {
             }
         }
         let all: Vec<&ApiKind> = candidates.values().collect();
-        let own: Vec<&ApiKind> =
+        let of_applied: Vec<&ApiKind> =
             all.iter().copied().filter(|kind| applied.iter().any(|object| **object == id(kind, None))).collect();
-        match (all.as_slice(), own.as_slice()) {
+        match (all.as_slice(), of_applied.as_slice()) {
             ([], _) => Err(UnresolvedKind::Unknown(written.clone())),
             ([one], _) | (_, [one]) => Ok(id(one, None)),
             _ => Err(UnresolvedKind::Ambiguous {
@@ -321,7 +332,7 @@ mod tests {
         Target {
             kind: KindRef::Written(kind.to_owned()),
             name: name.to_owned(),
-            place: Place::new("scenario.yaml", 1, 1),
+            origin: Origin::new("scenario.yaml", 1, 1),
         }
     }
 
@@ -362,8 +373,8 @@ mod tests {
 
     #[test]
     fn a_kind_that_only_the_run_has_applied_is_found_and_another_is_not() {
-        let own = id("Sprocket", "example.com", "canary-1", "x");
-        assert_eq!(resolved("sprockets", std::slice::from_ref(&own)).unwrap(), own.to_string());
+        let applied = id("Sprocket", "example.com", "canary-1", "x");
+        assert_eq!(resolved("sprockets", std::slice::from_ref(&applied)).unwrap(), applied.to_string());
         assert_eq!(resolved("sprockets", &[]).unwrap_err(), "there is no kind `sprockets`");
     }
 }

@@ -4,37 +4,39 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::document::{self, Document};
-use super::places::{At, Places};
+use super::error::ScenarioError;
+use super::origin::Origin;
+use super::positions::{Position, Positions};
 use super::unstructured::Unstructured;
-use super::{Place, ScenarioError};
 
 /// One object of a manifest file.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// The object as written.
     pub object: Unstructured,
-    /// Where it was written: the first key of its document.
-    pub origin: Place,
-    places: Arc<Places>,
+    /// The position of the object: the first key of its document.
+    pub origin: Origin,
+    positions: Arc<Positions>,
 }
 
 impl Manifest {
-    /// Where the field at a JSON pointer was written, such as `/spec/http/0/route`; where it is not written, what it would lie in.
+    /// The position of the field at a JSON pointer, such as `/spec/http/0/route`; if it is not written, that of the innermost field that would
+    /// contain it.
     #[must_use]
-    pub fn place(&self, pointer: &str) -> Place {
-        match self.places.of(pointer) {
-            Some(At { line, column }) => Place::new(&self.origin.path, line, column),
+    pub fn origin_of(&self, pointer: &str) -> Origin {
+        match self.positions.of(pointer) {
+            Some(Position { line, column }) => Origin::new(&self.origin.path, line, column),
             None => self.origin.clone(),
         }
     }
 
-    /// The part of the object at a JSON pointer.
+    /// The value at a JSON pointer.
     #[must_use]
     pub fn at(&self, pointer: &str) -> Option<&serde_json::Value> {
         self.object.data.pointer(pointer)
     }
 
-    /// The API group of the object's kind; that of the core is empty.
+    /// The API group of the object's kind; empty for the core group.
     #[must_use]
     pub fn group(&self) -> &str {
         self.object.api_version.split_once('/').map_or("", |(group, _)| group)
@@ -52,14 +54,14 @@ impl Manifest {
         &self.object.metadata.name
     }
 
-    /// `Kind/name`, as people refer to an object.
+    /// The object as `Kind/name`.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.kind(), self.name())
     }
 }
 
-/// Reads the objects of a manifest file: one or more YAML documents; empty ones are passed over.
+/// Reads the objects of a manifest file: one or more YAML documents; empty documents are skipped.
 ///
 /// # Errors
 /// The file cannot be read, is not YAML, or a document has no `apiVersion`, `kind` or `metadata.name`.
@@ -67,55 +69,55 @@ pub fn read(path: &Path) -> Result<Vec<Manifest>, ScenarioError> {
     parse(path, &text(path)?)
 }
 
-/// The text of a file.
+/// Reads the text of a file.
 pub(super) fn text(path: &Path) -> Result<String, ScenarioError> {
     std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })
 }
 
-/// Reads the objects in a manifest file's text: one or more YAML documents; empty ones are passed over. Values mean what `kubectl` makes of
-/// them: YAML 1.1, so that `yes` is `true` and `010` is 8.
+/// Parses the text of a manifest file: one or more YAML documents; empty documents are skipped. Values are interpreted as `kubectl` does: YAML
+/// 1.1, so that `yes` is `true` and `010` is 8.
 ///
 /// # Errors
-/// A document is not YAML, has a key twice, holds what JSON cannot, or has no `apiVersion`, `kind` or `metadata.name`.
+/// A document is not YAML, has a duplicate key, contains a value without an equivalent in JSON, or has no `apiVersion`, `kind` or `metadata.name`.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
     read_objects(path, text).map_err(|error| error.with_excerpt(path, text))
 }
 
 fn read_objects(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
-    let malformed = |at: At, message: String| malformed(path, at, message);
+    let malformed = |at: Position, message: String| malformed(path, at, message);
     let documents = document::read(text).map_err(|refused| malformed(refused.at, refused.message))?;
     if documents.is_empty() {
-        return Err(malformed(At { line: 1, column: 1 }, "this file holds no object".to_owned()));
+        return Err(malformed(Position { line: 1, column: 1 }, "this file holds no object".to_owned()));
     }
     documents.into_iter().map(|document| object(path, document)).collect()
 }
 
-fn malformed(path: &Path, at: At, message: String) -> ScenarioError {
-    ScenarioError::Malformed { place: Place::new(path, at.line, at.column), message }
+fn malformed(path: &Path, at: Position, message: String) -> ScenarioError {
+    ScenarioError::Malformed { origin: Origin::new(path, at.line, at.column), message }
 }
 
-/// The object in a document.
+/// Reads the object in a document.
 fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
-    let Document { value, start, places } = document;
+    let Document { value, start, positions } = document;
     for pointer in ["/apiVersion", "/kind", "/metadata/name"] {
         match value.pointer(pointer) {
             None => return Err(malformed(path, start, format!("this object has no `{}`", dotted(pointer)))),
-            Some(own) => is_text(own).map_err(|message| {
-                malformed(path, places.of(pointer).unwrap_or(start), format!("`{}` {message}", dotted(pointer)))
+            Some(text) => is_text(text).map_err(|message| {
+                malformed(path, positions.of(pointer).unwrap_or(start), format!("`{}` {message}", dotted(pointer)))
             })?,
         }
     }
     for map in ["/metadata/labels", "/metadata/annotations"] {
-        for (key, own) in value.pointer(map).and_then(Value::as_object).into_iter().flatten() {
+        for (key, text) in value.pointer(map).and_then(Value::as_object).into_iter().flatten() {
             let pointer = format!("{map}/{}", key.replace('~', "~0").replace('/', "~1"));
-            is_text(own).map_err(|message| {
-                malformed(path, places.of(&pointer).unwrap_or(start), format!("`{}.{key}` {message}", dotted(map)))
+            is_text(text).map_err(|message| {
+                malformed(path, positions.of(&pointer).unwrap_or(start), format!("`{}.{key}` {message}", dotted(map)))
             })?;
         }
     }
     let object = serde_json::from_value(value)
         .map_err(|error| malformed(path, start, format!("not a Kubernetes object: {error}")))?;
-    Ok(Manifest { object, origin: Place::new(path, start.line, start.column), places: Arc::new(places) })
+    Ok(Manifest { object, origin: Origin::new(path, start.line, start.column), positions: Arc::new(positions) })
 }
 
 /// `metadata.name` for `/metadata/name`.
@@ -123,7 +125,7 @@ fn dotted(pointer: &str) -> String {
     pointer[1..].replace('/', ".")
 }
 
-/// Whether a value is a text; if not, what it is to `kubectl`.
+/// Checks that a value is a string; otherwise returns how `kubectl` interprets it.
 fn is_text(value: &Value) -> Result<(), String> {
     match value {
         Value::String(_) => Ok(()),
@@ -161,7 +163,7 @@ metadata: {name: two}
     }
 
     #[test]
-    fn each_object_knows_its_line() {
+    fn each_object_has_an_origin() {
         let manifests = parse(Path::new("a.yaml"), TWO).unwrap();
         let found: Vec<_> = manifests.iter().map(|m| (m.id(), m.origin.to_string())).collect();
         assert_eq!(
@@ -171,7 +173,7 @@ metadata: {name: two}
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_place() {
+    fn missing_fields_are_reported_with_an_origin() {
         assert_eq!(message("kind: Service\nmetadata: {name: a}\n"), "a.yaml:1:1: this object has no `apiVersion`");
         assert_eq!(message("---\napiVersion: v1\nkind: Pod\n"), "a.yaml:2:1: this object has no `metadata.name`");
         assert_eq!(message("# only words\n"), "a.yaml:1:1: this file holds no object");

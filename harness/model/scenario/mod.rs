@@ -1,36 +1,35 @@
-//! What a user writes: the scenario file and the manifests beside it.
+//! Scenarios: the file that a user writes, and its manifests.
 //!
-//! A scenario names a service, the populations that call it and the stages of its rollout. Every error that a file can
-//! contain is reported with the file, the line and the column.
+//! A scenario names a service, the populations that call it, and the stages of its rollout. [`Scenario::read`] parses the file, resolves the names
+//! in it and reads the manifests. Every error is reported with file, line and column.
 
 mod control_plane;
 mod document;
 mod error;
+mod error_rates;
 mod excerpt;
 mod kinds;
 mod manifest;
 mod model;
-mod place;
-mod places;
-mod rates;
-mod raw;
-mod read;
+mod origin;
+mod parse;
+mod positions;
+mod resolve;
 mod scalar;
-mod shapes;
 mod share;
 mod suggest;
 mod unstructured;
 
 pub use control_plane::{ControlPlane, MeshStep};
 pub use error::ScenarioError;
-pub use kinds::{ApiKind, KindRef, ObjectId, Scope, UnresolvedKind};
+pub use error_rates::{Confidence, ErrorProbability, ErrorRates};
+pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
     Claim, Client, Count, DRIVER, During, Expectation, Population, Request, Scenario, Served, Service, Stage, Statuses,
-    Step, Target, Traffic, VersionRule,
+    Step, Traffic, VersionRule,
 };
-pub use place::{InvalidPlace, Place};
-pub use rates::{Errors, Rate};
+pub use origin::{InvalidOrigin, Origin};
 pub use share::{InvalidShare, Share};
 pub(crate) use suggest::nearest;
 pub use unstructured::{Metadata, Unstructured};

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use super::kinds::KindRef;
+use super::control_plane::MeshStep;
+use super::error::ScenarioError;
+use super::error_rates::{ErrorProbability, ErrorRates};
+use super::kinds::Target;
 use super::manifest::Manifest;
-use super::rates::{Errors, Rate};
+use super::origin::Origin;
+use super::share::Share;
 use super::suggest::nearest;
-use super::{MeshStep, Place, ScenarioError, Share};
 
-/// A rollout to be proven: the service, who calls it, and its stages.
+/// A rollout test: the service, its callers, and the stages of the rollout.
 ///
 /// ```no_run
 /// let scenario = shiftcheck_model::scenario::Scenario::read("../../fixtures/canary/scenario.yaml")?;
@@ -22,23 +25,23 @@ use super::{MeshStep, Place, ScenarioError, Share};
 pub struct Scenario {
     /// The scenario file.
     pub path: PathBuf,
-    /// Its name, for people.
+    /// The scenario's name.
     pub name: String,
-    /// The namespace that its objects live in.
+    /// The namespace of the scenario's objects.
     pub namespace: String,
     /// The service that the populations call.
     pub service: Service,
-    /// The pod that they call it from.
+    /// The pod that sends the traffic.
     pub client: Client,
-    /// How a response tells which version gave it.
+    /// How to read the version from a response.
     pub version: VersionRule,
-    /// The response header that names the pod, where the service sends one.
+    /// The response header with the pod's name, if the service sends one.
     pub pod_header: Option<String>,
-    /// Where a server pod tells how many requests it has served.
+    /// Where a server pod reports the number of requests that it has served.
     pub served: Option<Served>,
-    /// How the traffic is driven, where the scenario says so.
+    /// How traffic is driven, as far as the scenario sets it.
     pub traffic: Traffic,
-    /// Who calls, by name.
+    /// The populations of callers.
     pub populations: Vec<Population>,
     /// The stages, in order.
     pub stages: Vec<Stage>,
@@ -54,30 +57,30 @@ pub struct Service {
 }
 
 impl Service {
-    /// The Service object's name: the host up to its first dot.
+    /// The name of the Service object: the host up to its first dot.
     #[must_use]
     pub fn name(&self) -> &str {
         self.host.split('.').next().unwrap_or(&self.host)
     }
 }
 
-/// Where the driver is in the image of the client that comes along.
+/// The path of the traffic driver in the bundled client image.
 pub const DRIVER: &str = "/shiftcheck";
 
-/// The pod from which the traffic comes.
+/// The pod that sends the traffic.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Its manifests, applied before the first stage.
+    /// The client's manifests, applied before the first stage.
     pub manifests: Vec<Manifest>,
     /// The pod's name.
     pub pod: String,
-    /// The container that holds the driver.
+    /// The container with the traffic driver.
     pub container: String,
-    /// Where the driver is in it: this program.
+    /// The path of the traffic driver in that container: this program.
     pub driver: String,
 }
 
-/// How a response tells its version.
+/// How to read the version from a response.
 #[derive(Debug, Clone)]
 pub enum VersionRule {
     /// By the group `version` of a regular expression on the body.
@@ -88,58 +91,57 @@ pub enum VersionRule {
     Json(String),
 }
 
-/// Where a server pod tells how many requests it has served.
-#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
-#[schemars(deny_unknown_fields)]
+/// Where a server pod reports the number of requests that it has served.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// The path that answers with the number.
+    /// The path that returns the number.
     pub path: String,
     /// The port of the pod.
     pub port: u16,
 }
 
-/// How the traffic is driven; what is not said is left to the command line and its defaults.
+/// How traffic is driven. The command line and its defaults determine what is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Traffic {
     /// The number of connections; each has one request in flight.
     pub connections: Option<u16>,
-    /// Requests a second, of all populations together; none means as fast as the answers come.
+    /// Requests per second, of all populations together; none means as fast as answers arrive.
     pub qps: Option<f64>,
-    /// Whether a connection carries more than one request.
+    /// Whether to use keep-alive.
     pub keep_alive: Option<bool>,
 }
 
-/// A group of callers that share what the routes look at.
+/// A group of callers whose requests are alike in everything that routes match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Population {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What its requests look like; they take turns.
+    /// The variants of the requests, which take turns.
     pub variants: Vec<Request>,
 }
 
-/// What a population sends beside the path.
+/// The properties of a population's requests, except the path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Request headers.
     pub headers: BTreeMap<String, String>,
 }
 
-/// One step of the rollout and what has to be true after it.
+/// A stage of the rollout, with the claims that have to hold after it.
 #[derive(Debug, Clone)]
 pub struct Stage {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What is done, in the order written.
+    /// The changes, in the order written.
     pub steps: Vec<Step>,
-    /// What has to hold then.
+    /// The claims.
     pub expect: Vec<Expectation>,
-    /// Where the scenario describes it.
-    pub place: Place,
+    /// The position of the stage's name.
+    pub origin: Origin,
 }
 
 impl Stage {
-    /// The objects that it applies, in order.
+    /// The objects that the stage applies, in order.
     pub fn applied(&self) -> impl Iterator<Item = &Manifest> {
         let applied = self.steps.iter().filter_map(|step| match step {
             Step::Apply(manifests) => Some(manifests),
@@ -148,7 +150,7 @@ impl Stage {
         applied.flatten()
     }
 
-    /// Whether it applies, deletes or changes anything.
+    /// Whether the stage changes anything.
     #[must_use]
     pub fn does_something(&self) -> bool {
         self.steps.iter().any(|step| match step {
@@ -158,7 +160,7 @@ impl Stage {
         })
     }
 
-    /// Who is claimed to get which version.
+    /// The claims about populations.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.expect.iter().filter_map(|expectation| match expectation {
             Expectation::Claim(claim) => Some(claim),
@@ -167,83 +169,72 @@ impl Stage {
     }
 }
 
-/// Something that is done to the cluster.
+/// A change of the cluster.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Objects are applied, in this order.
+    /// Apply objects, in this order.
     Apply(Vec<Manifest>),
-    /// Objects are deleted, in this order.
+    /// Delete objects, in this order.
     Delete(Vec<Target>),
-    /// The mesh itself is changed. No scenario file says so: an upgrade puts it between the stages of one.
+    /// Change the mesh. Scenario files have no such steps: upgrade runs insert them between stages.
     Mesh(MeshStep),
 }
 
-/// An object to be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The kind.
-    pub kind: KindRef,
-    /// The name.
-    pub name: String,
-    /// Where the scenario says so.
-    pub place: Place,
-}
-
-/// What has to hold in a stage.
+/// A claim of a stage.
 #[derive(Debug, Clone)]
 pub enum Expectation {
-    /// A population gets these versions in these shares.
+    /// The shares of versions and statuses for a population.
     Claim(Claim),
-    /// The pods of a workload serve this many requests during the stage's sample.
+    /// The number of requests that the pods of a workload serve during the stage's sample.
     Served {
         /// The Deployment.
         workload: String,
-        /// How many.
+        /// The number of requests.
         requests: Count,
-        /// Where the scenario claims it.
-        place: Place,
+        /// The position of the claim.
+        origin: Origin,
     },
-    /// What the callers see while the stage is applied.
+    /// What callers observe while the stage is applied.
     During(During),
-    /// Nothing that the scenario applied is left in the namespace.
+    /// None of the objects that the scenario applied is left.
     NoObjects {
-        /// Where the scenario claims it.
-        place: Place,
+        /// The position of the claim.
+        origin: Origin,
     },
 }
 
 impl Expectation {
-    /// Where the scenario claims it.
+    /// The position of the claim.
     #[must_use]
-    pub const fn place(&self) -> &Place {
+    pub const fn origin(&self) -> &Origin {
         match self {
-            Self::Claim(Claim { place, .. })
-            | Self::Served { place, .. }
-            | Self::During(During { place, .. })
-            | Self::NoObjects { place } => place,
+            Self::Claim(Claim { origin, .. })
+            | Self::Served { origin, .. }
+            | Self::During(During { origin, .. })
+            | Self::NoObjects { origin } => origin,
         }
     }
 }
 
-/// What the callers see while a stage is applied. At least one of `errors`, `gap` and `last_of` is given.
+/// What callers observe while a stage is applied. At least one of `errors`, `gap` and `last_of` is set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct During {
-    /// At most so many requests are answered with what neither the stage before nor this one gives.
+    /// The largest number of failed requests: those with an answer that neither the previous stage nor this stage gives.
     pub errors: Option<u64>,
-    /// The share of errors that a pass has to exclude: a pass needs at least as many watched requests as that takes.
+    /// The error share that a pass has to exclude. It determines the smallest number of watched requests.
     pub excludes: Share,
-    /// β: the probability of a pass although the share of errors is `excludes`.
-    pub miss: Rate,
-    /// The longest time without a right answer.
+    /// β: the probability of a pass if the error share is `excludes`.
+    pub miss: ErrorProbability,
+    /// The longest time without a correct answer.
     pub gap: Option<Duration>,
-    /// By version, the time after the change was applied from which it gives no answer any more.
+    /// By version, the time after the change from which on the version answers no request.
     pub last_of: BTreeMap<String, Duration>,
-    /// Where the scenario claims it.
-    pub place: Place,
+    /// The position of the claim.
+    pub origin: Origin,
 }
 
 impl During {
-    /// The share of errors that a pass excludes where the scenario does not say it.
+    /// The default of `excludes`.
     pub const EXCLUDES: Share = Share::ONE_PERCENT;
 }
 
@@ -258,18 +249,18 @@ impl fmt::Display for During {
     }
 }
 
-/// A duration as the scenario writes it: `1m 30s`, `200ms`.
+/// A duration in the syntax of a scenario: `1m 30s`, `200ms`.
 fn shown(duration: Duration) -> String {
     jiff::SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 
-/// How many requests a workload serves.
+/// A number of requests that a workload serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// This many.
+    /// Exactly this number.
     Exactly(u64),
-    /// At least one, as with copies of requests, which come when they come.
+    /// At least one, as for mirrored requests, whose number is not exact.
     Some,
 }
 
@@ -282,21 +273,21 @@ impl fmt::Display for Count {
     }
 }
 
-/// Who gets which version in what share.
+/// The shares of versions and statuses for a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// The population.
     pub from: String,
-    /// The path that it asks for.
+    /// The request path.
     pub path: String,
-    /// The share of each version; they sum to 100 %. None where only the status is claimed.
+    /// The share of each version; the shares sum to 100 %. Empty if only statuses are claimed.
     pub versions: BTreeMap<String, Share>,
-    /// The share of each status; they sum to 100 %. Without a word in the scenario, all are 200.
+    /// The share of each status; the shares sum to 100 %.
     pub statuses: Statuses,
-    /// The errors that the verdict may make.
-    pub errors: Errors,
-    /// Where the scenario claims it.
-    pub place: Place,
+    /// The error rates of the verdict.
+    pub errors: ErrorRates,
+    /// The position of the claim.
+    pub origin: Origin,
 }
 
 impl fmt::Display for Claim {
@@ -329,14 +320,14 @@ impl fmt::Display for Expectation {
 /// The statuses that a claim allows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statuses {
-    /// Nothing is said: 200, on the side.
+    /// The scenario claims no status: all are 200.
     Implied,
-    /// Claimed, in these shares.
+    /// Claimed, with these shares.
     Claimed(BTreeMap<u16, Share>),
 }
 
 impl Statuses {
-    /// The share that is claimed of a status.
+    /// The claimed share of a status.
     #[must_use]
     pub fn share(&self, status: u16) -> Share {
         match self {
@@ -348,10 +339,10 @@ impl Statuses {
 }
 
 impl Scenario {
-    /// The stage of that name or number.
+    /// The number of the stage with a name or a number.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such stage.
     pub fn stage(&self, wanted: &str) -> Result<usize, ScenarioError> {
         let by_number = || wanted.parse().ok().filter(|number| (1..=self.stages.len()).contains(number));
         let by_name = self.stages.iter().position(|stage| stage.name == wanted);
@@ -364,14 +355,14 @@ impl Scenario {
         })
     }
 
-    /// The scenario up to a stage, by its number.
+    /// Keeps the stages up to a number.
     #[must_use]
     pub fn until(mut self, number: usize) -> Self {
         self.stages.truncate(number);
         self
     }
 
-    /// The scenario with one stage's claims alone, by its number: the stages before are walked for what they apply, those behind it are not.
+    /// Keeps the claims of one stage only, by its number: earlier stages are applied without claims, later stages are dropped.
     #[must_use]
     pub fn only(mut self, number: usize) -> Self {
         self.stages.truncate(number);
@@ -381,37 +372,29 @@ impl Scenario {
         self
     }
 
-    /// The versions that the claims name.
+    /// The versions in the claims.
     #[must_use]
     pub fn versions(&self) -> BTreeSet<String> {
         self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys().cloned()).collect()
     }
 
-    /// The files that it is made of, itself first; one that is named several times comes several times.
+    /// The scenario file and the manifest files. A file may occur several times.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(self.path.as_path()).chain(self.manifests().map(|manifest| manifest.origin.path.as_path()))
     }
 
-    /// All objects that are applied: those of the client, and those of the stages in their order.
+    /// All objects that are applied: those of the client, then those of the stages in order.
     pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
-            Step::Apply(manifests) => Some(manifests),
-            Step::Delete(_) | Step::Mesh(_) => None,
-        });
-        self.client.manifests.iter().chain(applied.flatten())
+        self.client.manifests.iter().chain(self.stages.iter().flat_map(Stage::applied))
     }
 
-    /// Whether a manifest is of the Kubernetes Gateway API, whose kinds have to be known to the cluster then.
+    /// Whether a stage applies an object of the Kubernetes Gateway API, whose CRDs the cluster needs.
     #[must_use]
     pub fn uses_gateway_api(&self) -> bool {
-        let applied = self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
-            Step::Apply(manifests) => Some(manifests),
-            Step::Delete(_) | Step::Mesh(_) => None,
-        });
-        applied.flatten().any(|manifest| manifest.group() == "gateway.networking.k8s.io")
+        self.stages.iter().flat_map(Stage::applied).any(|manifest| manifest.group() == "gateway.networking.k8s.io")
     }
 
-    /// The population of that name.
+    /// The population with a name.
     #[must_use]
     pub fn population(&self, name: &str) -> Option<&Population> {
         self.populations.iter().find(|population| population.name == name)

@@ -1,7 +1,7 @@
 use granit_parser::Tag;
 use serde_json::{Number, Value};
 
-/// A plain value as `kubectl` reads it.
+/// A scalar value, interpreted as `kubectl` does.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Scalar {
     Null,
@@ -13,10 +13,10 @@ pub(super) enum Scalar {
     Text(String),
 }
 
-/// What a scalar means: a text, unless it is plain and its text looks like something else, or a tag says so.
+/// Interprets a scalar: as a string, unless it is plain and looks like another type, or a tag names one.
 ///
 /// # Errors
-/// A tag has no counterpart in JSON, or does not fit the text.
+/// A tag has no equivalent in JSON, or does not fit the text.
 pub(super) fn resolve(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Scalar, String> {
     let Some(tag) = tag else {
         return if plain { implicit(text) } else { Ok(Scalar::Text(text.to_owned())) };
@@ -39,7 +39,7 @@ pub(super) fn resolve(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Scal
     }
 }
 
-/// What a plain text means: YAML 1.1 in the dialect of `sigs.k8s.io/yaml`, which knows neither numbers to the base of 60 nor, in JSON, dates.
+/// Interprets a plain scalar by YAML 1.1 in the dialect of `sigs.k8s.io/yaml`, which has neither sexagesimal numbers nor dates.
 fn implicit(text: &str) -> Result<Scalar, String> {
     Ok(match text {
         "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
@@ -85,7 +85,7 @@ fn too_large(text: &str) -> String {
     format!("`{text}` does not fit into 64 bits; write it in quotes, if it is a text")
 }
 
-/// An integer without sign: `12`, `0x1f`, `0b11`, `0o17`, `017`. An error where it does not fit.
+/// An unsigned integer: `12`, `0x1f`, `0b11`, `0o17`, `017`. An error if it does not fit into 64 bits.
 fn integer(digits: &str) -> Option<Result<u64, ()>> {
     let prefixed = |prefix: [&str; 2]| prefix.into_iter().find_map(|prefix| digits.strip_prefix(prefix));
     let (base, rest) = if let Some(rest) = prefixed(["0x", "0X"]) {
@@ -103,7 +103,7 @@ fn integer(digits: &str) -> Option<Result<u64, ()>> {
     is_number.then(|| u64::from_str_radix(rest, base).map_err(|_| ()))
 }
 
-/// Whether a text without sign is a decimal number with a point or an exponent: `1.5`, `.5`, `1e3`.
+/// Whether a text is an unsigned decimal number with a point or an exponent: `1.5`, `.5`, `1e3`.
 fn is_float(digits: &str) -> bool {
     let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
@@ -118,10 +118,10 @@ fn is_float(digits: &str) -> bool {
 }
 
 impl Scalar {
-    /// As a value of JSON.
+    /// The JSON value.
     ///
     /// # Errors
-    /// JSON has no such number.
+    /// JSON cannot represent the number.
     pub fn value(self) -> Result<Value, String> {
         Ok(match self {
             Self::Null => Value::Null,
@@ -137,10 +137,10 @@ impl Scalar {
         })
     }
 
-    /// As a key of JSON: numbers and truth values become texts.
+    /// The JSON key: integers and booleans become strings.
     ///
     /// # Errors
-    /// `kubectl` refuses it, or writes it in another way.
+    /// `kubectl` rejects the key, or writes it in another form.
     pub fn key(self) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text),
@@ -152,7 +152,7 @@ impl Scalar {
     }
 }
 
-/// The integer that a float is, as JSON writes it without a point.
+/// An integral float as an integer, which JSON writes without a point.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn whole(value: f64) -> Option<Number> {
     (value.fract() == 0.0 && value.abs() < 9e18).then(|| Number::from(value as i64))
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// What `sigs.k8s.io/yaml` 1.6 makes of the same.
+    /// The results of `sigs.k8s.io/yaml` 1.6.
     #[rstest]
     #[case("yes", json!(true))]
     #[case("on", json!(true))]

@@ -16,7 +16,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(f64);
 
-/// A share that is not one.
+/// Why a text or a number is not a share.
 #[derive(Debug, Error, PartialEq)]
 pub enum InvalidShare {
     /// Not a number followed by `%`.
@@ -28,17 +28,17 @@ pub enum InvalidShare {
 }
 
 impl Share {
-    /// No traffic at all.
+    /// No traffic.
     pub const NONE: Self = Self(0.0);
-    /// One request of a hundred.
+    /// 1 %.
     pub const ONE_PERCENT: Self = Self(0.01);
     /// All traffic.
     pub const ALL: Self = Self(1.0);
 
-    /// A share from a fraction between 0 and 1.
+    /// A share from a fraction.
     ///
     /// # Errors
-    /// The fraction is outside of that, or not a number.
+    /// The fraction is not between 0 and 1.
     pub fn from_fraction(fraction: f64) -> Result<Self, InvalidShare> {
         if (0.0..=1.0).contains(&fraction) {
             Ok(Self(fraction))
@@ -53,19 +53,19 @@ impl Share {
         self.0
     }
 
-    /// Whether the share is everything.
+    /// Whether the share is 100 %.
     #[must_use]
     pub fn is_all(self) -> bool {
         self.0 >= 1.0
     }
 
-    /// Whether the share is a part: neither nothing nor everything.
+    /// Whether the share is between 0 % and 100 %, both excluded.
     #[must_use]
     pub fn is_part(self) -> bool {
         !self.is_none() && !self.is_all()
     }
 
-    /// Whether the share is nothing.
+    /// Whether the share is 0 %.
     #[must_use]
     pub fn is_none(self) -> bool {
         self.0 <= 0.0
@@ -87,7 +87,7 @@ impl std::str::FromStr for Share {
 
 impl fmt::Display for Share {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // rounded, so that 0.1 + 0.2 does not show its binary digits
+        // rounded, so that 0.1 + 0.2 is 30 %
         write!(formatter, "{} %", (self.0 * 1e6).round() / 1e4)
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A Kubernetes object of any kind, as it was written.
+/// A Kubernetes object of any kind, as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unstructured {
     /// API group and version, such as `apps/v1`.
@@ -18,7 +18,7 @@ pub struct Unstructured {
     pub data: Value,
 }
 
-/// The metadata of an object. Fields that are not read here are kept as they were written.
+/// The metadata of an object. Other fields are kept as written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The annotations.
@@ -29,7 +29,7 @@ pub struct Metadata {
     pub labels: Option<BTreeMap<String, String>>,
     /// The name.
     pub name: String,
-    /// The namespace; none where the manifest names none.
+    /// The namespace; none if the manifest names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// All other fields, such as `finalizers`.

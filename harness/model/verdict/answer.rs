@@ -1,26 +1,26 @@
 use std::collections::HashMap;
 use std::fmt;
 
-/// What came back for one request.
+/// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Answer {
     /// A version answered.
     Version {
-        /// Which.
+        /// The version.
         version: String,
-        /// With which HTTP status.
+        /// The HTTP status.
         status: u16,
     },
-    /// Something answered that told no version, such as a proxy.
+    /// A response without a version, such as one from a proxy.
     Unknown {
         /// The HTTP status.
         status: u16,
         /// The beginning of the body.
         excerpt: String,
     },
-    /// Nothing answered: no connection, or none in time.
+    /// No response: no connection, or a timeout.
     Nothing {
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
 }
@@ -38,28 +38,28 @@ impl fmt::Display for Answer {
 
 /// A kind of answer: all answers that are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind(pub(super) usize);
+pub struct AnswerKind(pub(super) usize);
 
-/// The kinds of answers that a sample has seen.
+/// The kinds of answers in a sample.
 ///
-/// Their number is bounded: past [`Kinds::LIMIT`] further ones that tell no version are one kind for each status, and versions
-/// have nowhere to hide, since no claim names so many.
+/// Their number is bounded: after [`Kinds::LIMIT`] kinds, new answers are one kind for each status. No claim names that many versions, so
+/// that these answers are excluded in any case.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kinds {
-    known: HashMap<Answer, Kind>,
+    known: HashMap<Answer, AnswerKind>,
     answers: Vec<Answer>,
 }
 
 impl Kinds {
-    /// The most kinds that are kept apart by what they say.
+    /// The number of kinds that are distinguished by all of their content.
     pub const LIMIT: usize = 256;
 
-    pub fn kind(&mut self, answer: &Answer) -> Kind {
+    pub fn kind(&mut self, answer: &Answer) -> AnswerKind {
         if let Some(kind) = self.known.get(answer) {
             return *kind;
         }
-        let answer = if self.answers.len() < Self::LIMIT { answer.clone() } else { alike(answer) };
-        let next = Kind(self.answers.len());
+        let answer = if self.answers.len() < Self::LIMIT { answer.clone() } else { generalized(answer) };
+        let next = AnswerKind(self.answers.len());
         *self.known.entry(answer).or_insert_with_key(|answer| {
             self.answers.push(answer.clone());
             next
@@ -71,8 +71,8 @@ impl Kinds {
     }
 }
 
-/// The same answer without what makes it one of too many.
-fn alike(answer: &Answer) -> Answer {
+/// The answer without its distinguishing content.
+fn generalized(answer: &Answer) -> Answer {
     const MANY: &str = "(one of many different answers)";
     match answer {
         Answer::Version { status, .. } | Answer::Unknown { status, .. } => {

@@ -1,11 +1,12 @@
 use statrs::function::beta::ln_beta;
 
 use super::tails::Tails;
+use crate::scenario::{Confidence, ErrorProbability, ErrorRates, Share};
 
-/// The weight that a confidence interval puts on what is claimed; the rest is on a mixture of all shares.
+/// The weight of the claimed share in a confidence interval; the rest is for a mixture of all shares.
 pub(super) const DIRECT: f64 = 0.95;
 
-/// The counts that a claimed share is compatible with.
+/// The range of counts that are compatible with a claimed share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Band {
     /// The smallest accepted count.
@@ -15,37 +16,38 @@ pub struct Band {
 }
 
 impl Band {
-    /// The exact band for `n` requests of which each counts with chance `share`: either tail outside of it has a chance of
+    /// The exact band for `n` requests, each of which counts with probability `share`: the probability of either tail outside of the band is
     /// at most `alpha / 2`.
     #[must_use]
-    pub fn exact(n: u64, share: f64, alpha: f64) -> Self {
-        let tails = Tails::new(n, share);
-        // P(S < low) <= α/2, with low as large as it can be
-        let low = largest(n, |low| low == 0 || tails.at_most(low - 1) <= alpha / 2.0);
-        // P(S > high) <= α/2, with high as small as it can be
-        let high = n - largest(n, |gap| tails.more_than(n - gap) <= alpha / 2.0);
+    pub fn exact(n: u64, share: f64, alpha: ErrorProbability) -> Self {
+        let (tails, half) = (Tails::new(n, share), alpha.divided_among(2).value());
+        // the largest low with P(S < low) <= α/2
+        let low = largest(n, |low| low == 0 || tails.at_most(low - 1) <= half);
+        // the smallest high with P(S > high) <= α/2
+        let high = n - largest(n, |gap| tails.more_than(n - gap) <= half);
         Self { low, high }
     }
 
-    /// The exact band for `n` requests from that for one request less, or for as many: both ends stay or grow.
-    fn grown_to(self, n: u64, share: f64, alpha: f64) -> Self {
-        let (tails, Self { mut low, mut high }) = (Tails::new(n, share), self);
-        while low <= n && tails.at_most(low) <= alpha / 2.0 {
+    /// The exact band for `n` requests, computed from the band for the same number or one less: both ends stay or grow.
+    fn grown_to(self, n: u64, share: f64, alpha: ErrorProbability) -> Self {
+        let (tails, half) = (Tails::new(n, share), alpha.divided_among(2).value());
+        let Self { mut low, mut high } = self;
+        while low <= n && tails.at_most(low) <= half {
             low += 1;
         }
-        while tails.more_than(high) > alpha / 2.0 {
+        while tails.more_than(high) > half {
             high += 1;
         }
         Self { low, high }
     }
 
-    /// Whether the count is accepted.
+    /// Whether the band contains a count.
     #[must_use]
     pub const fn contains(self, count: u64) -> bool {
         self.low <= count && count <= self.high
     }
 
-    /// The chance that `n` requests with another share fall into the band.
+    /// The probability that the count of `n` requests with another share lies within the band.
     #[must_use]
     pub fn chance(self, n: u64, share: f64) -> f64 {
         let tails = Tails::new(n, share);
@@ -54,7 +56,7 @@ impl Band {
     }
 }
 
-/// The chance, if `share` is right, of a count at least as far out as this one, on either side.
+/// The probability, if `share` is correct, of a count at least as extreme as this one, on either side: the two-sided p-value.
 #[must_use]
 pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
     let tails = Tails::new(n, share);
@@ -66,66 +68,70 @@ pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
 /// The leak that `n` clean requests exclude with the given confidence: `1 - (1 - confidence)^(1/n)`.
 ///
 /// ```
-/// // the rule of three, exact: none of 688 foreign excludes a leak of 1 % with 99.9 %
-/// assert!(shiftcheck_model::verdict::leak_bound(688, 0.999) < 0.01);
-/// assert!(shiftcheck_model::verdict::leak_bound(687, 0.999) > 0.01);
+/// use shiftcheck_model::{scenario::ErrorRates, verdict::leak_bound};
+///
+/// // the exact rule of three: 688 clean requests exclude a leak of 1 % with 99.9 %
+/// let confidence = ErrorRates::default().confidence();
+/// assert!(leak_bound(688, confidence) < 0.01 && leak_bound(687, confidence) > 0.01);
 /// ```
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
-pub fn leak_bound(n: u64, confidence: f64) -> f64 {
-    1.0 - (1.0 - confidence).powf(1.0 / n as f64)
+pub fn leak_bound(n: u64, confidence: Confidence) -> f64 {
+    1.0 - (1.0 - confidence.fraction()).powf(1.0 / n as f64)
 }
 
-/// The number of clean requests that exclude a leak of this share with the given confidence.
+/// The number of clean requests that exclude a leak with the given confidence. `leak` is a fraction.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
-pub fn requests_for_leak(leak: f64, confidence: f64) -> u64 {
-    ((1.0 - confidence).ln() / (-leak).ln_1p()).ceil() as u64
+pub fn requests_for_leak(leak: f64, confidence: Confidence) -> u64 {
+    ((1.0 - confidence.fraction()).ln() / (-leak).ln_1p()).ceil() as u64
 }
 
-/// The shares that the counts do not exclude, at any stopping time: with the given confidence the true share lies in every one of
-/// the intervals of a growing sample.
+/// A confidence interval that is valid at any stopping time: with the given confidence, the true share lies in all intervals of a growing
+/// sample.
 ///
-/// The interval holds each p with `0.05 M(p) + 0.95 C(p) < 1 / (1 - confidence)`. Both are martingales from 1 under p: the Beta(½, ½)
-/// mixture `M(p) = B(S + ½, n - S + ½) / B(½, ½) / (p^S (1-p)^(n-S))`, which finds any wrong share, and the likelihood ratio `C(p)` of
-/// the claimed share to p. (Robbins 1970; Howard et al. 2021.) The interval of a share that a test decides is
-/// [`ShareDesign::interval`](super::ShareDesign::interval).
+/// The interval contains each p with `0.05 M(p) + 0.95 C(p) < 1 / (1 - confidence)`. Both are martingales from 1 under p: the Beta(½, ½)
+/// mixture `M(p) = B(S + ½, n - S + ½) / B(½, ½) / (p^S (1-p)^(n-S))`, which detects any wrong share, and the likelihood ratio `C(p)` of
+/// the claimed share to p. (Robbins 1970; Howard et al. 2021.) The interval of a share that a test decides is `ShareDesign::interval`.
 ///
 /// ```
-/// let (low, high) = shiftcheck_model::verdict::confidence_interval(500, 260, 0.5, 0.999);
+/// use shiftcheck_model::{scenario::ErrorRates, verdict::confidence_interval};
+///
+/// let (low, high) = confidence_interval(500, 260, "50%".parse()?, ErrorRates::default().confidence());
 /// assert!(0.42 < low && low < 0.46 && 0.58 < high && high < 0.62);
+/// # Ok::<(), shiftcheck_model::scenario::InvalidShare>(())
 /// ```
 #[must_use]
-pub fn confidence_interval(n: u64, count: u64, claimed: f64, confidence: f64) -> (f64, f64) {
+pub fn confidence_interval(n: u64, count: u64, claimed: Share, confidence: Confidence) -> (f64, f64) {
     interval(n, count, confidence, Some(claimed))
 }
 
-/// The same by the mixture alone, for a share of which nothing is claimed: it holds each p with `M(p) < 1 / (1 - confidence)`.
+/// The same by the mixture alone, for a share without a claim: the interval contains each p with `M(p) < 1 / (1 - confidence)`.
 #[must_use]
-pub(super) fn mixture_interval(n: u64, count: u64, confidence: f64) -> (f64, f64) {
+pub(super) fn mixture_interval(n: u64, count: u64, confidence: Confidence) -> (f64, f64) {
     interval(n, count, confidence, None)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
-fn interval(n: u64, count: u64, confidence: f64, claimed: Option<f64>) -> (f64, f64) {
+fn interval(n: u64, count: u64, confidence: Confidence, claimed: Option<Share>) -> (f64, f64) {
     let (hits, misses) = (count.min(n) as f64, n.saturating_sub(count) as f64);
     let power = |times: f64, share: f64| if times > 0.0 { times * share.ln() } else { 0.0 };
     let likelihood = |share: f64| power(hits, share) + power(misses, 1.0 - share);
     let mixture = log_marginal(hits, misses);
     let together = claimed.map_or(mixture, |claimed| {
-        let (mixture, direct) = ((1.0 - DIRECT).ln() + mixture, DIRECT.ln() + likelihood(claimed));
+        let (mixture, direct) = ((1.0 - DIRECT).ln() + mixture, DIRECT.ln() + likelihood(claimed.fraction()));
         // ln(0.05 M + 0.95 C) + ln L(p), the same for all p
         let larger = mixture.max(direct);
         larger + ((mixture - larger).exp() + (direct - larger).exp()).ln()
     });
-    let within = |share: f64| together - likelihood(share) < -(1.0 - confidence).ln();
+    let within = |share: f64| together - likelihood(share) < -(1.0 - confidence.fraction()).ln();
     let seen = if n == 0 { 0.5 } else { hits / (hits + misses) };
     let edge = |outside: f64| {
         if within(outside) {
             return outside;
         }
         let (mut inside, mut outside) = (seen, outside);
-        // past double precision
+        // enough bisections for double precision
         for _ in 0..60 {
             let middle = f64::midpoint(inside, outside);
             if within(middle) { inside = middle } else { outside = middle }
@@ -135,7 +141,7 @@ fn interval(n: u64, count: u64, confidence: f64, claimed: Option<f64>) -> (f64, 
     (edge(0.0), edge(1.0))
 }
 
-/// The logarithm of the chance of one sequence of so many hits and misses whose share is drawn from Beta(½, ½).
+/// The logarithm of the probability of one sequence with these numbers of hits and misses, if the share is drawn from Beta(½, ½).
 fn log_marginal(hits: f64, misses: f64) -> f64 {
     ln_beta(hits + 0.5, misses + 0.5) - ln_beta(0.5, 0.5)
 }
@@ -147,12 +153,13 @@ pub(super) fn log_mixture(n: u64, count: u64, share: f64) -> f64 {
     log_marginal(hits, misses) - hits * share.ln() - misses * (1.0 - share).ln()
 }
 
-/// The smallest number of requests, up to `limit`, whose exact band for `alpha` accepts each of the wrong shares with a chance of
-/// at most `beta`; with the band.
-pub(super) fn smallest(share: f64, wrong: &[f64], alpha: f64, beta: f64, limit: u64) -> Option<(u64, Band)> {
+/// The smallest number of requests, up to `max_requests`, whose exact band for α contains the count with a probability of at most β for each of
+/// the wrong shares. Returns the number and the band.
+pub(super) fn smallest(share: f64, wrong: &[f64], errors: ErrorRates) -> Option<(u64, Band)> {
+    let ErrorRates { false_alarm: alpha, miss: beta, max_requests: limit, .. } = errors;
     let decides = |n: u64| {
         let band = Band::exact(n, share, alpha);
-        wrong.iter().all(|wrong| band.chance(n, *wrong) <= beta)
+        wrong.iter().all(|wrong| band.chance(n, *wrong) <= beta.value())
     };
     let mut high = 16;
     while !decides(high) {
@@ -161,7 +168,7 @@ pub(super) fn smallest(share: f64, wrong: &[f64], alpha: f64, beta: f64, limit: 
             return None;
         }
     }
-    // The chances step up and down with n, so the last stretch is searched one by one.
+    // The probabilities do not decrease monotonically with n: the last numbers are tried one by one.
     let mut low = high / 2;
     while high - low > 64 {
         let middle = low + (high - low) / 2;
@@ -171,14 +178,14 @@ pub(super) fn smallest(share: f64, wrong: &[f64], alpha: f64, beta: f64, limit: 
     let mut band = Band::exact(first, share, alpha);
     for n in first..=high.min(limit) {
         band = band.grown_to(n, share, alpha);
-        if wrong.iter().all(|wrong| band.chance(n, *wrong) <= beta) {
+        if wrong.iter().all(|wrong| band.chance(n, *wrong) <= beta.value()) {
             return Some((n, band));
         }
     }
     None
 }
 
-/// The largest value up to `limit` for which a predicate holds that is true up to some value and false beyond.
+/// The largest value up to `limit` for which a predicate is true, if it is true up to some value and false beyond.
 fn largest(limit: u64, holds: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0, limit);
     while low < high {
@@ -196,6 +203,18 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    fn probability(value: f64) -> ErrorProbability {
+        ErrorProbability::new(value).unwrap()
+    }
+
+    fn confidence(miss: f64) -> Confidence {
+        Confidence::of(probability(miss))
+    }
+
+    fn share(fraction: f64) -> Share {
+        Share::from_fraction(fraction).unwrap()
+    }
 
     /// `P(S <= count)` as a sum of exact integers over a power of the denominator; the ratio is rounded once.
     fn exact_cdf(n: u32, count: u32, numerator: u32, denominator: u32) -> f64 {
@@ -222,16 +241,16 @@ mod tests {
     #[case(1000, 1e-3, 448, 552)]
     #[case(2000, 1e-6, 891, 1109)]
     fn the_band_agrees_with_the_exact_tables(#[case] n: u64, #[case] alpha: f64, #[case] low: u64, #[case] high: u64) {
-        assert_eq!(Band::exact(n, 0.5, alpha), Band { low, high });
+        assert_eq!(Band::exact(n, 0.5, probability(alpha)), Band { low, high });
     }
 
     #[rstest]
-    #[case(0.1, 0.999, 66)]
-    #[case(0.01, 0.999, 688)]
-    #[case(0.01, 0.95, 299)]
-    #[case(0.001, 0.999_999, 13_809)]
-    fn leaks_agree_with_the_exact_tables(#[case] leak: f64, #[case] confidence: f64, #[case] n: u64) {
-        assert_eq!(requests_for_leak(leak, confidence), n);
+    #[case(0.1, 1e-3, 66)]
+    #[case(0.01, 1e-3, 688)]
+    #[case(0.01, 0.05, 299)]
+    #[case(0.001, 1e-6, 13_809)]
+    fn leaks_agree_with_the_exact_tables(#[case] leak: f64, #[case] miss: f64, #[case] n: u64) {
+        assert_eq!(requests_for_leak(leak, confidence(miss)), n);
     }
 
     #[test]
@@ -245,7 +264,7 @@ mod tests {
                     count += u64::from(random.f64() < 0.3);
                     // a look at every request costs; these are where it moves
                     (n < 50 || n % 10 == 0) && {
-                        let (low, high) = confidence_interval(n, count, 0.4, 0.95);
+                        let (low, high) = confidence_interval(n, count, share(0.4), confidence(0.05));
                         0.3 < low || high < 0.3
                     }
                 })
@@ -256,7 +275,7 @@ mod tests {
 
     #[test]
     fn nothing_seen_excludes_nothing() {
-        assert_eq!(confidence_interval(0, 0, 0.5, 0.999), (0.0, 1.0));
+        assert_eq!(confidence_interval(0, 0, share(0.5), confidence(1e-3)), (0.0, 1.0));
     }
 
     #[rstest]
@@ -271,7 +290,9 @@ mod tests {
         #[case] requests: u64,
         #[case] band: Band,
     ) {
-        assert_eq!(smallest(0.5, &[0.5 - deviation, 0.5 + deviation], alpha, beta, 100_000), Some((requests, band)));
+        let (false_alarm, miss) = (probability(alpha), probability(beta));
+        let errors = ErrorRates { false_alarm, miss, ..ErrorRates::default() };
+        assert_eq!(smallest(0.5, &[0.5 - deviation, 0.5 + deviation], errors), Some((requests, band)));
     }
 
     proptest! {
@@ -293,17 +314,17 @@ mod tests {
         fn an_interval_holds_what_was_seen_and_shrinks(n in 1_u64..5000, part in 0.0_f64..1.0) {
             #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
             let (count, seen) = { let count = ((n as f64 * part) as u64).min(n); (count, count as f64 / n as f64) };
-            let (low, high) = confidence_interval(n, count, 0.5, 0.999);
+            let (low, high) = confidence_interval(n, count, share(0.5), confidence(1e-3));
             prop_assert!(0.0 <= low && low <= seen && seen <= high && high <= 1.0);
-            let (finer_low, finer_high) = confidence_interval(10 * n, 10 * count, 0.5, 0.999);
+            let (finer_low, finer_high) = confidence_interval(10 * n, 10 * count, share(0.5), confidence(1e-3));
             prop_assert!(low <= finer_low && finer_high <= high);
-            let (surer_low, surer_high) = confidence_interval(n, count, 0.5, 0.999_999);
+            let (surer_low, surer_high) = confidence_interval(n, count, share(0.5), confidence(1e-6));
             prop_assert!(surer_low <= low && high <= surer_high);
         }
 
         #[test]
         fn a_band_grows_with_the_requests(n in 1_u64..400, percent in 1_u32..100, exponent in 1_i32..7) {
-            let (share, alpha) = (f64::from(percent) / 100.0, 10_f64.powi(-exponent));
+            let (share, alpha) = (f64::from(percent) / 100.0, probability(10_f64.powi(-exponent)));
             let grown = Band::exact(n, share, alpha).grown_to(n + 1, share, alpha);
             prop_assert_eq!(grown, Band::exact(n + 1, share, alpha));
         }
@@ -312,7 +333,7 @@ mod tests {
         fn a_band_keeps_its_false_alarm_and_could_not_be_narrower(n in 1_u64..400, percent in 1_u32..100, exponent in 1_i32..7) {
             let share = f64::from(percent) / 100.0;
             let alpha = 10_f64.powi(-exponent);
-            let band = Band::exact(n, share, alpha);
+            let band = Band::exact(n, share, probability(alpha));
             let law = Tails::new(n, share);
             prop_assert!(band.low == 0 || law.at_most(band.low - 1) <= alpha / 2.0);
             prop_assert!(law.more_than(band.high) <= alpha / 2.0);

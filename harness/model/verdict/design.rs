@@ -4,9 +4,9 @@ use thiserror::Error;
 
 use super::binomial::requests_for_leak;
 use super::sequential::ShareDesign;
-use crate::scenario::{Claim, Errors, Share, Statuses};
+use crate::scenario::{Claim, ErrorRates, Share, Statuses};
 
-/// What is counted for one of the shares of a claim.
+/// The answers that one share of a claim counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// The answers of a version.
@@ -24,58 +24,58 @@ impl fmt::Display for Part {
     }
 }
 
-/// How a claim is going to be decided: fixed before the first request.
+/// The statistical design of a claim, fixed before the first request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Design {
     /// The claim.
     pub claim: Claim,
-    /// A test for each share that is neither all nor nothing; of two parts, one test decides both.
+    /// A test for each share between 0 % and 100 %; if there are two parts, one test decides both.
     pub(super) tests: Vec<(Part, ShareDesign)>,
-    /// The clean requests that a claim without tolerance needs to exclude a leak; 0 where there is none.
+    /// The number of clean requests that a claim of 100 % needs to exclude a leak; 0 if there is no such claim.
     pub(super) clean: u64,
-    /// The most requests that the verdict takes.
+    /// The largest number of requests of the verdict.
     pub allowed: u64,
-    /// How many kinds of requests the population sends in turns.
+    /// The number of the population's variants, which take turns.
     pub(super) variants: u64,
 }
 
-/// A claim that cannot be decided.
+/// Why a claim cannot be decided.
 #[derive(Debug, Error, PartialEq)]
 pub enum DesignError {
-    /// The number of requests would be out of all proportion.
+    /// A test may need more requests than are allowed.
     #[error(
         "{share} of {part} with a deviation of {deviation} points may need more than the {limit} requests that are allowed"
     )]
     TooManyRequests {
         /// The version or status.
         part: String,
-        /// Its claimed share.
+        /// The claimed share.
         share: Share,
-        /// δ in points.
+        /// δ in percentage points.
         deviation: f64,
-        /// The most that are sent.
+        /// The largest number of requests.
         limit: u64,
     },
-    /// Excluding the leak would take too many requests.
-    #[error("a leak below {leak} % takes {needed} requests without one; {limit} are allowed")]
+    /// Excluding the leak takes more requests than are allowed.
+    #[error("excluding a leak of {leak} % takes {needed} clean requests; {limit} are allowed")]
     TooSmallALeak {
         /// The leak, in percent.
         leak: f64,
-        /// The clean requests that exclude it.
+        /// The number of clean requests that exclude the leak.
         needed: u64,
-        /// The most that are sent.
+        /// The largest number of requests.
         limit: u64,
     },
 }
 
 impl Design {
-    /// How the claim is decided with its errors.
+    /// Designs the verdict on a claim, with its error rates.
     ///
-    /// With more than two parts each has its own test and α is divided among them; each passes on its own at β, so that none may
-    /// be wrong. Where versions and statuses are split, α is divided between them too.
+    /// If a claim has more than two parts, each part has a test, and α is divided among the tests; each test keeps β, so that every part has to
+    /// hold. If versions and statuses are split, α is divided among the tests of both.
     ///
     /// # Errors
-    /// The claim would need more requests than it is allowed to.
+    /// The claim may need more requests than it allows.
     pub fn new(claim: &Claim) -> Result<Self, DesignError> {
         let errors = claim.errors;
         let mut split = Vec::new();
@@ -85,7 +85,7 @@ impl Design {
             match group.as_slice() {
                 [] => {}
                 [_all] => clean = requests_for_leak(errors.leak, errors.confidence()),
-                // what one of two gets, the other does not
+                // one of two shares determines the other
                 [_, second] => split.push(second.clone()),
                 many => split.extend(many.iter().cloned()),
             }
@@ -97,13 +97,12 @@ impl Design {
                 limit: errors.max_requests,
             });
         }
-        #[expect(clippy::cast_precision_loss, reason = "a handful of versions")]
-        let alpha = errors.false_alarm.chance() / split.len() as f64;
+        let parts = u32::try_from(split.len()).unwrap_or(u32::MAX);
         let tests = split
             .into_iter()
             .map(|(part, share)| {
-                let beta = errors.miss.chance();
-                let test = ShareDesign::new(share.fraction(), errors.deviation, alpha, beta, errors.max_requests);
+                let false_alarm = errors.false_alarm.divided_among(parts);
+                let test = ShareDesign::new(share, ErrorRates { false_alarm, ..errors });
                 let test = test.ok_or_else(|| DesignError::TooManyRequests {
                     part: part.to_string(),
                     share,
@@ -117,33 +116,33 @@ impl Design {
         Ok(Self { claim: claim.clone(), tests, clean, allowed, variants: 1 })
     }
 
-    /// The same for a population that sends this many kinds of requests in turns: the verdict says what holds for each of them.
+    /// Sets the number of the population's variants. The verdict then also bounds the result of each variant.
     #[must_use]
     pub fn of_variants(self, variants: usize) -> Self {
         Self { variants: u64::try_from(variants).unwrap_or(u64::MAX).max(1), ..self }
     }
 
-    /// The mean number of requests that the verdict takes where the claim is right.
+    /// The mean number of requests of the verdict if the claim is correct.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn mean(&self) -> f64 {
         self.tests.iter().map(|(_, test)| test.mean()).fold(self.clean as f64, f64::max)
     }
 
-    /// The fewest requests with which the claim may pass, but for one or two.
+    /// The smallest number of requests with which the claim can pass, give or take one or two.
     #[must_use]
     pub fn least(&self) -> u64 {
         self.tests.iter().map(|(_, test)| test.least()).chain([self.clean]).max().unwrap_or(0)
     }
 
-    /// The errors of the claim.
+    /// The error rates of the claim.
     #[must_use]
-    pub const fn errors(&self) -> Errors {
+    pub const fn errors(&self) -> ErrorRates {
         self.claim.errors
     }
 }
 
-/// What is claimed of versions and of statuses; each sums to everything, or is empty where nothing is said.
+/// The claimed shares of versions and of statuses. Each list sums to 100 %, or is empty if nothing is claimed.
 pub(super) fn groups(claim: &Claim) -> [Vec<(Part, Share)>; 2] {
     let versions = claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share)).collect();
     let statuses = match &claim.statuses {
@@ -153,24 +152,24 @@ pub(super) fn groups(claim: &Claim) -> [Vec<(Part, Share)>; 2] {
     [versions, statuses]
 }
 
-/// The summed errors of several claims: bounds, by adding up, on the chance that any one of them errs.
+/// The error rates of several claims together: bounds on the probability of any error, by the union bound.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     /// The number of claims.
     pub claims: usize,
-    /// The chance that a rollout that is right in everything is refused. Claims without tolerance add nothing to it.
+    /// The probability that a correct rollout fails. Claims of 100 % add nothing to it.
     pub false_alarm: f64,
-    /// The chance that not every one of the faults that the claims are to see is seen, were all of them there.
+    /// If every claim has a fault that it has to detect, the probability that at least one of these faults is missed.
     pub miss: f64,
-    /// The largest chance with which a single claim misses the fault that it is to see.
+    /// The largest probability that a single claim misses its fault.
     pub worst_miss: f64,
-    /// The mean number of requests of all claims where they are right.
+    /// The mean number of requests of all claims if they are correct.
     pub requests: f64,
 }
 
 impl Totals {
-    /// The chance that a rollout that is right in everything is refused because a request got lost or failed by itself, where each does so
-    /// independently with this chance: no claim tolerates an answer that it excludes.
+    /// The probability that a correct rollout fails because a request is lost or fails for another reason, if that happens to each request
+    /// independently with this probability: no claim tolerates an answer that it excludes.
     ///
     /// ```
     /// let totals = shiftcheck_model::verdict::Totals { requests: 16_418.0, ..Default::default() };
@@ -188,10 +187,10 @@ impl<'a> FromIterator<&'a Design> for Totals {
         for design in designs {
             totals.claims += 1;
             totals.requests += design.mean();
-            totals.miss += design.errors().miss.chance();
-            totals.worst_miss = totals.worst_miss.max(design.errors().miss.chance());
+            totals.miss += design.errors().miss.value();
+            totals.worst_miss = totals.worst_miss.max(design.errors().miss.value());
             if !design.tests.is_empty() {
-                totals.false_alarm += design.errors().false_alarm.chance();
+                totals.false_alarm += design.errors().false_alarm.value();
             }
         }
         totals
@@ -205,7 +204,7 @@ pub(super) mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::scenario::{Place, Rate};
+    use crate::scenario::{ErrorProbability, Origin};
 
     pub fn claim(versions: &[(&str, f64)], statuses: &[(u16, f64)]) -> Claim {
         let share = |share: f64| Share::from_fraction(share).unwrap();
@@ -215,8 +214,8 @@ pub(super) mod tests {
             path: "/".to_owned(),
             versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(*part))).collect(),
             statuses: if statuses.is_empty() { Statuses::Implied } else { Statuses::Claimed(statuses) },
-            errors: Errors::default(),
-            place: Place::new("scenario.yaml", 27, 9),
+            errors: ErrorRates::default(),
+            origin: Origin::new("scenario.yaml", 27, 9),
         }
     }
 
@@ -232,7 +231,7 @@ pub(super) mod tests {
     #[case::only_a_status(&[], &[(404, 1.0)], &[], 688, 688)]
     #[case::split_statuses(&[], &[(200, 0.9), (503, 0.1)], &["status 503"], 0, 838)]
     #[case::three(&[("v1", 0.5), ("v2", 0.25), ("v3", 0.25)], &[], &["v1", "v2", "v3"], 0, 1797)]
-    fn a_claim_costs_what_its_errors_ask_for(
+    fn the_error_rates_of_a_claim_determine_its_sample_size(
         #[case] versions: &[(&str, f64)],
         #[case] statuses: &[(u16, f64)],
         #[case] tests: &[&str],
@@ -244,14 +243,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_deviation_that_no_sensible_number_of_requests_shows_is_refused() {
+    fn a_deviation_that_needs_too_many_requests_is_refused() {
         let mut claim = claim(&[("v1", 0.5), ("v2", 0.5)], &[]);
         claim.errors.deviation = 0.0001;
         assert_eq!(
             Design::new(&claim).unwrap_err().to_string(),
             "50 % of v2 with a deviation of 0.01 points may need more than the 100000 requests that are allowed"
         );
-        claim.errors = Errors { max_requests: 1700, ..Errors::default() };
+        claim.errors = ErrorRates { max_requests: 1700, ..ErrorRates::default() };
         assert!(Design::new(&claim).is_err());
         claim.errors.max_requests = 1711;
         assert!(Design::new(&claim).is_ok());
@@ -263,14 +262,14 @@ pub(super) mod tests {
         claim.errors.max_requests = 100;
         assert_eq!(
             Design::new(&claim).unwrap_err().to_string(),
-            "a leak below 1 % takes 688 requests without one; 100 are allowed"
+            "excluding a leak of 1 % takes 688 clean requests; 100 are allowed"
         );
     }
 
     #[test]
     fn the_errors_of_all_claims_add_up() {
         let mut halves = claim(&[("v1", 0.5), ("v2", 0.5)], &[]);
-        halves.errors.false_alarm = Rate::new(1e-3).unwrap();
+        halves.errors.false_alarm = ErrorProbability::new(1e-3).unwrap();
         let designs = [&halves, &claim(&[("v1", 1.0)], &[]), &claim(&[("v1", 0.5), ("v2", 0.5)], &[])]
             .map(|claim| Design::new(claim).unwrap());
         let totals: Totals = designs.iter().collect();

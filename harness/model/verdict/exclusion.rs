@@ -1,20 +1,23 @@
 use super::tails::Tails;
+use crate::scenario::{ErrorProbability, Share};
 
-/// The most requests that are looked for; no sample is as large.
+/// The largest number of requests of the search; no sample is that large.
 const MOST: u64 = 1 << 40;
 
-/// The smallest number of requests of which at most `count` exclude a share of this size with an error of at most `miss`: the
-/// smallest n with P(Bin(n, share) ≤ count) ≤ miss. None where no number does, as for a share of 0.
+/// The smallest number of requests that exclude a share if at most `count` of them count: the smallest n with
+/// P(Bin(n, share) ≤ count) ≤ miss. None if no number does, as for a share of 0.
 ///
 /// ```
+/// use shiftcheck_model::scenario::{ErrorRates, Share};
 /// use shiftcheck_model::verdict::requests_to_exclude;
 ///
-/// assert_eq!(requests_to_exclude(0.01, 0, 1e-3), Some(688));
-/// assert_eq!(requests_to_exclude(0.01, 1, 1e-3), Some(920));
+/// let miss = ErrorRates::default().miss; // 10⁻³
+/// assert_eq!(requests_to_exclude(Share::ONE_PERCENT, 0, miss), Some(688));
+/// assert_eq!(requests_to_exclude(Share::ONE_PERCENT, 1, miss), Some(920));
 /// ```
 #[must_use]
-pub fn requests_to_exclude(share: f64, count: u64, miss: f64) -> Option<u64> {
-    let excludes = |n: u64| Tails::new(n, share).at_most(count) <= miss;
+pub fn requests_to_exclude(share: Share, count: u64, miss: ErrorProbability) -> Option<u64> {
+    let excludes = |n: u64| Tails::new(n, share.fraction()).at_most(count) <= miss.value();
     let mut high = count + 1;
     while !excludes(high) {
         high = high.checked_mul(2).filter(|high| *high <= MOST)?;
@@ -27,24 +30,25 @@ pub fn requests_to_exclude(share: f64, count: u64, miss: f64) -> Option<u64> {
     Some(high)
 }
 
-/// The smallest share that `count` among `n` requests exclude with an error of at most `miss`, from above: the upper end of the
-/// one-sided interval of Clopper and Pearson (1934). It is 1 where nothing is excluded.
+/// The smallest share that `count` of `n` requests exclude from above, as a fraction: the upper end of the one-sided interval of Clopper and
+/// Pearson (1934). 1 if nothing is excluded.
 ///
 /// ```
-/// use shiftcheck_model::verdict::excluded_share;
+/// use shiftcheck_model::{scenario::ErrorRates, verdict::excluded_share};
 ///
-/// assert!(excluded_share(688, 0, 1e-3) <= 0.01 && excluded_share(687, 0, 1e-3) > 0.01);
+/// let miss = ErrorRates::default().miss; // 10⁻³
+/// assert!(excluded_share(688, 0, miss) <= 0.01 && excluded_share(687, 0, miss) > 0.01);
 /// ```
 #[must_use]
-pub fn excluded_share(n: u64, count: u64, miss: f64) -> f64 {
+pub fn excluded_share(n: u64, count: u64, miss: ErrorProbability) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     if count >= n {
         return high;
     }
-    // past double precision
+    // enough bisections for double precision
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if Tails::new(n, middle).at_most(count) <= miss { high = middle } else { low = middle }
+        if Tails::new(n, middle).at_most(count) <= miss.value() { high = middle } else { low = middle }
     }
     high
 }
@@ -55,6 +59,15 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    fn probability(value: f64) -> ErrorProbability {
+        ErrorProbability::new(value).unwrap()
+    }
+
+    /// A share, at most 1.
+    fn fraction(value: f64) -> Share {
+        Share::from_fraction(value.min(1.0)).unwrap()
+    }
 
     /// P(Bin(n, share) ≤ count), summed term by term.
     fn summed(n: u32, share: f64, count: u32) -> f64 {
@@ -73,28 +86,29 @@ mod tests {
     #[case::five(0.02, 5, 1e-3)]
     #[case::rare(0.001, 2, 1e-2)]
     fn the_least_number_excludes_and_one_less_does_not(#[case] share: f64, #[case] count: u32, #[case] miss: f64) {
-        let n = u32::try_from(requests_to_exclude(share, u64::from(count), miss).unwrap()).unwrap();
+        let needed = requests_to_exclude(fraction(share), u64::from(count), probability(miss)).unwrap();
+        let n = u32::try_from(needed).unwrap();
         assert!(summed(n, share, count) <= miss, "{n}: {}", summed(n, share, count));
         assert!(summed(n - 1, share, count) > miss, "{n}: {}", summed(n - 1, share, count));
     }
 
     #[test]
     fn no_number_of_requests_excludes_a_share_of_nothing() {
-        assert_eq!(requests_to_exclude(0.0, 0, 1e-3), None);
-        assert_eq!(requests_to_exclude(1.0, 3, 1e-3), Some(4));
+        assert_eq!(requests_to_exclude(Share::NONE, 0, probability(1e-3)), None);
+        assert_eq!(requests_to_exclude(Share::ALL, 3, probability(1e-3)), Some(4));
     }
 
     proptest! {
         #[test]
         fn the_bound_and_the_number_agree(n in 1_u64..5000, count in 0_u64..20, exponent in 1_i32..6) {
-            let miss = 10_f64.powi(-exponent);
+            let miss = probability(10_f64.powi(-exponent));
             let bound = excluded_share(n, count, miss);
             if count >= n {
                 prop_assert!(bound >= 1.0);
             } else {
-                let needed = requests_to_exclude(bound * (1.0 + 1e-6), count, miss).unwrap();
+                let needed = requests_to_exclude(fraction(bound * (1.0 + 1e-6)), count, miss).unwrap();
                 prop_assert!(needed <= n, "{} requests for {}", needed, bound);
-                prop_assert!(requests_to_exclude(bound * (1.0 - 1e-6), count, miss).unwrap() >= n);
+                prop_assert!(requests_to_exclude(fraction(bound * (1.0 - 1e-6)), count, miss).unwrap() >= n);
             }
         }
     }

@@ -4,12 +4,11 @@ use thiserror::Error;
 
 use crate::scenario::Claim;
 
-/// How many pods behind a service would answer for each version if no route took part: by the version's label, or by whatever
-/// else names the workload.
+/// The number of pods of a service by version, or by another name of the workload: the distribution of answers without any route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replicas(pub BTreeMap<String, u64>);
 
-/// A claim that would look right if its routes were ignored altogether.
+/// A claim that would pass even if Istio ignored its routes.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error(
     "{from} would get {shown} without any route, as there are {replicas}: the claim proves nothing; claim in the same stage what another population gets, or run other numbers of replicas"
@@ -17,14 +16,14 @@ pub struct Replicas(pub BTreeMap<String, u64>);
 pub struct Unidentified {
     /// The population.
     pub from: String,
-    /// What it is claimed to get.
+    /// The claimed shares.
     pub shown: String,
     /// The replicas.
     pub replicas: String,
 }
 
-/// Refuses a split that balancing over all pods would give as well, unless another claim of the same stage on the same path tells the
-/// two apart: one that balancing alone would fail.
+/// Refuses a split that load balancing over all pods would give as well, unless another claim of the stage on the same path distinguishes the
+/// two: one that would fail under load balancing alone.
 ///
 /// # Errors
 /// The claim proves nothing about its routes.
@@ -47,7 +46,7 @@ pub fn identify(claim: &Claim, beside: &[&Claim], replicas: &Replicas) -> Result
     })
 }
 
-/// Whether balancing over all pods gives each version its share, as far as the claim can tell.
+/// Whether load balancing over all pods gives each version its share, within the deviation of the claim.
 fn balancing_gives(claim: &Claim, Replicas(replicas): &Replicas) -> bool {
     let total: u64 = replicas.values().sum();
     let claimed: BTreeMap<_, _> =
@@ -61,7 +60,7 @@ fn balancing_gives(claim: &Claim, Replicas(replicas): &Replicas) -> bool {
     if claimed.keys().all(|version| replicas.contains_key(*version)) {
         return claimed.iter().all(|(version, share)| close(*share, part(replicas[*version])));
     }
-    // which workload is which version is not known: the closest match counts
+    // the versions of the workloads are unknown: the closest assignment counts
     let mut shares: Vec<f64> = claimed.into_values().collect();
     let mut parts: Vec<f64> = replicas.values().filter(|count| **count > 0).map(|count| part(*count)).collect();
     shares.sort_by(f64::total_cmp);
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_population_on_the_same_path_makes_it_tell() {
+    fn a_control_population_on_the_same_path_identifies_the_split() {
         let pods = replicas(&[("v1", 2), ("v2", 2)]);
         let halves = claim(&[("v1", 0.5), ("v2", 0.5)], &[]);
         let control = claim(&[("v1", 1.0)], &[]);

@@ -1,10 +1,10 @@
-//! Statistics: a claim and the answers that a population got, in the order of sending, give a verdict with its errors stated.
+//! Statistics: a verdict on a claim from the answers to a population, in the order of sending, with stated error rates.
 //!
-//! A claimed share is decided by a truncated two-sided sequential test ([`ShareTest`]): it stops as soon as the answers
-//! exclude the claim or exclude every share that is off by δ. A right route is refused with a chance of at most α, a route
-//! that is wrong by δ is accepted with a chance of at most β, both exactly and at any share. A claim that one version answers
-//! everything is decided with zero tolerance, and the verdict says which leak it excludes. There is one sample and no second
-//! chance. What a claim may cost is known beforehand ([`Design`]); a claim that could not tell right from wrong is refused.
+//! A truncated two-sided sequential test ([`ShareTest`]) decides a claimed share: it stops as soon as the answers exclude the claim, or exclude
+//! every share that is off by δ. A correct route fails with a probability of at most α, a route that is off by δ passes with a probability of
+//! at most β, both exactly and for any share. A claim that one version answers all requests has no tolerance, and the verdict states the leak
+//! that it excludes. There is one sample and no retry. The cost of a claim is known beforehand ([`Design`]); a claim that cannot be decided is
+//! refused.
 
 mod answer;
 mod binomial;
@@ -12,16 +12,18 @@ mod design;
 mod exclusion;
 mod identify;
 mod independence;
+mod ruling;
 mod scores;
 mod sequential;
 mod tails;
 mod trial;
 
-pub use answer::{Answer, Kind};
+pub use answer::{Answer, AnswerKind};
 pub use binomial::{Band, confidence_interval, leak_bound, requests_for_leak, two_sided_chance};
 pub use design::{Design, DesignError, Totals};
 pub use exclusion::{excluded_share, requests_to_exclude};
 pub use identify::{Replicas, Unidentified, identify};
 pub use independence::{CALIBRATION_ALARM, Dispersion, FOUND, Findings, Independence, Power, RunsTest};
+pub use ruling::{Ruling, Stop};
 pub use sequential::{Boundaries, Characteristics, Line, ShareDesign, ShareTest};
-pub use trial::{DecisionPath, Ruling, Share as ServedShare, Stop, Trial, Verdict};
+pub use trial::{DecisionPath, ServedShare, Trial, Verdict};

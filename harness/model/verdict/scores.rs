@@ -3,21 +3,21 @@ use std::f64::consts::{PI, SQRT_2};
 use statrs::distribution::{Binomial, Discrete};
 use statrs::function::erf::erfc;
 
-/// A chance below which a value of a law is left out.
+/// Values with a smaller probability are left out of a distribution.
 const NEGLIGIBLE: f64 = 1e-18;
-/// The most steps of the search for the saddle point.
+/// The largest number of steps in the search for the saddlepoint.
 const STEPS: usize = 60;
 
-/// The law of a sum of independent scores, each of which takes finitely many values.
+/// The distribution of a sum of independent scores, each of which takes finitely many values.
 ///
-/// The tails come from the cumulants of the very laws of the scores by the saddlepoint formula of Lugannani and Rice (1980), so that they hold far
-/// out and for skewed scores, where a normal approximation does not.
+/// The tails come from the exact cumulants of the scores by the saddlepoint formula of Lugannani and Rice (1980), which is accurate far from the
+/// mean and for skewed scores, where a normal approximation is not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ScoreSum {
     groups: Vec<Group>,
 }
 
-/// So many scores with one law.
+/// Scores with the same distribution: its values with their probabilities, and the number of scores.
 #[derive(Debug, Clone)]
 struct Group {
     values: Vec<(f64, f64)>,
@@ -27,9 +27,9 @@ struct Group {
 impl Group {
     /// The cumulant generating function at θ with its first two derivatives.
     fn cumulants(&self, theta: f64) -> [f64; 3] {
-        // the largest exponent is taken out, since it may be beyond what a number holds
-        let edge = |own: &(f64, f64)| theta * own.0;
-        let largest = self.values.iter().map(edge).fold(f64::NEG_INFINITY, f64::max);
+        // the largest exponent is factored out to prevent overflow
+        let exponent = |(value, _): &(f64, f64)| theta * value;
+        let largest = self.values.iter().map(exponent).fold(f64::NEG_INFINITY, f64::max);
         let mut sums = [0.0; 3];
         for (value, chance) in &self.values {
             let weight = chance * (theta * value - largest).exp();
@@ -47,7 +47,7 @@ impl Group {
 }
 
 impl ScoreSum {
-    /// Adds so many scores, each with these values and their chances.
+    /// Adds scores, each with these values and their probabilities.
     #[expect(clippy::cast_precision_loss, reason = "a number of scores is far below 2^52")]
     pub fn add(&mut self, values: Vec<(f64, f64)>, times: u64) {
         self.groups.push(Group { values, times: times as f64 });
@@ -55,12 +55,12 @@ impl ScoreSum {
 
     fn cumulants(&self, theta: f64) -> [f64; 3] {
         self.groups.iter().fold([0.0; 3], |sum, group| {
-            let own = group.cumulants(theta);
-            [sum[0] + own[0], sum[1] + own[1], sum[2] + own[2]]
+            let next = group.cumulants(theta);
+            [sum[0] + next[0], sum[1] + next[1], sum[2] + next[2]]
         })
     }
 
-    /// The chance of a sum of at least `sum`, or, where that is less, of one of at most `sum`; with whether it is the upper tail.
+    /// The probability of the smaller tail: of at least `sum`, or of at most `sum`; and whether it is the upper tail.
     fn tail(&self, sum: f64) -> (f64, bool) {
         let [_, mean, variance] = self.cumulants(0.0);
         if variance <= 0.0 {
@@ -69,10 +69,10 @@ impl ScoreSum {
         let upper = sum > mean;
         let deviations = (sum - mean) / variance.sqrt();
         if deviations.abs() < 0.1 {
-            // where the formula divides nothing by nothing, the normal law is near enough
+            // near the mean the formula divides 0 by 0, and the normal distribution is accurate enough
             return (erfc(deviations.abs() / SQRT_2) / 2.0, upper);
         }
-        // K'(θ) rises from the least sum to the largest: a search between brackets that grow until they hold it
+        // K'(θ) increases from the smallest sum to the largest: a search within brackets that grow until they contain it
         let (mut low, mut high) = if upper { (0.0, f64::INFINITY) } else { (f64::NEG_INFINITY, 0.0) };
         let mut theta = (sum - mean) / variance;
         let mut found = None;
@@ -94,25 +94,25 @@ impl ScoreSum {
             };
             theta = if low < newton && newton < high && newton.abs() < 4.0 * theta.abs() { newton } else { bisected };
         }
-        // no θ reaches a sum at the very edge of what is possible
+        // no θ reaches the smallest or the largest possible sum
         let Some((value, curve)) = found else { return (0.0, upper) };
         let w = theta.signum() * (2.0 * (theta * sum - value)).max(0.0).sqrt();
         let u = theta * curve.sqrt();
         let density = (-w * w / 2.0).exp() / (2.0 * PI).sqrt();
         let above = erfc(w / SQRT_2) / 2.0 + density * (1.0 / u - 1.0 / w);
         let below = erfc(-w / SQRT_2) / 2.0 - density * (1.0 / u - 1.0 / w);
-        // by Chernoff's bound, also at the very edge of what is possible, where the formula has no value
+        // Chernoff's bound, also for the smallest and the largest possible sum, where the formula has no value
         let bound = (-w * w / 2.0).exp();
         let chance = if upper { above } else { below };
         (if chance.is_finite() { chance.clamp(0.0, bound) } else { bound }, upper)
     }
 
-    /// The chance of a sum as far out on either side.
+    /// The two-sided p-value of a sum.
     pub fn chance(&self, sum: f64) -> f64 {
         (2.0 * self.tail(sum).0).min(1.0)
     }
 
-    /// The sum that is exceeded with this chance, below one half.
+    /// The sum that is exceeded with this probability, which is below one half.
     pub fn exceeded(&self, chance: f64) -> f64 {
         let [_, mean, variance] = self.cumulants(0.0);
         let (mut low, mut high) = (mean, mean + variance.sqrt());
@@ -127,7 +127,7 @@ impl ScoreSum {
     }
 }
 
-/// The squared deviation of a binomial count from its mean, divided by its variance: its values with their chances.
+/// The distribution of the squared deviation of a binomial count from its mean, divided by its variance: values with their probabilities.
 #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub(super) fn squares(n: u64, share: f64) -> Vec<(f64, f64)> {
     let (mean, variance) = (n as f64 * share, n as f64 * share * (1.0 - share));

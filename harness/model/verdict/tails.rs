@@ -2,8 +2,8 @@ use statrs::function::gamma::ln_gamma;
 
 /// The tails of a binomial distribution, summed term by term from the largest term on.
 ///
-/// A regularised incomplete beta function would need fewer steps, but that of statrs is off by more than 10⁻⁹ near the mean. Terms fall
-/// faster than geometrically, so that a sum has a few times √n of them.
+/// A regularised incomplete beta function needs fewer steps, but the one of statrs has an error of more than 10⁻⁹ near the mean. Terms
+/// decrease faster than geometrically, so that a sum takes a few times √n terms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tails {
     n: u64,
@@ -11,12 +11,12 @@ pub(super) struct Tails {
 }
 
 impl Tails {
-    /// Of `n` requests, each of which counts with chance `share`; a chance outside of 0 to 1 is taken for the nearest in it.
+    /// The distribution for `n` requests, each of which counts with probability `share`, clamped to 0 and 1.
     pub fn new(n: u64, share: f64) -> Self {
         Self { n, share: share.clamp(0.0, 1.0) }
     }
 
-    /// The chance of at most so many.
+    /// The probability of at most this count.
     pub fn at_most(self, count: u64) -> f64 {
         if count >= self.n {
             1.0
@@ -27,7 +27,7 @@ impl Tails {
         }
     }
 
-    /// The chance of more than so many.
+    /// The probability of more than this count.
     pub fn more_than(self, count: u64) -> f64 {
         if count >= self.n {
             0.0
@@ -43,7 +43,7 @@ impl Tails {
         (count as f64) < self.n as f64 * self.share
     }
 
-    /// `P(S <= count)`, for a count below the mean: the terms fall towards 0.
+    /// `P(S <= count)`, for a count below the mean: the terms decrease towards 0.
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn lower(self, count: u64) -> f64 {
         let odds = (1.0 - self.share) / self.share;
@@ -51,7 +51,7 @@ impl Tails {
         self.summed(count, ratios)
     }
 
-    /// `P(S >= count)`, for a count above the mean: the terms fall towards n.
+    /// `P(S >= count)`, for a count above the mean: the terms decrease towards n.
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn upper(self, count: u64) -> f64 {
         let odds = self.share / (1.0 - self.share);
@@ -59,13 +59,13 @@ impl Tails {
         self.summed(count, ratios)
     }
 
-    /// The term of a count and those after it, each given by its ratio to the one before.
+    /// The sum of the term of a count and the terms after it, each given by its ratio to the previous one.
     fn summed(self, count: u64, ratios: impl Iterator<Item = f64>) -> f64 {
         let (mut sum, mut term) = (1.0, 1.0);
         for ratio in ratios {
             term *= ratio;
             sum += term;
-            // what follows is no more than a geometric series with this ratio
+            // the rest is at most a geometric series with this ratio
             if term < sum * f64::EPSILON * 0.01 * (1.0 - ratio) {
                 break;
             }
@@ -77,7 +77,7 @@ impl Tails {
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn log_term(self, count: u64) -> f64 {
         let (n, hits, misses) = (self.n as f64, count as f64, (self.n - count) as f64);
-        // no request adds nothing, even where one would exclude all
+        // 0 times infinity counts as 0
         let power = |times: f64, log: f64| if times > 0.0 { times * log } else { 0.0 };
         ln_gamma(n + 1.0) - ln_gamma(hits + 1.0) - ln_gamma(misses + 1.0)
             + power(hits, self.share.ln())

@@ -5,21 +5,21 @@ use crate::demo::DemoImage;
 use crate::routing::{Chance, Distribution, Outbound, Outcome, Request, RuleRef};
 use crate::scenario::{Population, Service};
 
-/// What a client sees of an outcome.
+/// The response of one outcome, as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seen {
-    /// The version that served; none where the mesh answered, or nobody.
+    /// The version that served the request; none if the mesh answered, or if there is no response.
     pub version: Option<String>,
-    /// The status; none where only the application knows it, or there is no answer.
+    /// The HTTP status; none if only the application knows it, or if there is no response.
     pub status: Option<u16>,
-    /// What the mesh did, where it answered or did not connect.
+    /// What the mesh did, if it answered or did not connect.
     pub mesh: Option<String>,
 }
 
-/// What a population is given on a path: what its requests meet, and the rules that decide it.
+/// What a population is given on a path: the distribution of responses, and the rules that decide it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Given {
-    /// What is seen, with its exact chance.
+    /// The exact probability of each response.
     pub seen: BTreeMap<Seen, Chance>,
     /// The rules that decide, in the order of the population's variants.
     pub rules: Vec<RuleRef>,
@@ -38,7 +38,7 @@ pub(super) fn requests<'a>(
 }
 
 impl Given {
-    /// What a population's requests for a path come to. Its variants take turns.
+    /// The responses to a population's requests for a path, with equal shares of the population's variants.
     #[must_use]
     pub fn to(population: &Population, service: &Service, path: &str, outbound: &Outbound<'_>) -> Self {
         let mut given = Self::default();
@@ -68,12 +68,12 @@ impl Given {
                 },
                 other => Seen { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
             };
-            let own = self.seen.entry(seen).or_insert(Chance::NONE);
-            *own = own.or(chance.and(share));
+            let total = self.seen.entry(seen).or_insert(Chance::NONE);
+            *total = total.or(chance.and(share));
         }
     }
 
-    /// The chance of all that is seen in a certain way.
+    /// The probability of all responses that meet a condition.
     #[must_use]
     pub fn chance(&self, of: impl Fn(&Seen) -> bool) -> Chance {
         self.seen.iter().filter(|(seen, _)| of(seen)).fold(Chance::NONE, |sum, (_, chance)| sum.or(*chance))
@@ -81,7 +81,7 @@ impl Given {
 }
 
 impl fmt::Display for Given {
-    /// `v1 50 %, v2 50 %`, with a status where it is not 200.
+    /// `v1 50 %, v2 50 %`, with the status unless it is 200.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (seen, chance)) in self.seen.iter().enumerate() {
             formatter.write_str(if index == 0 { "" } else { ", " })?;

@@ -1,12 +1,16 @@
-//! What the manifests give, without a cluster: every claim of every stage is decided by the model of [`routing`](crate::routing), exactly;
-//! two versions of the manifests are compared in what they do; and wrong manifests are made, to see which of them the claims would catch.
+//! Checks without a cluster: decides every claim of every stage exactly, by the [`routing`](crate::routing) model; compares the behaviour
+//! of two versions of the manifests; evaluates mutants of the manifests, to find faults that no claim detects.
 
 mod changes;
 mod given;
 mod mutants;
+mod operators;
 mod stages;
 
-pub use changes::{Change, changes};
+pub use changes::{GivenChange, changes};
 pub use given::{Given, Seen};
-pub use mutants::{Catch, Fate, Gap, Mutant, SLIPS, fate, mutants};
-pub use stages::{Decided, Measure, Off, Stages, VerifiedClaim, VerifiedStage, decide, naming, problems, verify};
+pub use mutants::{Gap, Kill, Mutant, MutantStatus, evaluate, mutants};
+pub use operators::MUTATION_OPERATORS;
+pub use stages::{
+    Decided, Measure, ShareMismatch, Stages, VerifiedClaim, VerifiedStage, decide, naming, problems, verify,
+};

@@ -9,60 +9,60 @@ use crate::routing::{
 };
 use crate::scenario::{Claim, Count, Expectation, Scenario, Share, Stage, Statuses, Step};
 
-/// How far a share may be from the claimed one and still be the same: a claim writes a third as 33.3 %.
-const SAME: f64 = 0.001;
+/// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
+const TOLERANCE: f64 = 0.001;
 
-/// A stage as the manifests have it.
+/// The result of checking a stage against its manifests.
 #[derive(Debug)]
 pub struct VerifiedStage<'a> {
-    /// Its position, from 1.
+    /// The position of the stage, from 1.
     pub number: usize,
-    /// Its name.
+    /// The name of the stage.
     pub name: &'a str,
-    /// Its claims.
+    /// The results of its claims.
     pub claims: Vec<VerifiedClaim<'a>>,
-    /// What the model does not know of its objects.
+    /// The fields of applied objects that the model does not cover.
     pub not_modelled: Vec<NotModelled>,
 }
 
-/// A claim, and what the manifests give.
+/// The result of checking a claim against the manifests.
 #[derive(Debug)]
 pub struct VerifiedClaim<'a> {
-    /// What is claimed.
+    /// The claim.
     pub expectation: &'a Expectation,
-    /// What is given to the population, where the claim is about one.
+    /// What the manifests give the population; empty if the claim names none.
     pub given: Given,
     /// Whether the claim holds.
     pub decided: Decided,
-    /// Why requests do not get where the rules send them.
+    /// Why requests do not reach the destinations of the rules.
     pub findings: Vec<Finding>,
 }
 
 /// Whether a claim holds by the manifests alone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decided {
-    /// It does.
+    /// The claim holds.
     Holds,
-    /// It does not: what is off.
-    Fails(Vec<Off>),
-    /// The model cannot tell.
+    /// The claim fails, with every share that differs.
+    Fails(Vec<ShareMismatch>),
+    /// The model cannot decide the claim, for this reason.
     Open(String),
 }
 
-/// A share that is not the claimed one.
+/// A share that differs from the claimed one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Off {
-    /// Of what.
+pub struct ShareMismatch {
+    /// The events whose share differs.
     pub measure: Measure,
-    /// What is claimed.
+    /// The claimed share.
     pub claimed: Share,
-    /// What is given.
+    /// The share that the manifests give.
     pub given: Chance,
-    /// Whether a sample would tell, with the errors of the claim: whether the share is off by the smallest deviation that it catches.
-    pub caught: bool,
+    /// Whether a sample would detect the difference: whether it reaches the claim's detectable effect.
+    pub detectable: bool,
 }
 
-/// What a share is of.
+/// The events that a share counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Measure {
     /// Requests that a version serves.
@@ -89,22 +89,22 @@ impl fmt::Display for Measure {
     }
 }
 
-impl fmt::Display for Off {
+impl fmt::Display for ShareMismatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {} instead of {}", self.measure, self.given, self.claimed)?;
-        formatter.write_str(if self.caught { "" } else { ", too little for a sample to tell" })
+        formatter.write_str(if self.detectable { "" } else { ", too small a difference for a sample to detect" })
     }
 }
 
 impl Decided {
-    /// Whether the claim fails, and a walk on a cluster would see it.
+    /// Whether the claim fails, and a run on a cluster would detect it.
     #[must_use]
-    pub fn is_caught(&self) -> bool {
-        matches!(self, Self::Fails(off) if off.iter().any(|off| off.caught))
+    pub fn is_detectable(&self) -> bool {
+        matches!(self, Self::Fails(mismatches) if mismatches.iter().any(|mismatch| mismatch.detectable))
     }
 }
 
-/// The stages of a scenario, one after the other, as the applied objects change.
+/// Steps through the stages of a scenario, with the objects that are applied at each.
 #[derive(Debug)]
 pub struct Stages<'a> {
     scenario: &'a Scenario,
@@ -113,7 +113,7 @@ pub struct Stages<'a> {
     next: usize,
 }
 
-/// Decides every claim of a scenario by its manifests.
+/// Decides every claim of a scenario from its manifests.
 #[must_use]
 pub fn verify(scenario: &Scenario) -> Vec<VerifiedStage<'_>> {
     let mut stages = Stages::new(scenario);
@@ -124,7 +124,7 @@ pub fn verify(scenario: &Scenario) -> Vec<VerifiedStage<'_>> {
     verified
 }
 
-/// What is wrong with the manifests, or looks so, at any stage; each once.
+/// Errors and suspicious settings in the manifests, over all stages, without duplicates.
 #[must_use]
 pub fn problems(scenario: &Scenario) -> Vec<Problem> {
     let mut stages = Stages::new(scenario);
@@ -137,7 +137,7 @@ pub fn problems(scenario: &Scenario) -> Vec<Problem> {
     problems.into_iter().collect()
 }
 
-/// What is wrong with the deletions of a stage: a kind that cannot be told, or an object that is not there.
+/// Problems of the deletions of a stage: a kind that is unknown or ambiguous, or an object that does not exist.
 fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
     let mut live = live.clone();
     let mut problems = Vec::new();
@@ -148,14 +148,14 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
                 for target in targets {
                     let found = match live.resolve(target) {
                         Err(source) => Some((Severity::Error, source.to_string())),
-                        // a controller may have made it
+                        // a controller may have created it
                         Ok(id) if live.named(target).is_none() => Some((
                             Severity::Warning,
                             format!("no stage before has applied {id}, which is deleted here"),
                         )),
                         Ok(_) => None,
                     };
-                    let problem = |(severity, message)| Problem { origin: target.place.clone(), severity, message };
+                    let problem = |(severity, message)| Problem { origin: target.origin.clone(), severity, message };
                     problems.extend(found.map(problem));
                     live.delete(target);
                 }
@@ -166,14 +166,14 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
     problems
 }
 
-/// The labels and images that tell the version of a pod, as far as the scenario and the demo images say so.
+/// How pods are named by version, from the claims of the scenario and the demo images.
 #[must_use]
 pub fn naming(scenario: &Scenario) -> Naming {
     Naming { versions: scenario.versions(), images: demo_versions() }
 }
 
 impl<'a> Stages<'a> {
-    /// Before the first stage: only the client is there.
+    /// Starts before the first stage, with only the client applied.
     #[must_use]
     pub fn new(scenario: &'a Scenario) -> Self {
         let mut live = Live::new(&scenario.namespace, &scenario.namespace);
@@ -181,7 +181,7 @@ impl<'a> Stages<'a> {
         Self { scenario, live, naming: naming(scenario), next: 0 }
     }
 
-    /// Does what the next stage does; none behind the last.
+    /// Applies and deletes the objects of the next stage; returns none after the last.
     pub fn advance(&mut self) -> Option<&'a Stage> {
         let stage = self.scenario.stages.get(self.next)?;
         self.live.step_through(stage);
@@ -189,7 +189,7 @@ impl<'a> Stages<'a> {
         Some(stage)
     }
 
-    /// The routes of the client to the scenario's service; empty where there is no connection.
+    /// The routes from the client to the scenario's service; empty if there is no connection.
     #[must_use]
     pub fn table(&self, outbound: &Outbound<'_>) -> RouteTable {
         let service = &self.scenario.service;
@@ -203,13 +203,13 @@ impl<'a> Stages<'a> {
         &self.live
     }
 
-    /// What the applied objects come to.
+    /// The mesh that results from the applied objects.
     #[must_use]
     pub fn mesh(&self) -> Mesh {
         Mesh::new(&self.live, pods_of(&self.live, &self.naming))
     }
 
-    /// The client; one that is not applied is taken for one in the mesh, without labels.
+    /// The client; if its pod is not applied, a client with a sidecar and without labels.
     #[must_use]
     pub fn client(&self) -> Client {
         client_of(&self.live, &self.scenario.client.pod).unwrap_or_else(|| Client {
@@ -219,7 +219,7 @@ impl<'a> Stages<'a> {
         })
     }
 
-    /// Decides the claims of the stage that was walked last.
+    /// Decides the claims of the stage that [`advance`](Self::advance) returned last.
     #[must_use]
     pub fn decide(&self, stage: &'a Stage) -> VerifiedStage<'a> {
         let mesh = self.mesh();
@@ -241,7 +241,7 @@ impl<'a> Stages<'a> {
                 }
                 Expectation::NoObjects { .. } => (Given::default(), self.left()),
                 Expectation::During(_) => {
-                    let open = "what happens while a stage is applied is seen on a mesh alone";
+                    let open = "only a run on a mesh shows what happens while a stage is applied";
                     (Given::default(), Decided::Open(open.to_owned()))
                 }
             };
@@ -252,7 +252,7 @@ impl<'a> Stages<'a> {
         VerifiedStage { number: self.next, name: &stage.name, claims, not_modelled: mesh.not_modelled().to_vec() }
     }
 
-    /// The workloads that a stage's claimed requests, or copies of them, may get to.
+    /// The workloads that may receive a stage's claimed requests, or mirrored copies of them.
     fn workloads(&self, stage: &Stage, outbound: &Outbound<'_>) -> BTreeSet<String> {
         let service = &self.scenario.service;
         let asked = stage.claims().filter_map(|claim| Some((self.scenario.population(&claim.from)?, &claim.path)));
@@ -261,14 +261,14 @@ impl<'a> Stages<'a> {
     }
 
     fn left(&self) -> Decided {
-        let left: Vec<Off> = self
+        let left: Vec<ShareMismatch> = self
             .live
             .left()
-            .map(|id| Off {
+            .map(|id| ShareMismatch {
                 measure: Measure::Left(id.to_string()),
                 claimed: Share::NONE,
                 given: Chance::CERTAIN,
-                caught: true,
+                detectable: true,
             })
             .collect();
         if left.is_empty() { Decided::Holds } else { Decided::Fails(left) }
@@ -276,28 +276,33 @@ impl<'a> Stages<'a> {
 }
 
 fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided {
-    let off = |claimed, given| {
-        Decided::Fails(vec![Off { measure: Measure::Workload(workload.to_owned()), claimed, given, caught: true }])
+    let fails = |claimed, given| {
+        Decided::Fails(vec![ShareMismatch {
+            measure: Measure::Workload(workload.to_owned()),
+            claimed,
+            given,
+            detectable: true,
+        }])
     };
     match (requests, served.contains(workload)) {
         (Count::Exactly(0), false) | (Count::Some, true) => Decided::Holds,
-        (Count::Exactly(0), true) => off(Share::NONE, Chance::CERTAIN),
-        (Count::Some, false) => off(Share::ALL, Chance::NONE),
-        _ => Decided::Open("how many requests a sample takes is not known".to_owned()),
+        (Count::Exactly(0), true) => fails(Share::NONE, Chance::CERTAIN),
+        (Count::Some, false) => fails(Share::ALL, Chance::NONE),
+        _ => Decided::Open("the number of requests of a sample is not known beforehand".to_owned()),
     }
 }
 
-/// Compares the expected distribution of a population with a claim about it.
+/// Compares what a population is given with a claim about it.
 #[must_use]
 pub fn decide(claim: &Claim, given: &Given) -> Decided {
-    let mut off = Vec::new();
+    let mut mismatches = Vec::new();
     let mut compare = |measure: Measure, claimed: Share, given: Chance| {
         let distance = (given.fraction() - claimed.fraction()).abs();
-        // what is claimed of all or of none has no tolerance
-        let same = if claimed.is_part() { distance <= SAME } else { distance == 0.0 };
+        // a claim of 0 % or 100 % has no tolerance
+        let same = if claimed.is_part() { distance <= TOLERANCE } else { distance == 0.0 };
         if !same {
-            let reach = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
-            off.push(Off { measure, claimed, given, caught: distance >= reach - 1e-9 });
+            let effect = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
+            mismatches.push(ShareMismatch { measure, claimed, given, detectable: distance >= effect - 1e-9 });
         }
     };
     if !claim.versions.is_empty() {
@@ -310,7 +315,7 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
         }
         compare(Measure::NoVersion, Share::NONE, given.chance(|seen| seen.version.is_none()));
     }
-    // what the application answers is its own affair, unless it is known
+    // statuses of the application are compared only if they are known
     let unknown = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
     if unknown == Chance::NONE || claim.versions.is_empty() && unknown < Chance::CERTAIN {
         let claimed: BTreeSet<u16> = match &claim.statuses {
@@ -324,7 +329,7 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
             compare(Measure::Status(status), claim.statuses.share(status), chance);
         }
     } else if claim.versions.is_empty() {
-        return Decided::Open("which status the application answers with is not known".to_owned());
+        return Decided::Open("the status that the application answers with is not known".to_owned());
     }
-    if off.is_empty() { Decided::Holds } else { Decided::Fails(off) }
+    if mismatches.is_empty() { Decided::Holds } else { Decided::Fails(mismatches) }
 }

@@ -371,7 +371,7 @@ fn seconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{ControlPlane, Place};
+    use crate::scenario::{ControlPlane, Origin};
     use crate::upgrade::Mode;
     use crate::verdict::Verdict;
     use crate::walk::{Event, Fingerprint, Order};
@@ -413,7 +413,7 @@ mod tests {
                 claim: "v1".to_owned(),
                 verdict: Verdict::counted(ruling, 100, String::new()),
                 hints: Vec::new(),
-                place: Place::new("scenario.yaml", 1, 1),
+                place: Origin::new("scenario.yaml", 1, 1),
                 errors: None,
                 link: None,
             }));

@@ -1,22 +1,22 @@
 use serde_json::Value;
 
-use super::document::{self, Document};
-use super::places::{At, Part};
-use super::raw;
+use super::expectation::{FORMS, misplaced_key};
+use crate::scenario::document::{self, Document};
+use crate::scenario::positions::{Part, Position};
 
-/// How a value is written.
+/// The YAML form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Scalar,
     List,
     Mapping,
-    /// One value or a mapping.
+    /// A single value or a mapping.
     ScalarOrMapping,
 }
 
 use Form::{List, Mapping, Scalar, ScalarOrMapping};
 
-/// What is expected at each place of a scenario file: keys and list items by `*`, how the value is written, and in words.
+/// The expected form of each value of a scenario file, with a description. `*` stands for any key or list item.
 const SHAPES: &[(&str, Form, &str)] = &[
     ("", Mapping, "a mapping with `name`, `namespace`, `service`, `client`, `version`, `populations` and `stages`"),
     ("name", Scalar, "a text"),
@@ -31,12 +31,14 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("version/*", Scalar, "a text"),
     ("pod", Mapping, "the response header that names the pod, such as {header: x-pod}"),
     ("pod/*", Scalar, "the name of a header"),
-    ("served", Mapping, "where a pod tells its count, such as {path: /served, port: 8080}"),
+    ("served", Mapping, "the request counter of a pod, such as {path: /served, port: 8080}"),
     ("served/*", Scalar, "one value, as in {path: /served, port: 8080}"),
     ("client/*", Scalar, "a text"),
-    ("traffic", Mapping, "how traffic is driven, such as {connections: 8, qps: 500, keep-alive: true}"),
+    ("traffic", Mapping, "the traffic settings, such as {connections: 8, qps: 500, keep-alive: true}"),
     ("traffic/*", Scalar, "one value"),
-    ("errors", Mapping, ERRORS),
+    ("error-rates", Mapping, ERROR_RATES),
+    ("error-rates/*", Scalar, "one value"),
+    ("errors", Mapping, ERROR_RATES),
     ("errors/*", Scalar, "one value"),
     (
         "populations",
@@ -66,7 +68,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/delete", List, "a list of objects or manifest files, such as [deployment/hello, svc.yaml]"),
     ("stages/*/delete/*", Scalar, "an object, such as deployment/hello, or a manifest file"),
     ("stages/*/expect", List, "a list of expectations, such as [{from: everyone, get: {v1: 100%}}]"),
-    ("stages/*/expect/*", Mapping, raw::FORMS),
+    ("stages/*/expect/*", Mapping, FORMS),
     ("stages/*/expect/*/get", Mapping, "the share of each version, such as {v1: 50%, v2: 50%}"),
     ("stages/*/expect/*/get/*", Scalar, "a share, such as 50%"),
     (
@@ -74,7 +76,8 @@ const SHAPES: &[(&str, Form, &str)] = &[
         ScalarOrMapping,
         "a status such as 503, or the share of each, such as {200: 90%, 503: 10%}",
     ),
-    ("stages/*/expect/*/errors", Mapping, ERRORS),
+    ("stages/*/expect/*/error-rates", Mapping, ERROR_RATES),
+    ("stages/*/expect/*/errors", Mapping, ERROR_RATES),
     ("stages/*/expect/*/served", Mapping, "the requests of each workload, such as {hello-server-v2: 0}"),
     (
         "stages/*/expect/*/during",
@@ -86,47 +89,53 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/expect/*/during/*", Scalar, "one value, as in {errors: 0, excludes: 1%, gap: 200ms}"),
     ("stages/*/expect/*/served/*", Scalar, "a number of requests, or `some`"),
     ("stages/*/expect/*/status/*", Scalar, "a share, such as 50%"),
+    ("stages/*/expect/*/error-rates/*", Scalar, "one value"),
     ("stages/*/expect/*/errors/*", Scalar, "one value"),
     ("stages/*/expect/*/from", Scalar, "the name of a population"),
     ("stages/*/expect/*/path", Scalar, "a path, such as /"),
     ("stages/*/expect/*/objects", Scalar, "`none`"),
 ];
 
-const ERRORS: &str =
-    "the errors of verdicts, such as {false-alarm: 1e-6, miss: 1e-3, deviation: 10%, leak: 1%, max-requests: 100000}";
+const ERROR_RATES: &str = "the error rates of verdicts, such as {false-alarm: 1e-6, miss: 1e-3, deviation: 10%, leak: 1%, max-requests: 100000}";
 const HEADERS: &str = "a mapping of header names to values, such as {end-user: testers}";
 
-/// What is wrong with a scenario file that the parser refuses at a line, where that is a value of another form than is expected there, or a
-/// key of an expectation that belongs to another form.
-pub(super) fn slip(text: &str, line: u64) -> Option<(At, String)> {
-    let Document { value, start, places } = document::read(text).ok()?.into_iter().next()?;
-    look(&value, places.root(), start, &mut Vec::new(), line)
+/// Explains why the parser rejects a scenario file at a line: the value of an unexpected form, or the misplaced key of an expectation, with
+/// its position. None if the cause is another.
+pub(super) fn explain(text: &str, line: u64) -> Option<(Position, String)> {
+    let Document { value, start, positions } = document::read(text).ok()?.into_iter().next()?;
+    find(&value, positions.root(), start, &mut Vec::new(), line)
 }
 
-fn look<'v>(value: &'v Value, part: &Part, at: At, path: &mut Vec<&'v str>, line: u64) -> Option<(At, String)> {
+fn find<'v>(
+    value: &'v Value,
+    part: &Part,
+    at: Position,
+    path: &mut Vec<&'v str>,
+    line: u64,
+) -> Option<(Position, String)> {
     let here = at.line == line || part.first().is_some_and(|first| first.line == line);
-    if here && let Some(found) = wrong(value, path) {
+    if here && let Some(found) = unexpected_form(value, path) {
         return Some((at, found));
     }
     match (value, part) {
         (Value::Object(entries), Part::Mapping(parts)) => {
             if is_expectation(path)
                 && parts.iter().any(|(_, at, _)| at.line == line)
-                && let Some((index, message)) = raw::foreign(parts.iter().map(|(key, ..)| key.as_str()))
+                && let Some((index, message)) = misplaced_key(parts.iter().map(|(key, ..)| key.as_str()))
             {
                 return Some((parts[index].1, message));
             }
             parts.iter().find_map(|(key, at, part)| {
                 let (key, value) = entries.get_key_value(key)?;
                 path.push(key);
-                let found = look(value, part, *at, path, line);
+                let found = find(value, part, *at, path, line);
                 path.pop();
                 found
             })
         }
         (Value::Array(items), Part::Sequence(parts)) => items.iter().zip(parts).find_map(|(item, (at, part))| {
             path.push("*");
-            let found = look(item, part, *at, path, line);
+            let found = find(item, part, *at, path, line);
             path.pop();
             found
         }),
@@ -138,13 +147,13 @@ fn is_expectation(path: &[&str]) -> bool {
     matches!(path, ["stages", "*", "expect", "*"])
 }
 
-/// What is expected at a path where something of another form is written.
-fn wrong(value: &Value, path: &[&str]) -> Option<String> {
+/// The message about a value whose form is not the expected one.
+fn unexpected_form(value: &Value, path: &[&str]) -> Option<String> {
     let matches = |pattern: &str| {
         let mut parts = pattern.split('/').filter(|part| !part.is_empty());
-        path.iter().all(|own| parts.next().is_some_and(|part| part == "*" || part == *own)) && parts.next().is_none()
+        path.iter().all(|name| parts.next().is_some_and(|part| part == "*" || part == *name)) && parts.next().is_none()
     };
-    let (_, form, words) = SHAPES.iter().find(|(pattern, ..)| matches(pattern))?;
+    let (_, form, description) = SHAPES.iter().find(|(pattern, ..)| matches(pattern))?;
     let (written, fits) = match value {
         Value::Object(_) => ("a mapping", matches!(form, Mapping | ScalarOrMapping)),
         Value::Array(_) => ("a list", *form == List),
@@ -158,11 +167,7 @@ fn wrong(value: &Value, path: &[&str]) -> Option<String> {
     }
     let name = match path.last() {
         None | Some(&"*") => String::new(),
-        Some(name) => format!("`{name}` is "),
+        Some(name) => format!("`{name}`: "),
     };
-    Some(if name.is_empty() {
-        format!("expected {words}; {written} is written here")
-    } else {
-        format!("{name}{words}; {written} is written here")
-    })
+    Some(format!("{name}expected {description}; found {written}"))
 }

@@ -1,0 +1,118 @@
+//! Translation of rules into routes, for one client and port.
+
+use super::client::Client;
+use super::condition::{Condition, Pattern, Test};
+use super::rule::{Destination, Match, RedirectPort, RedirectRule, Rule, RuleRef};
+use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
+use super::virtual_service::{MESH, VirtualService};
+
+/// The routes that a `VirtualService` gives a client on a port; none if no rule applies to the client, so that Istio ignores the object.
+pub(super) fn routes(service: &VirtualService, client: &Client, port: u16) -> Option<Vec<(Route, RuleRef)>> {
+    let mut routes = Vec::new();
+    'rules: for rule in &service.rules {
+        if rule.matches.is_empty() {
+            routes.push((route(rule, Vec::new(), None, port, service.gateway_api), rule.at.clone()));
+            break;
+        }
+        for one in rule.matches.iter().filter(|one| applies(one, client, port)) {
+            let conditions = one.conditions();
+            let catches_all = conditions.is_empty() || is_catch_all(one);
+            let route = route(rule, conditions, one.uri.as_ref(), port, service.gateway_api);
+            routes.push((route, rule.at.clone()));
+            // Istio sends no routes after one that matches every request
+            if catches_all {
+                break 'rules;
+            }
+        }
+    }
+    (!routes.is_empty()).then_some(routes)
+}
+
+/// Whether a match applies to requests of a client to a port.
+fn applies(one: &Match, client: &Client, port: u16) -> bool {
+    if one.port.is_some_and(|wanted| wanted != port) {
+        return false;
+    }
+    if !one.gateways.is_empty() {
+        return one.gateways.iter().any(|gateway| gateway == MESH);
+    }
+    one.source_labels.iter().all(|(key, value)| client.labels.get(key) == Some(value))
+        && one.source_namespace.as_ref().is_none_or(|namespace| *namespace == client.namespace)
+}
+
+fn route(rule: &Rule, conditions: Vec<Condition>, uri: Option<&Test>, port: u16, gateway_api: bool) -> Route {
+    let action = if let Some(rule) = &rule.redirect {
+        Action::Redirect(redirect(rule, port))
+    } else if let Some((status, body)) = &rule.response {
+        Action::Respond { status: *status, body: body.clone() }
+    } else {
+        Action::Forward(forward(rule, uri, port, gateway_api))
+    };
+    Route { conditions, abort: rule.abort, action }
+}
+
+fn redirect(rule: &RedirectRule, port: u16) -> Redirect {
+    let scheme = rule.scheme.as_deref().unwrap_or("http");
+    let target = match rule.port {
+        RedirectPort::OfScheme => None,
+        RedirectPort::OfRequest => Some(port),
+        RedirectPort::Number(number) => Some(number),
+    };
+    Redirect {
+        status: rule.status,
+        scheme: rule.scheme.clone(),
+        host: rule.host.clone(),
+        port: target.filter(|port| !matches!((port, scheme), (80, "http") | (443, "https"))),
+        path: rule.path.clone(),
+    }
+}
+
+fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> Forward {
+    let cluster = |destination: &Destination| Cluster {
+        host: destination.host.clone(),
+        port: destination.port.unwrap_or(port),
+        subset: destination.subset.clone(),
+    };
+    let mut clusters: Vec<(Cluster, u32)> =
+        rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect();
+    if clusters.len() > 1 {
+        clusters.retain(|(_, weight)| *weight > 0);
+    }
+    if let [(_, weight)] = clusters.as_mut_slice() {
+        // a single destination gets all requests, whatever its weight
+        *weight = 1;
+    }
+    let rewrite = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path.clone());
+    let rewrite = rewrite.map(|rewrite| match (rewrite, uri) {
+        (Rewrite::Matched(text), uri) if gateway_api && text == "/" => without_prefix(uri),
+        (other, _) => other,
+    });
+    Forward {
+        clusters,
+        rewrite,
+        host: rule.rewrite.as_ref().and_then(|rewrite| rewrite.host.clone()),
+        mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),
+        missing: rule.missing,
+    }
+}
+
+/// Whether Istio takes a match for one of every request, though it names a regular expression.
+fn is_catch_all(one: &Match) -> bool {
+    matches!(&one.uri, Some(Test::Regex(pattern)) if pattern.as_str() == ".*") && one.conditions().len() == 1
+}
+
+/// The rewrite that removes a prefix as the Gateway API defines it: whole path elements, and at least a `/` remains.
+fn without_prefix(uri: Option<&Test>) -> Rewrite {
+    let prefix = match uri {
+        Some(Test::PathPrefix(text)) if text != "/" => text.as_str(),
+        _ => "",
+    };
+    let mut quoted = String::new();
+    for character in prefix.chars() {
+        if r"\.+*?()|[]{}^$".contains(character) {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    Rewrite::Regex(Pattern::new(&format!("^{quoted}(/?)(.*)")), r"/\2".to_owned())
+}

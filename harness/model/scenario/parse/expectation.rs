@@ -1,0 +1,243 @@
+//! Expectations, whose keys determine their form.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::{Location, Spanned};
+
+use super::values::{ErrorRates, Status, Time};
+use crate::scenario::Share;
+use crate::scenario::model::Count;
+
+/// A claim of a stage, in the form that its keys determine.
+pub enum Expectation {
+    /// The shares of versions and statuses for a population.
+    Claim(Box<Claim>),
+    /// The numbers of requests that workloads serve.
+    Served(ServedBy),
+    /// What callers observe while the stage is applied.
+    During(Watched),
+    /// No objects are left.
+    Left(Left),
+}
+
+/// The shares of versions and statuses for a population.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["get"]}, {"required": ["status"]}]))]
+pub struct Claim {
+    /// The population.
+    #[schemars(with = "String")]
+    pub from: Spanned<String>,
+    /// The request path; by default `/`.
+    #[schemars(with = "Option<String>")]
+    pub path: Option<Spanned<String>>,
+    /// The share of each version; they sum to 100%.
+    #[schemars(with = "Option<BTreeMap<String, Share>>")]
+    pub get: Option<Spanned<BTreeMap<String, Share>>>,
+    /// The status, or the share of each; by default 200.
+    #[schemars(with = "Option<Status>")]
+    pub status: Option<Spanned<Status>>,
+    /// The error rates of the verdict.
+    #[schemars(rename = "error-rates")]
+    pub error_rates: Option<ErrorRates>,
+    /// The former name of `error-rates`.
+    #[schemars(extend("deprecated" = true))]
+    #[expect(dead_code, reason = "for the schema")]
+    pub errors: Option<ErrorRates>,
+}
+
+/// The numbers of the sample's requests that the pods of workloads serve.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ServedBy {
+    /// By Deployment: a number of requests, or `some`.
+    #[schemars(with = "BTreeMap<String, Count>")]
+    pub served: HashMap<Spanned<String>, Count>,
+}
+
+/// What callers observe while the stage is applied.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Watched {
+    /// At least one of `errors`, `gap` and `last-of`.
+    pub during: During,
+}
+
+/// No objects are left.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Left {
+    /// `none`: none of the objects that the scenario applied is left.
+    #[schemars(with = "NoneLeft")]
+    pub objects: Spanned<String>,
+}
+
+/// The only value of `objects`.
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum NoneLeft {
+    /// No objects.
+    #[allow(dead_code, reason = "for the schema")]
+    None,
+}
+
+/// What callers observe while the stage is applied.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("anyOf" = [{"required": ["errors"]}, {"required": ["gap"]}, {"required": ["last-of"]}]))]
+pub struct During {
+    /// The largest number of failed requests: those with an answer that neither the previous stage nor this stage gives.
+    pub errors: Option<u64>,
+    /// The error share that a pass has to exclude, with the scenario's `miss`; by default 1%. It determines the smallest number of watched
+    /// requests.
+    #[schemars(with = "Option<Share>")]
+    pub excludes: Option<Spanned<Share>>,
+    /// The longest time without a correct answer, such as `200ms`.
+    #[schemars(with = "Option<Time>")]
+    pub gap: Option<Spanned<Time>>,
+    /// By version, the time after the change from which on the version answers no request, such as `5s`.
+    #[schemars(with = "Option<BTreeMap<String, Time>>")]
+    pub last_of: Option<Spanned<HashMap<Spanned<String>, Spanned<Time>>>>,
+}
+
+/// The keys of an expectation as they are written. [`Keys::form`] determines their form.
+#[derive(Default)]
+pub struct Keys {
+    /// All keys in the order written.
+    names: Vec<Spanned<String>>,
+    from: Option<Spanned<String>>,
+    path: Option<Spanned<String>>,
+    get: Option<Spanned<BTreeMap<String, Share>>>,
+    status: Option<Spanned<Status>>,
+    error_rates: Option<ErrorRates>,
+    errors: Option<ErrorRates>,
+    served: Option<HashMap<Spanned<String>, Count>>,
+    during: Option<During>,
+    objects: Option<Spanned<String>>,
+}
+
+/// The keys of all forms of an expectation.
+const KEYS: [&str; 9] = ["from", "path", "get", "status", "error-rates", "errors", "served", "during", "objects"];
+
+/// The forms of an expectation, for messages.
+pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}} or {objects: none}";
+
+/// The message where both keys of the error rates are set.
+pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
+
+/// The form that a key belongs to, by the key that determines the form.
+fn form_of(key: &str) -> &str {
+    match key {
+        "path" | "get" | "status" | "error-rates" | "errors" => "from",
+        other => other,
+    }
+}
+
+/// The index of the first key that does not belong to the expectation's form, with an error message.
+pub fn misplaced_key<'k>(names: impl Iterator<Item = &'k str> + Clone) -> Option<(usize, String)> {
+    let forms = ["from", "served", "during", "objects"];
+    let form = names.clone().find(|name| forms.contains(name))?;
+    let is_misplaced = |name: &str| KEYS.contains(&name) && form_of(name) != form;
+    let (index, key) = names.enumerate().find(|(_, name)| is_misplaced(name))?;
+    let (expected, other) = (keys_of(form), keys_of(form_of(key)));
+    Some((index, format!("`{key}` does not belong to {expected}; it belongs to a separate expectation, {other}")))
+}
+
+/// A form with all of its keys, for messages.
+fn keys_of(form: &str) -> &'static str {
+    match form {
+        "served" => "{served: {WORKLOAD: REQUESTS}}",
+        "during" => "{during: {errors: …, excludes: …, gap: …, last-of: …}}",
+        "objects" => "{objects: none}",
+        _ => "{from: …, path: …, get: …, status: …, error-rates: …}",
+    }
+}
+
+impl Keys {
+    /// The versions with claimed shares.
+    pub fn versions(&self) -> impl Iterator<Item = &String> {
+        self.get.iter().flat_map(|get| get.value.keys())
+    }
+
+    /// The form that the keys determine; `at` is the location of the expectation.
+    ///
+    /// # Errors
+    /// A key belongs to another form or is missing: the location and a message.
+    pub fn form(self, at: Location) -> Result<Expectation, (Location, String)> {
+        if let Some((index, message)) = misplaced_key(self.names.iter().map(|name| name.value.as_str())) {
+            return Err((self.names[index].referenced, message));
+        }
+        if let Some(former) = self.names.iter().find(|name| name.value == "errors" && self.error_rates.is_some()) {
+            return Err((former.referenced, BOTH_KEYS.to_owned()));
+        }
+        match self {
+            Self { from: Some(_), get: None, status: None, .. } => {
+                Err((at, "an expectation with `from` needs `get` or `status`".to_owned()))
+            }
+            Self { from: Some(from), path, get, status, error_rates, errors, .. } => {
+                let error_rates = error_rates.or(errors);
+                Ok(Expectation::Claim(Box::new(Claim { from, path, get, status, error_rates, errors: None })))
+            }
+            Self { served: Some(served), .. } => Ok(Expectation::Served(ServedBy { served })),
+            Self { during: Some(during), .. } => Ok(Expectation::During(Watched { during })),
+            Self { objects: Some(objects), .. } => Ok(Expectation::Left(Left { objects })),
+            _ => Err((at, format!("an expectation is {FORMS}"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+struct KeysVisitor;
+
+impl<'de> Visitor<'de> for KeysVisitor {
+    type Value = Keys;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "an expectation: {FORMS}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+        let mut keys = Keys::default();
+        while let Some(name) = map.next_key::<Spanned<String>>()? {
+            match name.value.as_str() {
+                "from" => keys.from = Some(map.next_value()?),
+                "path" => keys.path = Some(map.next_value()?),
+                "get" => keys.get = Some(map.next_value()?),
+                "status" => keys.status = Some(map.next_value()?),
+                "error-rates" => keys.error_rates = Some(map.next_value()?),
+                "errors" => keys.errors = Some(map.next_value()?),
+                "served" => keys.served = Some(map.next_value()?),
+                "during" => keys.during = Some(map.next_value()?),
+                "objects" => keys.objects = Some(map.next_value()?),
+                other => return Err(de::Error::unknown_field(other, &KEYS)),
+            }
+            keys.names.push(name);
+        }
+        Ok(keys)
+    }
+}
+
+impl JsonSchema for Expectation {
+    fn schema_name() -> Cow<'static, str> {
+        "Expectation".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let forms = [
+            generator.subschema_for::<Claim>(),
+            generator.subschema_for::<ServedBy>(),
+            generator.subschema_for::<Watched>(),
+            generator.subschema_for::<Left>(),
+        ];
+        json_schema!({"description": "A claim of a stage: one of these forms.", "oneOf": forms})
+    }
+}

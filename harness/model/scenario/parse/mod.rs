@@ -1,0 +1,58 @@
+//! The parser of scenario files: from text to the structures in [`raw`].
+
+mod expectation;
+pub(super) mod raw;
+mod shapes;
+mod values;
+
+use std::path::Path;
+
+pub(super) use expectation::{BOTH_KEYS, Claim, During, Expectation, Keys, Left, ServedBy, Watched};
+use serde_saphyr::Location;
+pub(super) use values::ErrorRates;
+
+use super::error::ScenarioError;
+use super::origin::Origin;
+use super::suggest::nearest;
+
+/// Parses the text of a scenario file.
+///
+/// # Errors
+/// The text is not YAML, or a key or a value is not one of a scenario.
+pub(super) fn parse(path: &Path, text: &str) -> Result<raw::Scenario, ScenarioError> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let location = error.location().unwrap_or(Location::UNKNOWN);
+        if let Some((at, message)) = shapes::explain(text, location.line()) {
+            let origin = Origin::new(path, at.line, at.column);
+            return ScenarioError::Malformed { origin, message }.with_excerpt(path, text);
+        }
+        ScenarioError::at(path, location, with_suggestion(&without_location(&error.render())))
+    })
+}
+
+/// The parser's message and excerpt, without the location, which precedes every message anyway.
+fn without_location(rendered: &str) -> String {
+    let mut lines = rendered.lines().filter(|line| !line.trim_start().starts_with("--> "));
+    let first = lines.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let message = match message.split_once(": ") {
+        Some((location, message)) if location.starts_with("line ") && location.contains(" column ") => message,
+        _ => message,
+    };
+    let lines: Vec<&str> = std::iter::once(message).chain(lines).map(str::trim_end).collect();
+    lines.join("\n").trim_end().to_owned()
+}
+
+/// Adds the most similar key to the message about an unknown key.
+fn with_suggestion(message: &str) -> String {
+    let (first, rest) = message.split_once('\n').map_or((message, None), |(first, rest)| (first, Some(rest)));
+    let suggestion = first.strip_prefix("unknown field `").and_then(|unknown| {
+        let (unknown, known) = unknown.split_once("`, expected one of ")?;
+        Some(nearest(unknown, known.split(", ")))
+    });
+    let suggestion = suggestion.unwrap_or_default();
+    match rest {
+        Some(rest) => format!("{first}{suggestion}\n{rest}"),
+        None => format!("{first}{suggestion}"),
+    }
+}

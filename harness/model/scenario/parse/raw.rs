@@ -1,0 +1,158 @@
+//! The scenario file as it is written, before references are resolved. The doc comments are the descriptions in the JSON schema.
+
+use std::collections::{BTreeMap, HashMap};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::expectation::{Expectation, Keys};
+use super::values::ErrorRates;
+
+/// A rollout test: the service, its callers, and the stages of the rollout.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The scenario's name.
+    pub name: String,
+    /// The namespace of the scenario's objects.
+    #[schemars(with = "String")]
+    pub namespace: Spanned<String>,
+    /// The service that the populations call: `http://HOST:PORT`.
+    #[schemars(with = "String", regex(pattern = "^http://"))]
+    pub service: Spanned<String>,
+    /// The pod that sends the traffic.
+    pub client: Client,
+    /// How to read the version from a response.
+    #[schemars(with = "Version")]
+    pub version: Spanned<Version>,
+    /// How to read the pod's name from a response.
+    pub pod: Option<PodRule>,
+    /// Where a server pod reports the number of requests that it has served.
+    pub served: Option<Counter>,
+    /// How traffic is driven.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// The error rates of verdicts, unless a claim sets its own.
+    #[serde(rename = "error-rates")]
+    #[schemars(with = "Option<ErrorRates>")]
+    pub error_rates: Option<Spanned<ErrorRates>>,
+    /// The former name of `error-rates`.
+    #[schemars(with = "Option<ErrorRates>", extend("deprecated" = true))]
+    pub errors: Option<Spanned<ErrorRates>>,
+    /// The populations of callers, by name.
+    pub populations: BTreeMap<String, Population>,
+    /// The stages, in order.
+    #[schemars(with = "Vec<Stage>", length(min = 1))]
+    pub stages: Spanned<Vec<Stage>>,
+}
+
+/// The pod that sends the traffic.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// The pod's manifest file.
+    #[schemars(with = "String")]
+    pub manifest: Spanned<String>,
+    /// The pod's name.
+    #[schemars(with = "String")]
+    pub pod: Spanned<String>,
+    /// The container with the traffic driver; by default the container with the pod's name.
+    pub container: Option<String>,
+    /// The path of the shiftcheck program in that container; by default `/shiftcheck`, as in the bundled client image.
+    pub driver: Option<String>,
+}
+
+/// How to read the version from a response: one of these.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// By the group `version` of a regular expression on the body.
+    #[schemars(with = "Option<String>")]
+    pub body: Option<Spanned<String>>,
+    /// By the value of a response header.
+    #[schemars(with = "Option<String>")]
+    pub header: Option<Spanned<String>>,
+    /// By the value at a JSON pointer in the body, such as `/build/version`.
+    #[schemars(with = "Option<String>")]
+    pub json: Option<Spanned<String>>,
+}
+
+/// How to read the pod's name from a response.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PodRule {
+    /// By the value of this response header.
+    #[schemars(with = "String")]
+    pub header: Spanned<String>,
+}
+
+/// Where a server pod reports the number of requests that it has served.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Served")]
+pub struct Counter {
+    /// The path that returns the number.
+    #[schemars(with = "String")]
+    pub path: Spanned<String>,
+    /// The port of the pod.
+    pub port: u16,
+}
+
+/// Request headers by name.
+pub type Headers = HashMap<Spanned<String>, Spanned<String>>;
+
+/// A group of callers whose requests are alike in everything that routes match.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Population {
+    /// Request headers.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub headers: Headers,
+    /// Variants of the requests, which take turns.
+    #[serde(default)]
+    pub any_of: Vec<Variant>,
+}
+
+/// A variant of a population's requests.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Request headers, in addition to those of the population.
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub headers: Headers,
+}
+
+/// A stage of the rollout.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// The stage's name.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Manifest files to apply, in this order.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub apply: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Objects (KIND/NAME) or manifest files to delete, in this order.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub delete: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The claims that have to hold after the change.
+    #[serde(default)]
+    #[schemars(with = "Vec<Expectation>")]
+    pub expect: Vec<Spanned<Keys>>,
+}
+
+/// How traffic is driven.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Traffic {
+    /// The number of connections, from 1 to 256; each has one request in flight.
+    #[schemars(with = "Option<u16>")]
+    pub connections: Option<Spanned<u16>>,
+    /// Requests per second, of all populations together; by default as fast as answers arrive.
+    #[schemars(with = "Option<f64>")]
+    pub qps: Option<Spanned<f64>>,
+    /// Whether to use keep-alive; by default true.
+    pub keep_alive: Option<bool>,
+}

@@ -1,0 +1,177 @@
+//! Values of a scenario file, with their JSON schemas.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
+
+use crate::scenario::Share;
+use crate::scenario::model::Count;
+
+/// The error rates of a verdict.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ErrorRates {
+    /// The probability that a correct route fails (type I error); by default 1e-6.
+    #[schemars(with = "Option<f64>")]
+    pub false_alarm: Option<Spanned<f64>>,
+    /// The probability that a route whose share is off by the deviation passes (type II error); by default 1e-3.
+    #[schemars(with = "Option<f64>")]
+    pub miss: Option<Spanned<f64>>,
+    /// The smallest deviation of a share that a verdict has to detect; by default 10%.
+    #[schemars(with = "Option<Share>")]
+    pub deviation: Option<Spanned<Share>>,
+    /// The leak that a claim of 100% excludes; by default 1%.
+    #[schemars(with = "Option<Share>")]
+    pub leak: Option<Spanned<Share>>,
+    /// The largest number of requests for a claim; by default 100000.
+    #[schemars(with = "Option<u64>")]
+    pub max_requests: Option<Spanned<u64>>,
+}
+
+/// A duration above zero: `200ms`, `5s`, `1m30s`.
+#[derive(Clone, Copy)]
+pub struct Time(pub Duration);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let invalid = || de::Error::custom(format!("`{text}` is not a duration such as 200ms, 5s or 1m30s"));
+        // jiff parses ISO 8601 durations as well
+        if !text.trim_start().starts_with(|first: char| first.is_ascii_digit()) {
+            return Err(invalid());
+        }
+        let duration: jiff::SignedDuration = text.trim().parse().map_err(|_| invalid())?;
+        Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).map(Self).ok_or_else(invalid)
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration above zero.",
+            "type": "string",
+            "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(h|m|s|ms)\s*)+$",
+            "examples": ["200ms", "5s", "1m30s"],
+        })
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A share of traffic, from 0% to 100%.",
+            "type": "string",
+            "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$",
+            "examples": ["50%", "12.5%"],
+        })
+    }
+}
+
+impl JsonSchema for Status {
+    fn schema_name() -> Cow<'static, str> {
+        "Status".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let shares = generator.subschema_for::<BTreeMap<u16, Share>>();
+        json_schema!({
+            "description": "A status, or the share of each.",
+            "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, shares],
+            "examples": [503, {"200": "90%", "503": "10%"}],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a number of requests, or `some`")
+            }
+
+            fn visit_u64<E: de::Error>(self, requests: u64) -> Result<Count, E> {
+                Ok(Count::Exactly(requests))
+            }
+
+            fn visit_i64<E: de::Error>(self, requests: i64) -> Result<Count, E> {
+                u64::try_from(requests)
+                    .map(Count::Exactly)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(requests), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Count, E> {
+                if text == "some" { Ok(Count::Some) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
+            }
+        }
+
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+impl JsonSchema for Count {
+    fn schema_name() -> Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of requests; `some` is at least one.",
+            "anyOf": [{"type": "integer", "minimum": 0}, {"const": "some"}],
+        })
+    }
+}
+
+/// `503`, or `{200: 90%, 503: 10%}`.
+pub struct Status(pub BTreeMap<u16, Share>);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StatusVisitor)
+    }
+}
+
+struct StatusVisitor;
+
+impl<'de> Visitor<'de> for StatusVisitor {
+    type Value = Status;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a status such as 503, or shares such as {200: 90%, 503: 10%}")
+    }
+
+    fn visit_u64<E: de::Error>(self, status: u64) -> Result<Status, E> {
+        let status = u16::try_from(status).map_err(|_| E::custom(format!("{status} is not an HTTP status")))?;
+        Ok(Status(BTreeMap::from([(status, Share::ALL)])))
+    }
+
+    fn visit_i64<E: de::Error>(self, status: i64) -> Result<Status, E> {
+        let status = u64::try_from(status).map_err(|_| E::custom(format!("{status} is not an HTTP status")))?;
+        self.visit_u64(status)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Status, A::Error> {
+        let mut shares = BTreeMap::new();
+        while let Some((status, share)) = map.next_entry()? {
+            shares.insert(status, share);
+        }
+        Ok(Status(shares))
+    }
+}

@@ -1,0 +1,66 @@
+/// A position in a text: line and column, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub line: u64,
+    pub column: u64,
+}
+
+/// The structure of a YAML value, with the position of each key and item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A scalar, or the value of an alias, whose parts are written elsewhere.
+    Scalar,
+    Sequence(Vec<(Position, Part)>),
+    Mapping(Vec<(String, Position, Part)>),
+}
+
+impl Part {
+    /// The position of the first part.
+    pub fn first(&self) -> Option<Position> {
+        match self {
+            Self::Scalar => None,
+            Self::Sequence(items) => items.first().map(|(at, _)| *at),
+            Self::Mapping(entries) => entries.first().map(|(_, at, _)| *at),
+        }
+    }
+
+    /// The part under a key or an index.
+    fn get(&self, name: &str) -> Option<(Position, &Self)> {
+        match self {
+            Self::Scalar => None,
+            Self::Sequence(items) => items.get(name.parse::<usize>().ok()?).map(|(at, part)| (*at, part)),
+            Self::Mapping(entries) => entries.iter().find(|(key, ..)| key == name).map(|(_, at, part)| (*at, part)),
+        }
+    }
+}
+
+/// The positions of the keys and list items of a YAML document, by JSON pointer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Positions(Part);
+
+impl Positions {
+    /// The positions of the parts of a value.
+    pub const fn new(root: Part) -> Self {
+        Self(root)
+    }
+
+    /// The structure of the document.
+    pub const fn root(&self) -> &Part {
+        &self.0
+    }
+
+    /// The position of the value at a JSON pointer; if it does not exist, that of the innermost value that would contain it.
+    pub fn of(&self, pointer: &str) -> Option<Position> {
+        let (mut found, mut part) = (None, &self.0);
+        for name in pointer.split('/').skip(1) {
+            let plain = if name.contains('~') {
+                name.replace("~1", "/").replace("~0", "~").into()
+            } else {
+                std::borrow::Cow::from(name)
+            };
+            let Some((at, next)) = part.get(&plain) else { break };
+            (found, part) = (Some(at), next);
+        }
+        found
+    }
+}

@@ -1,0 +1,135 @@
+//! Checks of a stage that need more than one of its parts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::scenario::error::ScenarioError;
+use crate::scenario::kinds::{ApiKind, KindRef, Target};
+use crate::scenario::manifest::Manifest;
+use crate::scenario::model::{Expectation, Stage, Step};
+use crate::scenario::origin::Origin;
+use crate::scenario::suggest::nearest;
+
+/// Rejects two manifests of one object in a stage: the second would overwrite the first at once.
+pub(super) fn declared_once(manifests: &[Manifest]) -> Result<(), ScenarioError> {
+    let mut first: HashMap<(String, &str, Option<&str>), &Manifest> = HashMap::new();
+    for manifest in manifests {
+        let key = (manifest.id(), manifest.group(), manifest.object.metadata.namespace.as_deref());
+        if let Some(first) = first.insert(key, manifest) {
+            return Err(ScenarioError::Malformed {
+                origin: manifest.origin.clone(),
+                message: format!("{} is already applied in this stage, from {}", manifest.id(), first.origin),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The Deployments that exist at a stage: the workloads whose requests `served` can count.
+#[derive(Debug, Default)]
+pub(super) struct Countable {
+    deployments: BTreeSet<String>,
+    /// By name, why other workloads cannot be counted.
+    others: BTreeMap<String, String>,
+}
+
+impl Countable {
+    pub fn step_through(&mut self, stage: &Stage) {
+        for step in &stage.steps {
+            match step {
+                Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
+                Step::Delete(targets) => targets.iter().for_each(|target| self.delete(target)),
+                Step::Mesh(_) => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, manifest: &Manifest) {
+        const OTHERS: [&str; 7] =
+            ["StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "Pod", "Rollout"];
+        let name = manifest.name().to_owned();
+        if manifest.kind() == "Deployment" {
+            self.others.remove(&name);
+            self.deployments.insert(name);
+        } else if OTHERS.contains(&manifest.kind()) && !self.deployments.contains(&name) {
+            let why = format!("`{name}` is a {}, and `served` counts the pods of Deployments only", manifest.kind());
+            self.others.insert(name, why);
+        }
+    }
+
+    fn delete(&mut self, target: &Target) {
+        let is_deployment = match &target.kind {
+            KindRef::Exact { kind, .. } => kind == "Deployment",
+            KindRef::Written(written) => ApiKind::of("apps", "Deployment").is_called(written),
+        };
+        if is_deployment && self.deployments.remove(&target.name) {
+            let why = format!(
+                "the Deployment `{}` is already deleted ({}), and deleted pods report no count",
+                target.name, target.origin
+            );
+            self.others.insert(target.name.clone(), why);
+        }
+    }
+
+    /// Rejects a `served` claim about pods that do not exist, or in a stage without requests.
+    pub fn check(&self, stage: &Stage) -> Result<(), ScenarioError> {
+        for expectation in &stage.expect {
+            let Expectation::Served { workload, origin, .. } = expectation else { continue };
+            let message = if !self.deployments.contains(workload) {
+                self.others.get(workload).cloned().unwrap_or_else(|| {
+                    let meant = nearest(workload, self.deployments.iter().map(String::as_str));
+                    format!("no manifest up to this stage creates a Deployment `{workload}`{meant}")
+                })
+            } else if stage.claims().next().is_none() {
+                "this stage sends no requests: `served` counts the requests of claims with `from`".to_owned()
+            } else {
+                continue;
+            };
+            return Err(ScenarioError::Malformed { origin: origin.clone(), message });
+        }
+        Ok(())
+    }
+}
+
+/// Rejects two claims of a stage about the same population and path, or about the same workload.
+pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
+    let mut first: HashMap<(&str, Option<&str>), &Origin> = HashMap::new();
+    for expectation in &stage.expect {
+        let (key, origin) = match expectation {
+            Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.origin),
+            Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),
+            Expectation::During(_) | Expectation::NoObjects { .. } => continue,
+        };
+        let Some(first) = first.insert(key, origin) else { continue };
+        let what = match key {
+            (from, Some(path)) => format!("what `{from}` gets from {path}"),
+            (workload, None) => format!("what `{workload}` serves"),
+        };
+        let message = format!("{what} is already claimed in this stage, in line {}", first.line);
+        return Err(ScenarioError::Malformed { origin: origin.clone(), message });
+    }
+    Ok(())
+}
+
+/// Rejects a `during` claim in a stage where no requests can be watched.
+pub(super) fn watchable(number: usize, stage: &Stage) -> Result<(), ScenarioError> {
+    let mut during = stage.expect.iter().filter_map(|expectation| match expectation {
+        Expectation::During(during) => Some(during),
+        _ => None,
+    });
+    let Some(first) = during.next() else { return Ok(()) };
+    let refused = |origin: &Origin, message: String| Err(ScenarioError::Malformed { origin: origin.clone(), message });
+    if let Some(second) = during.next() {
+        let message = format!("this stage already has a `during`, in line {}", first.origin.line);
+        return refused(&second.origin, message);
+    }
+    let reason = if number == 1 {
+        "the client pod, which sends the requests, starts in the first stage"
+    } else if !stage.does_something() {
+        "nothing is applied or deleted in this stage"
+    } else if stage.claims().next().is_none() {
+        "this stage has no claim with `from`, whose requests could be watched"
+    } else {
+        return Ok(());
+    };
+    refused(&first.origin, format!("there is no change to watch: {reason}"))
+}

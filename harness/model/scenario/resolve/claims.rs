@@ -1,0 +1,197 @@
+//! Expectations and error rates.
+
+use std::collections::BTreeMap;
+
+use serde_saphyr::{Location, Spanned};
+
+use super::{Context, Resolver};
+use crate::scenario::error::ScenarioError;
+use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
+use crate::scenario::model::{Claim, During, Expectation, Statuses};
+use crate::scenario::parse::{self, Keys, Left, ServedBy, Watched};
+use crate::scenario::share::Share;
+use crate::scenario::suggest::nearest;
+
+impl Resolver<'_> {
+    pub(super) fn expectation(
+        &self,
+        keys: Spanned<Keys>,
+        context: &Context<'_>,
+    ) -> Result<Vec<Expectation>, ScenarioError> {
+        let at = keys.referenced;
+        match keys.value.form(at).or_else(|(at, message)| self.error(at, message))? {
+            parse::Expectation::Claim(claim) => Ok(vec![Expectation::Claim(self.claim(*claim, at, context)?)]),
+            parse::Expectation::During(Watched { during }) => {
+                Ok(vec![Expectation::During(self.during(during, at, context)?)])
+            }
+            parse::Expectation::Served(_) if !context.has_counter => self.error(
+                at,
+                "`served` needs the request counter of a pod: add `served: {path: …, port: …}` at the top level",
+            ),
+            parse::Expectation::Served(ServedBy { served }) => {
+                let mut served: Vec<_> = served.into_iter().collect();
+                served.sort_by_key(|(workload, _)| (workload.referenced.line(), workload.referenced.column()));
+                let served = served.into_iter().map(|(workload, requests)| Expectation::Served {
+                    origin: self.origin(workload.referenced),
+                    workload: workload.value,
+                    requests,
+                });
+                Ok(served.collect())
+            }
+            parse::Expectation::Left(Left { objects }) if objects.value == "none" => {
+                Ok(vec![Expectation::NoObjects { origin: self.origin(at) }])
+            }
+            parse::Expectation::Left(Left { objects }) => {
+                self.error(objects.referenced, format!("`objects` can only be `none`, not `{}`", objects.value))
+            }
+        }
+    }
+
+    fn during(&self, raw: parse::During, at: Location, context: &Context<'_>) -> Result<During, ScenarioError> {
+        let mut last_of = BTreeMap::new();
+        if let Some(written) = &raw.last_of
+            && written.value.is_empty()
+        {
+            return self.error(written.referenced, "`last-of` names no version");
+        }
+        for (version, after) in raw.last_of.into_iter().flat_map(|written| written.value) {
+            if !context.versions.contains(&version.value) {
+                let known = context.versions.iter().map(String::as_str);
+                let meant = nearest(&version.value, known);
+                return self.error(version.referenced, format!("no claim names a version `{}`{meant}", version.value));
+            }
+            last_of.insert(version.value, after.value.0);
+        }
+        let gap = raw.gap.map(|gap| gap.value.0);
+        if raw.errors.is_none() && gap.is_none() && last_of.is_empty() {
+            return self.error(at, "`during` claims nothing: it needs `errors`, `gap` or `last-of`");
+        }
+        Ok(During {
+            errors: raw.errors,
+            excludes: match raw.excludes {
+                None => During::EXCLUDES,
+                Some(share) if share.value.is_part() => share.value,
+                Some(share) => {
+                    return self.error(
+                        share.referenced,
+                        format!("`excludes` must be between 0% and 100%, not {}", share.value),
+                    );
+                }
+            },
+            miss: context.errors.miss,
+            gap,
+            last_of,
+            origin: self.origin(at),
+        })
+    }
+
+    fn claim(&self, raw: parse::Claim, at: Location, context: &Context<'_>) -> Result<Claim, ScenarioError> {
+        let from = raw.from;
+        if !context.populations.iter().any(|population| population.name == from.value) {
+            let names = context.populations.iter().map(|population| population.name.as_str());
+            return self.error(
+                from.referenced,
+                format!("no population is named `{}`{}", from.value, nearest(&from.value, names)),
+            );
+        }
+        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
+        let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
+        if let Some(get) = &raw.get {
+            let versions = get.value.iter().map(|(version, share)| (format!("`{version}`"), *share));
+            self.shares(&versions.collect::<Vec<_>>(), errors, get.referenced)?;
+        }
+        let statuses = match raw.status {
+            None => Statuses::Implied,
+            Some(status) => {
+                let shares = status.value.0;
+                if let Some(wrong) = shares.keys().find(|status| !(100..600).contains(*status)) {
+                    return self.error(status.referenced, format!("{wrong} is not an HTTP status"));
+                }
+                let named = shares.iter().map(|(status, share)| (format!("status {status}"), *share));
+                self.shares(&named.collect::<Vec<_>>(), errors, status.referenced)?;
+                Statuses::Claimed(shares)
+            }
+        };
+        Ok(Claim {
+            from: from.value,
+            path,
+            versions: raw.get.map(|get| get.value).unwrap_or_default(),
+            statuses,
+            errors,
+            origin: self.origin(at),
+        })
+    }
+
+    /// Checks that shares sum to 100 %, and that they stay between 0 and 100 % with the smallest detectable deviation.
+    fn shares(&self, shares: &[(String, Share)], errors: ErrorRates, at: Location) -> Result<(), ScenarioError> {
+        let points = |fraction: f64| (fraction * 1e6).round() / 1e4;
+        let sum: f64 = shares.iter().map(|(_, share)| share.fraction()).sum();
+        if (sum - 1.0).abs() > 1e-9 {
+            return self.error(at, format!("the shares sum to {} %, not to 100 %", points(sum)));
+        }
+        for (name, share) in shares.iter().filter(|(_, share)| share.is_part()) {
+            let room = share.fraction().min(1.0 - share.fraction());
+            if errors.deviation > room + 1e-9 {
+                let beyond = if share.fraction() < 0.5 { "below 0 %" } else { "above 100 %" };
+                return self.error(
+                    at,
+                    format!(
+                        "a deviation of {} points from {share} of {name} reaches {beyond}; claim with `error-rates: {{deviation: {}%}}` or less",
+                        points(errors.deviation),
+                        points(room),
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn error_rates(&self, raw: parse::ErrorRates, base: ErrorRates) -> Result<ErrorRates, ScenarioError> {
+        let rate = |name: &str, written: Option<Spanned<f64>>, base: ErrorProbability| match written {
+            None => Ok(base),
+            Some(chance) => ErrorProbability::new(chance.value).map_or_else(
+                || {
+                    self.error(
+                        chance.referenced,
+                        format!("`{name}` must be above 0 and below 0.5, not {}", chance.value),
+                    )
+                },
+                Ok,
+            ),
+        };
+        let share = |name: &str, written: Option<Spanned<Share>>, base: f64| match written {
+            None => Ok(base),
+            Some(share) if share.value.is_none() || share.value.is_all() => {
+                self.error(share.referenced, format!("`{name}` must be between 0% and 100%, not {}", share.value))
+            }
+            Some(share) => Ok(share.value.fraction()),
+        };
+        let max_requests = match raw.max_requests {
+            Some(requests) if requests.value == 0 => {
+                return self.error(requests.referenced, "`max-requests` must be at least 1");
+            }
+            Some(requests) => requests.value,
+            None => base.max_requests,
+        };
+        Ok(ErrorRates {
+            false_alarm: rate("false-alarm", raw.false_alarm, base.false_alarm)?,
+            miss: rate("miss", raw.miss, base.miss)?,
+            deviation: share("deviation", raw.deviation, base.deviation)?,
+            leak: share("leak", raw.leak, base.leak)?,
+            max_requests,
+        })
+    }
+
+    /// The error rates at the top level, under either of the two keys.
+    pub(super) fn top_level_error_rates(
+        &self,
+        rates: Option<Spanned<parse::ErrorRates>>,
+        former: Option<Spanned<parse::ErrorRates>>,
+    ) -> Result<ErrorRates, ScenarioError> {
+        if let (Some(_), Some(former)) = (&rates, &former) {
+            return self.error(former.referenced, parse::BOTH_KEYS);
+        }
+        let rates = rates.or(former).map(|rates| rates.value).unwrap_or_default();
+        self.error_rates(rates, ErrorRates::default())
+    }
+}

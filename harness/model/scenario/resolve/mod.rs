@@ -1,0 +1,357 @@
+//! From the parsed scenario file to the [`Scenario`]: resolves names and files, and checks values.
+
+mod checks;
+mod claims;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use http::header::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use regex::Regex;
+use serde_saphyr::{Location, Spanned};
+
+use self::checks::{Countable, claimed_once, declared_once, watchable};
+use super::error::ScenarioError;
+use super::error_rates::ErrorRates;
+use super::kinds::{KindRef, Target};
+use super::manifest::{self, Manifest};
+use super::model::{Client, DRIVER, Population, Request, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
+use super::origin::Origin;
+use super::parse::{parse, raw};
+use super::suggest::nearest;
+
+impl Scenario {
+    /// Reads a scenario file and the manifests that it names.
+    ///
+    /// # Errors
+    /// A file cannot be read or is not YAML, a key is unknown, a value has the wrong type, a name is unknown, shares do not sum to 100 %: each
+    /// with file, line and column.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ScenarioError> {
+        let path = path.as_ref();
+        let path = if path.is_dir() { path.join("scenario.yaml") } else { path.to_owned() };
+        Self::parse(&path, &manifest::text(&path)?)
+    }
+
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
+        let resolver = Resolver { path, folder: path.parent().unwrap_or(Path::new("")) };
+        resolver.scenario(parse(path, text)?).map_err(|error| error.with_excerpt(path, text))
+    }
+
+    /// The JSON schema of scenario files, for editors.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(raw::Scenario).to_value()
+    }
+}
+
+/// What expectations refer to.
+struct Context<'a> {
+    populations: &'a [Population],
+    /// The versions in claims.
+    versions: &'a BTreeSet<String>,
+    /// Whether pods report the number of requests that they have served.
+    has_counter: bool,
+    errors: ErrorRates,
+}
+
+struct Resolver<'a> {
+    path: &'a Path,
+    folder: &'a Path,
+}
+
+impl Resolver<'_> {
+    fn error<T>(&self, at: Location, message: impl Into<String>) -> Result<T, ScenarioError> {
+        Err(ScenarioError::at(self.path, at, message))
+    }
+
+    fn origin(&self, at: Location) -> Origin {
+        Origin::of(self.path, at)
+    }
+
+    fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
+        let populations: Vec<Population> = raw
+            .populations
+            .into_iter()
+            .map(|(name, population)| self.population(name, population))
+            .collect::<Result<_, _>>()?;
+        if !is_dns_label(&raw.namespace.value) {
+            return self.error(
+                raw.namespace.referenced,
+                format!("`{}` is not a namespace: letters, digits and dashes, at most 63", raw.namespace.value),
+            );
+        }
+        if raw.stages.value.is_empty() {
+            return self.error(raw.stages.referenced, "a scenario needs at least one stage");
+        }
+        let client = self.client(raw.client)?;
+        let expectations = raw.stages.value.iter().flat_map(|stage| &stage.expect);
+        let versions: BTreeSet<String> = expectations.flat_map(|keys| keys.value.versions()).cloned().collect();
+        let context = Context {
+            populations: &populations,
+            versions: &versions,
+            has_counter: raw.served.is_some(),
+            errors: self.top_level_error_rates(raw.error_rates, raw.errors)?,
+        };
+        let traffic = self.traffic(raw.traffic)?;
+        let mut stages: Vec<Stage> = Vec::new();
+        let mut countable = Countable::default();
+        for stage in raw.stages.value {
+            let name = &stage.name;
+            if let Some(first) = stages.iter().find(|other| other.name == name.value) {
+                let message = format!("the stage name `{}` is already used in line {}", name.value, first.origin.line);
+                return self.error(name.referenced, message);
+            }
+            let stage = self.stage(stages.len() + 1, stage, &context)?;
+            countable.step_through(&stage);
+            countable.check(&stage)?;
+            stages.push(stage);
+        }
+        Ok(Scenario {
+            path: self.path.to_owned(),
+            name: raw.name,
+            namespace: raw.namespace.value,
+            service: self.service(&raw.service)?,
+            client,
+            version: self.version(raw.version)?,
+            pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
+            served: raw.served.map(|counter| self.counter(counter)).transpose()?,
+            traffic,
+            populations,
+            stages,
+        })
+    }
+
+    fn service(&self, url: &Spanned<String>) -> Result<Service, ScenarioError> {
+        let Some((host, port)) = url
+            .value
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'))
+            .map(|rest| rest.split_once(':').unwrap_or((rest, "80")))
+            .filter(|(host, _)| !host.is_empty() && !host.contains('/'))
+            .and_then(|(host, port)| Some((host, port.parse().ok().filter(|port| *port > 0)?)))
+        else {
+            return self.error(
+                url.referenced,
+                format!("`{}` is not a service address such as http://svc-hello:8080", url.value),
+            );
+        };
+        Ok(Service { host: host.to_owned(), port })
+    }
+
+    fn client(&self, client: raw::Client) -> Result<Client, ScenarioError> {
+        let manifests = self.manifests(&client.manifest)?;
+        if !manifests.iter().any(|manifest| manifest.kind() == "Pod" && manifest.name() == client.pod.value) {
+            return self.error(
+                client.pod.referenced,
+                format!("{} contains no Pod `{}`", self.full_path(&client.manifest.value).display(), client.pod.value),
+            );
+        }
+        let container = client.container.unwrap_or_else(|| client.pod.value.clone());
+        let driver = client.driver.unwrap_or_else(|| DRIVER.to_owned());
+        Ok(Client { manifests, pod: client.pod.value, container, driver })
+    }
+
+    fn counter(&self, raw: raw::Counter) -> Result<Served, ScenarioError> {
+        Ok(Served { path: self.http_path(raw.path)?, port: raw.port })
+    }
+
+    /// A request path that is sent as written.
+    fn http_path(&self, path: Spanned<String>) -> Result<String, ScenarioError> {
+        if !path.value.starts_with('/') {
+            return self.error(path.referenced, format!("the path `{}` does not begin with `/`", path.value));
+        }
+        let hint = "; write spaces and other characters as %20 and so on";
+        match PathAndQuery::try_from(path.value.as_str()) {
+            Ok(read) if read.as_str() == path.value => Ok(path.value),
+            // a fragment is never sent
+            Ok(_) => self.error(
+                path.referenced,
+                format!("the path {:?} has a fragment after `#`, which is not sent", path.value),
+            ),
+            Err(_) => self.error(path.referenced, format!("{:?} is not a path of a URL{hint}", path.value)),
+        }
+    }
+
+    fn header_name(&self, name: Spanned<String>) -> Result<String, ScenarioError> {
+        match HeaderName::from_bytes(name.value.as_bytes()) {
+            Ok(_) => Ok(name.value),
+            Err(_) => {
+                self.error(name.referenced, format!("{:?} is not the name of a header, such as x-version", name.value))
+            }
+        }
+    }
+
+    fn headers(&self, raw: raw::Headers) -> Result<BTreeMap<String, String>, ScenarioError> {
+        let mut written: Vec<_> = raw.into_iter().collect();
+        written.sort_by_key(|(name, _)| (name.referenced.line(), name.referenced.column()));
+        let mut headers = BTreeMap::new();
+        for (name, value) in written {
+            let name = self.header_name(name)?;
+            if HeaderValue::from_str(&value.value).is_err() {
+                let message =
+                    format!("{:?} is not the value of a header, which holds no control characters", value.value);
+                return self.error(value.referenced, message);
+            }
+            headers.insert(name, value.value);
+        }
+        Ok(headers)
+    }
+
+    fn version(&self, version: Spanned<raw::Version>) -> Result<VersionRule, ScenarioError> {
+        let (at, version) = (version.referenced, version.value);
+        let rules = [&version.body, &version.header, &version.json].into_iter().flatten();
+        let mut rules: Vec<Location> = rules.map(|rule| rule.referenced).collect();
+        rules.sort_by_key(|at| (at.line(), at.column()));
+        if let [_, .., last] = rules[..] {
+            return self.error(last, "`version` takes only one of `body`, `header` and `json`");
+        }
+        if let Some(body) = version.body {
+            let regex = Regex::new(&body.value)
+                .or_else(|error| self.error(body.referenced, format!("not a regular expression: {error}")))?;
+            if !regex.capture_names().flatten().any(|name| name == "version") {
+                return self.error(
+                    body.referenced,
+                    "this expression has no group `version`; write the version as (?<version>…)",
+                );
+            }
+            Ok(VersionRule::Body(regex))
+        } else if let Some(header) = version.header {
+            Ok(VersionRule::Header(self.header_name(header)?))
+        } else if let Some(pointer) = version.json {
+            if !pointer.value.starts_with('/') {
+                return self
+                    .error(pointer.referenced, format!("`{}` is not a JSON pointer such as /version", pointer.value));
+            }
+            Ok(VersionRule::Json(pointer.value))
+        } else {
+            self.error(at, "`version` needs `body`, `header` or `json`")
+        }
+    }
+
+    fn population(&self, name: String, population: raw::Population) -> Result<Population, ScenarioError> {
+        let headers = self.headers(population.headers)?;
+        if population.any_of.is_empty() {
+            return Ok(Population { name, variants: vec![Request { headers }] });
+        }
+        let variants = population.any_of.into_iter().map(|variant| {
+            let mut headers = headers.clone();
+            headers.extend(self.headers(variant.headers)?);
+            Ok(Request { headers })
+        });
+        Ok(Population { name, variants: variants.collect::<Result<_, _>>()? })
+    }
+
+    fn stage(&self, number: usize, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
+        let mut steps = Vec::new();
+        if let Some(files) = &stage.apply {
+            let mut manifests = Vec::new();
+            for file in &files.value {
+                manifests.extend(self.manifests(file)?);
+            }
+            declared_once(&manifests)?;
+            steps.push((files.referenced, Step::Apply(manifests)));
+        }
+        if let Some(targets) = &stage.delete {
+            let mut resolved = Vec::new();
+            for target in &targets.value {
+                resolved.extend(self.targets(target)?);
+            }
+            steps.push((targets.referenced, Step::Delete(resolved)));
+        }
+        steps.sort_by_key(|(at, _)| (at.line(), at.column()));
+        let mut expect = Vec::new();
+        for keys in stage.expect {
+            expect.extend(self.expectation(keys, context)?);
+        }
+        let stage = Stage {
+            name: stage.name.value,
+            steps: steps.into_iter().map(|(_, step)| step).collect(),
+            expect,
+            origin: self.origin(stage.name.referenced),
+        };
+        watchable(number, &stage)?;
+        claimed_once(&stage)?;
+        Ok(stage)
+    }
+
+    fn traffic(&self, raw: raw::Traffic) -> Result<Traffic, ScenarioError> {
+        if let Some(connections) = raw.connections.as_ref().filter(|number| !(1..=256).contains(&number.value)) {
+            return self.error(connections.referenced, format!("{} is not between 1 and 256", connections.value));
+        }
+        if let Some(qps) = raw.qps.as_ref().filter(|qps| !(0.1..=1e6).contains(&qps.value)) {
+            return self
+                .error(qps.referenced, format!("{} requests per second is not between 0.1 and 1,000,000", qps.value));
+        }
+        Ok(Traffic {
+            connections: raw.connections.map(|connections| connections.value),
+            qps: raw.qps.map(|qps| qps.value),
+            keep_alive: raw.keep_alive,
+        })
+    }
+
+    /// The path of a file, relative to the scenario's folder, without `..` where possible.
+    fn full_path(&self, file: &str) -> PathBuf {
+        let mut path = PathBuf::new();
+        for part in self.folder.join(file).components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir if matches!(path.components().next_back(), Some(Component::Normal(_))) => {
+                    path.pop();
+                }
+                other => path.push(other),
+            }
+        }
+        path
+    }
+
+    fn manifests(&self, file: &Spanned<String>) -> Result<Vec<Manifest>, ScenarioError> {
+        let path = self.full_path(&file.value);
+        if path.is_file() {
+            return manifest::read(&path);
+        }
+        let present: Vec<String> = std::fs::read_dir(path.parent().unwrap_or(self.folder))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.error(
+            file.referenced,
+            format!("there is no file {}{}", path.display(), nearest(&name, present.iter().map(String::as_str))),
+        )
+    }
+
+    fn targets(&self, target: &Spanned<String>) -> Result<Vec<Target>, ScenarioError> {
+        let origin = self.origin(target.referenced);
+        if let Some((kind, name)) = target.value.split_once('/').filter(|(_, name)| !is_yaml(name)) {
+            return Ok(vec![Target { kind: KindRef::Written(kind.to_owned()), name: name.to_owned(), origin }]);
+        }
+        if !is_yaml(&target.value) {
+            return self.error(
+                target.referenced,
+                format!(
+                    "`{}` is neither KIND/NAME, such as deployment/hello-server-v1, nor a manifest file",
+                    target.value
+                ),
+            );
+        }
+        let manifests = self.manifests(target)?;
+        Ok(manifests.iter().map(|manifest| Target::of(manifest, origin.clone())).collect())
+    }
+}
+
+fn is_yaml(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn is_dns_label(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}

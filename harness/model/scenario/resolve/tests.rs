@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use super::*;
+use crate::scenario::error_rates::ErrorProbability;
+use crate::scenario::model::{Claim, Expectation, Statuses};
+
+/// The canary scenario with a change.
+fn canary(from: &str, to: &str) -> Scenario {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary/scenario.yaml");
+    let text = manifest::text(&path).unwrap();
+    assert!(text.contains(from), "the scenario does not hold `{from}`");
+    Scenario::parse(&path, &text.replacen(from, to, 1)).unwrap()
+}
+
+fn claims(stage: &Stage) -> Vec<&Claim> {
+    stage.claims().collect()
+}
+
+#[test]
+fn a_claim_inherits_the_error_rates_of_the_scenario_and_may_override_them() {
+    let scenario = canary("populations:", "error-rates: {false-alarm: 1e-4, deviation: 5%}\npopulations:");
+    let errors = claims(&scenario.stages[3])[1].errors;
+    let defaults = ErrorRates::default();
+    assert_eq!((errors.false_alarm, errors.miss), (ErrorProbability::new(1e-4).unwrap(), defaults.miss));
+    assert!((errors.deviation - 0.05).abs() < 1e-12);
+
+    let overridden = "get: {v1: 50%, v2: 50%}, errors: {miss: 1e-2, leak: 0.5%, max-requests: 5000}}";
+    let scenario = canary("get: {v1: 50%, v2: 50%}}", overridden);
+    let split = claims(&scenario.stages[3]);
+    assert_eq!((split[1].errors.miss, split[1].errors.max_requests), (ErrorProbability::new(1e-2).unwrap(), 5000));
+    assert!((split[1].errors.leak - 0.005).abs() < 1e-12);
+    assert_eq!(split[0].errors, defaults, "another claim is left alone");
+}
+
+#[test]
+fn a_status_is_one_or_a_split_or_200_on_the_side() {
+    let scenario = canary("status: 503", "status: {200: 90%, 503: 10%}");
+    let [split, all] = claims(&scenario.stages[4])[..] else { panic!("two claims") };
+    let shares = [200, 503, 404].map(|status| split.statuses.share(status).to_string());
+    assert_eq!(shares, ["90 %", "10 %", "0 %"]);
+    assert!(all.statuses.share(503).is_all() && all.statuses.share(200).is_none());
+    let implied = claims(&scenario.stages[0])[0];
+    assert_eq!(implied.statuses, Statuses::Implied);
+    assert!(implied.statuses.share(200).is_all() && implied.statuses.share(204).is_none());
+}
+
+#[test]
+fn only_the_status_may_be_claimed() {
+    let scenario = canary("path: /error, get: {v1: 100%}, status: 503", "path: /error, status: 503");
+    assert!(claims(&scenario.stages[4])[0].versions.is_empty());
+}
+
+#[test]
+fn traffic_is_driven_as_the_scenario_says() {
+    let scenario = canary("populations:", "traffic: {connections: 4, qps: 250.5, keep-alive: false}\npopulations:");
+    assert_eq!(scenario.traffic, Traffic { connections: Some(4), qps: Some(250.5), keep_alive: Some(false) });
+    assert_eq!(canary("name: canary", "name: other").traffic, Traffic::default());
+}
+
+#[test]
+fn a_change_is_claimed_by_errors_gap_and_last_answers() {
+    let wanted = "- {during: {errors: 2, excludes: 5%, gap: 200ms, last-of: {v1: 1m30s, v2: 5s}}}";
+    let scenario = canary("- {served: {hello-server-v2: 0}}", wanted);
+    let Some(Expectation::During(during)) = scenario.stages[2].expect.last() else { panic!("a claim of the change") };
+    assert_eq!((during.errors, during.gap), (Some(2), Some(Duration::from_millis(200))));
+    assert_eq!((during.excludes, during.miss), ("5%".parse().unwrap(), ErrorRates::default().miss));
+    let last = [("v1".to_owned(), Duration::from_secs(90)), ("v2".to_owned(), Duration::from_secs(5))];
+    assert_eq!(during.last_of, BTreeMap::from(last));
+    let shown = "at most 2 errors, at most 200ms without a right answer, no v1 after 1m 30s, no v2 after 5s";
+    assert_eq!(during.to_string(), shown);
+    let scenario = canary("- {served: {hello-server-v2: 0}}", "- {during: {gap: 1s}}");
+    let Some(Expectation::During(during)) = scenario.stages[2].expect.last() else { panic!("a claim of the change") };
+    assert_eq!((during.errors, during.excludes), (None, "1%".parse().unwrap()));
+}
+
+#[test]
+fn every_expectation_and_stage_has_an_origin() {
+    let scenario = canary("v2: 0}}\n", "v2: 0}}\n      - {during: {errors: 0}}\n");
+    let origins = |stage: usize| -> Vec<(u64, u64)> {
+        scenario.stages[stage].expect.iter().map(|claim| (claim.origin().line, claim.origin().column)).collect()
+    };
+    assert_eq!(origins(2), [(39, 9), (40, 9), (41, 9), (42, 19), (43, 9)]);
+    assert_eq!(origins(8), [(83, 9)]);
+    let origin = &scenario.stages[2].origin;
+    assert!(origin.to_string().ends_with("fixtures/canary/scenario.yaml:36:11"), "{origin}");
+}
+
+#[test]
+fn the_former_key_of_the_error_rates_is_still_read() {
+    let rates = |key: &str| {
+        claims(&canary("populations:", &format!("{key}: {{miss: 1e-2}}\npopulations:")).stages[3])[1].errors
+    };
+    assert_eq!(rates("errors"), rates("error-rates"));
+    assert_eq!(rates("errors").miss, ErrorProbability::new(1e-2).unwrap());
+}

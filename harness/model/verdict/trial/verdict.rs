@@ -1,0 +1,65 @@
+use crate::scenario::Share;
+use crate::verdict::ruling::{Ruling, Stop};
+use crate::verdict::sequential::ShareDesign;
+
+/// The ruling on a claim, with its reason and its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The ruling.
+    pub ruling: Ruling,
+    /// The reason, as one sentence.
+    pub reason: String,
+    /// The number of requests that the ruling took.
+    pub requests: u64,
+    /// The largest number of requests that the ruling could have taken.
+    pub allowed: u64,
+    /// The claimed shares, with their counts.
+    pub shares: Vec<ServedShare>,
+    /// A bound on the probability, if the claim is correct, of evidence against it that is at least this strong.
+    pub chance: Option<f64>,
+    /// The event that ended the sample.
+    pub stop: Stop,
+    /// The path of each sequential test.
+    pub paths: Vec<DecisionPath>,
+}
+
+/// The path of a sequential test of a share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionPath {
+    /// The version, or `status 503`.
+    pub part: String,
+    /// The test.
+    pub design: ShareDesign,
+    /// Requests and hits, up to the end of the test; the points become less dense with the number of requests.
+    pub points: Vec<(u64, u64)>,
+}
+
+/// A claimed share with its count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServedShare {
+    /// The version, or `status 503`.
+    pub part: String,
+    /// The claimed share.
+    pub claimed: Share,
+    /// The number of the verdict's requests that count for the share.
+    pub count: u64,
+    /// The confidence interval of the share, as fractions: valid at any stopping time, with a confidence of `1 - miss`.
+    pub interval: (f64, f64),
+}
+
+impl Verdict {
+    /// A ruling on something that is counted and not sampled.
+    #[must_use]
+    pub const fn counted(ruling: Ruling, requests: u64, reason: String) -> Self {
+        Self {
+            ruling,
+            reason,
+            requests,
+            allowed: requests,
+            shares: Vec::new(),
+            chance: None,
+            stop: Stop::Counted,
+            paths: Vec::new(),
+        }
+    }
+}

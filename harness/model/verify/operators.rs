@@ -1,0 +1,308 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::scenario::{Manifest, Scenario, Step};
+
+/// The mutation operators, in the order of the report.
+pub const MUTATION_OPERATORS: [&str; 18] = [
+    "weights swapped",
+    "weights moved by ten points",
+    "header name changed",
+    "header value changed",
+    "match made case-insensitive",
+    "match dropped",
+    "rule order reversed",
+    "default route lost",
+    "subset name typo",
+    "host typo",
+    "subset label changed",
+    "selector pinned",
+    "selector too wide",
+    "port renamed tcp-",
+    "no replicas",
+    "wrong image",
+    "client not injected",
+    "object not applied",
+];
+
+/// The names that a scenario uses and that operators put in each other's place.
+pub(super) struct Vocabulary {
+    /// The images of Deployments.
+    images: Vec<String>,
+    /// The labels that distinguish versions.
+    version_labels: BTreeSet<(String, String)>,
+}
+
+impl Vocabulary {
+    pub fn of(scenario: &Scenario) -> Self {
+        let steps = scenario.stages.iter().flat_map(|stage| &stage.steps);
+        let applied = steps.filter_map(|step| if let Step::Apply(applied) = step { Some(applied) } else { None });
+        let applied: Vec<&Manifest> = applied.flatten().collect();
+        Self { images: images(&applied), version_labels: version_labels(&applied) }
+    }
+}
+
+/// The images that Deployments run, in the order of the manifests.
+fn images(applied: &[&Manifest]) -> Vec<String> {
+    let mut images = Vec::new();
+    for manifest in applied {
+        if let Some(image) = manifest.at("/spec/template/spec/containers/0/image").and_then(Value::as_str)
+            && !images.iter().any(|known| known == image)
+        {
+            images.push(image.to_owned());
+        }
+    }
+    images
+}
+
+/// The labels that distinguish versions: those of the subsets of `DestinationRule`s, and those in which the pods behind one Service
+/// differ.
+fn version_labels(applied: &[&Manifest]) -> BTreeSet<(String, String)> {
+    let labels = |value: Option<&Value>| -> BTreeMap<String, String> {
+        let labels = value.and_then(Value::as_object).into_iter().flatten();
+        labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    };
+    let of_kind = |kind: &'static str| applied.iter().filter(move |manifest| manifest.kind() == kind);
+    let mut found = BTreeSet::new();
+    for rule in of_kind("DestinationRule") {
+        for subset in rule.at("/spec/subsets").and_then(Value::as_array).into_iter().flatten() {
+            found.extend(labels(subset.get("labels")));
+        }
+    }
+    let pods: Vec<BTreeMap<String, String>> =
+        of_kind("Deployment").map(|manifest| labels(manifest.at("/spec/template/metadata/labels"))).collect();
+    let keys: BTreeSet<&String> = pods.iter().flat_map(BTreeMap::keys).collect();
+    for service in of_kind("Service") {
+        let selector = labels(service.at("/spec/selector"));
+        for key in &keys {
+            // the selector may already be pinned to one version by this label
+            let unpinned: Vec<_> = selector.iter().filter(|(other, _)| other != key).collect();
+            if unpinned.is_empty() {
+                continue;
+            }
+            let behind =
+                pods.iter().filter(|labels| unpinned.iter().all(|(key, value)| labels.get(*key) == Some(value)));
+            let values: BTreeSet<&String> = behind.filter_map(|labels| labels.get(*key)).collect();
+            if values.len() > 1 {
+                found.extend(values.into_iter().map(|value| ((*key).clone(), value.clone())));
+            }
+        }
+    }
+    found
+}
+
+/// One application of a mutation operator to an object.
+pub(super) struct Mutation {
+    pub operator: &'static str,
+    /// The changed field, as a JSON pointer.
+    pub pointer: String,
+    pub what: String,
+    /// The changed data; none if the object is left out.
+    pub data: Option<Value>,
+}
+
+/// Collects the mutations of one object.
+struct Mutator<'a> {
+    manifest: &'a Manifest,
+    mutations: Vec<Mutation>,
+}
+
+impl Mutator<'_> {
+    /// Replaces the value at a pointer. A value that is equal to the present one is no mutation.
+    fn set(&mut self, operator: &'static str, pointer: &str, what: String, value: Value) {
+        let mut data = self.manifest.object.data.clone();
+        if let Some(present) = data.pointer_mut(pointer) {
+            *present = value;
+        }
+        if data != self.manifest.object.data {
+            self.mutations.push(Mutation { operator, pointer: pointer.to_owned(), what, data: Some(data) });
+        }
+    }
+
+    fn value(&self, pointer: &str) -> Option<&Value> {
+        self.manifest.at(pointer)
+    }
+
+    fn count(&self, pointer: &str) -> usize {
+        self.value(pointer).and_then(Value::as_array).map_or(0, Vec::len)
+    }
+}
+
+/// Returns every mutation of an object.
+pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mutation> {
+    let mut mutator = Mutator { manifest, mutations: Vec::new() };
+    match manifest.kind() {
+        "VirtualService" => virtual_service(&mut mutator),
+        "DestinationRule" => destination_rule(&mut mutator),
+        "Service" => service(&mut mutator, &vocabulary.version_labels),
+        "Deployment" => deployment(&mut mutator, &vocabulary.images),
+        "HTTPRoute" => http_route(&mut mutator),
+        _ => {}
+    }
+    let what = "left out".to_owned();
+    mutator.mutations.push(Mutation { operator: "object not applied", pointer: String::new(), what, data: None });
+    mutator.mutations
+}
+
+fn virtual_service(mutator: &mut Mutator<'_>) {
+    let rules = mutator.count("/spec/http");
+    if rules > 1 {
+        let mut reversed = mutator.value("/spec/http").and_then(Value::as_array).cloned().unwrap_or_default();
+        reversed.reverse();
+        mutator.set("rule order reversed", "/spec/http", "rules in reverse".to_owned(), Value::Array(reversed));
+        let mut rest = mutator.value("/spec/http").and_then(Value::as_array).cloned().unwrap_or_default();
+        rest.retain(|rule| rule.get("match").is_some());
+        mutator.set("default route lost", "/spec/http", "without its default route".to_owned(), Value::Array(rest));
+    }
+    if let Some(host) = mutator.value("/spec/hosts/0").and_then(Value::as_str).map(typo) {
+        mutator.set("host typo", "/spec/hosts/0", format!("host `{host}`"), json!(host));
+    }
+    for rule in 0..rules {
+        let rule = format!("/spec/http/{rule}");
+        weights(mutator, &format!("{rule}/route"), "weight");
+        for entry in 0..mutator.count(&format!("{rule}/route")) {
+            let destination = format!("{rule}/route/{entry}/destination");
+            for (operator, key) in [("host typo", "host"), ("subset name typo", "subset")] {
+                let pointer = format!("{destination}/{key}");
+                if let Some(wrong) = mutator.value(&pointer).and_then(Value::as_str).map(typo) {
+                    mutator.set(operator, &pointer, format!("{key} `{wrong}`"), json!(wrong));
+                }
+            }
+        }
+        for one in 0..mutator.count(&format!("{rule}/match")) {
+            matches(mutator, &format!("{rule}/match/{one}"));
+        }
+        if mutator.count(&format!("{rule}/match")) > 0 {
+            let mut without = mutator.value(&rule).cloned().unwrap_or_default();
+            without.as_object_mut().map(|rule| rule.remove("match"));
+            mutator.set("match dropped", &rule, "without its match".to_owned(), without);
+        }
+    }
+}
+
+fn matches(mutator: &mut Mutator<'_>, pointer: &str) {
+    let headers = format!("{pointer}/headers");
+    let written: Map<String, Value> = mutator.value(&headers).and_then(Value::as_object).cloned().unwrap_or_default();
+    for (name, test) in &written {
+        let other = format!("x-{name}");
+        let mut renamed = written.clone();
+        renamed.remove(name);
+        renamed.insert(other.clone(), test.clone());
+        mutator.set("header name changed", &headers, format!("header `{other}`"), Value::Object(renamed));
+        for kind in ["exact", "prefix", "regex"] {
+            let Some(value) = test[kind].as_str() else { continue };
+            let pointer = format!("{headers}/{}/{kind}", name.replace('~', "~0").replace('/', "~1"));
+            let other = typo(value);
+            mutator.set("header value changed", &pointer, format!("value `{other}`"), json!(other));
+            if kind == "exact" {
+                let pointer = format!("{headers}/{}", name.replace('~', "~0").replace('/', "~1"));
+                let any = format!("(?i){value}");
+                mutator.set("match made case-insensitive", &pointer, format!("regex `{any}`"), json!({"regex": any}));
+            }
+        }
+    }
+    let uri = format!("{pointer}/uri");
+    if mutator.value(&uri).is_some() {
+        let mut any = mutator.value(pointer).cloned().unwrap_or_default();
+        any["ignoreUriCase"] = json!(true);
+        mutator.set("match made case-insensitive", pointer, "the path in any case".to_owned(), any);
+    }
+}
+
+/// Swaps weights, and moves them by ten points.
+fn weights(mutator: &mut Mutator<'_>, list: &str, key: &str) {
+    let written: Vec<u64> = mutator
+        .value(list)
+        .and_then(Value::as_array)
+        .map(|entries| entries.iter().map(|entry| entry[key].as_u64().unwrap_or(0)).collect())
+        .unwrap_or_default();
+    let [first, .., other] = written[..] else { return };
+    let with = |mutator: &Mutator<'_>, changed: [u64; 2]| {
+        let mut entries = mutator.value(list).cloned().unwrap_or_default();
+        entries[0][key] = json!(changed[0]);
+        entries[written.len() - 1][key] = json!(changed[1]);
+        entries
+    };
+    let swapped = with(mutator, [other, first]);
+    mutator.set("weights swapped", list, format!("weights {other} and {first}"), swapped);
+    let total: u64 = written.iter().sum();
+    let tenth = total.div_ceil(10);
+    let moved = if other >= tenth { [first + tenth, other - tenth] } else { [first - tenth.min(first), other + tenth] };
+    let what = format!("weights {} and {} instead of {first} and {other}", moved[0], moved[1]);
+    let entries = with(mutator, moved);
+    mutator.set("weights moved by ten points", list, what, entries);
+}
+
+fn destination_rule(mutator: &mut Mutator<'_>) {
+    if let Some(host) = mutator.value("/spec/host").and_then(Value::as_str).map(typo) {
+        mutator.set("host typo", "/spec/host", format!("host `{host}`"), json!(host));
+    }
+    for subset in 0..mutator.count("/spec/subsets") {
+        let name = format!("/spec/subsets/{subset}/name");
+        if let Some(wrong) = mutator.value(&name).and_then(Value::as_str).map(typo) {
+            mutator.set("subset name typo", &name, format!("subset `{wrong}`"), json!(wrong));
+        }
+        let labels = format!("/spec/subsets/{subset}/labels");
+        let written = mutator.value(&labels).and_then(Value::as_object).cloned().unwrap_or_default();
+        for (key, value) in written {
+            let pointer = format!("{labels}/{}", key.replace('~', "~0").replace('/', "~1"));
+            let wrong = typo(value.as_str().unwrap_or_default());
+            mutator.set("subset label changed", &pointer, format!("{key}={wrong}"), json!(wrong));
+        }
+    }
+}
+
+fn service(mutator: &mut Mutator<'_>, labels: &BTreeSet<(String, String)>) {
+    let selector = mutator.value("/spec/selector").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (key, value) in labels {
+        let mut pinned = selector.clone();
+        pinned.insert(key.clone(), json!(value));
+        mutator.set("selector pinned", "/spec/selector", format!("pinned to {key}={value}"), Value::Object(pinned));
+    }
+    if selector.len() > 1 {
+        for key in selector.keys() {
+            let mut wide = selector.clone();
+            wide.remove(key);
+            mutator.set("selector too wide", "/spec/selector", format!("without {key}"), Value::Object(wide));
+        }
+    }
+    for port in 0..mutator.count("/spec/ports") {
+        let pointer = format!("/spec/ports/{port}");
+        let mut renamed = mutator.value(&pointer).cloned().unwrap_or_default();
+        let name = renamed["name"].as_str().unwrap_or("port").to_owned();
+        renamed["name"] = json!(format!("tcp-{name}"));
+        mutator.set("port renamed tcp-", &pointer, format!("port `tcp-{name}`"), renamed);
+    }
+}
+
+fn deployment(mutator: &mut Mutator<'_>, images: &[String]) {
+    let mut spec = mutator.value("/spec").cloned().unwrap_or_default();
+    spec["replicas"] = json!(0);
+    mutator.set("no replicas", "/spec", "0 replicas".to_owned(), spec);
+    let pointer = "/spec/template/spec/containers/0/image";
+    let present = mutator.value(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for image in images.iter().filter(|image| **image != present) {
+        mutator.set("wrong image", pointer, format!("image `{image}`"), json!(image));
+    }
+}
+
+fn http_route(mutator: &mut Mutator<'_>) {
+    for rule in 0..mutator.count("/spec/rules") {
+        let backends = format!("/spec/rules/{rule}/backendRefs");
+        weights(mutator, &backends, "weight");
+        for backend in 0..mutator.count(&backends) {
+            let pointer = format!("{backends}/{backend}/name");
+            if let Some(wrong) = mutator.value(&pointer).and_then(Value::as_str).map(typo) {
+                mutator.set("host typo", &pointer, format!("backend `{wrong}`"), json!(wrong));
+            }
+        }
+    }
+}
+
+/// The name with its last letter or digit doubled; signs behind it, as in a regular expression, stay.
+fn typo(name: &str) -> String {
+    let last = name.char_indices().rev().find(|(_, character)| character.is_alphanumeric());
+    let (at, last) = last.map_or((name.len(), 'x'), |(at, last)| (at + last.len_utf8(), last));
+    format!("{}{last}{}", &name[..at], &name[at..])
+}
