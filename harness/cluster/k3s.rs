@@ -18,7 +18,7 @@ use testcontainers::bollard::query_parameters::{
 use testcontainers::core::logs::LogFrame;
 use testcontainers::core::{AccessMode, Mount};
 use testcontainers::runners::AsyncRunner;
-use testcontainers::{ContainerAsync, ImageExt, ReuseDirective};
+use testcontainers::{ContainerAsync, ContainerRequest, ImageExt, ReuseDirective};
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
 use tokio::time::timeout;
 
@@ -274,8 +274,6 @@ impl K3sCluster {
         seen: impl FnMut(&str),
     ) -> Result<Self, ClusterError> {
         check_disk(docker).await?;
-        let run = &record.id;
-        let owner = record.owner.as_ref().map(Owner::label).unwrap_or_default();
         let image = format!("{}:{}", options.node.image, options.node.tag);
         let has_image = docker.has_image(&image).await;
         if !has_image && options.node.image.starts_with("shiftcheck/") {
@@ -283,44 +281,7 @@ impl K3sCluster {
             return Err(ClusterError::NoImage { image, reason: String::new() });
         }
         let log = NodeLog::default();
-        let sink = log.clone();
-        let mut request = K3s::default()
-            .with_name(&options.node.image)
-            .with_tag(&options.node.tag)
-            .with_cmd([
-                "server".to_owned(),
-                format!("--snapshotter={}", options.snapshotter),
-                "--disable=traefik".to_owned(),
-                "--disable=metrics-server".to_owned(),
-                "--disable=servicelb".to_owned(),
-            ])
-            .with_container_name(format!("{NAME}{run}"))
-            .with_privileged(true)
-            .with_userns_mode("host")
-            .with_mount(Mount::tmpfs_mount("/run"))
-            .with_mount(Mount::tmpfs_mount("/var/run"))
-            .with_label(RUN_LABEL, run.as_str())
-            .with_label(OWNER_LABEL, owner)
-            // the container outlives its handle: the run removes it by its label in every ending, or keeps it
-            .with_reuse(ReuseDirective::Always)
-            .with_startup_timeout(API_LIMIT)
-            // readiness is looked for through the API, which answers before the node is ready
-            .with_ready_conditions(Vec::new())
-            .with_host_config_modifier(|host| {
-                host.publish_all_ports = Some(false);
-                host.port_bindings = Some(HashMap::from([(
-                    "6443/tcp".to_owned(),
-                    Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]),
-                )]));
-            })
-            .with_log_consumer(move |frame: &LogFrame| sink.push(frame.bytes()));
-        for (position, archive) in options.archives.iter().enumerate() {
-            let name = archive.file_name().unwrap_or_default().to_string_lossy();
-            request = request.with_mount(
-                Mount::bind_mount(archive.to_string_lossy(), format!("{IMAGES}/{:02}-{name}", position + 10))
-                    .with_access_mode(AccessMode::ReadOnly),
-            );
-        }
+        let request = request(&options, record, log.clone());
         let limit = if has_image { START_LIMIT } else { TRANSFER_LIMIT };
         let who = || format!("the Docker engine at {}", docker.address());
         let container = timeout(limit, request.start())
@@ -348,6 +309,50 @@ impl K3sCluster {
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig
     }
+}
+
+/// The container of the node. Its log goes to `log`.
+fn request(options: &K3sOptions, record: &RunRecord, log: NodeLog) -> ContainerRequest<K3s> {
+    let run = &record.id;
+    let owner = record.owner.as_ref().map(Owner::label).unwrap_or_default();
+    let mut request = K3s::default()
+        .with_name(&options.node.image)
+        .with_tag(&options.node.tag)
+        .with_cmd([
+            "server".to_owned(),
+            format!("--snapshotter={}", options.snapshotter),
+            "--disable=traefik".to_owned(),
+            "--disable=metrics-server".to_owned(),
+            "--disable=servicelb".to_owned(),
+        ])
+        .with_container_name(format!("{NAME}{run}"))
+        .with_privileged(true)
+        .with_userns_mode("host")
+        .with_mount(Mount::tmpfs_mount("/run"))
+        .with_mount(Mount::tmpfs_mount("/var/run"))
+        .with_label(RUN_LABEL, run.as_str())
+        .with_label(OWNER_LABEL, owner)
+        // the container outlives its handle: the run removes it by its label in every ending, or keeps it
+        .with_reuse(ReuseDirective::Always)
+        .with_startup_timeout(API_LIMIT)
+        // readiness is looked for through the API, which answers before the node is ready
+        .with_ready_conditions(Vec::new())
+        .with_host_config_modifier(|host| {
+            host.publish_all_ports = Some(false);
+            host.port_bindings = Some(HashMap::from([(
+                "6443/tcp".to_owned(),
+                Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]),
+            )]));
+        })
+        .with_log_consumer(move |frame: &LogFrame| log.push(frame.bytes()));
+    for (position, archive) in options.archives.iter().enumerate() {
+        let name = archive.file_name().unwrap_or_default().to_string_lossy();
+        request = request.with_mount(
+            Mount::bind_mount(archive.to_string_lossy(), format!("{IMAGES}/{:02}-{name}", position + 10))
+                .with_access_mode(AccessMode::ReadOnly),
+        );
+    }
+    request
 }
 
 /// Reads the kubeconfig as soon as the node has written it.

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::timeout;
 
-use super::k3s::Docker;
+use super::k3s::{Docker, RunContainer};
 use super::kubeconfig::answered;
 use super::owner::{Life, Observer, Owner, Process, process};
 use super::run::{KubeNamespace, RunRecords};
@@ -98,48 +98,57 @@ fn decide(
     }
 }
 
-/// Removes what runs have left whose process has ended: clusters with their volumes, and namespaces. Nothing is removed whose owner may still
-/// run: a process of another host, container or user that cannot be seen from here counts as running, and what it owns is listed.
+/// A sweep that is going on.
+struct Sweep<'a> {
+    here: Observer,
+    wanted: Wanted<'a>,
+    swept: Swept,
+}
+
+impl Sweep<'_> {
+    /// Whether to remove something that a run of this owner has left. What is left alone or refused is listed with the reason.
+    fn removes(&mut self, what: &str, run: &RunId, owner: Option<&Owner>, kept: bool) -> bool {
+        match decide(&self.here, run, owner, kept, self.wanted, process) {
+            Decision::Remove => return true,
+            Decision::Leave => {}
+            Decision::List(why) => {
+                self.swept.left.push(LeftAlone { what: what.to_owned(), run: Some(run.clone()), why });
+            }
+            Decision::Refuse(why) => self.swept.failures.push(format!("{what} is not removed: {why}")),
+        }
+        false
+    }
+}
+
+/// Removes what is left of runs whose process has ended: clusters with their volumes, and namespaces. Nothing is removed if the owner may still
+/// run. A process of another host, container or user that cannot be seen from here counts as running; what it owns is listed.
 ///
 /// # Errors
-/// The engine does not list its containers. Without an engine only namespaces are looked at.
+/// The engine does not list its containers. Without an engine, only namespaces are removed.
 pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted<'_>) -> Result<Swept, ClusterError> {
-    let mut swept = Swept::default();
-    let here = records.observer();
+    let mut sweep = Sweep { here: records.observer(), wanted, swept: Swept::default() };
     let known = records.all();
     for (path, reason) in known.unreadable {
         if wanted.only.is_none() {
             let what = format!("the record {}", path.display());
-            swept.left.push(LeftAlone { what, run: None, why: format!("it cannot be read: {reason}") });
+            sweep.swept.left.push(LeftAlone { what, run: None, why: format!("it cannot be read: {reason}") });
         }
     }
-    let kept_here = |run: &RunId| known.records.iter().any(|record| record.id == *run && record.kept);
-    // of these runs there is still a cluster
+    // runs whose cluster still exists
     let mut standing = BTreeSet::new();
     if let Some(docker) = docker {
-        for container in docker.run_containers().await? {
-            let kept = container.kept || kept_here(&container.run);
-            let what = format!("the cluster of run {}", container.run);
-            match decide(&here, &container.run, container.owner.as_ref(), kept, wanted, process) {
-                Decision::Remove => match docker.remove(&container.id).await {
-                    Ok(()) => swept.clusters.push(container.run),
-                    Err(error) => {
-                        swept.failures.push(error.to_string());
-                        standing.insert(container.run);
+        for RunContainer { id, run, owner, kept } in docker.run_containers().await? {
+            let kept = kept || known.records.iter().any(|record| record.id == run && record.kept);
+            if sweep.removes(&format!("the cluster of run {run}"), &run, owner.as_ref(), kept) {
+                match docker.remove(&id).await {
+                    Ok(()) => {
+                        sweep.swept.clusters.push(run);
+                        continue;
                     }
-                },
-                Decision::Leave => {
-                    standing.insert(container.run);
-                }
-                Decision::List(why) => {
-                    standing.insert(container.run.clone());
-                    swept.left.push(LeftAlone { what, run: Some(container.run), why });
-                }
-                Decision::Refuse(why) => {
-                    swept.failures.push(format!("{what} is not removed: {why}"));
-                    standing.insert(container.run);
+                    Err(error) => sweep.swept.failures.push(error.to_string()),
                 }
             }
+            standing.insert(run);
         }
     }
     let engine = docker.map(Docker::address);
@@ -149,45 +158,46 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
             Some(namespace) => format!("the namespace {} of run {}", namespace.name, record.id),
             None => format!("the record of run {}", record.id),
         };
-        match decide(&here, &record.id, record.owner.as_ref(), record.kept, wanted, process) {
-            Decision::Remove => {}
-            Decision::Leave => continue,
-            Decision::List(why) => {
-                swept.left.push(LeftAlone { what, run: Some(record.id.clone()), why });
-                continue;
-            }
-            Decision::Refuse(why) => {
-                swept.failures.push(format!("{what} is not removed: {why}"));
-                continue;
-            }
+        if !sweep.removes(&what, &record.id, record.owner.as_ref(), record.kept) {
+            continue;
         }
-        match &record.namespace {
-            Some(namespace) => namespaces.push((namespace, &record.id)),
-            // its cluster may stand where nobody has looked: the record stays
-            None if engine.is_none() => {}
-            None if record.engine.is_some() && record.engine.as_deref() != engine => {
-                let at = record.engine.as_deref().unwrap_or_default();
+        match (&record.namespace, &record.engine) {
+            (Some(namespace), _) => namespaces.push((namespace, &record.id)),
+            // without an engine nobody knows whether the cluster still exists: the record stays
+            (None, _) if engine.is_none() => {}
+            (None, Some(at)) if engine != Some(at.as_str()) => {
                 let why = format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
-                swept.left.push(LeftAlone { what, run: None, why });
+                sweep.swept.left.push(LeftAlone { what, run: None, why });
             }
-            None => records.remove(&record.id)?,
+            (None, _) => records.remove(&record.id)?,
         }
     }
-    let removals = namespaces.into_iter().map(async |(namespace, run)| (namespace, run, remove(namespace, run).await));
-    for (namespace, run, removed) in join_all(removals).await {
-        let name = &namespace.name;
-        match removed {
-            Ok(deletion) => {
-                if deletion == Deletion::Begun {
-                    swept.namespaces.push(name.clone());
+    sweep.swept.remove_namespaces(namespaces, records).await?;
+    Ok(sweep.swept)
+}
+
+impl Swept {
+    /// Removes these namespaces and the records of their runs. The record of a namespace that cannot be removed stays, so that the next sweep
+    /// tries again.
+    async fn remove_namespaces(
+        &mut self,
+        namespaces: Vec<(&KubeNamespace, &RunId)>,
+        records: &RunRecords,
+    ) -> Result<(), ClusterError> {
+        let removals = namespaces.into_iter().map(async |(own, run)| (&own.name, run, remove(own, run).await));
+        for (name, run, removed) in join_all(removals).await {
+            match removed {
+                Ok(deletion) => {
+                    if deletion == Deletion::Begun {
+                        self.namespaces.push(name.clone());
+                    }
+                    records.remove(run)?;
                 }
-                records.remove(run)?;
+                Err(error) => self.failures.push(format!("the namespace {name} of run {run} is not removed: {error}")),
             }
-            // the record stays: the next sweep tries again
-            Err(error) => swept.failures.push(format!("the namespace {name} of run {run} is not removed: {error}")),
         }
+        Ok(())
     }
-    Ok(swept)
 }
 
 async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<Deletion, ClusterError> {
@@ -297,6 +307,7 @@ mod tests {
     #[case::named(|_: &mut Owner| {}, true, Asked::ThisRun, Process::Absent, "remove")]
     #[case::named_from_elsewhere(|owner: &mut Owner| owner.hostname = "far".into(), false, Asked::ThisRun, Process::Absent, "remove")]
     #[case::named_while_it_runs(|_: &mut Owner| {}, false, Asked::ThisRun, Process::Started(5000), "refuse: it is in use by process 100")]
+    #[case::another_process_has_its_number(|_: &mut Owner| {}, false, Asked::AtAStart, Process::Started(6000), "remove")]
     #[case::another_is_named(|_: &mut Owner| {}, false, Asked::OtherRun, Process::Absent, "leave")]
     fn a_sweep_removes_what_is_proven_to_be_left_over(
         #[case] change: fn(&mut Owner),
@@ -307,6 +318,21 @@ mod tests {
     ) {
         let decided = decided(change, kept, asked, process);
         assert!(decided.starts_with(expected), "{decided}");
+    }
+
+    #[rstest]
+    #[case::at_a_start(Wanted::default(), false, Decision::List("an earlier version of shiftcheck started it".to_owned()))]
+    #[case::kept(Wanted::default(), true, Decision::Leave)]
+    #[case::kept_and_asked_for(Wanted { kept: true, only: None }, true, Decision::List("an earlier version of shiftcheck started it".to_owned()))]
+    fn what_has_no_owner_is_removed_by_name_only(
+        #[case] wanted: Wanted<'_>,
+        #[case] kept: bool,
+        #[case] expected: Decision,
+    ) {
+        let run: RunId = RUN.parse().unwrap();
+        let decided = |wanted: Wanted<'_>| decide(&here(), &run, None, kept, wanted, |_| Process::Absent);
+        assert_eq!(decided(wanted), expected);
+        assert_eq!(decided(Wanted { only: Some(&run), ..wanted }), Decision::Remove);
     }
 
     /// Records of runs that have ended, in a cache of their own.

@@ -20,13 +20,13 @@ use crate::events::{Environment, Event, Events};
 use crate::mesh::{Istio, Planes};
 use crate::scenario::ControlPlane;
 
-/// The longest that the node, its DNS and the default accounts may take.
+/// The timeout of the node, its DNS and the default service accounts.
 const NODE_LIMIT: Duration = Duration::from_secs(180);
 
 /// The kubeconfig of a throwaway cluster, in the folder of its run.
 pub(super) const KUBECONFIG: &str = "kubeconfig";
 
-/// What the offline node carries until all images are in; k3s is not ready before.
+/// The label that the offline node has until all images are imported. k3s is not ready before.
 const IMPORTING_LABEL: &str = "shiftcheck.dev/images";
 
 /// What a throwaway cluster with Istio is made of.
@@ -107,14 +107,14 @@ impl ProvisionedCluster {
         };
         events.tell(Event::SettingUp("starting the cluster".to_owned()));
         let cluster = K3sCluster::start(&docker, options, record, events.waiting());
-        // istioctl takes a moment, and its answer is kept
+        // istioctl takes a second; its output is cached for the installation below
         let (cluster, generated) = tokio::join!(cluster, spec.planes.manifests(&spec.first));
         let (cluster, _) = (cluster?, generated?);
         records.write_file(id, KUBECONFIG, cluster.kubeconfig().as_bytes())?;
         let client = cluster.client();
         answering(&client, events.waiting()).await?;
         ready("API server".to_owned());
-        // istiod is applied while images still come in: its pod starts as soon as the node is ready
+        // istiod is applied while images are still imported: its pod starts as soon as the node is ready
         events.tell(Event::SettingUp(format!("installing Istio {}", spec.first)));
         let istio = spec.planes.apply(&client, &spec.first, definitions.as_deref()).await?;
         let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
@@ -183,14 +183,14 @@ async fn workload_archive(binary: &Path, archive: PathBuf) -> Result<PathBuf, Cl
     Ok(archive)
 }
 
-/// Waits until the API server answers that it is ready.
+/// Waits until the API server is ready.
 async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
     until(Awaited::ApiServer, NODE_LIMIT, Again::Every(Duration::from_millis(100)), seen, async || {
         let request = hyper::Request::get("/readyz").body(Vec::new());
         let request = request.unwrap_or_else(|_| unreachable!("a literal path"));
         match client.request_text(request).await {
             Ok(_) => Progress::Done(()),
-            // what it says of itself while it starts is for its own log
+            // its error messages while it starts would only confuse
             Err(_) => Progress::NotYet("the API server is not ready".to_owned()),
         }
     })
@@ -198,7 +198,7 @@ async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), Cluste
     .map_err(Into::into)
 }
 
-/// Waits until the node is ready, its DNS answers and pods can be made in the namespace.
+/// Waits until the node and its DNS are ready and pods can be created in the namespace.
 async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)) -> Result<(), ClusterError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
@@ -225,7 +225,7 @@ async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)
     account_ready(client, namespace, seen).await
 }
 
-/// Waits until pods can be made in the namespace.
+/// Waits until pods can be created in the namespace.
 pub(super) async fn account_ready(
     client: &Client,
     namespace: &str,

@@ -1,6 +1,6 @@
-//! Where a scenario runs: on a throwaway cluster, on an existing one, or on the embedded mesh. A [`Run`] opens its venue, which then takes objects
-//! and requests. What the run creates outside of this process has a record and is removed or kept by [`Run::close`]. An open venue borrows
-//! its run: a closed one cannot be asked.
+//! Where a scenario runs: on a throwaway cluster, on an existing one, or on the embedded mesh. A [`Run`] opens its venue, which then takes
+//! objects and requests. Everything that the run creates outside of this process has a record, and [`Run::close`] removes or keeps it. An open
+//! venue borrows its run, so that it cannot be used after the run is closed.
 
 mod cluster;
 mod embedded;
@@ -38,7 +38,7 @@ pub use run::Run;
 pub use state::STATE;
 pub use throwaway::Throwaway;
 
-/// A place where scenarios run. It holds what a user asks for and no state of a run.
+/// A place where scenarios run. It holds the settings of the user and no state of a run.
 pub trait Venue: fmt::Debug + Send + Sync {
     /// The venue in words, for a run in this namespace.
     fn description(&self, namespace: &str) -> String;
@@ -48,7 +48,7 @@ pub trait Venue: fmt::Debug + Send + Sync {
         declared.to_owned()
     }
 
-    /// The throwaway cluster, which takes several namespaces and other versions of Istio; none elsewhere.
+    /// The venue as a throwaway cluster, which supports several namespaces and versions of Istio; none for other venues.
     fn throwaway(&self) -> Option<&Throwaway> {
         None
     }
@@ -64,10 +64,10 @@ pub trait Venue: fmt::Debug + Send + Sync {
         ready(None).boxed()
     }
 
-    /// What a run creates outside of this process, in words; none where it creates nothing there.
+    /// What a run creates outside of this process, in words; none if it creates nothing there.
     fn creation(&self, run: &Run<'_>) -> Option<String>;
 
-    /// Leaves what a run has created, and returns the commands that show it; none where there is nothing to leave.
+    /// Marks what a run has created as kept, and returns the commands that show it; none if there is nothing to keep.
     ///
     /// # Errors
     /// The engine does not answer or refuses.
@@ -95,7 +95,7 @@ pub trait OpenVenue: Send + Sync {
     /// The API server rejects it or does not know its kind.
     fn apply<'a>(&'a mut self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Applied, ClusterError>>;
 
-    /// Deletes an object, and returns what a rollout has to wait for.
+    /// Deletes an object, and returns it if its pods have to be waited for.
     ///
     /// # Errors
     /// There is no such object, or the API server refuses.
@@ -142,7 +142,7 @@ pub trait OpenVenue: Send + Sync {
     /// The client's sidecar does not answer, or its configuration cannot be read.
     fn table<'a>(&'a mut self, host: &'a str, port: u16) -> BoxFuture<'a, Result<RouteTable, MeshError>>;
 
-    /// The client's sidecar, where there is one that can be asked.
+    /// The client's sidecar; none where there is no Envoy.
     fn sidecar(&mut self) -> Option<&mut Sidecar> {
         None
     }
@@ -173,7 +173,7 @@ pub trait OpenVenue: Send + Sync {
     /// The API server does not list them.
     fn remaining(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
 
-    /// The longest that deleted objects may take to go.
+    /// The timeout for deleted objects to go.
     fn removal_limit(&self) -> Duration {
         Duration::from_secs(60)
     }
@@ -183,11 +183,11 @@ pub trait OpenVenue: Send + Sync {
         Duration::from_millis(50)
     }
 
-    /// How changes are watched.
+    /// How changes are observed.
     fn watches(&self) -> Watches;
 }
 
-/// How many requests watch a change.
+/// The requests that observe a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watches {
     /// A change of objects.

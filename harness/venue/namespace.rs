@@ -19,25 +19,25 @@ use crate::scenario::{Client, ControlPlane, Manifest, MeshStep, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 use crate::walk::MOST_A_SECOND;
 
-/// The longest that a control plane that has replaced another may take to push its configuration.
+/// The timeout for the first push of a control plane that has replaced another.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
-/// The longest that reading the counter of one pod may take, and listing the pods.
+/// The timeout for listing the pods, and for reading the counter of each.
 const COUNTER_LIMIT: Duration = Duration::from_secs(10);
 const PUSH_INTERVAL: Duration = Duration::from_millis(100);
-/// Requests a second that watch a change about which something is claimed: 688, which exclude an error share of 1 %, take 2.5 s.
+/// Requests per second while a change with a claim is observed: the 688 requests that exclude an error probability of 1 % take 2.5 s.
 const CLAIMED_RATE: u32 = 275;
 
 /// A namespace of a cluster with Istio, open for the objects of one scenario.
 pub struct OpenNamespace {
     cluster: ProvisionedCluster,
     name: String,
-    /// The client, as the scenario has it.
+    /// The client of the scenario.
     client: Client,
     pods: Api<Pod>,
     objects: Objects,
     workloads: Workloads,
     sidecar: Sidecar,
-    /// The addresses of endpoints that the client's sidecar sends requests to, as far as stages have waited for them.
+    /// The addresses of endpoints that the client's sidecar uses, as far as stages have waited for them.
     endpoints: BTreeSet<String>,
     events: Events,
 }
@@ -68,7 +68,7 @@ impl OpenNamespace {
         match step {
             MeshStep::Install(plane) => {
                 let before = self.sidecar.pushed().await?;
-                // another revision injects where its label asks for it, which is not here yet
+                // a control plane of another revision does not inject here before the namespace has its label
                 let own = plane.revision.is_empty();
                 planes.install(client, plane, own.then_some(&self.name), self.events.waiting()).await?;
                 if own {
@@ -95,7 +95,7 @@ impl OpenNamespace {
         }
     }
 
-    /// Reads from the API server and the pods themselves, since a watch may lag behind.
+    /// Reads the counters. The pods are listed, since a watch may lag behind.
     async fn reading(&self, labels: &BTreeMap<String, String>, served: &Served) -> Result<Reading, ClusterError> {
         let selector: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selector = ListParams::default().labels(&selector.join(","));
@@ -146,7 +146,7 @@ impl OpenVenue for OpenNamespace {
     }
 
     fn end_client(&mut self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        // the pod that follows has another sidecar
+        // the next pod has another sidecar
         self.sidecar = Sidecar::new(self.pods.clone(), self.client.pod.clone());
         self.objects.end_pod(&self.client.pod, self.events.waiting()).boxed()
     }
@@ -191,7 +191,7 @@ impl OpenVenue for OpenNamespace {
         let steady = |rate: u32, connections: usize| WatchOptions { rate, raised: rate, connections };
         Watches {
             objects: steady(50, 4),
-            // as many as do not disturb a rollout, then the highest rate until the claims are decided
+            // a rate that does not disturb a rollout, then the highest until the claims are decided
             claimed: WatchOptions { rate: CLAIMED_RATE, raised: MOST_A_SECOND, connections: 4 },
             mesh: steady(MOST_A_SECOND, 8),
         }
@@ -221,7 +221,7 @@ async fn first_push(
     }
 }
 
-/// How many requests a pod has served, as its own counter tells.
+/// The number of requests that a pod has served, by its own counter.
 async fn count(pods: &Api<Pod>, pod: &str, served: &Served) -> Result<u64, String> {
     let failed = |error: TunnelError| error.to_string();
     let mut tunnel = Tunnel::open(pods, pod, served.port).await.map_err(failed)?;
@@ -232,13 +232,13 @@ async fn count(pods: &Api<Pod>, pod: &str, served: &Served) -> Result<u64, Strin
         .map_err(|_| format!("GET {} gave `{}`, which is not a number of requests", served.path, text.trim()))
 }
 
-/// Whether a pod is being deleted or at its end.
+/// Whether a pod is being deleted or has ended.
 fn is_leaving(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// What identifies the start of each container of a pod but for the sidecar, whose restart resets no counter of the service.
+/// An identifier of the start of each container. The sidecar is left out: its restart does not reset the counter of the service.
 fn starts(pod: &Pod) -> BTreeMap<String, String> {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let own = containers.filter(|container| container.name != "istio-proxy");

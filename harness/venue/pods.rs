@@ -8,24 +8,24 @@ use crate::routing;
 pub struct PodCounter {
     /// The pod's name.
     pub pod: String,
-    /// What identifies the start of each container that may hold the counter; a sidecar of the mesh is left out.
+    /// An identifier of the start of each container that may hold the counter; the sidecar is left out.
     pub starts: BTreeMap<String, String>,
-    /// Whether the pod is at its end, so that it gets no requests any more.
+    /// Whether the pod is being deleted or has ended, so that it gets no more requests.
     pub leaving: bool,
     /// The requests served since that start, or why they are not known.
     pub count: Result<u64, String>,
 }
 
-/// The counters of a workload's pods, by what identifies the pod.
+/// The counters of the pods of a workload, by the UID of the pod.
 pub type Reading = BTreeMap<String, PodCounter>;
 
-/// The pods that are ready now. Who answers with which version is not known of them.
+/// The ready pods. Their versions are not known.
 #[must_use]
 pub fn ready_pods(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
     let ready = pods.into_iter().filter(|pod| pod.ready);
     ready
         .filter_map(|pod| {
-            // a Deployment's pod is named after it and its template's hash
+            // the name of a Deployment's pod begins with the Deployment and the hash of its template
             let hash = pod.labels.get("pod-template-hash");
             let workload =
                 hash.and_then(|hash| pod.name.split_once(&format!("-{hash}"))).map(|(name, _)| name.to_owned());
