@@ -29,31 +29,30 @@ use super::run_id::RunId;
 use super::wait::{Again, Awaited, Failure, Progress, Wait, WaitError, until};
 use super::{ClusterError, RUN_LABEL};
 
-/// The label with the process that started a container.
+/// The label with the process that has started a container.
 const OWNER_LABEL: &str = "shiftcheck.dev/owner";
-/// Where k3s and the offline node look for image archives.
+/// The folder from which k3s and the offline node import image archives.
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
-/// The longest that the API server may take to answer.
+/// The timeout of the API server.
 const API_LIMIT: Duration = Duration::from_secs(120);
-/// How many lines of the node's log are kept for messages.
+/// The number of lines of the node's log that are kept for messages.
 const LOG_LINES: usize = 200;
-/// What a cluster with Istio needs on the engine's disk.
+/// The disk space in MB that a cluster with Istio needs.
 const DISK_MB: u64 = 3000;
 
-/// How long the engine may take to answer the first question: one that hangs is found before anything else is tried.
+/// The timeout of the first request to the engine, so that an engine that hangs is found before anything else starts.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long the engine may take to answer any other request.
+/// The timeout of other requests to the engine.
 const ENGINE_LIMIT: Duration = Duration::from_secs(30);
-/// How long the engine may take to answer while it pulls or writes images.
+/// The timeout of requests that transfer images.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(600);
-/// How long the engine may take to create and start a container of an image that it has.
+/// The timeout for creating and starting a container of a local image.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// The engine's address where `DOCKER_HOST` names none.
+/// The address of the engine if `DOCKER_HOST` is not set.
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
-/// What the name of a cluster's container begins with, and that of one that was left on purpose. Labels of a container cannot be changed after
-/// its creation, and whether a cluster is kept is known at the end of a run only; a container can be renamed at any time, also on a
-/// remote engine, and its name is in every list of containers.
+/// The prefixes of container names: of a cluster, and of a cluster that is kept. The labels of a container cannot be changed after its creation,
+/// and only the end of a run decides whether its cluster is kept. A container can be renamed at any time, also on a remote engine.
 const NAME: &str = "shiftcheck-";
 const KEPT_NAME: &str = "shiftcheck-kept-";
 
@@ -65,20 +64,20 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// The address of the engine: `DOCKER_HOST`, or the default socket.
+    /// The address of the engine: `DOCKER_HOST` or the default socket.
     #[must_use]
     pub fn default_address() -> String {
         let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
         named.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
     }
 
-    /// Whether there is an engine on this machine, answering or not: `DOCKER_HOST` is set, or the default socket exists.
+    /// Whether an engine is configured: `DOCKER_HOST` is set, or the default socket exists. The engine may not answer.
     #[must_use]
     pub fn is_configured() -> bool {
         is_configured(&Self::default_address(), Path::exists)
     }
 
-    /// The engine at the default address, if it answers in time.
+    /// Connects to the engine at the default address.
     ///
     /// # Errors
     /// There is no engine, or it does not answer within 5 s.
@@ -86,7 +85,7 @@ impl Docker {
         Self::connect_to(&Self::default_address()).await
     }
 
-    /// The engine at an address, if it answers in time.
+    /// Connects to the engine at an address.
     ///
     /// # Errors
     /// There is no engine, or it does not answer within 5 s.
@@ -104,13 +103,13 @@ impl Docker {
             .unwrap_or_else(|_| Err(ClusterError::NoAnswer { who: who(), limit: CONNECT_LIMIT }))
     }
 
-    /// The address that it was found at.
+    /// The address of the engine.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The engine for requests that move images.
+    /// The engine, for requests that transfer images.
     pub(super) fn for_transfers(&self) -> Bollard {
         self.engine.clone().with_timeout(TRANSFER_LIMIT)
     }
@@ -124,7 +123,7 @@ impl Docker {
         self.engine.inspect_image(image).await.is_ok()
     }
 
-    /// Marks the cluster of a run as one that is left on purpose; whether there is one.
+    /// Marks the cluster of a run as kept. Returns false if there is no cluster.
     ///
     /// # Errors
     /// The engine does not answer or refuses.
@@ -142,7 +141,7 @@ impl Docker {
     /// # Errors
     /// The engine refuses.
     pub async fn remove_run(&self, run: &RunId) -> Result<(), ClusterError> {
-        // A container that is being created or removed at this moment shows up or goes in a later look.
+        // a container that is just being created or removed appears or disappears in a later check
         let again = Again::Every(Duration::from_millis(50));
         let mut wait = Wait::new(Awaited::ClusterRemoval, Duration::from_secs(30), again, |_| {});
         let mut refused = None;
@@ -171,10 +170,10 @@ impl Docker {
         }
     }
 
-    /// The containers that carry a run's label.
+    /// The containers with the label of a run.
     ///
     /// # Errors
-    /// The engine does not list them.
+    /// The engine does not list its containers.
     pub async fn run_containers(&self) -> Result<Vec<RunContainer>, ClusterError> {
         let filters = HashMap::from([("label", vec![RUN_LABEL])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -187,7 +186,7 @@ impl Docker {
             .into_iter()
             .filter_map(|container| {
                 let labels = container.labels?;
-                // what carries no valid id is not a run's
+                // without a valid id it is not the container of a run
                 let run = labels.get(RUN_LABEL)?.parse().ok()?;
                 let owner = labels.get(OWNER_LABEL).and_then(|owner| Owner::parse(owner));
                 let names = container.names.unwrap_or_default();
@@ -197,7 +196,7 @@ impl Docker {
             .collect())
     }
 
-    /// Removes a container with its anonymous volumes; one that is gone is removed already.
+    /// Removes a container with its anonymous volumes. A container that does not exist is no error.
     ///
     /// # Errors
     /// The engine refuses.
@@ -209,7 +208,7 @@ impl Docker {
         }
     }
 
-    /// The text of a file in a container, where it is there. (The future of testcontainers' `copy_file_from` is not `Send`.)
+    /// The text of a file in a container, if it exists. The future of testcontainers' `copy_file_from` is not `Send`.
     async fn file(&self, id: &str, path: &str) -> Option<String> {
         let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
         let archive: Vec<Bytes> = self.engine.download_from_container(id, Some(options)).try_collect().await.ok()?;
@@ -232,24 +231,24 @@ pub struct RunContainer {
     pub id: String,
     /// The run.
     pub run: RunId,
-    /// The process that started it; none where the label has another form.
+    /// The process that has started it; none if the label has another format.
     pub owner: Option<Owner>,
-    /// Whether it was left on purpose.
+    /// Whether it is kept.
     pub kept: bool,
 }
 
-/// What a throwaway cluster is made of.
+/// The settings of a throwaway cluster.
 #[derive(Debug, Clone)]
 pub struct K3sOptions {
     /// The node image.
     pub node: NodeImage,
-    /// Image archives, in the order of need.
+    /// Image archives, in the order in which they are needed.
     pub archives: Vec<PathBuf>,
-    /// containerd's snapshotter: `overlayfs`, or `native` on file systems that cannot hold it.
+    /// The snapshotter of containerd: `overlayfs`, or `native` on file systems that do not support it.
     pub snapshotter: String,
 }
 
-/// A throwaway cluster: one privileged container, which the run's label finds and [`Docker::remove_run`] removes.
+/// A throwaway cluster: one privileged container with the label of its run. [`Docker::remove_run`] removes it.
 pub struct K3sCluster {
     id: String,
     kubeconfig: String,
@@ -263,10 +262,10 @@ impl std::fmt::Debug for K3sCluster {
 }
 
 impl K3sCluster {
-    /// Starts the node and returns as soon as its API server answers; images may still be coming in then.
+    /// Starts the node and returns when its kubeconfig is written. Images may still be imported.
     ///
     /// # Errors
-    /// The engine has no such image and cannot fetch it, the disk is too full, or the node does not come up.
+    /// The image cannot be pulled, the disk is too full, or the node does not start.
     pub async fn start(
         docker: &Docker,
         options: K3sOptions,
@@ -277,7 +276,7 @@ impl K3sCluster {
         let image = format!("{}:{}", options.node.image, options.node.tag);
         let has_image = docker.has_image(&image).await;
         if !has_image && options.node.image.starts_with("shiftcheck/") {
-            // built here, so that no registry has it
+            // built locally: no registry has it
             return Err(ClusterError::NoImage { image, reason: String::new() });
         }
         let log = NodeLog::default();
@@ -332,10 +331,10 @@ fn request(options: &K3sOptions, record: &RunRecord, log: NodeLog) -> ContainerR
         .with_mount(Mount::tmpfs_mount("/var/run"))
         .with_label(RUN_LABEL, run.as_str())
         .with_label(OWNER_LABEL, owner)
-        // the container outlives its handle: the run removes it by its label in every ending, or keeps it
+        // the container outlives its handle: the run removes it by its label, or keeps it
         .with_reuse(ReuseDirective::Always)
         .with_startup_timeout(API_LIMIT)
-        // readiness is looked for through the API, which answers before the node is ready
+        // the API server is polled instead: it answers before the node is ready
         .with_ready_conditions(Vec::new())
         .with_host_config_modifier(|host| {
             host.publish_all_ports = Some(false);
@@ -355,7 +354,7 @@ fn request(options: &K3sOptions, record: &RunRecord, log: NodeLog) -> ContainerR
     request
 }
 
-/// Reads the kubeconfig as soon as the node has written it.
+/// Waits until the node has written its kubeconfig, and returns it.
 async fn published(
     docker: &Docker,
     container: &ContainerAsync<K3s>,
@@ -399,7 +398,7 @@ fn start_error(image: &str, error: testcontainers::TestcontainersError) -> Clust
 }
 
 async fn check_disk(docker: &Docker) -> Result<(), ClusterError> {
-    // an engine elsewhere has its folder elsewhere
+    // the folder of a remote engine is not on this machine
     let Some((root, free)) = docker.root().await.and_then(|root| free_mb(&root).map(|free| (root, free))) else {
         return Ok(());
     };
@@ -416,12 +415,12 @@ fn free_mb(path: &Path) -> Option<u64> {
     text.lines().nth(1)?.trim().trim_end_matches('M').parse().ok()
 }
 
-/// Whether there is an engine at an address: one that is named, or a default socket that exists.
+/// Whether an engine is configured at an address: another one than the default, or a socket that exists.
 fn is_configured(address: &str, exists: impl Fn(&Path) -> bool) -> bool {
     address != DEFAULT_ADDRESS || exists(Path::new(address.trim_start_matches("unix://")))
 }
 
-/// The end of the node's log.
+/// The last lines of the node's log.
 #[derive(Debug, Clone, Default)]
 struct NodeLog(Arc<Mutex<VecDeque<String>>>);
 

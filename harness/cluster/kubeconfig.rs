@@ -11,27 +11,27 @@ use super::ClusterError;
 use super::run_id::RunId;
 use super::sweep::{Deletion, delete_namespace};
 
-/// How long an API server may take to answer a single request at the start and the end of a run.
+/// The timeout of a single request to an API server at the start and the end of a run.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Which cluster a kubeconfig leads to: the files and the context, and what proves later that they still lead there.
+/// The cluster that a context of a kubeconfig selects. The server and its certificates prove later that the context still selects it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeCluster {
-    /// The kubeconfig files, as absolute paths; several are merged, as kubectl merges those of `KUBECONFIG`.
+    /// The absolute paths of the kubeconfig files. Several files are merged as kubectl merges those of `KUBECONFIG`.
     pub kubeconfig: Vec<PathBuf>,
     /// The context.
     pub context: String,
     /// The address of the API server.
     pub server: String,
-    /// The SHA-256 of the certificates that the API server is trusted by; empty where those of the system are used.
+    /// The SHA-256 of the CA certificates of the API server; empty if those of the system are used.
     pub ca: String,
 }
 
 impl KubeCluster {
-    /// The cluster that a context of a kubeconfig leads to, with a client; the defaults are those of kubectl.
+    /// The cluster that a context of a kubeconfig selects, and a client. The defaults are those of kubectl.
     ///
     /// # Errors
-    /// A file cannot be read, or it has no such context.
+    /// A file cannot be read, or there is no such context.
     pub async fn find(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
         let files = match kubeconfig {
             Some(file) => vec![file.to_owned()],
@@ -42,7 +42,7 @@ impl KubeCluster {
         Self::resolve(files.iter().map(absolute).collect::<Result<_, _>>()?, context).await
     }
 
-    /// As [`find`](Self::find), once the API server has answered.
+    /// As [`find`](Self::find), but waits until the API server has answered.
     ///
     /// # Errors
     /// The kubeconfig cannot be used, or the API server does not answer.
@@ -54,10 +54,10 @@ impl KubeCluster {
         Ok((cluster, client))
     }
 
-    /// A client of exactly this cluster.
+    /// A client of this cluster.
     ///
     /// # Errors
-    /// The kubeconfig cannot be read any more, or leads to another cluster now.
+    /// The kubeconfig can no longer be read, or now selects another cluster.
     pub async fn client(&self) -> Result<Client, ClusterError> {
         let (found, client) = Self::resolve(self.kubeconfig.clone(), Some(&self.context)).await?;
         if found == *self {
@@ -74,7 +74,7 @@ impl KubeCluster {
     /// Deletes the namespace of a run with all objects in it.
     ///
     /// # Errors
-    /// The kubeconfig leads to another cluster now, or the API server does not answer or refuses.
+    /// The kubeconfig now selects another cluster, or the API server does not answer or refuses.
     pub async fn remove_namespace(&self, name: &str, run: &RunId) -> Result<Deletion, ClusterError> {
         delete_namespace(&Api::<Namespace>::all(self.client().await?), name, run).await
     }
@@ -102,11 +102,11 @@ impl KubeCluster {
     }
 }
 
-/// The files that kubectl reads.
+/// The files that kubectl reads by default.
 fn default_files() -> Vec<PathBuf> {
     let named = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty());
     match named {
-        // kubectl passes over files that are not there
+        // kubectl ignores files that do not exist
         Some(named) => std::env::split_paths(&named).filter(|path| path.is_file()).collect(),
         None => vec![PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config")],
     }
@@ -117,7 +117,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     digits.concat()
 }
 
-/// Waits for an answer, but not longer than [`ANSWER_LIMIT`].
+/// Waits for an answer for at most [`ANSWER_LIMIT`].
 pub(super) async fn answered<T>(who: &str, answer: impl Future<Output = T>) -> Result<T, ClusterError> {
     let in_time = tokio::time::timeout(ANSWER_LIMIT, answer).await;
     in_time.map_err(|_| ClusterError::NoAnswer { who: who.to_owned(), limit: ANSWER_LIMIT })

@@ -15,39 +15,39 @@ use super::run::{KubeNamespace, RunRecords};
 use super::run_id::RunId;
 use super::{ClusterError, RUN_LABEL};
 
-/// How long the API server of an existing cluster may take to remove one namespace in a sweep.
+/// The timeout for removing one namespace of an existing cluster.
 const NAMESPACE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What to sweep.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
-    /// Also what was kept on purpose by a run with the same cache folder.
+    /// Also what a run with the same cache folder has kept.
     pub kept: bool,
-    /// Only what this run has left, even if it was kept, and even if its owner cannot be proven to have ended.
+    /// Only what this run has left, even if it is kept or its owner cannot be proven to have ended.
     pub only: Option<&'a RunId>,
 }
 
-/// What was removed, and what was not.
+/// The result of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Clusters that were removed, by run.
+    /// The runs whose clusters were removed.
     pub clusters: Vec<RunId>,
-    /// Namespaces on existing clusters that were removed, by name.
+    /// The namespaces that were removed from existing clusters.
     pub namespaces: Vec<String>,
-    /// What was left alone, since its owner cannot be proven to have ended.
+    /// What was left alone because its owner may still run.
     pub left: Vec<LeftAlone>,
-    /// What could not be removed, and why.
+    /// What could not be removed, with the reasons.
     pub failures: Vec<String>,
 }
 
-/// Something that a sweep has left alone.
+/// Something that a sweep left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftAlone {
-    /// What.
+    /// Its description.
     pub what: String,
-    /// The run that made it, where that is known.
+    /// The run that has created it, if known.
     pub run: Option<RunId>,
-    /// Why it was left alone.
+    /// The reason.
     pub why: String,
 }
 
@@ -61,18 +61,18 @@ impl fmt::Display for LeftAlone {
     }
 }
 
-/// What becomes of something that carries a run's id.
+/// What to do with something that a run has created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Decision {
     Remove,
     Leave,
-    /// Left alone and listed, with the reason.
+    /// Leave and list with this reason.
     List(String),
-    /// Named by the caller, but not removed, with the reason.
+    /// Leave for this reason, although the caller has asked for it.
     Refuse(String),
 }
 
-/// Decides about what a run of this owner has left; `kept` says whether it was left on purpose.
+/// Decides about something that a run of this owner has created.
 fn decide(
     here: &Observer,
     run: &RunId,
@@ -209,16 +209,16 @@ async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<Deletion, Clus
         .map_err(|_| ClusterError::NoAnswer { who: who(), limit: NAMESPACE_LIMIT })?
 }
 
-/// What came of the deletion of a namespace.
+/// The result of deleting a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// The API server deletes it, with what is in it.
+    /// The API server deletes it with all objects in it.
     Begun,
     /// There is no namespace of this run.
     NotThere,
 }
 
-/// Deletes a namespace that carries the run's label.
+/// Deletes a namespace if it has the label of the run.
 pub(super) async fn delete_namespace(
     namespaces: &Api<Namespace>,
     name: &str,
@@ -230,7 +230,7 @@ pub(super) async fn delete_namespace(
     if found.metadata.labels.and_then(|labels| labels.get(RUN_LABEL).cloned()).as_deref() != Some(run.as_str()) {
         return Ok(Deletion::NotThere);
     }
-    // exactly the namespace that was looked at, not one that somebody has created since
+    // not a namespace of the same name that was created in the meantime
     let preconditions = Preconditions { uid: found.metadata.uid, resource_version: None };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match answered("the API server", namespaces.delete(name, &parameters)).await? {

@@ -197,3 +197,48 @@ pub struct Watches {
     /// A change of the mesh itself.
     pub mesh: WatchOptions,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::events::Events;
+    use crate::scenario::Scenario;
+
+    fn existing(namespace: Option<&str>) -> Existing {
+        Existing { namespace: namespace.map(ToOwned::to_owned), ..Existing::default() }
+    }
+
+    #[rstest]
+    #[case::throwaway(Throwaway::new("shiftcheck".into()), "a throwaway cluster", Some("the cluster"))]
+    #[case::existing(existing(None), "namespace canary-RUN of an existing cluster", Some("the namespace canary-RUN"))]
+    #[case::named(existing(Some("qa")), "namespace qa of an existing cluster", Some("the namespace qa"))]
+    #[case::embedded(Embedded, "the embedded mesh, which checks your manifests, not an Istio release", None)]
+    fn a_run_says_where_it_is_and_what_it_creates(
+        #[case] venue: impl Venue + 'static,
+        #[case] place: &str,
+        #[case] creation: Option<&str>,
+    ) {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let venue = Arc::new(venue);
+        let run = Run::new(Arc::clone(&venue) as Arc<dyn Venue>, &scenario, "cache".as_ref(), Events::channel().0);
+        let without_id = |text: String| text.replace(run.id.as_str(), "RUN");
+        assert_eq!(without_id(run.place()), place);
+        assert_eq!(venue.creation(&run).map(without_id).as_deref(), creation);
+        // only the throwaway cluster takes several namespaces and other control planes
+        assert_eq!(venue.throwaway().is_some(), place == "a throwaway cluster");
+    }
+
+    #[tokio::test]
+    async fn the_embedded_mesh_refuses_changes_of_the_mesh() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let run = Run::new(Arc::new(Embedded), &scenario, "cache".as_ref(), Events::channel().0);
+        let mut venue = run.open().await.unwrap();
+        let refused = venue.change_mesh(&MeshStep::Restart).await;
+        assert!(matches!(refused, Err(VenueError::NotThrowaway)), "{refused:?}");
+        assert!(venue.sidecar().is_none() && venue.endpoints().is_none() && venue.environment().await.is_none());
+    }
+}

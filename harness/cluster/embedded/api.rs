@@ -1,4 +1,4 @@
-//! What the API server says to objects that it does not accept, as far as it is known here.
+//! The validation of objects by the API server, as far as the embedded mesh knows it.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -12,7 +12,7 @@ use crate::cluster::ClusterError;
 use crate::routing::{Kind, Live, MATCH_FIELDS, Severity, check};
 use crate::scenario::{ApiKind, Manifest, Target};
 
-/// The ways in which Istio compares a text, what it calls a destination, and what it takes for a traffic policy.
+/// The fields of Istio's string matches, destinations and traffic policies.
 const TEXT: [&str; 3] = ["exact", "prefix", "regex"];
 const DESTINATION: [&str; 3] = ["host", "subset", "port"];
 const POLICY: [&str; 8] = [
@@ -26,7 +26,7 @@ const POLICY: [&str; 8] = [
     "retryBudget",
 ];
 
-/// What may stand in the objects of Istio and the Gateway API, by JSON pointer; `*` is an item of a list.
+/// The fields that objects of Istio and the Gateway API may have, by JSON pointer. `*` is an item of a list.
 const KNOWN: [(&str, &str, &[&str]); 45] = [
     ("VirtualService", "/spec", &["hosts", "gateways", "http", "tls", "tcp", "exportTo"]),
     (
@@ -136,7 +136,7 @@ const KNOWN: [(&str, &str, &[&str]); 45] = [
     ("HTTPRoute", "/spec/rules/*/backendRefs/*", &["group", "kind", "name", "namespace", "port", "weight", "filters"]),
 ];
 
-/// Accepts an object, or says what the API server would.
+/// Validates an object as the API server would.
 pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
     let of_kind = match manifest.kind() {
         "Service" => unknown_in::<Service>(manifest),
@@ -153,7 +153,7 @@ pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError
         return Err(rejected(manifest, &pointer, format!("{field}: field not declared in schema"), 400));
     }
     immutable(live, manifest)?;
-    // an object is wrong by itself or beside those that are there
+    // an object can be invalid by itself or in conflict with existing objects
     let mut then = live.clone();
     then.apply(manifest);
     let before = check(live);
@@ -170,7 +170,7 @@ pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError
     }
 }
 
-/// The object that is to be deleted has to be there.
+/// Checks that the object to be deleted exists.
 pub(super) fn find(live: &Live, target: &Target) -> Result<(), ClusterError> {
     let id = live.resolve(target).map_err(|source| ClusterError::Target { place: target.origin.clone(), source })?;
     if live.named(target).is_some() {
@@ -211,7 +211,7 @@ fn status(message: String, code: u16) -> Box<Status> {
     Box::new(Status { message, code, ..Status::default() })
 }
 
-/// The pointer of a field that the metadata of an object cannot have.
+/// The pointer of an unknown field in the metadata of an object.
 fn unknown_in_metadata(manifest: &Manifest) -> Result<Option<String>, String> {
     let written = serde_json::to_value(&manifest.object.metadata).unwrap_or_default();
     let typed: ObjectMeta = serde_json::from_value(written.clone()).map_err(|error| format!(".metadata: {error}"))?;
@@ -219,7 +219,7 @@ fn unknown_in_metadata(manifest: &Manifest) -> Result<Option<String>, String> {
     Ok(lost(&written, &kept, "/metadata"))
 }
 
-/// The pointer of a field that a type does not have: it is lost on the way through it.
+/// The pointer of a field that a type does not have. Deserialization drops it.
 fn unknown_in<T: Serialize + DeserializeOwned>(manifest: &Manifest) -> Result<Option<String>, String> {
     let mut written = manifest.object.data.clone();
     if let Some(object) = written.as_object_mut() {
@@ -237,7 +237,7 @@ fn lost(written: &Value, kept: &Value, pointer: &str) -> Option<String> {
                 let own = format!("{pointer}/{key}");
                 match kept.get(key) {
                     Some(kept) => lost(value, kept, &own),
-                    // types leave out what is empty
+                    // types do not serialize empty values
                     None if value.as_object().is_some_and(serde_json::Map::is_empty) => None,
                     None if value.as_array().is_some_and(Vec::is_empty) => None,
                     None => Some(own),

@@ -1,5 +1,5 @@
-//! A cluster and a mesh in this process: objects, selectors, endpoints and routes as the model has them, and real HTTP on loopback to the
-//! demo servers. It shows what manifests mean, not what a release of Istio does.
+//! A cluster and a mesh in this process: objects, selectors, endpoints and routes of the model, and real HTTP to demo servers on loopback. It
+//! checks manifests, not an Istio release.
 
 mod api;
 mod proxy;
@@ -23,21 +23,21 @@ use proxy::{Proxy, Serving};
 #[derive(Debug)]
 struct Server {
     pod: String,
-    /// How many servers were started before it.
+    /// The number of servers that were started before it.
     start: u64,
     demo: Arc<DemoServer>,
 }
 
-/// The embedded cluster of one scenario.
+/// The embedded mesh of one scenario.
 #[derive(Debug)]
 pub struct EmbeddedMesh {
     live: Live,
     naming: Naming,
-    /// A request to the scenario's service.
+    /// A request to the service of the scenario.
     request: Request,
     client: String,
     servers: BTreeMap<String, Server>,
-    /// How many servers were started.
+    /// The number of servers that were started.
     started: u64,
     proxy: Proxy,
     applied: u64,
@@ -45,10 +45,10 @@ pub struct EmbeddedMesh {
 }
 
 impl EmbeddedMesh {
-    /// Starts without objects, for requests of a client pod in a namespace to a service.
+    /// Starts a mesh without objects, for requests of a client pod to a service.
     ///
     /// # Errors
-    /// Loopback cannot be listened on.
+    /// No port can be opened on loopback.
     pub fn start(namespace: &str, client: &str, service: &Service) -> Result<Self, ClusterError> {
         Ok(Self {
             live: Live::new(namespace, namespace),
@@ -63,21 +63,21 @@ impl EmbeddedMesh {
         })
     }
 
-    /// Where the mesh listens for the client.
+    /// The address to which the client sends its requests.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.proxy.address()
     }
 
-    /// Objects that are applied from here on are younger than those before.
+    /// Makes objects that are applied from now on younger than those before.
     pub fn later(&mut self) {
         self.live.later();
     }
 
-    /// Applies an object; the pods of its Deployment run at once.
+    /// Applies an object. The pods of a Deployment run at once.
     ///
     /// # Errors
-    /// The API would reject it, or an image is not one of the demo.
+    /// The API server would reject it, or an image is none of the demo.
     pub fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
         api::admit(&self.live, manifest)?;
         self.live.apply(manifest);
@@ -94,7 +94,7 @@ impl EmbeddedMesh {
     /// Deletes an object.
     ///
     /// # Errors
-    /// There is no such object, or it is not clear which one is meant.
+    /// There is no such object, or the target is ambiguous.
     pub fn delete(&mut self, target: &Target) -> Result<(), ClusterError> {
         api::find(&self.live, target)?;
         self.live.delete(target);
@@ -102,7 +102,7 @@ impl EmbeddedMesh {
         Ok(())
     }
 
-    /// What is there, pods included: kind, group, name and namespace of each object.
+    /// The existing objects and pods: kind, group, name and namespace of each.
     #[must_use]
     pub fn remaining(&self) -> Vec<String> {
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| ObjectId {
@@ -115,7 +115,7 @@ impl EmbeddedMesh {
         remaining.iter().map(ToString::to_string).collect()
     }
 
-    /// The pods, all ready.
+    /// The pods. All of them are ready.
     #[must_use]
     pub fn pods(&self) -> Vec<PodState> {
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| PodState {
@@ -129,20 +129,20 @@ impl EmbeddedMesh {
         pods.collect()
     }
 
-    /// What the client's sidecar does.
+    /// The routes of the client's sidecar.
     #[must_use]
     pub fn table(&self) -> RouteTable {
         self.table.clone()
     }
 
-    /// What identifies the start of a pod's server, and how many requests it has served since; none where no server runs.
+    /// An identifier of the start of a pod's server, and the number of requests that it has served since; none if no server runs.
     #[must_use]
     pub fn served(&self, pod: &str) -> Option<(u64, u64)> {
         let running = self.servers.values().find(|own| own.pod == pod)?;
         Some((running.start, running.demo.served()))
     }
 
-    /// Starts the server of each pod again, as a crash would.
+    /// Restarts the server of each pod, as after a crash.
     #[cfg(test)]
     pub(crate) fn restart(&mut self) {
         self.servers.clear();
@@ -159,7 +159,7 @@ impl EmbeddedMesh {
         Ok(())
     }
 
-    /// Starts and ends servers, and gives the proxy its routes.
+    /// Starts and stops servers, and updates the routes of the proxy.
     fn refresh(&mut self) {
         let pods = pods_of(&self.live, &self.naming);
         let mut servers = BTreeMap::new();

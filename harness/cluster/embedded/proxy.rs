@@ -1,4 +1,4 @@
-//! The client's sidecar on loopback: each request takes the route that the model gives it, to a demo server in this process.
+//! The client's sidecar on loopback. Requests take the routes of the model to demo servers in this process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ use crate::workload::DemoServer;
 
 type Ports = Vec<(Option<String>, u16)>;
 
-/// The proxy, listening.
+/// A proxy that listens.
 #[derive(Debug)]
 pub(super) struct Proxy {
     address: SocketAddr,
@@ -30,13 +30,13 @@ pub(super) struct Proxy {
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
-/// What the proxy does at a time.
+/// The current routes of the proxy.
 #[derive(Debug)]
 pub(super) struct Serving {
     host: Vec<u8>,
     request: Request,
     routes: Result<RoutesWithServers, Unconnected>,
-    /// For hosts other than the service's own.
+    /// The routes of other hosts than the service.
     others: HashMap<String, RoutesWithServers>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Serving {
 #[derive(Debug)]
 struct RoutesWithServers {
     routes: Routes,
-    /// The headers that the routes look at.
+    /// The headers that the routes match.
     headers: Vec<HeaderName>,
     servers: BTreeMap<Cluster, Vec<Option<Arc<DemoServer>>>>,
 }
@@ -52,14 +52,14 @@ struct RoutesWithServers {
 /// A connection.
 #[derive(Debug, Default)]
 struct Line {
-    /// The server, where a route of connections has chosen it for all requests.
+    /// The server of all its requests, if connections are routed instead of requests.
     server: Option<Arc<DemoServer>>,
-    /// The request that is being answered; kept, so that the next one finds its memory.
+    /// The current request. The next one reuses its memory.
     request: Option<Request>,
 }
 
 impl Proxy {
-    /// Listens on a port of loopback, served by a thread of its own until it is dropped.
+    /// Listens on a port of loopback. A thread serves it until it is dropped.
     pub fn start() -> std::io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -99,10 +99,10 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>
             let service = service_fn(|request: hyper::Request<Incoming>| {
                 let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
-                // no answer at all is a connection that breaks off
+                // without an answer the connection is closed
                 std::future::ready(now.and_then(|now| now.answer(&request, &mut line)).ok_or("no connection"))
             });
-            // answers are short: one buffer costs less than a list of them
+            // answers are short: one buffer is faster than vectored writes
             let mut server = http1::Builder::new();
             let _ = server.writev(false).auto_date_header(false).serve_connection(TokioIo::new(stream), service).await;
         });
@@ -121,7 +121,7 @@ impl Serving {
             let server = |address: &String| {
                 let (pod, port) = address.rsplit_once(':')?;
                 let (server, ports) = servers.get(pod)?;
-                // a pod that declares its ports listens on no other
+                // a pod that declares ports listens on no others
                 let listens = ports.is_empty() || ports.iter().any(|(_, own)| own.to_string() == port);
                 listens.then(|| Arc::clone(server))
             };
@@ -209,7 +209,7 @@ impl RoutesWithServers {
                     if fastrand::u32(..1_000_000) < *per_million
                         && let Some(Some(server)) = servers.get(fastrand::usize(..servers.len().max(1)))
                     {
-                        // nobody hears the answer
+                        // the answers of mirrors are discarded
                         drop(server.answer(&route.path(request)));
                     }
                 }
@@ -228,7 +228,7 @@ impl RoutesWithServers {
     }
 }
 
-/// A cluster by its weight.
+/// Picks a cluster at random by the weights.
 fn pick(clusters: &[(Cluster, u32)]) -> Option<&Cluster> {
     if let [(only, _)] = clusters {
         return Some(only);
