@@ -11,6 +11,7 @@ mod bad_input;
 mod calibrate;
 mod command_line;
 mod differential;
+mod docs;
 mod driver_memory;
 mod existing_cluster;
 mod from_nothing;
