@@ -1,6 +1,6 @@
 use std::io::{Write, stderr};
 
-use super::main::ExitCode;
+use super::exit::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
 use crate::report::ReportError;
@@ -10,7 +10,7 @@ use crate::upgrade::UpgradeError;
 use crate::verdict::DesignError;
 use crate::walk::WalkError;
 
-/// An error as it is told to people: what, and what to do.
+/// An error message for the user with an exit code and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub code: ExitCode,
@@ -29,24 +29,24 @@ impl Failure {
     }
 
     pub fn unwritable(error: &ReportError) -> Self {
-        let hint = Some("name another folder with --report, or write none with --no-report".to_owned());
+        let hint = Some("choose another folder with --report, or disable reports with --no-report".to_owned());
         Self { hint, ..Self::environment(error.to_string()) }
     }
 
     pub fn abandoned() -> Self {
         Self {
             code: ExitCode::Interrupted,
-            message: "ended before everything was removed".to_owned(),
+            message: "stopped before the clean-up finished".to_owned(),
             place: None,
-            hint: Some("`shiftcheck sweep` removes what is left".to_owned()),
+            hint: Some("`shiftcheck sweep` removes the remaining objects".to_owned()),
         }
     }
 
     pub fn unsupported(error: &UpgradeError) -> Self {
         let hint = match error {
-            UpgradeError::Skew { .. } => "--allow-skew walks it all the same",
-            UpgradeError::Same(_) => "--allow-same walks it twice and shows what differs by chance",
-            UpgradeError::NoVersion(_) => "`shiftcheck images` lists those that are there",
+            UpgradeError::Skew { .. } => "--allow-skew runs it anyway",
+            UpgradeError::Same(_) => "--allow-same runs the version twice and shows the differences due to chance",
+            UpgradeError::NoVersion(_) => "`shiftcheck images` lists the versions in the cache",
             _ => return Self::bad_input(error.to_string()),
         };
         Self { hint: Some(hint.to_owned()), ..Self::bad_input(error.to_string()) }
@@ -58,7 +58,7 @@ impl Failure {
     }
 }
 
-/// The sets that `ci/images` has a recipe for.
+/// The sets of images that `ci/images/build` supports.
 const BUILT_SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];
 
 fn hint(error: &WalkError) -> Option<String> {
@@ -68,54 +68,58 @@ fn hint(error: &WalkError) -> Option<String> {
         | WalkError::Traffic(TrafficError::Driver(error)) => error,
         WalkError::Mesh(MeshError::NoSidecar { .. }) => {
             return Some(
-                "the client has to be in the mesh: take away a label or annotation that switches its injection off"
+                "the client must be in the mesh: remove the label or annotation that disables its sidecar injection"
                     .to_owned(),
             );
         }
         WalkError::Mesh(MeshError::OtherIstioctl { .. }) => {
-            return Some("name the istioctl of that version, or none: the cache has one beside its images".to_owned());
+            return Some(
+                "pass the istioctl of that version, or omit --istioctl to use the one in the image cache".to_owned(),
+            );
         }
         WalkError::Mesh(MeshError::NotInstalled) => {
-            return Some("install Istio on the cluster first, or run on a throwaway one with --cluster k3s".to_owned());
+            return Some("install Istio on the cluster, or use a throwaway cluster with --cluster k3s".to_owned());
         }
         WalkError::LeftBehind { left, .. } => {
             let run = &left.run;
-            return Some(format!("`shiftcheck sweep --run {run}` tries again, and so does the start of the next run"));
+            return Some(format!("`shiftcheck sweep --run {run}` or the next run tries again"));
         }
         WalkError::Design { source: DesignError::TooManyRequests { .. }, .. } => {
             return Some(
-                "claim with a larger `deviation`, or allow more with `error-rates: {max-requests: …}`".to_owned(),
+                "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`".to_owned(),
             );
         }
         WalkError::Design { source: DesignError::TooSmallALeak { .. }, .. } => {
-            return Some("claim with a larger `leak`, or allow more with `error-rates: {max-requests: …}`".to_owned());
+            return Some(
+                "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`".to_owned(),
+            );
         }
         _ => return None,
     };
     let text = match cluster {
-        ClusterError::NoEngine(_) => "start Docker, or have it set up with ci/engine",
-        ClusterError::NoImage { .. } => "ci/images/build loads it from the image cache, or fills that first",
+        ClusterError::NoEngine(_) => "start Docker, or install it with ci/engine",
+        ClusterError::NoImage { .. } => "run ci/images/build to load it from the image cache, or to fill the cache",
         ClusterError::NoSet { set, .. } if BUILT_SETS.contains(&set.as_str()) => {
-            return Some(format!("`ci/images/build {set}` pulls or builds it"));
+            return Some(format!("run `ci/images/build {set}` to pull or build it"));
         }
-        ClusterError::NoSet { .. } => "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3",
-        ClusterError::BadSet { .. } => "ci/images/build fills the image cache",
-        ClusterError::Pull { .. } => "check the network and the version, or name a mirror with --hub",
-        ClusterError::NoDisk { .. } => "free some space, for example with `docker system prune`",
-        ClusterError::UnknownKind { .. } => {
-            "is the kind written as its API writes it, and is its definition installed?"
+        ClusterError::NoSet { .. } => {
+            "run `shiftcheck images --pull VERSION` to pull a release of Istio, such as 1.27.3"
         }
-        ClusterError::Outside { .. } => "take it out of the scenario, or run on a throwaway cluster with --cluster k3s",
+        ClusterError::BadSet { .. } => "run ci/images/build to fill the image cache",
+        ClusterError::Pull { .. } => "check the network and the version, or use a mirror with --hub",
+        ClusterError::NoDisk { .. } => "free disk space, for example with `docker system prune`",
+        ClusterError::UnknownKind { .. } => "check the spelling of the kind, and that its CRD is installed",
+        ClusterError::Outside { .. } => "remove it from the scenario, or use a throwaway cluster with --cluster k3s",
         ClusterError::Reaches(_) => {
-            "keep it inside with `exportTo: [\".\"]` and names of services in its own namespace, run on a throwaway cluster with --cluster k3s, \
-             or allow these effects with --allow-reach"
+            "limit it to the namespace with `exportTo: [\".\"]` and hosts in the same namespace, use a throwaway cluster with --cluster k3s, or \
+             allow these effects with --allow-reach"
         }
-        ClusterError::NamespaceTaken(_) => "choose another with --namespace, or delete it",
-        ClusterError::Kubeconfig(_) => "name a file with --kubeconfig and a context with --context",
-        ClusterError::NoAnswer { .. } => "it exists but hangs: restart it, or look at its log",
-        ClusterError::UnknownCluster(_) => "delete the namespace, and then the record in the cache folder, by hand",
+        ClusterError::NamespaceTaken(_) => "choose another namespace with --namespace, or delete this one",
+        ClusterError::Kubeconfig(_) => "pass a file with --kubeconfig and a context with --context",
+        ClusterError::NoAnswer { .. } => "it exists but does not respond: restart it, or check its log",
+        ClusterError::UnknownCluster(_) => "delete the namespace and then the record in the cache folder manually",
         ClusterError::OtherCluster { .. } => {
-            "point the context to that cluster again, or delete the namespace there by hand"
+            "point the context to that cluster again, or delete the namespace there manually"
         }
         ClusterError::Remove { .. } => "`shiftcheck sweep` tries again",
         _ => return None,
@@ -123,12 +127,12 @@ fn hint(error: &WalkError) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Writes an error to stderr.
+/// Writes an error and its hint to stderr.
 pub(super) fn tell(failure: &Failure) {
     let mut text = format!("error: {}\n", failure.message);
     if let Some(hint) = &failure.hint {
         text = format!("{text}\nhint: {hint}\n");
     }
-    // a closed stderr is nothing that could be told
+    // an error on stderr cannot be reported
     let _ = stderr().write_all(text.as_bytes());
 }

@@ -8,13 +8,13 @@ use crate::cluster::{Keep, RunId};
 use crate::report::Granularity;
 use crate::upgrade::Mode;
 
-/// Proves, on a real Istio mesh, that a traffic-shifting rollout does at every stage what its manifests promise
+/// End-to-end tests for Istio traffic-shifting rollouts
 ///
-/// Exit codes: 0 every claim held, 1 a claim failed, 2 bad input, 3 the environment failed, 130 and 143 interrupted and terminated.
+/// Exit codes: 0 every claim holds, 1 a claim fails, 2 bad input, 3 the environment failed, 130 interrupted, 143 terminated.
 #[derive(Debug, Parser)]
 #[command(name = "shiftcheck", version, max_term_width = 120)]
 pub struct Args {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
     /// The folder of the image cache and the run records
@@ -22,33 +22,23 @@ pub struct Args {
     pub cache: Option<PathBuf>,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Walk a scenario stage by stage and judge every claim
+    /// Run a scenario stage by stage and decide every claim
     Run(RunArgs),
-    /// Walk a scenario on two versions of Istio and across the change from one to the other, and say what changes in behaviour
+    /// Run a scenario on two versions of Istio and during the upgrade from one to the other, and report differences in behaviour
     Upgrade(Box<UpgradeArgs>),
     /// Check every claim against the manifests, without a cluster
     Verify(VerifyArgs),
     /// Mutation testing: apply mutation operators to the manifests, and report the mutants that no claim kills
     Mutants(MutantsArgs),
-    /// Put the model behind the verdicts to the test: are requests of this mesh routed independently?
+    /// Test whether a mesh routes requests independently, as the verdicts on shares assume
     Calibrate(CalibrateArgs),
-    /// Write a scenario from a folder of manifests, or from a namespace of a live cluster; what it leaves open is in comments
+    /// Draft a scenario from a folder of manifests or a namespace of a live cluster, with comments where you need to decide
     Init(InitArgs),
-    /// List the sets of images in the cache, and whether their files are there
-    Images {
-        /// Also read them, and tell what is wrong; exit code 3 where something is
-        #[arg(long)]
-        check: bool,
-        /// Pull the images and the istioctl of a version of Istio, such as 1.27.3, into the cache
-        #[arg(long, value_name = "VERSION", conflicts_with = "check")]
-        pull: Option<String>,
-        /// The repository to pull from
-        #[arg(long, value_name = "REPOSITORY", default_value = "docker.io/istio", requires = "pull")]
-        hub: String,
-    },
+    /// List the images in the cache, verify them, or pull a version of Istio
+    Images(ImagesArgs),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -58,57 +48,57 @@ pub enum Command {
     Man,
     /// Print a JSON schema
     Schema {
-        /// Of what
+        /// The document that the schema describes
         what: SchemaOf,
     },
-    /// Say what changed between two reports: versions, verdicts, shares beyond chance, convergence, outages during changes
+    /// Compare two reports: versions, verdicts, shares, convergence times, and outages during changes
     Compare {
-        /// The report.json that is compared with, or its folder
+        /// The first report.json, or the folder of the report
         before: PathBuf,
-        /// The other report.json, or its folder
+        /// The second report.json, or the folder of the report
         after: PathBuf,
     },
-    /// Remove what killed runs have left
+    /// Remove clusters and namespaces that killed runs left behind
     Sweep(SweepArgs),
-    /// Write the image archive of the demo server and the client, to be loaded into an own cluster
+    /// Write the image of the demo server and the client as an archive, for import into your own cluster
     Image {
         /// The archive
         archive: PathBuf,
     },
-    /// What runs in the cluster
+    /// Run a part of the workload image
     #[command(hide = true)]
     Workload {
-        /// Which part.
+        /// The part.
         #[command(subcommand)]
         part: Workload,
     },
 }
 
-/// How to walk a scenario.
+/// Options for running a scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WalkArgs {
-    /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
+    /// The scenario file or the folder with scenario.yaml [default: the current folder, or else the bundled example]
     #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
-    /// Where to run [default: k3s; embedded where there is no Docker engine, unless CI is set]
+    /// The kind of cluster [default: k3s; embedded without a Docker engine, unless CI is set]
     #[arg(long, env = "SHIFTCHECK_CLUSTER")]
     pub cluster: Option<ClusterKind>,
     /// The version of Istio for a throwaway cluster [default: the newest in the cache]
     #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
     pub istio: Option<String>,
-    /// Its profile on a throwaway cluster [default: minimal]
+    /// The Istio profile on a throwaway cluster [default: minimal]
     #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
     pub istio_profile: Option<String>,
-    /// A setting of Istio on a throwaway cluster, as istioctl's --set takes it; may be given several times
+    /// An Istio setting on a throwaway cluster, as for istioctl --set; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub istio_set: Vec<String>,
-    /// The istioctl of that version [default: the one in the cache]; with it, a version that is not in the cache is pulled
+    /// The istioctl of that version [default: the one in the cache]; the node pulls the images if the cache does not have the version
     #[arg(long, env = "SHIFTCHECK_ISTIOCTL", value_name = "FILE")]
     pub istioctl: Option<PathBuf>,
     /// The node image for a throwaway cluster, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
     #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
     pub node_image: Option<String>,
-    /// containerd's snapshotter in a throwaway cluster; `native` where overlayfs does not work
+    /// The containerd snapshotter of a throwaway cluster; use `native` if overlayfs does not work
     #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
     pub snapshotter: String,
     /// The kubeconfig of an existing cluster [default: kubectl's]
@@ -117,39 +107,39 @@ pub struct WalkArgs {
     /// The context in the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// The namespace on an existing cluster; it must not exist [default: the scenario's with the run's id]
+    /// A new namespace on an existing cluster [default: the namespace of the scenario with the run id]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// On an existing cluster: list effects outside of the namespace, such as a VirtualService for a host of others, and run all the same
+    /// On an existing cluster: allow effects outside the namespace, such as a VirtualService for another host, and list them
     #[arg(long)]
     pub allow_reach: bool,
-    /// When to leave the cluster or namespace behind
+    /// When to keep the cluster or namespace
     #[arg(long, default_value = "never")]
     pub keep: Keep,
-    /// How to send requests.
+    /// The traffic options.
     #[command(flatten)]
     pub traffic: TrafficArgs,
 }
 
-/// How to send requests.
+/// Options for traffic.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TrafficArgs {
-    /// Connections of the traffic driver, each with one request in flight [default: the scenario's, or 8]
+    /// The number of connections, each with one request in flight [default: the scenario's, or 8]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
-    /// Requests a second, of all populations together, due whether or not earlier ones are answered [default: the scenario's, or as
-    /// fast as the answers come]
+    /// Requests per second of all populations, sent on schedule even if answers are late [default: the scenario's, or as fast as answers
+    /// arrive]
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub qps: Option<f64>,
-    /// Open a connection for every request
+    /// Open a new connection for every request
     #[arg(long)]
     pub no_keep_alive: bool,
 }
 
-/// Which upgrade to walk.
+/// Options of `upgrade`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UpgradeArgs {
-    /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
+    /// The scenario file or the folder with scenario.yaml [default: the current folder, or else the bundled example]
     #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
     /// The old version of Istio
@@ -158,31 +148,31 @@ pub struct UpgradeArgs {
     /// The new version of Istio
     #[arg(long, value_name = "VERSION")]
     pub to: String,
-    /// The stage at which the mesh is changed, by name or number [default: the first that splits versions]
+    /// The stage at which to upgrade the mesh, by name or number [default: the first that splits versions]
     #[arg(long, value_name = "STAGE")]
     pub at: Option<String>,
-    /// A way from one version to the other; may be given several times [default: all that Istio supports between these versions]
+    /// A way to upgrade; can be repeated [default: all that Istio supports for these versions]
     #[arg(long, value_name = "MODE")]
     pub mode: Vec<Mode>,
-    /// Also walk what Istio does not support: a control plane more than one minor version ahead of its sidecars, or behind them
+    /// Also run unsupported version skews: a control plane more than one minor version newer than its sidecars, or older
     #[arg(long)]
     pub allow_skew: bool,
-    /// Where both versions are the same: walk it twice, each time alone, and show what differs by chance
+    /// Allow equal versions: run the version twice and show the differences due to chance
     #[arg(long, conflicts_with_all = ["mode", "from_set", "to_set"])]
     pub allow_same: bool,
-    /// Claim that no more requests than this fail during all changes of the mesh together, in all modes
+    /// Claim that at most this number of requests fails during the changes of the mesh, summed over all modes
     #[arg(long, value_name = "NUMBER")]
     pub errors: Option<u64>,
-    /// The profile of Istio [default: minimal]
+    /// The Istio profile [default: minimal]
     #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
     pub istio_profile: Option<String>,
-    /// A setting of both versions, as istioctl's --set takes it; may be given several times
+    /// A setting of both versions, as for istioctl --set; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub istio_set: Vec<String>,
-    /// A setting of the old version alone
+    /// A setting of the old version only
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub from_set: Vec<String>,
-    /// A setting of the new version alone
+    /// A setting of the new version only
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub to_set: Vec<String>,
     /// The istioctl of the old version [default: the one in the cache]
@@ -194,13 +184,13 @@ pub struct UpgradeArgs {
     /// The node image, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
     #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
     pub node_image: Option<String>,
-    /// containerd's snapshotter; `native` where overlayfs does not work
+    /// The containerd snapshotter; use `native` if overlayfs does not work
     #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
     pub snapshotter: String,
-    /// How to send requests.
+    /// The traffic options.
     #[command(flatten)]
     pub traffic: TrafficArgs,
-    /// The folder of the reports: upgrade.html, upgrade.json, and a folder for each walk [default: shiftcheck-upgrade]
+    /// The folder of the reports: upgrade.html, upgrade.json, and a folder for each run [default: shiftcheck-upgrade]
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
     /// Write no reports
@@ -208,59 +198,43 @@ pub struct UpgradeArgs {
     pub no_report: bool,
 }
 
-/// What to run, and what to write about it.
+/// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// Where and how to walk the scenario.
+    /// The options for running a scenario.
     #[command(flatten)]
     pub walk: WalkArgs,
-    /// Judge the claims of this stage alone, by name or number; the stages before it are walked for what they apply
+    /// Decide the claims of this stage only, by name or number; earlier stages only apply their manifests
     #[arg(long, value_name = "STAGE", conflicts_with_all = ["until", "pause"])]
     pub only: Option<String>,
-    /// Stop behind this stage, by name or number
+    /// Stop after this stage, by name or number
     #[arg(long, value_name = "STAGE")]
     pub until: Option<String>,
-    /// Stop behind this stage, leave everything up, and say how to look at it
+    /// Stop after this stage, keep the cluster, and print how to inspect it
     #[arg(long, value_name = "STAGE", conflicts_with = "until")]
     pub pause: Option<String>,
-    /// On the embedded mesh: walk again whenever the scenario or a manifest is saved
+    /// On the embedded mesh: run again whenever the scenario or a manifest is saved
     #[arg(long)]
     pub watch: bool,
-    /// The folder of the reports: report.html, report.json, conformance.yaml, junit.xml, graph/, and state/ where something failed
+    /// The folder of the reports: report.html, report.json, conformance.yaml, junit.xml, graph/, and after a failure state/
     /// [default: shiftcheck-report]
     #[arg(long, env = "SHIFTCHECK_REPORT", value_name = "DIR")]
     pub report: Option<PathBuf>,
     /// Write no reports
     #[arg(long)]
     pub no_report: bool,
-    /// What a test case of junit.xml is
+    /// The unit of a test case in junit.xml
     #[arg(long, value_name = "WHAT", default_value = "claim")]
     pub junit: Granularity,
 }
 
-impl From<WalkArgs> for RunArgs {
-    /// A walk of the whole scenario, without reports.
-    fn from(walk: WalkArgs) -> Self {
-        Self {
-            walk,
-            only: None,
-            until: None,
-            pause: None,
-            watch: false,
-            report: None,
-            no_report: true,
-            junit: Granularity::default(),
-        }
-    }
-}
-
-/// What to verify.
+/// Options of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// The scenario file, or its folder; by default the one in the current folder, or the one that comes along
+    /// The scenario file or the folder with scenario.yaml [default: the current folder, or else the bundled example]
     #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
     pub scenario: PathBuf,
-    /// Also say what changed in behaviour since another version of the manifests: a folder with the scenario, or a revision of git
+    /// Also compare the behaviour with another version of the manifests: a folder with the scenario, or a git revision
     #[arg(long, value_name = "GIT_REF|DIR")]
     pub against: Option<String>,
 }
@@ -276,10 +250,10 @@ pub struct MutantsArgs {
     pub sample: u16,
 }
 
-/// How to calibrate.
+/// Options of `calibrate`.
 #[derive(Debug, clap::Args)]
 pub struct CalibrateArgs {
-    /// Where and how to walk to the first stage that splits versions.
+    /// The options for running the scenario up to the first stage that splits versions.
     #[command(flatten)]
     pub walk: WalkArgs,
     /// The number of samples
@@ -290,24 +264,24 @@ pub struct CalibrateArgs {
     pub requests: u32,
 }
 
-/// Where a scenario runs.
+/// A kind of cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ClusterKind {
     /// A throwaway cluster in a container
     K3s,
     /// An existing cluster
     Kubeconfig,
-    /// A mesh in this process, without Docker: shows what the manifests mean, not what a release of Istio does
+    /// A mesh in this process, without Docker: checks your manifests, not an Istio release
     Embedded,
 }
 
-/// What to write a scenario from.
+/// Options of `init`.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
-    /// The folder of the manifests, and of the scenario
+    /// The folder of the manifests and the scenario
     #[arg(default_value = ".")]
     pub folder: PathBuf,
-    /// Take the manifests from this namespace of a live cluster first
+    /// Export the manifests from this namespace of a live cluster first
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// The kubeconfig of that cluster [default: kubectl's]
@@ -318,7 +292,21 @@ pub struct InitArgs {
     pub context: Option<String>,
 }
 
-/// What a JSON schema is of.
+/// Options of `images`.
+#[derive(Debug, clap::Args)]
+pub struct ImagesArgs {
+    /// Verify the files of the cached images; exit code 3 if a file is missing or corrupt
+    #[arg(long)]
+    pub check: bool,
+    /// Pull the images and the istioctl of this version of Istio, such as 1.27.3, into the cache
+    #[arg(long, value_name = "VERSION", conflicts_with = "check")]
+    pub pull: Option<String>,
+    /// The repository to pull from
+    #[arg(long, value_name = "REPOSITORY", default_value = "docker.io/istio", requires = "pull")]
+    pub hub: String,
+}
+
+/// The document that a JSON schema describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaOf {
     /// A scenario file
@@ -329,13 +317,13 @@ pub enum SchemaOf {
     Upgrade,
 }
 
-/// What to sweep.
+/// Options of `sweep`.
 #[derive(Debug, clap::Args)]
 pub struct SweepArgs {
-    /// Only what this run has left, even if it was kept on purpose or its process cannot be seen from here
+    /// Only the run with this id, even if it was kept on purpose or its process is on another machine
     #[arg(long, value_name = "ID")]
     pub run: Option<RunId>,
-    /// Also what was kept on purpose by runs with the same cache folder
+    /// Also remove what runs with the same cache folder kept on purpose
     #[arg(long)]
     pub kept: bool,
 }
@@ -345,28 +333,28 @@ pub struct SweepArgs {
 pub enum Workload {
     /// The demo server
     Serve {
-        /// The version that it says it is
+        /// The version in answers
         #[arg(long, env = "VERSION", default_value = "v1")]
         version: String,
         /// Whether `/error` answers 200
         #[arg(long, env = "MENDED")]
         mended: bool,
-        /// Its pod's name
+        /// The name of the pod
         #[arg(long, env = "HOSTNAME", default_value = "")]
         pod: String,
-        /// Where to listen
+        /// The address to listen on
         #[arg(long, default_value = "0.0.0.0:8080")]
         listen: SocketAddr,
     },
-    /// The client, waiting
+    /// The idle client
     Idle,
-    /// The traffic driver: takes orders from stdin, one a line
+    /// The traffic driver: reads commands from stdin, one JSON object per line
     Drive,
-    /// The files that this program loads to run
+    /// The list of files that this program loads
     Files,
 }
 
-/// The scenario in the current folder; where there is none, the walkthrough that comes along.
+/// The scenario in the current folder, or else the bundled example.
 fn usual_scenario() -> PathBuf {
     const OWN: &str = "scenario.yaml";
     if Path::new(OWN).is_file() { OWN.into() } else { "fixtures/canary".into() }

@@ -6,7 +6,7 @@ use crate::cluster::KubeCluster;
 use crate::draft::{DraftError, draft, export};
 use crate::walk::WalkError;
 
-/// Writes a scenario, and the manifests of a live namespace before that where one is named.
+/// Drafts a scenario, after exporting the manifests of a live namespace if one is given.
 pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
     let scenario = args.folder.join("scenario.yaml");
     if scenario.exists() {
@@ -25,32 +25,32 @@ pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
                 return Err(failed(&DraftError::Taken(path)));
             }
             std::fs::write(&path, text).map_err(unwritable)?;
-            told(&format!("wrote {}", path.display()));
+            print(&format!("wrote {}", path.display()));
         }
     }
     let draft = draft(&args.folder).map_err(|error| failed(&error))?;
     draft.write().map_err(|error| failed(&error))?;
     for (path, _) in &draft.files {
-        told(&format!("wrote {}", path.display()));
+        print(&format!("wrote {}", path.display()));
     }
-    told("left open:");
-    draft.open.iter().for_each(|note| told(&format!("  - {note}")));
-    told(&format!("next: shiftcheck verify {}", args.folder.display()));
+    print("for you to decide:");
+    draft.open.iter().for_each(|note| print(&format!("  - {note}")));
+    print(&format!("next: shiftcheck verify {}", args.folder.display()));
     Ok(())
 }
 
 fn failed(error: &DraftError) -> Failure {
     let hint = match error {
         DraftError::Taken(_) => {
-            Some("name another folder, or move it away: what is there is not written over".to_owned())
+            Some("choose another folder, or move the file: init does not overwrite files".to_owned())
         }
-        DraftError::NoService(_) => Some("a rollout needs a Service that its clients call".to_owned()),
+        DraftError::NoService(_) => Some("add a Service that the clients call".to_owned()),
         _ => None,
     };
     Failure { hint, ..Failure::bad_input(error.to_string()) }
 }
 
-fn told(line: &str) {
-    // a closed pipe is no failure
+fn print(line: &str) {
+    // a closed pipe is not an error
     let _ = writeln!(stdout(), "{line}");
 }

@@ -1,12 +1,27 @@
-//! The command line: arguments, exit codes, and the advice that goes with an error.
+//! The command line: arguments, one file per command, exit codes, and hints for errors.
 
 mod advice;
 mod args;
+mod calibrate;
+mod compare;
+mod execute;
+mod exit;
+mod images;
 mod init;
 mod main;
+mod mutants;
+mod options;
+mod process;
+mod reports;
+mod run;
+mod schema;
 mod signals;
+mod sweep;
 mod upgrade;
 mod verify;
+mod watch;
+mod workload;
 
 pub use args::{Args, Command};
-pub use main::{ExitCode, main};
+pub use exit::ExitCode;
+pub use main::main;

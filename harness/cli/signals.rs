@@ -5,19 +5,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::ExitCode;
 use super::advice::{self, Failure};
+use super::exit::ExitCode;
 
-/// Signals that follow each other so soon are one call: GNU `timeout` sends two at once, to the process and to its group.
+/// Signals within this time count as one: GNU `timeout` sends two at once, to the process and to its group.
 const ONE_CALL: Duration = Duration::from_secs(1);
 
-/// Whether the user has called off what runs. A signal stays known when it comes while nobody waits for one.
+/// The first signal that ended the process. It is remembered if it arrives while nobody waits.
 #[derive(Debug, Clone)]
-pub struct Calls(watch::Receiver<Option<ExitCode>>);
+pub struct Interrupt(watch::Receiver<Option<ExitCode>>);
 
-impl Calls {
-    /// Listens from now on for SIGINT, SIGTERM and SIGHUP, which counts as SIGTERM. A signal that comes more than a second after the first
-    /// ends the process at once: the clean-up is then left to `sweep`. SIGHUP stays ignored where `nohup` has started the process.
+impl Interrupt {
+    /// Handles SIGINT, SIGTERM and SIGHUP, which counts as SIGTERM, from now on. A signal more than a second after the first one ends the
+    /// process at once; `sweep` then has to clean up. SIGHUP stays ignored in a process started by `nohup`.
     pub fn listen() -> Self {
         let (sender, receiver) = watch::channel(None);
         if let (Ok(mut interrupt), Ok(mut terminate)) =
@@ -52,26 +52,26 @@ impl Calls {
         Self(receiver)
     }
 
-    /// Completes when the first signal has come, with what the process ends with.
-    pub async fn off(mut self) -> ExitCode {
+    /// Waits for the first signal. Returns the exit code for it.
+    pub async fn signalled(mut self) -> ExitCode {
         if let Ok(code) = self.0.wait_for(Option::is_some).await
             && let Some(code) = *code
         {
             return code;
         }
-        // without handlers a signal ends the process by itself
+        // without handlers, a signal ends the process
         pending().await
     }
 }
 
-/// Passes the first signal on, and abandons the clean-up at one that comes more than a second later.
+/// Sends the first signal to `first_signal`. Interrupt `abandon` at a signal more than a second later.
 async fn attend(
     mut codes: mpsc::UnboundedReceiver<ExitCode>,
-    called: watch::Sender<Option<ExitCode>>,
+    first_signal: watch::Sender<Option<ExitCode>>,
     abandon: impl FnOnce(ExitCode),
 ) {
     let Some(code) = codes.recv().await else { return };
-    called.send_replace(Some(code));
+    first_signal.send_replace(Some(code));
     let first = Instant::now();
     while let Some(code) = codes.recv().await {
         if first.elapsed() > ONE_CALL {
@@ -81,7 +81,7 @@ async fn attend(
     }
 }
 
-/// Whether a process ignores SIGHUP, by its `/proc/PID/status`.
+/// Whether a process ignores SIGHUP, from the text of its `/proc/PID/status`.
 fn ignores_hang_up(status: &str) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     // bit 0 stands for signal 1, which is SIGHUP
@@ -99,15 +99,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_signal_that_comes_while_nobody_waits_is_kept() {
-        let calls = Calls::listen();
+    async fn a_signal_is_remembered_until_somebody_waits() {
+        let interrupt = Interrupt::listen();
         let own = std::process::id().to_string();
         assert!(Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
-        assert_eq!(calls.clone().off().await, ExitCode::Terminated);
-        assert_eq!(calls.off().await, ExitCode::Terminated);
+        assert_eq!(interrupt.clone().signalled().await, ExitCode::Terminated);
+        assert_eq!(interrupt.signalled().await, ExitCode::Terminated);
     }
 
-    /// Whether the clean-up is abandoned when a second signal comes so many milliseconds after the first.
+    /// The exit code if a second signal, this many milliseconds after the first, abandons the clean-up.
     #[rstest]
     #[case::of_timeout(0, None)]
     #[case::still_the_same_call(900, None)]
@@ -115,11 +115,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_later_signal_abandons_the_clean_up(#[case] after: u64, #[case] expected: Option<ExitCode>) {
         let (signals, codes) = mpsc::unbounded_channel();
-        let (called, mut calls) = watch::channel(None);
+        let (called, mut interrupt) = watch::channel(None);
         let (abandoned, seen) = oneshot::channel();
         let attending = tokio::spawn(attend(codes, called, |code| abandoned.send(code).unwrap()));
         signals.send(ExitCode::Interrupted).unwrap();
-        calls.wait_for(|code| *code == Some(ExitCode::Interrupted)).await.unwrap();
+        interrupt.wait_for(|code| *code == Some(ExitCode::Interrupted)).await.unwrap();
         sleep(Duration::from_millis(after)).await;
         signals.send(ExitCode::Terminated).unwrap();
         drop(signals);

@@ -2,32 +2,23 @@ use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::advice::{self, Failure};
+use super::advice::Failure;
 use super::args::VerifyArgs;
-use super::main::{ExitCode, coloured};
-use crate::report::{Marks, changed, mutated, verified};
+use super::exit::ExitCode;
+use super::process::coloured;
+use crate::report::{Marks, changed, verified};
 use crate::routing::Severity;
 use crate::scenario::Scenario;
-use crate::verify::{Decided, Mutant, MutantStatus, changes, evaluate, mutants, problems, verify};
+use crate::verify::{Decided, changes, problems, verify};
 use crate::walk::WalkError;
 
-/// Says what the manifests of a scenario give; how they differ from another version in what they do.
-pub(super) fn run(args: &VerifyArgs) -> ExitCode {
-    match told(args) {
-        Ok(code) => code,
-        Err(failure) => {
-            advice::tell(&failure);
-            failure.code
-        }
-    }
-}
-
-fn told(args: &VerifyArgs) -> Result<ExitCode, Failure> {
+/// Checks every claim against the manifests, and compares the manifests with another version.
+pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     let scenario = read(&args.scenario)?;
     let stages = verify(&scenario);
     let problems = problems(&scenario);
     let marks = Marks { colour: coloured(stdout().is_terminal()) };
-    // a closed pipe is no failure of the manifests
+    // a closed pipe is not an error
     let _ = verified(&mut stdout(), marks, &scenario, &stages, &problems);
     if let Some(against) = &args.against {
         let other = Other::find(against, &args.scenario)?;
@@ -45,29 +36,11 @@ fn told(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Evaluates the mutants of a scenario and prints the mutation report.
-pub(super) fn mutate(path: &Path) -> ExitCode {
-    let scenario = match read(path) {
-        Ok(scenario) => scenario,
-        Err(failure) => {
-            advice::tell(&failure);
-            return failure.code;
-        }
-    };
-    let mutants = mutants(&scenario);
-    let evaluated: Vec<(&Mutant, MutantStatus)> =
-        mutants.iter().map(|mutant| (mutant, evaluate(&scenario, mutant))).collect();
-    let marks = Marks { colour: coloured(stdout().is_terminal()) };
-    let _ = mutated(&mut stdout(), marks, &scenario.name, &evaluated);
-    let survived = evaluated.iter().any(|(_, status)| matches!(status, MutantStatus::Survived(_)));
-    if survived { ExitCode::Fail } else { ExitCode::Pass }
-}
-
 fn read(path: &Path) -> Result<Scenario, Failure> {
     Scenario::read(path).map_err(|error| Failure::of(&WalkError::from(error)))
 }
 
-/// Whether two paths, of scenario files or their folders, are the same file.
+/// Whether two paths of scenario files or folders name the same file.
 fn same_file(left: &Path, right: &Path) -> bool {
     let file = |path: &Path| if path.is_dir() { path.join("scenario.yaml") } else { path.to_owned() };
     match (file(left).canonicalize(), file(right).canonicalize()) {
@@ -76,7 +49,7 @@ fn same_file(left: &Path, right: &Path) -> bool {
     }
 }
 
-/// Another version of a scenario: in a folder, or of a revision, taken out of git for as long as it is looked at.
+/// Another version of a scenario: in a folder, or in a git revision that is extracted to a temporary folder.
 struct Other {
     scenario: PathBuf,
     revision: Option<(String, tempfile::TempDir)>,
@@ -86,16 +59,16 @@ impl Other {
     fn find(against: &str, scenario: &Path) -> Result<Self, Failure> {
         let folder = Path::new(against);
         if folder.exists() {
-            // joined with an absolute path, a folder would become that path: the scenario itself
+            // joining a folder with an absolute path would give that path
             let below = (!scenario.is_absolute()).then(|| folder.join(scenario));
             let own = [Some(folder.to_owned()), below.clone()].into_iter().flatten();
             let found = own.into_iter().find(|path| path.is_file() || path.join("scenario.yaml").is_file());
             let found = found.ok_or_else(|| {
-                let nor = below.map(|below| format!(" nor {}", below.display())).unwrap_or_default();
-                Failure::bad_input(format!("there is no {}{nor}", folder.join("scenario.yaml").display()))
+                let nor = below.map(|below| format!(" or {}", below.display())).unwrap_or_default();
+                Failure::bad_input(format!("{}{nor} does not exist", folder.join("scenario.yaml").display()))
             })?;
             if same_file(&found, scenario) {
-                let message = format!("{against} is the scenario itself; name another folder or a revision of git");
+                let message = format!("{against} is the scenario itself; pass another folder or a git revision");
                 return Err(Failure::bad_input(message));
             }
             return Ok(Self { scenario: found, revision: None });
@@ -104,7 +77,7 @@ impl Other {
         let beside = if full.is_dir() { full.as_path() } else { full.parent().unwrap_or(Path::new("/")) };
         let wrong = |said: &str| {
             let said = said.lines().next().unwrap_or_default();
-            Failure::bad_input(format!("`{against}` is neither a folder nor a revision of git: {said}"))
+            Failure::bad_input(format!("`{against}` is neither a folder nor a git revision: {said}"))
         };
         let git = |folder: &Path, arguments: &[&str]| -> Result<Vec<u8>, Failure> {
             let output = Command::new("git").arg("-C").arg(folder).args(arguments).output();
@@ -117,18 +90,18 @@ impl Other {
         };
         let root = git(beside, &["rev-parse", "--show-toplevel"])?;
         let root = PathBuf::from(String::from_utf8_lossy(&root).trim_end());
-        // with `--end-of-options` a revision is never taken for an option
+        // `--end-of-options` prevents that git reads a revision as an option
         let commit = format!("{against}^{{commit}}");
         let commit = git(&root, &["rev-parse", "--verify", "--end-of-options", &commit])?;
         let archive = git(&root, &["archive", "--format=tar", String::from_utf8_lossy(&commit).trim_end()])?;
-        let failed = |error: std::io::Error| Failure::environment(format!("cannot lay out {against}: {error}"));
+        let failed = |error: std::io::Error| Failure::environment(format!("cannot extract {against}: {error}"));
         let folder = tempfile::tempdir().map_err(failed)?;
         tar::Archive::new(archive.as_slice()).unpack(folder.path()).map_err(failed)?;
         let scenario = folder.path().join(full.strip_prefix(&root).unwrap_or(&full));
         Ok(Self { scenario, revision: Some((against.to_owned(), folder)) })
     }
 
-    /// A message with files as the revision has them, not where they lie for the moment.
+    /// A message with paths as `REVISION:PATH` instead of paths in the temporary folder.
     fn shown(&self, message: &str) -> String {
         match &self.revision {
             Some((revision, folder)) => {

@@ -1,9 +1,9 @@
-/// The name of the drafted client's pod.
+/// The name of the client pod in a draft.
 pub(super) const POD: &str = "shiftcheck-client";
 
-/// The manifest of a client that holds the driver.
+/// The manifest of the client pod.
 pub(super) const MANIFEST: &str = "\
-# The client from which the traffic comes: it idles, and the traffic driver is started in it.
+# The client pod: it is idle until shiftcheck starts the traffic driver in it.
 apiVersion: v1
 kind: Pod
 metadata:
@@ -13,7 +13,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
     - name: shiftcheck-client
-      # comes along on a throwaway cluster; for an own one, `shiftcheck image client.tar` writes it as an archive
+      # a throwaway cluster has this image; for your own cluster, `shiftcheck image client.tar` writes it as an archive
       image: shiftcheck-client:1
       imagePullPolicy: IfNotPresent
 ";

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{ClusterError, discover};
 
-/// The kinds that make up a rollout, in the order in which they are applied.
+/// The kinds of a rollout, in the order in which a stage applies them.
 const KINDS: [&str; 8] = [
     "ConfigMap",
     "Secret",
@@ -17,14 +17,14 @@ const KINDS: [&str; 8] = [
     "HTTPRoute",
 ];
 
-/// What every namespace has by itself.
-const OWN: [&str; 4] = ["kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl", "default"];
+/// The objects that every namespace has.
+const BUILT_IN: [&str; 4] = ["kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl", "default"];
 
-/// The objects of a namespace that make up a rollout, as YAML without what the cluster has added: a file name and its text each. Secrets are
-/// named, their contents left out.
+/// Exports the objects of a rollout from a namespace as file names and YAML texts, without fields that the cluster added and without the
+/// contents of Secrets.
 ///
 /// # Errors
-/// There is no such namespace, or the API server does not tell.
+/// The namespace does not exist, or a request to the API server fails.
 pub async fn export(client: &Client, namespace: &str) -> Result<Vec<(String, String)>, ClusterError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.get(namespace).await.map_err(ClusterError::api(format!("looking for the namespace `{namespace}`")))?;
@@ -39,12 +39,12 @@ pub async fn export(client: &Client, namespace: &str) -> Result<Vec<(String, Str
         for object in list {
             let name = object.name_any();
             let owned = object.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
-            if owned || OWN.contains(&name.as_str()) {
+            if owned || BUILT_IN.contains(&name.as_str()) {
                 continue;
             }
             let api_version = resource.api_version.clone();
             let object = serde_json::to_value(&object).unwrap_or_default();
-            // quotes what is no text to YAML 1.1, which kubectl reads
+            // quotes texts that YAML 1.1, which kubectl reads, has as another type
             let text = serde_saphyr::to_string(&bare(object, &api_version, kind)).unwrap_or_default();
             files.push((format!("{}-{name}.yaml", kind.to_lowercase()), text));
         }
@@ -52,7 +52,7 @@ pub async fn export(client: &Client, namespace: &str) -> Result<Vec<(String, Str
     Ok(files)
 }
 
-/// An object without what a cluster adds to it.
+/// An object without the fields that a cluster adds.
 fn bare(mut object: Value, api_version: &str, kind: &str) -> Value {
     let metadata = &object["metadata"];
     let mut kept = json!({"name": metadata["name"]});
@@ -81,7 +81,7 @@ fn bare(mut object: Value, api_version: &str, kind: &str) -> Value {
     if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut)
         && kind == "Service"
     {
-        // the next cluster gives its own
+        // every cluster assigns its own addresses and ports
         let headless = spec.get("clusterIP") == Some(&json!("None"));
         for added in ["clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             spec.remove(added);

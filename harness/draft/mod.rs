@@ -1,5 +1,4 @@
-//! A first scenario, drafted from manifests: what is there is claimed as the model gives it; what nobody can know from manifests is left open,
-//! in comments.
+//! Drafts a scenario from manifests. The draft claims what the routing model computes. Comments mark the decisions for the user.
 
 mod client;
 mod live;

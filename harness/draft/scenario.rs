@@ -10,10 +10,10 @@ use crate::routing::{Client, Kind, Live, Mesh, Naming, Outbound, Polarity, Reque
 use crate::scenario::{Manifest, Population, Request as Variant, ScenarioError, Service, read_manifests};
 use crate::verify::Given;
 
-/// The kinds in the order in which a stage applies them; others come before.
+/// The order in which a stage applies kinds. Other kinds come first.
 const ORDER: [&str; 6] = ["Deployment", "DestinationRule", "VirtualService", "HTTPRoute", "Service", "Pod"];
 
-/// Why no scenario can be drafted.
+/// An error in drafting a scenario.
 #[derive(Debug, Error)]
 pub enum DraftError {
     /// The folder cannot be read or written.
@@ -21,26 +21,26 @@ pub enum DraftError {
     Folder {
         /// The folder or file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A manifest is not one.
+    /// A manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ScenarioError),
-    /// There is nothing to call.
-    #[error("{} holds no Service with a port that could be called", .0.display())]
+    /// There is no service to call.
+    #[error("{} has no Service with a port", .0.display())]
     NoService(PathBuf),
-    /// A scenario is there already.
-    #[error("{} is there already", .0.display())]
+    /// A file already exists.
+    #[error("{} already exists", .0.display())]
     Taken(PathBuf),
 }
 
 /// A drafted scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// The files to be written, by name, with their texts.
+    /// The paths and the texts of the files.
     pub files: Vec<(PathBuf, String)>,
-    /// What was left open, in words.
+    /// The decisions for the user, in words.
     pub open: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Draft {
     /// Writes the files.
     ///
     /// # Errors
-    /// One is there already, or cannot be written; then nothing is written.
+    /// A file already exists, in which case nothing is written, or a file cannot be written.
     pub fn write(&self) -> Result<(), DraftError> {
         if let Some((taken, _)) = self.files.iter().find(|(path, _)| path.exists()) {
             return Err(DraftError::Taken(taken.clone()));
@@ -63,7 +63,7 @@ impl Draft {
 /// Drafts a scenario from the manifests in a folder.
 ///
 /// # Errors
-/// The folder cannot be read, a manifest is not one, or there is no service.
+/// The folder cannot be read, a manifest is invalid, or there is no service.
 pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     let mut open = Vec::new();
     let manifests = manifests(folder, &mut open)?;
@@ -90,11 +90,11 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
         image.is_some_and(|image| naming.images.contains_key(image))
     });
     if !demo {
-        open.push("how a response tells its version: a header `x-version` is only a guess".to_owned());
+        open.push("the version in a response: the header `x-version` is a guess".to_owned());
     }
-    open.push("the steps of the rollout: one stage has everything as it is now; add one for each change".to_owned());
-    let mut text = "# Drafted from the manifests in this folder. `shiftcheck verify` says what they give, `shiftcheck run` proves it.\n".to_owned();
-    text.push_str("# Left open, for you to settle:\n");
+    open.push("the steps of the rollout: the only stage has the current state; add a stage for each change".to_owned());
+    let mut text = "# Drafted from the manifests in this folder. Check it with `shiftcheck verify`, test it with `shiftcheck run`.\n".to_owned();
+    text.push_str("# For you to decide:\n");
     for note in &open {
         let _ = writeln!(text, "# - {note}");
     }
@@ -119,7 +119,7 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
             if headers.is_empty() { "{}".to_owned() } else { format!("{{headers: {{{}}}}}", headers.join(", ")) };
         let _ = writeln!(text, "  {}: {headers}", plain(&population.name));
     }
-    text.push_str("\nstages:\n  - name: as it is\n    apply:\n");
+    text.push_str("\nstages:\n  - name: current state\n    apply:\n");
     let mut files: Vec<&Manifest> = manifests.iter().collect();
     files.sort_by_key(|own| (rank(own), own.origin.path.clone()));
     let mut listed = BTreeSet::new();
@@ -141,7 +141,7 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     Ok(Draft { files, open })
 }
 
-/// The objects of all manifests in a folder; a file that is something else is left out, and said.
+/// The objects of all manifests in a folder. Other files are skipped, with a note in `open`.
 fn manifests(folder: &Path, open: &mut Vec<String>) -> Result<Vec<Manifest>, DraftError> {
     let failed = |source| DraftError::Folder { path: folder.to_owned(), source };
     let mut paths: Vec<PathBuf> =
@@ -157,14 +157,16 @@ fn manifests(folder: &Path, open: &mut Vec<String>) -> Result<Vec<Manifest>, Dra
         match read_manifests(&path) {
             Ok(manifests) => {
                 if let Some((twice, first)) = twice(&manifests, &all) {
-                    open.push(format!("{file} was left out: {twice} is in {first} as well; it may be a later step"));
+                    open.push(format!(
+                        "{file} was skipped: {twice} is also in {first}; it may belong to a later stage"
+                    ));
                 } else {
                     all.extend(manifests);
                 }
             }
-            // a kustomization or values, say
+            // such as a kustomization or Helm values
             Err(ScenarioError::Malformed { message, .. }) if message.starts_with("this ") => {
-                open.push(format!("{file} was left out: {message}"));
+                open.push(format!("{file} was skipped: {message}"));
             }
             Err(error) => return Err(error.into()),
         }
@@ -172,7 +174,7 @@ fn manifests(folder: &Path, open: &mut Vec<String>) -> Result<Vec<Manifest>, Dra
     Ok(all)
 }
 
-/// An object of these that another file has as well.
+/// An object that another file also has.
 fn twice(manifests: &[Manifest], others: &[Manifest]) -> Option<(String, String)> {
     manifests.iter().find_map(|manifest| {
         let same = others.iter().find(|other| other.id() == manifest.id() && other.group() == manifest.group())?;
@@ -180,7 +182,7 @@ fn twice(manifests: &[Manifest], others: &[Manifest]) -> Option<(String, String)
     })
 }
 
-/// The folder's name as a name of a namespace.
+/// The name of the folder as a valid namespace name.
 fn name_of(folder: &Path) -> String {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -189,7 +191,7 @@ fn name_of(folder: &Path) -> String {
     if name.is_empty() { "rollout".to_owned() } else { name.to_owned() }
 }
 
-/// The service that rules are for, else the first that there is.
+/// The service that routing rules name, or else the first service.
 fn service(live: &Live, manifests: &[Manifest], open: &mut Vec<String>) -> Option<Service> {
     let services: Vec<(String, u16)> = live
         .of(Kind::Service)
@@ -210,7 +212,7 @@ fn service(live: &Live, manifests: &[Manifest], open: &mut Vec<String>) -> Optio
         services.iter().filter(|(name, _)| *name != found.0).map(|(name, _)| name.as_str()).collect();
     if !others.is_empty() {
         open.push(format!(
-            "the service that is called: {} was taken; there are {} as well",
+            "the service that clients call: {} was chosen; there are also {}",
             found.0,
             others.join(", ")
         ));
@@ -227,7 +229,7 @@ fn versions(live: &Live) -> BTreeSet<String> {
     labels.collect()
 }
 
-/// Everyone, and a population for each header that a route looks at; the paths that are asked for.
+/// The populations and the paths of requests: everyone, and a population for each header value in a route.
 fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -> (Vec<Population>, Vec<String>) {
     let mut populations =
         vec![Population { name: "everyone".to_owned(), variants: vec![Variant { headers: BTreeMap::new() }] }];
@@ -243,9 +245,7 @@ fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -
             Test::Present => "anything".to_owned(),
             Test::Regex(pattern) => {
                 let pattern = pattern.as_str();
-                open.push(format!(
-                    "who is meant by the expression `{pattern}`: a population that matches it is yours to write"
-                ));
+                open.push(format!("the expression `{pattern}`: add a population that matches it"));
                 continue;
             }
         };
@@ -263,13 +263,12 @@ fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -
                     }
                 };
                 add(format!("{header}-{}", word(&value)), value.clone());
-                // who is almost meant shows that the match is exact
+                // a value that almost matches tests that the match is exact
                 if matches!(condition.test, Test::Exact(_)) {
                     add(format!("{header}-not-{}", word(&value)), format!("{value}2"));
                 }
             }
-            other => open
-                .push(format!("requests that differ in {other:?}: a scenario's populations differ in headers alone")),
+            other => open.push(format!("requests that differ in {other:?}: populations can only differ in headers")),
         }
     }
     (populations, paths)
@@ -279,17 +278,17 @@ fn word(value: &str) -> String {
     value.chars().map(|own| if own.is_ascii_alphanumeric() { own } else { '-' }).collect()
 }
 
-/// A claim of what the model gives, as YAML; in a comment where it is nothing to be claimed.
+/// A claim of the expected answers as YAML, or a comment if they cannot be claimed.
 fn expectation(from: &str, path: &str, given: &Given) -> String {
     let at = if path == "/" { String::new() } else { format!(", path: {}", plain(path)) };
     let mut shares: BTreeMap<String, f64> = BTreeMap::new();
     for (seen, chance) in &given.seen {
         let Some(version) = &seen.version else {
-            return format!("# {from} is given {given} at {path}: is that what you want?");
+            return format!("# {from} gets {given} at {path}: is this intended?");
         };
         *shares.entry(version.clone()).or_default() += chance.fraction();
     }
-    // what is written sums to 100 %, whatever is lost by rounding
+    // the written shares sum to 100 % in spite of rounding
     let mut left = 1_000_000_i64;
     let last = shares.len().saturating_sub(1);
     let mut written = Vec::new();
@@ -311,7 +310,7 @@ fn expectation(from: &str, path: &str, given: &Given) -> String {
     format!("- {{from: {}{at}, get: {{{}}}{fine}}}", plain(from), written.join(", "))
 }
 
-/// A text as YAML has it within braces: in quotes where it is more than a word.
+/// A text in a YAML flow mapping, quoted unless it is a plain word.
 fn plain(text: &str) -> String {
     let word = |own: char| own.is_ascii_alphanumeric() || "-_./".contains(own);
     let looks_like_more = text.parse::<f64>().is_ok() || matches!(text, "true" | "false" | "null" | "yes" | "no" | "~");

@@ -1,10 +1,10 @@
-//! For tests of one's own: runs a scenario and gives its report.
+//! Library entry for tests: runs a scenario and returns the report.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), shiftcheck::prove::ProveError> {
 //! use shiftcheck::prove::Prover;
 //!
-//! // a throwaway cluster, as `shiftcheck run` has one; `Prover::embedded()` needs no Docker
+//! // a throwaway cluster, as with `shiftcheck run`; `Prover::embedded()` needs no Docker
 //! let report = Prover::throwaway().prove("rollouts/web/scenario.yaml").await?;
 //! report.assert_passed();
 //! # Ok(())
@@ -28,10 +28,10 @@ use crate::traffic::DriverOptions;
 use crate::venue::{Embedded, Throwaway, Venue};
 use crate::walk::{Ending, Options, Purpose, WalkError};
 
-/// Why there is no report of a run.
+/// An error that prevents a report.
 #[derive(Debug, Error)]
 pub enum ProveError {
-    /// The scenario is wrong, or the environment failed.
+    /// The scenario is invalid, or the environment failed.
     #[error(transparent)]
     Walk(#[from] WalkError),
     /// The reports cannot be written.
@@ -48,7 +48,7 @@ impl From<ScenarioError> for ProveError {
     }
 }
 
-/// Walks scenarios and gives their reports.
+/// Runs scenarios and returns reports.
 #[derive(Debug, Clone)]
 pub struct Prover {
     venue: Arc<dyn Venue>,
@@ -57,14 +57,14 @@ pub struct Prover {
 }
 
 impl Prover {
-    /// On the embedded mesh, which checks your manifests, not an Istio release. Needs no Docker.
+    /// Uses the embedded mesh, which checks your manifests, not an Istio release. Needs no Docker.
     #[must_use]
     pub fn embedded() -> Self {
         Self::on(Embedded)
     }
 
-    /// On a throwaway cluster with the newest Istio in the image cache. Needs Docker, the cache, and the `shiftcheck` program on the `PATH` or
-    /// where `SHIFTCHECK_PROGRAM` says, for it becomes the image of client and demo server.
+    /// Uses a throwaway cluster with the newest Istio in the image cache. Needs Docker, the image cache, and the `shiftcheck` executable, which
+    /// becomes the image of the client and the demo server. The executable is on the `PATH` or at the path in `SHIFTCHECK_PROGRAM`.
     #[must_use]
     pub fn throwaway() -> Self {
         Self::on(Throwaway::new(program()))
@@ -76,31 +76,31 @@ impl Prover {
         Self { venue: Arc::new(venue), reports: None, until: None }
     }
 
-    /// Also writes all reports into a folder, and beside them the state of a cluster where something failed.
+    /// Writes all reports into a folder, and after a failure the cluster state.
     #[must_use]
     pub fn reports(mut self, folder: impl Into<PathBuf>) -> Self {
         self.reports = Some(folder.into());
         self
     }
 
-    /// Stops behind a stage, by name or number.
+    /// Stops after a stage, by name or number.
     #[must_use]
     pub fn until(mut self, stage: &str) -> Self {
         self.until = Some(stage.to_owned());
         self
     }
 
-    /// Runs a scenario, by its file or folder, from nothing running to all removed.
+    /// Runs a scenario, given by its file or folder, and cleans up.
     ///
-    /// Everything is removed in every ending. Where the future is dropped, such as by a timeout or a panic of the test, the drop calls the run off
-    /// and blocks until everything is removed. SIGINT (Ctrl-C) and SIGTERM call all runs of the process off; when they have cleaned up, the
-    /// process ends with 130 or 143, as it would have at once without a run. A second signal more than a second later ends it at once.
+    /// If the future is dropped, for example by a timeout or a panic of the test, the drop cancels the run and blocks until the clean-up is
+    /// finished. SIGINT (Ctrl-C) and SIGTERM cancel all runs of the process. After the clean-up, the process exits with code 130 or 143. A second
+    /// signal more than a second later ends the process at once.
     ///
     /// # Errors
-    /// The scenario is wrong, the environment failed, or the reports cannot be written. A claim that fails is no error but in the report.
+    /// The scenario is invalid, the environment failed, or the reports cannot be written. A failed claim is in the report and not an error.
     ///
     /// # Panics
-    /// A panic of the run is passed on after everything is removed.
+    /// Resumes a panic of the run after the clean-up.
     pub async fn prove(&self, scenario: impl AsRef<Path>) -> Result<Report, ProveError> {
         let reproduce = format!("shiftcheck run {}", scenario.as_ref().display());
         if let Some(folder) = &self.reports {
@@ -126,10 +126,10 @@ impl Prover {
                 Ending::Failed => {
                     (Outcome::Failed, format!("stage {} of {} failed", outcome.passed + 1, outcome.stages))
                 }
-                Ending::Cancelled => (Outcome::Interrupted, "called off".to_owned()),
+                Ending::Cancelled => (Outcome::Interrupted, "interrupted".to_owned()),
             },
-            Err(error) if error.is_bad_input() => (Outcome::BadInput, "not proven".to_owned()),
-            Err(_) => (Outcome::EnvironmentFailed, "not proven".to_owned()),
+            Err(error) if error.is_bad_input() => (Outcome::BadInput, "did not complete".to_owned()),
+            Err(_) => (Outcome::EnvironmentFailed, "did not complete".to_owned()),
         };
         let report = recorder.close(result, &note, None);
         if let Some(folder) = &self.reports {
@@ -141,10 +141,10 @@ impl Prover {
 }
 
 impl Report {
-    /// Says what failed and why, where anything did.
+    /// Asserts that the run passed.
     ///
     /// # Panics
-    /// A claim failed.
+    /// The run did not pass. The message has the failed claims and the reasons.
     pub fn assert_passed(&self) {
         let failed = self.stages.iter().flat_map(|stage| stage.claims.iter().map(move |claim| (stage, claim)));
         let failed = failed.filter(|(_, claim)| claim.result != Outcome::Passed);

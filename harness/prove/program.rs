@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 
-/// The name of the program.
+/// The name of the executable.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// Where the program is that becomes the workload image: where `SHIFTCHECK_PROGRAM` says; else this process, if it is the program; else beside
-/// the tests of the same build; else on the `PATH`.
+/// The path of the executable that becomes the workload image: the value of `SHIFTCHECK_PROGRAM`, or this process if it is the executable, or
+/// the executable of the same build as the tests, or the one on the `PATH`.
 pub(super) fn program() -> PathBuf {
-    if let Some(told) = std::env::var_os("SHIFTCHECK_PROGRAM") {
-        return told.into();
+    if let Some(path) = std::env::var_os("SHIFTCHECK_PROGRAM") {
+        return path.into();
     }
     let own = std::env::current_exe().ok();
     if let Some(own) = own.as_ref().filter(|own| own.file_stem().is_some_and(|stem| stem == NAME)) {

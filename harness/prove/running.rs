@@ -1,4 +1,4 @@
-//! A run that cleans up whatever becomes of the future that waits for it, and of the process.
+//! A run that cleans up even if the future that waits for it is dropped, or a signal ends the process.
 
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,10 +15,10 @@ use crate::report::Recorder;
 use crate::scenario::Scenario;
 use crate::walk::{Options, Outcome, WalkError, run};
 
-/// A signal that comes so soon after the first is the same call.
+/// Signals within this time count as one.
 const ONE_CALL: Duration = Duration::from_secs(1);
 
-/// A run on a thread with a runtime of its own: the clean-up goes on where the runtime of the caller ends, or never polls again.
+/// A run on a thread with its own runtime, so that the clean-up continues if the caller's runtime ends or stops polling.
 pub(super) struct Running {
     cancel: Option<oneshot::Sender<()>>,
     done: oneshot::Receiver<(Result<Outcome, WalkError>, Recorder)>,
@@ -29,7 +29,7 @@ impl Running {
     /// Starts a run.
     ///
     /// # Errors
-    /// The system gives no thread or no runtime.
+    /// The thread or the runtime cannot be created.
     pub fn start(scenario: Scenario, options: Options, mut recorder: Recorder) -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
         let signals = Signals::listen()?;
@@ -40,14 +40,14 @@ impl Running {
             let mut called = signals.called.subscribe();
             let off = async move {
                 tokio::select! {
-                    // also where the other end is dropped
+                    // completes also when the sender is dropped
                     _ = cancelled => {}
                     _ = called.wait_for(Option::is_some) => {}
                 }
             };
             let done = runtime.block_on(async {
                 let (events, mut stream) = Events::channel();
-                // ends with the run, which owns the other end
+                // ends with the run, which owns the sender
                 let recording = async {
                     while let Some(event) = stream.recv().await {
                         recorder.record(&event);
@@ -56,9 +56,9 @@ impl Running {
                 tokio::join!(Box::pin(run(scenario, options, events, off)), recording).0
             });
             runtime.shutdown_background();
-            // where a signal has called it off, the process ends here
+            // after a signal, the process ends here
             drop(active);
-            // nobody may wait any more
+            // the receiver may be dropped
             let _ = finished.send((done, recorder));
         })?;
         Ok(Self { cancel: Some(cancel), done, thread: Some(thread) })
@@ -67,7 +67,7 @@ impl Running {
     /// Waits for the end of the run.
     ///
     /// # Panics
-    /// A panic of the run is passed on.
+    /// Resumes a panic of the run.
     pub async fn finished(mut self) -> (Result<Outcome, WalkError>, Recorder) {
         match (&mut self.done).await {
             Ok(done) => done,
@@ -80,28 +80,27 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Calls the run off, and waits until everything is removed.
+    /// Cancels the run, and waits for the clean-up.
     fn drop(&mut self) {
         drop(self.cancel.take());
         if let Some(thread) = self.thread.take() {
-            // a panic of the run has been passed on, or nobody waits for it
+            // a panic was already resumed, or nobody waits for it
             let _ = thread.join();
         }
     }
 }
 
-/// SIGINT and SIGTERM while runs are active. Without a handler either would end the process at once; with one, it ends the process when all
-/// runs have cleaned up.
+/// The handlers of SIGINT and SIGTERM, which end the process after all active runs have cleaned up.
 struct Signals {
     called: watch::Sender<Option<i32>>,
     active: Mutex<usize>,
 }
 
-/// Counts a run as active for as long as it is held.
+/// Counts a run as active until it is dropped.
 struct Active(&'static Signals);
 
 impl Signals {
-    /// The handlers of this process, which are installed with its first run.
+    /// The handlers of this process, installed by the first run.
     fn listen() -> io::Result<&'static Self> {
         static SIGNALS: OnceLock<Signals> = OnceLock::new();
         static START: Mutex<()> = Mutex::new(());
@@ -157,8 +156,8 @@ impl Drop for Active {
     }
 }
 
-/// Ends the process as the signal would have without a handler.
-#[expect(clippy::exit, reason = "the signal asks for the end of the process")]
+/// Exits with the code for a signal.
+#[expect(clippy::exit, reason = "the signal requests the end of the process")]
 fn end(code: i32) -> ! {
     std::process::exit(code)
 }

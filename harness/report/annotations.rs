@@ -1,7 +1,7 @@
 use super::model::{Outcome, Report};
 use crate::scenario::Origin;
 
-/// Commands that make GitHub show each failure beside the line of the scenario that claims it.
+/// GitHub workflow commands that annotate the line of each failed claim.
 pub(super) fn annotations(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     for stage in &report.stages {
@@ -54,11 +54,11 @@ mod tests {
         let mut recorder = Recorder::new(String::new());
         let event = Event::Broke { layer: FailureLayer::Manifest, place, message: "a:1 was rejected".to_owned() };
         recorder.record(&Timed { at: Timestamp::UNIX_EPOCH, since_start: Duration::ZERO, event });
-        annotations(&recorder.close(Outcome::BadInput, "not proven", None))
+        annotations(&recorder.close(Outcome::BadInput, "did not complete", None))
     }
 
     #[test]
-    fn what_broke_is_shown_in_its_file_whatever_the_name() {
+    fn a_failure_is_annotated_in_its_file_with_any_file_name() {
         let [line] = &annotated(Some(Origin::new("a:b,c.yaml", 3, 5)))[..] else { panic!("one annotation") };
         assert!(line.starts_with("::error file=a%3Ab%2Cc.yaml,line=3,col=5,title="), "{line}");
         let [line] = &annotated(None)[..] else { panic!("one annotation") };

@@ -3,27 +3,27 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::model::{Claim, Outcome, Report, Stage, Transition};
-use super::terminal::plural;
+use super::words::plural;
 
-/// Convergence and outages differ where they take so many times as long, and longer by [`NOTABLE`] at the least.
+/// Convergence times and outages differ if one is this many times as long as the other, and at least [`NOTABLE`] longer.
 const TIMES: f64 = 2.0;
-/// Seconds.
+/// In seconds.
 const NOTABLE: f64 = 0.5;
-/// Failed requests at most this many seconds apart belong to one outage.
+/// The longest time between failed requests of one outage, in seconds.
 const ONE_OUTAGE: f64 = 0.5;
 
-/// Something that two reports differ in.
+/// A difference between two reports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// The stage; none where the difference is one of the whole runs.
+    /// The stage; none for a difference that is not about a stage.
     pub stage: Option<String>,
-    /// What it is about: a claim, the convergence, the change.
+    /// The subject: a claim, the convergence, the change.
     pub what: String,
-    /// In the first report.
+    /// The value in the first report.
     pub before: String,
-    /// In the second report.
+    /// The value in the second report.
     pub after: String,
-    /// Whether something that held does not hold any more.
+    /// Whether the second report is worse.
     pub worse: bool,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What changed between two reports: versions, verdicts, shares beyond chance, convergence, outages while stages were applied.
+/// Compares two reports: versions, verdicts, shares, convergence times, and outages while stages were applied.
 ///
-/// A share differs where the intervals of both reports do not overlap. Each holds at any stopping time with a confidence of 1 − β. An outage is one
-/// event, however many requests fail in it, so that numbers of failed requests are not compared: outages differ where those of one run last
-/// more than twice as long in all as those of the other, and longer by more than half a second.
+/// Two shares differ if their confidence intervals do not overlap. The intervals are valid at any stopping time, with confidence 1 − β.
+/// Numbers of failed requests are not compared, since failures within one outage are not independent. Outages differ if the total duration in
+/// one run is more than twice that in the other run, and more than half a second longer.
 #[must_use]
 pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
     let mut all = Vec::new();
@@ -73,7 +73,7 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
                 stage: Some(stage.name.clone()),
                 what: "stage".to_owned(),
                 before: ended(stage).to_owned(),
-                after: "not walked".to_owned(),
+                after: "not run".to_owned(),
                 worse: stage.result == Some(Outcome::Passed),
             }),
         }
@@ -82,7 +82,7 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
         all.push(Difference {
             stage: Some(stage.name.clone()),
             what: "stage".to_owned(),
-            before: "not walked".to_owned(),
+            before: "not run".to_owned(),
             after: ended(stage).to_owned(),
             worse: false,
         });
@@ -109,7 +109,7 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
         all.push(difference(claim.subject.clone(), claim.claim.clone(), "not claimed".to_owned(), false));
     }
     for (claim, other) in reworded {
-        let what = format!("{}, claimed", claim.subject);
+        let what = format!("{}, claim", claim.subject);
         let worse = claim.result == Outcome::Passed && other.result != Outcome::Passed;
         let now = if worse {
             format!("{} ({}: {})", other.claim, other.result.words(), other.reason)
@@ -157,7 +157,7 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
                 let lasting = match outages {
                     [] => "no outage".to_owned(),
                     [one] => format!("an outage of {one:.1} s"),
-                    several => format!("{} outages of {:.1} s in all", several.len(), total(several)),
+                    several => format!("{} outages of {:.1} s in total", several.len(), total(several)),
                 };
                 format!("{lasting} ({failed} of {requests} failed)")
             };
@@ -167,12 +167,12 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
     all
 }
 
-/// Whether one time is notably longer than the other, in seconds.
+/// Whether one of two times, in seconds, is notably longer.
 fn longer(one: f64, other: f64) -> bool {
     one.max(other) > TIMES * one.min(other) && (one - other).abs() > NOTABLE
 }
 
-/// How long each outage of a change lasted, in seconds: from the step with its first failed request to that with its last.
+/// The duration of each outage during a change, in seconds, from the step of the first failed request to the step of the last one.
 fn outages(transition: &Transition) -> Vec<f64> {
     let steps: BTreeSet<u64> =
         transition.timeline.iter().filter(|moment| moment.errors > 0).map(|moment| moment.step).collect();
@@ -192,19 +192,19 @@ fn total(outages: &[f64]) -> f64 {
     outages.iter().sum()
 }
 
-/// The claims of a stage in two reports.
+/// The claims of a stage in two reports, in pairs.
 struct Paired<'a> {
-    /// They claim the same.
+    /// Equal claims.
     same: Vec<(&'a Claim, &'a Claim)>,
-    /// They are about the same, and claim something else of it.
+    /// Different claims about the same subject.
     reworded: Vec<(&'a Claim, &'a Claim)>,
-    /// The first report alone has them.
+    /// The claims of the first report only.
     gone: Vec<&'a Claim>,
-    /// The second report alone has them.
+    /// The claims of the second report only.
     new: Vec<&'a Claim>,
 }
 
-/// Pairs claims by all that they claim; those that are left by what they are about. No claim has two partners.
+/// Pairs equal claims first, then the remaining claims by subject. A claim is in at most one pair.
 fn paired<'a>(before: &'a [Claim], after: &'a [Claim]) -> Paired<'a> {
     let mut new: Vec<&Claim> = after.iter().collect();
     let mut gone: Vec<&Claim> = before.iter().collect();
@@ -228,19 +228,19 @@ fn is_about_the_same(left: &Claim, right: &Claim) -> bool {
     left.subject == right.subject && left.from == right.from && left.path == right.path
 }
 
-/// Writes what two reports differ in.
+/// Writes the differences between two reports.
 ///
 /// # Errors
 /// The output is closed.
 pub fn compared(out: &mut impl Write, differences: &[Difference]) -> io::Result<()> {
     if differences.is_empty() {
-        return writeln!(out, "the two reports say the same, but for chance");
+        return writeln!(out, "no significant differences");
     }
     for difference in differences {
         writeln!(out, "{difference}")?;
     }
     let worse = differences.iter().filter(|difference| difference.worse).count();
-    writeln!(out, "{}, {worse} for the worse", plural(differences.len(), "difference"))
+    writeln!(out, "{}, {worse} worse", plural(differences.len(), "difference"))
 }
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
     use super::super::model::Moment;
     use super::*;
 
-    /// A change in which ten requests a step are sent for ten seconds, all of which fail in these steps of 0.1 s: from the first on, before the end.
+    /// A change of ten seconds with ten requests in each step of 0.1 s. All requests fail in the given half-open ranges of steps.
     fn change(failing: &[(u64, u64)]) -> Transition {
         let timeline = (0..100).map(|step| {
             let errors = if failing.iter().any(|(first, end)| (*first..*end).contains(&step)) { 10 } else { 0 };
@@ -276,13 +276,13 @@ mod tests {
 
     #[test]
     fn an_outage_is_one_event_however_many_requests_fail_in_it() {
-        // 140 of 1,000 failed requests and 210 of 1,000: by a binomial test with a chance of 4 · 10⁻⁵
+        // a binomial test of 140 and 210 failed requests of 1,000 would give p = 4 · 10⁻⁵
         assert_eq!(stages(&stage(change(&[(20, 34)])), &stage(change(&[(20, 41)]))), []);
         assert_eq!(stages(&stage(change(&[(20, 41)])), &stage(change(&[(20, 34)]))), []);
     }
 
     #[test]
-    fn an_outage_that_is_new_or_lasts_much_longer_is_told() {
+    fn an_outage_that_is_new_or_lasts_much_longer_is_a_difference() {
         let found = stages(&stage(change(&[])), &stage(change(&[(20, 41)])));
         let told: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -292,8 +292,8 @@ mod tests {
             ]
         );
         let shorter = stages(&stage(change(&[(10, 20), (50, 70)])), &stage(change(&[(20, 24)])));
-        assert!(!shorter[0].worse && shorter[0].before.starts_with("2 outages of 3.0 s in all"), "{shorter:?}");
-        // a single step may come and go
+        assert!(!shorter[0].worse && shorter[0].before.starts_with("2 outages of 3.0 s in total"), "{shorter:?}");
+        // a single step is too short to count
         assert_eq!(stages(&stage(change(&[])), &stage(change(&[(20, 21)]))), []);
     }
 
@@ -325,14 +325,14 @@ mod tests {
     #[test]
     fn claims_of_one_population_and_path_are_not_mistaken_for_each_other() {
         let (passed, failed) = (Outcome::Passed, Outcome::Failed);
-        // a report of an older version may have them; the first was compared with the wrong one
+        // reports of older versions can have two claims of one population and path
         let before = vec![claim("/", "v1", passed), claim("/", "status 200", passed)];
         let after = vec![claim("/", "status 200", passed), claim("/", "v1", failed)];
         assert_eq!(compared(before, after), ["✗ 1 one, everyone: passed → failed (why)"]);
     }
 
     #[test]
-    fn a_claim_that_is_reworded_gone_or_new_is_told() {
+    fn a_claim_that_is_reworded_gone_or_new_is_a_difference() {
         let (passed, failed) = (Outcome::Passed, Outcome::Failed);
         let before = vec![claim("/", "v1", passed), claim("/a", "v1", passed), claim("/c", "v1", passed)];
         let after = vec![claim("/", "v2", passed), claim("/b", "v1", passed), claim("/c", "v2", failed)];
@@ -340,8 +340,8 @@ mod tests {
             compared(before, after),
             [
                 "~ 1 one, everyone: v1 → not claimed",
-                "~ 1 one, everyone, claimed: v1 → v2",
-                "✗ 1 one, everyone, claimed: v1 → v2 (failed: why)",
+                "~ 1 one, everyone, claim: v1 → v2",
+                "✗ 1 one, everyone, claim: v1 → v2 (failed: why)",
                 "~ 1 one, everyone: not claimed → v1",
             ]
         );

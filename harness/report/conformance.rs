@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::model::{Claim, Environment, Errors, Outcome, Report, Share, SourceFile, Tool};
 
-/// The conformance report: what was run, on what, and what came of each claim.
+/// The conformance report: the scenario, the environment and the result of each claim.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Conformance<'a> {

@@ -13,7 +13,7 @@ use super::recorder::Recorder;
 use crate::events::FailureLayer;
 use crate::venue::STATE;
 
-/// Why a report could not be written or read.
+/// An error in writing or reading a report.
 #[derive(Debug, Error)]
 pub enum ReportError {
     /// A file or folder cannot be written.
@@ -21,7 +21,7 @@ pub enum ReportError {
     Unwritable {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file cannot be read.
@@ -29,7 +29,7 @@ pub enum ReportError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file is not a report.
@@ -37,24 +37,24 @@ pub enum ReportError {
     NotAReport {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the JSON.
         source: serde_json::Error,
     },
-    /// A report is of another form.
-    #[error("{} is a report of form {found}; this shiftcheck reads form {known}", path.display())]
+    /// A report has another schema version.
+    #[error("{} has schema version {found}, but this shiftcheck reads version {known}", path.display())]
     OtherForm {
         /// The file.
         path: PathBuf,
-        /// Its form.
+        /// The schema version of the file.
         found: u64,
-        /// The form that is known.
+        /// The supported schema version.
         known: u32,
     },
 }
 
 impl Report {
-    /// Writes the report into a folder, which is made where it is not there: `report.html`, `report.json`, `conformance.yaml`, `junit.xml`,
-    /// and `graph/STAGE.json` for every stage with traffic, in the form of Kiali's API.
+    /// Writes the report into a folder: `report.html`, `report.json`, `conformance.yaml`, `junit.xml`, and `graph/STAGE.json` for every stage
+    /// with traffic, in the format of Kiali's API. Creates the folder if it does not exist.
     ///
     /// # Errors
     /// The folder or a file in it cannot be written.
@@ -71,31 +71,31 @@ impl Report {
         replace(&folder.join("report.json"), &pretty(self))
     }
 
-    /// Begins the reports of a run: removes what an earlier run has left in the folder, and writes reports that say that the run has not ended.
-    /// Whatever ends this process, no report of an earlier run is taken for one of this run.
+    /// Removes the report of an earlier run from the folder and writes reports of an unfinished run. If this process is killed, nobody takes
+    /// the report of an earlier run for the report of this run.
     ///
     /// # Errors
-    /// The folder cannot be written; found before anything else is started.
+    /// The folder cannot be written.
     pub fn begin(folder: &Path, granularity: Granularity, reproduce: String) -> Result<(), ReportError> {
         Self::forget(folder)?;
-        let message = "the run has not ended: it still runs, or it was killed".to_owned();
-        let hint = Some("`shiftcheck sweep` removes what a killed run has left".to_owned());
+        let message = "the run has not finished: it is still running, or it was killed".to_owned();
+        let hint = Some("`shiftcheck sweep` removes what a killed run left behind".to_owned());
         let failure = Failure { link: FailureLayer::Environment.to_string(), message, place: None, hint };
         let report = Recorder::new(reproduce).close(Outcome::Interrupted, "unfinished", Some(failure));
         report.write(folder, granularity)
     }
 
-    /// Whether a folder holds reports that could be taken for those of this run.
+    /// Whether a folder contains the reports of a run.
     #[must_use]
     pub fn is_in(folder: &Path) -> bool {
         ["report.json", "junit.xml"].iter().any(|name| folder.join(name).exists())
     }
 
-    /// Removes what an earlier run has left in a folder and a later one would not write over: its graphs, and the state of its cluster, by
-    /// the names that runs give. A folder without a report of shiftcheck is not touched.
+    /// Removes the files of an earlier run that a later run does not overwrite: the graphs and the cluster state. Only removes files with
+    /// names that shiftcheck gives, and only from a folder with a report of shiftcheck.
     ///
     /// # Errors
-    /// Something cannot be removed.
+    /// A file cannot be removed.
     pub fn forget(folder: &Path) -> Result<(), ReportError> {
         if Self::read(folder).is_err() {
             return Ok(());
@@ -112,7 +112,7 @@ impl Report {
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 removed.map_err(|source| ReportError::Unwritable { path, source })?;
             }
-            // what somebody else has put there stays, and the folder with it
+            // the folder stays if it has other files
             let _ = fs::remove_dir(&part);
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Report {
     /// Reads a `report.json`, or the one in a folder.
     ///
     /// # Errors
-    /// The file cannot be read, or it is not a report of this form.
+    /// The file cannot be read, or is not a report with the supported schema version.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let path = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
         let text = fs::read(&path).map_err(|source| ReportError::Unreadable { path: path.clone(), source })?;
@@ -131,30 +131,29 @@ impl Report {
         {
             return Err(ReportError::OtherForm { path, found, known: super::SCHEMA_VERSION });
         }
-        // from the text once more, for the line of a mistake
+        // parsed from the text again, since errors then have a line number
         serde_json::from_slice(&text).map_err(wrong)
     }
 
-    /// The page of the report.
+    /// The HTML page of the report.
     #[must_use]
     pub fn html(&self) -> String {
         page(self)
     }
 
-    /// Commands that make GitHub show each failure beside the line that claims it.
+    /// GitHub workflow commands that annotate the line of each failed claim.
     #[must_use]
     pub fn annotations(&self) -> Vec<String> {
         annotations(self)
     }
 }
 
-/// Writes a file by rename, so that it holds the old text or the new one, and never a part of it.
+/// Replaces a file atomically, by renaming a temporary file.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), ReportError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let fresh = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
     written.map_err(|source| {
-        // nobody else has use for it
         let _ = fs::remove_file(&fresh);
         ReportError::Unwritable { path: path.to_owned(), source }
     })
@@ -183,7 +182,7 @@ mod tests {
         let report = Report::read(folder.path()).unwrap();
         assert_eq!((report.result, report.note.as_str()), (Outcome::Interrupted, "unfinished"));
         let junit = fs::read_to_string(folder.path().join("junit.xml")).unwrap();
-        assert!(junit.contains(r#"errors="1""#) && junit.contains("the run has not ended"), "{junit}");
+        assert!(junit.contains(r#"errors="1""#) && junit.contains("the run has not finished"), "{junit}");
         for name in ["conformance.yaml", "report.html"] {
             let text = fs::read_to_string(folder.path().join(name)).unwrap();
             assert!(text.contains("interrupted") && !text.contains("all stages passed"), "{name}: {text}");

@@ -4,19 +4,19 @@ use serde_json::{Value, json};
 
 use super::model::{Answers, Report, Stage, Workload};
 
-/// How well requests fare, by Kiali's usual tolerances: any 5xx degrades, 10 % fail; 10 % of 4xx degrade, 20 % fail; 10 % without an answer
-/// fail.
+/// The health of a node or an edge, with Kiali's default tolerances. Degraded: any 5xx, or 10 % of 4xx. Failing: 10 % of 5xx, 20 % of 4xx, or
+/// 10 % without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     Good,
     Degraded,
     Failing,
-    /// No traffic at all.
+    /// No traffic.
     Idle,
 }
 
 impl Health {
-    /// Kiali's word.
+    /// The name in Kiali's API.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Good => "Healthy",
@@ -27,7 +27,7 @@ impl Health {
     }
 }
 
-/// Requests and how they were answered.
+/// The numbers of requests by kind of answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Flow {
     pub requests: u64,
@@ -65,13 +65,13 @@ impl Flow {
     }
 }
 
-/// What a population sent on a path, and what of it went to one node.
+/// The requests of a population on a path that went to one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Part {
     pub from: String,
     pub path: String,
     pub flow: Flow,
-    /// All that the population sent on this path.
+    /// All requests of the population on this path.
     pub of: u64,
 }
 
@@ -81,7 +81,7 @@ impl Part {
     }
 }
 
-/// A workload, or the mesh where it answered itself, with the traffic to it.
+/// A workload with the requests to it, or the mesh with the requests that it answered itself.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub kind: NodeKind,
@@ -92,17 +92,17 @@ pub(super) struct Node {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum NodeKind {
     Workload(Workload),
-    /// What answered, where no workload did.
+    /// An answer without a workload.
     Mesh(String),
 }
 
-/// Who sent what to whom in a stage.
+/// The traffic graph of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Graph {
     pub namespace: String,
     pub client: String,
     pub service: String,
-    /// The virtual services and routes that decided.
+    /// The virtual services and routes that applied.
     pub rules: Vec<String>,
     pub shifting: bool,
     pub fault: bool,
@@ -170,7 +170,7 @@ impl Graph {
         }
     }
 
-    /// The graph in the form of Kiali's API: nodes and edges with rates, here in requests of the stage's sample a second.
+    /// The graph in the format of Kiali's API. Rates are requests per second of the stage's sample.
     pub fn kiali(&self, stage: &Stage) -> Value {
         let seconds = stage.traffic.as_ref().map_or(1.0, |traffic| share(traffic.requests, 1) / traffic.rate.max(1e-9));
         let rate = |count: u64| format!("{:.2}", share(count, 1) / seconds);
@@ -242,7 +242,7 @@ impl Graph {
     }
 }
 
-/// What answered, where no workload did.
+/// An answer without a workload, in words.
 fn described(answers: &Answers) -> String {
     let said = answers.said.as_deref().unwrap_or_default();
     match (answers.status, &answers.version) {
@@ -253,7 +253,7 @@ fn described(answers: &Answers) -> String {
     }
 }
 
-/// A part of a whole.
+/// A fraction.
 #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub(super) fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64

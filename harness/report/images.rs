@@ -1,18 +1,18 @@
 use std::io::{self, Write};
 
-use super::terminal::plural;
+use super::words::plural;
 use crate::cluster::ImageCache;
 
-/// Writes for each set of Istio in a cache whether its files are whole; with whether all are.
+/// Verifies the cached images and writes the result for each set. Returns whether all sets are intact.
 ///
 /// # Errors
 /// The output is closed.
 pub fn checked_images(out: &mut impl Write, cache: &ImageCache) -> io::Result<bool> {
-    let mut whole = true;
+    let mut intact = true;
     let versions = cache.istio_versions();
     for version in &versions {
         let problems = cache.check(version);
-        whole &= problems.is_empty();
+        intact &= problems.is_empty();
         match problems.first() {
             None => writeln!(out, "istio-{version:<5} ok")?,
             Some(problem) => writeln!(out, "istio-{version:<5} {problem}")?,
@@ -22,16 +22,16 @@ pub fn checked_images(out: &mut impl Write, cache: &ImageCache) -> io::Result<bo
         ("node", cache.node().err().map(|error| error.to_string())),
         ("gateway-api", cache.gateway_api().err().map(|error| error.to_string())),
     ] {
-        whole &= problem.is_none();
+        intact &= problem.is_none();
         writeln!(out, "{name:<11} {}", problem.as_deref().unwrap_or("ok"))?;
     }
     if versions.is_empty() {
-        writeln!(out, "istio       no version is there")?;
+        writeln!(out, "istio       no version")?;
     }
-    Ok(whole && !versions.is_empty())
+    Ok(intact && !versions.is_empty())
 }
 
-/// Writes which sets of images a cache has, how large they are, and what is missing of them.
+/// Writes the sets of images in a cache with their sizes, and the missing files.
 ///
 /// # Errors
 /// The output is closed.
@@ -52,7 +52,7 @@ pub fn images(out: &mut impl Write, cache: &ImageCache) -> io::Result<()> {
         }
     }
     match cache.gateway_api() {
-        Ok(_) => writeln!(out, "gateway-api its kinds are there"),
+        Ok(_) => writeln!(out, "gateway-api CRDs"),
         Err(error) => writeln!(out, "gateway-api {error}"),
     }
 }

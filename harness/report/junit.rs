@@ -4,18 +4,18 @@ use quick_junit::{NonSuccessKind, Report as Suites, TestCase, TestCaseStatus, Te
 
 use super::model::{Claim, Outcome, Report, Stage};
 
-/// What a test case of a `JUnit` report is.
+/// The unit of a test case in a `JUnit` report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Granularity {
-    /// A stage.
+    /// One test case per stage.
     Stage,
-    /// A claim of a stage.
+    /// One test case per claim.
     #[default]
     Claim,
 }
 
-/// The report as `JUnit` XML: a suite, and a test case each stage or claim. What was not walked is skipped; what kept the run from going on
-/// is an error.
+/// The report as `JUnit` XML: one suite with a test case per stage or claim. Stages that were not run are skipped tests. The failure of a
+/// run is an error.
 pub(super) fn junit(report: &Report, granularity: Granularity) -> String {
     let name = if report.scenario.name.is_empty() { "shiftcheck" } else { &report.scenario.name };
     let mut suite = TestSuite::new(name);
@@ -47,7 +47,7 @@ pub(super) fn junit(report: &Report, granularity: Granularity) -> String {
     }
     for (index, missed) in report.scenario.stages.iter().enumerate().skip(report.stages.len()) {
         let mut status = TestCaseStatus::skipped();
-        status.set_message("not walked");
+        status.set_message("not run");
         let mut case = TestCase::new(format!("{} {missed}", index + 1), status);
         case.set_classname(name);
         suite.add_test_case(case);
@@ -67,7 +67,7 @@ fn cases<'a>(stage: &'a Stage, class: &'a str) -> impl Iterator<Item = TestCase>
     })
 }
 
-/// The claims of a stage are decided together; each is given its part of the time, so that the sums are right.
+/// The claims of a stage are decided together. Each gets an equal part of the stage's duration, so that the sums are correct.
 #[expect(clippy::cast_precision_loss, reason = "a handful of claims")]
 const fn divisor(claims: usize) -> f64 {
     if claims == 0 { 1.0 } else { claims as f64 }

@@ -5,75 +5,75 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::Origin;
 
-/// The version of the form of a report.
+/// The schema version of `report.json`.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// A run of shiftcheck: what `report.json` holds. Times are in seconds, shares and chances are fractions of 1.
+/// The report of a run, `report.json`. Times are in seconds; shares and probabilities are between 0 and 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// The version of this form.
+    /// The schema version of the report.
     pub schema_version: u32,
-    /// The program that wrote it.
+    /// The program that wrote the report.
     pub tool: Tool,
-    /// The run's id.
+    /// The id of the run.
     pub run: String,
-    /// When it started, in UTC.
+    /// The start of the run, in UTC.
     pub started: String,
-    /// How long it took, in seconds.
+    /// The duration of the run, in seconds.
     pub took: f64,
-    /// How it ended.
+    /// The result.
     pub result: Outcome,
-    /// How it ended, in words.
+    /// The result, in words.
     pub note: String,
-    /// What kept it from going on, if anything did.
+    /// The failure that ended the run early, if there was one.
     pub failure: Option<Failure>,
-    /// The command that runs it again.
+    /// The command that repeats the run.
     pub reproduce: String,
     /// The scenario.
     pub scenario: ScenarioFiles,
-    /// Where it ran.
+    /// The cluster of the run, in words.
     pub place: String,
-    /// What it stood on.
+    /// The versions of the environment.
     pub environment: Environment,
-    /// The summed errors of all claims.
+    /// The total error probabilities of all claims.
     pub errors: Option<Totals>,
-    /// The set-up, in its order.
+    /// The steps of the set-up, in order.
     pub setup: Vec<Ready>,
-    /// The stages that were begun, in order.
+    /// The stages that the run reached, in order.
     pub stages: Vec<Stage>,
-    /// The folder with the state of the cluster, where something failed.
+    /// The folder with the saved cluster state, if a run failed.
     pub state: Option<String>,
 }
 
-/// The program.
+/// The program that wrote a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
 }
 
-/// How a run, a stage or a claim ended.
+/// The result of a run, a stage or a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Everything held.
+    /// Every claim holds.
     Passed,
-    /// A claim failed.
+    /// A claim fails.
     Failed,
-    /// It could not be told.
+    /// The data do not decide.
     Inconclusive,
     /// The scenario, a manifest or an argument is wrong.
     BadInput,
     /// The engine, the cluster or the mesh failed.
     EnvironmentFailed,
-    /// It was called off.
+    /// The run was interrupted.
     Interrupted,
 }
 
 impl Outcome {
-    /// In words.
+    /// The result in words.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -87,48 +87,48 @@ impl Outcome {
     }
 }
 
-/// What kept a run from going on.
+/// The failure that ended a run early.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// The link of the chain that broke, in words.
+    /// The layer that failed, in words.
     pub link: String,
-    /// What happened.
+    /// The error message.
     pub message: String,
-    /// Where in the scenario or its manifests, if that is to blame.
+    /// The position in the scenario or a manifest, if the error is there.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub place: Option<Origin>,
-    /// What to do.
+    /// A hint for the user.
     pub hint: Option<String>,
 }
 
 /// The scenario and its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScenarioFiles {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The namespace that it was walked in.
+    /// The namespace of the run.
     pub namespace: String,
-    /// The client's pod.
+    /// The pod of the client.
     pub client: String,
-    /// The service's host and port.
+    /// The host and port of the service.
     pub service: String,
-    /// The names of all its stages, walked or not.
+    /// The names of all stages, reached or not.
     pub stages: Vec<String>,
-    /// Its files with their SHA-256, the scenario first.
+    /// The files, the scenario first.
     pub files: Vec<SourceFile>,
 }
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceFile {
-    /// Its path.
+    /// The path.
     pub path: String,
-    /// The SHA-256 of its content, in hexadecimal digits.
+    /// The SHA-256 of the content, in hexadecimal.
     pub sha256: String,
 }
 
-/// What a run stood on; what is not known is left out.
+/// The versions of the environment. Unknown versions are null.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// The version of Kubernetes.
@@ -137,62 +137,63 @@ pub struct Environment {
     pub istio: Option<String>,
     /// The version of Envoy in the client's sidecar.
     pub envoy: Option<String>,
-    /// Images with their digests, as the container runtime tells them.
+    /// The digests of images, as the container runtime reports them.
     pub images: BTreeMap<String, String>,
 }
 
-/// The summed errors of all claims.
+/// The total error probabilities of all claims.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// The number of claims.
     pub claims: usize,
-    /// A bound on the chance that a right rollout is refused.
+    /// An upper bound on the probability that a correct rollout fails (type I error).
     pub false_alarm: f64,
-    /// A bound on the chance that any fault that is to be seen is missed.
+    /// An upper bound on the probability that any detectable fault is missed (type II error).
     pub miss: f64,
-    /// The largest such chance of a single claim.
+    /// The largest type II error of a single claim.
     pub worst_miss: f64,
-    /// The mean number of requests of all claims where they are right.
+    /// The expected number of requests of all claims if they hold.
     #[serde(default)]
     pub requests: f64,
-    /// The chance that a right rollout is refused if one request in a million fails by itself. The errors above cover chance alone.
+    /// The probability that a correct rollout fails if one request in a million is lost. The error probabilities above only cover sampling
+    /// errors.
     #[serde(default)]
     pub refused_by_losses: f64,
 }
 
-/// A part of the set-up.
+/// A step of the set-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ready {
-    /// What became ready.
+    /// The part that became ready.
     pub what: String,
-    /// When, in seconds since the start.
+    /// The time since the start, in seconds.
     pub after: f64,
 }
 
 /// A stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stage {
-    /// Its position, from 1.
+    /// The position, from 1.
     pub number: usize,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How it ended; none where the run ended within it.
+    /// The result; null if the run ended within the stage.
     pub result: Option<Outcome>,
-    /// When it began, in seconds since the start of the run.
+    /// The start of the stage, in seconds since the start of the run.
     pub began: f64,
-    /// How long it took, in seconds.
+    /// The duration of the stage, in seconds.
     pub took: f64,
-    /// How long applying its objects and their rollouts took, in seconds.
+    /// The duration of applying objects and of their rollouts, in seconds.
     pub rolled_out: Option<f64>,
-    /// When the client's sidecar did what the manifests ask for, in seconds since the rollouts.
+    /// The convergence time of the client's sidecar, in seconds since the rollouts.
     pub converged: Option<f64>,
-    /// What it did to objects.
+    /// The changes to objects.
     pub edits: Vec<Edit>,
-    /// How the client's requests were routed then.
+    /// The routing of the client's requests.
     pub routing: Option<Routing>,
-    /// The workloads that were there then.
+    /// The workloads.
     pub workloads: Vec<Workload>,
-    /// What the traffic saw while the stage was applied.
+    /// The traffic while the stage was applied.
     pub transition: Option<Transition>,
     /// The sample.
     pub traffic: Option<Traffic>,
@@ -200,124 +201,124 @@ pub struct Stage {
     pub claims: Vec<Claim>,
 }
 
-/// What a stage did to an object.
+/// A change to an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Edit {
     /// `Kind/name`.
     pub object: String,
-    /// Where the object is written.
+    /// The position of the object in a manifest.
     pub place: Option<String>,
     /// `created`, `changed`, `unchanged` or `deleted`.
     pub what: String,
-    /// The difference, line by line: `+`, `-` or a blank in front.
+    /// The diff by line, with `+`, `-` or a space in front.
     pub diff: Vec<String>,
 }
 
-/// How the client's requests were routed.
+/// The routing of the client's requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Routing {
     /// The routes, the clusters and their endpoints, in words.
     pub lines: Vec<String>,
-    /// The rules that decided.
+    /// The rules that applied.
     pub rules: Vec<String>,
-    /// Whether a route split requests.
+    /// Whether a route splits requests.
     pub traffic_shifting: bool,
-    /// Whether a route answered faults on purpose.
+    /// Whether a route injects faults.
     pub fault_injection: bool,
 }
 
 /// A workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Workload {
-    /// The Deployment.
+    /// The name of the Deployment.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// Its image.
+    /// The image.
     pub image: String,
-    /// Its pods.
+    /// The pods.
     pub pods: Vec<String>,
-    /// How many of them were ready.
+    /// The number of ready pods.
     pub ready: usize,
-    /// Whether all had a sidecar.
+    /// Whether all pods have a sidecar.
     pub sidecar: bool,
 }
 
-/// What the traffic saw while a stage was applied.
+/// The traffic while a stage was applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transition {
-    /// All requests.
+    /// The number of requests.
     pub requests: u64,
-    /// Answers that neither the stage before nor this one gives, with their numbers.
+    /// The numbers of unexpected answers, by answer. The stage before and this stage define the expected answers.
     pub errors: BTreeMap<String, u64>,
-    /// How long requests were sent, in seconds. 0 in reports of older versions.
+    /// The duration of the traffic, in seconds. 0 in reports of older versions.
     #[serde(default)]
     pub took: f64,
-    /// When the last object was applied or deleted, in seconds since the start of the watch.
+    /// The time at which the last object was applied or deleted, in seconds since the start of the traffic.
     #[serde(default)]
     pub applied: Option<f64>,
-    /// The longest time in which a population got no right answer.
+    /// The longest time without an expected answer to a population.
     #[serde(default)]
     pub gap: Option<Gap>,
-    /// From one due request of a population to its next, at the rate that the watch began with, in seconds. 0 in reports of older versions.
+    /// The time between two requests of a population at the initial rate, in seconds. 0 in reports of older versions.
     #[serde(default)]
     pub resolution: f64,
-    /// What the requests exclude, where that is claimed.
+    /// The claimed limits on shares of requests.
     #[serde(default)]
     pub bounds: Vec<Bound>,
-    /// When populations were given something else.
+    /// The times at which populations got other answers.
     pub shifts: Vec<Shift>,
-    /// The length of a step, in seconds.
+    /// The length of a time step, in seconds.
     pub step: f64,
-    /// What came when.
+    /// The answers over time.
     pub timeline: Vec<Moment>,
 }
 
-/// A time in which a population got no right answer: one that the stage before or this one gives.
+/// A time without an expected answer to a population.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// The population.
     pub from: String,
-    /// When it began, in seconds since the start of the watch.
+    /// The start, in seconds since the start of the traffic.
     pub began: f64,
-    /// How long it lasted, in seconds.
+    /// The duration, in seconds.
     pub lasted: f64,
 }
 
-/// What watched requests exclude.
+/// An upper limit on a share of requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bound {
-    /// Of what the share is: `errors`, or `v2 later than 5 s after the change`.
+    /// The kind of request: `errors`, or `v2 later than 5 s after the change`.
     pub of: String,
-    /// How many requests were of that kind.
+    /// The number of requests of that kind.
     pub count: u64,
-    /// Among how many.
+    /// The number of all requests.
     pub requests: u64,
-    /// A larger share than this is excluded.
+    /// The limit: a larger share is excluded.
     pub excluded: f64,
-    /// With this confidence.
+    /// The confidence.
     pub confidence: f64,
 }
 
-/// When a population was given something else.
+/// The times at which a population got other answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Shift {
     /// The population.
     pub from: String,
-    /// What was new.
+    /// The new answer.
     pub new: String,
-    /// When the first request was due that was answered so, in seconds since the start of the watch.
+    /// The due time of the first request with the new answer, in seconds since the start of the traffic.
     pub first_new: Option<f64>,
-    /// When the last request was due that got an answer that only the stage before gives.
+    /// The due time of the last request with an answer that only the stage before gives.
     pub last_old: Option<f64>,
 }
 
-/// What came to a population in a step of time.
+/// The answers to a population in a time step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// The population.
     pub from: String,
-    /// The steps before it.
+    /// The number of the step, from 0.
     pub step: u64,
     /// Answers that only the stage before gives.
     pub old: u64,
@@ -334,86 +335,86 @@ pub struct Moment {
 pub struct Traffic {
     /// The number of requests.
     pub requests: u64,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// Half of the answers took no longer, in seconds.
+    /// The median latency, in seconds.
     pub median: f64,
-    /// 99 % of the answers took no longer, in seconds.
+    /// The 99th percentile of the latency, in seconds.
     pub p99: f64,
-    /// The longest, in seconds.
+    /// The largest latency, in seconds.
     pub max: f64,
-    /// Who was answered what.
+    /// The numbers of answers.
     pub answers: Vec<Answers>,
 }
 
-/// How often a population was answered so.
+/// The number of equal answers to a population.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Answers {
     /// The population.
     pub from: String,
     /// The path.
     pub path: String,
-    /// The version that answered; none where nobody did, or somebody who tells none.
+    /// The version that answered; null without an answer or without a version in the answer.
     pub version: Option<String>,
-    /// The HTTP status; none where there was no answer.
+    /// The HTTP status; null without an answer.
     pub status: Option<u16>,
-    /// What an answer without a version said, or why there was none.
+    /// The text of an answer without a version, or the reason for no answer.
     pub said: Option<String>,
     /// The pod.
     pub pod: Option<String>,
-    /// How often.
+    /// The number of such answers.
     pub count: u64,
 }
 
 /// A claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
-    /// What it is about: a population, a workload, the change, the objects.
+    /// The subject: a population, a workload, the change, the objects.
     pub subject: String,
-    /// The population, where it is about one.
+    /// The population, for a claim about a population.
     pub from: Option<String>,
-    /// The path, where it is about a population.
+    /// The path, for a claim about a population.
     pub path: Option<String>,
-    /// What was claimed.
+    /// The claim.
     pub claim: String,
     /// The verdict.
     pub result: Outcome,
-    /// Why, in a sentence.
+    /// The reason for the verdict, in a sentence.
     pub reason: String,
-    /// The link of the chain that broke, in words.
+    /// The layer that failed, in words.
     pub link: Option<String>,
-    /// What explains a failure.
+    /// Explanations of a failure.
     pub hints: Vec<String>,
-    /// Where it is claimed, as `FILE:LINE:COLUMN`; empty in reports of older versions that did not know it.
+    /// The position of the claim, as `FILE:LINE:COLUMN`; empty in some reports of older versions.
     #[serde(with = "super::place")]
     #[schemars(with = "String")]
     pub place: Option<Origin>,
-    /// The requests that the verdict took.
+    /// The number of requests that the verdict took.
     pub requests: u64,
-    /// The most that it could have taken.
+    /// The largest number of requests that the verdict could have taken.
     pub allowed: u64,
-    /// What ended the sample: `excluded`, `boundary`, `cap`, `clean`, `time` or `counted`.
+    /// The reason for the end of the sample: `excluded`, `boundary`, `cap`, `clean`, `time` or `counted`.
     pub stop: String,
-    /// The errors that the verdict may make; none where it is counted.
+    /// The error probabilities of the verdict; null if the verdict is not a statistical test.
     pub errors: Option<Errors>,
-    /// A bound on the chance, if the claim is right, of evidence against it as strong as this.
+    /// An upper bound on the probability of evidence this strong against the claim if the claim holds (p-value).
     pub chance: Option<f64>,
-    /// The claimed shares and what was seen of them.
+    /// The claimed and the observed shares.
     pub shares: Vec<Share>,
-    /// The way of each sequential test to its end.
+    /// The path of each sequential test.
     pub paths: Vec<Path>,
 }
 
-/// The errors of a verdict.
+/// The error probabilities of a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Errors {
-    /// α: the chance that a right route is refused.
+    /// α (type I error): the probability that a correct route fails.
     pub false_alarm: f64,
-    /// β: the chance that a route that is off by the deviation is accepted.
+    /// β (type II error): the probability that a route that differs by the deviation passes.
     pub miss: f64,
-    /// δ: the smallest deviation that is to be seen.
+    /// δ (detectable effect): the smallest deviation to detect.
     pub deviation: f64,
-    /// The leak that a claim without tolerance excludes.
+    /// The smallest leak to detect for a claim without tolerance.
     pub leak: f64,
 }
 
@@ -422,57 +423,57 @@ pub struct Errors {
 pub struct Share {
     /// The version, or `status 503`.
     pub part: String,
-    /// What was claimed.
+    /// The claimed share.
     pub claimed: f64,
-    /// How many of the verdict's requests it got.
+    /// The number of requests.
     pub count: u64,
-    /// The shares that these counts do not exclude, at any stopping time, with a confidence of 1 − β: lower and upper end.
+    /// The confidence interval of the share, valid at any stopping time, with confidence 1 − β: lower and upper end.
     pub interval: [f64; 2],
 }
 
-/// The way of a sequential test to its end. A line is given by the hits before the first request and those that each request adds.
+/// The path of a sequential test. A boundary line is given by its hits before the first request and the hits that each request adds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Path {
     /// The version, or `status 503`.
     pub part: String,
-    /// What was claimed.
+    /// The claimed share.
     pub claimed: f64,
-    /// The most requests that the test takes.
+    /// The largest number of requests of the test.
     pub cap: u64,
-    /// More hits than this refuse the claim.
+    /// Above this line the claim fails.
     pub fails_above: [f64; 2],
-    /// Fewer hits than this exclude that the share is too large.
+    /// Below this line the share is not too large.
     pub passes_below: [f64; 2],
-    /// More hits than this exclude that the share is too small.
+    /// Above this line the share is not too small.
     pub passes_above: [f64; 2],
-    /// Fewer hits than this refuse the claim.
+    /// Below this line the claim fails.
     pub fails_below: [f64; 2],
-    /// Where the test refuses gross faults before those lines do.
+    /// Earlier checks for gross faults.
     #[serde(default)]
     pub gross_faults: Vec<GrossFault>,
-    /// Requests and hits, some of them.
+    /// Some points of the path: requests and hits.
     pub points: Vec<[u64; 2]>,
 }
 
-/// Which shares are refused after some number of requests as gross faults.
+/// A check for a gross fault after a number of requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GrossFault {
     /// The number of requests.
     pub requests: u64,
-    /// This share and those below are refused; 0 where none is.
+    /// The claim fails at this share and below; 0 for no such limit.
     pub below: f64,
-    /// This share and those above are refused; 1 where none is.
+    /// The claim fails at this share and above; 1 for no such limit.
     pub above: f64,
 }
 
 impl Report {
-    /// The form of a report as a JSON schema.
+    /// The JSON schema of `report.json`.
     #[must_use]
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
     }
 
-    /// The number of claims that were judged, and of those that held.
+    /// The numbers of decided claims and of claims that hold.
     #[must_use]
     pub fn claims(&self) -> (usize, usize) {
         let claims = || self.stages.iter().flat_map(|stage| &stage.claims);

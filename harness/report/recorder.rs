@@ -10,23 +10,22 @@ use super::model::{
     Ready, Report, Routing, SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic,
     Transition, Workload,
 };
-use super::terminal::subject;
 use crate::events::{self, Event, Judged, STEP, Subject, Tallied, Timed};
 use crate::verdict::{Answer, Line, Ruling, Stop};
 
-/// How many unchanged lines stand around a change.
+/// The number of unchanged lines around a change.
 const CONTEXT: usize = 3;
 
 /// Turns the events of a run into its report.
 #[derive(Debug)]
 pub struct Recorder {
     report: Report,
-    /// When the first and the latest event happened, since the start of the stream.
+    /// The times of the first and the latest event since the start of the stream.
     span: Option<(Duration, Duration)>,
 }
 
 impl Recorder {
-    /// A recorder of a run that begins with its first event, or now if there is none; `reproduce` is the command that runs it again.
+    /// Records a run that starts with its first event, or now if there is none. `reproduce` is the command that repeats the run.
     #[must_use]
     pub fn new(reproduce: String) -> Self {
         let report = Report {
@@ -36,7 +35,7 @@ impl Recorder {
             started: format!("{:.0}", Timestamp::now()),
             took: 0.0,
             result: Outcome::Interrupted,
-            note: "called off".to_owned(),
+            note: "interrupted".to_owned(),
             failure: None,
             reproduce,
             scenario: ScenarioFiles::default(),
@@ -131,7 +130,7 @@ impl Recorder {
         }
     }
 
-    /// The report of a run that ended so.
+    /// The report of a run with this result.
     #[must_use]
     pub fn close(mut self, result: Outcome, note: &str, failure: Option<Failure>) -> Report {
         self.report.took = self.span.map_or(0.0, |(first, latest)| seconds(latest.saturating_sub(first)));
@@ -210,7 +209,7 @@ fn claim(judged: &Judged) -> Claim {
         _ => (None, None),
     };
     Claim {
-        subject: subject(&judged.subject),
+        subject: judged.subject.to_string(),
         from,
         path,
         claim: judged.claim.clone(),
@@ -355,7 +354,7 @@ fn edit(edit: &events::Edit) -> Edit {
     let diff = match what {
         "changed" => difference(before.unwrap_or_default(), after.unwrap_or_default()),
         "created" => after.unwrap_or_default().lines().map(|line| format!("+{line}")).collect(),
-        // what is gone is seen where it was made
+        // the edit that created the object shows the content
         _ => Vec::new(),
     };
     Edit {

@@ -6,26 +6,10 @@ use crate::verify::{
     Decided, Gap, Given, GivenChange, MUTATION_OPERATORS, Mutant, MutantStatus, VerifiedClaim, VerifiedStage,
 };
 
-use super::terminal::plural;
+use super::marks::Marks;
+use super::words::plural;
 
-/// Marks, coloured on a terminal.
-#[derive(Debug, Clone, Copy)]
-pub struct Marks {
-    /// Whether colours are wanted.
-    pub colour: bool,
-}
-
-impl Marks {
-    fn good(self, text: &str) -> String {
-        if self.colour { format!("\x1b[32m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    pub(super) fn bad(self, text: &str) -> String {
-        if self.colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
-
-/// Writes what the manifests give, stage by stage and claim by claim.
+/// Writes for each claim whether it holds according to the manifests.
 ///
 /// # Errors
 /// The output is closed.
@@ -36,7 +20,12 @@ pub fn verified(
     stages: &[VerifiedStage<'_>],
     problems: &[Problem],
 ) -> io::Result<()> {
-    writeln!(out, "{}: {} by the manifests alone, without a cluster", scenario.name, plural(stages.len(), "stage"))?;
+    writeln!(
+        out,
+        "{}: {}, checked against the manifests without a cluster",
+        scenario.name,
+        plural(stages.len(), "stage")
+    )?;
     for problem in problems {
         let word = match problem.severity {
             Severity::Error => marks.bad("error"),
@@ -59,10 +48,10 @@ pub fn verified(
     let failed = all.iter().filter(|claim| matches!(claim.decided, Decided::Fails(_))).count();
     let open = all.iter().filter(|claim| matches!(claim.decided, Decided::Open(_))).count();
     let claims = plural(all.len(), "claim");
-    let open = if open == 0 { String::new() } else { format!(", {open} not decided") };
+    let open = if open == 0 { String::new() } else { format!(", {open} undecided") };
     match failed {
-        0 => writeln!(out, "\nthe manifests give what is claimed ({claims}{open})"),
-        failed => writeln!(out, "\n{failed} of {claims} not given{open}"),
+        0 => writeln!(out, "\nevery claim holds according to the manifests ({claims}{open})"),
+        failed => writeln!(out, "\n{failed} of {claims} fail according to the manifests{open}"),
     }
 }
 
@@ -75,11 +64,13 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
     let what = claim.expectation;
     let given = match (&claim.decided, claim.expectation) {
         (Decided::Open(why), _) => why.clone(),
-        (_, Expectation::Claim(_)) => format!("given {} {}", claim.given, by(&claim.given.rules)),
+        (_, Expectation::Claim(_)) => format!("the manifests give {} {}", claim.given, by(&claim.given.rules)),
         (Decided::Holds, Expectation::Served { requests: Count::Exactly(_), .. })
-        | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => "no route leads to it".to_owned(),
-        (Decided::Holds, Expectation::Served { .. }) => "a route leads to it".to_owned(),
-        (Decided::Holds, _) => "nothing is left".to_owned(),
+        | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => {
+            "no route to the workload".to_owned()
+        }
+        (Decided::Holds, Expectation::Served { .. }) => "a route to the workload".to_owned(),
+        (Decided::Holds, _) => "no objects left".to_owned(),
         (Decided::Fails(mismatches), _) => {
             mismatches.iter().map(|mismatch| mismatch.measure.to_string()).collect::<Vec<_>>().join(", ")
         }
@@ -88,7 +79,7 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
     let Decided::Fails(mismatches) = &claim.decided else { return Ok(()) };
     if matches!(claim.expectation, Expectation::Claim(_)) {
         let mismatches: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
-        writeln!(out, "       off: {}", mismatches.join("; "))?;
+        writeln!(out, "       mismatch: {}", mismatches.join("; "))?;
     }
     for finding in &claim.findings {
         writeln!(out, "       because {finding}")?;
@@ -143,21 +134,21 @@ pub fn mutated(
 
 fn by(rules: &[RuleRef]) -> String {
     if rules.is_empty() {
-        return "by no rule".to_owned();
+        return "without a rule".to_owned();
     }
     let rules: Vec<String> = rules.iter().map(|rule| format!("{} ({})", rule.object, rule.origin)).collect();
     format!("by {}", rules.join(" and "))
 }
 
-/// Writes what two versions of the manifests differ in.
+/// Writes the differences in behaviour between two versions of the manifests.
 ///
 /// # Errors
 /// The output is closed.
 pub fn changed(out: &mut impl Write, against: &str, changes: &[GivenChange]) -> io::Result<()> {
     if changes.is_empty() {
-        return writeln!(out, "against {against}: no population is given anything else");
+        return writeln!(out, "compared with {against}: no change in behaviour");
     }
-    writeln!(out, "against {against}: {} in what populations are given", plural(changes.len(), "change"))?;
+    writeln!(out, "compared with {against}: {} in behaviour", plural(changes.len(), "change"))?;
     for GivenChange { number, stage, from, path, before, after } in changes {
         let before = before.as_ref().map_or_else(|| "no such stage".to_owned(), Given::to_string);
         let path = if path == "/" { String::new() } else { format!(" {path}") };

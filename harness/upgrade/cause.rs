@@ -3,85 +3,101 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::Value;
 
-use super::difference::{Aspect, Difference};
-use super::walked::WalkedStage;
+use super::aspect::Aspect;
+use super::difference::Difference;
+use super::path::Versions;
+use super::path_record::StageRecord;
+use crate::events::Judged;
 use crate::routing::{Live, RouteDiff};
 use crate::scenario::{ControlPlane, MeshStep, Origin, Scenario, Stage, Step};
 use crate::walk::{Leg, at_once};
 
-/// Why a claim that held on the old version fails on the new one, as far as that was found.
+/// Claims that hold on the old version and fail on the new one, and the cause.
+#[derive(Debug, Clone)]
+pub struct Regression {
+    /// The first stage with such claims, from 1.
+    pub stage: usize,
+    /// These claims of the stage.
+    pub claims: Vec<Judged>,
+    /// The cause of the failure.
+    pub cause: Cause,
+    /// The objects of the scenario that act on sidecars of the new version only.
+    pub suspects: Vec<Suspect>,
+}
+
+/// The cause of a claim that holds on the old version and fails on the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// A setting that the new version alone was given: without it the claim holds.
+    /// A setting that only the new version has. Without the setting the claim holds.
     Setting(String),
-    /// A flag of the control plane: with its old value the claim holds on the new version.
+    /// A feature flag of the control plane. With the old value the claim holds on the new version.
     Flag {
-        /// Its name.
+        /// The name of the flag.
         name: String,
-        /// Its old value.
+        /// The old value.
         old: String,
-        /// The version whose behaviour was asked for.
+        /// The `compatibilityVersion` that sets the old value.
         compatible_with: String,
     },
-    /// No single flag, but those of the old version's behaviour together.
+    /// Several feature flags together, and none of them alone.
     Flags {
-        /// Their names.
+        /// The names of the flags.
         names: Vec<String>,
-        /// The version whose behaviour was asked for.
+        /// The `compatibilityVersion` that sets the old values.
         compatible_with: String,
     },
-    /// No flag: the client's sidecar routes otherwise than the manifests ask for.
+    /// No flag: the routes of the client's sidecar are not those of the manifests.
     Routes {
-        /// The first route that is missing.
+        /// The first missing route.
         missing: String,
-        /// The first that is there instead.
+        /// The first unexpected route.
         instead: String,
     },
-    /// No flag: what the client's sidecar is told first that it was not told before.
+    /// No flag: the first value that changed in the configuration of the client's sidecar.
     Configuration {
         /// The path of the value.
         path: String,
-        /// What it was.
+        /// The value on the old version.
         before: String,
-        /// What it is.
+        /// The value on the new version.
         after: String,
     },
-    /// Neither flags nor the sidecar's configuration explain it.
+    /// Neither flags nor the configuration of the sidecar explain the failure.
     Unknown,
 }
 
 impl Cause {
-    /// What the sidecar of a stage is told otherwise, where no flag explains it: first its routes, if they are not what the manifests ask
-    /// for, then the first value of its configuration that is another. What a known change of Istio explains comes last.
+    /// The cause in the configuration of the client's sidecar at a stage: routes that are not those of the manifests, or else the first
+    /// changed value. Values that a known change of Istio explains come last.
     #[must_use]
-    pub fn of_configuration(failed: &WalkedStage, differences: &[Difference]) -> Self {
+    pub fn of_configuration(failed: &StageRecord, differences: &[Difference]) -> Self {
         let missing = failed.routes.iter().find_map(RouteDiff::expected);
         let instead = failed.routes.iter().find_map(RouteDiff::found);
         if let (Some(missing), Some(instead)) = (missing, instead) {
             return Self::Routes { missing, instead };
         }
         let stage = failed.row.stage;
-        let at = |own: &&Difference| own.number == stage && matches!(own.aspect, Aspect::Configuration(_));
-        let first = |known: bool| differences.iter().filter(at).find(|own| own.known.is_some() == known);
-        first(false).or_else(|| first(true)).map_or(Self::Unknown, |own| Self::Configuration {
-            path: own.aspect.path().to_owned(),
-            before: own.before.clone(),
-            after: own.after.clone(),
+        let at = |found: &&Difference| found.number == stage && matches!(found.change.aspect, Aspect::Configuration(_));
+        let first = |known: bool| differences.iter().filter(at).find(|found| found.known.is_some() == known);
+        first(false).or_else(|| first(true)).map_or(Self::Unknown, |found| Self::Configuration {
+            path: found.change.aspect.path().to_owned(),
+            before: found.change.before.clone(),
+            after: found.change.after.clone(),
         })
     }
 }
 
-/// Settings under which a stage is tried again on the new version.
+/// Settings of the new control plane with which a stage is run again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// For people.
+    /// The name in output.
     pub name: String,
-    /// All settings of the control plane then, as `istioctl --set` takes them.
+    /// All settings of the control plane, as `istioctl --set` takes them.
     pub set: Vec<String>,
 }
 
 impl Probe {
-    /// A control plane with one more setting.
+    /// The settings of a control plane and one more setting.
     #[must_use]
     pub fn with(plane: &ControlPlane, setting: String) -> Self {
         let set = plane.set.iter().chain([&setting]).cloned().collect();
@@ -89,7 +105,7 @@ impl Probe {
     }
 }
 
-/// A walk that brings a stage about at once on a control plane with the first of these settings, and then tries it under each of the others.
+/// A run that applies the objects of a stage at once and repeats the stage with the settings of each probe.
 #[must_use]
 pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> Leg {
     let with = |probe: &Probe| ControlPlane { set: probe.set.clone(), ..plane.clone() };
@@ -106,20 +122,20 @@ pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[
         first = with(probe);
         scenario.stages[0].name.clone_from(&probe.name);
     }
-    Leg { name: format!("Istio {}, looking for the cause", plane.version), first, scenario }
+    Leg { name: format!("Istio {}, searching for the cause", plane.version), first, scenario }
 }
 
-/// A probe for each setting that a control plane was given, without it.
+/// A probe for each setting of a control plane, without that setting.
 #[must_use]
 pub fn without_each(plane: &ControlPlane) -> Vec<Probe> {
     let without = |setting: &String| {
-        let set = plane.set.iter().filter(|own| *own != setting).cloned().collect();
+        let set = plane.set.iter().filter(|other| *other != setting).cloned().collect();
         Probe { name: format!("without {setting}"), set }
     };
     plane.set.iter().map(without).collect()
 }
 
-/// A probe for each flag that the behaviour of an older version sets otherwise, alone; with the flag's name and that value.
+/// A probe for each flag with another value in compatibility mode, with the name of the flag and that value.
 #[must_use]
 pub fn single_flags(
     plane: &ControlPlane,
@@ -134,20 +150,20 @@ pub fn single_flags(
     probes.collect()
 }
 
-/// An object of the scenario that acts on the new version's sidecars alone.
+/// An object of the scenario that acts on sidecars of the new version only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspect {
     /// `EnvoyFilter/name`.
     pub object: String,
-    /// Where it is written.
+    /// The position in the manifests.
     pub place: Origin,
-    /// What it is limited to.
+    /// The sidecars that the object acts on.
     pub limit: String,
 }
 
-/// The `EnvoyFilter`s that are there at a stage and patch sidecars of the new version, not those of the old one.
+/// The `EnvoyFilter`s at a stage that patch sidecars of the new version but not those of the old one.
 #[must_use]
-pub fn suspects(scenario: &Scenario, stage: usize, from: &str, to: &str) -> Vec<Suspect> {
+pub fn suspects(scenario: &Scenario, stage: usize, Versions { from, to }: Versions<'_>) -> Vec<Suspect> {
     let mut live = Live::new(&scenario.namespace, &scenario.namespace);
     scenario.stages.iter().take(stage).for_each(|stage| live.step_through(stage));
     let mut suspects = Vec::new();
@@ -155,7 +171,7 @@ pub fn suspects(scenario: &Scenario, stage: usize, from: &str, to: &str) -> Vec<
         let patches = object.manifest.at("/spec/configPatches").and_then(Value::as_array).into_iter().flatten();
         for (index, patch) in patches.enumerate() {
             let Some(version) = patch.pointer("/match/proxy/proxyVersion").and_then(Value::as_str) else { continue };
-            let matches = |own: &str| Regex::new(version).is_ok_and(|expression| expression.is_match(own));
+            let matches = |proxy: &str| Regex::new(version).is_ok_and(|expression| expression.is_match(proxy));
             if matches(to) && !matches(from) {
                 let place = object.manifest.origin_of(&format!("/spec/configPatches/{index}"));
                 suspects.push(Suspect {

@@ -3,25 +3,26 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Deserializer};
 
-use super::difference::Aspect;
+use super::aspect::AspectChange;
+use super::path::Versions;
 use crate::mesh::newer;
 
-/// A change of Istio that is known.
+/// A documented change of behaviour between two versions of Istio.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Known {
-    /// What it is called.
+pub struct KnownChange {
+    /// A short name, such as `native sidecars`.
     pub id: String,
-    /// The version that made it.
+    /// The version that introduced the change.
     pub since: String,
-    /// What it is, in a sentence.
+    /// A description in one sentence.
     pub what: String,
-    /// The flag of the control plane that it goes by, if it has one.
+    /// The feature flag of the control plane that controls the change, if there is one.
     pub flag: Option<String>,
     matches: Vec<Match>,
 }
 
-/// A difference that comes of it.
+/// A difference that the change explains.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Match {
@@ -39,29 +40,31 @@ fn expression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Regex
     Regex::new(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
-/// The changes that are known, the oldest first.
+/// All known changes, in the order of the versions that introduced them.
 #[must_use]
-pub fn known_changes() -> &'static [Known] {
-    static KNOWN: LazyLock<Vec<Known>> =
+pub fn known_changes() -> &'static [KnownChange] {
+    static KNOWN: LazyLock<Vec<KnownChange>> =
         LazyLock::new(|| serde_yaml::from_str(include_str!("known.yaml")).unwrap_or_default());
     &KNOWN
 }
 
-impl Known {
-    /// Whether it explains that something is another between two versions.
+impl KnownChange {
+    /// Whether the known change explains a difference between runs on these two versions.
     #[must_use]
-    pub fn explains(&self, aspect: &Aspect, before: &str, after: &str, from: &str, to: &str) -> bool {
-        // the way back shows the same, the other way round
+    pub fn explains(&self, change: &AspectChange, Versions { from, to }: Versions<'_>) -> bool {
+        let (before, after) = (change.before.as_str(), change.after.as_str());
+        // a roll-back shows the same difference in the opposite direction
         let (before, after, from, to) =
             if newer(from, to).is_gt() { (after, before, to, from) } else { (before, after, from, to) };
         let between = newer(from, &self.since).is_lt() && newer(&self.since, to).is_le();
-        let fits = |expression: &Option<Regex>, text: &str| expression.as_ref().is_none_or(|own| own.is_match(text));
+        let fits =
+            |expression: &Option<Regex>, text: &str| expression.as_ref().is_none_or(|regex| regex.is_match(text));
         between
-            && self.matches.iter().any(|own| {
-                own.aspect == aspect.name()
-                    && fits(&own.path, aspect.path())
-                    && fits(&own.before, before)
-                    && fits(&own.after, after)
+            && self.matches.iter().any(|known| {
+                known.aspect == change.aspect.name()
+                    && fits(&known.path, change.aspect.path())
+                    && fits(&known.before, before)
+                    && fits(&known.after, after)
             })
     }
 }
@@ -69,6 +72,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upgrade::Aspect;
 
     #[test]
     fn the_list_can_be_read_and_names_aspects_that_there_are() {
@@ -82,12 +86,13 @@ mod tests {
     fn a_change_explains_what_lies_between_its_versions_in_both_directions() {
         let retries = &known_changes()[0];
         let explains = |before: &str, after: &str, from: &str, to: &str| {
-            retries.explains(&Aspect::Attempts, before, after, from, to)
+            let change = AspectChange { aspect: Aspect::Attempts, before: before.to_owned(), after: after.to_owned() };
+            retries.explains(&change, Versions { from, to })
         };
         assert!(explains("3.0", "1.0", "1.22", "1.31"));
         assert!(explains("1.0", "3.0", "1.31", "1.22"));
         assert!(explains("3.0", "1.0", "1.23", "1.24"));
-        assert!(!explains("3.0", "1.0", "1.24", "1.31"), "both are beyond it");
-        assert!(!explains("1.0", "3.0", "1.22", "1.31"), "the other way round");
+        assert!(!explains("3.0", "1.0", "1.24", "1.31"), "both versions have the change");
+        assert!(!explains("1.0", "3.0", "1.22", "1.31"), "the opposite direction");
     }
 }

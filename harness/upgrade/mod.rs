@@ -1,18 +1,27 @@
-//! What changes in behaviour between two versions of Istio: the same scenario walked on both, and across the change from one to the other.
+//! Upgrade tests: run the same scenario on two versions of Istio and during the upgrade from one to the other, and compare the runs.
 //!
-//! A [`Plan`] says which walks that takes, a [`Walked`] what came of one, and [`differences`] what two of them do not share: each
-//! explained by a change of Istio that is known, or new.
+//! An [`UpgradeSpec`] plans the runs, [`Upgrade`] executes them, and an [`UpgradeRecord`] has the results. [`differences`] compares two runs.
+//! Each difference is explained by a known change of Istio, or is new.
 
+mod aspect;
 mod cause;
-mod course;
 mod difference;
 mod known;
-mod plan;
-mod walked;
+mod path;
+mod path_record;
+mod record;
+mod run;
+mod runner;
+mod search;
+mod spec;
 
-pub use cause::{Cause, Probe, Suspect, probe, single_flags, suspects, without_each};
-pub use course::{Course, Mode, Phase, Row};
-pub use difference::{Aspect, Difference, differences, repeated};
-pub use known::{Known, known_changes};
-pub use plan::{Across, Plan, UpgradeError};
-pub use walked::{Held, Walked, WalkedStage};
+pub use aspect::{Aspect, AspectChange};
+pub use cause::{Cause, Probe, Regression, Suspect, probe, single_flags, suspects, without_each};
+pub use difference::{Difference, differences, repeated};
+pub use known::{KnownChange, known_changes};
+pub use path::{Mode, Phase, Row, UpgradePath, Versions};
+pub use path_record::{Held, PathRecord, StageRecord};
+pub use record::{Assessment, UpgradeRecord, UpgradeResult};
+pub use run::Upgrade;
+pub use runner::{UpgradeObserver, UpgradeRun};
+pub use spec::{UpgradeError, UpgradePlan, UpgradeSpec};

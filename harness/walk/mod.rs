@@ -21,6 +21,3 @@ pub use error::WalkError;
 pub use leg::{Leg, Legs, walk_legs};
 pub use mutate::at_once;
 pub use run::{Ending, Options, Outcome, Purpose, run};
-
-// `report/upgrade/build.rs` still has them from here
-pub use crate::events::{Event, Fingerprint, Judged, PickOrder as Order, Subject, Transition};

@@ -21,20 +21,20 @@ fn a_mesh_is_told_from_one_that_balances_connections() {
         "fixtures/canary",
         0,
         &[
-            "40 samples of testers, 50 % to v2 claimed, 400 requests of each tested",
+            "40 samples of testers, 400 requests each",
             "ok mean of all samples",
-            "ok counts of the samples",
-            "ok blocks of 2 to 100 answers",
+            "ok variance of the samples",
+            "ok variance of blocks of 2 to 100 answers",
             "ok order of sending",
             "ok connections",
-            "ok verdicts: 40 accepted, 0 refused, where at most 0 may be",
-            "a share that moves between samples with a standard deviation of ",
+            "ok verdicts: 40 accepted, 0 rejected (at most 0 allowed)",
+            "a share that varies between samples with a standard deviation of ",
             "requests are routed independently",
         ],
     );
     calibrated(
         "fixtures/canary-tcp-port",
         1,
-        &["NO connections: each sees the claimed share", "the verdicts' model does not hold"],
+        &["FAIL connections all have the claimed share", "requests are not routed independently"],
     );
 }

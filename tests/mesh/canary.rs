@@ -27,7 +27,7 @@ fn its_traps_are_caught_and_named() {
         let (printed, errors, code) = shared().on("run", Path::new(scenario), &[]);
         assert_eq!(code, Some(1), "{printed}\n{errors}");
         in_order(&printed, lines);
-        let (_, rest) = printed.split_once("what can be known of the cluster is in ").unwrap();
+        let (_, rest) = printed.split_once("cluster state saved to ").unwrap();
         collected(Path::new(rest.lines().next().unwrap()));
         shared().gone(&format!("canary-{}", run_id(&printed)));
     };
@@ -37,8 +37,8 @@ fn its_traps_are_caught_and_named() {
 
 /// What is said of the walkthrough.
 const WALKTHROUGH: [&str; 19] = [
-    "24 claims; the chance of a false alarm is below 2e-6 in all, of a missed fault below 0.001 in each, 0.024 in all",
-    "these cover chance alone: if one request in a million is lost, a right rollout fails with a chance of 1.6 %",
+    "24 claims; false alarm (type I error) below 2e-6 in total; missed fault (type II error) below 0.001 per claim, 0.024 in total",
+    "sampling errors only: if one request in a million is lost, a correct rollout fails with probability 1.6 %",
     "ok 1/9 first release",
     "near-miss: v1 — all 688 from v1; a leak is below 1.00 % in all, below 2.97 % in each of 3 kinds of requests with 99.9 % confidence",
     "ok 2/9 version label",

@@ -114,7 +114,7 @@ fn rejected_input_is_told() {
         (
             &[("httpbin.yaml", "labels: {app: httpbin}", "labels: {app: httpbin, sidecar.istio.io/inject: 'false'}")],
             2,
-            &["the client pod httpbin has no sidecar", "hint: the client has to be in the mesh"],
+            &["the client pod httpbin has no sidecar", "hint: the client must be in the mesh"],
         ),
         (
             &[(first, "image: hello-server:v1", "image: hello-server:v0")],

@@ -116,7 +116,7 @@ fn a_version_is_pulled_whole_or_not_at_all() {
     assert_eq!(code, Some(0), "{errors}");
     assert!(printed.contains("istio-1.30.9 is in the cache"), "{printed}");
     let (printed, _, code) = pull(&hub);
-    assert_eq!((code, printed.as_str()), (Some(0), "istio-1.30.9 is in the cache already\n"));
+    assert_eq!((code, printed.as_str()), (Some(0), "istio-1.30.9 is already in the cache\n"));
     let arguments = ["images", "--check", "--cache", cache.path().to_str().unwrap()];
     let (printed, _, _) = said(&shiftcheck(&arguments).output().unwrap());
     assert!(printed.contains("istio-1.30.9 ok\n"), "{printed}");

@@ -15,7 +15,7 @@ fn a_live_namespace_becomes_a_scenario_that_holds() {
     let (printed, errors, code) =
         shared().on("run", &scenario, &["--pause", "testers' canary", "--namespace", "canary"]);
     assert_eq!(code, Some(0), "{printed}{errors}");
-    assert!(printed.contains("ok 4/4 testers' canary") && printed.contains("kept, as asked for"), "{printed}");
+    assert!(printed.contains("ok 4/4 testers' canary") && printed.contains("kept as requested"), "{printed}");
     let kubeconfig = shared().kubeconfig.to_str().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let live = folder.path().join("live");

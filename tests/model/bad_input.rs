@@ -204,7 +204,7 @@ fn without_an_engine_the_environment_is_to_blame() {
     let (_, errors, code) = said(&output);
     assert_eq!(code, Some(3));
     assert!(errors.starts_with("error: no Docker engine answers: "), "{errors}");
-    assert!(errors.ends_with("hint: start Docker, or have it set up with ci/engine\n"), "{errors}");
+    assert!(errors.ends_with("hint: start Docker, or install it with ci/engine\n"), "{errors}");
 }
 
 #[test]
@@ -219,13 +219,13 @@ fn without_images_the_environment_is_to_blame() {
     insta::assert_snapshot!(errors, @r"
     error: the image cache has no set `istio-1.31` (CACHE/images)
 
-    hint: `ci/images/build istio-1.31` pulls or builds it
+    hint: run `ci/images/build istio-1.31` to pull or build it
     ");
 }
 
 #[rstest]
-#[case::built("1.22", "`ci/images/build istio-1.22` pulls or builds it")]
-#[case::a_release("1.27", "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3")]
+#[case::built("1.22", "run `ci/images/build istio-1.22` to pull or build it")]
+#[case::a_release("1.27", "run `shiftcheck images --pull VERSION` to pull a release of Istio, such as 1.27.3")]
 fn a_set_that_is_missing_is_named_with_the_command_that_gets_it(#[case] version: &str, #[case] hint: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = shiftcheck(&["upgrade", "--from", version, "--to", "1.31"]);
@@ -254,5 +254,5 @@ fn a_kubeconfig_that_is_not_there_is_told() {
     let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(3));
     assert!(errors.contains("cannot use the kubeconfig: "), "{errors}");
-    assert!(errors.ends_with("hint: name a file with --kubeconfig and a context with --context\n"), "{errors}");
+    assert!(errors.ends_with("hint: pass a file with --kubeconfig and a context with --context\n"), "{errors}");
 }

@@ -69,7 +69,7 @@ fn what_reaches_out_is_listed_where_it_is_allowed_and_the_rest_is_kept_inside() 
     signal("-TERM", &child);
     let (printed, _, code) = said(&child.wait_with_output().unwrap());
     assert_eq!(code, Some(143), "{printed}");
-    assert!(printed.contains("allowed by --allow-reach, outside of the namespace of the run:\n"), "{printed}");
+    assert!(printed.contains("effects outside the namespace of the run, allowed by --allow-reach:\n"), "{printed}");
     assert!(printed.contains("DestinationRule/more applies to `checkout.prod.svc.cluster.local`"), "{printed}");
     assert!(!printed.contains("DestinationRule/own"), "{printed}");
     let applied = cluster.applied();

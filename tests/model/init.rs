@@ -44,7 +44,7 @@ fn what_is_there_is_not_written_over() {
     fs::write(&scenario, "mine").unwrap();
     let (_, errors, code) = said(&shiftcheck(&["init", path]).output().unwrap());
     assert_eq!(code, Some(2));
-    assert!(errors.contains("scenario.yaml is there already"), "{errors}");
+    assert!(errors.contains("scenario.yaml already exists"), "{errors}");
     assert_eq!(fs::read_to_string(&scenario).unwrap(), "mine");
     assert!(!folder.path().join("shiftcheck-client.yaml").exists());
 }
@@ -55,8 +55,8 @@ fn later_steps_and_other_files_are_left_out_and_said() {
     fs::write(folder.path().join("kustomization.yaml"), "resources: [svc-hello.yaml]\n").unwrap();
     let (printed, errors, code) = said(&shiftcheck(&["init", folder.path().to_str().unwrap()]).output().unwrap());
     assert_eq!(code, Some(0), "{errors}");
-    assert!(printed.contains("kustomization.yaml was left out: this object has no `apiVersion`"), "{printed}");
-    let later = "vs-hello-testers.yaml was left out: VirtualService/vs-hello is in vs-hello-rollback.yaml as well";
+    assert!(printed.contains("kustomization.yaml was skipped: this object has no `apiVersion`"), "{printed}");
+    let later = "vs-hello-testers.yaml was skipped: VirtualService/vs-hello is also in vs-hello-rollback.yaml";
     assert!(printed.contains(later), "{printed}");
 }
 
@@ -65,7 +65,7 @@ fn a_folder_without_a_service_is_refused() {
     let folder = folder(&["hello-server-v1.yaml"]);
     let (_, errors, code) = said(&shiftcheck(&["init", folder.path().to_str().unwrap()]).output().unwrap());
     assert_eq!(code, Some(2));
-    assert!(errors.contains("holds no Service") && errors.contains("hint: "), "{errors}");
+    assert!(errors.contains("has no Service") && errors.contains("hint: "), "{errors}");
     let (_, errors, code) = said(&shiftcheck(&["init", "nowhere"]).output().unwrap());
     assert_eq!(code, Some(2));
     assert!(errors.contains("nowhere"), "{errors}");

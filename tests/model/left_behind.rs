@@ -36,7 +36,7 @@ fn a_namespace_that_cannot_be_removed_is_told_and_removed_by_the_next_sweep() {
     let (printed, errors, code) = said(&child.wait_with_output().unwrap());
     assert_eq!(code, Some(3), "{printed}{errors}");
     let run = run_id(&printed);
-    assert!(!printed.contains("all removed"), "{printed}");
+    assert!(!printed.contains("clean-up finished"), "{printed}");
     // the run may have ended by itself before the signal: that is told first then
     let told = format!("the namespace {} of run {run} could not be removed: ", namespaces[0]);
     assert!(errors.contains(&told) && errors.contains(&format!("shiftcheck sweep --run {run}")), "{errors}");
@@ -98,7 +98,7 @@ fn a_cluster_that_cannot_be_removed_is_told_and_its_record_stays() {
     let (printed, errors, code) = said(&child.wait_with_output().unwrap());
     assert_eq!(code, Some(3), "{printed}{errors}");
     let run = run_id(&printed);
-    assert!(!printed.contains("all removed"), "{printed}");
+    assert!(!printed.contains("clean-up finished"), "{printed}");
     assert!(errors.contains(&format!("the cluster of run {run} could not be removed: ")), "{errors}");
     assert_eq!(records(folder.path())[0]["id"], run.as_str());
     // the record of a cluster on one engine is not taken for one on another
@@ -116,6 +116,6 @@ fn a_cluster_that_cannot_be_removed_is_told_and_its_record_stays() {
     assert_eq!(records(folder.path()).len(), 1);
     engine.start_again();
     let (printed, errors, code) = sweep(&engine.address());
-    assert_eq!((printed.as_str(), code), ("nothing is left of a killed run\n", Some(0)), "{errors}");
+    assert_eq!((printed.as_str(), code), ("killed runs left nothing behind\n", Some(0)), "{errors}");
     assert_eq!(records(folder.path()).len(), 0);
 }

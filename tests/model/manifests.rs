@@ -1,4 +1,4 @@
-//! What the manifests give is said without a cluster: claim by claim, change by change, mutant by mutant.
+//! Checks of manifests without a cluster: claims, changes in behaviour, and mutants.
 
 use std::path::Path;
 use std::process::Command;
@@ -33,12 +33,14 @@ const TESTERS: &str = "vs-hello-testers.yaml";
 fn every_claim_of_the_canary_is_given_and_says_by_which_rule() {
     let (printed, _, code) = said(&shiftcheck(&["verify"]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains(
+        "the manifests give v1 50 %, v2 50 % by VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:8:7)"
+    ));
     assert!(
-        printed
-            .contains("given v1 50 %, v2 50 % by VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:8:7)")
+        printed.contains("the manifests give v1 by Service svc-hello (fixtures/canary/svc-hello.yaml:1:1)"),
+        "{printed}"
     );
-    assert!(printed.contains("given v1 by Service svc-hello (fixtures/canary/svc-hello.yaml:1:1)"), "{printed}");
-    assert!(printed.ends_with("the manifests give what is claimed (26 claims)\n"), "{printed}");
+    assert!(printed.ends_with("every claim holds according to the manifests (26 claims)\n"), "{printed}");
 }
 
 #[test]
@@ -52,8 +54,8 @@ fn a_claim_that_is_not_given_is_told_with_what_is_off_and_why() {
 
 #[rstest]
 #[case::weights(&[(TESTERS, "weight: 50", "weight: 40")], "testers: v1 50 %, v2 50 % → v1 44.44 %, v2 55.56 % by VirtualService vs-hello")]
-#[case::order_of_subsets(&[(DR, "    - name: v1\n      labels: {version: v1}\n    - name: v2\n      labels: {version: v2}", "    - {name: v2, labels: {version: v2}}\n    - {name: v1, labels: {version: v1}}")], "no population is given anything else")]
-#[case::comment(&[(TESTERS, "spec:", "# words\nspec:")], "no population is given anything else")]
+#[case::order_of_subsets(&[(DR, "    - name: v1\n      labels: {version: v1}\n    - name: v2\n      labels: {version: v2}", "    - {name: v2, labels: {version: v2}}\n    - {name: v1, labels: {version: v1}}")], "no change in behaviour")]
+#[case::comment(&[(TESTERS, "spec:", "# words\nspec:")], "no change in behaviour")]
 fn versions_are_compared_in_behaviour_not_in_text(#[case] changes: &[(&str, &str, &str)], #[case] told_is: &str) {
     let folder = canary(changes);
     let before = format!("{}/fixtures/canary", common::ROOT);
@@ -81,7 +83,7 @@ fn a_revision_of_git_is_compared_with() {
     assert!(printed.contains("~ 4 testers' canary, testers: v1 50 %, v2 50 % → v1 by"), "{printed}");
     let (printed, code) = told(&["verify", "--against", "nonsense"], folder.path());
     assert_eq!(code, Some(2));
-    assert!(printed.contains("error: `nonsense` is neither a folder nor a revision of git"), "{printed}");
+    assert!(printed.contains("error: `nonsense` is neither a folder nor a git revision"), "{printed}");
 }
 
 #[rstest]
@@ -116,7 +118,7 @@ fn a_value_means_what_kubectl_makes_of_it(#[case] changes: &[(&str, &str, &str)]
     let (printed, code) = told(&["verify"], folder.path());
     let seen: Vec<&str> = printed
         .lines()
-        .filter(|line| ["error: ", "warning: ", "off: "].iter().any(|word| line.trim_start().starts_with(word)))
+        .filter(|line| ["error: ", "warning: ", "mismatch: "].iter().any(|word| line.trim_start().starts_with(word)))
         .collect();
     let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
     let name = name.splitn(3, '_').nth(2).unwrap_or_default().to_owned();
@@ -300,7 +302,7 @@ fn a_folder_without_a_scenario_is_nothing_to_compare_with() {
     let against = empty.path().to_str().unwrap();
     let (printed, code) = told(&["verify", "--against", against], folder.path());
     assert_eq!(code, Some(2), "{printed}");
-    assert!(printed.contains(&format!("error: there is no {against}/scenario.yaml\n")), "{printed}");
+    assert!(printed.contains(&format!("error: {against}/scenario.yaml does not exist\n")), "{printed}");
     let own = folder.path().to_str().unwrap();
     let (printed, code) = told(&["verify", "--against", own], folder.path());
     assert_eq!(code, Some(2), "{printed}");

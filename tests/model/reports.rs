@@ -1,4 +1,4 @@
-//! Every run leaves reports that say the same in the forms that people and programs read.
+//! Every run writes the same results in all report formats.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -64,7 +64,8 @@ fn what_was_watched_during_a_change_is_told_in_every_form() {
     );
     let page = read(folder.path(), "report.html");
     assert!(
-        page.contains("longest time without a right answer") && page.contains("v1 later than 300 ms after the change")
+        page.contains("longest time without a correct answer")
+            && page.contains("v1 later than 300 ms after the change")
     );
     assert!(printed.contains("the longest time without a right answer was "), "{printed}");
 }
@@ -125,7 +126,7 @@ fn reports_are_written_when_nothing_could_be_proven() {
     assert_eq!(report.failure.as_ref().unwrap().link, "a manifest was rejected");
     assert_eq!((report.stages.len(), report.stages[2].result), (3, None));
     let junit = read(folder.path(), "junit.xml");
-    assert!(junit.contains(r#"<testcase name="4 testers&apos; canary""#) && junit.contains("not walked"), "{junit}");
+    assert!(junit.contains(r#"<testcase name="4 testers&apos; canary""#) && junit.contains("not run"), "{junit}");
     // the environment fails: there is no such cluster
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere", "--report"];
@@ -199,7 +200,7 @@ fn no_report_of_an_earlier_run_outlives_a_run_that_is_killed() {
     assert_eq!(output.status.code(), Some(143));
     assert_eq!(
         Report::read(folder.path()).unwrap().note,
-        "called off on the embedded mesh, which checks your manifests, not an Istio release"
+        "interrupted on the embedded mesh, which checks your manifests, not an Istio release"
     );
 }
 
@@ -314,11 +315,11 @@ fn two_reports_are_compared() {
         said(&output)
     };
     let (printed, _, code) = compared(good, good);
-    assert_eq!((printed.as_str(), code), ("the two reports say the same, but for chance\n", Some(0)));
+    assert_eq!((printed.as_str(), code), ("no significant differences\n", Some(0)));
     let (printed, _, code) = compared(good, bad.path());
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("✗ 4 testers' canary, testers: passed → failed (v1 served "), "{printed}");
-    assert!(printed.contains("✗ fault, stage: passed → not walked"), "{printed}");
+    assert!(printed.contains("✗ fault, stage: passed → not run"), "{printed}");
     // the way back is no loss
     let (printed, _, code) = compared(bad.path(), good);
     assert_eq!(code, Some(0), "{printed}");

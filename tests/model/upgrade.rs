@@ -27,12 +27,12 @@ fn upgrade(arguments: &[&str]) -> (String, String, Option<i32>) {
 #[case::same(&["--from", "1.31", "--to", "1.31"], "both versions are 1.31")]
 #[case::downgrade(
     &["--from", "1.31", "--to", "1.22"],
-    "from 1.31 to 1.22 is a downgrade; an upgrade from 1.22 to 1.31 has the way back as its mode roll-back"
+    "from 1.31 to 1.22 is a downgrade; to test it, use the mode roll-back of the upgrade from 1.22 to 1.31"
 )]
 #[case::skew(
     &["--from", "1.22", "--to", "1.31", "--mode", "in-place"],
-    "in-place puts the control plane of 1.31 over sidecars of 1.22, 9 minor versions behind, which Istio does not support: it supports a \
-     control plane one minor version ahead of its sidecars, never behind\n\nhint: --allow-skew walks it all the same"
+    "in-place combines control plane 1.31 with sidecars 1.22 (9 minor versions older), which Istio does not support: a control plane may be \
+     one minor version newer than its sidecars, never older\n\nhint: --allow-skew runs it anyway"
 )]
 #[case::stage(&["--from", "1.22", "--to", "1.31", "--at", "fualt"], "has no stage `fualt`; did you mean `fault`?")]
 #[case::setting(&["--from", "1.22", "--to", "1.31", "--to-set", "nothing"], "a setting is written KEY=VALUE")]

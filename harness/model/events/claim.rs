@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use super::layer::FailureLayer;
@@ -41,6 +42,19 @@ pub enum Subject {
     Objects,
     /// The routes of the client's sidecar.
     Routes,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Population { name, path } if path == "/" => formatter.write_str(name),
+            Self::Population { name, path } => write!(formatter, "{name} at {path}"),
+            Self::Workload(name) => formatter.write_str(name),
+            Self::Change => formatter.write_str("during the change"),
+            Self::Objects => formatter.write_str("objects left"),
+            Self::Routes => formatter.write_str("routes"),
+        }
+    }
 }
 
 /// The result of many samples of one route that should split requests as claimed.

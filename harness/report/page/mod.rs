@@ -1,5 +1,4 @@
-//! `report.html`: one page without scripts and without anything from elsewhere. Everything that came from a response or a manifest is escaped
-//! by the templates.
+//! `report.html`: one page without scripts and without external resources. The templates escape all text from responses and manifests.
 
 mod picture;
 mod plot;
@@ -28,7 +27,7 @@ pub(super) fn page(report: &Report) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                a class="skip" href="#stages" { "to the stages" }
+                a class="skip" href="#stages" { "skip to the stages" }
                 header {
                     h1 { (mark(Some(report.result))) " " (name) ": " (report.note) }
                     (summary(report))
@@ -62,7 +61,7 @@ pub(super) fn mark(result: Option<Outcome>) -> Markup {
     html! { span class={ "mark " (class(result)) } { (sign(result)) " " (words) } }
 }
 
-/// The style class of a result: its name as the JSON has it.
+/// The CSS class of a result: its name in the JSON.
 const fn class(result: Option<Outcome>) -> &'static str {
     match result {
         Some(Outcome::Passed) => "passed",
@@ -83,20 +82,20 @@ fn summary(report: &Report) -> Markup {
     let (claims, held) = report.claims();
     html! {
         dl {
-            @if !report.place.is_empty() { dt { "where" } dd { (report.place) } }
-            @if !versions.is_empty() { dt { "on" } dd { (versions.join(", ")) } }
-            dt { "claims" } dd { (held) " of " (claims) " judged claims held" }
+            @if !report.place.is_empty() { dt { "cluster" } dd { (report.place) } }
+            @if !versions.is_empty() { dt { "versions" } dd { (versions.join(", ")) } }
+            dt { "claims" } dd { (held) " of " (claims) " decided claims hold" }
             @if let Some(errors) = &report.errors {
-                dt { "errors" }
+                dt { "error probabilities" }
                 dd {
-                    "false alarm below " (chance(errors.false_alarm)) " in all, a missed fault below " (chance(errors.worst_miss))
-                    " in each claim, by chance alone; if one request in a million fails by itself, a right rollout is refused with "
+                    "false alarm (type I error) below " (chance(errors.false_alarm)) " in total, missed fault (type II error) below " (chance(errors.worst_miss))
+                    " per claim; sampling errors only: if one request in a million is lost, a correct rollout fails with probability "
                     (format!("{:.1} %", errors.refused_by_losses * 100.0))
                 }
             }
-            dt { "when" } dd { (report.started) ", " (seconds(report.took)) ", run " (report.run) }
-            @if let Some(state) = &report.state { dt { "state" } dd { "what could be known of the cluster is in " code { (state) } } }
-            dt { "again" } dd { code { (report.reproduce) } }
+            dt { "started" } dd { (report.started) ", " (seconds(report.took)) ", run " (report.run) }
+            @if let Some(state) = &report.state { dt { "cluster state" } dd { code { (state) } } }
+            dt { "command" } dd { code { (report.reproduce) } }
         }
     }
 }
@@ -116,7 +115,7 @@ fn strip(report: &Report) -> Markup {
                 }
             }
             @for (index, name) in report.scenario.stages.iter().enumerate().skip(report.stages.len()) {
-                li { span class="missed" { "□ " (index + 1) " " (name) br; span class="dim" { "not walked" } } }
+                li { span class="missed" { "□ " (index + 1) " " (name) br; span class="dim" { "not run" } } }
             }
         }
     }
@@ -130,7 +129,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
                 summary { h2 { (stage.number) " " (stage.name) } " " (mark(stage.result)) }
                 (claims(&stage.claims))
                 @if graphs {
-                    h3 { "who sends what to whom" }
+                    h3 { "traffic" }
                     div class="graphs" {
                         @if let Some(before) = before.filter(|before| !before.nodes.is_empty()) {
                             figure {
@@ -146,12 +145,12 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
                 }
                 @if let Some(traffic) = &stage.traffic {
                     p class="dim" {
-                        (traffic.requests) " requests at " (format!("{:.0}", traffic.rate)) " a second, median " (millis(traffic.median))
-                        ", 99 % below " (millis(traffic.p99))
+                        (traffic.requests) " requests at " (format!("{:.0}", traffic.rate)) "/s, median latency " (millis(traffic.median))
+                        ", p99 " (millis(traffic.p99))
                     }
                 }
                 @if stage.claims.iter().flat_map(|claim| &claim.paths).any(is_drawn) {
-                    h3 { "how the shares were decided" }
+                    h3 { "sequential tests of the shares" }
                     div class="graphs" {
                         @for claim in &stage.claims {
                             @for path in claim.paths.iter().filter(|path| is_drawn(path)) {
@@ -173,7 +172,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
     }
 }
 
-/// Whether there is a way to be drawn: an answer that is excluded altogether ends a test before it has gone anywhere.
+/// Whether a test has a path to draw. An answer that the claim excludes ends a test at once.
 fn is_drawn(path: &Path) -> bool {
     path.points.len() > 1
 }
@@ -183,7 +182,7 @@ fn claims(claims: &[Claim]) -> Markup {
         @if !claims.is_empty() {
             div class="scroll" tabindex="0" role="region" aria-label="claims" {
                 table class="claims" {
-                    thead { tr { th scope="col" { "claim" } th scope="col" { "verdict" } th scope="col" { "why" } } }
+                    thead { tr { th scope="col" { "claim" } th scope="col" { "verdict" } th scope="col" { "reason" } } }
                     tbody {
                         @for claim in claims {
                             tr {
@@ -209,22 +208,21 @@ fn claims(claims: &[Claim]) -> Markup {
 fn transition(transition: &Transition) -> Markup {
     let failed: u64 = transition.errors.values().sum();
     html! {
-        h3 { "while it was applied" }
+        h3 { "traffic during the change" }
         p {
             (transition.requests) " requests, "
-            @if failed == 0 { "no error" } @else { strong class="failed" { (failed) " errors" } }
+            @if failed == 0 { "no errors" } @else { strong class="failed" { (failed) " errors" } }
             @for (answer, count) in &transition.errors { ", " (count) " × " (answer) }
             @if let Some(gap) = &transition.gap {
-                "; longest time without a right answer " (millis(gap.lasted)) " (" (gap.from) ", from " (format!("{:.2} s", gap.began))
+                "; longest time without a correct answer " (millis(gap.lasted)) " (" (gap.from) ", from " (format!("{:.2} s", gap.began))
                 ", a request every " (millis(transition.resolution)) ")"
             }
             @for bound in &transition.bounds {
-                "; " (bound.count) " of " (bound.requests) " " (bound.of) ", a share above " (format!("{:.2} %", (bound.excluded * 1e4).ceil() / 1e2))
-                " excluded"
+                "; " (bound.count) " of " (bound.requests) " " (bound.of) ", which excludes a share above " (format!("{:.2} %", (bound.excluded * 1e4).ceil() / 1e2))
             }
             @for shift in &transition.shifts {
                 @if let Some(first) = shift.first_new { "; " (shift.from) ": first " (shift.new) " after " (format!("{first:.2} s")) }
-                @if let Some(last) = shift.last_old { "; " (shift.from) ": last of the old after " (format!("{last:.2} s")) }
+                @if let Some(last) = shift.last_old { "; " (shift.from) ": last old answer after " (format!("{last:.2} s")) }
             }
         }
         @if transition.timeline.iter().any(|moment| moment.step > 0) { (timeline(transition)) }
@@ -240,7 +238,7 @@ fn edits(edits: &[Edit]) -> Markup {
         .collect();
     html! {
         details {
-            summary { "what the stage does to objects: " (counted.join(", ")) }
+            summary { "changes to objects: " (counted.join(", ")) }
             @for edit in edits {
                 details open[edit.what == "changed"] {
                     summary {

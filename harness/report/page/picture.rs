@@ -3,12 +3,12 @@ use maud::{Markup, html};
 use crate::report::graph::{Graph, Health, Node, NodeKind, Part};
 use crate::report::model::Outcome;
 
-/// The height of the row of workloads without the lines below them.
+/// The height of the row of workloads without the lines below.
 const ROW: usize = 246;
 const COLUMN: usize = 164;
 const NARROWEST: usize = 340;
 
-/// The traffic graph of a stage as SVG: the client above, the service, and below it whoever answered.
+/// The traffic graph of a stage as SVG: the client, the service below, and the workloads that answered at the bottom.
 pub(super) fn picture(graph: &Graph, title: &str) -> Markup {
     let columns = graph.nodes.len().max(1);
     let width = NARROWEST.max(columns * COLUMN + 12);
@@ -127,7 +127,7 @@ fn badges(graph: &Graph) -> Vec<(&'static str, String)> {
     badges
 }
 
-/// Who asks, in lines that fit beside the client.
+/// The names of the populations, in lines that fit beside the client.
 fn populations(graph: &Graph) -> Vec<String> {
     const LONGEST: usize = 24;
     const MOST: usize = 3;
@@ -184,7 +184,7 @@ fn percent(part: u64, of: u64) -> String {
     if share > 0.0 && share < 1.0 { format!("{share:.1} %") } else { format!("{share:.0} %") }
 }
 
-/// A text that fits its place; the whole of it is in the tables.
+/// A text cut to a length. The tables of the page have the full text.
 fn short(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {
         return text.to_owned();
@@ -193,7 +193,7 @@ fn short(text: &str, longest: usize) -> String {
     format!("{start}…")
 }
 
-/// The mark of a result: a sign, so that the colour is never the only one.
+/// The symbol of a result. Colour is never the only indicator.
 pub(super) const fn sign(result: Option<Outcome>) -> &'static str {
     match result {
         Some(Outcome::Passed) => "✓",

@@ -7,10 +7,10 @@ const HEIGHT: f64 = 170.0;
 const LEFT: f64 = 42.0;
 const BOTTOM: f64 = 20.0;
 const TOP: f64 = 8.0;
-/// How many points a boundary is drawn through.
+/// The number of points of a drawn boundary.
 const POINTS: u32 = 48;
 
-/// The way of a sequential test to its end: the share seen after each request, between the boundaries at which it stops.
+/// The path of a sequential test: the observed share after each request, and the stopping boundaries.
 pub(super) fn decision(path: &Path) -> Markup {
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     let at = |[requests, hits]: [u64; 2]| (requests as f64, hits as f64 / (requests as f64).max(1.0));
@@ -31,7 +31,7 @@ pub(super) fn decision(path: &Path) -> Markup {
         let points = points.filter_map(|(n, share)| Some(format!("{:.1},{:.1}", x(n), y(share?))));
         points.collect::<Vec<_>>().join(" ")
     };
-    // where a share is neither too small nor too large any more
+    // the region where the share is accepted
     let inside: Vec<f64> = steps().filter(|n| share(path.passes_above, *n) <= share(path.passes_below, *n)).collect();
     let upper = inside.iter().map(|n| format!("{:.1},{:.1}", x(*n), y(share(path.passes_below, *n))));
     let lower = inside.iter().rev().map(|n| format!("{:.1},{:.1}", x(*n), y(share(path.passes_above, *n))));
@@ -66,14 +66,14 @@ pub(super) fn decision(path: &Path) -> Markup {
                 text class="dim small" x=(WIDTH - 6.0) y=(HEIGHT - 5.0) text-anchor="end" { (format!("{end:.0} requests")) }
             }
             figcaption {
-                (path.part) ": refused beyond the dashed lines, accepted in the shaded part, at the latest decided after " (path.cap)
+                (path.part) ": rejected beyond the dashed lines, accepted in the shaded area, decided after at most " (path.cap)
                 " requests"
             }
         }
     }
 }
 
-/// What came when while a stage was applied: a row a population, old answers, new ones and errors.
+/// The answers over time while a stage was applied: a row per population with old answers, new answers and errors.
 pub(super) fn timeline(transition: &Transition) -> Markup {
     let mut populations: Vec<&str> = Vec::new();
     for moment in &transition.timeline {
@@ -120,7 +120,7 @@ const fn total(moment: &Moment) -> u64 {
     moment.old + moment.both + moment.new + moment.errors
 }
 
-/// The stacked bars of a moment: class, height and upper edge.
+/// The stacked bars of a time step: class, height and upper edge.
 fn bars(moment: &Moment, most: f64, room: f64, bottom: f64) -> Vec<(&'static str, f64, f64)> {
     let mut y = bottom;
     let parts = [("error", moment.errors), ("old", moment.old), ("both", moment.both), ("new", moment.new)];

@@ -1,11 +1,11 @@
-//! What an upgrade of Istio changes: one report for the pair of versions.
+//! The report of an upgrade test.
 
-mod build;
+mod files;
 mod model;
 mod page;
+mod render;
 mod shown;
 
-pub use build::UpgradeRecorder;
 pub use model::{
     Cell, Change, Cleared, Difference as UpgradeDifference, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION,
     UpgradeReport, Walk,

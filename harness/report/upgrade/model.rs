@@ -1,236 +1,166 @@
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::page::page;
 use crate::report::model::{Outcome, Tool};
-use crate::report::{Granularity, Report, ReportError, files};
 
-/// The version of the form of an upgrade's report.
+/// The schema version of `upgrade.json`.
 pub const UPGRADE_SCHEMA_VERSION: u32 = 1;
 
-/// What an upgrade changes: what `upgrade.json` holds. Times are in seconds.
+/// The report of an upgrade test, `upgrade.json`. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UpgradeReport {
-    /// The version of this form.
+    /// The schema version of the report.
     pub schema_version: u32,
-    /// The program that wrote it.
+    /// The program that wrote the report.
     pub tool: Tool,
-    /// When it started, in UTC.
+    /// The start of the test, in UTC.
     pub started: String,
-    /// How long it took, in seconds.
+    /// The duration of the test, in seconds.
     pub took: f64,
-    /// How it ended: passed where all claims hold in all modes, and nothing else changed but what is known.
+    /// The result: passed if all claims hold in all modes and there are no unexpected differences in behaviour.
     pub result: Outcome,
-    /// The same in a sentence.
+    /// The result in a sentence.
     pub sentence: String,
-    /// The command that runs it again.
+    /// The command that repeats the test.
     pub reproduce: String,
-    /// The scenario.
+    /// The name of the scenario.
     pub scenario: String,
-    /// The old version.
+    /// The old version of Istio.
     pub from: String,
-    /// The new version.
+    /// The new version of Istio.
     pub to: String,
     /// The stage at which the mesh is changed.
     pub at: String,
-    /// The rows of the table, in order.
+    /// The rows of the table of results.
     pub rows: Vec<RowName>,
-    /// The walks: the columns of the table.
+    /// The runs of the scenario: the columns of the table.
     pub walks: Vec<Walk>,
-    /// The modes that were not walked.
+    /// The modes that were skipped.
     pub left_out: Vec<LeftOut>,
-    /// What is another on the new version.
+    /// The differences between the runs.
     pub differences: Vec<Difference>,
-    /// Why claims fail on the new version that hold on the old one, as far as that was found.
+    /// The causes of claims that hold on the old version and fail on the new one.
     pub causes: Vec<Cleared>,
 }
 
-/// A row of the table.
+/// A row of the table of results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RowName {
-    /// The position of the scenario's stage, from 1.
+    /// The position of the stage in the scenario, from 1.
     pub stage: usize,
-    /// The stage, or the change of the mesh that is made there.
+    /// The name of the stage, or of the change of the mesh at that stage.
     pub name: String,
-    /// Whether it is a change of the mesh.
+    /// Whether the row is a change of the mesh.
     pub is_change: bool,
 }
 
-/// A walk of the scenario.
+/// A run of the scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Walk {
-    /// Its name: `in place`.
+    /// The name of the run, such as `in place`.
     pub name: String,
-    /// The folder with its own report, beside this one.
+    /// The folder with the report of the run, next to `upgrade.json`.
     pub folder: String,
-    /// Whether it came to its end and everything held.
+    /// Whether the run reached its end and every claim held.
     pub holds: bool,
-    /// Why it broke off, if it did.
+    /// The error that ended the run early, if there was one.
     pub broke: Option<String>,
-    /// What came of each row; none where the walk has no such row, or did not come to it.
+    /// The results by row; null where the run does not have the row or did not reach it.
     pub cells: Vec<Option<Cell>>,
 }
 
-/// What came of a stage in a walk.
+/// The results of a stage in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
-    /// The claims that held.
+    /// The number of claims that hold.
     pub held: usize,
-    /// All of its claims.
+    /// The number of claims.
     pub of: usize,
-    /// Those that did not, with why.
+    /// The claims that fail, with reasons.
     pub failed: Vec<String>,
-    /// What the traffic saw of a change of the mesh.
+    /// The traffic during a change of the mesh.
     pub change: Option<Change>,
-    /// How long the client's sidecar took to do what the manifests ask for, in seconds.
+    /// The convergence time of the client's sidecar, in seconds.
     pub converged: Option<f64>,
-    /// How long the stage took, in seconds.
+    /// The duration of the stage, in seconds.
     pub took: f64,
 }
 
-/// What the traffic saw of a change of the mesh.
+/// The traffic during a change of the mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// The requests that were sent meanwhile.
+    /// The number of requests.
     pub requests: u64,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: f64,
-    /// The answers that should not have come, with how many.
+    /// The numbers of unexpected answers, by answer.
     pub errors: BTreeMap<String, u64>,
-    /// The longest time in which a population got no answer that the stage before or this one gives, in seconds.
+    /// The longest time without an expected answer to a population, in seconds. The stage before and this stage define the expected answers.
     pub gap: f64,
-    /// For each population, how often each answer came.
+    /// The numbers of answers, by population and answer.
     pub answers: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// A mode that was not walked.
+/// A mode that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
     /// The mode.
     pub mode: String,
-    /// What it puts together that Istio does not support.
+    /// The combination of versions that Istio does not support.
     pub because: String,
 }
 
-/// Something that is another on the new version.
+/// A difference between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
-    /// The walk in which it was seen, where it is not the one on the new version alone.
+    /// The run with the difference; null for the run on the new version alone.
     pub walk: Option<String>,
-    /// The stage.
+    /// The name of the stage.
     pub stage: String,
-    /// What.
+    /// The property that differs.
     pub what: String,
-    /// What it was.
+    /// The value before.
     pub before: String,
-    /// What it is.
+    /// The value after.
     pub after: String,
-    /// Whether clients or operators see it; otherwise a sidecar is only told something else.
+    /// Whether clients or operators can observe the difference. Otherwise only the configuration of a sidecar differs.
     pub behaviour: bool,
-    /// The change of Istio that explains it; none where it is new.
+    /// The known change of Istio that explains the difference; null for an unexpected difference.
     pub known: Option<Known>,
 }
 
-/// A change of Istio that is known.
+/// A known change of Istio.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Known {
-    /// What it is called.
+    /// The name of the change.
     pub id: String,
-    /// The version that made it.
+    /// The version that introduced the change.
     pub since: String,
-    /// What it is.
+    /// The description of the change.
     pub what: String,
-    /// The flag that it goes by.
+    /// The feature flag that controls the change.
     pub flag: Option<String>,
 }
 
-/// A failure on the new version, and what was found of its cause.
+/// A failure on the new version and its cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cleared {
-    /// The stage.
+    /// The name of the stage.
     pub stage: String,
-    /// The claims that fail there.
+    /// The claims that fail.
     pub claims: Vec<String>,
-    /// What was found, in a sentence.
+    /// The cause, in a sentence.
     pub cause: String,
-    /// Objects of the scenario that act on the new version's sidecars alone.
+    /// Objects of the scenario that act on sidecars of the new version only.
     pub suspects: Vec<String>,
 }
 
 impl UpgradeReport {
-    /// The JSON schema of this form.
+    /// The JSON schema of `upgrade.json`.
     #[must_use]
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
-    }
-
-    /// Writes the report into a folder, which is made where it is not there: `upgrade.html` and `upgrade.json`.
-    ///
-    /// # Errors
-    /// The folder or a file in it cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            |source| ReportError::Unwritable { path, source }
-        };
-        fs::create_dir_all(folder).map_err(unwritable(folder))?;
-        files::replace(&folder.join("upgrade.html"), &page(self))?;
-        files::replace(&folder.join("upgrade.json"), &files::pretty(self))
-    }
-
-    /// Begins the reports of an upgrade: removes the report of an earlier one, and marks the reports of its runs as unfinished.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn begin(folder: &Path, reproduce: &str) -> Result<(), ReportError> {
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            |source| ReportError::Unwritable { path, source }
-        };
-        fs::create_dir_all(folder).map_err(unwritable(folder))?;
-        for name in ["upgrade.json", "upgrade.html"] {
-            let path = folder.join(name);
-            // also finds out whether the folder can be written
-            files::replace(&path, "")?;
-            fs::remove_file(&path).map_err(unwritable(&path))?;
-        }
-        for entry in fs::read_dir(folder).map_err(unwritable(folder))?.flatten() {
-            if Report::read(&entry.path().join("report.json")).is_ok() {
-                Report::begin(&entry.path(), Granularity::default(), reproduce.to_owned())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The page of the report.
-    #[must_use]
-    pub fn html(&self) -> String {
-        page(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::Recorder;
-
-    #[test]
-    fn the_reports_of_an_earlier_upgrade_end_where_the_next_one_begins() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("upgrade.json"), "{}").unwrap();
-        fs::write(folder.path().join("upgrade.html"), "safe").unwrap();
-        fs::write(folder.path().join("notes"), "mine").unwrap();
-        let walk = folder.path().join("fresh-1.31");
-        let report = Recorder::new("shiftcheck upgrade".to_owned()).close(Outcome::Passed, "all stages passed", None);
-        report.write(&walk, Granularity::Claim).unwrap();
-        UpgradeReport::begin(folder.path(), "shiftcheck upgrade").unwrap();
-        assert!(!folder.path().join("upgrade.json").exists() && !folder.path().join("upgrade.html").exists());
-        assert_eq!(Report::read(&walk).unwrap().result, Outcome::Interrupted);
-        assert_eq!(fs::read_to_string(folder.path().join("notes")).unwrap(), "mine");
-        assert!(UpgradeReport::begin(&folder.path().join("notes"), "shiftcheck upgrade").is_err());
     }
 }

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::model::{Cell, Change, Difference, UpgradeReport, Walk};
 use crate::report::page::{STYLE, mark};
 
-/// `upgrade.html`: one page without scripts and without anything from elsewhere.
+/// `upgrade.html`: one page without scripts and without external resources.
 pub(super) fn page(report: &UpgradeReport) -> String {
     let page = html! {
         (DOCTYPE)
@@ -18,16 +18,16 @@ pub(super) fn page(report: &UpgradeReport) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                a class="skip" href="#matrix" { "to the table" }
+                a class="skip" href="#matrix" { "skip to the table" }
                 header {
                     h1 { (mark(Some(report.result))) " " (report.scenario) ": Istio " (report.from) " → " (report.to) }
                     p { strong { (report.sentence) } }
                     dl {
-                        dt { "changed at" } dd { (report.at) }
-                        dt { "when" } dd { (report.started) ", " (format!("{:.0} s", report.took)) }
-                        dt { "again" } dd { code { (report.reproduce) } }
+                        dt { "upgraded at" } dd { (report.at) }
+                        dt { "started" } dd { (report.started) ", " (format!("{:.0} s", report.took)) }
+                        dt { "command" } dd { code { (report.reproduce) } }
                         @for left in &report.left_out {
-                            dt { "left out" } dd { (left.mode) ", which puts " (left.because) }
+                            dt { "skipped" } dd { (left.mode) ": Istio does not support " (left.because) }
                         }
                     }
                 }
@@ -41,8 +41,8 @@ pub(super) fn page(report: &UpgradeReport) -> String {
                     (differences(report))
                 }
                 footer {
-                    "shiftcheck " (report.tool.version) ". A known change is one of the list that comes along with it; everything else that \
-                     clients or operators see is new."
+                    "shiftcheck " (report.tool.version) ". A known change is in the list of changes that comes with shiftcheck. Every other \
+                     difference that clients or operators can observe is new."
                 }
             }
         }
@@ -93,7 +93,7 @@ fn failures(report: &UpgradeReport) -> Markup {
     }
     html! {
         section {
-            h2 { "What fails" }
+            h2 { "Failures" }
             ul {
                 @for walk in &report.walks {
                     @for (row, cell) in report.rows.iter().zip(&walk.cells) {
@@ -101,7 +101,7 @@ fn failures(report: &UpgradeReport) -> Markup {
                             li { strong { (walk.name) ", " (row.name) } ": " (text) }
                         }
                     }
-                    @if let Some(broke) = &walk.broke { li { strong { (walk.name) } " broke off: " (broke) } }
+                    @if let Some(broke) = &walk.broke { li { strong { (walk.name) } " ended early: " (broke) } }
                 }
             }
             @for own in &report.causes {
@@ -126,12 +126,12 @@ fn changes(report: &UpgradeReport) -> Markup {
     }
     html! {
         section {
-            h2 { "What the traffic saw while the mesh was changed" }
+            h2 { "Traffic during the changes of the mesh" }
             div class="scroll" {
                 table {
                     thead {
                         tr {
-                            th scope="col" { "change" } th scope="col" { "requests" } th scope="col" { "a second" } th scope="col" { "errors" }
+                            th scope="col" { "change" } th scope="col" { "requests" } th scope="col" { "per second" } th scope="col" { "errors" }
                             th scope="col" { "longest gap" } th scope="col" { "answers" }
                         }
                     }
@@ -166,15 +166,15 @@ fn listed(counts: &BTreeMap<String, u64>) -> String {
 
 fn differences(report: &UpgradeReport) -> Markup {
     let behaviour: Vec<&Difference> = report.differences.iter().filter(|own| own.behaviour).collect();
-    let told: Vec<&Difference> = report.differences.iter().filter(|own| !own.behaviour).collect();
+    let hidden: Vec<&Difference> = report.differences.iter().filter(|own| !own.behaviour).collect();
     html! {
         section {
-            h2 { "What is another" }
-            @if behaviour.is_empty() { p { "Nothing that clients or operators see." } } @else { (listing(&behaviour)) }
-            @if !told.is_empty() {
+            h2 { "Differences" }
+            @if behaviour.is_empty() { p { "No difference that clients or operators can observe." } } @else { (listing(&behaviour)) }
+            @if !hidden.is_empty() {
                 details {
-                    summary { (told.len()) " values of the client's sidecar's configuration" }
-                    (listing(&told))
+                    summary { (hidden.len()) " values in the configuration of the client's sidecar" }
+                    (listing(&hidden))
                 }
             }
         }
@@ -202,7 +202,7 @@ fn listing(all: &[&Difference]) -> Markup {
                                 @match &own.known {
                                     Some(known) => { "known since " (known.since) ": " (known.what) },
                                     None if own.behaviour => span class="failed" { "new" },
-                                    None => span class="dim" { "no behaviour shows it" },
+                                    None => span class="dim" { "no effect on behaviour" },
                                 }
                             }
                         }

@@ -2,20 +2,20 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::model::{Cell, Difference, UpgradeReport};
-use crate::report::terminal::plural;
-use crate::report::verified::Marks;
+use crate::report::marks::Marks;
+use crate::report::words::plural;
 
-/// How many values of a sidecar's configuration are told one by one.
-const TOLD: usize = 5;
+/// The number of values of a sidecar's configuration that are listed.
+const LISTED: usize = 5;
 
-/// Writes the table of an upgrade, its differences and the sentence that sums it up.
+/// Writes the table of results, the differences and the causes of an upgrade test.
 ///
 /// # Errors
 /// The output is closed.
 pub fn matrix(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io::Result<()> {
     writeln!(
         out,
-        "\n{}: Istio {} → {}, changed at `{}`; claims that hold\n",
+        "\n{}: Istio {} → {}, upgraded at stage `{}`; claims that hold:\n",
         report.scenario, report.from, report.to, report.at
     )?;
     let names: Vec<String> = report
@@ -48,25 +48,22 @@ pub fn matrix(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io:
     known(out, &report.differences)?;
     new(out, &report.differences, marks)?;
     for left in &report.left_out {
-        writeln!(out, "left out: {}, which puts {}; --allow-skew walks it", left.mode, left.because)?;
+        writeln!(out, "skipped {}: Istio does not support {}; --allow-skew runs it", left.mode, left.because)?;
     }
     Ok(())
 }
 
-/// What the traffic saw while the mesh was changed.
+/// The traffic during the changes of the mesh.
 fn changes(out: &mut impl Write, report: &UpgradeReport) -> io::Result<()> {
     for walk in &report.walks {
         for (row, cell) in report.rows.iter().zip(&walk.cells) {
             let Some(Cell { change: Some(change), .. }) = cell else { continue };
             let failed: u64 = change.errors.values().sum();
             let kinds: Vec<String> =
-                change.errors.iter().map(|(answer, count)| format!("{count} {}", short(answer))).collect();
-            let errors = match usize::try_from(failed).unwrap_or(usize::MAX) {
-                0 => "no error".to_owned(),
-                failed => format!("{} ({})", plural(failed, "error"), kinds.join(", ")),
-            };
+                change.errors.iter().map(|(answer, count)| format!("{count} × {}", short(answer))).collect();
+            let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
             let (requests, rate, gap) = (change.requests, change.rate, change.gap * 1e3);
-            let seen = format!("{errors} in {requests} requests at {rate:.0} a second, longest gap {gap:.0} ms");
+            let seen = format!("{failed} of {requests} requests failed{kinds} at {rate:.0}/s, longest gap {gap:.0} ms");
             writeln!(out, "{}, {}: {seen}", walk.name, row.name)?;
         }
     }
@@ -81,7 +78,7 @@ fn failures(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io::R
             }
         }
         if let Some(broke) = &walk.broke {
-            writeln!(out, "{} {} broke off: {broke}", marks.bad("✗"), walk.name)?;
+            writeln!(out, "{} {} ended early: {broke}", marks.bad("✗"), walk.name)?;
         }
     }
     for own in &report.causes {
@@ -102,24 +99,24 @@ fn known(out: &mut impl Write, differences: &[Difference]) -> io::Result<()> {
     }
     for (id, all) in known {
         let Some(change) = &all[0].known else { continue };
-        writeln!(out, "known, since {}: {id}: {}", change.since, change.what)?;
-        let mut told: Vec<String> = Vec::new();
+        writeln!(out, "known change since {}: {id}: {}", change.since, change.what)?;
+        let mut listed: Vec<String> = Vec::new();
         for own in all.iter().filter(|own| own.behaviour) {
             let text = format!("{}: {} → {}", own.what, own.before, own.after);
-            if !told.contains(&text) {
+            if !listed.contains(&text) {
                 writeln!(out, "  {text} (at `{}`{})", own.stage, more(&all, own))?;
-                told.push(text);
+                listed.push(text);
             }
         }
         let values = all.iter().filter(|own| !own.behaviour).count();
         if values > 0 {
-            writeln!(out, "  {} of the sidecar's configuration", plural(values, "value"))?;
+            writeln!(out, "  {} in the sidecar's configuration", plural(values, "value"))?;
         }
     }
     Ok(())
 }
 
-/// At how many further stages the same was seen.
+/// The number of further stages with the same difference.
 fn more(all: &[&Difference], one: &Difference) -> String {
     let same = |own: &&&Difference| (&own.what, &own.before, &own.after) == (&one.what, &one.before, &one.after);
     match all.iter().filter(same).count() {
@@ -143,10 +140,10 @@ fn new(out: &mut impl Write, differences: &[Difference], marks: Marks) -> io::Re
     }
     writeln!(
         out,
-        "the client's sidecar is told {} otherwise that no behaviour shows; upgrade.json has all, such as",
+        "{} in the sidecar's configuration changed without an effect on behaviour (all are in upgrade.json), such as:",
         plural(values.len(), "value")
     )?;
-    for ((what, before, after), _) in values.into_iter().take(TOLD) {
+    for ((what, before, after), _) in values.into_iter().take(LISTED) {
         writeln!(out, "  {what}: {} → {}", short(before), short(after))?;
     }
     Ok(())
@@ -205,7 +202,7 @@ mod tests {
             3,
         )]);
         let change = Change { requests: 9080, rate: 1199.6, errors, gap: 0.112, answers: BTreeMap::new() };
-        let retries = Some(("retries on 503", "1.24", "a 503 is no longer tried again by default"));
+        let retries = Some(("retries on 503", "1.24", "requests that get a 503 are no longer retried by default"));
         UpgradeReport {
             schema_version: UPGRADE_SCHEMA_VERSION,
             tool: Tool { name: "shiftcheck".to_owned(), version: "0.1.0".to_owned() },
@@ -219,7 +216,7 @@ mod tests {
             from: "1.22".to_owned(),
             to: "1.31".to_owned(),
             at: "testers' canary".to_owned(),
-            rows: vec![row(4, "testers' canary", false), row(4, "other control plane", true), row(5, "fault", false)],
+            rows: vec![row(4, "testers' canary", false), row(4, "control plane changed", true), row(5, "fault", false)],
             walks: vec![
                 walk("fresh 1.22", vec![Some(cell(3, &[], None)), None, Some(cell(2, &[], None))]),
                 walk(
@@ -234,19 +231,19 @@ mod tests {
             ],
             left_out: vec![LeftOut {
                 mode: "roll-back".to_owned(),
-                because: "the control plane of 1.22 over sidecars of 1.31".to_owned(),
+                because: "control plane 1.22 with newer sidecars 1.31".to_owned(),
             }],
             differences: vec![
-                difference("fault", "requests to servers for each one sent", "3.0", "1.0", retries),
+                difference("fault", "requests to servers for each client request", "3.0", "1.0", retries),
                 difference(
                     "fault",
                     "route/routes/0/route/retry_policy/retriable_status_codes",
                     "503",
-                    "not there",
+                    "not set",
                     retries,
                 ),
                 difference("testers' canary", "share of v2 with 200 to testers", "291 of 594", "0 of 241", None),
-                difference("testers' canary", "listener/proxy_100_continue", "not there", "true", None),
+                difference("testers' canary", "listener/proxy_100_continue", "not set", "true", None),
             ],
             causes: vec![Cleared {
                 stage: "testers' canary".to_owned(),
@@ -260,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_told_as_a_table_and_what_is_another() {
+    fn an_upgrade_is_a_table_with_causes_and_differences() {
         let mut out = Vec::new();
         matrix(&mut out, &report(), Marks { colour: false }).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 
     #[test]
-    fn the_page_tells_the_same_and_lets_nothing_of_an_answer_through() {
+    fn the_page_has_the_same_results_and_escapes_answers() {
         let page = report().html();
         for part in [
             "not safe for this rollout",

@@ -2,75 +2,75 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::course::{Course, Mode, Phase, Row};
+use super::path::{Mode, Phase, Row, UpgradePath, Versions};
 use crate::mesh::newer;
 use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, MeshStep, Scenario, Stage, Step};
 use crate::walk::{Leg, at_once};
 
-/// How many minor versions a control plane may be ahead of its sidecars, as Istio supports it.
+/// The number of minor versions that Istio supports between a control plane and older sidecars.
 const SUPPORTED_SKEW: u32 = 1;
 
-/// Why an upgrade is not walked as it is asked for.
+/// An upgrade that cannot be tested.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UpgradeError {
-    /// A version is not written as one.
+    /// The text is not a version of Istio.
     #[error("`{0}` is not a version of Istio, such as 1.31")]
     NoVersion(String),
-    /// There is nothing to compare.
+    /// Both control planes are the same.
     #[error("both versions are {0}")]
     Same(String),
     /// The new version is older than the old one.
     #[error(
-        "from {from} to {to} is a downgrade; an upgrade from {to} to {from} has the way back as its mode roll-back"
+        "from {from} to {to} is a downgrade; to test it, use the mode roll-back of the upgrade from {to} to {from}"
     )]
     Downgrade {
-        /// The version that was called the old one.
+        /// The version given as the old one.
         from: String,
-        /// The version that was called the new one.
+        /// The version given as the new one.
         to: String,
     },
-    /// A mode is asked for whose control plane and sidecars Istio does not support together.
+    /// Istio does not support the version skew of a requested mode.
     #[error(
-        "{mode} puts {skew}, which Istio does not support: it supports a control plane one minor version ahead of its sidecars, never behind"
+        "{mode} combines {skew}, which Istio does not support: a control plane may be one minor version newer than its sidecars, never older"
     )]
     Skew {
         /// The mode.
         mode: Mode,
-        /// What it comes to.
+        /// The versions that the mode combines.
         skew: String,
     },
     /// No stage has a claim about requests.
-    #[error("{0}: no stage claims who gets which version, so that there is nothing to compare")]
+    #[error("{0}: no stage claims which versions serve requests, so there is nothing to compare")]
     NoClaims(String),
 }
 
-/// An upgrade: from which control plane to which, at which stage of the scenario, by which modes.
+/// An upgrade: the two control planes, the stage at which the mesh is changed, and the modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Across {
-    /// The old one.
+pub struct UpgradeSpec {
+    /// The old control plane.
     pub from: ControlPlane,
-    /// The new one.
+    /// The new control plane.
     pub to: ControlPlane,
     /// The stage at which the mesh is changed, from 1.
     pub at: usize,
-    /// The modes.
+    /// The modes to test.
     pub modes: Vec<Mode>,
-    /// How many requests may fail in all changes of the mesh together, in all modes, where that is claimed.
+    /// The claimed limit on failed requests during all changes of the mesh, summed over all modes.
     pub errors: Option<u64>,
 }
 
-/// The walks of an upgrade.
+/// The runs of an upgrade.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    /// Those that follow each other on one cluster, for each cluster.
-    pub clusters: Vec<Vec<(Course, Leg)>>,
+pub struct UpgradePlan {
+    /// For each throwaway cluster, the runs on it, in order.
+    pub clusters: Vec<Vec<(UpgradePath, Leg)>>,
 }
 
-impl Across {
-    /// Checks the versions, and takes the modes that Istio supports, or those that are asked for.
+impl UpgradeSpec {
+    /// An upgrade by the requested modes, or by all modes that Istio supports if `modes` is empty.
     ///
     /// # Errors
-    /// The versions are no upgrade; a mode is asked for that Istio does not support, and that is not allowed; no stage has a claim.
+    /// The versions are not an upgrade, a requested mode has an unsupported skew and `skew_allowed` is false, or no stage has a claim.
     pub fn new(
         scenario: &Scenario,
         from: ControlPlane,
@@ -90,23 +90,23 @@ impl Across {
         }
         let at = at.or_else(|| usual_stage(scenario));
         let at = at.ok_or_else(|| UpgradeError::NoClaims(scenario.path.display().to_string()))?;
-        let mut own = Self { from, to, at, modes: Vec::new(), errors: None };
+        let mut spec = Self { from, to, at, modes: Vec::new(), errors: None };
         for mode in Mode::ALL {
             let asked = modes.contains(&mode);
-            match own.skew(mode)? {
+            match spec.skew(mode)? {
                 Some(skew) if asked && !skew_allowed => return Err(UpgradeError::Skew { mode, skew }),
                 Some(_) if !skew_allowed => {}
-                _ if asked || modes.is_empty() => own.modes.push(mode),
+                _ if asked || modes.is_empty() => spec.modes.push(mode),
                 _ => {}
             }
         }
-        Ok(own)
+        Ok(spec)
     }
 
-    /// A version compared with itself: walked twice, each time alone. What differs then differs by chance.
+    /// A comparison of a version with itself on two clusters. Every difference is due to chance.
     ///
     /// # Errors
-    /// The version is not written as one, or no stage has a claim.
+    /// The text is not a version of Istio, or no stage has a claim.
     pub fn against_itself(scenario: &Scenario, plane: ControlPlane, at: Option<usize>) -> Result<Self, UpgradeError> {
         minor(&plane.version)?;
         let at = at.or_else(|| usual_stage(scenario));
@@ -114,75 +114,85 @@ impl Across {
         Ok(Self { from: plane.clone(), to: plane, at, modes: vec![Mode::Fresh], errors: None })
     }
 
-    /// What a mode puts together that Istio does not support, in words.
+    /// The old and the new version.
+    #[must_use]
+    pub fn versions(&self) -> Versions<'_> {
+        Versions { from: &self.from.version, to: &self.to.version }
+    }
+
+    /// The unsupported combination of versions in a mode, in words.
     ///
     /// # Errors
-    /// A version is not written as one.
+    /// A text is not a version of Istio.
     pub fn skew(&self, mode: Mode) -> Result<Option<String>, UpgradeError> {
         let (from, to) = (&self.from.version, &self.to.version);
         let apart = minor(to)?.saturating_sub(minor(from)?);
         Ok(match mode {
             Mode::InPlace if apart > SUPPORTED_SKEW => {
-                Some(format!("the control plane of {to} over sidecars of {from}, {apart} minor versions behind"))
+                Some(format!("control plane {to} with sidecars {from} ({apart} minor versions older)"))
             }
-            Mode::RollBack if apart > 0 => Some(format!("the control plane of {from} over sidecars of {to}")),
+            Mode::RollBack if apart > 0 => Some(format!("control plane {from} with newer sidecars {to}")),
             _ => None,
         })
     }
 
-    /// The modes that are not walked because Istio does not support what they put together, each with that.
+    /// The modes that are skipped because Istio does not support their version skew, each with that skew.
     #[must_use]
-    pub fn left_out(&self) -> Vec<(Mode, String)> {
+    pub fn skipped(&self) -> Vec<(Mode, String)> {
         let out = Mode::ALL.into_iter().filter(|mode| !self.modes.contains(mode));
         out.filter_map(|mode| Some((mode, self.skew(mode).ok()??))).collect()
     }
 
-    /// The walks: each version alone on a cluster of its own, and a walk across on one whose control plane is then the one that it begins
-    /// on, which saves its start. The definitions of Istio's kinds are the new version's there: an upgrade begins with them.
+    /// The runs by cluster: each version alone has a cluster. Each run that changes the mesh follows on the cluster whose control plane it
+    /// starts with, which saves a start. That cluster has the CRDs of the new version, since an upgrade begins with them.
     #[must_use]
-    pub fn plan(&self, scenario: &Scenario) -> Plan {
-        let groups: [&[Course]; 3] = if self.modes.contains(&Mode::RollBack) {
-            [&[Course::FreshOnOld, Course::InPlace], &[Course::FreshOnNew, Course::RollBack, Course::Revision], &[]]
+    pub fn plan(&self, scenario: &Scenario) -> UpgradePlan {
+        let groups: [&[UpgradePath]; 3] = if self.modes.contains(&Mode::RollBack) {
+            [
+                &[UpgradePath::FreshOnOld, UpgradePath::InPlace],
+                &[UpgradePath::FreshOnNew, UpgradePath::RollBack, UpgradePath::Revision],
+                &[],
+            ]
         } else if self.modes.contains(&Mode::InPlace) {
-            [&[Course::FreshOnOld, Course::InPlace], &[Course::FreshOnNew], &[Course::Revision]]
+            [&[UpgradePath::FreshOnOld, UpgradePath::InPlace], &[UpgradePath::FreshOnNew], &[UpgradePath::Revision]]
         } else {
-            [&[Course::FreshOnOld, Course::Revision], &[Course::FreshOnNew], &[]]
+            [&[UpgradePath::FreshOnOld, UpgradePath::Revision], &[UpgradePath::FreshOnNew], &[]]
         };
-        let wanted = |course: &Course| self.modes.iter().any(|mode| mode.courses().contains(course));
+        let wanted = |path: &UpgradePath| self.modes.iter().any(|mode| mode.paths().contains(path));
         let clusters = groups.into_iter().map(|group| {
-            let courses = group.iter().copied().filter(wanted);
-            courses.map(|course| (course, self.leg(scenario, course))).collect::<Vec<_>>()
+            let paths = group.iter().copied().filter(wanted);
+            paths.map(|path| (path, self.leg(scenario, path))).collect::<Vec<_>>()
         });
-        Plan { clusters: clusters.filter(|legs| !legs.is_empty()).collect() }
+        UpgradePlan { clusters: clusters.filter(|legs| !legs.is_empty()).collect() }
     }
 
-    /// The rows that a walk comes to, in its order. A walk across begins at the stage where the mesh is changed: those before it are walked
-    /// on each version alone.
+    /// The rows that a run visits, in order. A run that changes the mesh begins at the stage of that change, since the runs on each version
+    /// alone cover the stages before.
     #[must_use]
-    pub fn rows(&self, scenario: &Scenario, course: Course) -> Vec<Row> {
+    pub fn rows(&self, scenario: &Scenario, path: UpgradePath) -> Vec<Row> {
         let mut rows = Vec::new();
-        let first = if course.is_across() { self.at } else { 1 };
+        let first = if path.changes_mesh() { self.at } else { 1 };
         for stage in first..=scenario.stages.len() {
             rows.push(Row { stage, phase: Phase::Itself });
             if stage == self.at {
-                rows.extend(self.changes(course).into_iter().map(|(phase, _)| Row { stage, phase }));
+                rows.extend(self.changes(path).into_iter().map(|(phase, _)| Row { stage, phase }));
             }
         }
         rows
     }
 
-    fn leg(&self, scenario: &Scenario, course: Course) -> Leg {
+    fn leg(&self, scenario: &Scenario, path: UpgradePath) -> Leg {
         let mut scenario = scenario.clone();
         let stage = scenario.stages[self.at - 1].clone();
-        if course.is_across() {
+        if path.changes_mesh() {
             let begun = at_once(&scenario, self.at).stages;
             scenario.stages.splice(..self.at, begun);
         }
-        let changes = self.changes(course).into_iter().map(|(phase, steps)| {
+        let changes = self.changes(path).into_iter().map(|(phase, steps)| {
             let mut expect: Vec<Expectation> = stage
                 .expect
                 .iter()
-                .filter(|own| matches!(own, Expectation::Claim(_) | Expectation::Served { .. }))
+                .filter(|expected| matches!(expected, Expectation::Claim(_) | Expectation::Served { .. }))
                 .cloned()
                 .collect();
             let during = |errors| {
@@ -204,32 +214,32 @@ impl Across {
             }
         });
         let changes: Vec<Stage> = changes.collect();
-        let behind = if course.is_across() { 1 } else { self.at };
+        let behind = if path.changes_mesh() { 1 } else { self.at };
         scenario.stages.splice(behind..behind, changes);
         let (from, to) = (&self.from, &self.to);
-        let heading = course.heading(&from.version, &to.version);
-        let (first, name) = match course {
-            Course::FreshOnOld => (from, format!("Istio {from}")),
-            Course::FreshOnNew => (to, format!("Istio {to}")),
-            Course::InPlace | Course::Revision => (from, format!("Istio {from}, then {to} {heading}")),
-            Course::RollBack => (to, format!("Istio {to}, then {heading} to {from}")),
+        let heading = path.heading(self.versions());
+        let (first, name) = match path {
+            UpgradePath::FreshOnOld => (from, format!("Istio {from}")),
+            UpgradePath::FreshOnNew => (to, format!("Istio {to}")),
+            UpgradePath::InPlace | UpgradePath::Revision => (from, format!("Istio {from}, then {to} {heading}")),
+            UpgradePath::RollBack => (to, format!("Istio {to}, then {heading} to {from}")),
         };
         Leg { name, first: first.clone(), scenario }
     }
 
-    /// What a walk does to the mesh at the stage where it is changed.
-    fn changes(&self, course: Course) -> Vec<(Phase, Vec<MeshStep>)> {
+    /// The changes of the mesh during a run.
+    fn changes(&self, path: UpgradePath) -> Vec<(Phase, Vec<MeshStep>)> {
         let over = |plane: &ControlPlane| {
             vec![
                 (Phase::ControlPlane, vec![MeshStep::Install(plane.clone())]),
                 (Phase::Sidecars, vec![MeshStep::Restart]),
             ]
         };
-        match course {
-            Course::FreshOnOld | Course::FreshOnNew => Vec::new(),
-            Course::InPlace => over(&self.to),
-            Course::RollBack => over(&self.from),
-            Course::Revision => {
+        match path {
+            UpgradePath::FreshOnOld | UpgradePath::FreshOnNew => Vec::new(),
+            UpgradePath::InPlace => over(&self.to),
+            UpgradePath::RollBack => over(&self.from),
+            UpgradePath::Revision => {
                 let beside = self.to.clone().beside();
                 vec![
                     (Phase::ControlPlane, vec![MeshStep::Install(beside.clone())]),
@@ -241,7 +251,7 @@ impl Across {
     }
 }
 
-/// The first stage that splits versions, in the middle of which an upgrade does the most harm; otherwise the last with a claim.
+/// The first stage that splits versions, where an upgrade has the largest risk; otherwise the last stage with a claim.
 fn usual_stage(scenario: &Scenario) -> Option<usize> {
     let splits = |stage: &Stage| stage.claims().any(|claim| claim.versions.values().any(|share| share.is_part()));
     let split = scenario.stages.iter().position(splits);
@@ -267,25 +277,25 @@ mod tests {
         Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap()
     }
 
-    fn across(from: &str, to: &str, modes: &[Mode], skew_allowed: bool) -> Result<Across, UpgradeError> {
-        Across::new(&canary(), ControlPlane::of(from), ControlPlane::of(to), None, modes, skew_allowed)
+    fn spec(from: &str, to: &str, modes: &[Mode], skew_allowed: bool) -> Result<UpgradeSpec, UpgradeError> {
+        UpgradeSpec::new(&canary(), ControlPlane::of(from), ControlPlane::of(to), None, modes, skew_allowed)
     }
 
     #[test]
     fn all_modes_take_two_clusters_and_change_the_mesh_in_the_middle_of_the_split() {
-        let across = across("1.22", "1.31", &[], true).unwrap();
-        assert_eq!((across.at, across.modes.as_slice()), (4, Mode::ALL.as_slice()));
-        let plan = across.plan(&canary());
-        let shape: Vec<Vec<(Course, usize)>> = plan
+        let spec = spec("1.22", "1.31", &[], true).unwrap();
+        assert_eq!((spec.at, spec.modes.as_slice()), (4, Mode::ALL.as_slice()));
+        let plan = spec.plan(&canary());
+        let shape: Vec<Vec<(UpgradePath, usize)>> = plan
             .clusters
             .iter()
-            .map(|legs| legs.iter().map(|(course, leg)| (*course, leg.scenario.stages.len())).collect())
+            .map(|legs| legs.iter().map(|(path, leg)| (*path, leg.scenario.stages.len())).collect())
             .collect();
         assert_eq!(
             shape,
             [
-                vec![(Course::FreshOnOld, 9), (Course::InPlace, 8)],
-                vec![(Course::FreshOnNew, 9), (Course::RollBack, 8), (Course::Revision, 9)],
+                vec![(UpgradePath::FreshOnOld, 9), (UpgradePath::InPlace, 8)],
+                vec![(UpgradePath::FreshOnNew, 9), (UpgradePath::RollBack, 8), (UpgradePath::Revision, 9)],
             ]
         );
         let (_, revision) = &plan.clusters[1][2];
@@ -294,45 +304,46 @@ mod tests {
             names,
             [
                 "testers' canary",
-                "testers' canary, other control plane",
-                "testers' canary, other sidecars",
-                "testers' canary, control plane before removed",
+                "testers' canary, control plane changed",
+                "testers' canary, sidecars restarted",
+                "testers' canary, previous control plane removed",
                 "fault"
             ]
         );
-        // each change is judged as its stage is
+        // each change has the claims of its stage
         assert_eq!(revision.scenario.stages[2].claims().count(), 3);
-        assert_eq!(across.rows(&canary(), Course::Revision).len(), 9);
+        assert_eq!(spec.rows(&canary(), UpgradePath::Revision).len(), 9);
     }
 
     #[test]
     fn what_istio_does_not_support_is_left_out_and_said_or_refused_where_it_is_asked_for() {
-        let far = across("1.22", "1.31", &[], false).unwrap();
+        let far = spec("1.22", "1.31", &[], false).unwrap();
         assert_eq!(far.modes, [Mode::Fresh, Mode::Revision]);
         assert_eq!(
-            far.left_out(),
+            far.skipped(),
             [
-                (Mode::InPlace, "the control plane of 1.31 over sidecars of 1.22, 9 minor versions behind".to_owned()),
-                (Mode::RollBack, "the control plane of 1.22 over sidecars of 1.31".to_owned()),
+                (Mode::InPlace, "control plane 1.31 with sidecars 1.22 (9 minor versions older)".to_owned()),
+                (Mode::RollBack, "control plane 1.22 with newer sidecars 1.31".to_owned()),
             ]
         );
-        let near = across("1.30.2", "1.31.0", &[], false).unwrap();
+        let near = spec("1.30.2", "1.31.0", &[], false).unwrap();
         assert_eq!(near.modes, [Mode::Fresh, Mode::InPlace, Mode::Revision]);
-        let error = across("1.22", "1.31", &[Mode::InPlace], false).unwrap_err().to_string();
-        assert!(error.starts_with("in-place puts the control plane of 1.31 over sidecars of 1.22"), "{error}");
-        assert_eq!(across("1.22", "1.31", &[Mode::InPlace], true).unwrap().modes, [Mode::InPlace]);
+        let error = spec("1.22", "1.31", &[Mode::InPlace], false).unwrap_err().to_string();
+        assert!(error.starts_with("in-place combines control plane 1.31 with sidecars 1.22"), "{error}");
+        assert_eq!(spec("1.22", "1.31", &[Mode::InPlace], true).unwrap().modes, [Mode::InPlace]);
     }
 
     #[test]
     fn a_version_is_compared_with_itself_on_two_clusters() {
-        let across = Across::against_itself(&canary(), ControlPlane::of("1.31"), None).unwrap();
-        let plan = across.plan(&canary());
-        let courses: Vec<Vec<Course>> =
-            plan.clusters.iter().map(|legs| legs.iter().map(|(course, _)| *course).collect()).collect();
-        assert_eq!(courses, [[Course::FreshOnOld], [Course::FreshOnNew]]);
-        let headings = [Course::FreshOnOld, Course::FreshOnNew].map(|course| course.heading("1.31", "1.31"));
+        let spec = UpgradeSpec::against_itself(&canary(), ControlPlane::of("1.31"), None).unwrap();
+        let plan = spec.plan(&canary());
+        let paths: Vec<Vec<UpgradePath>> =
+            plan.clusters.iter().map(|legs| legs.iter().map(|(path, _)| *path).collect()).collect();
+        assert_eq!(paths, [[UpgradePath::FreshOnOld], [UpgradePath::FreshOnNew]]);
+        let headings = [UpgradePath::FreshOnOld, UpgradePath::FreshOnNew]
+            .map(|path| path.heading(Versions { from: "1.31", to: "1.31" }));
         assert_eq!(headings, ["fresh 1.31", "fresh 1.31 again"]);
-        assert!(across.left_out().is_empty());
+        assert!(spec.skipped().is_empty());
     }
 
     #[rstest]
@@ -341,7 +352,7 @@ mod tests {
     #[case::same("1.31", "1.31", "both versions are 1.31")]
     #[case::no_version("1.31", "latest", "`latest` is not a version of Istio")]
     fn what_is_no_upgrade_is_refused(#[case] from: &str, #[case] to: &str, #[case] said: &str) {
-        let error = across(from, to, &[], true).unwrap_err().to_string();
+        let error = spec(from, to, &[], true).unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
 }

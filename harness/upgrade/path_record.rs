@@ -1,66 +1,66 @@
 use std::time::Duration;
 
-use super::course::{Course, Phase, Row};
+use super::path::{Phase, Row, UpgradePath};
 use crate::events::{Event, Fingerprint, Judged, Tallied, Transition};
 use crate::routing::RouteDiff;
 use crate::verdict::Ruling;
 
-/// What came of a walk of the scenario, as its events tell.
+/// The results of one run of the scenario, collected from its events.
 #[derive(Debug, Clone)]
-pub struct Walked {
-    /// Which walk.
-    pub course: Course,
-    /// The stages that it came to.
-    pub stages: Vec<WalkedStage>,
-    /// Why it broke off, if it did.
+pub struct PathRecord {
+    /// The upgrade path of the run.
+    pub path: UpgradePath,
+    /// The stages that the run reached.
+    pub stages: Vec<StageRecord>,
+    /// The error that ended the run early, if there was one.
     pub broke: Option<String>,
     rows: Vec<Row>,
 }
 
-/// What came of a stage.
+/// The results of a stage.
 #[derive(Debug, Clone)]
-pub struct WalkedStage {
-    /// Its place in the table of all walks.
+pub struct StageRecord {
+    /// The row in the table of results.
     pub row: Row,
-    /// Its name.
+    /// The name of the stage.
     pub name: String,
-    /// Its claims, decided.
+    /// The verdicts on the claims.
     pub judged: Vec<Judged>,
-    /// How the client's sidecar routes otherwise than the manifests ask for.
+    /// The differences between the routes of the client's sidecar and those of the manifests.
     pub routes: Vec<RouteDiff>,
-    /// Who was answered what in its sample.
+    /// The answers in the sample.
     pub answers: Vec<Tallied>,
-    /// What the mesh did beyond what is claimed.
+    /// The behaviour of the mesh that no claim is about.
     pub print: Option<Fingerprint>,
-    /// What the traffic saw of the change.
+    /// The traffic during the change.
     pub transition: Option<Transition>,
-    /// How long the client's sidecar took to do what the manifests ask for.
+    /// The convergence time of the client's sidecar.
     pub converged: Option<Duration>,
-    /// How long the stage took.
+    /// The duration of the stage.
     pub took: Duration,
 }
 
-/// How many claims hold.
+/// The number of claims that hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Those that hold.
+    /// The claims that hold.
     pub held: usize,
-    /// All of them.
+    /// All claims.
     pub of: usize,
 }
 
-impl Walked {
-    /// A walk that will come to these rows.
+impl PathRecord {
+    /// An empty record of a run that will visit these rows.
     #[must_use]
-    pub const fn new(course: Course, rows: Vec<Row>) -> Self {
-        Self { course, stages: Vec::new(), broke: None, rows }
+    pub const fn new(path: UpgradePath, rows: Vec<Row>) -> Self {
+        Self { path, stages: Vec::new(), broke: None, rows }
     }
 
-    /// Takes an event of it.
+    /// Takes an event of the run.
     pub fn take(&mut self, event: &Event) {
         if let Event::Stage { name, .. } = event {
             let Some(row) = self.rows.get(self.stages.len()) else { return };
-            self.stages.push(WalkedStage {
+            self.stages.push(StageRecord {
                 row: *row,
                 name: name.clone(),
                 judged: Vec::new(),
@@ -89,18 +89,18 @@ impl Walked {
         }
     }
 
-    /// The stage of a row, if the walk came to it.
+    /// The stage at a row, if the run reached it.
     #[must_use]
-    pub fn stage(&self, row: Row) -> Option<&WalkedStage> {
+    pub fn stage(&self, row: Row) -> Option<&StageRecord> {
         self.stages.iter().find(|stage| stage.row == row)
     }
 
-    /// The stages themselves, without the changes of the mesh.
-    pub fn themselves(&self) -> impl Iterator<Item = &WalkedStage> {
+    /// The stages of the scenario, without the changes of the mesh.
+    pub fn themselves(&self) -> impl Iterator<Item = &StageRecord> {
         self.stages.iter().filter(|stage| stage.row.phase == Phase::Itself)
     }
 
-    /// Whether it came to its end and everything held.
+    /// Whether the run reached its end and every claim held.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.broke.is_none()
@@ -109,8 +109,8 @@ impl Walked {
     }
 }
 
-impl WalkedStage {
-    /// How many of its claims hold.
+impl StageRecord {
+    /// The number of claims that hold.
     #[must_use]
     pub fn held(&self) -> Held {
         let held = self.judged.iter().filter(|judged| judged.verdict.ruling == Ruling::Pass).count();
@@ -119,7 +119,7 @@ impl WalkedStage {
 }
 
 impl Held {
-    /// Whether all do.
+    /// Whether every claim holds.
     #[must_use]
     pub const fn all(self) -> bool {
         self.held == self.of

@@ -1,0 +1,27 @@
+use std::path::PathBuf;
+
+use super::args::CalibrateArgs;
+use super::execute::Execution;
+use super::exit::ExitCode;
+use super::reports::Reports;
+use super::signals::Interrupt;
+use crate::walk::{CalibrateOptions, Ending, Outcome, Purpose};
+
+/// Tests whether the mesh routes requests independently.
+pub(super) async fn run(args: &CalibrateArgs, cache: PathBuf) -> ExitCode {
+    let options = CalibrateOptions { samples: usize::from(args.samples), requests: u64::from(args.requests) };
+    let execution = Execution {
+        args: &args.walk,
+        purpose: Purpose::Calibrate(options),
+        cache,
+        reports: Reports::none(),
+        part: &Ok,
+        note: &note,
+    };
+    execution.run(Interrupt::listen()).await
+}
+
+fn note(outcome: &Outcome) -> String {
+    let not = if outcome.ending == Ending::Passed { "" } else { "not " };
+    format!("requests are {not}routed independently")
+}

@@ -1,0 +1,117 @@
+//! Execution of a scenario, shared by the commands that need a cluster or the embedded mesh.
+
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+
+use super::advice::{self, Failure};
+use super::args::{ClusterKind, WalkArgs};
+use super::exit::ExitCode;
+use super::options::{cluster_of, options};
+use super::process::{coloured, reproduce};
+use super::reports::Reports;
+use super::signals::Interrupt;
+use crate::events::{Events, FailureLayer};
+use crate::report::{self, Recorder, Terminal};
+use crate::scenario::Scenario;
+use crate::walk::{Ending, Options, Outcome, Purpose, WalkError, run};
+
+/// The execution of a scenario by a command.
+pub(super) struct Execution<'a> {
+    pub args: &'a WalkArgs,
+    pub purpose: Purpose,
+    pub cache: PathBuf,
+    pub reports: Reports,
+    /// Selects the stages to run.
+    pub part: &'a dyn Fn(Scenario) -> Result<Scenario, Failure>,
+    /// The result in words, unless the run was interrupted.
+    pub note: &'a dyn Fn(&Outcome) -> String,
+}
+
+impl Execution<'_> {
+    /// Runs the scenario, shows progress and writes reports.
+    pub async fn run(mut self, interrupt: Interrupt) -> ExitCode {
+        let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
+        if (self.reports.asked || self.reports.has_earlier())
+            && let Err(failure) = self.reports.begin()
+        {
+            terminal.abandon();
+            advice::tell(&failure);
+            return failure.code;
+        }
+        let cluster = cluster_of(self.args);
+        let (scenario, options) = match self.prepare(cluster) {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                terminal.abandon();
+                advice::tell(&failure);
+                let recorder = Recorder::new(reproduce());
+                let report = recorder.close(failure.code.outcome(), "did not complete", Some(reported(&failure)));
+                self.reports.publish(&report, &mut terminal);
+                return failure.code;
+            }
+        };
+        let (events, mut stream) = Events::channel();
+        let mut recorder = Recorder::new(reproduce());
+        let shown = tokio::spawn(async move {
+            while let Some(event) = stream.recv().await {
+                recorder.record(&event);
+                terminal.show(event);
+            }
+            (terminal, recorder)
+        });
+        let mut signal = ExitCode::Interrupted;
+        let result = Box::pin(run(scenario, options, events, async { signal = interrupt.signalled().await })).await;
+        let (mut terminal, recorder) = match shown.await {
+            Ok(readers) => readers,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let (code, note, failure) = match result {
+            Ok(Outcome { ending: Ending::Cancelled, .. }) => (signal, "interrupted".to_owned(), None),
+            Ok(outcome) => {
+                let code = if outcome.ending == Ending::Passed { ExitCode::Pass } else { ExitCode::Fail };
+                (code, (self.note)(&outcome), None)
+            }
+            Err(error) => {
+                let failure = Failure::of(&error);
+                (failure.code, "did not complete".to_owned(), Some(failure))
+            }
+        };
+        let note = if cluster == ClusterKind::Embedded {
+            // the result must not be taken for that of a real mesh
+            format!("{note} on the embedded mesh, which checks your manifests, not an Istio release")
+        } else {
+            note
+        };
+        terminal.close(&note);
+        let report = recorder.close(code.outcome(), &note, failure.as_ref().map(reported));
+        if let Some(failure) = failure {
+            advice::tell(&failure);
+        }
+        let written = self.reports.publish(&report, &mut terminal);
+        if written || code != ExitCode::Pass { code } else { ExitCode::Environment }
+    }
+
+    /// Checks everything that can be checked before anything starts.
+    fn prepare(&mut self, cluster: ClusterKind) -> Result<(Scenario, Options), Failure> {
+        let scenario = Scenario::read(&self.args.scenario).map_err(|error| Failure::of(&WalkError::from(error)))?;
+        let scenario = (self.part)(scenario)?;
+        let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
+        let options = options(self.args, cluster, &scenario, self.purpose, self.cache.clone(), state)?;
+        self.reports.begin()?;
+        Ok((scenario, options))
+    }
+}
+
+/// A failure as it is in reports.
+fn reported(failure: &Failure) -> report::Failure {
+    let layer = match failure.code {
+        ExitCode::BadInput => FailureLayer::Manifest,
+        _ => FailureLayer::Environment,
+    };
+    report::Failure {
+        link: layer.to_string(),
+        message: failure.message.clone(),
+        place: failure.place.clone(),
+        hint: failure.hint.clone(),
+    }
+}

@@ -1,0 +1,38 @@
+use crate::report::Outcome;
+
+/// The exit code of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Every claim holds.
+    Pass = 0,
+    /// A claim fails.
+    Fail = 1,
+    /// The scenario, a manifest or an argument is wrong.
+    BadInput = 2,
+    /// The environment failed: engine, images, cluster or mesh.
+    Environment = 3,
+    /// Interrupted by SIGINT.
+    Interrupted = 130,
+    /// Terminated by SIGTERM or SIGHUP.
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// The result in a report of the run.
+    pub(super) const fn outcome(self) -> Outcome {
+        match self {
+            Self::Pass => Outcome::Passed,
+            Self::Fail => Outcome::Failed,
+            Self::BadInput => Outcome::BadInput,
+            Self::Environment => Outcome::EnvironmentFailed,
+            Self::Interrupted | Self::Terminated => Outcome::Interrupted,
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}

@@ -1,0 +1,55 @@
+use std::io::{IsTerminal, stdout};
+use std::path::{Path, PathBuf};
+
+use super::advice::{self, Failure};
+use super::args::MutantsArgs;
+use super::execute::Execution;
+use super::exit::ExitCode;
+use super::process::coloured;
+use super::reports::Reports;
+use super::signals::Interrupt;
+use crate::report::{Marks, mutated};
+use crate::scenario::Scenario;
+use crate::verify::{Mutant, MutantStatus, evaluate, mutants};
+use crate::walk::{Ending, Outcome, Purpose, WalkError};
+
+/// Evaluates the mutants of a scenario with the routing model, and a sample of them on a cluster if one is requested.
+pub(super) async fn run(args: &MutantsArgs, cache: PathBuf) -> ExitCode {
+    let code = evaluated(&args.walk.scenario).unwrap_or_else(|failure| {
+        advice::tell(&failure);
+        failure.code
+    });
+    if args.walk.cluster.is_none() || code == ExitCode::BadInput {
+        return code;
+    }
+    let execution = Execution {
+        args: &args.walk,
+        purpose: Purpose::Mutate(usize::from(args.sample)),
+        cache,
+        reports: Reports::none(),
+        part: &Ok,
+        note: &note,
+    };
+    execution.run(Interrupt::listen()).await
+}
+
+fn note(Outcome { ending, passed, stages }: &Outcome) -> String {
+    if *ending == Ending::Passed {
+        format!("the mesh agrees with the routing model on all {stages} mutants")
+    } else {
+        format!("the mesh agrees with the routing model on {passed} of {stages} mutants")
+    }
+}
+
+/// Evaluates the mutants of a scenario and prints the mutation report.
+fn evaluated(path: &Path) -> Result<ExitCode, Failure> {
+    let scenario = Scenario::read(path).map_err(|error| Failure::of(&WalkError::from(error)))?;
+    let mutants = mutants(&scenario);
+    let evaluated: Vec<(&Mutant, MutantStatus)> =
+        mutants.iter().map(|mutant| (mutant, evaluate(&scenario, mutant))).collect();
+    let marks = Marks { colour: coloured(stdout().is_terminal()) };
+    // a closed pipe is not an error
+    let _ = mutated(&mut stdout(), marks, &scenario.name, &evaluated);
+    let survived = evaluated.iter().any(|(_, status)| matches!(status, MutantStatus::Survived(_)));
+    Ok(if survived { ExitCode::Fail } else { ExitCode::Pass })
+}

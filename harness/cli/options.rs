@@ -1,0 +1,104 @@
+//! Options of a run from arguments, shared by the commands that run scenarios.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::advice::Failure;
+use super::args::{ClusterKind, TrafficArgs, WalkArgs};
+use super::process::{in_ci, own_binary};
+use crate::cluster::{Docker, NodeImage};
+use crate::mesh::IstioChoice;
+use crate::scenario::Scenario;
+use crate::traffic::DriverOptions;
+use crate::venue::{Embedded, Existing, Throwaway, Venue};
+use crate::walk::{Options, Purpose};
+
+/// The requested cluster, or the default.
+pub(super) fn cluster_of(args: &WalkArgs) -> ClusterKind {
+    args.cluster.unwrap_or_else(|| default_cluster(in_ci(), Docker::is_configured()))
+}
+
+/// The default cluster: a throwaway one if there is a Docker engine, responsive or not, and always in CI; otherwise the embedded mesh.
+const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
+    if in_ci || engine { ClusterKind::K3s } else { ClusterKind::Embedded }
+}
+
+/// The options of a run. `state` is the folder for the cluster state.
+pub(super) fn options(
+    args: &WalkArgs,
+    cluster: ClusterKind,
+    scenario: &Scenario,
+    purpose: Purpose,
+    cache: PathBuf,
+    state: Option<PathBuf>,
+) -> Result<Options, Failure> {
+    let venue: Arc<dyn Venue> = match cluster {
+        ClusterKind::K3s => Arc::new(Throwaway {
+            binary: own_binary()?,
+            node: args.node_image.as_deref().map(node_image).transpose()?,
+            istio: istio(args),
+            snapshotter: args.snapshotter.clone(),
+        }),
+        ClusterKind::Embedded => Arc::new(Embedded),
+        ClusterKind::Kubeconfig => Arc::new(Existing {
+            kubeconfig: args.kubeconfig.clone(),
+            context: args.context.clone(),
+            namespace: args.namespace.clone(),
+            allow_reach: args.allow_reach,
+        }),
+    };
+    let driver = driver(&args.traffic, scenario);
+    Ok(Options { purpose, venue, keep: args.keep, cache, driver, state })
+}
+
+/// The requested Istio installation.
+fn istio(args: &WalkArgs) -> IstioChoice {
+    IstioChoice {
+        version: args.istio.clone(),
+        profile: args.istio_profile.clone(),
+        set: args.istio_set.clone(),
+        istioctl: args.istioctl.clone(),
+    }
+}
+
+/// The options of the traffic driver. Arguments take precedence over the scenario.
+pub(super) fn driver(args: &TrafficArgs, scenario: &Scenario) -> DriverOptions {
+    let written = scenario.traffic;
+    let usual = DriverOptions::default();
+    DriverOptions {
+        connections: args.connections.or(written.connections).map_or(usual.connections, usize::from),
+        qps: args.qps.or(written.qps),
+        keep_alive: !args.no_keep_alive && written.keep_alive.unwrap_or(usual.keep_alive),
+        ..usual
+    }
+}
+
+/// Parses `IMAGE:TAG`.
+pub(super) fn node_image(text: &str) -> Result<NodeImage, Failure> {
+    match text.rsplit_once(':') {
+        Some((image, tag)) if !image.is_empty() && !tag.is_empty() && !tag.contains('/') => {
+            Ok(NodeImage { image: image.to_owned(), tag: tag.to_owned() })
+        }
+        _ => Err(Failure::bad_input(format!("`{text}` is not an image with a tag, such as rancher/k3s:v1.34.4-k3s1"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::an_engine(false, true, ClusterKind::K3s)]
+    #[case::an_engine_in_ci(true, true, ClusterKind::K3s)]
+    #[case::no_engine(false, false, ClusterKind::Embedded)]
+    #[case::no_engine_in_ci(true, false, ClusterKind::K3s)]
+    fn the_embedded_mesh_is_the_default_only_where_there_is_no_engine(
+        #[case] in_ci: bool,
+        #[case] engine: bool,
+        #[case] expected: ClusterKind,
+    ) {
+        assert_eq!(default_cluster(in_ci, engine), expected);
+    }
+}

@@ -1,0 +1,61 @@
+use std::path::PathBuf;
+
+use super::advice::Failure;
+use super::args::{ClusterKind, RunArgs};
+use super::execute::Execution;
+use super::exit::ExitCode;
+use super::options::cluster_of;
+use super::reports::Reports;
+use super::signals::Interrupt;
+use crate::cluster::Keep;
+use crate::report::plural;
+use crate::scenario::Scenario;
+use crate::walk::{Ending, Outcome, Purpose, WalkError};
+
+/// Runs a scenario and decides every claim.
+pub(super) async fn run(args: &RunArgs, cache: PathBuf, interrupt: Interrupt) -> ExitCode {
+    let mut walk = args.walk.clone();
+    if args.pause.is_some() {
+        walk.keep = Keep::Always;
+    }
+    let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
+    let execution = Execution {
+        args: &walk,
+        purpose: Purpose::Prove,
+        cache,
+        reports: Reports {
+            folder: (!args.no_report).then_some(folder),
+            asked: !args.no_report && args.report.is_some(),
+            begun: false,
+            annotates: std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true"),
+            junit: args.junit,
+        },
+        part: &|scenario| part_of(scenario, args),
+        note: &note,
+    };
+    execution.run(interrupt).await
+}
+
+fn note(outcome: &Outcome) -> String {
+    let Outcome { ending, passed, stages } = outcome;
+    if *ending == Ending::Passed {
+        return "all stages passed".to_owned();
+    }
+    let missed = stages - passed - 1;
+    let rest = if missed == 0 { String::new() } else { format!("; {} not run", plural(missed, "stage")) };
+    format!("stage {} of {stages} failed{rest}", passed + 1)
+}
+
+/// The requested stages of a scenario.
+fn part_of(scenario: Scenario, args: &RunArgs) -> Result<Scenario, Failure> {
+    if args.pause.is_some() && cluster_of(&args.walk) == ClusterKind::Embedded {
+        let message = "--pause needs a cluster: the embedded mesh ends with this process";
+        return Err(Failure::bad_input(message.to_owned()));
+    }
+    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&WalkError::from(error)));
+    match (&args.only, args.until.as_ref().or(args.pause.as_ref())) {
+        (Some(stage), _) => number(stage).map(|number| scenario.only(number)),
+        (None, Some(stage)) => number(stage).map(|number| scenario.until(number)),
+        (None, None) => Ok(scenario),
+    }
+}
