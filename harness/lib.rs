@@ -1,4 +1,4 @@
-//! Proves, on a real Istio mesh, that a traffic-shifting rollout does at every stage what its manifests promise.
+//! End-to-end tests for Istio traffic-shifting rollouts.
 
 pub mod cli;
 pub mod cluster;

@@ -62,41 +62,36 @@ impl Failure {
 const BUILT_SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];
 
 fn hint(error: &WalkError) -> Option<String> {
-    let cluster = match error {
+    let text = match error {
         WalkError::Cluster(error)
         | WalkError::Mesh(MeshError::Cluster(error))
-        | WalkError::Traffic(TrafficError::Driver(error)) => error,
+        | WalkError::Traffic(TrafficError::Driver(error)) => return cluster_hint(error),
         WalkError::Mesh(MeshError::NoSidecar { .. }) => {
-            return Some(
-                "the client must be in the mesh: remove the label or annotation that disables its sidecar injection"
-                    .to_owned(),
-            );
+            "the client must be in the mesh: remove the label or annotation that disables its sidecar injection"
         }
         WalkError::Mesh(MeshError::OtherIstioctl { .. }) => {
-            return Some(
-                "pass the istioctl of that version, or omit --istioctl to use the one in the image cache".to_owned(),
-            );
+            "pass the istioctl of that version, or omit --istioctl to use the one in the image cache"
         }
         WalkError::Mesh(MeshError::NotInstalled) => {
-            return Some("install Istio on the cluster, or use a throwaway cluster with --cluster k3s".to_owned());
+            "install Istio on the cluster, or use a throwaway cluster with --cluster k3s"
         }
         WalkError::LeftBehind { left, .. } => {
             let run = &left.run;
             return Some(format!("`shiftcheck sweep --run {run}` or the next run tries again"));
         }
         WalkError::Design { source: DesignError::TooManyRequests { .. }, .. } => {
-            return Some(
-                "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`".to_owned(),
-            );
+            "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`"
         }
         WalkError::Design { source: DesignError::TooSmallALeak { .. }, .. } => {
-            return Some(
-                "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`".to_owned(),
-            );
+            "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`"
         }
         _ => return None,
     };
-    let text = match cluster {
+    Some(text.to_owned())
+}
+
+fn cluster_hint(error: &ClusterError) -> Option<String> {
+    let text = match error {
         ClusterError::NoEngine(_) => "start Docker, or install it with ci/engine",
         ClusterError::NoImage { .. } => "run ci/images/build to load it from the image cache, or to fill the cache",
         ClusterError::NoSet { set, .. } if BUILT_SETS.contains(&set.as_str()) => {
@@ -128,7 +123,7 @@ fn hint(error: &WalkError) -> Option<String> {
 }
 
 /// Writes an error and its hint to stderr.
-pub(super) fn tell(failure: &Failure) {
+pub(super) fn print(failure: &Failure) {
     let mut text = format!("error: {}\n", failure.message);
     if let Some(hint) = &failure.hint {
         text = format!("{text}\nhint: {hint}\n");

@@ -35,15 +35,14 @@ impl Execution<'_> {
             && let Err(failure) = self.reports.begin()
         {
             terminal.abandon();
-            advice::tell(&failure);
+            advice::print(&failure);
             return failure.code;
         }
-        let cluster = cluster_of(self.args);
-        let (scenario, options) = match self.prepare(cluster) {
+        let (scenario, options) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(failure) => {
                 terminal.abandon();
-                advice::tell(&failure);
+                advice::print(&failure);
                 let recorder = Recorder::new(reproduce());
                 let report = recorder.close(failure.code.outcome(), "did not complete", Some(reported(&failure)));
                 self.reports.publish(&report, &mut terminal);
@@ -65,6 +64,18 @@ impl Execution<'_> {
             Ok(readers) => readers,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        let (code, note, failure) = self.conclude(result, signal);
+        terminal.close(&note);
+        let report = recorder.close(code.outcome(), &note, failure.as_ref().map(reported));
+        if let Some(failure) = failure {
+            advice::print(&failure);
+        }
+        let written = self.reports.publish(&report, &mut terminal);
+        if written || code != ExitCode::Pass { code } else { ExitCode::Environment }
+    }
+
+    /// The exit code, the result in words, and the failure that ended the run early.
+    fn conclude(&self, result: Result<Outcome, WalkError>, signal: ExitCode) -> (ExitCode, String, Option<Failure>) {
         let (code, note, failure) = match result {
             Ok(Outcome { ending: Ending::Cancelled, .. }) => (signal, "interrupted".to_owned(), None),
             Ok(outcome) => {
@@ -76,27 +87,19 @@ impl Execution<'_> {
                 (failure.code, "did not complete".to_owned(), Some(failure))
             }
         };
-        let note = if cluster == ClusterKind::Embedded {
-            // the result must not be taken for that of a real mesh
-            format!("{note} on the embedded mesh, which checks your manifests, not an Istio release")
-        } else {
-            note
-        };
-        terminal.close(&note);
-        let report = recorder.close(code.outcome(), &note, failure.as_ref().map(reported));
-        if let Some(failure) = failure {
-            advice::tell(&failure);
+        if cluster_of(self.args) != ClusterKind::Embedded {
+            return (code, note, failure);
         }
-        let written = self.reports.publish(&report, &mut terminal);
-        if written || code != ExitCode::Pass { code } else { ExitCode::Environment }
+        // the result must not be taken for that of a real mesh
+        (code, format!("{note} on the embedded mesh, which checks your manifests, not an Istio release"), failure)
     }
 
     /// Checks everything that can be checked before anything starts.
-    fn prepare(&mut self, cluster: ClusterKind) -> Result<(Scenario, Options), Failure> {
+    fn prepare(&mut self) -> Result<(Scenario, Options), Failure> {
         let scenario = Scenario::read(&self.args.scenario).map_err(|error| Failure::of(&WalkError::from(error)))?;
         let scenario = (self.part)(scenario)?;
         let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
-        let options = options(self.args, cluster, &scenario, self.purpose, self.cache.clone(), state)?;
+        let options = options(self.args, &scenario, self.purpose, self.cache.clone(), state)?;
         self.reports.begin()?;
         Ok((scenario, options))
     }

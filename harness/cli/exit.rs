@@ -8,7 +8,7 @@ pub enum ExitCode {
     Pass = 0,
     /// A claim fails.
     Fail = 1,
-    /// The scenario, a manifest or an argument is wrong.
+    /// The scenario, a manifest or an argument is invalid.
     BadInput = 2,
     /// The environment failed: engine, images, cluster or mesh.
     Environment = 3,

@@ -35,7 +35,7 @@ pub fn main() -> std::process::ExitCode {
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            advice::tell(&Failure::environment(format!("cannot start: {error}")));
+            advice::print(&Failure::environment(format!("cannot start: {error}")));
             return ExitCode::Environment.into();
         }
     };
@@ -77,7 +77,7 @@ async fn dispatch(args: Args) -> ExitCode {
         Command::Workload { part } => passed(workload::run(part).await),
     };
     done.unwrap_or_else(|failure| {
-        advice::tell(&failure);
+        advice::print(&failure);
         failure.code
     })
 }

@@ -16,7 +16,7 @@ use crate::walk::{Ending, Outcome, Purpose, WalkError};
 /// Evaluates the mutants of a scenario with the routing model, and a sample of them on a cluster if one is requested.
 pub(super) async fn run(args: &MutantsArgs, cache: PathBuf) -> ExitCode {
     let code = evaluated(&args.walk.scenario).unwrap_or_else(|failure| {
-        advice::tell(&failure);
+        advice::print(&failure);
         failure.code
     });
     if args.walk.cluster.is_none() || code == ExitCode::BadInput {

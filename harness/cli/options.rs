@@ -26,13 +26,12 @@ const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
 /// The options of a run. `state` is the folder for the cluster state.
 pub(super) fn options(
     args: &WalkArgs,
-    cluster: ClusterKind,
     scenario: &Scenario,
     purpose: Purpose,
     cache: PathBuf,
     state: Option<PathBuf>,
 ) -> Result<Options, Failure> {
-    let venue: Arc<dyn Venue> = match cluster {
+    let venue: Arc<dyn Venue> = match cluster_of(args) {
         ClusterKind::K3s => Arc::new(Throwaway {
             binary: own_binary()?,
             node: args.node_image.as_deref().map(node_image).transpose()?,

@@ -53,7 +53,7 @@ impl Reports {
                 true
             }
             Err(error) => {
-                advice::tell(&Failure::unwritable(&error));
+                advice::print(&Failure::unwritable(&error));
                 false
             }
         }

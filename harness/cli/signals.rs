@@ -45,7 +45,7 @@ impl Interrupt {
                 }
             });
             tokio::spawn(attend(codes, sender, |code| {
-                advice::tell(&Failure::abandoned());
+                advice::print(&Failure::abandoned());
                 std::process::exit(code as i32);
             }));
         }

@@ -53,7 +53,7 @@ pub(super) async fn run(args: &UpgradeArgs, cache: PathBuf) -> Result<ExitCode, 
         (None, _) => {}
     }
     if let Err(failure) = published {
-        advice::tell(&failure);
+        advice::print(&failure);
     }
     Ok(if record.interrupted { interrupt.signalled().await } else { ExitCode::Fail })
 }

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub(super) async fn watch(args: &RunArgs, cache: PathBuf) -> ExitCode {
     if args.walk.cluster != Some(ClusterKind::Embedded) {
         let message = "--watch needs --cluster embedded, since it runs the scenario at every save".to_owned();
-        advice::tell(&Failure::bad_input(message));
+        advice::print(&Failure::bad_input(message));
         return ExitCode::BadInput;
     }
     let interrupt = Interrupt::listen();

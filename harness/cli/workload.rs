@@ -38,7 +38,7 @@ fn driver_commands() -> mpsc::Receiver<DriverCommand> {
                     }
                 }
                 Err(error) => {
-                    advice::tell(&Failure::bad_input(format!("`{line}` is not a command for the driver: {error}")));
+                    advice::print(&Failure::bad_input(format!("`{line}` is not a command for the driver: {error}")));
                     return;
                 }
             }

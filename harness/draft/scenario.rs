@@ -93,23 +93,7 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
         open.push("the version in a response: the header `x-version` is a guess".to_owned());
     }
     open.push("the steps of the rollout: the only stage has the current state; add a stage for each change".to_owned());
-    let mut text = "# Drafted from the manifests in this folder. Check it with `shiftcheck verify`, test it with `shiftcheck run`.\n".to_owned();
-    text.push_str("# For you to decide:\n");
-    for note in &open {
-        let _ = writeln!(text, "# - {note}");
-    }
-    let _ = write!(
-        text,
-        "name: {}\nnamespace: {namespace}\nservice: http://{}:{}\nclient: {{manifest: {POD}.yaml, pod: {POD}}}\n",
-        plain(&name),
-        service.host,
-        service.port
-    );
-    if demo {
-        text.push_str("version: {body: 'Hello server - (?<version>[^ ]+)'}\npod: {header: x-pod}\nserved: {path: /served, port: 8080}\n");
-    } else {
-        text.push_str("# or {body: 'a regular expression with (?<version>…)'}, or {json: /a/pointer}\nversion: {header: x-version}\n");
-    }
+    let mut text = header(&name, &namespace, &service, demo, &open);
     text.push_str("\npopulations:\n");
     for population in &populations {
         let headers = &population.variants[0].headers;
@@ -139,6 +123,28 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     text.push_str("\n  # - name: the next step\n  #   apply: [changed.yaml]\n  #   expect:\n  #     - {from: everyone, get: {v2: 100%}}\n  #     - {during: {errors: 0}}\n");
     let files = vec![(folder.join("scenario.yaml"), text), (folder.join(format!("{POD}.yaml")), MANIFEST.to_owned())];
     Ok(Draft { files, open })
+}
+
+/// The first lines of a scenario, with the open decisions as comments.
+fn header(name: &str, namespace: &str, service: &Service, demo: bool, open: &[String]) -> String {
+    let mut text = "# Drafted from the manifests in this folder. Check it with `shiftcheck verify`, test it with `shiftcheck run`.\n".to_owned();
+    text.push_str("# For you to decide:\n");
+    for note in open {
+        let _ = writeln!(text, "# - {note}");
+    }
+    let _ = write!(
+        text,
+        "name: {}\nnamespace: {namespace}\nservice: http://{}:{}\nclient: {{manifest: {POD}.yaml, pod: {POD}}}\n",
+        plain(name),
+        service.host,
+        service.port
+    );
+    if demo {
+        text.push_str("version: {body: 'Hello server - (?<version>[^ ]+)'}\npod: {header: x-pod}\nserved: {path: /served, port: 8080}\n");
+    } else {
+        text.push_str("# or {body: 'a regular expression with (?<version>…)'}, or {json: /a/pointer}\nversion: {header: x-version}\n");
+    }
+    text
 }
 
 /// The objects of all manifests in a folder. Other files are skipped, with a note in `open`.

@@ -95,7 +95,6 @@ fn ended(stage: &Stage) -> &'static str {
 }
 
 fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
-    let mut all = Vec::new();
     let stage = Some(format!("{} {}", after.number, after.name));
     let difference = |what: String, before: String, after: String, worse: bool| Difference {
         stage: stage.clone(),
@@ -104,6 +103,7 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
         after,
         worse,
     };
+    let mut all = Vec::new();
     let Paired { same, reworded, gone, new } = paired(&before.claims, &after.claims);
     for claim in gone {
         all.push(difference(claim.subject.clone(), claim.claim.clone(), "not claimed".to_owned(), false));
@@ -128,15 +128,7 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
             let worse = claim.result == Outcome::Passed;
             all.push(difference(claim.subject.clone(), claim.result.words().to_owned(), after, worse));
         }
-        for share in &claim.shares {
-            let Some(now) = other.shares.iter().find(|now| now.part == share.part) else { continue };
-            let apart = share.interval[1] < now.interval[0] || now.interval[1] < share.interval[0];
-            if apart {
-                let shown = |[low, high]: [f64; 2]| format!("{:.1} to {:.1} %", low * 100.0, high * 100.0);
-                let what = format!("{}, share of {}", claim.subject, share.part);
-                all.push(difference(what, shown(share.interval), shown(now.interval), false));
-            }
-        }
+        all.extend(shares(claim, other).map(|(what, before, after)| difference(what, before, after, false)));
     }
     for claim in new {
         all.push(difference(claim.subject.clone(), "not claimed".to_owned(), claim.claim.clone(), false));
@@ -148,23 +140,34 @@ fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
         all.push(difference("convergence".to_owned(), shown(old), shown(new), false));
     }
     if let (Some(old), Some(new)) = (&before.transition, &after.transition) {
-        let (was, is) = (outages(old), outages(new));
-        let (before, after) = (total(&was), total(&is));
-        if longer(before, after) {
-            let shown = |outages: &[f64], own: &Transition| {
-                let failed = own.errors.values().sum::<u64>();
-                let requests = plural(own.requests.try_into().unwrap_or(usize::MAX), "request");
-                let lasting = match outages {
-                    [] => "no outage".to_owned(),
-                    [one] => format!("an outage of {one:.1} s"),
-                    several => format!("{} outages of {:.1} s in total", several.len(), total(several)),
-                };
-                format!("{lasting} ({failed} of {requests} failed)")
-            };
-            all.push(difference("during the change".to_owned(), shown(&was, old), shown(&is, new), after > before));
+        let (was, is) = (total(&outages(old)), total(&outages(new)));
+        if longer(was, is) {
+            all.push(difference("during the change".to_owned(), outage_words(old), outage_words(new), is > was));
         }
     }
     all
+}
+
+/// The shares of a claim whose confidence intervals do not overlap: the name and both intervals.
+fn shares<'a>(claim: &'a Claim, other: &'a Claim) -> impl Iterator<Item = (String, String, String)> + use<'a> {
+    claim.shares.iter().filter_map(|share| {
+        let now = other.shares.iter().find(|now| now.part == share.part)?;
+        let apart = share.interval[1] < now.interval[0] || now.interval[1] < share.interval[0];
+        let shown = |[low, high]: [f64; 2]| format!("{:.1} to {:.1} %", low * 100.0, high * 100.0);
+        let what = format!("{}, share of {}", claim.subject, share.part);
+        apart.then(|| (what, shown(share.interval), shown(now.interval)))
+    })
+}
+
+fn outage_words(transition: &Transition) -> String {
+    let failed = transition.errors.values().sum::<u64>();
+    let requests = plural(transition.requests.try_into().unwrap_or(usize::MAX), "request");
+    let lasting = match outages(transition).as_slice() {
+        [] => "no outage".to_owned(),
+        [one] => format!("an outage of {one:.1} s"),
+        several => format!("{} outages of {:.1} s in total", several.len(), total(several)),
+    };
+    format!("{lasting} ({failed} of {requests} failed)")
 }
 
 /// Whether one of two times, in seconds, is notably longer.

@@ -196,7 +196,7 @@ mod tests {
         fs::write(&path, "before").unwrap();
         let open = fs::File::open(&path).unwrap();
         replace(&path, "after").unwrap();
-        // who had it open still reads the whole old text
+        // an open file still has the old text
         assert_eq!(std::io::read_to_string(open).unwrap(), "before");
         assert_eq!(fs::read_to_string(&path).unwrap(), "after");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -47,6 +47,17 @@ impl Flow {
         }
     }
 
+    /// The answers by status class, in the format of Kiali's API.
+    fn responses(self, host: &str) -> Value {
+        let good = self.requests - self.errors();
+        let counts = [("200", good), ("4xx", self.client_errors), ("5xx", self.server_errors), ("-", self.unanswered)];
+        let responses = counts.into_iter().filter(|(_, count)| *count > 0).map(|(code, count)| {
+            let part = percent(count, self.requests);
+            (code.to_owned(), json!({"flags": {"-": part}, "hosts": {host: part}}))
+        });
+        Value::Object(responses.collect())
+    }
+
     pub const fn errors(self) -> u64 {
         self.client_errors + self.server_errors + self.unanswered
     }
@@ -174,7 +185,6 @@ impl Graph {
     pub fn kiali(&self, stage: &Stage) -> Value {
         let seconds = stage.traffic.as_ref().map_or(1.0, |traffic| share(traffic.requests, 1) / traffic.rate.max(1e-9));
         let rate = |count: u64| format!("{:.2}", share(count, 1) / seconds);
-        let percent = |part: u64, of: u64| format!("{:.1}", share(part, of) * 100.0);
         let namespace = &self.namespace;
         let mut nodes = vec![
             json!({"data": {
@@ -189,19 +199,6 @@ impl Graph {
                 "traffic": [{"protocol": "http", "rates": {"httpIn": rate(self.all.requests)}}],
             }}),
         ];
-        let responses = |flow: Flow, host: &str| {
-            let mut responses = serde_json::Map::new();
-            let good = flow.requests - flow.errors();
-            for (code, count) in
-                [("200", good), ("4xx", flow.client_errors), ("5xx", flow.server_errors), ("-", flow.unanswered)]
-            {
-                if count > 0 {
-                    let part = percent(count, flow.requests);
-                    responses.insert(code.to_owned(), json!({"flags": {"-": part}, "hosts": {host: part}}));
-                }
-            }
-            Value::Object(responses)
-        };
         let traffic = |flow: Flow, host: &str| {
             json!({
                 "protocol": "http",
@@ -209,7 +206,7 @@ impl Graph {
                     "http": rate(flow.requests), "httpPercentReq": percent(flow.requests, self.all.requests),
                     "httpPercentErr": percent(flow.errors(), flow.requests),
                 },
-                "responses": responses(flow, host),
+                "responses": flow.responses(host),
             })
         };
         let mut edges = Vec::new();
@@ -240,6 +237,11 @@ impl Graph {
         }
         json!({"graphType": "versionedApp", "elements": {"nodes": nodes, "edges": edges}})
     }
+}
+
+/// A percentage as Kiali writes it.
+fn percent(part: u64, whole: u64) -> String {
+    format!("{:.1}", share(part, whole) * 100.0)
 }
 
 /// An answer without a workload, in words.

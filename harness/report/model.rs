@@ -64,7 +64,7 @@ pub enum Outcome {
     Failed,
     /// The data do not decide.
     Inconclusive,
-    /// The scenario, a manifest or an argument is wrong.
+    /// The scenario, a manifest or an argument is invalid.
     BadInput,
     /// The engine, the cluster or the mesh failed.
     EnvironmentFailed,

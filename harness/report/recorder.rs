@@ -11,7 +11,7 @@ use super::model::{
     Transition, Workload,
 };
 use crate::events::{self, Event, Judged, STEP, Subject, Tallied, Timed};
-use crate::verdict::{Answer, Line, Ruling, Stop};
+use crate::verdict::{self, Answer, Line, Ruling, Stop};
 
 /// The number of unchanged lines around a change.
 const CONTEXT: usize = 3;
@@ -59,59 +59,17 @@ impl Recorder {
         *latest = *since_start;
         let now = seconds(since_start.saturating_sub(*first));
         match event {
-            Event::Started { run, scenario, place, stages, totals, files, path } => {
-                report.run.clone_from(run);
-                report.place.clone_from(place);
-                report.scenario = ScenarioFiles {
-                    name: scenario.clone(),
-                    namespace: path.namespace.clone(),
-                    client: path.client.clone(),
-                    service: path.service.clone(),
-                    stages: stages.clone(),
-                    files: files
-                        .iter()
-                        .map(|file| SourceFile { path: shown(&file.path), sha256: file.sha256.clone() })
-                        .collect(),
-                };
-                report.errors = totals.map(|totals| Totals {
-                    claims: totals.claims,
-                    false_alarm: totals.false_alarm,
-                    miss: totals.miss,
-                    worst_miss: totals.worst_miss,
-                    requests: totals.requests.round(),
-                    refused_by_losses: totals.refused_by_losses(LOSS),
-                });
-            }
-            Event::Environment(known) => {
-                let own = &mut report.environment;
-                for (own, known) in [
-                    (&mut own.kubernetes, &known.kubernetes),
-                    (&mut own.istio, &known.istio),
-                    (&mut own.envoy, &known.envoy),
-                ] {
-                    if known.is_some() {
-                        own.clone_from(known);
-                    }
-                }
-                own.images.extend(known.images.clone());
-            }
+            Event::Started { .. } => started(report, event),
+            Event::Environment(known) => environment(&mut report.environment, known),
             Event::Ready { what, after } => {
                 report.setup.push(Ready { what: what.clone(), after: seconds(*after) });
             }
             Event::Stage { number, name, edits } => report.stages.push(Stage {
                 number: *number,
                 name: name.clone(),
-                result: None,
                 began: now,
-                took: 0.0,
-                rolled_out: None,
-                converged: None,
                 edits: edits.iter().map(edit).collect(),
-                routing: None,
-                workloads: Vec::new(),
-                transition: None,
-                traffic: None,
-                claims: Vec::new(),
+                ..Stage::default()
             }),
             Event::Collected(folder) => report.state = Some(shown(folder)),
             Event::Broke { layer, place, message } => {
@@ -148,6 +106,41 @@ impl Recorder {
         }
         self.report
     }
+}
+
+/// Records the start of a run.
+fn started(report: &mut Report, event: &Event) {
+    let Event::Started { run, scenario, place, stages, totals, files, path } = event else { return };
+    report.run.clone_from(run);
+    report.place.clone_from(place);
+    report.scenario = ScenarioFiles {
+        name: scenario.clone(),
+        namespace: path.namespace.clone(),
+        client: path.client.clone(),
+        service: path.service.clone(),
+        stages: stages.clone(),
+        files: files.iter().map(|file| SourceFile { path: shown(&file.path), sha256: file.sha256.clone() }).collect(),
+    };
+    report.errors = totals.map(|totals| Totals {
+        claims: totals.claims,
+        false_alarm: totals.false_alarm,
+        miss: totals.miss,
+        worst_miss: totals.worst_miss,
+        requests: totals.requests.round(),
+        refused_by_losses: totals.refused_by_losses(LOSS),
+    });
+}
+
+/// Adds known versions and images.
+fn environment(own: &mut Environment, known: &events::Environment) {
+    for (own, known) in
+        [(&mut own.kubernetes, &known.kubernetes), (&mut own.istio, &known.istio), (&mut own.envoy, &known.envoy)]
+    {
+        if known.is_some() {
+            own.clone_from(known);
+        }
+    }
+    own.images.extend(known.images.clone());
 }
 
 fn within(stage: &mut Stage, event: &Event) {
@@ -250,30 +243,24 @@ fn claim(judged: &Judged) -> Claim {
                 interval: [share.interval.0, share.interval.1],
             })
             .collect(),
-        paths: verdict
-            .paths
-            .iter()
-            .map(|path| {
-                let line = |line: Line| [line.start, line.slope];
-                let boundaries = path.design.boundaries();
-                DecisionPath {
-                    part: path.part.clone(),
-                    claimed: path.design.share(),
-                    cap: path.design.cap(),
-                    fails_above: line(boundaries.fails_above),
-                    passes_below: line(boundaries.passes_below),
-                    passes_above: line(boundaries.passes_above),
-                    fails_below: line(boundaries.fails_below),
-                    gross_faults: path
-                        .design
-                        .gross_faults()
-                        .into_iter()
-                        .map(|(requests, below, above)| GrossFault { requests, below, above })
-                        .collect(),
-                    points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
-                }
-            })
-            .collect(),
+        paths: verdict.paths.iter().map(decision_path).collect(),
+    }
+}
+
+fn decision_path(path: &verdict::DecisionPath) -> DecisionPath {
+    let line = |line: Line| [line.start, line.slope];
+    let boundaries = path.design.boundaries();
+    let gross_fault = |(requests, below, above)| GrossFault { requests, below, above };
+    DecisionPath {
+        part: path.part.clone(),
+        claimed: path.design.share(),
+        cap: path.design.cap(),
+        fails_above: line(boundaries.fails_above),
+        passes_below: line(boundaries.passes_below),
+        passes_above: line(boundaries.passes_above),
+        fails_below: line(boundaries.fails_below),
+        gross_faults: path.design.gross_faults().into_iter().map(gross_fault).collect(),
+        points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
     }
 }
 

@@ -127,7 +127,7 @@ fn badges(graph: &Graph) -> Vec<(&'static str, String)> {
     badges
 }
 
-/// The names of the populations, in lines that fit beside the client.
+/// The names of the populations, in lines that fit next to the client.
 fn populations(graph: &Graph) -> Vec<String> {
     const LONGEST: usize = 24;
     const MOST: usize = 3;

@@ -39,11 +39,9 @@ pub(super) fn decision(path: &Path) -> Markup {
     let way = path.points.iter().map(|point| at(*point)).map(|(n, seen)| format!("{:.1},{:.1}", x(n), y(seen)));
     let way = way.collect::<Vec<_>>().join(" ");
     let stop = path.points.last().map(|point| at(*point));
+    let (part, claimed) = (&path.part, path.claimed * 100.0);
     let label = format!(
-        "share of {} after each request, up to {last:.0}; {:.0} % was claimed; refused above or below the dashed lines, accepted in the \
-         shaded part",
-        path.part,
-        path.claimed * 100.0
+        "share of {part} after each of {last:.0} requests; claimed {claimed:.0} %; rejected beyond the dashed lines, accepted in the shaded area"
     );
     html! {
         figure {

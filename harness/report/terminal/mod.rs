@@ -48,6 +48,28 @@ struct StageSummary {
     changed: Option<Transition>,
 }
 
+impl StageSummary {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::RolledOut { took } => self.rolled_out = took,
+            Event::Converged { took, .. } => self.converged = Some(took),
+            Event::Changed(transition) => self.changed = Some(transition),
+            Event::Sampled { requests, rate, latency, .. } => {
+                self.requests += requests;
+                self.rate = rate;
+                self.latency = latency;
+            }
+            Event::Judged(judged) => {
+                self.claims += 1;
+                self.failed += usize::from(judged.verdict.ruling != Ruling::Pass);
+                self.judged.push(judged);
+            }
+            // only reports show other events
+            _ => {}
+        }
+    }
+}
+
 impl<W: Write> Terminal<W> {
     /// Writes to `out`, with or without colours.
     pub fn new(out: W, colour: bool) -> Self {
@@ -83,11 +105,13 @@ impl<W: Write> Terminal<W> {
     /// Shows an event.
     pub fn show(&mut self, Timed { since_start, event, .. }: Timed) {
         self.latest = since_start;
+        if let Some(message) = self.progress(&event) {
+            self.bar.set_message(message);
+        }
         match event {
             Event::Started { run, scenario, place, stages, totals, .. } => {
-                let stages = stages.len();
-                self.stages = stages;
-                self.line(&format!("{scenario}: {} on {place}, run {run}", plural(stages, "stage")));
+                self.stages = stages.len();
+                self.line(&format!("{scenario}: {} on {place}, run {run}", plural(self.stages, "stage")));
                 if let Some(totals) = totals {
                     self.totals(&totals);
                 }
@@ -95,49 +119,12 @@ impl<W: Write> Terminal<W> {
             Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
             Event::NotSwept(what) => self.line(&what),
             Event::Reaches(reach) => self.reaches(&reach),
-            Event::SettingUp(what) => self.bar.set_message(what),
-            Event::Waiting(state) => self.bar.set_message(format!("waiting: {state}")),
             Event::Ready { what, after } => self.line(&format!("  {what} ready after {}", seconds(after))),
             Event::Stage { number, name, .. } => {
-                self.bar.set_message(format!("stage {number} of {}: {name}", self.stages));
                 self.stage = Some(StageSummary { number, name, ..StageSummary::default() });
-            }
-            Event::RolledOut { took } => {
-                self.bar.set_message("waiting for the client's sidecar");
-                if let Some(stage) = &mut self.stage {
-                    stage.rolled_out = took;
-                }
             }
             Event::Collected(folder) => {
                 self.line(&format!("  cluster state saved to {}", folder.display()));
-            }
-            Event::Converged { took, .. } => {
-                if let Some(stage) = &mut self.stage {
-                    stage.converged = Some(took);
-                }
-            }
-            Event::Changed(transition) => {
-                if let Some(stage) = &mut self.stage {
-                    stage.changed = Some(transition);
-                }
-            }
-            Event::Sampling { done, decided, claims } => {
-                self.bar.set_message(format!("{done} requests, {decided} of {} decided", plural(claims, "claim")));
-            }
-            Event::Sampled { requests, rate, latency, .. } => {
-                self.requests += requests;
-                if let Some(stage) = &mut self.stage {
-                    stage.requests += requests;
-                    stage.rate = rate;
-                    stage.latency = latency;
-                }
-            }
-            Event::Judged(judged) => {
-                if let Some(stage) = &mut self.stage {
-                    stage.claims += 1;
-                    stage.failed += usize::from(judged.verdict.ruling != Ruling::Pass);
-                    stage.judged.push(judged);
-                }
             }
             Event::StageDone { took, .. } => {
                 if let Some(mut stage) = self.stage.take() {
@@ -146,7 +133,6 @@ impl<W: Write> Terminal<W> {
                     self.rows.push(stage);
                 }
             }
-            Event::Calibrating { sample, samples } => self.bar.set_message(format!("sample {sample} of {samples}")),
             Event::Calibrated { calibration, took } => {
                 self.requests += calibration.sent;
                 for line in calibration::lines(&calibration, took, self.marks) {
@@ -154,12 +140,33 @@ impl<W: Write> Terminal<W> {
                 }
             }
             Event::Trialled(trialled) => self.trialled(&trialled),
-            Event::Removing => self.bar.set_message("cleaning up"),
             Event::Removed { took } => self.line(&format!("  clean-up finished in {}", seconds(took))),
             Event::Kept { look, remove } => self.kept(&look, &remove),
-            // only reports show these
-            _ => {}
+            other => {
+                if let Event::Sampled { requests, .. } = other {
+                    self.requests += requests;
+                }
+                if let Some(stage) = &mut self.stage {
+                    stage.take(other);
+                }
+            }
         }
+    }
+
+    /// The text of the progress line at an event.
+    fn progress(&self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::SettingUp(what) => what.clone(),
+            Event::Waiting(state) => format!("waiting: {state}"),
+            Event::Stage { number, name, .. } => format!("stage {number} of {}: {name}", self.stages),
+            Event::RolledOut { .. } => "waiting for the client's sidecar".to_owned(),
+            Event::Sampling { done, decided, claims } => {
+                format!("{done} requests, {decided} of {} decided", plural(*claims, "claim"))
+            }
+            Event::Calibrating { sample, samples } => format!("sample {sample} of {samples}"),
+            Event::Removing => "cleaning up".to_owned(),
+            _ => return None,
+        })
     }
 
     fn reaches(&mut self, reach: &[Reach]) {
