@@ -49,9 +49,10 @@ pub fn verified(
     let open = all.iter().filter(|claim| matches!(claim.decided, Decided::Open(_))).count();
     let claims = plural(all.len(), "claim");
     let open = if open == 0 { String::new() } else { format!(", {open} undecided") };
-    match failed {
-        0 => writeln!(out, "\nevery claim holds according to the manifests ({claims}{open})"),
-        failed => writeln!(out, "\n{failed} of {claims} fail according to the manifests{open}"),
+    match (failed, open.is_empty()) {
+        (0, true) => writeln!(out, "\nevery claim holds according to the manifests ({claims})"),
+        (0, false) => writeln!(out, "\nno claim fails according to the manifests ({claims}{open})"),
+        (failed, _) => writeln!(out, "\n{failed} of {claims} fail according to the manifests{open}"),
     }
 }
 
