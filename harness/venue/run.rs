@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
         }
         // where there is no cluster yet, there is no state of it
         let Some(client) = self.venue.client(self).await else { return };
-        self.events.tell(Event::SettingUp("collecting what can be known of the cluster".to_owned()));
+        self.events.tell(Event::SettingUp("collecting the cluster state".to_owned()));
         Box::pin(StateCollector { client, run: self, reached, folder }.collect()).await;
         self.events.tell(Event::Collected(folder.to_owned()));
     }

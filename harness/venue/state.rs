@@ -14,11 +14,11 @@ use crate::cluster::Tunnel;
 use crate::mesh::{ADMIN_PORT, Sidecar};
 use crate::routing::{Live, Mesh, Request, RouteDiff, addressed, client_of};
 
-/// The longest that the state of a cluster that has failed is asked for.
+/// The timeout of collecting the state of a cluster.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How much of a container's log is kept.
+/// The number of lines of a container's log that are saved.
 const LINES: i64 = 2000;
-/// The kinds of the mesh that are kept beside those of Kubernetes.
+/// The kinds of the mesh whose objects are saved, besides those of Kubernetes.
 const KINDS: [(&str, &str, &str); 5] = [
     ("networking.istio.io", "v1", "VirtualService"),
     ("networking.istio.io", "v1", "DestinationRule"),
@@ -27,19 +27,19 @@ const KINDS: [(&str, &str, &str); 5] = [
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
 ];
 
-/// What is written of a cluster where something failed, by name.
+/// The names of the files and folders of a saved cluster state.
 pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplete.txt", "objects", "logs", "sidecar"];
 
-/// What can be known of a cluster where something failed, as files in a folder:
+/// Saves the state of a cluster where something failed, as files in a folder:
 ///
-/// - `events.txt`: what the cluster said, in the order of time;
-/// - `pods.txt`: a line a container: phase, readiness, restarts, and why it waits or ended;
-/// - `objects/KIND-NAME.yaml`: the objects of the namespace with their states;
-/// - `logs/POD.CONTAINER.log`, and `….previous.log` of one that was started again, istiod's too;
+/// - `events.txt`: the events of the namespace, by time;
+/// - `pods.txt`: one line per container: phase, readiness, restarts, and why it waits or has ended;
+/// - `objects/KIND-NAME.yaml`: the objects of the namespace with their status;
+/// - `logs/POD.CONTAINER.log`, and `….previous.log` of a container that has restarted, also of istiod;
 /// - `sidecar/config_dump.json`, `clusters.json`, `stats.txt`: the client's Envoy;
-/// - `routes.txt`: how the client's requests are routed, and what differs from what the manifests ask for.
+/// - `routes.txt`: the routes of the client's requests, and their differences from the expected routes.
 ///
-/// What cannot be had is left out.
+/// Parts that the cluster does not return in time are missing.
 pub(super) struct StateCollector<'a> {
     pub client: Client,
     pub run: &'a Run<'a>,
@@ -49,7 +49,7 @@ pub(super) struct StateCollector<'a> {
 }
 
 impl StateCollector<'_> {
-    /// Writes everything that can be had in time.
+    /// Saves everything that the cluster returns in time.
     pub async fn collect(&self) {
         let namespaces = [self.run.namespace.as_str(), "istio-system"];
         let work = async {
@@ -59,13 +59,13 @@ impl StateCollector<'_> {
             tokio::join!(self.events(), self.pods(&namespaces), self.objects(), self.sidecar(), self.routes());
         };
         if tokio::time::timeout(LIMIT, Box::pin(work)).await.is_err() {
-            self.write("incomplete.txt", format!("the cluster did not tell more in {} s\n", LIMIT.as_secs()));
+            self.write("incomplete.txt", format!("the cluster did not return more within {} s\n", LIMIT.as_secs()));
         }
     }
 
     fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) {
         if let Err(error) = std::fs::write(self.folder.join(name), text) {
-            tracing::warn!(%error, "the state of the cluster cannot be kept");
+            tracing::warn!(%error, "the cluster state cannot be saved");
         }
     }
 
@@ -197,9 +197,9 @@ impl StateCollector<'_> {
         }
         let difference = table.difference(&expected);
         if difference.is_empty() {
-            text.push_str("this is what the manifests ask for\n");
+            text.push_str("these are the expected routes\n");
         } else {
-            text.push_str("missing (-) and instead (+) of what the manifests ask for:\n");
+            text.push_str("missing (-) and unexpected (+) routes:\n");
             for line in RouteDiff::lines(&difference) {
                 let _ = writeln!(text, "  {line}");
             }
@@ -211,7 +211,7 @@ impl StateCollector<'_> {
     }
 }
 
-/// `istio-proxy ready, 0 restarts`, with why it is not.
+/// `istio-proxy ready, 0 restarts`, with the reason if it is not ready.
 fn state(container: &ContainerStatus) -> String {
     let mut text = format!("{} ", container.name);
     text.push_str(if container.ready { "ready" } else { "not ready" });

@@ -97,7 +97,7 @@ fn collected(state: &Path) {
     let read = |name: &str| std::fs::read_to_string(state.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(read("events.txt").contains("Started container"));
     assert!(read("pods.txt").contains("istio-proxy ready, 0 restarts"));
-    assert!(read("routes.txt").contains("this is what the manifests ask for"));
+    assert!(read("routes.txt").contains("these are the expected routes"));
     assert!(read("objects/Service-svc-hello.yaml").contains("app: hello"));
     assert!(read("objects/VirtualService-vs-hello.yaml").contains("end-user"));
     assert!(read("sidecar/config_dump.json").contains("svc-hello.canary"));
