@@ -79,11 +79,10 @@ impl OpenNamespace {
             MeshStep::Inject(plane) => {
                 let istio = planes.istio(plane)?;
                 let (label, value) = istio.injection_label();
-                let mut labels = BTreeMap::from([("istio-injection", None), ("istio.io/rev", None)]);
-                let labels_now = [(label.clone(), Some(value))];
-                labels.retain(|name, _| *name != label);
-                let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(labels_now);
-                self.objects.label_namespace(&labels.collect()).await?;
+                let mut labels =
+                    BTreeMap::from(["istio-injection", "istio.io/rev"].map(|label| (label.to_owned(), None)));
+                labels.insert(label, Some(value));
+                self.objects.label_namespace(&labels).await?;
                 istio.ready(client, Some(&self.name), self.events.waiting()).await?;
                 Ok(Vec::new())
             }
