@@ -206,9 +206,6 @@ impl<S: FnMut(&str)> Wait<S> {
     /// # Errors
     /// The timeout has passed, the condition cannot hold any more, or an object that it needs was deleted.
     pub async fn check<T>(&mut self, check: impl Future<Output = Progress<T>>) -> Result<Option<T>, WaitError> {
-        if let Again::OnChange(changes) = &mut self.again {
-            changes.borrow_and_update();
-        }
         match timeout_at(self.deadline, check).await {
             Ok(Progress::Done(found)) => return Ok(Some(found)),
             Ok(Progress::Failed(source)) => return Err(WaitError::Failed { what: self.what.clone(), source }),
@@ -223,7 +220,8 @@ impl<S: FnMut(&str)> Wait<S> {
         }
         let next = async {
             match &mut self.again {
-                // after the end of the watch only the timeout ends the wait
+                // Marks the change as seen before the next check looks: one that comes during a check triggers another.
+                // After the end of the watch only the timeout ends the wait.
                 Again::OnChange(changes) => match changes.changed().await {
                     Ok(()) => {}
                     Err(_) => std::future::pending().await,
@@ -333,6 +331,30 @@ mod tests {
         )
         .await;
         assert_matches!(found, Err(WaitError::TimedOut { .. }));
+    }
+
+    /// The check looks before its future is polled.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_during_a_check_triggers_another() {
+        let (sender, receiver) = watch::channel(0_u64);
+        let mut checks = 0;
+        let found = until(
+            Awaited::Node,
+            Duration::from_secs(9),
+            Again::OnChange(receiver),
+            |_| {},
+            || {
+                checks += 1;
+                let seen = *sender.borrow();
+                if checks == 2 {
+                    sender.send(1).unwrap();
+                }
+                std::future::ready(if seen == 1 { Progress::Done(seen) } else { Progress::NotYet(format!("{seen}")) })
+            },
+        );
+        // a first change, so that the wait is past its first check
+        let change = async { sender.send_modify(|_| ()) };
+        assert_eq!(tokio::join!(found, change).0.unwrap(), 1);
     }
 
     #[tokio::test(start_paused = true)]
