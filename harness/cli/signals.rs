@@ -101,8 +101,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_signal_is_remembered_until_somebody_waits() {
         let interrupt = Interrupt::listen();
-        let own = std::process::id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
+        let pid = std::process::id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         assert_eq!(interrupt.clone().signalled().await, ExitCode::Terminated);
         assert_eq!(interrupt.signalled().await, ExitCode::Terminated);
     }

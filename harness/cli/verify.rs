@@ -61,8 +61,8 @@ impl Other {
         if folder.exists() {
             // joining a folder with an absolute path would give that path
             let below = (!scenario.is_absolute()).then(|| folder.join(scenario));
-            let own = [Some(folder.to_owned()), below.clone()].into_iter().flatten();
-            let found = own.into_iter().find(|path| path.is_file() || path.join("scenario.yaml").is_file());
+            let candidates = [Some(folder.to_owned()), below.clone()].into_iter().flatten();
+            let found = candidates.into_iter().find(|path| path.is_file() || path.join("scenario.yaml").is_file());
             let found = found.ok_or_else(|| {
                 let nor = below.map(|below| format!(" or {}", below.display())).unwrap_or_default();
                 Failure::bad_input(format!("{}{nor} does not exist", folder.join("scenario.yaml").display()))

@@ -57,15 +57,15 @@ fn bare(mut object: Value, api_version: &str, kind: &str) -> Value {
     let metadata = &object["metadata"];
     let mut kept = json!({"name": metadata["name"]});
     for key in ["labels", "annotations"] {
-        if let Some(own) = metadata[key].as_object() {
+        if let Some(fields) = metadata[key].as_object() {
             let added = |name: &str| name.contains("kubernetes.io/") && !name.starts_with("app.kubernetes.io/");
-            let own: serde_json::Map<_, _> = own
+            let fields: serde_json::Map<_, _> = fields
                 .iter()
                 .filter(|(name, _)| !added(name))
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
-            if !own.is_empty() {
-                kept[key] = Value::Object(own);
+            if !fields.is_empty() {
+                kept[key] = Value::Object(fields);
             }
         }
     }

@@ -68,8 +68,10 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     let mut open = Vec::new();
     let manifests = manifests(folder, &mut open)?;
     let name = name_of(folder);
-    let namespace =
-        manifests.iter().find_map(|own| own.object.metadata.namespace.clone()).unwrap_or_else(|| name.clone());
+    let namespace = manifests
+        .iter()
+        .find_map(|manifest| manifest.object.metadata.namespace.clone())
+        .unwrap_or_else(|| name.clone());
     let mut live = Live::new(&namespace, &namespace);
     for manifest in &manifests {
         live.apply(manifest);
@@ -105,7 +107,7 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     }
     text.push_str("\nstages:\n  - name: current state\n    apply:\n");
     let mut files: Vec<&Manifest> = manifests.iter().collect();
-    files.sort_by_key(|own| (rank(own), own.origin.path.clone()));
+    files.sort_by_key(|manifest| (rank(manifest), manifest.origin.path.clone()));
     let mut listed = BTreeSet::new();
     for manifest in files {
         if listed.insert(&manifest.origin.path) {
@@ -192,7 +194,8 @@ fn twice(manifests: &[Manifest], others: &[Manifest]) -> Option<(String, String)
 fn name_of(folder: &Path) -> String {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let name: String = name.chars().map(|own| if own.is_ascii_alphanumeric() { own } else { '-' }).take(63).collect();
+    let name: String =
+        name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).take(63).collect();
     let name = name.trim_matches('-');
     if name.is_empty() { "rollout".to_owned() } else { name.to_owned() }
 }
@@ -264,7 +267,7 @@ fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -
             Subject::Header(header) if condition.polarity == Polarity::Positive => {
                 let mut add = |name: String, value: String| {
                     let headers = BTreeMap::from([(header.clone(), value)]);
-                    if !populations.iter().any(|own| own.variants[0].headers == headers) {
+                    if !populations.iter().any(|known| known.variants[0].headers == headers) {
                         populations.push(Population { name, variants: vec![Variant { headers }] });
                     }
                 };
@@ -281,7 +284,7 @@ fn callers(outbound: &Outbound<'_>, service: &Service, open: &mut Vec<String>) -
 }
 
 fn word(value: &str) -> String {
-    value.chars().map(|own| if own.is_ascii_alphanumeric() { own } else { '-' }).collect()
+    value.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect()
 }
 
 /// A claim of the expected answers as YAML, or a comment if they cannot be claimed.
@@ -318,9 +321,9 @@ fn expectation(from: &str, path: &str, given: &Given) -> String {
 
 /// A text in a YAML flow mapping, quoted unless it is a plain word.
 fn plain(text: &str) -> String {
-    let word = |own: char| own.is_ascii_alphanumeric() || "-_./".contains(own);
+    let word = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
     let looks_like_more = text.parse::<f64>().is_ok() || matches!(text, "true" | "false" | "null" | "yes" | "no" | "~");
-    let begins = text.starts_with(|own: char| own.is_ascii_alphanumeric() || own == '/');
+    let begins = text.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '/');
     if begins && text.chars().all(word) && !looks_like_more {
         text.to_owned()
     } else {

@@ -102,11 +102,11 @@ impl Report {
         }
         let is_graph = |name: &str| name.strip_suffix(".json").is_some_and(|number| number.parse::<usize>().is_ok());
         let is_state = |name: &str| STATE.contains(&name);
-        for (part, own) in [("graph", &is_graph as &dyn Fn(&str) -> bool), ("state", &is_state)] {
+        for (part, is_ours) in [("graph", &is_graph as &dyn Fn(&str) -> bool), ("state", &is_state)] {
             let part = folder.join(part);
             for entry in fs::read_dir(&part).into_iter().flatten().flatten() {
                 let path = entry.path();
-                if !entry.file_name().to_str().is_some_and(own) {
+                if !entry.file_name().to_str().is_some_and(is_ours) {
                     continue;
                 }
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -126,9 +126,9 @@ impl Graph {
         let answers: &[Answers] = stage.traffic.as_ref().map_or(&[], |traffic| &traffic.answers);
         let mut all = Flow::default();
         let mut asked: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for own in answers {
-            all.add(own);
-            *asked.entry((&own.from, &own.path)).or_default() += own.count;
+        for answer in answers {
+            all.add(answer);
+            *asked.entry((&answer.from, &answer.path)).or_default() += answer.count;
         }
         let serves = |answers: &Answers| {
             let version = answers.version.as_ref()?;
@@ -140,9 +140,9 @@ impl Graph {
         };
         let to = |of: &dyn Fn(&Answers) -> bool| {
             let (mut flow, mut parts) = (Flow::default(), BTreeMap::<(&str, &str), Flow>::new());
-            for own in answers.iter().filter(|own| of(own)) {
-                flow.add(own);
-                parts.entry((&own.from, &own.path)).or_default().add(own);
+            for answer in answers.iter().filter(|answer| of(answer)) {
+                flow.add(answer);
+                parts.entry((&answer.from, &answer.path)).or_default().add(answer);
             }
             let parts = parts.into_iter().map(|((from, path), flow)| Part {
                 from: from.to_owned(),
@@ -157,15 +157,15 @@ impl Graph {
             .iter()
             .enumerate()
             .map(|(index, workload)| {
-                let (flow, parts) = to(&|own| serves(own) == Some(index));
+                let (flow, parts) = to(&|answer| serves(answer) == Some(index));
                 Node { kind: NodeKind::Workload(workload.clone()), flow, parts }
             })
             .collect();
-        let mut others: Vec<String> = answers.iter().filter(|own| serves(own).is_none()).map(described).collect();
+        let mut others: Vec<String> = answers.iter().filter(|answer| serves(answer).is_none()).map(described).collect();
         others.sort();
         others.dedup();
         for other in others {
-            let (flow, parts) = to(&|own| serves(own).is_none() && described(own) == other);
+            let (flow, parts) = to(&|answer| serves(answer).is_none() && described(answer) == other);
             nodes.push(Node { kind: NodeKind::Mesh(other), flow, parts });
         }
         let routing = stage.routing.as_ref();

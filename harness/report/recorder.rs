@@ -132,15 +132,17 @@ fn started(report: &mut Report, event: &Event) {
 }
 
 /// Adds known versions and images.
-fn environment(own: &mut Environment, known: &events::Environment) {
-    for (own, known) in
-        [(&mut own.kubernetes, &known.kubernetes), (&mut own.istio, &known.istio), (&mut own.envoy, &known.envoy)]
-    {
+fn environment(environment: &mut Environment, known: &events::Environment) {
+    for (version, known) in [
+        (&mut environment.kubernetes, &known.kubernetes),
+        (&mut environment.istio, &known.istio),
+        (&mut environment.envoy, &known.envoy),
+    ] {
         if known.is_some() {
-            own.clone_from(known);
+            version.clone_from(known);
         }
     }
-    own.images.extend(known.images.clone());
+    environment.images.extend(known.images.clone());
 }
 
 fn within(stage: &mut Stage, event: &Event) {
@@ -158,13 +160,13 @@ fn within(stage: &mut Stage, event: &Event) {
         Event::Deployed(workloads) => {
             stage.workloads = workloads
                 .iter()
-                .map(|own| Workload {
-                    name: own.name.clone(),
-                    version: own.version.clone(),
-                    image: own.image.clone(),
-                    pods: own.pods.clone(),
-                    ready: own.ready,
-                    sidecar: own.sidecar,
+                .map(|workload| Workload {
+                    name: workload.name.clone(),
+                    version: workload.version.clone(),
+                    image: workload.image.clone(),
+                    pods: workload.pods.clone(),
+                    ready: workload.ready,
+                    sidecar: workload.sidecar,
                 })
                 .collect();
         }

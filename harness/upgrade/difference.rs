@@ -105,8 +105,8 @@ fn counts(tallies: &[Tallied]) -> Counts {
     let mut counts = Counts::new();
     for tallied in tallies {
         let flow = flow(tallied);
-        let own = counts.entry((flow.clone(), tallied.answer.to_string())).or_insert((0, totals[&flow]));
-        own.0 += tallied.count;
+        let count = counts.entry((flow.clone(), tallied.answer.to_string())).or_insert((0, totals[&flow]));
+        count.0 += tallied.count;
     }
     counts
 }
@@ -116,13 +116,13 @@ fn counts(tallies: &[Tallied]) -> Counts {
 fn shares(was: &[Tallied], is: &[Tallied]) -> Vec<AspectChange> {
     let (was, is) = (counts(was), counts(is));
     let total = |counts: &Counts, flow: &str| {
-        counts.iter().find(|((own, _), _)| own == flow).map_or(0, |(_, (_, total))| *total)
+        counts.iter().find(|((key, _), _)| key == flow).map_or(0, |(_, (_, total))| *total)
     };
     let keys: BTreeSet<&(String, String)> = was.keys().chain(is.keys()).collect();
     let mut found = Vec::new();
     for key @ (flow, answer) in keys {
-        let (before, all_before) = (was.get(key).map_or(0, |own| own.0), total(&was, flow));
-        let (after, all_after) = (is.get(key).map_or(0, |own| own.0), total(&is, flow));
+        let (before, all_before) = (was.get(key).map_or(0, |count| count.0), total(&was, flow));
+        let (after, all_after) = (is.get(key).map_or(0, |count| count.0), total(&is, flow));
         if all_before == 0 || all_after == 0 {
             continue;
         }
@@ -150,7 +150,7 @@ fn prints(was: &Fingerprint, is: &Fingerprint) -> Vec<AspectChange> {
     compare(Aspect::Attempts, attempts(was), attempts(is));
     let flags = |print: &Fingerprint| print.counters.as_ref().map(flags);
     compare(Aspect::Flags, flags(was), flags(is));
-    let secured = |print: &Fingerprint| print.secured.map(|own| if own { "yes" } else { "no" }.to_owned());
+    let secured = |print: &Fingerprint| print.secured.map(|secured| if secured { "yes" } else { "no" }.to_owned());
     compare(Aspect::Secured, secured(was), secured(is));
     for ((from, path), order) in &was.order {
         let flow = if path == "/" { from.clone() } else { format!("{from} at {path}") };

@@ -78,7 +78,7 @@ mod tests {
     fn the_list_can_be_read_and_names_aspects_that_there_are() {
         let names = ["attempts", "flags", "answers", "secured", "order", "injection", "configuration"];
         assert!(known_changes().len() >= 2);
-        let aspects = known_changes().iter().flat_map(|known| &known.matches).map(|own| own.aspect.as_str());
+        let aspects = known_changes().iter().flat_map(|known| &known.matches).map(|known| known.aspect.as_str());
         assert!(aspects.clone().all(|aspect| names.contains(&aspect)), "{:?}", aspects.collect::<Vec<_>>());
     }
 

@@ -41,8 +41,8 @@ pub(super) fn page(report: &Report) -> String {
                 }
                 nav aria-label="stages" { (strip(report)) }
                 main id="stages" {
-                    @for (index, own) in report.stages.iter().enumerate() {
-                        (stage(own, index.checked_sub(1).map(|before| &graphs[before]), &graphs[index]))
+                    @for (index, current) in report.stages.iter().enumerate() {
+                        (stage(current, index.checked_sub(1).map(|before| &graphs[before]), &graphs[index]))
                     }
                     (sources(report))
                 }
@@ -159,7 +159,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
                         }
                     }
                 }
-                @if let Some(own) = &stage.transition { (transition(own)) }
+                @if let Some(observed) = &stage.transition { (transition(observed)) }
                 @if let Some(routing) = &stage.routing {
                     details {
                         summary { "routes of the client's sidecar" }

@@ -26,7 +26,7 @@ pub(super) fn decision(path: &Path) -> Markup {
     };
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     let gross = |edge: &dyn Fn(&GrossFault) -> Option<f64>| {
-        let points = path.gross_faults.iter().map(|own| (own.requests as f64, edge(own)));
+        let points = path.gross_faults.iter().map(|fault| (fault.requests as f64, edge(fault)));
         let points = points.filter(|(n, _)| *n <= end);
         let points = points.filter_map(|(n, share)| Some(format!("{:.1},{:.1}", x(n), y(share?))));
         points.collect::<Vec<_>>().join(" ")
@@ -53,8 +53,8 @@ pub(super) fn decision(path: &Path) -> Markup {
                 @if !corridor.is_empty() { polygon class="passes" points=(corridor) {} }
                 polyline class="fails" points=(curve(path.fails_above)) {}
                 polyline class="fails" points=(curve(path.fails_below)) {}
-                polyline class="fails" points=(gross(&|own| (own.above < 1.0).then_some(own.above))) {}
-                polyline class="fails" points=(gross(&|own| (own.below > 0.0).then_some(own.below))) {}
+                polyline class="fails" points=(gross(&|fault| (fault.above < 1.0).then_some(fault.above))) {}
+                polyline class="fails" points=(gross(&|fault| (fault.below > 0.0).then_some(fault.below))) {}
                 line class="claimed" x1=(LEFT) x2=(WIDTH - 6.0) y1=(y(path.claimed)) y2=(y(path.claimed)) {}
                 polyline class="path" points=(way) {}
                 @if let Some((n, seen)) = stop {
@@ -97,7 +97,7 @@ pub(super) fn timeline(transition: &Transition) -> Markup {
                 };
                 text class="small" x=(left - 6.0) y=(bottom - 8.0) text-anchor="end" { (population) }
                 line class="axis" x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
-                @for moment in transition.timeline.iter().filter(|own| own.from == **population) {
+                @for moment in transition.timeline.iter().filter(|moment| moment.from == **population) {
                     @for (kind, height, y) in bars(moment, most, row - 6.0, bottom) {
                         rect class=(kind) x=(format!("{:.1}", left + float(moment.step) * width)) y=(format!("{y:.1}"))
                             width=(format!("{:.2}", (width - 0.3).max(0.4))) height=(format!("{height:.1}")) {}

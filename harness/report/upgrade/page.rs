@@ -79,8 +79,8 @@ fn cell(cell: Option<&Cell>) -> Markup {
     html! {
         @match cell {
             None => span class="dim" { "–" },
-            Some(own) if own.held == own.of => span class="passed" { "✓ " (own.held) " of " (own.of) },
-            Some(own) => span class="failed" { "✗ " (own.held) " of " (own.of) },
+            Some(cell) if cell.held == cell.of => span class="passed" { "✓ " (cell.held) " of " (cell.of) },
+            Some(cell) => span class="failed" { "✗ " (cell.held) " of " (cell.of) },
         }
     }
 }
@@ -104,11 +104,11 @@ fn failures(report: &UpgradeReport) -> Markup {
                     @if let Some(broke) = &walk.broke { li { strong { (walk.name) } " ended early: " (broke) } }
                 }
             }
-            @for own in &report.causes {
+            @for cleared in &report.causes {
                 div class="panel" role="alert" {
-                    strong { "cause of the failure at " (own.stage) }
-                    p { (own.cause) }
-                    @for suspect in &own.suspects { p { (suspect) } }
+                    strong { "cause of the failure at " (cleared.stage) }
+                    p { (cleared.cause) }
+                    @for suspect in &cleared.suspects { p { (suspect) } }
                 }
             }
         }
@@ -165,8 +165,8 @@ fn listed(counts: &BTreeMap<String, u64>) -> String {
 }
 
 fn differences(report: &UpgradeReport) -> Markup {
-    let behaviour: Vec<&Difference> = report.differences.iter().filter(|own| own.behaviour).collect();
-    let hidden: Vec<&Difference> = report.differences.iter().filter(|own| !own.behaviour).collect();
+    let behaviour: Vec<&Difference> = report.differences.iter().filter(|difference| difference.behaviour).collect();
+    let hidden: Vec<&Difference> = report.differences.iter().filter(|difference| !difference.behaviour).collect();
     html! {
         section {
             h2 { "Differences" }
@@ -192,16 +192,16 @@ fn listing(all: &[&Difference]) -> Markup {
                     }
                 }
                 tbody {
-                    @for own in all {
+                    @for difference in all {
                         tr {
-                            td { (own.stage) @if let Some(walk) = &own.walk { " (" (walk) ")" } }
-                            td { (own.what) }
-                            td { (own.before) }
-                            td { (own.after) }
+                            td { (difference.stage) @if let Some(walk) = &difference.walk { " (" (walk) ")" } }
+                            td { (difference.what) }
+                            td { (difference.before) }
+                            td { (difference.after) }
                             td {
-                                @match &own.known {
+                                @match &difference.known {
                                     Some(known) => { "known since " (known.since) ": " (known.what) },
-                                    None if own.behaviour => span class="failed" { "new" },
+                                    None if difference.behaviour => span class="failed" { "new" },
                                     None => span class="dim" { "no effect on behaviour" },
                                 }
                             }

@@ -81,9 +81,9 @@ fn failures(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io::R
             writeln!(out, "{} {} ended early: {broke}", marks.bad("✗"), walk.name)?;
         }
     }
-    for own in &report.causes {
-        writeln!(out, "cause of the failure at `{}`: {}", own.stage, own.cause)?;
-        for suspect in &own.suspects {
+    for cleared in &report.causes {
+        writeln!(out, "cause of the failure at `{}`: {}", cleared.stage, cleared.cause)?;
+        for suspect in &cleared.suspects {
             writeln!(out, "  {suspect}")?;
         }
     }
@@ -92,23 +92,23 @@ fn failures(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io::R
 
 fn known(out: &mut impl Write, differences: &[Difference]) -> io::Result<()> {
     let mut known: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
-    for own in differences.iter().filter(|own| own.walk.is_none()) {
-        if let Some(change) = &own.known {
-            known.entry(&change.id).or_default().push(own);
+    for difference in differences.iter().filter(|difference| difference.walk.is_none()) {
+        if let Some(change) = &difference.known {
+            known.entry(&change.id).or_default().push(difference);
         }
     }
     for (id, all) in known {
         let Some(change) = &all[0].known else { continue };
         writeln!(out, "known change since {}: {id}: {}", change.since, change.what)?;
         let mut listed: Vec<String> = Vec::new();
-        for own in all.iter().filter(|own| own.behaviour) {
-            let text = format!("{}: {} → {}", own.what, own.before, own.after);
+        for difference in all.iter().filter(|difference| difference.behaviour) {
+            let text = format!("{}: {} → {}", difference.what, difference.before, difference.after);
             if !listed.contains(&text) {
-                writeln!(out, "  {text} (at `{}`{})", own.stage, more(&all, own))?;
+                writeln!(out, "  {text} (at `{}`{})", difference.stage, more(&all, difference))?;
                 listed.push(text);
             }
         }
-        let values = all.iter().filter(|own| !own.behaviour).count();
+        let values = all.iter().filter(|difference| !difference.behaviour).count();
         if values > 0 {
             writeln!(out, "  {} in the sidecar's configuration", plural(values, "value"))?;
         }
@@ -118,7 +118,8 @@ fn known(out: &mut impl Write, differences: &[Difference]) -> io::Result<()> {
 
 /// The number of further stages with the same difference.
 fn more(all: &[&Difference], one: &Difference) -> String {
-    let same = |own: &&&Difference| (&own.what, &own.before, &own.after) == (&one.what, &one.before, &one.after);
+    let same =
+        |other: &&&Difference| (&other.what, &other.before, &other.after) == (&one.what, &one.before, &one.after);
     match all.iter().filter(same).count() {
         0 | 1 => String::new(),
         count => format!(" and {} more", count - 1),
@@ -126,14 +127,14 @@ fn more(all: &[&Difference], one: &Difference) -> String {
 }
 
 fn new(out: &mut impl Write, differences: &[Difference], marks: Marks) -> io::Result<()> {
-    for own in differences.iter().filter(|own| own.behaviour && own.known.is_none()) {
-        let walk = own.walk.as_ref().map(|walk| format!("{walk}, ")).unwrap_or_default();
-        let (what, before, after) = (&own.what, &own.before, &own.after);
-        writeln!(out, "{} {walk}{}: {what}: {before} → {after}", marks.bad("new:"), own.stage)?;
+    for difference in differences.iter().filter(|difference| difference.behaviour && difference.known.is_none()) {
+        let walk = difference.walk.as_ref().map(|walk| format!("{walk}, ")).unwrap_or_default();
+        let (what, before, after) = (&difference.what, &difference.before, &difference.after);
+        writeln!(out, "{} {walk}{}: {what}: {before} → {after}", marks.bad("new:"), difference.stage)?;
     }
     let mut values: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
-    for own in differences.iter().filter(|own| !own.behaviour && own.known.is_none()) {
-        *values.entry((&own.what, &own.before, &own.after)).or_default() += 1;
+    for difference in differences.iter().filter(|difference| !difference.behaviour && difference.known.is_none()) {
+        *values.entry((&difference.what, &difference.before, &difference.after)).or_default() += 1;
     }
     if values.is_empty() {
         return Ok(());
@@ -183,13 +184,13 @@ mod tests {
             flag: None,
         });
         let behaviour = !what.contains('/');
-        let own = str::to_owned;
+        let text = str::to_owned;
         Difference {
             walk: None,
-            stage: own(stage),
-            what: own(what),
-            before: own(before),
-            after: own(after),
+            stage: text(stage),
+            what: text(what),
+            before: text(before),
+            after: text(after),
             behaviour,
             known,
         }
