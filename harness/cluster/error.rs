@@ -11,169 +11,167 @@ use super::workload_image::ImageError;
 use crate::events::Reach;
 use crate::scenario::{Origin, UnresolvedKind};
 
-/// What can go wrong with a cluster and the objects in it.
+/// An error of a cluster or of the objects in it.
 #[derive(Debug, Error)]
 pub enum ClusterError {
     /// No container engine answers.
     #[error("no Docker engine answers: {0}")]
     NoEngine(String),
-    /// Something outside of this process does not answer in time.
+    /// A server or the container engine did not answer in time.
     #[error("{who} did not answer within {} s", limit.as_secs())]
     NoAnswer {
-        /// Who.
+        /// What did not answer.
         who: String,
-        /// How long was waited.
+        /// The timeout.
         limit: Duration,
     },
-    /// The node image is neither in the engine nor to be had.
-    #[error("the node image {image} is not there{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
+    /// The container engine does not have the node image and cannot pull it.
+    #[error("the node image {image} is not available{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     NoImage {
-        /// Name and tag.
+        /// The name and tag.
         image: String,
-        /// What the engine said, where it was asked to fetch it.
+        /// The engine's reason, if it tried to pull the image.
         reason: String,
     },
-    /// The image cache lacks a set.
+    /// The image cache does not have a set.
     #[error("the image cache has no set `{set}` ({}){}", cache.display(), if known.is_empty() { String::new() } else { format!("; it has {}", known.join(", ")) })]
     NoSet {
-        /// The set.
+        /// The name of the set.
         set: String,
-        /// The cache.
+        /// The folder of the cache.
         cache: PathBuf,
-        /// The sets that are there.
+        /// The sets in the cache.
         known: Vec<String>,
     },
-    /// A registry does not give an image.
+    /// An image cannot be pulled.
     #[error("cannot pull {image}: {reason}")]
     Pull {
-        /// Its name and tag.
+        /// The name and tag.
         image: String,
-        /// What the engine said.
+        /// The engine's reason.
         reason: String,
     },
-    /// The description of a set cannot be read.
+    /// A set in the image cache is not valid.
     #[error("cannot read {}: {reason}", path.display())]
     BadSet {
-        /// The description.
+        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// The workload image cannot be written.
     #[error("cannot pack the workload image: {0}")]
     WorkloadImage(#[from] ImageError),
-    /// The engine refused or lost the node.
+    /// The engine cannot start the node's container.
     #[error("cannot start the node: {0}")]
     Start(#[source] Box<TestcontainersError>),
-    /// The node ended by itself.
-    #[error("the node ended while starting; its last words: {0}")]
+    /// The node's container exited during its start.
+    #[error("the node exited during its start; end of its log: {0}")]
     NodeEnded(String),
-    /// The node cannot be removed.
+    /// A container cannot be removed.
     #[error("cannot remove container {id}: {reason}")]
     Remove {
-        /// The container.
+        /// The id of the container.
         id: String,
-        /// What the engine said.
+        /// The engine's reason.
         reason: String,
     },
-    /// A cluster cannot be marked as one that is left on purpose.
-    #[error("the cluster of run {run} is left, but not marked as kept: {reason}")]
+    /// A kept cluster cannot be marked as kept, so that the next sweep would remove it.
+    #[error("the cluster of run {run} is kept, but cannot be marked as kept: {reason}")]
     Keep {
         /// The run.
         run: RunId,
-        /// What the engine said.
+        /// The engine's reason.
         reason: String,
     },
-    /// The record of a run does not say which cluster its namespace is on.
-    #[error("the record of run {0} does not say on which cluster its namespace is; an earlier version wrote it")]
+    /// The record of a run does not name the cluster of its namespace.
+    #[error("the record of run {0} does not name the cluster of its namespace: an earlier version wrote it")]
     UnknownCluster(RunId),
-    /// A kubeconfig leads to another cluster than when the run began.
-    #[error("the context `{context}` led to {server}, and leads to {found} now, or trusts other certificates")]
+    /// A kubeconfig context refers to another cluster than at the start of the run.
+    #[error("the context `{context}` referred to {server}; now it refers to {found} or trusts other certificates")]
     OtherCluster {
         /// The context.
         context: String,
-        /// The API server's address when the run began.
+        /// The address of the API server at the start of the run.
         server: String,
-        /// The address now.
+        /// The current address.
         found: String,
     },
-    /// The disk is too full for a cluster.
+    /// There is not enough disk space for a cluster.
     #[error("only {free} MB are free on the disk of {}, and a cluster needs {needed} MB", path.display())]
     NoDisk {
-        /// Where.
+        /// A path on the disk.
         path: PathBuf,
-        /// How much there is.
+        /// The free space in MB.
         free: u64,
-        /// How much is needed.
+        /// The required space in MB.
         needed: u64,
     },
     /// A kubeconfig cannot be used.
     #[error("cannot use the kubeconfig: {0}")]
     Kubeconfig(String),
-    /// The API server cannot be asked.
-    #[error("the API server does not answer while {doing}: {source}")]
+    /// A request to the API server failed.
+    #[error("{doing} failed at the API server: {source}")]
     Api {
-        /// What was being done.
+        /// The operation, such as `listing every Pod`.
         doing: String,
-        /// The client's error.
+        /// The error of the client.
         source: Box<kube::Error>,
     },
-    /// The cluster knows no such kind.
-    #[error("{origin}: the cluster knows no kind `{kind}` in `{api_version}`")]
+    /// The cluster does not have a kind.
+    #[error("{origin}: the cluster has no kind `{kind}` in `{api_version}`")]
     UnknownKind {
-        /// Where the object is written.
+        /// Where the object is defined.
         origin: Origin,
-        /// Its kind.
+        /// The kind.
         kind: String,
-        /// Its group and version.
+        /// The API version.
         api_version: String,
     },
-    /// The scenario deletes an object whose kind cannot be told.
+    /// The scenario deletes an object whose kind is unknown or ambiguous.
     #[error("{place}: {source}")]
     Target {
-        /// Where the scenario names it.
+        /// Where the scenario names the object.
         place: Origin,
-        /// Why not.
+        /// The reason.
         source: UnresolvedKind,
     },
     /// The API server rejected an object.
     #[error("{origin}: {id} was rejected: {}", status.message)]
     Rejected {
-        /// Where the object is written.
+        /// Where the object is defined.
         origin: Origin,
         /// `Kind/name`.
         id: String,
-        /// What the API server said.
+        /// The API server's response.
         status: Box<Status>,
     },
-    /// The API server did not process a request for a reason that does not lie in the object: no rights, an admission webhook that does
-    /// not answer, overload.
+    /// The API server did not process a request for a reason other than the object: missing permissions, an admission webhook that does not
+    /// answer, overload.
     #[error("{origin}: the API server failed to process {id}: {} ({})", status.message, status.code)]
     Unprocessed {
-        /// Where the object is written.
+        /// Where the object is defined.
         origin: Origin,
         /// `Kind/name`.
         id: String,
-        /// What the API server said.
+        /// The API server's response.
         status: Box<Status>,
     },
-    /// The embedded mesh cannot listen.
+    /// The embedded mesh cannot listen on a loopback address.
     #[error("the embedded mesh cannot listen on loopback: {0}")]
     Embedded(String),
-    /// The embedded cluster cannot run an image.
-    #[error("{origin}: the embedded cluster runs the demo images alone, not `{image}`")]
+    /// The embedded mesh cannot run an image.
+    #[error("{origin}: the embedded mesh runs only the demo images, not `{image}`")]
     NotEmbedded {
-        /// The manifest.
+        /// Where the image is named.
         origin: Origin,
         /// The image.
         image: String,
     },
-    /// An object would land outside of the run's namespace.
-    #[error(
-        "{origin}: {id} belongs outside of the namespace `{namespace}`, which an existing cluster is not touched in"
-    )]
+    /// An object is outside of the run's namespace.
+    #[error("{origin}: {id} is outside of the namespace `{namespace}`; on an existing cluster, nothing else is changed")]
     Outside {
-        /// Where the object is written.
+        /// Where the object is defined.
         origin: Origin,
         /// `Kind/name`.
         id: String,
@@ -183,10 +181,10 @@ pub enum ClusterError {
     /// Objects would change something outside of the run's namespace.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Reaches(Vec<Reach>),
-    /// The namespace is there already, and it is not this run's.
-    #[error("the namespace `{0}` is there already and was not made by this run")]
+    /// The namespace exists and does not belong to the run.
+    #[error("the namespace `{0}` already exists and was not created by this run")]
     NamespaceTaken(String),
-    /// Something did not come to be in time.
+    /// A wait timed out or failed.
     #[error(transparent)]
     Wait(#[from] WaitError),
     /// A program in a pod failed.
@@ -196,21 +194,21 @@ pub enum ClusterError {
         command: String,
         /// The pod.
         pod: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A record of a run cannot be kept.
-    #[error("cannot keep the run's record {}: {source}", path.display())]
+    /// A file of a run cannot be written, read or removed.
+    #[error("cannot access the run's file {}: {source}", path.display())]
     Record {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
 impl ClusterError {
-    /// Where in the scenario or its manifests, if that is to blame.
+    /// The place in the scenario or its manifests that caused the error, if any.
     #[must_use]
     pub const fn place(&self) -> Option<&Origin> {
         match self {
@@ -228,13 +226,12 @@ impl ClusterError {
         }
     }
 
-    /// Wraps a client error with what was being done.
+    /// Wraps an error of the client with the operation.
     pub(crate) fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Api { doing: doing.into(), source: Box::new(source) }
     }
 
-    /// What an answer of the API server to a request about an object means: the object was rejected, or the API server could not
-    /// process the request.
+    /// The error for a failure response to a request about an object: rejected or unprocessed.
     pub(crate) fn answered(origin: Origin, id: String, status: Box<Status>) -> Self {
         if is_about_object(&status) {
             Self::Rejected { origin, id, status }
@@ -243,7 +240,7 @@ impl ClusterError {
         }
     }
 
-    /// Whether the scenario or its manifests are to blame, and not the environment.
+    /// Whether the scenario or its manifests caused the error, and not the environment.
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         matches!(
@@ -258,17 +255,17 @@ impl ClusterError {
     }
 }
 
-/// Whether an answer of the API server is about the object itself, so that the same object is answered the same on a healthy cluster.
+/// Whether a failure response is about the object itself, so that a healthy cluster would also reject it.
 pub(crate) fn is_about_object(status: &Status) -> bool {
     let said = |words: &str| status.message.contains(words);
-    // an admission webhook chooses the code of its denial
+    // an admission webhook can deny with any code
     let denied = said("admission webhook") && said("denied the request")
         || said("ValidatingAdmissionPolicy") && said("denied request")
         || said("violates PodSecurity");
     match status.code {
-        // no such namespace or object, a body that is too large, and what does not fit the schema
+        // the namespace or object does not exist, the body is too large, or the object does not match the schema
         400 | 404 | 413 | 422 => true,
-        // a field that the schema does not have is answered as an internal error where the object is merged
+        // server-side apply reports unknown fields as an internal error
         500 => denied || said("failed to create typed patch object"),
         _ => denied,
     }
@@ -334,7 +331,7 @@ mod tests {
     #[case::internal(500, "InternalError", "etcdserver: no leader", false)]
     #[case::unavailable(503, "ServiceUnavailable", "the server is currently unable to handle the request", false)]
     #[case::timeout(504, "Timeout", "request did not complete within the allotted timeout", false)]
-    fn only_what_is_said_about_the_object_is_bad_input(
+    fn only_responses_about_the_object_are_bad_input(
         #[case] code: u16,
         #[case] reason: &str,
         #[case] message: &str,

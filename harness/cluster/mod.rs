@@ -1,5 +1,5 @@
-//! Where a scenario runs: a throwaway k3s container or an existing cluster, and what is done there: objects applied and
-//! deleted, rollouts awaited, programs started in pods. Whatever a run makes carries its id and can be swept.
+//! Kubernetes clusters: throwaway k3s containers and existing clusters. Applies and deletes objects, waits for rollouts, and runs programs in
+//! pods. Every object of a run has a label with its id, so that a sweep can remove it.
 
 mod discovery;
 mod embedded;

@@ -1,15 +1,15 @@
-//! What an object of a run would change outside of the run's namespace. Istio applies many objects of one namespace to others: a
-//! `VirtualService` for a host of another namespace changes the requests of every client in the mesh.
+//! The effects of objects outside of the run's namespace. Istio applies many objects to other namespaces: a `VirtualService` for a host of
+//! another namespace changes the requests of every client in the mesh.
 
 use serde_json::{Value, json};
 
 use crate::events::Reach;
 use crate::scenario::Manifest;
 
-/// What the full names of services end with.
+/// The suffix of full service names.
 const LOCAL: &str = "svc.cluster.local";
 
-/// The namespaces that reach is judged by.
+/// The namespaces that limit the effects of objects.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds<'a> {
     /// The run's namespace on the cluster.
@@ -21,58 +21,58 @@ pub struct Bounds<'a> {
 /// How far an object reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
-    /// It has no effect outside of the run's namespace.
+    /// It has no effects outside of the run's namespace.
     Inside,
-    /// It has none with `exportTo: ["."]`, which means the same for the clients of the run.
+    /// It has none with `exportTo: ["."]`, which makes no difference for the clients of the run.
     InsideIfConfined,
     /// It has these effects outside.
     Outside(Vec<Reach>),
 }
 
-/// How far an object reaches that is applied to the run's namespace.
+/// How far an object in the run's namespace reaches.
 #[must_use]
 pub fn extent(manifest: &Manifest, bounds: Bounds<'_>) -> Extent {
-    let mut look = Look { manifest, bounds, found: Vec::new() };
+    let mut effects = Effects { manifest, bounds, found: Vec::new() };
     let confinable = match (manifest.group(), manifest.kind()) {
-        ("networking.istio.io", "VirtualService") => look.virtual_service(),
-        ("networking.istio.io", "DestinationRule") => look.exported(&look.texts("/spec/host")),
-        ("networking.istio.io", "ServiceEntry") => look.exported(&look.texts("/spec/hosts")),
+        ("networking.istio.io", "VirtualService") => effects.virtual_service(),
+        ("networking.istio.io", "DestinationRule") => effects.exported(&effects.texts("/spec/host")),
+        ("networking.istio.io", "ServiceEntry") => effects.exported(&effects.texts("/spec/hosts")),
         ("networking.istio.io", "Gateway") => {
-            look.add("/spec/selector", "configures gateway pods, which other namespaces use");
+            effects.add("/spec/selector", "configures gateway pods, which other namespaces use");
             false
         }
         ("networking.k8s.io", "Ingress") => {
-            look.add("/spec", "publishes hosts through an ingress controller, which other namespaces use");
+            effects.add("/spec", "publishes hosts through an ingress controller, which other namespaces use");
             false
         }
         ("gateway.networking.k8s.io", kind) => {
-            look.gateway_api(kind);
+            effects.gateway_api(kind);
             false
         }
         ("", "Service") => {
-            look.service();
+            effects.service();
             false
         }
         _ => false,
     };
     if bounds.namespace == bounds.root && is_mesh_wide_in_root(manifest) {
-        look.add("/metadata", "applies to the whole mesh, since the namespace is Istio's root namespace");
+        effects.add("/metadata", "applies to the whole mesh, since the namespace is Istio's root namespace");
     }
-    match (look.found.is_empty(), confinable) {
-        (false, _) => Extent::Outside(look.found),
+    match (effects.found.is_empty(), confinable) {
+        (false, _) => Extent::Outside(effects.found),
         (true, true) => Extent::InsideIfConfined,
         (true, false) => Extent::Inside,
     }
 }
 
-/// Keeps an object within its namespace.
+/// Limits an object to its namespace.
 pub fn confine(spec: &mut Value) {
     if let Some(spec) = spec.get_mut("spec").and_then(Value::as_object_mut) {
         spec.insert("exportTo".to_owned(), json!(["."]));
     }
 }
 
-/// Whether objects of this kind apply to every namespace where they are in the root namespace.
+/// Whether objects of this kind apply to the whole mesh if they are in the root namespace.
 fn is_mesh_wide_in_root(manifest: &Manifest) -> bool {
     matches!(
         (manifest.group(), manifest.kind()),
@@ -81,25 +81,25 @@ fn is_mesh_wide_in_root(manifest: &Manifest) -> bool {
     )
 }
 
-/// A look at one object.
-struct Look<'a> {
+/// Collects the effects of an object.
+struct Effects<'a> {
     manifest: &'a Manifest,
     bounds: Bounds<'a>,
     found: Vec<Reach>,
 }
 
-impl Look<'_> {
+impl Effects<'_> {
     fn add(&mut self, pointer: &str, effect: impl Into<String>) {
         let (place, id) = (self.manifest.origin_of(pointer), self.manifest.id());
         self.found.push(Reach { place, id, effect: effect.into() });
     }
 
-    /// The texts at a pointer, a single one or a list, with their own pointers.
+    /// The string or strings at a pointer, each with its own pointer.
     fn texts(&self, pointer: &str) -> Vec<(String, String)> {
         texts(self.manifest.at(pointer), pointer)
     }
 
-    /// Whether a host, as a rule in the run's namespace writes it, is one of the run's own services.
+    /// Whether a host in a rule of the run's namespace is one of the run's services.
     fn is_own(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_lowercase();
         let own = |suffix: &str| {
@@ -129,7 +129,7 @@ impl Look<'_> {
         self.exported(&self.texts("/spec/hosts"))
     }
 
-    /// Hosts that requests are sent to: services of other namespaces would get the traffic of the test.
+    /// Checks hosts that requests are sent to: services of other namespaces would receive the traffic of the test.
     fn sends(&mut self, targets: Vec<(String, String)>) {
         for (pointer, host) in targets {
             let full = host.trim_end_matches('.');
@@ -144,7 +144,7 @@ impl Look<'_> {
         }
     }
 
-    /// Looks at an object that Istio applies to the namespaces in its `exportTo`, by default to all; whether it may be kept inside.
+    /// Checks an object that Istio applies to the namespaces in its `exportTo`, by default all; returns whether `exportTo` can be set.
     fn exported(&mut self, hosts: &[(String, String)]) -> bool {
         let namespace = self.bounds.namespace;
         let export = self.texts("/spec/exportTo");
@@ -216,7 +216,7 @@ impl Look<'_> {
         self.sends(self.texts("/spec/externalName"));
     }
 
-    /// The texts that a path leads to, with their pointers; `*` stands for every element of a list.
+    /// The strings at a path with their pointers; `*` stands for every element of a list.
     fn all(&self, path: &[&str]) -> Vec<(String, String)> {
         let (first, rest) = path.split_first().map_or(("", path), |(first, rest)| (*first, rest));
         let mut found: Vec<(String, &Value)> =
@@ -269,7 +269,7 @@ mod tests {
         extent(&manifests[0], Bounds { namespace: "canary-1", root })
     }
 
-    /// What an object reaches, one effect a line; `confined` or `inside` where it reaches nothing.
+    /// The effects of an object, one per line, or `confined` or `inside` if there are none.
     fn told(extent: &Extent) -> String {
         match extent {
             Extent::Inside => "inside".to_owned(),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confined_object_is_exported_to_its_namespace_alone() {
+    fn a_confined_object_is_exported_only_to_its_namespace() {
         let mut object = json!({"spec": {"hosts": ["svc"]}});
         confine(&mut object);
         assert_eq!(object, json!({"spec": {"hosts": ["svc"], "exportTo": ["."]}}));

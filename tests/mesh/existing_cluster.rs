@@ -94,7 +94,7 @@ fn rejected_input_is_told() {
         (
             &[("svc-hello.yaml", "kind: Service", "kind: Sevice")],
             2,
-            &["svc-hello.yaml:1:1: the cluster knows no kind `Sevice` in `v1`"],
+            &["svc-hello.yaml:1:1: the cluster has no kind `Sevice` in `v1`"],
         ),
         (
             &[(first, "replicas: 2", "replica: 2")],
@@ -109,7 +109,7 @@ fn rejected_input_is_told() {
         (
             &[("svc-hello.yaml", "name: svc-hello", "name: svc-hello\n  namespace: default")],
             2,
-            &["svc-hello.yaml:1:1: Service/svc-hello belongs outside of the namespace `canary-"],
+            &["svc-hello.yaml:1:1: Service/svc-hello is outside of the namespace `canary-"],
         ),
         (
             &[("httpbin.yaml", "labels: {app: httpbin}", "labels: {app: httpbin, sidecar.istio.io/inject: 'false'}")],
@@ -155,6 +155,6 @@ fn rejected_input_is_told() {
     // a namespace that is there already is not touched
     let (_, errors, code) = cluster.on("run", &Path::new(ROOT).join("fixtures/canary"), &["--namespace", "default"]);
     assert_eq!(code, Some(3), "{errors}");
-    assert!(errors.contains("the namespace `default` is there already and was not made by this run"), "{errors}");
+    assert!(errors.contains("the namespace `default` already exists and was not created by this run"), "{errors}");
     assert_eq!(cluster.kubectl(&["get", "namespace", "default", "-o", "name"]), ["namespace/default"]);
 }

@@ -27,11 +27,11 @@ fn istio(kind: &str, spec: &str) -> String {
 )]
 #[case::a_kind_without_a_namespace(
     "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: more}\nrules: []\n".to_owned(),
-    &["more.yaml:1:1: ClusterRole/more belongs outside of the namespace `canary-"]
+    &["more.yaml:1:1: ClusterRole/more is outside of the namespace `canary-"]
 )]
 #[case::another_namespace(
     "apiVersion: v1\nkind: Service\nmetadata: {name: more, namespace: prod}\nspec: {ports: [{port: 80}]}\n".to_owned(),
-    &["more.yaml:1:1: Service/more belongs outside of the namespace `canary-"]
+    &["more.yaml:1:1: Service/more is outside of the namespace `canary-"]
 )]
 fn what_reaches_out_of_the_namespace_is_refused_before_anything_is_created(
     #[case] object: String,

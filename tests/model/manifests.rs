@@ -200,7 +200,7 @@ fn an_engine_that_is_named_and_missing_is_an_error(#[case] ci: &str) {
 )]
 #[case::another_image(
     &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],
-    "hello-server-v2.yaml:2:1: the embedded cluster runs the demo images alone, not `nginx:1`"
+    "hello-server-v2.yaml:2:1: the embedded mesh runs only the demo images, not `nginx:1`"
 )]
 #[case::nothing_to_delete(
     &[("scenario.yaml", "delete: [deployment/hello-server-v2]", "delete: [deployment/hello-server-v3]")],

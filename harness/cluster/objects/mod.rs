@@ -20,37 +20,37 @@ use super::wait::{Again, Awaited, Progress, until};
 use crate::events::Reach;
 use crate::scenario::{ApiKind, Manifest, ObjectId, Origin, Target, UnresolvedKind};
 
-/// The label with the run's id, on everything that a run makes.
+/// The label with the id of the run, on every object that a run creates.
 pub const RUN_LABEL: &str = "shiftcheck.dev/run";
 const FIELD_MANAGER: &str = "shiftcheck";
-/// The field manager of restarts, and the annotation that brings one about.
+/// The field manager of restarts, and the annotation that triggers a restart.
 const RESTARTER: &str = "shiftcheck-restart";
 const RESTARTED: &str = "shiftcheck.dev/restarted-at-generation";
-/// The longest that a deleted pod may take to go, and how often it is looked for.
+/// The timeout for the removal of a pod, and the interval of checks.
 const GONE_LIMIT: Duration = Duration::from_secs(60);
 const GONE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the API server made of an applied object.
+/// An applied object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Its kind.
+    /// The kind.
     pub kind: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its unique id: tells it from an earlier object of the same name.
+    /// The unique id, which differs from that of an earlier object with the same name.
     pub uid: String,
-    /// The generation that was asked for.
+    /// The generation after the change.
     pub generation: i64,
 }
 
-/// An object that was deleted.
+/// A deleted object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deleted {
     /// The kind.
     pub kind: String,
     /// The name.
     pub name: String,
-    /// The unique id: tells the object from a later one of the same name.
+    /// The unique id, which differs from that of a later object with the same name.
     pub uid: String,
 }
 
@@ -62,13 +62,13 @@ pub struct Objects {
     /// The kinds whose objects can be deleted.
     kinds: Arc<Vec<ApiKind>>,
     run: RunId,
-    /// The namespace as the scenario names it.
+    /// The namespace in the scenario.
     declared: String,
-    /// The namespace as it is on this cluster.
+    /// The namespace on the cluster.
     namespace: String,
-    /// Whether the cluster is the run's own, or only the namespace.
+    /// Whether the run may change only its namespace.
     confined: bool,
-    /// What the run has applied, deleted or not.
+    /// The objects that the run has applied, including deleted ones.
     applied: BTreeMap<ObjectId, ApiResource>,
 }
 
@@ -79,11 +79,10 @@ impl std::fmt::Debug for Objects {
 }
 
 impl Objects {
-    /// Objects of a run in `namespace`, which the scenario calls `declared`. On a cluster that is not the run's own they are
-    /// `confined` to it.
+    /// Objects of a run in `namespace`, which is `declared` in the scenario. On an existing cluster they are `confined` to it.
     ///
     /// # Errors
-    /// The API server does not tell its kinds.
+    /// The API server does not list its kinds.
     pub async fn new(
         client: Client,
         run: RunId,
@@ -104,16 +103,16 @@ impl Objects {
         })
     }
 
-    /// The namespace, as it is on this cluster.
+    /// The namespace on the cluster.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Creates the run's namespace, with these labels beside the run's.
+    /// Creates the run's namespace with these labels and the run's label.
     ///
     /// # Errors
-    /// It is there already, or the API server refuses.
+    /// The namespace already exists, or the API server refuses.
     pub async fn create_namespace(&self, labels: &BTreeMap<String, String>) -> Result<(), ClusterError> {
         let mut labels = labels.clone();
         labels.insert(RUN_LABEL.to_owned(), self.run.to_string());
@@ -130,11 +129,11 @@ impl Objects {
         }
     }
 
-    /// The effects of objects outside of the run's namespace, on a cluster that is not the run's own. Nothing is applied. `root` is Istio's root
-    /// namespace. An object of a kind that the cluster does not know is passed over: it cannot be applied either.
+    /// Finds the effects of objects outside of the run's namespace on an existing cluster, without applying them. `root` is Istio's root
+    /// namespace. Objects of unknown kinds are skipped: they cannot be applied either.
     ///
     /// # Errors
-    /// An object lies in another namespace or in none: it would outlive the namespace of the run.
+    /// An object is in another namespace or in none: it would not be removed with the namespace of the run.
     pub fn reach<'a>(
         &self,
         manifests: impl Iterator<Item = &'a Manifest>,
@@ -158,11 +157,10 @@ impl Objects {
         Bounds { namespace: &self.namespace, root }
     }
 
-    /// Applies an object, server-side and with strict field validation.
+    /// Applies an object by server-side apply with strict field validation.
     ///
     /// # Errors
-    /// The cluster knows no such kind, the object would land outside of the namespace on a cluster that is not the run's
-    /// own, or the API server rejects it.
+    /// The cluster does not have the kind, the object is outside of the namespace on an existing cluster, or the API server rejects it.
     pub async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
         let mut object = manifest.object.clone();
         let origin = || manifest.origin.clone();
@@ -203,11 +201,11 @@ impl Objects {
         })
     }
 
-    /// Deletes an object; what it owns goes in the background.
+    /// Deletes an object. Its dependents are deleted in the background.
     ///
     /// # Errors
-    /// The kind cannot be told, the object lies outside of the namespace on a cluster that is not the run's own, there is no such object,
-    /// or the API server refuses.
+    /// The kind is unknown or ambiguous, the object is outside of the namespace on an existing cluster, it does not exist, or the API server
+    /// refuses.
     pub async fn delete(&mut self, target: &Target) -> Result<Deleted, ClusterError> {
         let id = target
             .resolve(self.kinds.iter(), self.applied.keys(), &self.declared, &self.namespace)
@@ -232,17 +230,17 @@ impl Objects {
         Ok(Deleted { kind: id.kind, name: id.name, uid: uid.unwrap_or_default() })
     }
 
-    /// Makes the pods of every Deployment in the namespace start anew.
+    /// Restarts every Deployment in the namespace.
     ///
     /// # Errors
-    /// The API server does not list them, or refuses.
+    /// The API server does not list the Deployments, or refuses the change.
     pub async fn restart(&self) -> Result<Vec<Applied>, ClusterError> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = deployments.list_metadata(&ListParams::default()).await;
         let mut restarted = Vec::new();
         for deployment in list.map_err(ClusterError::api("listing every Deployment"))?.items {
             let Some(name) = deployment.metadata.name else { continue };
-            // another field manager than that of what the stages apply, which is not to undo it
+            // a separate field manager, so that applying a stage does not remove the annotation
             let generation = deployment.metadata.generation.unwrap_or(0);
             let annotations = json!({RESTARTED: generation.to_string()});
             let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
@@ -261,10 +259,10 @@ impl Objects {
         Ok(restarted)
     }
 
-    /// Deletes a pod and waits until it is gone.
+    /// Deletes a pod and waits until it is removed.
     ///
     /// # Errors
-    /// The API server refuses, or it takes too long.
+    /// The API server refuses, or the wait times out.
     pub async fn end_pod(&self, name: &str, seen: impl FnMut(&str)) -> Result<(), ClusterError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         match pods.delete(name, &DeleteParams::default()).await {
@@ -279,7 +277,7 @@ impl Objects {
             seen,
             async || match pods.get_metadata_opt(name).await {
                 Ok(None) => Progress::Done(()),
-                Ok(Some(_)) => Progress::NotYet(format!("{name} is on its way out")),
+                Ok(Some(_)) => Progress::NotYet(format!("{name} is terminating")),
                 Err(error) => Progress::after(error),
             },
         )
@@ -287,7 +285,7 @@ impl Objects {
         .map_err(Into::into)
     }
 
-    /// Sets labels of the namespace; those without a value are taken away.
+    /// Sets labels of the namespace and removes those without a value.
     ///
     /// # Errors
     /// The API server refuses.
@@ -301,8 +299,8 @@ impl Objects {
             .map_err(ClusterError::api(format!("labelling the namespace `{}`", self.namespace)))
     }
 
-    /// What the run has applied and is still there, pods included: kind, group, name and namespace of each object. The run's own
-    /// namespace is not counted; it goes when the run ends.
+    /// Lists the remaining objects that the run has applied, and all pods of the namespace: kind, group, name and namespace of each. The run's
+    /// own namespace is not listed; it is removed at the end of the run.
     ///
     /// # Errors
     /// The API server does not list the objects.
@@ -316,7 +314,7 @@ impl Objects {
         for ((kind, group, namespace), resource) in lists {
             let list = match self.api(namespace, resource).list_metadata(&own).await {
                 Ok(list) => list.items,
-                // the definition of the kind is deleted, and all objects with it
+                // the CRD was deleted with all objects of the kind
                 Err(kube::Error::Api(status)) if status.is_not_found() => continue,
                 Err(error) => return Err(ClusterError::api(format!("listing every {kind}"))(error)),
             };
@@ -344,7 +342,7 @@ impl Objects {
         id.group.is_empty() && id.kind == "Namespace" && id.name == self.namespace
     }
 
-    /// The objects of a kind in a namespace, or of the cluster where that is empty.
+    /// The API of a kind in a namespace, or in the cluster if the namespace is empty.
     fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
         if namespace.is_empty() {
             Api::all_with(self.client.clone(), resource)
@@ -353,13 +351,13 @@ impl Objects {
         }
     }
 
-    /// The API resource of an object, with what the API server can do with it; none where the API server does not know the kind.
+    /// The API resource of a manifest with its capabilities; none if the cluster does not have the kind.
     fn resolve(&self, manifest: &Manifest) -> Option<(ApiResource, ApiCapabilities)> {
         let types = TypeMeta { api_version: manifest.object.api_version.clone(), kind: manifest.object.kind.clone() };
         self.discovery.resolve_typemeta(&types)
     }
 
-    /// How the API server is asked for an object.
+    /// The API resource of an object.
     fn resource(&self, id: &ObjectId) -> Option<ApiResource> {
         let applied = self.applied.get(id).cloned();
         applied.or_else(|| {
@@ -368,7 +366,7 @@ impl Objects {
         })
     }
 
-    /// Whether an object lies outside of the run's namespace on a cluster that is not the run's own.
+    /// Whether an object is outside of the run's namespace on an existing cluster.
     fn is_outside(&self, id: &ObjectId) -> bool {
         self.confined && id.namespace != self.namespace
     }

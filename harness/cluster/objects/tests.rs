@@ -40,7 +40,7 @@ fn group(name: &str, version: &str, kinds: &[(&str, &str, &str)]) -> Value {
     json!({"metadata": {"name": name}, "versions": [{"version": version, "resources": resources}]})
 }
 
-/// An API server that keeps the paths of what is applied, and deletes them.
+/// An API server that stores the paths of applied objects and deletes them.
 fn answer(there: &Mutex<BTreeSet<String>>, method: &str, path: &str) -> (u16, Value) {
     let mut there = there.lock().unwrap();
     let discovered = |items: Vec<Value>| {
@@ -83,7 +83,7 @@ async fn objects(confined: bool) -> Objects {
     objects_unless(confined, "nothing").await
 }
 
-/// The same, by an API server that refuses to list objects whose path ends so.
+/// Objects on an API server that refuses to list paths with this suffix.
 async fn objects_unless(confined: bool, refused: &'static str) -> Objects {
     let there = Arc::new(Mutex::new(BTreeSet::new()));
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -117,14 +117,14 @@ fn written(kind: &str, name: &str) -> Target {
 }
 
 #[tokio::test]
-async fn everything_that_was_applied_is_counted_wherever_it_is() {
+async fn applied_objects_of_every_namespace_are_listed() {
     let mut objects = objects(false).await;
     for manifest in manifests() {
         objects.apply(&manifest).await.unwrap();
     }
     let deleted = objects.delete(&written("gateway", "front")).await.unwrap();
     assert_eq!(deleted.uid, "/apis/networking.istio.io/v1/namespaces/canary-1/gateways/front");
-    // by name in the scenario's namespace alone, by file exactly what the file describes
+    // by name only in the scenario's namespace; by file exactly the object in the file
     objects.delete(&written("cm", "settings")).await.unwrap();
     assert_eq!(
         objects.remaining().await.unwrap(),
@@ -140,7 +140,7 @@ async fn everything_that_was_applied_is_counted_wherever_it_is() {
 #[case::what_was_applied("/configmaps", "listing every ConfigMap")]
 #[case::pods("/pods", "listing every Pod")]
 #[tokio::test]
-async fn what_the_api_server_does_not_list_is_an_error_of_the_environment(
+async fn objects_that_cannot_be_listed_are_an_error_of_the_environment(
     #[case] refused: &'static str,
     #[case] told: &str,
 ) {
@@ -154,7 +154,7 @@ async fn what_the_api_server_does_not_list_is_an_error_of_the_environment(
 }
 
 #[tokio::test]
-async fn a_deletion_is_refused_where_it_is_ambiguous_or_reaches_out_of_the_namespace() {
+async fn an_ambiguous_deletion_and_one_outside_of_the_namespace_are_refused() {
     let mut own = objects(false).await;
     assert_eq!(
         own.delete(&written("gateways", "front")).await.unwrap_err().to_string(),
