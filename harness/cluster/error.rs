@@ -169,7 +169,9 @@ pub enum ClusterError {
         image: String,
     },
     /// An object is outside of the run's namespace.
-    #[error("{origin}: {id} is outside of the namespace `{namespace}`; on an existing cluster, nothing else is changed")]
+    #[error(
+        "{origin}: {id} is outside of the namespace `{namespace}`; on an existing cluster, nothing else is changed"
+    )]
     Outside {
         /// Where the object is defined.
         origin: Origin,
