@@ -1,15 +1,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ClusterError;
-use super::run_id::RunId;
-use super::sweep::{Deletion, delete_namespace};
 
 /// The timeout of a single request to an API server at the start and the end of a run.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -71,14 +68,6 @@ impl KubeCluster {
         }
     }
 
-    /// Deletes the namespace of a run with all objects in it.
-    ///
-    /// # Errors
-    /// The kubeconfig now selects another cluster, or the API server does not answer or refuses.
-    pub async fn remove_namespace(&self, name: &str, run: &RunId) -> Result<Deletion, ClusterError> {
-        delete_namespace(&Api::<Namespace>::all(self.client().await?), name, run).await
-    }
-
     async fn resolve(files: Vec<PathBuf>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
         let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
         let mut merged: Option<Kubeconfig> = None;
@@ -96,7 +85,7 @@ impl KubeCluster {
         let mut digest = Sha256::new();
         let certificates = config.root_cert.iter().flatten();
         certificates.clone().for_each(|certificate| digest.update(certificate));
-        let ca = if certificates.count() == 0 { String::new() } else { hex(&digest.finalize()) };
+        let ca = if certificates.count() == 0 { String::new() } else { hex::encode(digest.finalize()) };
         let found = Self { kubeconfig: files, context, server: config.cluster_url.to_string(), ca };
         Ok((found, Client::try_from(config).map_err(|error| bad(&error))?))
     }
@@ -110,11 +99,6 @@ fn default_files() -> Vec<PathBuf> {
         Some(named) => std::env::split_paths(&named).filter(|path| path.is_file()).collect(),
         None => vec![PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config")],
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.concat()
 }
 
 /// Waits for an answer for at most [`ANSWER_LIMIT`].

@@ -9,8 +9,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::kubeconfig::hex;
-
 /// The inode of the initial PID namespace (`PROC_PID_INIT_INO`). A process in it runs on the host, not in a container.
 const HOST_PID_NAMESPACE: u64 = 4_026_531_836;
 
@@ -198,7 +196,7 @@ fn sight(mounts: &str) -> Sight {
 
 fn cache_hash(cache: &Path) -> String {
     let path = cache.canonicalize().or_else(|_| std::path::absolute(cache)).unwrap_or_else(|_| cache.to_owned());
-    hex(&Sha256::digest(path.as_os_str().as_encoded_bytes())[..8])
+    hex::encode(&Sha256::digest(path.as_os_str().as_encoded_bytes())[..8])
 }
 
 #[cfg(test)]

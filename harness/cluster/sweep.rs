@@ -3,17 +3,14 @@ use std::fmt;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
 use tokio::time::timeout;
 
+use super::ClusterError;
 use super::k3s::{Docker, RunContainer};
-use super::kubeconfig::answered;
+use super::namespace::Deletion;
 use super::owner::{Life, Observer, Owner, Process, process};
 use super::run::{KubeNamespace, RunRecords};
 use super::run_id::RunId;
-use super::{ClusterError, RUN_LABEL};
 
 /// The timeout for removing one namespace of an existing cluster.
 const NAMESPACE_LIMIT: Duration = Duration::from_secs(10);
@@ -209,49 +206,12 @@ async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<Deletion, Clus
         .map_err(|_| ClusterError::NoAnswer { who: who(), limit: NAMESPACE_LIMIT })?
 }
 
-/// The result of deleting a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
-    /// The API server deletes it with all objects in it.
-    Begun,
-    /// There is no namespace of this run.
-    NotThere,
-}
-
-/// Deletes a namespace if it has the label of the run.
-pub(super) async fn delete_namespace(
-    namespaces: &Api<Namespace>,
-    name: &str,
-    run: &RunId,
-) -> Result<Deletion, ClusterError> {
-    let doing = || format!("deleting the namespace `{name}`");
-    let found = answered("the API server", namespaces.get_opt(name)).await?.map_err(ClusterError::api(doing()))?;
-    let Some(found) = found else { return Ok(Deletion::NotThere) };
-    if found.metadata.labels.and_then(|labels| labels.get(RUN_LABEL).cloned()).as_deref() != Some(run.as_str()) {
-        return Ok(Deletion::NotThere);
-    }
-    // not a namespace of the same name that was created in the meantime
-    let preconditions = Preconditions { uid: found.metadata.uid, resource_version: None };
-    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match answered("the API server", namespaces.delete(name, &parameters)).await? {
-        Ok(_) => Ok(Deletion::Begun),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Deletion::NotThere),
-        Err(error) => Err(ClusterError::api(doing())(error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::fs;
     use std::path::Path;
-    use std::sync::{Arc, Mutex};
 
-    use hyper::{Request, Response};
-    use kube::Client;
-    use kube::client::Body;
     use rstest::rstest;
-    use serde_json::json;
 
     use super::super::kubeconfig::KubeCluster;
     use super::super::owner::Sight;
@@ -348,35 +308,6 @@ mod tests {
         (cache, records)
     }
 
-    /// What a deletion of the run's namespace comes to where the cluster has one with this label, and the body that it sends.
-    async fn deleted(label: &str) -> (Deletion, Option<serde_json::Value>) {
-        let sent = Arc::new(Mutex::new(None));
-        let (own, label) = (Arc::clone(&sent), label.to_owned());
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let (own, label) = (Arc::clone(&own), label.clone());
-            async move {
-                if request.method() == "DELETE" {
-                    let body = request.into_body().collect_bytes().await.unwrap();
-                    *own.lock().unwrap() = Some(serde_json::from_slice(&body).unwrap());
-                }
-                let metadata = json!({"name": "canary-1", "uid": "uid-1", "labels": {RUN_LABEL: label}});
-                let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}).to_string();
-                Ok::<_, Infallible>(Response::new(Body::from(body.into_bytes())))
-            }
-        });
-        let namespaces = Api::all(Client::new(service, "default"));
-        let deletion = delete_namespace(&namespaces, "canary-1", &RUN.parse().unwrap()).await.unwrap();
-        let sent = sent.lock().unwrap().take();
-        (deletion, sent)
-    }
-
-    #[tokio::test]
-    async fn only_the_namespace_that_was_looked_at_is_deleted_and_none_of_another_run() {
-        let (deletion, sent) = deleted(RUN).await;
-        assert_eq!((deletion, &sent.unwrap()["preconditions"]), (Deletion::Begun, &json!({"uid": "uid-1"})));
-        assert_eq!(deleted("4567cdef").await, (Deletion::NotThere, None));
-    }
-
     #[tokio::test]
     async fn without_an_engine_the_record_of_a_cluster_stays() {
         let (_cache, records) = ended(|_| {});
@@ -391,7 +322,7 @@ mod tests {
         let (_cache, records) = ended(|record| record.namespace = Some(namespace.clone()));
         let swept = sweep(None, &records, Wanted::default()).await.unwrap();
         assert_eq!(swept.failures.len(), 1);
-        assert!(swept.failures[0].contains("does not say on which cluster"), "{:?}", swept.failures);
+        assert!(swept.failures[0].contains("does not name the cluster"), "{:?}", swept.failures);
         assert!(records.has(&RUN.parse().unwrap()));
     }
 
@@ -414,7 +345,7 @@ mod tests {
         let namespace = KubeNamespace { name: "canary-0123abcd".to_owned(), cluster: Some(cluster) };
         let (_cache, records) = ended(|record| record.namespace = Some(namespace.clone()));
         let swept = sweep(None, &records, Wanted::default()).await.unwrap();
-        assert!(swept.failures[0].contains("leads to http://127.0.0.1:2/ now"), "{:?}", swept.failures);
+        assert!(swept.failures[0].contains("now it refers to http://127.0.0.1:2/"), "{:?}", swept.failures);
         assert!(records.has(&RUN.parse().unwrap()));
     }
 
