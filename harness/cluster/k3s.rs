@@ -410,9 +410,8 @@ fn enough(path: PathBuf, free: u64) -> Result<(), ClusterError> {
 }
 
 fn free_mb(path: &Path) -> Option<u64> {
-    let output = std::process::Command::new("df").args(["--output=avail", "-BM"]).arg(path).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    text.lines().nth(1)?.trim().trim_end_matches('M').parse().ok()
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize) >> 20)
 }
 
 /// Whether an engine is configured at an address: another one than the default, or a socket that exists.

@@ -23,7 +23,7 @@ pub struct Converged {
 
 /// A reading of a sidecar, with the table that the manifests ask for, given the current pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct TableReading {
     /// The sidecar's table.
     pub table: RouteTable,
     /// The expected table.
@@ -40,7 +40,7 @@ pub async fn converge(
     limit: Duration,
     settles: impl Fn(&RouteTable) -> Duration,
     seen: impl FnMut(&str),
-    mut look: impl AsyncFnMut() -> Result<Look, MeshError>,
+    mut read: impl AsyncFnMut() -> Result<TableReading, MeshError>,
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
     let mut readings = 0;
@@ -51,8 +51,8 @@ pub async fn converge(
     loop {
         readings += 1;
         let check = async {
-            let Look { table, expected } = match look().await {
-                Ok(look) => look,
+            let TableReading { table, expected } = match read().await {
+                Ok(reading) => reading,
                 Err(error) => {
                     last = None;
                     let state = error.to_string();
@@ -111,7 +111,7 @@ mod tests {
             |_| {},
             async || {
                 let table = tables.next().cloned().unwrap_or_default();
-                Ok(Look { table, expected: expected_table() })
+                Ok(TableReading { table, expected: expected_table() })
             },
         )
         .await

@@ -105,7 +105,7 @@ fn answer(kind: ResultKind) -> Option<(Answer, Option<String>)> {
                 FailureKind::Connect => format!("no connection ({})", failure.message),
                 FailureKind::Timeout => "no answer in time".to_owned(),
                 FailureKind::Unsent => format!("not sent ({})", failure.message),
-                FailureKind::Broken => format!("the connection broke off ({})", failure.message),
+                FailureKind::Broken => format!("connection error ({})", failure.message),
             },
         },
         (None, _, None) => return None,

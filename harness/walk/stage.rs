@@ -14,7 +14,7 @@ use crate::cluster::{Applied, ClusterError, PodState};
 use crate::events::{
     Bound, Counters, Deployed, Event, Events, FailureLayer, Fingerprint, Judged, Routing, Subject, Tallied, Transition,
 };
-use crate::mesh::{Converged, Look, MERGE_WINDOW, MeshError, Mismatch, converge};
+use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, TableReading, converge};
 use crate::routing::{
     self, Action, Finding, Kind, Live, Mesh, Outbound, Request, Route, RouteTable, addressed, pods_of,
 };
@@ -371,7 +371,7 @@ impl<'a> Walk<'a> {
             // pods come and go meanwhile
             let mesh = Mesh::new(live, ready_pods(venue.pods(), namespace));
             let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
-            Ok(Look { table, expected: expected.unwrap_or_default() })
+            Ok(TableReading { table, expected: expected.unwrap_or_default() })
         };
         let converged = match converge(interval, limit, settles, self.events.waiting(), look).await {
             Err(MeshError::NotConverged { seconds, mismatch }) => {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
-use shiftcheck::mesh::{Look, Sidecar, converge};
+use shiftcheck::mesh::{Sidecar, TableReading, converge};
 use shiftcheck::routing::{self, Endpoints, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
@@ -165,7 +165,7 @@ impl Slot {
                 })
             });
             let expected = Mesh::new(live, pods.collect()).outbound(client.clone()).routes(&request).unwrap().table;
-            Ok(Look { table, expected })
+            Ok(TableReading { table, expected })
         };
         converge(INTERVAL, CONVERGENCE, |_| Duration::ZERO, |_| {}, look).await.map(|_| ())
     }
