@@ -96,15 +96,7 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     }
     open.push("the steps of the rollout: the only stage has the current state; add a stage for each change".to_owned());
     let mut text = header(&name, &namespace, &service, demo, &open);
-    text.push_str("\npopulations:\n");
-    for population in &populations {
-        let headers = &population.variants[0].headers;
-        let headers: Vec<String> =
-            headers.iter().map(|(name, value)| format!("{}: {}", plain(name), plain(value))).collect();
-        let headers =
-            if headers.is_empty() { "{}".to_owned() } else { format!("{{headers: {{{}}}}}", headers.join(", ")) };
-        let _ = writeln!(text, "  {}: {headers}", plain(&population.name));
-    }
+    list_populations(&mut text, &populations);
     text.push_str("\nstages:\n  - name: current state\n    apply:\n");
     let mut files: Vec<&Manifest> = manifests.iter().collect();
     files.sort_by_key(|manifest| (rank(manifest), manifest.origin.path.clone()));
@@ -125,6 +117,19 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     text.push_str("\n  # - name: the next step\n  #   apply: [changed.yaml]\n  #   expect:\n  #     - {from: everyone, get: {v2: 100%}}\n  #     - {during: {errors: 0}}\n");
     let files = vec![(folder.join("scenario.yaml"), text), (folder.join(format!("{POD}.yaml")), MANIFEST.to_owned())];
     Ok(Draft { files, open })
+}
+
+/// Writes the populations.
+fn list_populations(text: &mut String, populations: &[Population]) {
+    text.push_str("\npopulations:\n");
+    for population in populations {
+        let headers = &population.variants[0].headers;
+        let headers: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{}: {}", plain(name), plain(value))).collect();
+        let headers =
+            if headers.is_empty() { "{}".to_owned() } else { format!("{{headers: {{{}}}}}", headers.join(", ")) };
+        let _ = writeln!(text, "  {}: {headers}", plain(&population.name));
+    }
 }
 
 /// The first lines of a scenario, with the open decisions as comments.

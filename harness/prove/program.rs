@@ -3,7 +3,7 @@ use std::path::PathBuf;
 /// The name of the executable.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// The path of the executable that becomes the workload image: the value of `SHIFTCHECK_PROGRAM`, or this executable if it is the executable, or
+/// The path of the executable that becomes the workload image: the value of `SHIFTCHECK_PROGRAM`, or this process if it is the executable, or
 /// the executable of the same build as the tests, or the one on the `PATH`.
 pub(super) fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("SHIFTCHECK_PROGRAM") {

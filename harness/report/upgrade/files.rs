@@ -1,5 +1,5 @@
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use super::model::UpgradeReport;
 use super::page::page;
@@ -11,10 +11,6 @@ impl UpgradeReport {
     /// # Errors
     /// The folder or a file in it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            |source| ReportError::Unwritable { path, source }
-        };
         fs::create_dir_all(folder).map_err(unwritable(folder))?;
         files::replace(&folder.join("upgrade.html"), &page(self))?;
         files::replace(&folder.join("upgrade.json"), &files::pretty(self))
@@ -25,10 +21,6 @@ impl UpgradeReport {
     /// # Errors
     /// The folder cannot be written.
     pub fn begin(folder: &Path, reproduce: &str) -> Result<(), ReportError> {
-        let unwritable = |path: &Path| {
-            let path = path.to_owned();
-            |source| ReportError::Unwritable { path, source }
-        };
         fs::create_dir_all(folder).map_err(unwritable(folder))?;
         for name in ["upgrade.json", "upgrade.html"] {
             let path = folder.join(name);
@@ -49,6 +41,11 @@ impl UpgradeReport {
     pub fn html(&self) -> String {
         page(self)
     }
+}
+
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> ReportError + use<> {
+    let path = path.to_owned();
+    |source| ReportError::Unwritable { path, source }
 }
 
 #[cfg(test)]
