@@ -38,38 +38,39 @@ impl fmt::Display for Problem {
 /// Checks the applied objects, and the references between them.
 #[must_use]
 pub fn check(live: &Live) -> Vec<Problem> {
-    let mut checker = Checker { problems: BTreeSet::new() };
-    let services: BTreeSet<String> =
-        live.of(Kind::Service).map(|object| full_name(object.manifest.name(), &object.namespace)).collect();
-    let mut subsets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let services = live.of(Kind::Service).map(|object| full_name(object.manifest.name(), &object.namespace));
+    let mut checker = Checker { services: services.collect(), ..Checker::default() };
     for object in live.of(Kind::DestinationRule) {
         let spec = Part::root(&object.manifest).get("spec");
-        let defined =
-            subsets.entry(resolved(spec.get("host").text().unwrap_or_default(), &object.namespace)).or_default();
+        let host = resolved(spec.get("host").text().unwrap_or_default(), &object.namespace);
+        let defined = checker.subsets.entry(host).or_default();
         defined.extend(spec.get("subsets").items().filter_map(|subset| subset.get("name").owned()));
     }
     for object in live.of(Kind::DestinationRule) {
-        checker.destination_rule(object, &services);
+        checker.destination_rule(object);
     }
     for object in live.of(Kind::VirtualService) {
-        checker.virtual_service(object, &services, &subsets);
+        checker.virtual_service(object);
     }
     for object in live.of(Kind::Deployment) {
         checker.deployment(object);
     }
     for object in live.of(Kind::HttpRoute) {
-        let rules = Part::root(&object.manifest).get("spec").get("rules");
-        for weight in rules.items().flat_map(|rule| {
-            let backends = rule.get("backendRefs");
-            backends.items().map(|backend| backend.get("weight").pointer.clone()).collect::<Vec<_>>()
-        }) {
-            checker.whole_number(object, &weight, 1_000_000);
+        for rule in Part::root(&object.manifest).get("spec").get("rules").items() {
+            for backend in rule.get("backendRefs").items() {
+                checker.whole_number(&backend.get("weight"), 1_000_000);
+            }
         }
     }
     checker.problems.into_iter().collect()
 }
 
+#[derive(Default)]
 struct Checker {
+    /// The full names of all Services.
+    services: BTreeSet<String>,
+    /// The subsets of each host.
+    subsets: BTreeMap<String, BTreeSet<String>>,
     problems: BTreeSet<Problem>,
 }
 
@@ -82,21 +83,19 @@ impl Checker {
         self.problems.insert(Problem { origin: part.origin(), severity: Severity::Warning, message });
     }
 
-    fn whole_number(&mut self, object: &Object, pointer: &str, most: u64) {
-        let Some(value) = object.manifest.at(pointer) else { return };
-        let part = Part { manifest: &object.manifest, value, pointer: pointer.to_owned() };
-        if !value.is_null() && value.as_u64().is_none_or(|number| number > most) {
-            let found = match value {
+    fn whole_number(&mut self, part: &Part<'_>, most: u64) {
+        if part.is_there() && part.value.as_u64().is_none_or(|number| number > most) {
+            let found = match part.value {
                 Value::String(text) => format!("the text `{text}`"),
                 other => shown(other),
             };
-            self.error(&part, format!("{} is {found}, not a whole number from 0 to {most}", field(pointer)));
+            self.error(part, format!("{} is {found}, not a whole number from 0 to {most}", field(&part.pointer)));
         }
     }
 
-    fn destination_rule(&mut self, object: &Object, services: &BTreeSet<String>) {
+    fn destination_rule(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
-        self.known_host(&spec.get("host"), object, services, "so the rule has no effect");
+        self.known_host(&spec.get("host"), object, "so the rule has no effect");
         let subsets = spec.get("subsets");
         let mut names = BTreeSet::new();
         for subset in subsets.items() {
@@ -109,9 +108,10 @@ impl Checker {
         }
     }
 
-    fn known_host(&mut self, part: &Part<'_>, object: &Object, services: &BTreeSet<String>, effect: &str) {
+    fn known_host(&mut self, part: &Part<'_>, object: &Object, effect: &str) {
         let Some(host) = part.text() else { return };
         let full = resolved(host, &object.namespace);
+        let services = &self.services;
         let known = if is_wildcard(&full) {
             services.iter().any(|service| falls_under(service, &full))
         } else {
@@ -129,29 +129,24 @@ impl Checker {
         self.warn(part, format!("no Service is called `{full}`, {effect}{hint}"));
     }
 
-    fn virtual_service(
-        &mut self,
-        object: &Object,
-        services: &BTreeSet<String>,
-        subsets: &BTreeMap<String, BTreeSet<String>>,
-    ) {
+    fn virtual_service(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
         for host in spec.get("hosts").items() {
-            self.known_host(&host, object, services, "so the rule has no effect");
+            self.known_host(&host, object, "so the rule has no effect");
         }
         for rule in spec.get("http").items() {
             let route = rule.get("route");
             let mut total = 0;
             for entry in route.items() {
-                self.whole_number(object, &entry.get("weight").pointer, u64::from(u32::MAX >> 1));
+                self.whole_number(&entry.get("weight"), u64::from(u32::MAX >> 1));
                 total += entry.get("weight").value.as_u64().unwrap_or(0);
-                self.destination(&entry.get("destination"), object, services, subsets);
+                self.destination(&entry.get("destination"), object);
             }
             if route.items().count() > 1 && total == 0 {
                 self.error(&route, "the weights sum to 0".to_owned());
             }
-            for mirror in [rule.get("mirror")].into_iter().filter(Part::is_there) {
-                self.destination(&mirror, object, services, subsets);
+            if rule.get("mirror").is_there() {
+                self.destination(&rule.get("mirror"), object);
             }
             for one in rule.get("match").items() {
                 self.expressions(&one);
@@ -170,25 +165,19 @@ impl Checker {
         }
     }
 
-    fn destination(
-        &mut self,
-        part: &Part<'_>,
-        object: &Object,
-        services: &BTreeSet<String>,
-        subsets: &BTreeMap<String, BTreeSet<String>>,
-    ) {
+    fn destination(&mut self, part: &Part<'_>, object: &Object) {
         let host = part.get("host");
         let Some(text) = host.text() else {
             self.error(part, "this destination has no host".to_owned());
             return;
         };
-        self.known_host(&host, object, services, "so these requests fail with status 503");
+        self.known_host(&host, object, "so these requests fail with status 503");
         let full = resolved(text, &object.namespace);
         let subset = part.get("subset");
-        let Some(name) = subset.text().filter(|_| services.contains(&full)) else { return };
+        let Some(name) = subset.text().filter(|_| self.services.contains(&full)) else { return };
         let defined = |host: &String| *host == full || is_wildcard(host) && falls_under(&full, host);
-        let known: BTreeSet<&str> =
-            subsets.iter().filter(|(host, _)| defined(host)).flat_map(|(_, names)| names).map(String::as_str).collect();
+        let known = self.subsets.iter().filter(|(host, _)| defined(host)).flat_map(|(_, names)| names);
+        let known: BTreeSet<&str> = known.map(String::as_str).collect();
         if !known.contains(name) {
             let hint = nearest(name, known.into_iter());
             let message = format!(
@@ -219,7 +208,7 @@ impl Checker {
 
     fn deployment(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
-        self.whole_number(object, "/spec/replicas", u64::from(u32::MAX >> 1));
+        self.whole_number(&spec.get("replicas"), u64::from(u32::MAX >> 1));
         let selector = spec.get("selector").get("matchLabels");
         let labels = spec.get("template").get("metadata").get("labels").labels();
         for (key, value) in selector.labels() {

@@ -9,24 +9,11 @@ use super::service::{Pod, Pods, Service};
 use super::virtual_service::VirtualService;
 
 /// Kinds that change the behaviour of a mesh and that the model does not cover.
+#[rustfmt::skip]
 const UNKNOWN_KINDS: [&str; 17] = [
-    "AuthorizationPolicy",
-    "EnvoyFilter",
-    "Gateway",
-    "GRPCRoute",
-    "Ingress",
-    "NetworkPolicy",
-    "PeerAuthentication",
-    "ProxyConfig",
-    "RequestAuthentication",
-    "ServiceEntry",
-    "Sidecar",
-    "StatefulSet",
-    "TCPRoute",
-    "TLSRoute",
-    "WasmPlugin",
-    "WorkloadEntry",
-    "WorkloadGroup",
+    "AuthorizationPolicy", "EnvoyFilter", "Gateway", "GRPCRoute", "Ingress", "NetworkPolicy",
+    "PeerAuthentication", "ProxyConfig", "RequestAuthentication", "ServiceEntry", "Sidecar", "StatefulSet",
+    "TCPRoute", "TLSRoute", "WasmPlugin", "WorkloadEntry", "WorkloadGroup",
 ];
 
 /// All objects that affect routing, parsed and indexed.

@@ -13,21 +13,17 @@ use super::table::{Abort, RedirectPath, Rewrite};
 pub(super) const MESH: &str = "mesh";
 
 /// The fields of a match.
+#[rustfmt::skip]
 pub const MATCH_FIELDS: [&str; 14] = [
-    "name",
-    "uri",
-    "scheme",
-    "method",
-    "authority",
-    "headers",
-    "port",
-    "sourceLabels",
-    "gateways",
-    "queryParams",
-    "ignoreUriCase",
-    "withoutHeaders",
-    "sourceNamespace",
-    "statPrefix",
+    "name", "uri", "scheme", "method", "authority", "headers", "port", "sourceLabels", "gateways",
+    "queryParams", "ignoreUriCase", "withoutHeaders", "sourceNamespace", "statPrefix",
+];
+
+/// The modelled fields of a rule.
+#[rustfmt::skip]
+const RULE_FIELDS: [&str; 13] = [
+    "name", "match", "route", "redirect", "rewrite", "directResponse", "fault", "delegate", "mirror", "mirrors",
+    "mirrorPercentage", "mirrorPercent", "mirror_percent",
 ];
 
 /// The rules for requests to some hosts: a `VirtualService`, or one converted from `HTTPRoute`s.
@@ -87,24 +83,7 @@ impl VirtualService {
 }
 
 fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet<NotModelled>) -> Rule {
-    http.only(
-        &[
-            "name",
-            "match",
-            "route",
-            "redirect",
-            "rewrite",
-            "directResponse",
-            "fault",
-            "delegate",
-            "mirror",
-            "mirrors",
-            "mirrorPercentage",
-            "mirrorPercent",
-            "mirror_percent",
-        ],
-        notes,
-    );
+    http.only(&RULE_FIELDS, notes);
     let route = http.get("route");
     let destinations = route.items().map(|entry| {
         entry.only(&["destination", "weight"], notes);

@@ -75,7 +75,6 @@ pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
 /// assert!(leak_bound(688, confidence) < 0.01 && leak_bound(687, confidence) > 0.01);
 /// ```
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub fn leak_bound(n: u64, confidence: Confidence) -> f64 {
     1.0 - (1.0 - confidence.fraction()).powf(1.0 / n as f64)
 }
@@ -111,8 +110,6 @@ pub fn confidence_interval(n: u64, count: u64, claimed: Share, confidence: Confi
 pub(super) fn mixture_interval(n: u64, count: u64, confidence: Confidence) -> (f64, f64) {
     interval(n, count, confidence, None)
 }
-
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 fn interval(n: u64, count: u64, confidence: Confidence, claimed: Option<Share>) -> (f64, f64) {
     let (hits, misses) = (count.min(n) as f64, n.saturating_sub(count) as f64);
     let power = |times: f64, share: f64| if times > 0.0 { times * share.ln() } else { 0.0 };
@@ -147,7 +144,6 @@ fn log_marginal(hits: f64, misses: f64) -> f64 {
 }
 
 /// The log likelihood ratio of a Beta(½, ½) mixture of all shares to this share, strictly between 0 and 1.
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub(super) fn log_mixture(n: u64, count: u64, share: f64) -> f64 {
     let (hits, misses) = (count as f64, n.saturating_sub(count) as f64);
     log_marginal(hits, misses) - hits * share.ln() - misses * (1.0 - share).ln()
@@ -312,7 +308,7 @@ mod tests {
 
         #[test]
         fn an_interval_holds_what_was_seen_and_shrinks(n in 1_u64..5000, part in 0.0_f64..1.0) {
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
             let (count, seen) = { let count = ((n as f64 * part) as u64).min(n); (count, count as f64 / n as f64) };
             let (low, high) = confidence_interval(n, count, share(0.5), confidence(1e-3));
             prop_assert!(0.0 <= low && low <= seen && seen <= high && high <= 1.0);

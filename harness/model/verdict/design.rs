@@ -124,7 +124,6 @@ impl Design {
 
     /// The mean number of requests of the verdict if the claim is correct.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn mean(&self) -> f64 {
         self.tests.iter().map(|(_, test)| test.mean()).fold(self.clean as f64, f64::max)
     }

@@ -54,7 +54,6 @@ fn balancing_gives(claim: &Claim, Replicas(replicas): &Replicas) -> bool {
     if total == 0 || claimed.len() < 2 || claimed.len() != replicas.values().filter(|count| **count > 0).count() {
         return false;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a number of pods")]
     let part = |count: u64| count as f64 / total as f64;
     let close = |left: f64, right: f64| (left - right).abs() < claim.errors.deviation;
     if claimed.keys().all(|version| replicas.contains_key(*version)) {

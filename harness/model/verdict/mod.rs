@@ -6,6 +6,8 @@
 //! that it excludes. There is one sample and no retry. The cost of a claim is known beforehand ([`Design`]); a claim that cannot be decided is
 //! refused.
 
+#![expect(clippy::cast_precision_loss, reason = "numbers of requests and of pods are far below 2^52")]
+
 mod answer;
 mod binomial;
 mod design;

@@ -48,7 +48,6 @@ impl Group {
 
 impl ScoreSum {
     /// Adds scores, each with these values and their probabilities.
-    #[expect(clippy::cast_precision_loss, reason = "a number of scores is far below 2^52")]
     pub fn add(&mut self, values: Vec<(f64, f64)>, times: u64) {
         self.groups.push(Group { values, times: times as f64 });
     }
@@ -128,7 +127,6 @@ impl ScoreSum {
 }
 
 /// The distribution of the squared deviation of a binomial count from its mean, divided by its variance: values with their probabilities.
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub(super) fn squares(n: u64, share: f64) -> Vec<(f64, f64)> {
     let (mean, variance) = (n as f64 * share, n as f64 * share * (1.0 - share));
     let Ok(law) = Binomial::new(share.clamp(0.0, 1.0), n) else { return Vec::new() };

@@ -37,14 +37,11 @@ impl Tails {
             self.upper(count + 1)
         }
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn is_below_mean(self, count: u64) -> bool {
         (count as f64) < self.n as f64 * self.share
     }
 
     /// `P(S <= count)`, for a count below the mean: the terms decrease towards 0.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn lower(self, count: u64) -> f64 {
         let odds = (1.0 - self.share) / self.share;
         let ratios = (1..=count).rev().map(|k| odds * k as f64 / (self.n - k + 1) as f64);
@@ -52,7 +49,6 @@ impl Tails {
     }
 
     /// `P(S >= count)`, for a count above the mean: the terms decrease towards n.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn upper(self, count: u64) -> f64 {
         let odds = self.share / (1.0 - self.share);
         let ratios = (count..self.n).map(|k| odds * (self.n - k) as f64 / (k + 1) as f64);
@@ -74,7 +70,6 @@ impl Tails {
     }
 
     /// `ln P(S = count)`.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn log_term(self, count: u64) -> f64 {
         let (n, hits, misses) = (self.n as f64, count as f64, (self.n - count) as f64);
         // 0 times infinity counts as 0

@@ -2,28 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::scenario::{Manifest, Scenario, Step};
+use crate::scenario::{Manifest, Scenario, Stage};
 
 /// The mutation operators, in the order of the report.
+#[rustfmt::skip]
 pub const MUTATION_OPERATORS: [&str; 18] = [
-    "weights swapped",
-    "weights moved by ten points",
-    "header name changed",
-    "header value changed",
-    "match made case-insensitive",
-    "match dropped",
-    "rule order reversed",
-    "default route lost",
-    "subset name typo",
-    "host typo",
-    "subset label changed",
-    "selector pinned",
-    "selector too wide",
-    "port renamed tcp-",
-    "no replicas",
-    "wrong image",
-    "client not injected",
-    "object not applied",
+    "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
+    "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
+    "subset name typo", "host typo", "subset label changed", "selector pinned", "selector too wide",
+    "port renamed tcp-", "no replicas", "wrong image", "client not injected", "object not applied",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -36,9 +23,7 @@ pub(super) struct Vocabulary {
 
 impl Vocabulary {
     pub fn of(scenario: &Scenario) -> Self {
-        let steps = scenario.stages.iter().flat_map(|stage| &stage.steps);
-        let applied = steps.filter_map(|step| if let Step::Apply(applied) = step { Some(applied) } else { None });
-        let applied: Vec<&Manifest> = applied.flatten().collect();
+        let applied: Vec<&Manifest> = scenario.stages.iter().flat_map(Stage::applied).collect();
         Self { images: images(&applied), version_labels: version_labels(&applied) }
     }
 }

@@ -45,14 +45,10 @@ fn without_location(rendered: &str) -> String {
 
 /// Adds the most similar key to the message about an unknown key.
 fn with_suggestion(message: &str) -> String {
-    let (first, rest) = message.split_once('\n').map_or((message, None), |(first, rest)| (first, Some(rest)));
+    let first = message.lines().next().unwrap_or_default();
     let suggestion = first.strip_prefix("unknown field `").and_then(|unknown| {
         let (unknown, known) = unknown.split_once("`, expected one of ")?;
         Some(nearest(unknown, known.split(", ")))
     });
-    let suggestion = suggestion.unwrap_or_default();
-    match rest {
-        Some(rest) => format!("{first}{suggestion}\n{rest}"),
-        None => format!("{first}{suggestion}"),
-    }
+    message.replacen(first, &format!("{first}{}", suggestion.unwrap_or_default()), 1)
 }

@@ -19,7 +19,6 @@ pub struct RunsTest {
 
 impl RunsTest {
     /// Adds a sample: for each answer, in the order of sending, whether it counts. A sample with fewer than ten hits or misses is ignored.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn add(&mut self, answers: &[bool]) {
         let hits = answers.iter().filter(|hit| **hit).count() as f64;
         let n = answers.len() as f64;
@@ -64,7 +63,6 @@ impl Dispersion {
     }
 
     /// Adds a group. A group without requests is ignored.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn add(&mut self, requests: u64, hits: u64) {
         if requests > 0 {
             let n = requests as f64;
@@ -89,7 +87,6 @@ impl Dispersion {
 
     /// The smallest factor on the variances of all groups at which [`chance`](Self::chance) is below this level with a probability of [`FOUND`];
     /// none without groups.
-    #[expect(clippy::cast_precision_loss, reason = "a number of groups is far below 2^52")]
     pub(super) fn detectable(&self, level: f64) -> Option<f64> {
         let groups = self.sizes.values().sum::<u64>();
         let law = ChiSquared::new(groups as f64).ok()?;

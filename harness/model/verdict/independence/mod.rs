@@ -99,7 +99,6 @@ impl Independence {
 
     /// The share of all answers that count.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn seen(&self) -> f64 {
         self.hits as f64 / self.requests.max(1) as f64
     }
@@ -122,8 +121,6 @@ impl Independence {
             refusable: self.refusable(),
         }
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "a handful of sizes")]
     fn sizes(&self) -> f64 {
         self.blocks.len() as f64
     }
@@ -136,7 +133,6 @@ impl Independence {
 
     /// The power of the tests with these samples.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn power(&self) -> Power {
         let Ok(normal) = Normal::new(0.0, 1.0) else { return Power::default() };
         let all = self.requests as f64;

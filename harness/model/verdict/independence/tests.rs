@@ -66,7 +66,6 @@ fn sticky(share: f64, lag: usize, chance: f64, seed: u64) -> Independence {
 }
 
 /// A share that swings by this much to either side, once in a sample.
-#[expect(clippy::cast_precision_loss, reason = "small numbers")]
 fn swinging(share: f64, swing: f64, seed: u64) -> Independence {
     calibrated(share, seed, |_, before, random| {
         let turn = before.len() as f64 / REQUESTS as f64 * std::f64::consts::TAU;

@@ -26,7 +26,6 @@ pub struct Line {
 impl Line {
     /// The hits after a number of requests.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn after(self, requests: u64) -> f64 {
         self.at(requests as f64)
     }
@@ -92,7 +91,6 @@ impl Steps {
     }
 
     /// The log likelihood ratio after `n` requests.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn sum(self, hits: u64, n: u64) -> f64 {
         // 0 times infinity counts as 0
         let times = |count: u64, step: f64| if count == 0 { 0.0 } else { count as f64 * step };

@@ -64,7 +64,6 @@ impl ShareDesign {
     /// `p₀` times the likelihood ratio.
     fn realised(&self) -> Realised {
         let (mut fails, mut mean, mut misses) = (0.0, 0.0, [0.0; 2]);
-        #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
         let undecided = self.paths(self.share, |ruling, n, hits, chance| {
             mean += chance * n as f64;
             let [more, fewer] = if ruling == Ruling::Pass {
@@ -75,7 +74,6 @@ impl ShareDesign {
             };
             misses = [misses[0] + more, misses[1] + fewer];
         });
-        #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
         let cap = self.cap as f64;
         mean += cap * undecided.iter().map(|(_, chance)| chance).sum::<f64>();
         let (band, misses) = self.best_band(&undecided, fails, misses);
@@ -140,7 +138,6 @@ impl ShareDesign {
     }
 
     /// Whether the interval excludes a share, whatever the ruling is.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn excludes(&self, requests: u64, hits: u64, share: f64) -> bool {
         let (n, count, spread) = (requests as f64, hits as f64, share * (1.0 - share));
         if spread <= 0.0 {

@@ -38,7 +38,6 @@ impl GrossLimit {
     const START: Self = Self { count: 1, value: 1.0 };
 
     /// Adds the request after the `n`th. `share` is the probability that a request counts. The smallest count grows by one or stays.
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     fn step(&mut self, n: i64, share: f64, level: f64) {
         let total = (n + 1) as f64;
         if self.count > n {
@@ -68,11 +67,7 @@ impl Frontier {
     }
 
     /// The counts at which the test stops.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "a number of requests is far below 2^52"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "a number of requests is far below 2^52")]
     pub fn limits(&self, design: &ShareDesign) -> Limits {
         let (n, requests) = (self.requests as f64, self.requests);
         let (more, fewer) = (&design.more, &design.fewer);

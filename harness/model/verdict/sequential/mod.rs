@@ -138,7 +138,6 @@ impl ShareDesign {
     /// The boundary of M, where it stops the test before those of `p₀ ± δ`: numbers of requests, each with the share below which and the share
     /// above which the test fails; 0 or 1 if there is none.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn gross_faults(&self) -> Vec<(u64, f64, f64)> {
         let mut frontier = Frontier::START;
         let mut found = Vec::new();
@@ -169,7 +168,6 @@ impl ShareDesign {
 
     /// The exact mean number of requests if the claim is correct; the cap if the mean was not computed.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn mean(&self) -> f64 {
         self.mean.unwrap_or(self.cap as f64)
     }

@@ -21,7 +21,6 @@ impl ShareDesign {
     pub fn characteristics(&self, truth: f64) -> Characteristics {
         let mut found = Characteristics { fails: 0.0, passes: 0.0, mean: 0.0 };
         let mut ends = |ruling, requests: u64, chance: f64| {
-            #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
             let requests = requests as f64;
             found.mean += chance * requests;
             *(if ruling == Ruling::Pass { &mut found.passes } else { &mut found.fails }) += chance;

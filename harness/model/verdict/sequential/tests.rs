@@ -67,7 +67,6 @@ fn by_every_path(design: &ShareDesign, truth: f64) -> Characteristics {
             match next.observe(design, hit) {
                 None => alive.push((next, chance)),
                 Some(ruling) => {
-                    #[expect(clippy::cast_precision_loss, reason = "small counts")]
                     let requests = next.requests() as f64;
                     found.mean += chance * requests;
                     *(if ruling == Ruling::Pass { &mut found.passes } else { &mut found.fails }) += chance;
@@ -210,12 +209,7 @@ fn gross_faults_are_shown_where_the_test_stops_for_them() {
     let (first, below, above) = gross.iter().find(|(n, ..)| *n > 30).copied().unwrap();
     assert!(first < 40 && below > 0.0 && above < 1.0, "{first}: {below} to {above}");
     for (n, below, above) in gross {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "small"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
         let hits = (above * n as f64).round() as u64;
         let mut test = ShareTest::new();
         // misses first: no boundary is met on the way
@@ -234,12 +228,7 @@ fn the_mixture_is_followed_request_by_request() {
         for n in 1..=2000_u64 {
             frontier.step(&design);
             let reached = |hits: u64| log_mixture(n, hits, share) >= design.gross.ln();
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "small"
-            )]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
             let middle = (n as f64 * share) as u64;
             let many = (middle..=n).find(|hits| reached(*hits)).unwrap_or(n + 1);
             let few = (n - middle..=n).find(|misses| reached(n - misses)).unwrap_or(n + 1);
@@ -341,9 +330,8 @@ proptest! {
         // one of 100 shares: each is designed
         let share = (share * 100.0).round() / 100.0;
         let design = designed(share, 0.1, 1e-6, 1e-3).unwrap();
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
         let hits = (n as f64 * part) as u64;
-        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let seen = hits as f64;
         let (more, fewer) = (design.more.steps.sum(hits, n), design.fewer.steps.sum(hits, n));
         let lines = design.boundaries();

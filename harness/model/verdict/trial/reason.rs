@@ -170,13 +170,9 @@ fn served(shares: &[ServedShare], requests: u64) -> String {
     });
     split.collect::<Vec<_>>().join(", ")
 }
-
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 fn less(count: u64, n: u64, share: f64) -> bool {
     (count as f64) < n as f64 * share
 }
-
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 fn percent(count: u64, n: u64) -> String {
     format!("{:.1} %", 100.0 * count as f64 / n.max(1) as f64)
 }
