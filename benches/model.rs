@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 
 use shiftcheck::cluster::{EmbeddedMesh, Keep};
 use shiftcheck::events::Events;
+use shiftcheck::plan::Plan;
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
 use shiftcheck::scenario::{Scenario, Service, parse_manifests};
+use shiftcheck::session::{Ending, Options, run};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
 use shiftcheck::venue::Embedded;
 use shiftcheck::verify::{evaluate, mutants, verify};
-use shiftcheck::walk::{Ending, Options, Purpose, run};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
 const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary");
@@ -43,7 +44,7 @@ fn main() {
 
     let verified = best(20, || {
         let scenario = Scenario::read(CANARY).unwrap();
-        black_box(verify(&scenario).len());
+        black_box(verify(&Plan::new(&scenario)).len());
     });
     tell("verify, files read", verified.as_secs_f64() * 1e3, "ms", 10.0, true);
 
@@ -51,8 +52,9 @@ fn main() {
     let mut decided = 0;
     let start = Instant::now();
     while decided < 500 {
+        let plan = Plan::new(&scenario);
         for mutant in &mutants(&scenario) {
-            black_box(evaluate(&scenario, mutant));
+            black_box(evaluate(&plan, mutant));
             decided += 1;
         }
     }
@@ -87,7 +89,6 @@ async fn walk() -> Duration {
     let mut times = Vec::new();
     for _ in 0..5 {
         let options = Options {
-            purpose: Purpose::Prove,
             venue: Arc::new(Embedded),
             keep: Keep::Never,
             cache: PathBuf::new(),

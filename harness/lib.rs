@@ -7,10 +7,10 @@ pub mod events;
 pub mod mesh;
 pub mod prove;
 pub mod report;
+pub mod session;
 pub mod traffic;
 pub mod upgrade;
 pub mod venue;
-pub mod walk;
 
-pub use shiftcheck_model::{demo, routing, scenario, verdict, verify};
+pub use shiftcheck_model::{demo, plan, routing, scenario, verdict, verify};
 pub use shiftcheck_workload as workload;

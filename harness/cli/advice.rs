@@ -3,12 +3,13 @@ use std::io::{Write, stderr};
 use super::exit::ExitCode;
 use crate::cluster::ClusterError;
 use crate::mesh::MeshError;
+use crate::plan::PlanError;
 use crate::report::ReportError;
 use crate::scenario::Origin;
+use crate::session::SessionError;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
 use crate::verdict::DesignError;
-use crate::walk::WalkError;
 
 /// An error message for the user with an exit code and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Failure {
         Self { hint: Some(hint.to_owned()), ..Self::bad_input(error.to_string()) }
     }
 
-    pub fn of(error: &WalkError) -> Self {
+    pub fn of(error: &SessionError) -> Self {
         let code = if error.is_bad_input() { ExitCode::BadInput } else { ExitCode::Environment };
         Self { code, message: error.to_string(), place: error.place().cloned(), hint: hint(error) }
     }
@@ -61,28 +62,28 @@ impl Failure {
 /// The sets of images that `ci/images/build` supports.
 const BUILT_SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];
 
-fn hint(error: &WalkError) -> Option<String> {
+fn hint(error: &SessionError) -> Option<String> {
     let text = match error {
-        WalkError::Cluster(error)
-        | WalkError::Mesh(MeshError::Cluster(error))
-        | WalkError::Traffic(TrafficError::Driver(error)) => return cluster_hint(error),
-        WalkError::Mesh(MeshError::NoSidecar { .. }) => {
+        SessionError::Cluster(error)
+        | SessionError::Mesh(MeshError::Cluster(error))
+        | SessionError::Traffic(TrafficError::Driver(error)) => return cluster_hint(error),
+        SessionError::Mesh(MeshError::NoSidecar { .. }) => {
             "the client must be in the mesh: remove the label or annotation that disables its sidecar injection"
         }
-        WalkError::Mesh(MeshError::OtherIstioctl { .. }) => {
+        SessionError::Mesh(MeshError::OtherIstioctl { .. }) => {
             "pass the istioctl of that version, or omit --istioctl to use the one in the image cache"
         }
-        WalkError::Mesh(MeshError::NotInstalled) => {
+        SessionError::Mesh(MeshError::NotInstalled) => {
             "install Istio on the cluster, or use a throwaway cluster with --cluster k3s"
         }
-        WalkError::LeftBehind { left, .. } => {
+        SessionError::LeftBehind { left, .. } => {
             let run = &left.run;
             return Some(format!("`shiftcheck sweep --run {run}` or the next run tries again"));
         }
-        WalkError::Design { source: DesignError::TooManyRequests { .. }, .. } => {
+        SessionError::Plan(PlanError::Design { source: DesignError::TooManyRequests { .. }, .. }) => {
             "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`"
         }
-        WalkError::Design { source: DesignError::TooSmallALeak { .. }, .. } => {
+        SessionError::Plan(PlanError::Design { source: DesignError::TooSmallALeak { .. }, .. }) => {
             "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`"
         }
         _ => return None,

@@ -1,18 +1,18 @@
 use std::path::PathBuf;
 
 use super::args::CalibrateArgs;
-use super::execute::Execution;
+use super::execute::{Execution, Task};
 use super::exit::ExitCode;
 use super::reports::Reports;
 use super::signals::Interrupt;
-use crate::walk::{CalibrateOptions, Ending, Outcome, Purpose};
+use crate::session::{CalibrateOptions, Ending, Outcome};
 
 /// Tests whether the mesh routes requests independently.
 pub(super) async fn run(args: &CalibrateArgs, cache: PathBuf) -> ExitCode {
     let options = CalibrateOptions { samples: usize::from(args.samples), requests: u64::from(args.requests) };
     let execution = Execution {
         args: &args.walk,
-        purpose: Purpose::Calibrate(options),
+        task: Task::Calibrate(options),
         cache,
         reports: Reports::none(),
         part: &Ok,

@@ -13,12 +13,23 @@ use super::signals::Interrupt;
 use crate::events::{Events, FailureLayer};
 use crate::report::{self, Recorder, Terminal};
 use crate::scenario::Scenario;
-use crate::walk::{Ending, Options, Outcome, Purpose, WalkError, run};
+use crate::session::{self, CalibrateOptions, Ending, Options, Outcome, SessionError};
+
+/// What a scenario is executed for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Task {
+    /// To judge its claims.
+    Run,
+    /// To test whether requests are routed independently.
+    Calibrate(CalibrateOptions),
+    /// To try so many mutants on the mesh.
+    TryMutants(usize),
+}
 
 /// The execution of a scenario by a command.
 pub(super) struct Execution<'a> {
     pub args: &'a WalkArgs,
-    pub purpose: Purpose,
+    pub task: Task,
     pub cache: PathBuf,
     pub reports: Reports,
     /// Selects the stages to run.
@@ -59,7 +70,14 @@ impl Execution<'_> {
             (terminal, recorder)
         });
         let mut signal = ExitCode::Interrupted;
-        let result = Box::pin(run(scenario, options, events, async { signal = interrupt.signalled().await })).await;
+        let signalled = async { signal = interrupt.signalled().await };
+        let result = match self.task {
+            Task::Run => Box::pin(session::run(scenario, options, events, signalled)).await,
+            Task::Calibrate(calibration) => {
+                Box::pin(session::calibrate(scenario, calibration, options, events, signalled)).await
+            }
+            Task::TryMutants(size) => Box::pin(session::try_mutants(scenario, size, options, events, signalled)).await,
+        };
         let (mut terminal, recorder) = match shown.await {
             Ok(readers) => readers,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -75,7 +93,7 @@ impl Execution<'_> {
     }
 
     /// The exit code, the result in words, and the failure that ended the run early.
-    fn conclude(&self, result: Result<Outcome, WalkError>, signal: ExitCode) -> (ExitCode, String, Option<Failure>) {
+    fn conclude(&self, result: Result<Outcome, SessionError>, signal: ExitCode) -> (ExitCode, String, Option<Failure>) {
         let (code, note, failure) = match result {
             Ok(Outcome { ending: Ending::Cancelled, .. }) => (signal, "interrupted".to_owned(), None),
             Ok(outcome) => {
@@ -96,10 +114,10 @@ impl Execution<'_> {
 
     /// Checks everything that can be checked before anything starts.
     fn prepare(&mut self) -> Result<(Scenario, Options), Failure> {
-        let scenario = Scenario::read(&self.args.scenario).map_err(|error| Failure::of(&WalkError::from(error)))?;
+        let scenario = Scenario::read(&self.args.scenario).map_err(|error| Failure::of(&SessionError::from(error)))?;
         let scenario = (self.part)(scenario)?;
         let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
-        let options = options(self.args, &scenario, self.purpose, self.cache.clone(), state)?;
+        let options = options(self.args, &scenario, self.cache.clone(), state)?;
         self.reports.begin()?;
         Ok((scenario, options))
     }

@@ -4,7 +4,7 @@ use super::advice::Failure;
 use super::args::InitArgs;
 use crate::cluster::KubeCluster;
 use crate::draft::{DraftError, draft, export};
-use crate::walk::WalkError;
+use crate::session::SessionError;
 
 /// Drafts a scenario, after exporting the manifests of a live namespace if one is given.
 pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
@@ -14,7 +14,7 @@ pub(super) async fn run(args: &InitArgs) -> Result<(), Failure> {
     }
     let unwritable = |error: std::io::Error| Failure::bad_input(format!("{}: {error}", args.folder.display()));
     if let Some(namespace) = &args.namespace {
-        let environment = |error| Failure::of(&WalkError::from(error));
+        let environment = |error| Failure::of(&SessionError::from(error));
         let connected = KubeCluster::connect(args.kubeconfig.as_deref(), args.context.as_deref()).await;
         let (_, client) = connected.map_err(environment)?;
         let files = export(&client, namespace).await.map_err(environment)?;

@@ -3,15 +3,16 @@ use std::path::{Path, PathBuf};
 
 use super::advice::{self, Failure};
 use super::args::MutantsArgs;
-use super::execute::Execution;
+use super::execute::{Execution, Task};
 use super::exit::ExitCode;
 use super::process::coloured;
 use super::reports::Reports;
 use super::signals::Interrupt;
+use crate::plan::Plan;
 use crate::report::{Marks, mutated};
 use crate::scenario::Scenario;
+use crate::session::{Ending, Outcome, SessionError};
 use crate::verify::{Mutant, MutantStatus, evaluate, mutants};
-use crate::walk::{Ending, Outcome, Purpose, WalkError};
 
 /// Evaluates the mutants of a scenario with the routing model, and a sample of them on a cluster if one is requested.
 pub(super) async fn run(args: &MutantsArgs, cache: PathBuf) -> ExitCode {
@@ -24,7 +25,7 @@ pub(super) async fn run(args: &MutantsArgs, cache: PathBuf) -> ExitCode {
     }
     let execution = Execution {
         args: &args.walk,
-        purpose: Purpose::Mutate(usize::from(args.sample)),
+        task: Task::TryMutants(usize::from(args.sample)),
         cache,
         reports: Reports::none(),
         part: &Ok,
@@ -43,10 +44,11 @@ fn note(Outcome { ending, passed, stages }: &Outcome) -> String {
 
 /// Evaluates the mutants of a scenario and prints the mutation report.
 fn evaluated(path: &Path) -> Result<ExitCode, Failure> {
-    let scenario = Scenario::read(path).map_err(|error| Failure::of(&WalkError::from(error)))?;
+    let scenario = Scenario::read(path).map_err(|error| Failure::of(&SessionError::from(error)))?;
+    let plan = Plan::new(&scenario);
     let mutants = mutants(&scenario);
     let evaluated: Vec<(&Mutant, MutantStatus)> =
-        mutants.iter().map(|mutant| (mutant, evaluate(&scenario, mutant))).collect();
+        mutants.iter().map(|mutant| (mutant, evaluate(&plan, mutant))).collect();
     let marks = Marks { colour: coloured(stdout().is_terminal()) };
     // a closed pipe is not an error
     let _ = mutated(&mut stdout(), marks, &scenario.name, &evaluated);

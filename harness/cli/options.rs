@@ -9,9 +9,9 @@ use super::process::{in_ci, own_binary};
 use crate::cluster::{Docker, NodeImage};
 use crate::mesh::IstioChoice;
 use crate::scenario::Scenario;
+use crate::session::Options;
 use crate::traffic::DriverOptions;
 use crate::venue::{Embedded, Existing, Throwaway, Venue};
-use crate::walk::{Options, Purpose};
 
 /// The requested cluster, or the default.
 pub(super) fn cluster_of(args: &WalkArgs) -> ClusterKind {
@@ -27,7 +27,6 @@ const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
 pub(super) fn options(
     args: &WalkArgs,
     scenario: &Scenario,
-    purpose: Purpose,
     cache: PathBuf,
     state: Option<PathBuf>,
 ) -> Result<Options, Failure> {
@@ -47,7 +46,7 @@ pub(super) fn options(
         }),
     };
     let driver = driver(&args.traffic, scenario);
-    Ok(Options { purpose, venue, keep: args.keep, cache, driver, state })
+    Ok(Options { venue, keep: args.keep, cache, driver, state })
 }
 
 /// The requested Istio installation.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::advice::Failure;
 use super::args::{ClusterKind, RunArgs};
-use super::execute::Execution;
+use super::execute::{Execution, Task};
 use super::exit::ExitCode;
 use super::options::cluster_of;
 use super::reports::Reports;
@@ -10,7 +10,7 @@ use super::signals::Interrupt;
 use crate::cluster::Keep;
 use crate::report::plural;
 use crate::scenario::Scenario;
-use crate::walk::{Ending, Outcome, Purpose, WalkError};
+use crate::session::{Ending, Outcome, SessionError};
 
 /// Runs a scenario and decides every claim.
 pub(super) async fn run(args: &RunArgs, cache: PathBuf, interrupt: Interrupt) -> ExitCode {
@@ -21,7 +21,7 @@ pub(super) async fn run(args: &RunArgs, cache: PathBuf, interrupt: Interrupt) ->
     let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
     let execution = Execution {
         args: &walk,
-        purpose: Purpose::Prove,
+        task: Task::Run,
         cache,
         reports: Reports {
             folder: (!args.no_report).then_some(folder),
@@ -52,7 +52,7 @@ fn part_of(scenario: Scenario, args: &RunArgs) -> Result<Scenario, Failure> {
         let message = "--pause needs a cluster: the embedded mesh ends with this process";
         return Err(Failure::bad_input(message.to_owned()));
     }
-    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&WalkError::from(error)));
+    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     match (&args.only, args.until.as_ref().or(args.pause.as_ref())) {
         (Some(stage), _) => number(stage).map(|number| scenario.only(number)),
         (None, Some(stage)) => number(stage).map(|number| scenario.until(number)),

@@ -13,9 +13,9 @@ use crate::events::{Event, Timed};
 use crate::mesh::{IstioChoice, MeshError};
 use crate::report::{Granularity, Marks, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
 use crate::scenario::{ControlPlane, Scenario};
+use crate::session::{Options, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 use crate::venue::Throwaway;
-use crate::walk::{Options, Purpose, WalkError};
 
 /// Runs a scenario on two versions of Istio and during the upgrade from one to the other, and compares the runs.
 pub(super) async fn run(args: &UpgradeArgs, cache: PathBuf) -> Result<ExitCode, Failure> {
@@ -65,7 +65,7 @@ async fn prepare(
     folder: Option<PathBuf>,
 ) -> Result<(UpgradeSpec, Upgrade), Failure> {
     let scenario = Scenario::read(&args.scenario).map_err(|error| Failure::of(&error.into()))?;
-    let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&WalkError::from(error)));
+    let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     let at = args.at.as_ref().map(stage).transpose()?;
     let plane = |version: &str, set: &[String]| ControlPlane { set: set.to_vec(), ..ControlPlane::of(version) };
     let (from, to) = (plane(&args.from, &args.from_set), plane(&args.to, &args.to_set));
@@ -82,7 +82,6 @@ async fn prepare(
     let node = args.node_image.as_deref().map(node_image).transpose()?;
     let snapshotter = args.snapshotter.clone();
     let options = Options {
-        purpose: Purpose::Prove,
         venue: Arc::new(Throwaway { node, snapshotter, ..Throwaway::new(own_binary()?) }),
         keep: Keep::Never,
         cache,

@@ -6,17 +6,19 @@ use super::advice::Failure;
 use super::args::VerifyArgs;
 use super::exit::ExitCode;
 use super::process::coloured;
+use crate::plan::Plan;
 use crate::report::{Marks, changed, verified};
 use crate::routing::Severity;
 use crate::scenario::Scenario;
+use crate::session::SessionError;
 use crate::verify::{Decided, changes, problems, verify};
-use crate::walk::WalkError;
 
 /// Checks every claim against the manifests, and compares the manifests with another version.
 pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     let scenario = read(&args.scenario)?;
-    let stages = verify(&scenario);
-    let problems = problems(&scenario);
+    let plan = Plan::new(&scenario);
+    let stages = verify(&plan);
+    let problems = problems(&plan);
     let marks = Marks { colour: coloured(stdout().is_terminal()) };
     // a closed pipe is not an error
     let _ = verified(&mut stdout(), marks, &scenario, &stages, &problems);
@@ -24,7 +26,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
         let other = Other::find(against, &args.scenario)?;
         let before =
             read(&other.scenario).map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
-        let _ = changed(&mut stdout(), against, &changes(&before, &scenario));
+        let _ = changed(&mut stdout(), against, &changes(&Plan::new(&before), &plan));
     }
     let fails = stages.iter().flat_map(|stage| &stage.claims).any(|claim| matches!(claim.decided, Decided::Fails(_)));
     Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {
@@ -37,7 +39,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
 }
 
 fn read(path: &Path) -> Result<Scenario, Failure> {
-    Scenario::read(path).map_err(|error| Failure::of(&WalkError::from(error)))
+    Scenario::read(path).map_err(|error| Failure::of(&SessionError::from(error)))
 }
 
 /// Whether two paths of scenario files or folders name the same file.

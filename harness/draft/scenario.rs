@@ -6,9 +6,9 @@ use thiserror::Error;
 
 use super::client::{MANIFEST, POD};
 use crate::demo::demo_versions;
+use crate::plan::Given;
 use crate::routing::{Client, Kind, Live, Mesh, Naming, Outbound, Polarity, Request, Subject, Test, pods_of};
 use crate::scenario::{Manifest, Population, Request as Variant, ScenarioError, Service, read_manifests};
-use crate::verify::Given;
 
 /// The order in which a stage applies kinds. Other kinds come first.
 const ORDER: [&str; 6] = ["Deployment", "DestinationRule", "VirtualService", "HTTPRoute", "Service", "Pod"];

@@ -271,7 +271,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::walk::WalkError;
+    use crate::session::SessionError;
 
     const DEFINITION: &str = "virtualservices.networking.istio.io";
 
@@ -315,6 +315,6 @@ mod tests {
             "CustomResourceDefinition/virtualservices.networking.istio.io of this version of Istio was rejected: \
              status.storedVersions[0]: Invalid value: \"v2\": missing from spec.versions"
         );
-        assert!(WalkError::from(error).is_bad_input());
+        assert!(SessionError::from(error).is_bad_input());
     }
 }

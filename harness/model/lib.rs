@@ -5,6 +5,7 @@
 
 pub mod demo;
 pub mod events;
+pub mod plan;
 pub mod routing;
 pub mod scenario;
 pub mod verdict;

@@ -24,16 +24,16 @@ use self::running::Running;
 use crate::cluster::{Keep, default_cache};
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::session::{Ending, Options, SessionError};
 use crate::traffic::DriverOptions;
 use crate::venue::{Embedded, Throwaway, Venue};
-use crate::walk::{Ending, Options, Purpose, WalkError};
 
 /// An error that prevents a report.
 #[derive(Debug, Error)]
 pub enum ProveError {
     /// The scenario is invalid, or the environment failed.
     #[error(transparent)]
-    Walk(#[from] WalkError),
+    Walk(#[from] SessionError),
     /// The reports cannot be written.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -112,7 +112,6 @@ impl Prover {
             scenario = scenario.until(number);
         }
         let options = Options {
-            purpose: Purpose::Prove,
             venue: Arc::clone(&self.venue),
             keep: Keep::Never,
             cache: std::env::var_os("SHIFTCHECK_CACHE").map_or_else(default_cache, PathBuf::from),

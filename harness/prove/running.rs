@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::events::Events;
 use crate::report::Recorder;
 use crate::scenario::Scenario;
-use crate::walk::{Options, Outcome, WalkError, run};
+use crate::session::{Options, Outcome, SessionError, run};
 
 /// Signals within this time count as one.
 const ONE_CALL: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const ONE_CALL: Duration = Duration::from_secs(1);
 /// A run on a thread with its own runtime, so that the clean-up continues if the caller's runtime ends or stops polling.
 pub(super) struct Running {
     cancel: Option<oneshot::Sender<()>>,
-    done: oneshot::Receiver<(Result<Outcome, WalkError>, Recorder)>,
+    done: oneshot::Receiver<(Result<Outcome, SessionError>, Recorder)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -68,7 +68,7 @@ impl Running {
     ///
     /// # Panics
     /// Resumes a panic of the run.
-    pub async fn finished(mut self) -> (Result<Outcome, WalkError>, Recorder) {
+    pub async fn finished(mut self) -> (Result<Outcome, SessionError>, Recorder) {
         match (&mut self.done).await {
             Ok(done) => done,
             Err(_) => match self.thread.take().map(JoinHandle::join) {

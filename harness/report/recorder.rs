@@ -11,6 +11,8 @@ use super::model::{
     Transition, Workload,
 };
 use crate::events::{self, Event, Judged, STEP, Subject, Tallied, Timed};
+use crate::plan;
+use crate::scenario::Manifest;
 use crate::verdict::{self, Answer, Line, Ruling, Stop};
 
 /// The number of unchanged lines around a change.
@@ -214,7 +216,7 @@ fn claim(judged: &Judged) -> Claim {
             Ruling::Inconclusive => Outcome::Inconclusive,
         },
         reason: verdict.reason.clone(),
-        link: judged.link.map(|layer| layer.to_string()),
+        link: judged.layer.map(|layer| layer.to_string()),
         hints: judged.hints.clone(),
         place: Some(judged.place.clone()),
         requests: verdict.requests,
@@ -332,8 +334,10 @@ fn changed(transition: &events::Transition) -> Transition {
     }
 }
 
-fn edit(edit: &events::Edit) -> Edit {
-    let (before, after) = (edit.before.as_deref(), edit.after.as_deref());
+fn edit(edit: &plan::Edit) -> Edit {
+    let text = |manifest: &Manifest| serde_yaml::to_string(&manifest.object).unwrap_or_default();
+    let (before, after) = (edit.before.as_ref().map(text), edit.after.as_ref().map(text));
+    let (before, after) = (before.as_deref(), after.as_deref());
     let what = match (before, after) {
         (None, _) => "created",
         (_, None) => "deleted",

@@ -1,9 +1,10 @@
 use std::io::{self, Write};
 
+use crate::plan::Given;
 use crate::routing::{NotModelled, Problem, RuleRef, Severity};
 use crate::scenario::{Count, Expectation, Scenario};
 use crate::verify::{
-    Decided, Gap, Given, GivenChange, MUTATION_OPERATORS, Mutant, MutantStatus, VerifiedClaim, VerifiedStage,
+    Decided, Gap, GivenChange, MUTATION_OPERATORS, Mutant, MutantStatus, VerifiedClaim, VerifiedStage,
 };
 
 use super::marks::Marks;

@@ -8,9 +8,10 @@ use super::difference::Difference;
 use super::path::Versions;
 use super::path_record::StageRecord;
 use crate::events::Judged;
-use crate::routing::{Live, RouteDiff};
+use crate::plan::{Plan, at_once};
+use crate::routing::RouteDiff;
 use crate::scenario::{ControlPlane, MeshStep, Origin, Scenario, Stage, Step};
-use crate::walk::{Leg, at_once};
+use crate::session::ComparedRun;
 
 /// Claims that hold on the old version and fail on the new one, and the cause.
 #[derive(Debug, Clone)]
@@ -107,7 +108,7 @@ impl Probe {
 
 /// A run that applies the objects of a stage at once and repeats the stage with the settings of each probe.
 #[must_use]
-pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> Leg {
+pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> ComparedRun {
     let with = |probe: &Probe| ControlPlane { set: probe.set.clone(), ..plane.clone() };
     let mut scenario = at_once(scenario, stage);
     let first = scenario.stages[0].clone();
@@ -122,7 +123,7 @@ pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[
         first = with(probe);
         scenario.stages[0].name.clone_from(&probe.name);
     }
-    Leg { name: format!("Istio {}, searching for the cause", plane.version), first, scenario }
+    ComparedRun { name: format!("Istio {}, searching for the cause", plane.version), first, scenario }
 }
 
 /// A probe for each setting of a control plane, without that setting.
@@ -164,10 +165,9 @@ pub struct Suspect {
 /// The `EnvoyFilter`s at a stage that patch sidecars of the new version but not those of the old one.
 #[must_use]
 pub fn suspects(scenario: &Scenario, stage: usize, Versions { from, to }: Versions<'_>) -> Vec<Suspect> {
-    let mut live = Live::new(&scenario.namespace, &scenario.namespace);
-    scenario.stages.iter().take(stage).for_each(|stage| live.step_through(stage));
+    let plan = Plan::new(scenario);
     let mut suspects = Vec::new();
-    for object in live.all().filter(|object| object.manifest.kind() == "EnvoyFilter") {
+    for object in plan.after(stage).live().all().filter(|object| object.manifest.kind() == "EnvoyFilter") {
         let patches = object.manifest.at("/spec/configPatches").and_then(Value::as_array).into_iter().flatten();
         for (index, patch) in patches.enumerate() {
             let Some(version) = patch.pointer("/match/proxy/proxyVersion").and_then(Value::as_str) else { continue };
@@ -216,9 +216,9 @@ mod tests {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of("1.31") };
         let one = |set: &str| Probe::with(&plane, set.to_owned());
-        let leg = probe(&scenario, 4, &plane, &[one("b=2"), one("c=3")]);
-        assert_eq!(leg.first.set, ["a=1", "b=2"]);
-        let stages = &leg.scenario.stages;
+        let run = probe(&scenario, 4, &plane, &[one("b=2"), one("c=3")]);
+        assert_eq!(run.first.set, ["a=1", "b=2"]);
+        let stages = &run.scenario.stages;
         assert_eq!((stages[0].name.as_str(), stages[1].name.as_str(), stages.len()), ("b=2", "c=3", 2));
         assert_eq!(stages[1].claims().count(), 3);
         let Step::Mesh(MeshStep::Install(installed)) = &stages[1].steps[0] else { panic!("an installation") };

@@ -210,7 +210,7 @@ mod tests {
             hints: Vec::new(),
             place: Origin::new("scenario.yaml", 1, 1),
             errors: None,
-            link: None,
+            layer: None,
         }));
         record.take(&Event::StageDone { passed: true, took: Duration::from_secs(1) });
         record

@@ -11,8 +11,8 @@ use super::path_record::{PathRecord, StageRecord};
 use super::spec::UpgradeSpec;
 use crate::events::{Judged, Subject, Transition};
 use crate::scenario::Scenario;
+use crate::session::SessionError;
 use crate::verdict::Ruling;
-use crate::walk::WalkError;
 
 /// The results of an upgrade test.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct UpgradeRecord {
     /// Whether the test was interrupted.
     pub interrupted: bool,
     /// The error that ended a run early. The other runs are complete.
-    pub failure: Option<WalkError>,
+    pub failure: Option<SessionError>,
 }
 
 /// The result of an upgrade test.
@@ -295,7 +295,7 @@ mod tests {
                 hints: Vec::new(),
                 place: Origin::new("scenario.yaml", 1, 1),
                 errors: None,
-                link: None,
+                layer: None,
             }));
             run
         };

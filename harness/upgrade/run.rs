@@ -7,7 +7,7 @@ use super::spec::UpgradeSpec;
 use crate::cluster::{ImageCache, IstioSet};
 use crate::mesh::{IstioChoice, MeshError, Planes};
 use crate::scenario::Scenario;
-use crate::walk::{Leg, Options, WalkError};
+use crate::session::{ComparedRun, Options, SessionError};
 
 /// Settings for both versions. The first two give sidecars more CPU than a control plane that starts on the same machine. The others add the
 /// statistics of requests to services, which are compared.
@@ -59,7 +59,7 @@ impl Upgrade {
         &self,
         observer: &mut impl UpgradeObserver,
         cancelled: impl Future<Output = ()>,
-    ) -> Result<UpgradeRecord, WalkError> {
+    ) -> Result<UpgradeRecord, SessionError> {
         let start = std::time::Instant::now();
         let mut record = UpgradeRecord::new(self.spec.clone(), self.scenario.clone());
         let mut runner = Runner::new(&self.options, observer, cancelled);
@@ -92,7 +92,7 @@ impl Upgrade {
         &self,
         record: &mut UpgradeRecord,
         runner: &mut Runner<'_, O, C>,
-    ) -> Result<(), WalkError> {
+    ) -> Result<(), SessionError> {
         let wanted = record.to_repeat();
         for mut cluster in self.spec.plan(&self.scenario).clusters {
             cluster.retain(|(path, _)| wanted.contains(path));
@@ -108,11 +108,11 @@ impl Upgrade {
 
     async fn on_a_cluster<O: UpgradeObserver, C: Future<Output = ()>>(
         &self,
-        cluster: Vec<(UpgradePath, Leg)>,
+        cluster: Vec<(UpgradePath, ComparedRun)>,
         purpose: fn(UpgradePath) -> UpgradeRun,
         runner: &mut Runner<'_, O, C>,
-    ) -> (Vec<PathRecord>, Result<(), WalkError>) {
-        let (paths, legs): (Vec<UpgradePath>, Vec<Leg>) = cluster.into_iter().unzip();
+    ) -> (Vec<PathRecord>, Result<(), SessionError>) {
+        let (paths, compared): (Vec<UpgradePath>, Vec<ComparedRun>) = cluster.into_iter().unzip();
         // a cluster imports only the images that its runs need
         let sets = match paths.as_slice() {
             [UpgradePath::FreshOnOld] => vec![self.sets[0].clone()],
@@ -120,6 +120,6 @@ impl Upgrade {
             _ => self.sets.to_vec(),
         };
         let rows = paths.into_iter().map(|path| (purpose(path), self.spec.rows(&self.scenario, path))).collect();
-        runner.run(legs, sets, rows).await
+        runner.run(compared, sets, rows).await
     }
 }

@@ -5,7 +5,7 @@ use super::path::{Row, UpgradePath};
 use super::path_record::PathRecord;
 use crate::cluster::IstioSet;
 use crate::events::{Event, Events, Timed};
-use crate::walk::{Ending, Leg, Legs, Options, WalkError, walk_legs};
+use crate::session::{ComparedRun, ComparedRuns, Ending, Options, SessionError, run_compared};
 
 /// The purpose of a run within an upgrade test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +40,13 @@ impl<'a, O: UpgradeObserver, C: Future<Output = ()>> Runner<'a, O, C> {
         Self { options, observer, cancelled: cancelled.shared(), interrupted: false }
     }
 
-    /// Executes runs on one cluster. `runs` has the purpose and the rows of each leg. The records are complete up to an error.
+    /// Executes runs on one cluster. `runs` has the purpose and the rows of each. The records are complete up to an error.
     pub async fn run(
         &mut self,
-        legs: Vec<Leg>,
+        compared: Vec<ComparedRun>,
         sets: Vec<IstioSet>,
         runs: Vec<(UpgradeRun, Vec<Row>)>,
-    ) -> (Vec<PathRecord>, Result<(), WalkError>) {
+    ) -> (Vec<PathRecord>, Result<(), SessionError>) {
         let (events, mut stream) = Events::channel();
         let mut readers = Readers { next: runs.into_iter(), current: None, records: Vec::new() };
         let reading = async {
@@ -55,8 +55,9 @@ impl<'a, O: UpgradeObserver, C: Future<Output = ()>> Runner<'a, O, C> {
             }
             readers.finish(self.observer);
         };
-        let walking = walk_legs(Legs { sets, legs }, self.options.clone(), events, self.cancelled.clone());
-        let (outcome, ()) = tokio::join!(Box::pin(walking), reading);
+        let compared = ComparedRuns { sets, runs: compared };
+        let running = run_compared(compared, self.options.clone(), events, self.cancelled.clone());
+        let (outcome, ()) = tokio::join!(Box::pin(running), reading);
         let outcome = outcome.map(|outcome| self.interrupted |= outcome.ending == Ending::Cancelled);
         (readers.records, outcome)
     }

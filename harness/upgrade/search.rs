@@ -7,7 +7,7 @@ use super::record::UpgradeRecord;
 use super::runner::{Runner, UpgradeObserver, UpgradeRun};
 use crate::cluster::IstioSet;
 use crate::mesh::{Planes, newer};
-use crate::walk::WalkError;
+use crate::session::SessionError;
 
 /// A search for the cause of claims that hold on the old version and fail on the new one.
 pub(super) struct CauseSearch<'a, 'b, O, C: Future<Output = ()>> {
@@ -20,7 +20,7 @@ pub(super) struct CauseSearch<'a, 'b, O, C: Future<Output = ()>> {
 impl<O: UpgradeObserver, C: Future<Output = ()>> CauseSearch<'_, '_, O, C> {
     /// Searches for the cause: first in the settings that only the new version has, then in the flags of its compatibility mode, then in
     /// the configuration of its sidecar. Returns none if no claim broke or the search was interrupted.
-    pub async fn run(mut self) -> Result<Option<Regression>, WalkError> {
+    pub async fn run(mut self) -> Result<Option<Regression>, SessionError> {
         let Some((stage, claims)) = self.record.broken_claims() else { return Ok(None) };
         let cause = match self.in_settings(stage).await? {
             Some(cause) => cause,
@@ -31,7 +31,7 @@ impl<O: UpgradeObserver, C: Future<Output = ()>> CauseSearch<'_, '_, O, C> {
         Ok((!self.runner.interrupted).then_some(Regression { stage, claims, cause, suspects }))
     }
 
-    async fn in_settings(&mut self, stage: usize) -> Result<Option<Cause>, WalkError> {
+    async fn in_settings(&mut self, stage: usize) -> Result<Option<Cause>, SessionError> {
         let to = &self.record.spec.to;
         if let Some(index) = self.first_that_holds(stage, &without_each(to)).await? {
             return Ok(Some(Cause::Setting(to.set[index].clone())));
@@ -86,14 +86,14 @@ impl<O: UpgradeObserver, C: Future<Output = ()>> CauseSearch<'_, '_, O, C> {
     }
 
     /// The first of the probes with which the claims of a stage hold.
-    async fn first_that_holds(&mut self, stage: usize, probes: &[Probe]) -> Result<Option<usize>, WalkError> {
+    async fn first_that_holds(&mut self, stage: usize, probes: &[Probe]) -> Result<Option<usize>, SessionError> {
         if probes.is_empty() || self.runner.interrupted {
             return Ok(None);
         }
-        let leg = probe(&self.record.scenario, stage, &self.record.spec.to, probes);
+        let tried = probe(&self.record.scenario, stage, &self.record.spec.to, probes);
         let rows = (0..probes.len()).map(|stage| Row { stage, phase: Phase::Itself }).collect();
         let runs = vec![(UpgradeRun::CauseSearch, rows)];
-        let (records, outcome) = self.runner.run(vec![leg], vec![self.sets[1].clone()], runs).await;
+        let (records, outcome) = self.runner.run(vec![tried], vec![self.sets[1].clone()], runs).await;
         outcome?;
         let stages = records.first().map(|record| record.stages.as_slice()).unwrap_or_default();
         Ok(stages.iter().position(|stage| stage.held().all()))

@@ -4,8 +4,9 @@ use thiserror::Error;
 
 use super::path::{Mode, Phase, Row, UpgradePath, Versions};
 use crate::mesh::newer;
+use crate::plan::at_once;
 use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, MeshStep, Scenario, Stage, Step};
-use crate::walk::{Leg, at_once};
+use crate::session::ComparedRun;
 
 /// The number of minor versions that Istio supports between a control plane and older sidecars.
 const SUPPORTED_SKEW: u32 = 1;
@@ -63,7 +64,7 @@ pub struct UpgradeSpec {
 #[derive(Debug, Clone)]
 pub struct UpgradePlan {
     /// For each throwaway cluster, the runs on it, in order.
-    pub clusters: Vec<Vec<(UpgradePath, Leg)>>,
+    pub clusters: Vec<Vec<(UpgradePath, ComparedRun)>>,
 }
 
 impl UpgradeSpec {
@@ -161,9 +162,9 @@ impl UpgradeSpec {
         let wanted = |path: &UpgradePath| self.modes.iter().any(|mode| mode.paths().contains(path));
         let clusters = groups.into_iter().map(|group| {
             let paths = group.iter().copied().filter(wanted);
-            paths.map(|path| (path, self.leg(scenario, path))).collect::<Vec<_>>()
+            paths.map(|path| (path, self.run(scenario, path))).collect::<Vec<_>>()
         });
-        UpgradePlan { clusters: clusters.filter(|legs| !legs.is_empty()).collect() }
+        UpgradePlan { clusters: clusters.filter(|runs| !runs.is_empty()).collect() }
     }
 
     /// The rows that a run visits, in order. A run that changes the mesh begins at the stage of that change, since the runs on each version
@@ -181,7 +182,7 @@ impl UpgradeSpec {
         rows
     }
 
-    fn leg(&self, scenario: &Scenario, path: UpgradePath) -> Leg {
+    fn run(&self, scenario: &Scenario, path: UpgradePath) -> ComparedRun {
         let mut scenario = scenario.clone();
         let stage = scenario.stages[self.at - 1].clone();
         if path.changes_mesh() {
@@ -224,7 +225,7 @@ impl UpgradeSpec {
             UpgradePath::InPlace | UpgradePath::Revision => (from, format!("Istio {from}, then {to} {heading}")),
             UpgradePath::RollBack => (to, format!("Istio {to}, then {heading} to {from}")),
         };
-        Leg { name, first: first.clone(), scenario }
+        ComparedRun { name, first: first.clone(), scenario }
     }
 
     /// The changes of the mesh during a run.
@@ -289,7 +290,7 @@ mod tests {
         let shape: Vec<Vec<(UpgradePath, usize)>> = plan
             .clusters
             .iter()
-            .map(|legs| legs.iter().map(|(path, leg)| (*path, leg.scenario.stages.len())).collect())
+            .map(|runs| runs.iter().map(|(path, run)| (*path, run.scenario.stages.len())).collect())
             .collect();
         assert_eq!(
             shape,
@@ -338,7 +339,7 @@ mod tests {
         let spec = UpgradeSpec::against_itself(&canary(), ControlPlane::of("1.31"), None).unwrap();
         let plan = spec.plan(&canary());
         let paths: Vec<Vec<UpgradePath>> =
-            plan.clusters.iter().map(|legs| legs.iter().map(|(path, _)| *path).collect()).collect();
+            plan.clusters.iter().map(|runs| runs.iter().map(|(path, _)| *path).collect()).collect();
         assert_eq!(paths, [[UpgradePath::FreshOnOld], [UpgradePath::FreshOnNew]]);
         let headings = [UpgradePath::FreshOnOld, UpgradePath::FreshOnNew]
             .map(|path| path.heading(Versions { from: "1.31", to: "1.31" }));

@@ -14,10 +14,10 @@ use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads};
 use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Sidecar};
+use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
 use crate::scenario::{Client, ControlPlane, Manifest, MeshStep, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
-use crate::walk::MOST_A_SECOND;
 
 /// The timeout for the first push of a control plane that has replaced another.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
@@ -191,8 +191,8 @@ impl OpenVenue for OpenNamespace {
         Watches {
             objects: steady(50, 4),
             // a rate that does not disturb a rollout, then the highest until the claims are decided
-            claimed: WatchOptions { rate: CLAIMED_RATE, raised: MOST_A_SECOND, connections: 4 },
-            mesh: steady(MOST_A_SECOND, 8),
+            claimed: WatchOptions { rate: CLAIMED_RATE, raised: HIGHEST_RATE, connections: 4 },
+            mesh: steady(HIGHEST_RATE, 8),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::state::StateCollector;
 use super::{LeftBehind, OpenVenue, Venue, VenueError};
 use crate::cluster::{ClusterError, RunId, RunRecord, RunRecords, Swept};
 use crate::events::{Event, Events};
+use crate::plan::Snapshot;
 use crate::scenario::Scenario;
 
 /// One run of a scenario in a venue. What the run creates carries its id.
@@ -58,16 +59,16 @@ impl<'a> Run<'a> {
         self.venue.open(self).await
     }
 
-    /// Writes the state of the cluster into a folder, as far as the run has created anything there. `reached` is the number of stages that
-    /// were begun.
-    pub async fn collect(&self, reached: usize, folder: &Path) {
+    /// Writes the state of the cluster into a folder, as far as the run has created anything there. `expected` are the objects of the stage that
+    /// was begun last.
+    pub async fn collect(&self, expected: &Snapshot<'_>, folder: &Path) {
         if !self.records.has(&self.id) {
             return;
         }
         // where there is no cluster yet, there is no state of it
         let Some(client) = self.venue.client(self).await else { return };
         self.events.tell(Event::SettingUp("collecting the cluster state".to_owned()));
-        Box::pin(StateCollector { client, run: self, reached, folder }.collect()).await;
+        Box::pin(StateCollector { client, run: self, expected, folder }.collect()).await;
         self.events.tell(Event::Collected(folder.to_owned()));
     }
 

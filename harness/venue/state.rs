@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::{Run, ready_pods};
 use crate::cluster::Tunnel;
 use crate::mesh::{ADMIN_PORT, Sidecar};
-use crate::routing::{Live, Mesh, Request, RouteDiff, addressed, client_of};
+use crate::plan::Snapshot;
+use crate::routing::{RouteDiff, addressed};
 
 /// The timeout of collecting the state of a cluster.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -43,8 +44,8 @@ pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplet
 pub(super) struct StateCollector<'a> {
     pub client: Client,
     pub run: &'a Run<'a>,
-    /// How many stages were begun.
-    pub reached: usize,
+    /// The objects of the stage that was begun last.
+    pub expected: &'a Snapshot<'a>,
     pub folder: &'a Path,
 }
 
@@ -182,14 +183,10 @@ impl StateCollector<'_> {
         let host = addressed(&service.host, &self.run.namespace);
         let mut sidecar = Sidecar::new(pods.clone(), self.run.scenario.client.pod.clone());
         let Ok(table) = sidecar.table(&host, service.port).await else { return };
-        let mut live = Live::new(&self.run.scenario.namespace, &self.run.namespace);
-        self.run.scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
-        self.run.scenario.stages.iter().take(self.reached).for_each(|stage| live.step_through(stage));
         let Ok(there) = pods.list(&ListParams::default()).await else { return };
         let there = there.iter().map(crate::cluster::pod_state).collect();
-        let mesh = Mesh::new(&live, ready_pods(there, &self.run.namespace));
-        let Some(client) = client_of(&live, &self.run.scenario.client.pod) else { return };
-        let expected = mesh.outbound(client).routes(&Request::get(&service.host, service.port, "/"));
+        let mesh = self.expected.mesh_of(ready_pods(there, &self.run.namespace));
+        let expected = mesh.outbound(self.expected.client()).routes(&self.expected.request());
         let expected = expected.map(|routes| routes.table).unwrap_or_default();
         let mut text = format!("the client's sidecar routes requests to {host}:{}:\n", service.port);
         for line in table.lines() {

@@ -12,9 +12,9 @@ use futures::FutureExt;
 use shiftcheck::cluster::{Keep, Owner, RunId};
 use shiftcheck::events::{Event, Events};
 use shiftcheck::scenario::Scenario;
+use shiftcheck::session::{Options, run};
 use shiftcheck::traffic::DriverOptions;
 use shiftcheck::venue::Throwaway;
-use shiftcheck::walk::{Options, Purpose, run};
 
 use crate::cluster::{cache, containers, docker, has_volume, volumes};
 use crate::common::{BINARY, ROOT, run_id, said, shiftcheck, signal};
@@ -104,7 +104,6 @@ fn a_panic_is_passed_on_after_everything_is_removed() {
 
 fn options() -> Options {
     Options {
-        purpose: Purpose::Prove,
         venue: Arc::new(Throwaway::new(BINARY.into())),
         keep: Keep::Never,
         cache: cache(),

@@ -21,7 +21,7 @@ pub struct Judged {
     /// The error probabilities of the verdict, where it is a statistical test.
     pub errors: Option<ErrorRates>,
     /// The layer that a failure is in.
-    pub link: Option<FailureLayer>,
+    pub layer: Option<FailureLayer>,
 }
 
 /// The subject of a claim.

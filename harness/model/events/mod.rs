@@ -18,6 +18,6 @@ pub use event::{Event, Timed};
 pub use fingerprint::{Fingerprint, Injection, PickOrder};
 pub use layer::FailureLayer;
 pub use mutant::TrialledMutant;
-pub use setup::{Deployed, Edit, Environment, Reach, Routing, SourceFile, TrafficPath};
+pub use setup::{Deployed, Environment, Reach, Routing, SourceFile, TrafficPath};
 pub use traffic::{Latency, Tallied};
 pub use transition::{Bound, Gap, Moment, STEP, Shift, Transition};

@@ -67,19 +67,6 @@ pub struct Deployed {
     pub sidecar: bool,
 }
 
-/// A change that a stage makes to one object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit {
-    /// `Kind/name`.
-    pub object: String,
-    /// Where the applied object is written; none where an object is deleted.
-    pub origin: Option<Origin>,
-    /// The object before, as YAML; none where the stage creates it.
-    pub before: Option<String>,
-    /// The object after, as YAML; none where the stage deletes it.
-    pub after: Option<String>,
-}
-
 /// An effect of an object outside of the run's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {

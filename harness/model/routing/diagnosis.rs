@@ -196,7 +196,7 @@ mod tests {
     use rstest::rstest;
 
     use super::super::{Kind, Live, Mesh, Naming, Request, client_of, pods_of};
-    use crate::scenario::{KindRef, Origin, Target, parse_manifests, read_manifests};
+    use crate::scenario::{KindRef, Manifest, Origin, Target, parse_manifests, read_manifests};
 
     const PODS: [&str; 3] = ["httpbin.yaml", "hello-server-v1.yaml", "hello-server-v2.yaml"];
 
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn the_label_that_differs_is_named() {
         let mut live = live(&[&PODS[..], &["svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"]].concat());
-        let mut deployment = live.get(Kind::Deployment, "hello-server-v2").unwrap().manifest.clone();
+        let mut deployment = Manifest::clone(&live.get(Kind::Deployment, "hello-server-v2").unwrap().manifest);
         *deployment.object.data.pointer_mut("/spec/template/metadata/labels/version").unwrap() = "V2".into();
         live.apply(&deployment);
         let finding = "subset v2 has no endpoints: no ready pod carries app=hello,version=v2; hello-server-v1 carries version=v1; \
@@ -274,7 +274,7 @@ mod tests {
     fn a_client_without_a_sidecar_and_a_service_that_is_not_there_are_named() {
         let files = ["svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"];
         let mut objects = live(&[&PODS[..], &files].concat());
-        let mut pod = objects.get(Kind::Pod, "httpbin").unwrap().manifest.clone();
+        let mut pod = Manifest::clone(&objects.get(Kind::Pod, "httpbin").unwrap().manifest);
         let labels = pod.object.metadata.labels.get_or_insert_default();
         labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
         objects.apply(&pod);

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::scenario::{ApiKind, Manifest, ObjectId, Scope, Stage, Step, Target, UnresolvedKind};
 
@@ -42,7 +43,7 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Object {
     /// The manifest.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// The namespace; empty for a cluster-scoped object.
     pub namespace: String,
     /// The logical time of creation.
@@ -100,7 +101,7 @@ impl Live {
         let key = self.id(manifest);
         let namespace = key.namespace.clone();
         let created = self.objects.get(&key).map_or(self.moment, |earlier| earlier.created);
-        self.objects.insert(key, Object { manifest: manifest.clone(), namespace, created });
+        self.objects.insert(key, Object { manifest: Arc::new(manifest.clone()), namespace, created });
     }
 
     /// Deletes an object; with a namespace, all objects in it. If the kind is unknown or ambiguous, nothing is deleted.

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::given::Given;
-use super::stages::Stages;
+use crate::plan::{Given, Plan, PlannedStage};
 use crate::scenario::{Scenario, Stage};
 
 /// A difference in what a population is given, between two versions of a scenario.
@@ -24,15 +23,17 @@ pub struct GivenChange {
 /// Compares what two versions of a scenario give each population of the newer version, at each stage and on every path that a claim
 /// names. Stages are paired by name, otherwise by position.
 #[must_use]
-pub fn changes(before: &Scenario, after: &Scenario) -> Vec<GivenChange> {
-    let claims = [before, after].into_iter().flat_map(|scenario| scenario.stages.iter().flat_map(Stage::claims));
+pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
+    let scenario = after.scenario;
+    let stages = [before, after].into_iter().flat_map(|plan| &plan.scenario.stages);
+    let claims = stages.flat_map(Stage::claims);
     let paths: BTreeSet<&str> = claims.map(|claim| claim.path.as_str()).chain(["/"]).collect();
-    let earlier = given_by_stage(before, after, &paths);
+    let earlier = given_by_stage(before, scenario, &paths);
     let mut changes = Vec::new();
-    for (number, (stage, now)) in (1..).zip(given_by_stage(after, after, &paths)) {
+    for (number, (stage, now)) in (1..).zip(given_by_stage(after, scenario, &paths)) {
         let paired = earlier.iter().find(|(name, _)| *name == stage).or_else(|| {
             let same_place = earlier.get(number - 1)?;
-            (!after.stages.iter().any(|other| other.name == same_place.0)).then_some(same_place)
+            (!scenario.stages.iter().any(|other| other.name == same_place.0)).then_some(same_place)
         });
         for (index, (from, path, given)) in now.into_iter().enumerate() {
             let then = paired.map(|(_, then)| then[index].2.clone());
@@ -47,21 +48,18 @@ pub fn changes(before: &Scenario, after: &Scenario) -> Vec<GivenChange> {
 /// By stage name, what each population is given on each path.
 type GivenByStage = Vec<(String, Vec<(String, String, Given)>)>;
 
-/// What the populations of `callers` are given at each stage of a scenario.
-fn given_by_stage(scenario: &Scenario, callers: &Scenario, paths: &BTreeSet<&str>) -> GivenByStage {
-    let mut stages = Stages::new(scenario);
-    let mut by_stage = Vec::new();
-    while let Some(stage) = stages.advance() {
-        let mesh = stages.mesh();
-        let outbound = mesh.outbound(stages.client());
+/// What the populations of `callers` are given at each stage of a plan.
+fn given_by_stage(plan: &Plan<'_>, callers: &Scenario, paths: &BTreeSet<&str>) -> GivenByStage {
+    let of_stage = |planned: &PlannedStage<'_>| {
+        let outbound = planned.after.outbound();
         let mut given = Vec::new();
         for population in &callers.populations {
             for path in paths {
-                let on_path = Given::to(population, &scenario.service, path, &outbound);
+                let on_path = planned.after.given(population, path, &outbound);
                 given.push((population.name.clone(), (*path).to_owned(), on_path));
             }
         }
-        by_stage.push((stage.name.clone(), given));
-    }
-    by_stage
+        (planned.stage.name.clone(), given)
+    };
+    plan.stages.iter().map(of_stage).collect()
 }

@@ -2,15 +2,11 @@
 //! of two versions of the manifests; evaluates mutants of the manifests, to find faults that no claim detects.
 
 mod changes;
-mod given;
 mod mutants;
 mod operators;
 mod stages;
 
 pub use changes::{GivenChange, changes};
-pub use given::{Given, Seen};
 pub use mutants::{Gap, Kill, Mutant, MutantStatus, evaluate, mutants};
 pub use operators::MUTATION_OPERATORS;
-pub use stages::{
-    Decided, Measure, ShareMismatch, Stages, VerifiedClaim, VerifiedStage, decide, naming, problems, verify,
-};
+pub use stages::{Decided, Measure, ShareMismatch, VerifiedClaim, VerifiedStage, decide, problems, verify};

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use super::given::Given;
 use super::operators::{Mutation, Vocabulary, mutations};
-use super::stages::Stages;
+use super::stages::decide_stage;
+use crate::plan::{Given, Plan, PlannedStage};
 use crate::routing::Chance;
 use crate::scenario::{Scenario, Stage, Step};
 
@@ -86,43 +86,36 @@ fn not_injected(scenario: &Scenario) -> Option<Mutant> {
     Some(Mutant { operator: "client not injected", what, stage: 1, scenario: mutated })
 }
 
-/// Evaluates a mutant exactly, by the routing model.
+/// Evaluates a mutant of the planned scenario exactly, by the routing model.
 #[must_use]
-pub fn evaluate(scenario: &Scenario, mutant: &Mutant) -> MutantStatus {
-    let (mut original, mut mutated) = (Stages::new(scenario), Stages::new(&mutant.scenario));
+pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
+    let mutated = Plan::new(&mutant.scenario);
     let mut gap = None;
-    while let (Some(stage), Some(mutated_stage)) = (original.advance(), mutated.advance()) {
-        let decided = mutated.decide(mutated_stage);
+    for (original, mutated) in original.stages.iter().zip(&mutated.stages) {
+        let decided = decide_stage(mutated);
         if let Some(claim) = decided.claims.iter().find(|claim| claim.decided.is_detectable()) {
             let claim = claim.expectation.to_string();
             return MutantStatus::Killed(Kill { stage: decided.number, claim });
         }
-        gap = gap.or_else(|| find_gap(scenario, stage, decided.number, &original, &mutated));
+        gap = gap.or_else(|| find_gap(original, mutated));
     }
     gap.map_or(MutantStatus::Equivalent, MutantStatus::Survived)
 }
 
 /// The first population that a mutant gives something else at a stage, on any path that the scenario claims.
-fn find_gap(
-    scenario: &Scenario,
-    stage: &Stage,
-    number: usize,
-    original: &Stages<'_>,
-    mutated: &Stages<'_>,
-) -> Option<Gap> {
-    let (before, after) = (original.mesh(), mutated.mesh());
-    let (before, after) = (before.outbound(original.client()), after.outbound(mutated.client()));
+fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>) -> Option<Gap> {
+    let (before, after) = (original.after.outbound(), mutated.after.outbound());
+    let scenario = original.after.scenario();
     let mut paths: Vec<&str> =
         scenario.stages.iter().flat_map(Stage::claims).map(|claim| claim.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
     for population in &scenario.populations {
         for path in &paths {
-            let given = |outbound| Given::to(population, &scenario.service, path, outbound);
-            let (before, after) = (given(&before), given(&after));
-            if before.seen != after.seen {
-                let claim = as_claim(&population.name, path, &before);
-                return Some(Gap { stage: number, name: stage.name.clone(), claim });
+            let given = original.after.given(population, path, &before);
+            if given.seen != mutated.after.given(population, path, &after).seen {
+                let claim = as_claim(&population.name, path, &given);
+                return Some(Gap { stage: original.number, name: original.stage.name.clone(), claim });
             }
         }
     }

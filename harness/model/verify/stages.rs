@@ -1,13 +1,9 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
-use super::given::{Given, requests};
-use crate::demo::demo_versions;
-use crate::routing::{
-    Chance, Client, Finding, Live, Mesh, Naming, NotModelled, Outbound, Problem, Request, RouteTable, Severity, check,
-    client_of, pods_of,
-};
-use crate::scenario::{Claim, Count, Expectation, Scenario, Share, Stage, Statuses, Step};
+use crate::plan::{Given, Plan, PlannedStage, requests};
+use crate::routing::{Chance, Finding, Live, NotModelled, Outbound, Problem, Severity, check};
+use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step};
 
 /// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
 const TOLERANCE: f64 = 0.001;
@@ -104,36 +100,20 @@ impl Decided {
     }
 }
 
-/// Steps through the stages of a scenario, with the objects that are applied at each.
-#[derive(Debug)]
-pub struct Stages<'a> {
-    scenario: &'a Scenario,
-    live: Live,
-    naming: Naming,
-    next: usize,
-}
-
-/// Decides every claim of a scenario from its manifests.
+/// Decides every claim of a plan from its manifests.
 #[must_use]
-pub fn verify(scenario: &Scenario) -> Vec<VerifiedStage<'_>> {
-    let mut stages = Stages::new(scenario);
-    let mut verified = Vec::new();
-    while let Some(stage) = stages.advance() {
-        verified.push(stages.decide(stage));
-    }
-    verified
+pub fn verify<'a>(plan: &Plan<'a>) -> Vec<VerifiedStage<'a>> {
+    plan.stages.iter().map(decide_stage).collect()
 }
 
 /// Errors and suspicious settings in the manifests, over all stages, without duplicates.
 #[must_use]
-pub fn problems(scenario: &Scenario) -> Vec<Problem> {
-    let mut stages = Stages::new(scenario);
-    let mut problems = BTreeSet::new();
-    for stage in &scenario.stages {
-        problems.extend(deletions(stages.live(), stage));
-        stages.advance();
-        problems.extend(check(stages.live()));
-    }
+pub fn problems(plan: &Plan<'_>) -> Vec<Problem> {
+    let of_stage = |planned: &PlannedStage<'_>| {
+        let deletions = deletions(planned.before.live(), planned.stage);
+        deletions.into_iter().chain(check(planned.after.live()))
+    };
+    let problems: BTreeSet<Problem> = plan.stages.iter().flat_map(of_stage).collect();
     problems.into_iter().collect()
 }
 
@@ -166,113 +146,56 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
     problems
 }
 
-/// How pods are named by version, from the claims of the scenario and the demo images.
-#[must_use]
-pub fn naming(scenario: &Scenario) -> Naming {
-    Naming { versions: scenario.versions(), images: demo_versions() }
+/// Decides the claims of a stage.
+pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> {
+    let (stage, after) = (planned.stage, &planned.after);
+    let outbound = after.outbound();
+    let mut claims: Vec<VerifiedClaim<'a>> = Vec::new();
+    for expectation in &stage.expect {
+        let (given, decided) = match expectation {
+            Expectation::Claim(claim) => {
+                let population = after.scenario().population(&claim.from);
+                let given = population.map(|population| after.given(population, &claim.path, &outbound));
+                let given = given.unwrap_or_default();
+                let decided = decide(claim, &given);
+                (given, decided)
+            }
+            Expectation::Served { workload, requests, .. } => {
+                (Given::default(), count(workload, *requests, &workloads(planned, &outbound)))
+            }
+            Expectation::NoObjects { .. } => (Given::default(), left(after.live())),
+            Expectation::During(_) => {
+                let open = "only a run on a mesh shows what happens while a stage is applied";
+                (Given::default(), Decided::Open(open.to_owned()))
+            }
+        };
+        let fails = matches!(decided, Decided::Fails(_));
+        let findings = if fails { outbound.diagnose(&after.request()) } else { Vec::new() };
+        claims.push(VerifiedClaim { expectation, given, decided, findings });
+    }
+    let not_modelled = after.mesh().not_modelled().to_vec();
+    VerifiedStage { number: planned.number, name: &stage.name, claims, not_modelled }
 }
 
-impl<'a> Stages<'a> {
-    /// Starts before the first stage, with only the client applied.
-    #[must_use]
-    pub fn new(scenario: &'a Scenario) -> Self {
-        let mut live = Live::new(&scenario.namespace, &scenario.namespace);
-        scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
-        Self { scenario, live, naming: naming(scenario), next: 0 }
-    }
+/// The workloads that may receive a stage's claimed requests, or mirrored copies of them.
+fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> BTreeSet<String> {
+    let scenario = planned.after.scenario();
+    let asked = planned.stage.claims().filter_map(|claim| Some((scenario.population(&claim.from)?, &claim.path)));
+    let requests = asked.flat_map(|(population, path)| requests(population, &scenario.service, path));
+    requests.flat_map(|request| outbound.workloads(&request)).collect()
+}
 
-    /// Applies and deletes the objects of the next stage; returns none after the last.
-    pub fn advance(&mut self) -> Option<&'a Stage> {
-        let stage = self.scenario.stages.get(self.next)?;
-        self.live.step_through(stage);
-        self.next += 1;
-        Some(stage)
-    }
-
-    /// The routes from the client to the scenario's service; empty if there is no connection.
-    #[must_use]
-    pub fn table(&self, outbound: &Outbound<'_>) -> RouteTable {
-        let service = &self.scenario.service;
-        let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
-        routes.map(|routes| routes.table).unwrap_or_default()
-    }
-
-    /// The applied objects.
-    #[must_use]
-    pub const fn live(&self) -> &Live {
-        &self.live
-    }
-
-    /// The mesh that results from the applied objects.
-    #[must_use]
-    pub fn mesh(&self) -> Mesh {
-        Mesh::new(&self.live, pods_of(&self.live, &self.naming))
-    }
-
-    /// The client; if its pod is not applied, a client with a sidecar and without labels.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        client_of(&self.live, &self.scenario.client.pod).unwrap_or_else(|| Client {
-            namespace: self.scenario.namespace.clone(),
-            labels: BTreeMap::new(),
-            sidecar: true,
+fn left(live: &Live) -> Decided {
+    let left: Vec<ShareMismatch> = live
+        .left()
+        .map(|id| ShareMismatch {
+            measure: Measure::Left(id.to_string()),
+            claimed: Share::NONE,
+            given: Chance::CERTAIN,
+            detectable: true,
         })
-    }
-
-    /// Decides the claims of the stage that [`advance`](Self::advance) returned last.
-    #[must_use]
-    pub fn decide(&self, stage: &'a Stage) -> VerifiedStage<'a> {
-        let mesh = self.mesh();
-        let outbound = mesh.outbound(self.client());
-        let service = &self.scenario.service;
-        let request = Request::get(&service.host, service.port, "/");
-        let mut claims: Vec<VerifiedClaim<'a>> = Vec::new();
-        for expectation in &stage.expect {
-            let (given, decided) = match expectation {
-                Expectation::Claim(claim) => {
-                    let population = self.scenario.population(&claim.from);
-                    let given = population.map(|population| Given::to(population, service, &claim.path, &outbound));
-                    let given = given.unwrap_or_default();
-                    let decided = decide(claim, &given);
-                    (given, decided)
-                }
-                Expectation::Served { workload, requests, .. } => {
-                    (Given::default(), count(workload, *requests, &self.workloads(stage, &outbound)))
-                }
-                Expectation::NoObjects { .. } => (Given::default(), self.left()),
-                Expectation::During(_) => {
-                    let open = "only a run on a mesh shows what happens while a stage is applied";
-                    (Given::default(), Decided::Open(open.to_owned()))
-                }
-            };
-            let fails = matches!(decided, Decided::Fails(_));
-            let findings = if fails { outbound.diagnose(&request) } else { Vec::new() };
-            claims.push(VerifiedClaim { expectation, given, decided, findings });
-        }
-        VerifiedStage { number: self.next, name: &stage.name, claims, not_modelled: mesh.not_modelled().to_vec() }
-    }
-
-    /// The workloads that may receive a stage's claimed requests, or mirrored copies of them.
-    fn workloads(&self, stage: &Stage, outbound: &Outbound<'_>) -> BTreeSet<String> {
-        let service = &self.scenario.service;
-        let asked = stage.claims().filter_map(|claim| Some((self.scenario.population(&claim.from)?, &claim.path)));
-        let requests = asked.flat_map(|(population, path)| requests(population, service, path));
-        requests.flat_map(|request| outbound.workloads(&request)).collect()
-    }
-
-    fn left(&self) -> Decided {
-        let left: Vec<ShareMismatch> = self
-            .live
-            .left()
-            .map(|id| ShareMismatch {
-                measure: Measure::Left(id.to_string()),
-                claimed: Share::NONE,
-                given: Chance::CERTAIN,
-                detectable: true,
-            })
-            .collect();
-        if left.is_empty() { Decided::Holds } else { Decided::Fails(left) }
-    }
+        .collect();
+    if left.is_empty() { Decided::Holds } else { Decided::Fails(left) }
 }
 
 fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided {

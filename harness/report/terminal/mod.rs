@@ -235,7 +235,7 @@ impl<W: Write> Terminal<W> {
             };
             self.line(&format!("   {mark}{}: {} — {}", judged.subject, judged.claim, judged.verdict.reason));
             if judged.verdict.ruling != Ruling::Pass {
-                if let Some(layer) = judged.link {
+                if let Some(layer) = judged.layer {
                     self.line(&format!("       {layer}"));
                 }
                 for hint in &judged.hints {

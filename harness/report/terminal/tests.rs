@@ -16,7 +16,7 @@ fn judged(name: &str, ruling: Ruling, reason: &str, hints: &[&str]) -> Event {
         hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
         place: Origin::new("scenario.yaml", 27, 9),
         errors: None,
-        link: (ruling == Ruling::Fail).then_some(FailureLayer::Endpoints),
+        layer: (ruling == Ruling::Fail).then_some(FailureLayer::Endpoints),
     })
 }
 

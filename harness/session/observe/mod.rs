@@ -1,92 +1,19 @@
-use std::cell::Cell;
+mod missing;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::during::{Missing, Sighting, Watched, longest_silence, micros};
+use self::missing::Missing;
+pub(crate) use self::missing::watch_for;
 use crate::events::{Gap, Moment, STEP, Shift, Transition};
-use crate::scenario::{Scenario, Stage, Step};
+use crate::plan::{ExpectedAnswers, PlannedStage, Seen};
+use crate::session::judge::{Sighting, Watched, longest_silence, micros};
 use crate::traffic::{DriverStart, Next, ObservedResponse, WatchOptions};
 use crate::verdict::Answer;
-use crate::verify::{Given, Seen, Stages};
 
-/// What a population may be answered before a stage, and after it.
-type BeforeAndAfter = (BTreeSet<Seen>, BTreeSet<Seen>);
-
-/// What each population is given before and after each stage, by the manifests: what is to be expected of answers in between.
-#[derive(Debug)]
-pub(super) struct Expected {
-    stages: Vec<BTreeMap<String, BeforeAndAfter>>,
-    changes: Vec<bool>,
-}
-
-impl Expected {
-    pub fn new(scenario: &Scenario) -> Self {
-        let mut stages = Stages::new(scenario);
-        let mut before: BTreeMap<String, BTreeSet<Seen>> = BTreeMap::new();
-        let mut table = None;
-        let (mut all, mut changes) = (Vec::new(), Vec::new());
-        while stages.advance().is_some() {
-            let mesh = stages.mesh();
-            let outbound = mesh.outbound(stages.client());
-            let mut now = BTreeMap::new();
-            for population in &scenario.populations {
-                let given = Given::to(population, &scenario.service, "/", &outbound);
-                now.insert(population.name.clone(), given.seen.into_keys().collect::<BTreeSet<_>>());
-            }
-            let both = now
-                .iter()
-                .map(|(name, now)| (name.clone(), (before.get(name).cloned().unwrap_or_default(), now.clone())));
-            all.push(both.collect());
-            let own = stages.table(&outbound);
-            changes.push(table.as_ref() != Some(&own));
-            (before, table) = (now, Some(own));
-        }
-        Self { stages: all, changes }
-    }
-
-    /// Whether a stage, by its position from 1, changes the client's routes or their endpoints.
-    pub fn changes(&self, number: usize) -> bool {
-        self.changes.get(number - 1).copied().unwrap_or(false)
-    }
-
-    /// A witness of the change that a stage makes, watched in this way.
-    pub fn witness(&self, number: usize, scenario: &Scenario, watch: WatchOptions) -> Witness {
-        let populations = scenario.populations.iter().map(|population| {
-            let (before, after) = self.stages[number - 1][&population.name].clone();
-            let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
-            (Shift { from: population.name.clone(), new, ..Shift::default() }, before, after)
-        });
-        let asked = u32::try_from(scenario.populations.len()).unwrap_or(u32::MAX);
-        Witness {
-            populations: populations.collect(),
-            steps: BTreeMap::new(),
-            transition: Transition::default(),
-            watched: Watched {
-                populations: scenario.populations.iter().map(|own| own.name.clone()).collect(),
-                spacing: micros(Duration::from_secs(1) * asked / watch.rate.max(1)),
-                ..Watched::default()
-            },
-            missing: Missing::of(&scenario.stages[number - 1], scenario.populations.len()),
-            start: None,
-            ended: None,
-            raised: false,
-            watch,
-        }
-    }
-}
-
-/// Whether traffic is worth watching while a stage is applied: something is done, somebody is asked, and the client is there already.
-pub(super) fn is_watched(number: usize, stage: &Stage) -> bool {
-    number > 1 && !stage.steps.is_empty() && stage.claims().next().is_some()
-}
-
-/// Whether a stage changes the mesh itself.
-pub(super) fn changes_mesh(stage: &Stage) -> bool {
-    stage.steps.iter().any(|step| matches!(step, Step::Mesh(_)))
-}
-
-/// Watches answers while a stage is applied.
-pub(super) struct Witness {
+/// Observes answers while a stage is applied.
+pub(crate) struct TransitionObserver {
     populations: Vec<(Shift, BTreeSet<Seen>, BTreeSet<Seen>)>,
     /// By step and population.
     steps: BTreeMap<(u64, usize), Moment>,
@@ -102,7 +29,32 @@ pub(super) struct Witness {
     watch: WatchOptions,
 }
 
-impl Witness {
+impl TransitionObserver {
+    /// An observer of a stage that is watched in this way.
+    pub fn new(planned: &PlannedStage<'_>, watch: WatchOptions) -> Self {
+        let populations = planned.answers().into_iter().map(|ExpectedAnswers { from, before, after }| {
+            let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
+            (Shift { from, new, ..Shift::default() }, before, after)
+        });
+        let populations: Vec<_> = populations.collect();
+        let asked = u32::try_from(populations.len()).unwrap_or(u32::MAX);
+        Self {
+            steps: BTreeMap::new(),
+            transition: Transition::default(),
+            watched: Watched {
+                populations: populations.iter().map(|(shift, ..)| shift.from.clone()).collect(),
+                spacing: micros(Duration::from_secs(1) * asked / watch.rate.max(1)),
+                ..Watched::default()
+            },
+            missing: Missing::of(planned.stage, populations.len()),
+            populations,
+            start: None,
+            ended: None,
+            raised: false,
+            watch,
+        }
+    }
+
     /// Takes an answer to a population, by its position. It counts for the time at which its request was due; answers may come in any order.
     /// `applied` is when the change was applied, once it was.
     pub fn see(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) {
@@ -194,30 +146,30 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far a change has come.
 #[derive(Debug, Default)]
-pub(super) struct Milestones {
-    applied: Cell<Option<Instant>>,
-    ended: Cell<Option<bool>>,
+pub(crate) struct Milestones {
+    applied: OnceLock<Instant>,
+    ended: OnceLock<bool>,
 }
 
 impl Milestones {
     /// The last object is applied or deleted.
     pub fn set_applied(&self) {
-        self.applied.set(Some(Instant::now()));
+        let _ = self.applied.set(Instant::now());
     }
 
     /// When the last object was applied or deleted.
     pub fn applied(&self) -> Option<Instant> {
-        self.applied.get()
+        self.applied.get().copied()
     }
 
     /// The stage is applied and its routes are as they should be, or it will not come to that.
     pub fn end(&self, well: bool) {
-        self.ended.set(Some(well));
+        let _ = self.ended.set(well);
     }
 
     /// Whether the change ended well, once it has ended.
     pub fn ended(&self) -> Option<bool> {
-        self.ended.get()
+        self.ended.get().copied()
     }
 }
 
@@ -240,6 +192,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::plan::Plan;
+    use crate::scenario::Scenario;
     use crate::traffic::{Driver, DriverOptions};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -252,15 +206,15 @@ mod tests {
     /// What the promotion of the canary scenario looks like for everyone.
     fn seen(answers: &[(Answer, Duration, Duration)]) -> Transition {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let mut witness = Expected::new(&scenario).witness(7, &scenario, WATCH);
+        let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], WATCH);
         let now = Instant::now();
         let start = DriverStart { earliest: now, latest: now };
         for (answer, due, took) in answers {
             let (sent, at) = (*due, *due + *took);
             let answered = ObservedResponse { flow: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
-            witness.see(&answered, None);
+            observer.see(&answered, None);
         }
-        witness.end(None).0
+        observer.end(None).0
     }
 
     #[test]
@@ -333,15 +287,15 @@ mod tests {
     async fn a_hang_of_two_seconds_is_watched_as_closely_as_the_time_around_it() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let watch = WatchOptions { rate: 200, raised: 200, connections: 4 };
-        let mut witness = Expected::new(&scenario).witness(7, &scenario, watch);
+        let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], watch);
         let options = DriverOptions { timeout: SECOND / 2, ..DriverOptions::default() };
         let mut driver = Driver::local(hanging().await, options);
         let watched = driver.watch(&scenario, watch, |answered| {
-            witness.see(&answered, None);
+            observer.see(&answered, None);
             if answered.due > 4 * SECOND { Next::StopAll } else { Next::Continue }
         });
         watched.await.unwrap();
-        let (transition, _) = witness.end(None);
+        let (transition, _) = observer.end(None);
         let due = |steps: std::ops::Range<u64>| {
             let own = transition.timeline.iter().filter(|moment| steps.contains(&moment.step));
             own.fold((0, 0), |(all, errors), own| {
@@ -356,14 +310,5 @@ mod tests {
         assert_eq!(transition.errors["no answer in time"], transition.failed());
         let lasted = transition.gap.lasted;
         assert!((3 * SECOND / 2..4 * SECOND).contains(&lasted), "{lasted:?}");
-    }
-
-    #[test]
-    fn stages_that_change_the_routes_are_known() {
-        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let expected = Expected::new(&scenario);
-        let changing: Vec<usize> = (1..=9).filter(|number| expected.changes(*number)).collect();
-        // the label, v2 behind a pinned selector and the fault change no route of the client's
-        assert_eq!(changing, [1, 4, 6, 7, 9]);
     }
 }

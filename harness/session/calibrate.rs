@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
-use super::WalkError;
-use super::stage::Walk;
-use crate::events::{Calibration, Event};
-use crate::scenario::{Claim, Share};
+use super::SessionError;
+use super::run::{Ending, Options, Outcome, Prepared};
+use super::stage::{Mode, Session};
+use crate::events::{Calibration, Event, Events};
+use crate::scenario::{Claim, Scenario, Share};
 use crate::traffic::{Driver, Next, SampleFlow};
 use crate::verdict::{Answer, Design, Independence, Ruling, Trial};
 
@@ -23,18 +24,52 @@ impl Default for CalibrateOptions {
     }
 }
 
-impl Walk<'_> {
-    /// Walks to the stage of the claim without judging, then takes sample after sample of its population.
-    pub async fn calibrate(
+/// Samples the first split of a scenario again and again, to test whether requests are routed independently.
+///
+/// # Errors
+/// As those of [`run`](super::run()); no claim splits versions.
+///
+/// # Panics
+/// A panic of the session is passed on after everything is removed.
+pub async fn calibrate(
+    scenario: Scenario,
+    calibration: CalibrateOptions,
+    options: Options,
+    events: Events,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Outcome, SessionError> {
+    let prepared = Prepared::new(&scenario, &options, events)?;
+    let Some(split) = prepared.designs.first_split() else {
+        return Err(SessionError::NothingToCalibrate(scenario.path.clone()));
+    };
+    let body = async {
+        let Prepared { run, plan, .. } = &prepared;
+        prepared.tell_started(None);
+        let mut venue = run.open().await?;
+        let mut driver = venue.driver(options.driver);
+        let mut session = Session::new(plan, &mut *venue, run.events.clone(), Mode::Judge);
+        let independent = session.calibrate(split, calibration, &mut driver).await?.independent();
+        let ending = if independent { Ending::Passed } else { Ending::Failed };
+        Ok(Outcome { ending, passed: 0, stages: plan.stages.len() })
+    };
+    let ended = prepared.ended(body, cancelled).await;
+    prepared.close(ended).await
+}
+
+impl Session<'_> {
+    /// Applies the stages up to that of the claim without judging them, then takes sample after sample of its population.
+    async fn calibrate(
         &mut self,
         (number, design): (usize, &Design),
         options: CalibrateOptions,
         driver: &mut Driver,
-    ) -> Result<Calibration, WalkError> {
+    ) -> Result<Calibration, SessionError> {
         let start = Instant::now();
-        for (position, stage) in (1..=number).zip(&self.scenario.stages) {
-            self.events.tell(Event::Stage { number: position, name: stage.name.clone(), edits: Vec::new() });
-            self.roll_out(stage).await?;
+        self.apply_client().await?;
+        for planned in self.plan.stages.iter().take(number) {
+            let name = planned.stage.name.clone();
+            self.events.tell(Event::Stage { number: planned.number, name, edits: Vec::new() });
+            self.roll_out(planned).await?;
         }
         self.converged().await?;
         let claim = &design.claim;
@@ -53,7 +88,7 @@ impl Walk<'_> {
         Ok(calibration)
     }
 
-    async fn one(&self, design: &Design, version: &str, least: u64, driver: &mut Driver) -> Result<One, WalkError> {
+    async fn one(&self, design: &Design, version: &str, least: u64, driver: &mut Driver) -> Result<One, SessionError> {
         let claim = &design.claim;
         let mut trial = Trial::new(design.clone());
         let mut one = One {
@@ -71,7 +106,7 @@ impl Walk<'_> {
             least: design.least().max(least),
         }];
         let sample = driver
-            .sample(self.scenario, &wanted, |answered| {
+            .sample(self.plan.scenario, &wanted, |answered| {
                 let hit = matches!(answered.answer, Answer::Version { version: got, .. } if got == version);
                 if (one.hits.len() as u64) < least {
                     one.hits.push(hit);
@@ -171,14 +206,13 @@ impl<'a> Samples<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::designs::Designs;
     use super::*;
-    use crate::scenario::Scenario;
+    use crate::plan::{Designs, Plan};
 
     #[test]
     fn samples_are_tested_and_counted() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let designs = Designs::new(&scenario).unwrap();
+        let designs = Designs::new(&Plan::new(&scenario)).unwrap();
         let (number, Design { claim, .. }) = designs.first_split().unwrap();
         assert_eq!((number, claim.from.as_str()), (4, "testers"));
         let mut random = fastrand::Rng::with_seed(11);

@@ -10,7 +10,7 @@ use crate::verdict::{Ruling, Verdict};
 
 /// The requests that a workload served between two readings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ServedRequests {
+pub(crate) struct ServedRequests {
     /// As many as the counters prove: all of them, where none was lost.
     pub at_least: u64,
     /// Why counters do not tell everything.
@@ -97,7 +97,7 @@ impl ServedRequests {
             hints: Vec::new(),
             place,
             errors: None,
-            link: (ruling == Ruling::Fail).then_some(FailureLayer::Route),
+            layer: (ruling == Ruling::Fail).then_some(FailureLayer::Route),
         }
     }
 }

@@ -2,46 +2,24 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::during::Undecidable;
 use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
 use crate::events::{Event, FailureLayer};
 use crate::mesh::MeshError;
+use crate::plan::PlanError;
 use crate::scenario::{Origin, ScenarioError};
 use crate::traffic::TrafficError;
 use crate::venue::{LeftBehind, VenueError};
-use crate::verdict::{DesignError, Unidentified};
 
-/// Why a walk could not be walked to its end.
+/// Why a run could not be completed.
 #[derive(Debug, Error)]
-pub enum WalkError {
+pub enum SessionError {
     /// The scenario is wrong.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// A claim cannot be decided.
-    #[error("{place}: {source}")]
-    Design {
-        /// Where it is claimed.
-        place: Origin,
-        /// Why not.
-        source: DesignError,
-    },
-    /// A claim could not tell right from wrong.
-    #[error("{place}: {source}")]
-    Unidentified {
-        /// Where it is claimed.
-        place: Origin,
-        /// Why not.
-        source: Unidentified,
-    },
-    /// A claim about what callers see during a change cannot be decided by watching.
-    #[error("{place}: {source}")]
-    Undecidable {
-        /// Where it is claimed.
-        place: Origin,
-        /// Why not.
-        source: Undecidable,
-    },
+    /// A claim is refused before anything starts.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// No claim splits versions.
     #[error("{}: no claim splits versions, so that there is nothing to calibrate", .0.display())]
     NothingToCalibrate(PathBuf),
@@ -63,11 +41,11 @@ pub enum WalkError {
         /// What.
         left: LeftBehind,
         /// What ended the run before that, if an error did.
-        after: Option<Box<WalkError>>,
+        after: Option<Box<SessionError>>,
     },
 }
 
-impl From<VenueError> for WalkError {
+impl From<VenueError> for SessionError {
     fn from(error: VenueError) -> Self {
         match error {
             VenueError::Cluster(error) => Self::Cluster(error),
@@ -77,15 +55,13 @@ impl From<VenueError> for WalkError {
     }
 }
 
-impl WalkError {
+impl SessionError {
     /// Where in the scenario or its manifests, if that is to blame.
     #[must_use]
     pub const fn place(&self) -> Option<&Origin> {
         match self {
             Self::Scenario(error) => error.origin(),
-            Self::Design { place, .. } | Self::Unidentified { place, .. } | Self::Undecidable { place, .. } => {
-                Some(place)
-            }
+            Self::Plan(error) => Some(error.place()),
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => error.place(),
@@ -97,11 +73,7 @@ impl WalkError {
     #[must_use]
     pub const fn layer(&self) -> FailureLayer {
         match self {
-            Self::Scenario(_)
-            | Self::Design { .. }
-            | Self::Unidentified { .. }
-            | Self::Undecidable { .. }
-            | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
+            Self::Scenario(_) | Self::Plan(_) | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
                 FailureLayer::Delivery
             }
@@ -134,9 +106,7 @@ impl WalkError {
     pub const fn is_bad_input(&self) -> bool {
         match self {
             Self::Scenario(_)
-            | Self::Design { .. }
-            | Self::Unidentified { .. }
-            | Self::Undecidable { .. }
+            | Self::Plan(_)
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
             | Self::Traffic(TrafficError::NoPopulation(_)) => true,
@@ -182,9 +152,23 @@ mod tests {
 
     use super::*;
     use crate::cluster::wait::{Failure, WaitError};
+    use crate::plan::{Designs, Plan};
+    use crate::scenario::{Expectation, Scenario};
 
     fn named(name: &str) -> String {
         name.to_owned()
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_decided_is_bad_input() {
+        let mut scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/progressive")).unwrap();
+        let during = scenario.stages[1].expect.iter_mut().find_map(|expectation| match expectation {
+            Expectation::During(during) => Some(during),
+            _ => None,
+        });
+        during.unwrap().gap = Some(Duration::from_millis(2));
+        let error = SessionError::from(Designs::new(&Plan::new(&scenario)).unwrap_err());
+        assert!(error.is_bad_input() && error.place().is_some() && error.layer() == FailureLayer::Manifest);
     }
 
     #[rstest]
@@ -204,8 +188,8 @@ mod tests {
         let timed_out =
             WaitError::TimedOut { what: what.clone(), limit: Duration::from_secs(1), last: named("nothing") };
         let failed = || WaitError::Failed { what: what.clone(), source: Failure::Reported(named("no")) };
-        assert_eq!(WalkError::from(ClusterError::from(timed_out)).layer(), expected);
-        assert_eq!(WalkError::from(ClusterError::from(failed())).layer(), expected);
-        assert_eq!(WalkError::from(MeshError::from(failed())).layer(), expected);
+        assert_eq!(SessionError::from(ClusterError::from(timed_out)).layer(), expected);
+        assert_eq!(SessionError::from(ClusterError::from(failed())).layer(), expected);
+        assert_eq!(SessionError::from(MeshError::from(failed())).layer(), expected);
     }
 }

@@ -1,24 +1,13 @@
-//! Claims about what callers see while a stage is applied, judged by the requests that were watched. Nothing here does any I/O.
-
 use std::time::Duration;
 
-use thiserror::Error;
-
 use crate::events::Bound;
-use crate::scenario::{Confidence, During, Expectation, Origin, Scenario, Share, Stage};
-use crate::traffic::WatchOptions;
+use crate::plan::shown_time;
+use crate::scenario::{Confidence, During};
 use crate::verdict::{Ruling, excluded_share, requests_to_exclude};
-
-/// The most requests a second that a change is watched with. A mesh on two cores answers them next to a rollout.
-pub(crate) const MOST_A_SECOND: u32 = 1200;
-/// How many requests to a population are due within a `gap` that is claimed: a gap is measured to a quarter of the limit.
-const REQUESTS_A_GAP: u32 = 4;
-/// The most requests that a bound may take.
-const MOST_REQUESTS: u64 = 100_000;
 
 /// A request that was watched. Times are in microseconds since the start of the watch, by the driver's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(crate) struct Sighting {
     /// The population, by its position.
     pub population: usize,
     /// When it was due.
@@ -35,7 +24,7 @@ pub(super) struct Sighting {
 
 /// All requests of a watch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     /// The populations.
     pub populations: Vec<String>,
     /// The versions that answered.
@@ -60,7 +49,7 @@ impl Watched {
 
 /// The longest time in which a population got no right answer, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Silence {
+pub(crate) struct Silence {
     /// The population, by its position.
     pub population: usize,
     /// When it began.
@@ -73,177 +62,19 @@ pub(super) struct Silence {
 
 /// How a claim was decided.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub ruling: Ruling,
     pub reason: String,
     pub bounds: Vec<Bound>,
 }
 
-/// The `during` claims of a stage.
-pub(super) fn claims(stage: &Stage) -> impl Iterator<Item = &During> {
-    stage.expect.iter().filter_map(|expectation| match expectation {
-        Expectation::During(during) => Some(during),
-        _ => None,
-    })
-}
-
-/// Why a claim cannot be decided by any watch.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum Undecidable {
-    /// The gap is shorter than the spacing of requests allows.
-    #[error("a gap of {} is too short to be measured: the shortest limit for {populations} {} is {}", shown(micros(*gap)), if *populations == 1 { "population" } else { "populations" }, shown(micros(*shortest)))]
-    ShortGap {
-        /// The claimed limit.
-        gap: Duration,
-        /// How many populations take turns.
-        populations: usize,
-        /// The shortest limit that can be decided.
-        shortest: Duration,
-    },
-    /// The bound takes more requests than are sent.
-    #[error("excluding a share above {excludes} with {errors} errors takes more than {MOST_REQUESTS} requests")]
-    RareErrors {
-        /// The share that a pass has to exclude.
-        excludes: Share,
-        /// How many errors are allowed.
-        errors: u64,
-    },
-}
-
-/// Why a claim cannot be decided by any watch.
-pub(super) fn undecidable(during: &During, populations: usize) -> Option<Undecidable> {
-    if let Some(gap) = during.gap
-        && rate_for(gap, populations).is_none()
-    {
-        let shortest =
-            Duration::from_secs(1) * REQUESTS_A_GAP * u32::try_from(populations).unwrap_or(u32::MAX) / MOST_A_SECOND;
-        return Some(Undecidable::ShortGap { gap, populations, shortest });
-    }
-    let (errors, excludes, miss) = (during.errors.unwrap_or(0), during.excludes, during.miss);
-    match requests_to_exclude(excludes, errors, miss) {
-        Some(needed) if needed <= MOST_REQUESTS => None,
-        _ => Some(Undecidable::RareErrors { excludes, errors }),
-    }
-}
-
-/// The requests a second of all populations that are due so often within a gap; none where they are too many.
-fn rate_for(gap: Duration, populations: usize) -> Option<u32> {
-    let populations = u128::try_from(populations).ok()?;
-    let rate = (1_000_000 * u128::from(REQUESTS_A_GAP) * populations).div_ceil(gap.as_micros().max(1));
-    u32::try_from(rate).ok().filter(|rate| *rate <= MOST_A_SECOND)
-}
-
-/// How a change is watched for its claims, on a venue that would watch it in this way without any.
-pub(super) fn watch_for(
-    stage: &Stage,
-    scenario: &Scenario,
-    venue: WatchOptions,
-    with_claims: WatchOptions,
-) -> WatchOptions {
-    let mut watch = if claims(stage).next().is_some() { with_claims } else { venue };
-    for during in claims(stage) {
-        let rate = during.gap.and_then(|gap| rate_for(gap, scenario.populations.len()));
-        watch.rate = watch.rate.max(rate.unwrap_or(0));
-        watch.raised = watch.raised.max(watch.rate);
-    }
-    watch
-}
-
-/// What is still missing for the claims of a stage to be decided, kept current with each request.
-#[derive(Debug)]
-pub(super) struct Missing {
-    claims: Vec<Need>,
-    /// For each population, when the latest request was due and whether it got a right answer.
-    latest: Vec<(u64, bool)>,
-    watches_gaps: bool,
-    seen: u64,
-    failed: u64,
-}
-
-/// What one claim takes.
-#[derive(Debug)]
-struct Need {
-    /// How many errors there may be, and how many requests a bound takes then.
-    errors: Option<(u64, u64)>,
-    /// For each version: how long it may answer, how many requests a bound takes, how many were due later, whether it answered then.
-    last_of: Vec<(String, u64, u64, u64, bool)>,
-}
-
-impl Missing {
-    pub fn of(stage: &Stage, populations: usize) -> Self {
-        let need = |during: &During| {
-            let least = |errors| requests_to_exclude(during.excludes, errors, during.miss);
-            let least = |errors| least(errors).unwrap_or(u64::MAX);
-            let last_of = during.last_of.iter();
-            Need {
-                errors: during.errors.map(|errors| (errors, least(errors))),
-                last_of: last_of.map(|(version, time)| (version.clone(), micros(*time), least(0), 0, false)).collect(),
-            }
-        };
-        Self {
-            claims: claims(stage).map(need).collect(),
-            latest: vec![(0, false); populations],
-            watches_gaps: claims(stage).any(|during| during.gap.is_some()),
-            seen: 0,
-            failed: 0,
-        }
-    }
-
-    /// The most requests that a bound takes.
-    pub fn requests(&self) -> u64 {
-        let errors = self.claims.iter().filter_map(|need| need.errors.map(|(_, least)| least));
-        let last = self.claims.iter().flat_map(|need| &need.last_of).map(|(_, _, least, _, _)| *least);
-        errors.chain(last).max().unwrap_or(0)
-    }
-
-    /// How long the versions of all claims may answer after the change was applied.
-    pub fn longest(&self) -> Duration {
-        let all = self.claims.iter().flat_map(|need| &need.last_of).map(|(_, time, _, _, _)| *time);
-        Duration::from_micros(all.max().unwrap_or(0))
-    }
-
-    /// Takes a request with the version that answered. `applied` is the latest time at which the change may have been applied.
-    pub fn see(&mut self, sighting: &Sighting, version: Option<&str>, applied: Option<u64>) {
-        self.seen += 1;
-        self.failed += u64::from(!sighting.good);
-        if let Some(latest) = self.latest.get_mut(sighting.population)
-            && latest.0 <= sighting.due
-        {
-            *latest = (sighting.due, sighting.good);
-        }
-        let Some(applied) = applied else { return };
-        for (own, time, _, seen, answered) in self.claims.iter_mut().flat_map(|need| &mut need.last_of) {
-            if sighting.due > applied + *time {
-                *seen += u64::from(tells_version(sighting));
-                *answered |= version == Some(own.as_str());
-            }
-        }
-    }
-
-    /// Whether nothing is missing.
-    pub fn is_nothing(&self) -> bool {
-        self.claims.iter().all(|need| {
-            need.errors.is_none_or(|(most, least)| self.failed > most || self.seen >= least)
-                && need.last_of.iter().all(|(_, _, least, seen, answered)| *answered || seen >= least)
-        }) && (!self.watches_gaps || self.latest.iter().all(|(_, good)| *good))
-    }
-
-    /// Whether requests are missing, and not only the time after which a version must not answer.
-    pub fn is_requests(&self) -> bool {
-        self.claims.iter().any(|need| {
-            need.errors.is_some_and(|(most, least)| self.failed <= most && self.seen < least)
-                || need.last_of.iter().any(|(_, _, least, seen, answered)| !answered && *seen > 0 && seen < least)
-        })
-    }
-}
-
 /// Whether an answer tells who gave it: a request without an answer says nothing of the version that would have answered.
-fn tells_version(sighting: &Sighting) -> bool {
+pub(crate) fn tells_version(sighting: &Sighting) -> bool {
     sighting.version.is_some() || sighting.good
 }
 
 /// Decides a claim.
-pub(super) fn judge(during: &During, watched: &Watched) -> Found {
+pub(crate) fn judge(during: &During, watched: &Watched) -> Found {
     let errors = during.errors.map(|most| judge_errors(most, during, watched));
     let gap = during.gap.map(|limit| judge_gap(limit, watched));
     let last = during.last_of.iter().map(|(version, limit)| judge_last(version, *limit, during, watched));
@@ -367,7 +198,7 @@ fn judge_last(version: &str, limit: Duration, during: &During, watched: &Watched
 
 /// The longest time without a right answer to one population: from the start of the watch, or the right answer before, to the next one, or the
 /// time at which the last request was due. None without a request.
-pub(super) fn longest_silence(watched: &Watched) -> Option<Silence> {
+pub(crate) fn longest_silence(watched: &Watched) -> Option<Silence> {
     let end = watched.sightings.iter().map(|sighting| sighting.due).max()?;
     let populations = 0..watched.populations.len();
     let of_each = populations.filter_map(|population| {
@@ -395,22 +226,13 @@ fn ends_well(watched: &Watched, population: usize) -> bool {
     own.max_by_key(|sighting| sighting.due).is_some_and(|sighting| sighting.good)
 }
 
-pub(super) fn micros(time: Duration) -> u64 {
+pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// `84 ms`, `1.2 s`.
 fn shown(micros: u64) -> String {
-    let time = Duration::from_micros(micros);
-    let number = |value: f64, digits: i32| {
-        let ten = 10_f64.powi(digits);
-        (value * ten).round() / ten
-    };
-    match time.as_secs_f64() {
-        seconds if seconds < 0.01 => format!("{} ms", number(seconds * 1e3, 1)),
-        seconds if seconds < 1.0 => format!("{} ms", number(seconds * 1e3, 0)),
-        seconds => format!("{} s", number(seconds, 2)),
-    }
+    shown_time(Duration::from_micros(micros))
 }
 
 /// A share in percent, rounded up, so that the bound stays one.
@@ -425,26 +247,13 @@ fn percent(fraction: f64) -> f64 {
     (fraction * 1e7).round() / 1e5
 }
 
-/// For each `during` claim of a scenario, how many bounds it states, and the chance with which each is wrong.
-pub(super) fn bounds(scenario: &Scenario) -> Vec<(u32, f64)> {
-    let all = scenario.stages.iter().flat_map(claims);
-    let stated = |during: &During| during.last_of.len() + usize::from(during.errors.is_some());
-    all.map(|during| (u32::try_from(stated(during)).unwrap_or(u32::MAX), during.miss.value())).collect()
-}
-
-/// The first `during` claim of a scenario that cannot be decided: its place, and why not.
-pub(super) fn refused(scenario: &Scenario) -> Option<(Origin, Undecidable)> {
-    let mut all = scenario.stages.iter().flat_map(claims);
-    all.find_map(|during| Some((during.origin.clone(), undecidable(during, scenario.populations.len())?)))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
-    use crate::scenario::ErrorRates;
+    use crate::scenario::{ErrorRates, Origin};
 
     const MS: u64 = 1000;
 
@@ -615,81 +424,5 @@ mod tests {
         assert!(found.reason.contains("; 0 of 1600 requests failed"), "{}", found.reason);
         assert!(found.reason.contains("; the longest time without a right answer was 5 ms"), "{}", found.reason);
         assert_eq!(found.bounds.len(), 1);
-    }
-
-    fn stage(during: During) -> Stage {
-        Stage {
-            name: "change".to_owned(),
-            steps: Vec::new(),
-            expect: vec![Expectation::During(during)],
-            origin: place(),
-        }
-    }
-
-    #[test]
-    fn a_watch_goes_on_until_nothing_is_missing() {
-        let mut missing = Missing::of(&stage(during(Some(0), Some(200), &[("v2", 2000)])), 1);
-        assert_eq!((missing.requests(), missing.longest()), (688, Duration::from_secs(2)));
-        for n in 0..688 {
-            assert!(!missing.is_nothing() && missing.is_requests(), "after {n}");
-            missing.see(&good(1000 + n), Some("v1"), Some(1000 * MS));
-        }
-        // enough for the errors, none of them later than 2 s after the change: there is nothing to hurry for until then
-        assert!(!missing.is_nothing() && !missing.is_requests());
-        for n in 0..688 {
-            assert_eq!(missing.is_requests(), n > 0, "after {n} that were due later");
-            assert!(!missing.is_nothing(), "after {n} that were due later");
-            missing.see(&good(3001 + n), Some("v1"), Some(1000 * MS));
-        }
-        assert!(missing.is_nothing());
-        // a failed request leaves the gap open
-        missing.see(&failed(4000), None, Some(1000 * MS));
-        assert!(!missing.is_nothing());
-    }
-
-    #[test]
-    fn a_watch_does_not_go_on_for_what_has_failed_already() {
-        let mut missing = Missing::of(&stage(during(Some(0), None, &[("v2", 2000)])), 1);
-        missing.see(&failed(1500), None, Some(1000 * MS));
-        assert!(!missing.is_nothing());
-        missing.see(&v2(3500), Some("v2"), Some(1000 * MS));
-        assert!(missing.is_nothing());
-    }
-
-    #[rstest]
-    #[case::usual(during(Some(0), Some(200), &[("v2", 5000)]), 2, None)]
-    #[case::short_gap(during(None, Some(5), &[]), 2, Some("a gap of 5 ms is too short to be measured: the shortest limit for 2 populations is 6.7 ms"))]
-    #[case::shortest_gap(during(None, Some(7), &[]), 2, None)]
-    #[case::rare(During { excludes: "0.001%".parse().unwrap(), ..during(Some(0), None, &[]) }, 1, Some("excluding a share above 0.001 % with 0 errors takes more than 100000 requests"))]
-    fn what_no_watch_can_decide_is_refused(
-        #[case] claim: During,
-        #[case] populations: usize,
-        #[case] why: Option<&str>,
-    ) {
-        let found = undecidable(&claim, populations).map(|found| found.to_string());
-        assert_eq!(found.as_deref(), why);
-    }
-
-    #[test]
-    fn a_short_gap_raises_the_rate_of_the_watch() {
-        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        assert_eq!(scenario.populations.len(), 3);
-        let (venue, claimed) = (
-            WatchOptions { rate: 50, raised: 50, connections: 4 },
-            WatchOptions { rate: 275, raised: 1200, connections: 4 },
-        );
-        let watch = |claim: Option<During>| {
-            let expect = claim.map(Expectation::During).into_iter().collect();
-            watch_for(
-                &Stage { name: String::new(), steps: Vec::new(), expect, origin: place() },
-                &scenario,
-                venue,
-                claimed,
-            )
-        };
-        assert_eq!(watch(None), venue);
-        assert_eq!(watch(Some(during(Some(0), None, &[]))), claimed);
-        assert_eq!(watch(Some(during(None, Some(200), &[]))), claimed);
-        assert_eq!(watch(Some(during(None, Some(20), &[]))).rate, 600);
     }
 }

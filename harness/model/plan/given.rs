@@ -26,7 +26,7 @@ pub struct Given {
 }
 
 /// The requests of a population for a path, one for each of its variants.
-pub(super) fn requests<'a>(
+pub(crate) fn requests<'a>(
     population: &'a Population,
     service: &'a Service,
     path: &'a str,

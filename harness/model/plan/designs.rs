@@ -1,0 +1,212 @@
+use thiserror::Error;
+
+use super::during::{Undecidable, bounds, refused};
+use super::stages::{Plan, PlannedStage};
+use crate::scenario::Origin;
+use crate::verdict::{Design, DesignError, Replicas, Totals, Unidentified, identify};
+
+/// Why a claim of a scenario is refused before anything starts.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// A claim cannot be decided.
+    #[error("{place}: {source}")]
+    Design {
+        /// Where it is claimed.
+        place: Origin,
+        /// Why not.
+        source: DesignError,
+    },
+    /// A claim would hold without any route.
+    #[error("{place}: {source}")]
+    Unidentified {
+        /// Where it is claimed.
+        place: Origin,
+        /// Why not.
+        source: Unidentified,
+    },
+    /// A claim about the time while a stage is applied cannot be decided by watching.
+    #[error("{place}: {source}")]
+    Undecidable {
+        /// Where it is claimed.
+        place: Origin,
+        /// Why not.
+        source: Undecidable,
+    },
+}
+
+impl PlanError {
+    /// Where the claim is written.
+    #[must_use]
+    pub const fn place(&self) -> &Origin {
+        match self {
+            Self::Design { place, .. } | Self::Unidentified { place, .. } | Self::Undecidable { place, .. } => place,
+        }
+    }
+}
+
+/// The sample designs of all claims of a plan.
+#[derive(Debug)]
+pub struct Designs {
+    designs: Vec<Vec<Design>>,
+    /// For each `during` claim, how many bounds it states, and the error probability of each.
+    watched: Vec<(u32, f64)>,
+}
+
+impl Designs {
+    /// The designs of all claims, also of those that would hold without any route: for mutants, whose claims are to fail.
+    ///
+    /// # Errors
+    /// The first claim that no sample can decide.
+    pub fn unchecked(plan: &Plan<'_>) -> Result<Self, PlanError> {
+        let designs = plan.stages.iter().map(PlannedStage::designs).collect::<Result<_, _>>()?;
+        Ok(Self { designs, watched: bounds(plan.scenario) })
+    }
+
+    /// The designs of all claims.
+    ///
+    /// # Errors
+    /// The first claim that cannot be decided.
+    pub fn new(plan: &Plan<'_>) -> Result<Self, PlanError> {
+        let scenario = plan.scenario;
+        let mut designs = Vec::new();
+        for planned in &plan.stages {
+            let claims: Vec<_> = planned.stage.claims().collect();
+            let namespace = planned.after.live().namespace();
+            let replicas = Replicas(planned.after.mesh().replicas(&scenario.service.host, namespace));
+            for claim in &claims {
+                identify(claim, &claims, &replicas)
+                    .map_err(|source| PlanError::Unidentified { place: claim.origin.clone(), source })?;
+            }
+            designs.push(planned.designs()?);
+        }
+        if let Some((place, source)) = refused(scenario) {
+            return Err(PlanError::Undecidable { place, source });
+        }
+        Ok(Self { designs, watched: bounds(scenario) })
+    }
+
+    /// The designs of a stage, by its position from 1.
+    #[must_use]
+    pub fn of(&self, number: usize) -> &[Design] {
+        self.designs.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The first design of a claim that splits versions, with its stage's position from 1.
+    #[must_use]
+    pub fn first_split(&self) -> Option<(usize, &Design)> {
+        let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
+        (1..).zip(&self.designs).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
+    }
+
+    /// The summed error probabilities of all claims.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals: Totals = self.designs.iter().flatten().collect();
+        for (bounds, miss) in &self.watched {
+            totals.claims += 1;
+            totals.miss += f64::from(*bounds) * miss;
+            if *bounds > 0 {
+                totals.worst_miss = totals.worst_miss.max(*miss);
+            }
+        }
+        totals
+    }
+}
+
+impl PlannedStage<'_> {
+    /// The sample designs of the stage's claims.
+    ///
+    /// # Errors
+    /// The first claim that no sample can decide.
+    pub fn designs(&self) -> Result<Vec<Design>, PlanError> {
+        let designs = self.stage.claims().map(|claim| {
+            Design::new(claim)
+                .map(|design| design.of_variants(self.variants(&claim.from)))
+                .map_err(|source| PlanError::Design { place: claim.origin.clone(), source })
+        });
+        designs.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Expectation, Scenario};
+    use crate::verdict::{Answer, Trial};
+
+    fn designs(scenario: &Scenario) -> Result<Designs, PlanError> {
+        Designs::new(&Plan::new(scenario))
+    }
+
+    fn canary() -> Scenario {
+        Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/canary")).unwrap()
+    }
+
+    #[test]
+    fn the_errors_of_the_walkthrough_are_summed() {
+        let totals = designs(&canary()).unwrap().totals();
+        assert_eq!(totals.claims, 24);
+        assert!((totals.false_alarm - 2e-6).abs() < 1e-15, "{}", totals.false_alarm);
+        assert!((totals.miss - 0.024).abs() < 1e-12, "{}", totals.miss);
+        assert!((16_000.0..17_000.0).contains(&totals.requests), "{}", totals.requests);
+    }
+
+    #[test]
+    fn bounds_of_watched_changes_are_part_of_the_errors() {
+        let progressive = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/progressive");
+        let mut scenario = Scenario::read(progressive).unwrap();
+        let with = designs(&scenario).unwrap().totals();
+        for stage in &mut scenario.stages {
+            stage.expect.retain(|expectation| !matches!(expectation, Expectation::During(_)));
+        }
+        let without = designs(&scenario).unwrap().totals();
+        assert_eq!(with.claims - without.claims, 5);
+        assert!((with.miss - without.miss - 5e-3).abs() < 1e-12, "{} {}", with.miss, without.miss);
+    }
+
+    #[test]
+    fn a_gap_that_no_watch_can_measure_is_refused_with_its_place() {
+        let mut scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/progressive")).unwrap();
+        let during = scenario.stages[1].expect.iter_mut().find_map(|expectation| match expectation {
+            Expectation::During(during) => Some(during),
+            _ => None,
+        });
+        during.unwrap().gap = Some(std::time::Duration::from_millis(2));
+        let error = designs(&scenario).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("/scenario.yaml:29:9: a gap of 2 ms is too short to be measured: the shortest limit for 1 population is 3.3 ms"), "{error}");
+    }
+
+    #[test]
+    fn a_population_of_several_kinds_of_requests_is_judged_for_each() {
+        let mut trial = Trial::new(designs(&canary()).unwrap().of(1)[2].clone());
+        assert_eq!(trial.design().claim.from, "near-miss");
+        let kind = trial.kind(&Answer::Version { version: "v1".to_owned(), status: 200 });
+        while trial.observe(kind).is_none() {}
+        let reason = trial.verdict().reason;
+        assert!(reason.contains("below 1.00 % in all, below 2.97 % in each of 3 kinds of requests"), "{reason}");
+    }
+
+    #[test]
+    fn halves_without_a_control_are_refused_with_their_place() {
+        let mut scenario = canary();
+        scenario.stages[3]
+            .expect
+            .retain(|expectation| matches!(expectation, Expectation::Claim(claim) if claim.from == "testers"));
+        let error = designs(&scenario).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("fixtures/canary/scenario.yaml:48:9: testers would get v1 50 %, v2 50 % without any route, as there are 2 of v1 and 2 of v2: "), "{error}");
+    }
+
+    #[test]
+    fn a_claim_that_costs_too_much_is_refused_with_its_place() {
+        let mut scenario = canary();
+        let Expectation::Claim(claim) = &mut scenario.stages[3].expect[1] else { panic!("the testers' claim") };
+        claim.errors.deviation = 0.0001;
+        let error = designs(&scenario).unwrap_err();
+        assert!(
+            error.to_string().contains("/scenario.yaml:48:9: 50 % of v2 with a deviation of 0.01 points"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! A scenario, prepared once for everything that runs, checks or compares it: the objects before and after each stage and what they mean to
+//! Istio, the changes, the sample designs, the answers to expect during each change.
+
+mod at_once;
+mod designs;
+mod during;
+mod edits;
+mod given;
+mod stages;
+
+pub use at_once::{at_once, in_turn};
+pub use designs::{Designs, PlanError};
+pub use during::{HIGHEST_RATE, Undecidable, during_claims, shown_time, watch_rate};
+pub use edits::Edit;
+pub(crate) use given::requests;
+pub use given::{Given, Seen};
+pub use stages::{ExpectedAnswers, Plan, PlannedStage, Snapshot};

@@ -1,0 +1,217 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use super::given::{Given, Seen};
+use crate::demo::demo_versions;
+use crate::routing::{Client, Live, Mesh, Naming, Outbound, Pod, Request, RouteTable, client_of, pods_of};
+use crate::scenario::{Population, Scenario, Stage, Step};
+
+/// A scenario with the objects before and after each of its stages.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// The stages, in their order.
+    pub stages: Vec<PlannedStage<'a>>,
+    /// The objects before the first stage: the client's alone.
+    start: Arc<Snapshot<'a>>,
+}
+
+/// A stage of a plan.
+#[derive(Debug)]
+pub struct PlannedStage<'a> {
+    /// Its position, from 1.
+    pub number: usize,
+    /// The stage as the scenario writes it.
+    pub stage: &'a Stage,
+    /// The objects before it.
+    pub before: Arc<Snapshot<'a>>,
+    /// The objects after it.
+    pub after: Arc<Snapshot<'a>>,
+}
+
+/// The applied objects at one point of a plan.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    scenario: &'a Scenario,
+    naming: Arc<Naming>,
+    live: Live,
+    mesh: OnceLock<Mesh>,
+}
+
+/// The answers that a population gets before and after a stage, by the manifests. During the change either is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedAnswers {
+    /// The population.
+    pub from: String,
+    /// The answers before.
+    pub before: BTreeSet<Seen>,
+    /// The answers after.
+    pub after: BTreeSet<Seen>,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a scenario in the namespace that it declares.
+    #[must_use]
+    pub fn new(scenario: &'a Scenario) -> Self {
+        Self::in_namespace(scenario, &scenario.namespace)
+    }
+
+    /// The plan of a scenario whose objects are applied to another namespace than it declares.
+    #[must_use]
+    pub fn in_namespace(scenario: &'a Scenario, namespace: &str) -> Self {
+        let mut live = Live::new(&scenario.namespace, namespace);
+        scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
+        let naming = Arc::new(Naming { versions: scenario.versions(), images: demo_versions() });
+        let snapshot = |live: &Live| {
+            let (live, mesh) = (live.clone(), OnceLock::new());
+            Arc::new(Snapshot { scenario, naming: Arc::clone(&naming), live, mesh })
+        };
+        let start = snapshot(&live);
+        let mut before = Arc::clone(&start);
+        let stages = (1..).zip(&scenario.stages).map(|(number, stage)| {
+            live.step_through(stage);
+            let after = snapshot(&live);
+            let before = std::mem::replace(&mut before, Arc::clone(&after));
+            PlannedStage { number, stage, before, after }
+        });
+        let stages = stages.collect();
+        Self { scenario, stages, start }
+    }
+
+    /// The namespace of the objects.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.start.live().namespace()
+    }
+
+    /// The objects after so many stages, or after the last.
+    #[must_use]
+    pub fn after(&self, stages: usize) -> &Arc<Snapshot<'a>> {
+        self.stages[..stages.min(self.stages.len())].last().map_or(&self.start, |planned| &planned.after)
+    }
+}
+
+impl PlannedStage<'_> {
+    /// The number of kinds of requests of a population.
+    pub(super) fn variants(&self, population: &str) -> usize {
+        self.after.scenario.population(population).map_or(1, |population| population.variants.len())
+    }
+
+    /// Whether traffic is watched while the stage is applied: it changes something, it claims something about requests, and the client is
+    /// running already.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.number > 1 && !self.stage.steps.is_empty() && self.stage.claims().next().is_some()
+    }
+
+    /// Whether the stage changes the mesh itself.
+    #[must_use]
+    pub fn changes_mesh(&self) -> bool {
+        self.stage.steps.iter().any(|step| matches!(step, Step::Mesh(_)))
+    }
+
+    /// Whether the stage changes the client's routes or their endpoints.
+    #[must_use]
+    pub fn changes_routes(&self) -> bool {
+        self.before.table() != self.after.table()
+    }
+
+    /// The answers to expect while the stage is applied, for each population.
+    #[must_use]
+    pub fn answers(&self) -> Vec<ExpectedAnswers> {
+        let populations = &self.after.scenario.populations;
+        let (before, after) = (self.before.outbound(), self.after.outbound());
+        let answers = populations.iter().map(|own| {
+            let seen =
+                |snapshot: &Snapshot<'_>, outbound| snapshot.given(own, "/", outbound).seen.into_keys().collect();
+            ExpectedAnswers {
+                from: own.name.clone(),
+                before: seen(&self.before, &before),
+                after: seen(&self.after, &after),
+            }
+        });
+        answers.collect()
+    }
+}
+
+impl<'a> Snapshot<'a> {
+    /// The scenario.
+    #[must_use]
+    pub const fn scenario(&self) -> &'a Scenario {
+        self.scenario
+    }
+
+    /// The applied objects.
+    #[must_use]
+    pub const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The pods that the objects ask for, with the versions that they answer with, as far as the scenario and the demo images tell.
+    #[must_use]
+    pub fn pods(&self) -> Vec<Pod> {
+        pods_of(&self.live, &self.naming)
+    }
+
+    /// What the objects mean to Istio with these pods.
+    #[must_use]
+    pub fn mesh_of(&self, pods: Vec<Pod>) -> Mesh {
+        Mesh::new(&self.live, pods)
+    }
+
+    /// What the objects mean to Istio, once all pods that they ask for are ready.
+    #[must_use]
+    pub fn mesh(&self) -> &Mesh {
+        self.mesh.get_or_init(|| Mesh::new(&self.live, self.pods()))
+    }
+
+    /// The client; one that is not applied is taken for one in the mesh, without labels.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        client_of(&self.live, &self.scenario.client.pod).unwrap_or_else(|| Client {
+            namespace: self.live.namespace().to_owned(),
+            labels: BTreeMap::new(),
+            sidecar: true,
+        })
+    }
+
+    /// What becomes of the client's requests.
+    #[must_use]
+    pub fn outbound(&self) -> Outbound<'_> {
+        self.mesh().outbound(self.client())
+    }
+
+    /// What a population is given on a path.
+    #[must_use]
+    pub fn given(&self, population: &Population, path: &str, outbound: &Outbound<'_>) -> Given {
+        Given::to(population, &self.scenario.service, path, outbound)
+    }
+
+    /// A request to the scenario's service.
+    #[must_use]
+    pub fn request(&self) -> Request {
+        Request::get(&self.scenario.service.host, self.scenario.service.port, "/")
+    }
+
+    /// The client's routes to the scenario's service; empty where there is no connection.
+    #[must_use]
+    pub fn table(&self) -> RouteTable {
+        self.outbound().routes(&self.request()).map(|routes| routes.table).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_that_change_the_routes_are_known() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/canary")).unwrap();
+        let plan = Plan::new(&scenario);
+        let changing: Vec<usize> =
+            plan.stages.iter().filter(|stage| stage.changes_routes()).map(|stage| stage.number).collect();
+        // the label, v2 behind a pinned selector and the fault change no route of the client's
+        assert_eq!(changing, [1, 4, 6, 7, 9]);
+    }
+}

@@ -1,0 +1,277 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::SessionError;
+use super::judge::{Watched, causes, judge_during};
+use super::observe::{Milestones, TransitionObserver, watch_for};
+use super::stage::{Mode, Session};
+use crate::cluster::{Applied, ClusterError};
+use crate::events::{Event, Judged, Routing, Tallied, Transition};
+use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, TableReading, converge};
+use crate::plan::{PlannedStage, during_claims};
+use crate::routing::{Action, Route, RouteTable, addressed};
+use crate::scenario::{Manifest, MeshStep, Step};
+use crate::traffic::{Driver, Next, WatchOptions};
+use crate::venue::ready_pods;
+use crate::verdict::Ruling;
+
+/// The timeout of a stage's rollouts.
+const ROLLOUT_LIMIT: Duration = Duration::from_secs(180);
+/// The timeout of convergence.
+const CONVERGENCE_LIMIT: Duration = Duration::from_secs(60);
+/// The timeout of convergence in a run that continues without it.
+const COMPARED_LIMIT: Duration = Duration::from_secs(10);
+/// How long a change waits for the first answer of the watch.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+
+impl<'a> Session<'a> {
+    /// Applies a stage and waits until the client's sidecar has its routes, while traffic is watched. Returns the decided claims about that
+    /// time, and the difference of the routes from those that the manifests ask for, if there is one.
+    pub async fn change(
+        &mut self,
+        planned: &PlannedStage<'a>,
+        converging: bool,
+        driver: &mut Driver,
+    ) -> Result<(Vec<Judged>, Option<Mismatch>), SessionError> {
+        let stage = planned.stage;
+        if self.mode == Mode::TryMutants || !planned.is_watched() {
+            self.roll_out(planned).await?;
+            let mismatch = if converging { self.settled().await?.1 } else { None };
+            let unwatched = Watched::default();
+            return Ok((during_claims(stage).map(|during| judge_during(during, &unwatched).0).collect(), mismatch));
+        }
+        let (judged, mut mismatch) = self.watched_change(planned, driver).await?;
+        if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
+            // the client's turn comes when nobody sends from it
+            self.restart_client(driver).await?;
+            mismatch = self.settled().await?.1;
+        }
+        Ok((judged, mismatch))
+    }
+
+    async fn watched_change(
+        &mut self,
+        planned: &PlannedStage<'a>,
+        driver: &mut Driver,
+    ) -> Result<(Vec<Judged>, Option<Mismatch>), SessionError> {
+        let before = self.table().await?;
+        let (scenario, watch) = (self.plan.scenario, self.watch(planned));
+        let (milestones, answering) = (Milestones::default(), Notify::new());
+        let mut observer = TransitionObserver::new(planned, watch);
+        let changing = async {
+            // the first answer may be long in coming, where there is none to be had
+            let _ = tokio::time::timeout(FIRST_ANSWER, answering.notified()).await;
+            let changed = async {
+                self.roll_out_marking(planned, || milestones.set_applied()).await?;
+                self.settled().await
+            };
+            let changed = changed.await;
+            milestones.end(changed.is_ok());
+            changed
+        };
+        let watching = driver.watch(scenario, watch, |answered| {
+            answering.notify_one();
+            observer.see(&answered, milestones.applied());
+            match milestones.ended() {
+                None => Next::Continue,
+                Some(true) => observer.next(milestones.applied()),
+                Some(false) => Next::StopAll,
+            }
+        });
+        let (changed, watched) = tokio::join!(changing, watching);
+        let ((table, mismatch), watched) = (changed?, watched?);
+        if planned.changes_routes() && table == before && mismatch.is_none() {
+            return Err(MeshError::Blind.into());
+        }
+        let (seen, requests) = observer.end(milestones.applied());
+        let (mut judged, mut bounds) = (Vec::new(), Vec::new());
+        for during in during_claims(planned.stage) {
+            let (mut decided, excluded) = judge_during(during, &requests);
+            if decided.verdict.ruling == Ruling::Fail {
+                decided.hints = causes(&seen);
+            }
+            judged.push(decided);
+            bounds.extend(excluded);
+        }
+        let answers = watched.tallies.into_iter().map(|tally| Tallied {
+            from: scenario.populations[tally.flow].name.clone(),
+            path: "/".to_owned(),
+            answer: tally.answer,
+            pod: tally.pod,
+            count: tally.count,
+        });
+        let transition = Transition { answers: answers.collect(), bounds, took: watched.took, ..seen };
+        self.events.tell(Event::Changed(transition));
+        Ok((judged, mismatch))
+    }
+
+    /// Waits for the client's routes to converge. In a run that is compared with another, routes that do not converge are returned with the
+    /// mismatch; in any other run they are an error.
+    async fn settled(&mut self) -> Result<(RouteTable, Option<Mismatch>), SessionError> {
+        match self.converged().await {
+            Ok(converged) => Ok((converged.table, None)),
+            Err(SessionError::Mesh(MeshError::NotConverged { mismatch, .. })) if self.mode == Mode::Compare => {
+                Ok((self.table().await?, Some(mismatch)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the client pod.
+    async fn restart_client(&mut self, driver: &mut Driver) -> Result<(), SessionError> {
+        self.venue.end_client().await?;
+        driver.reset();
+        let applied = self.apply(&self.plan.scenario.client.manifests).await?;
+        Ok(self.venue.rolled_out(&applied, &[], ROLLOUT_LIMIT).await?)
+    }
+
+    /// How the change that a stage makes is watched.
+    fn watch(&self, planned: &PlannedStage<'_>) -> WatchOptions {
+        let watches = self.venue.watches();
+        if planned.changes_mesh() {
+            watches.mesh
+        } else {
+            watch_for(planned.stage, self.plan.scenario, watches.objects, watches.claimed)
+        }
+    }
+
+    /// How the client's requests are routed now.
+    async fn table(&mut self) -> Result<RouteTable, MeshError> {
+        let host = addressed(&self.plan.scenario.service.host, self.namespace());
+        self.venue.table(&host, self.plan.scenario.service.port).await
+    }
+
+    /// Applies the objects of the client.
+    pub async fn apply_client(&mut self) -> Result<(), ClusterError> {
+        self.client_pod = self.apply(&self.plan.scenario.client.manifests).await?;
+        Ok(())
+    }
+
+    /// Makes a stage's changes and waits for its rollouts.
+    pub async fn roll_out(&mut self, planned: &PlannedStage<'a>) -> Result<(), SessionError> {
+        self.roll_out_marking(planned, || {}).await
+    }
+
+    /// The same; `applied_all` is called when the last object is applied or deleted.
+    async fn roll_out_marking(
+        &mut self,
+        planned: &PlannedStage<'a>,
+        applied_all: impl FnOnce(),
+    ) -> Result<(), SessionError> {
+        let start = Instant::now();
+        self.snapshot = Arc::clone(&planned.after);
+        self.venue.later();
+        let mut applied = std::mem::take(&mut self.client_pod);
+        let mut deleted = Vec::new();
+        let with_client = !applied.is_empty();
+        for step in &planned.stage.steps {
+            match step {
+                Step::Apply(manifests) => applied.extend(self.apply(manifests).await?),
+                Step::Delete(targets) => {
+                    for target in targets {
+                        deleted.extend(self.venue.delete(target).await?);
+                    }
+                }
+                Step::Mesh(step) => applied.extend(self.venue.change_mesh(step).await?),
+            }
+        }
+        applied_all();
+        self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
+        let client = &self.plan.scenario.client.pod;
+        if with_client && !self.venue.pods().iter().any(|pod| pod.name == *client && pod.sidecar.is_some()) {
+            return Err(MeshError::NoSidecar { pod: client.clone() }.into());
+        }
+        self.events.tell(Event::RolledOut { took: start.elapsed() });
+        Ok(())
+    }
+
+    /// Applies these objects, in this order.
+    async fn apply(&mut self, manifests: &[Manifest]) -> Result<Vec<Applied>, ClusterError> {
+        let mut applied = Vec::new();
+        for manifest in manifests {
+            applied.push(self.venue.apply(manifest).await?);
+        }
+        Ok(applied)
+    }
+
+    /// Waits until the client's sidecar has the routes that the manifests ask for.
+    pub async fn converged(&mut self) -> Result<Converged, SessionError> {
+        let (service, namespace) = (&self.plan.scenario.service, self.namespace());
+        let host = addressed(&service.host, namespace);
+        let (client, request) = (self.as_client(), self.snapshot.request());
+        let snapshot = Arc::clone(&self.snapshot);
+        let interval = self.venue.interval();
+        let limit = if self.mode == Mode::Compare { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
+        let known = self.venue.endpoints().cloned();
+        let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
+        let venue = &mut *self.venue;
+        let look = async || {
+            let table = venue.table(&host, service.port).await?;
+            // pods come and go meanwhile
+            let mesh = snapshot.mesh_of(ready_pods(venue.pods(), namespace));
+            let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
+            Ok(TableReading { table, expected: expected.unwrap_or_default() })
+        };
+        let converged = match converge(interval, limit, settles, self.events.waiting(), look).await {
+            Err(MeshError::NotConverged { seconds, mismatch }) => {
+                let rejected = match self.venue.sidecar() {
+                    Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
+                    None => Vec::new(),
+                };
+                let mismatch = Mismatch { rejected, ..mismatch };
+                return Err(MeshError::NotConverged { seconds, mismatch }.into());
+            }
+            other => other?,
+        };
+        if let Some(endpoints) = self.venue.endpoints() {
+            endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
+        }
+        let routing = self.routing(&converged.table);
+        self.events.tell(Event::Converged { took: converged.took, readings: converged.readings, routing });
+        Ok(converged)
+    }
+
+    /// How the client's requests are routed, for people.
+    fn routing(&self, table: &RouteTable) -> Routing {
+        let mesh = self.mesh();
+        let outbound = mesh.outbound(self.as_client());
+        let populations = self.plan.scenario.populations.iter();
+        let given = populations.map(|own| self.snapshot.given(own, "/", &outbound));
+        let rules: BTreeSet<String> = given.flat_map(|given| given.rules).map(|rule| rule.object.to_string()).collect();
+        let splits = |route: &Route| matches!(&route.action, Action::Forward(forward) if forward.clusters.len() > 1);
+        Routing {
+            lines: table.lines(),
+            rules: rules.into_iter().filter(|rule| !rule.starts_with("Service ")).collect(),
+            shifting: table.routes.iter().any(splits),
+            fault: table.routes.iter().any(|route| route.abort.is_some()),
+        }
+    }
+}
+
+/// How long a table has to stay as expected: the workers of the client's sidecar may not use endpoints yet that are not among the `known` ones.
+/// None are known where there is no sidecar.
+fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable) -> Duration {
+    let is_new = |known: &BTreeSet<String>| table.addresses().any(|address| !known.contains(address));
+    if known.is_some_and(is_new) { MERGE_WINDOW } else { Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing;
+
+    #[test]
+    fn only_endpoints_that_no_stage_has_waited_for_are_waited_for() {
+        let set = |addresses: &[&str]| addresses.iter().map(|address| (*address).to_owned()).collect::<BTreeSet<_>>();
+        let cluster = routing::Cluster { host: "svc-hello".to_owned(), port: 8080, subset: None };
+        let behind = routing::Endpoints::Ready(set(&["10.0.0.1", "10.0.0.2"]));
+        let table = RouteTable { clusters: [(cluster, behind)].into(), ..RouteTable::default() };
+        assert_eq!(settling_time(Some(&set(&[])), &table), MERGE_WINDOW);
+        assert_eq!(settling_time(Some(&set(&["10.0.0.1"])), &table), MERGE_WINDOW);
+        assert_eq!(settling_time(Some(&set(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])), &table), Duration::ZERO);
+        assert_eq!(settling_time(None, &table), Duration::ZERO);
+    }
+}

@@ -1,0 +1,251 @@
+use crate::cluster::ClusterError;
+use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
+use crate::plan::Snapshot;
+use crate::routing::{Finding, Outbound};
+use crate::scenario::{During, Expectation, Origin, Stage};
+use crate::verdict::{Answer, Ruling, Trial, Verdict};
+use crate::verify::{Decided, decide};
+
+use super::during::{self, Found, Watched};
+
+/// Judges the claim of a sample. `outbound` is what the manifests give the client, `findings` is why requests do not get where the rules send
+/// them.
+pub(crate) fn judge_sample(
+    trial: &Trial,
+    snapshot: &Snapshot<'_>,
+    outbound: &Outbound<'_>,
+    findings: &[Finding],
+) -> Judged {
+    let (claim, verdict) = (&trial.design().claim, trial.verdict());
+    let (layer, hints) = match verdict.ruling {
+        Ruling::Pass | Ruling::Inconclusive => (None, Vec::new()),
+        Ruling::Fail => {
+            let (layer, hints) = blame(trial, snapshot, outbound, findings);
+            (Some(layer), hints)
+        }
+    };
+    Judged {
+        subject: Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
+        claim: claim.to_string(),
+        verdict,
+        hints,
+        place: claim.origin.clone(),
+        errors: Some(claim.errors),
+        layer,
+    }
+}
+
+/// The layer that a failed claim points to, and hints that explain it.
+fn blame(
+    trial: &Trial,
+    snapshot: &Snapshot<'_>,
+    outbound: &Outbound<'_>,
+    findings: &[Finding],
+) -> (FailureLayer, Vec<String>) {
+    let claim = &trial.design().claim;
+    let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let population = snapshot.scenario().population(&claim.from);
+    let given = population.map(|own| snapshot.given(own, &claim.path, outbound)).unwrap_or_default();
+    let model = decide(claim, &given);
+    if let Decided::Fails(_) = model
+        && findings.is_empty()
+    {
+        let rules: Vec<String> = given.rules.iter().map(|rule| format!("{} ({})", rule.object, rule.origin)).collect();
+        let by = if rules.is_empty() { "no rule".to_owned() } else { rules.join(" and ") };
+        hints.push(format!("the manifests give {given} by {by}"));
+    }
+    let layer = match (findings, &model) {
+        (findings, _) if findings.iter().any(Finding::is_of_endpoints) => FailureLayer::Endpoints,
+        ([], Decided::Fails(_)) | ([_, ..], _) => FailureLayer::Route,
+        ([], _) => match trial.most_excluded() {
+            None => FailureLayer::Share,
+            // what should not come at all, though the routes are right
+            Some(Answer::Version { version, .. }) if claim.versions.get(version).is_none_or(|own| own.is_none()) => {
+                FailureLayer::Delivery
+            }
+            Some(_) => FailureLayer::Application,
+        },
+    };
+    (layer, hints)
+}
+
+/// A claim about the time while a stage was applied, decided, and what the requests exclude.
+pub(crate) fn judge_during(claim: &During, watched: &Watched) -> (Judged, Vec<Bound>) {
+    let Found { ruling, reason, bounds } = during::judge(claim, watched);
+    let judged = Judged {
+        subject: Subject::Change,
+        claim: claim.to_string(),
+        verdict: Verdict::counted(ruling, watched.sightings.len() as u64, reason),
+        hints: Vec::new(),
+        place: claim.origin.clone(),
+        errors: None,
+        layer: (ruling == Ruling::Fail).then_some(FailureLayer::Transition),
+    };
+    (judged, bounds)
+}
+
+/// What was answered instead of what the stage before or this one gives.
+pub(crate) fn causes(transition: &Transition) -> Vec<String> {
+    transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}")).collect()
+}
+
+/// The expectations of a stage that nothing was judged of. There are none, unless the walk has a gap: then it does not pass.
+pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
+    let places = stage.expect.iter().map(|expectation| (expectation, expectation.origin()));
+    let missing = places.filter(|(_, place)| !judged.iter().any(|judged| judged.place == **place));
+    missing
+        .map(|(expectation, place)| Judged {
+            subject: match expectation {
+                Expectation::Claim(claim) => Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
+                Expectation::Served { workload, .. } => Subject::Workload(workload.clone()),
+                Expectation::During(_) => Subject::Change,
+                Expectation::NoObjects { .. } => Subject::Objects,
+            },
+            claim: match expectation {
+                Expectation::Claim(claim) => claim.to_string(),
+                Expectation::Served { requests, .. } => format!("{requests} served"),
+                Expectation::During(during) => during.to_string(),
+                Expectation::NoObjects { .. } => "none".to_owned(),
+            },
+            verdict: Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned()),
+            hints: Vec::new(),
+            place: place.clone(),
+            errors: None,
+            layer: None,
+        })
+        .collect()
+}
+
+/// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
+pub(crate) fn not_converged(hints: Vec<String>, stage: &Origin) -> Judged {
+    Judged {
+        subject: Subject::Routes,
+        claim: "as the manifests ask for".to_owned(),
+        verdict: Verdict::counted(Ruling::Fail, 0, "the client's sidecar routes otherwise".to_owned()),
+        hints,
+        place: stage.clone(),
+        errors: None,
+        layer: Some(FailureLayer::Delivery),
+    }
+}
+
+/// Judges the claim that no object is left, from the end of the wait and the objects that were listed last.
+///
+/// # Errors
+/// As those of [`no_objects`].
+pub(crate) fn judge_objects(
+    waited: Result<(), ClusterError>,
+    last: Result<Vec<String>, ClusterError>,
+    place: &Origin,
+) -> Result<Judged, ClusterError> {
+    let verdict = no_objects(waited, last)?;
+    let layer = (verdict.ruling != Ruling::Pass).then_some(FailureLayer::Leftovers);
+    Ok(Judged {
+        subject: Subject::Objects,
+        claim: "none".to_owned(),
+        verdict,
+        hints: Vec::new(),
+        place: place.clone(),
+        errors: None,
+        layer,
+    })
+}
+
+/// The verdict on the claim that no object is left.
+///
+/// # Errors
+/// The last list could not be had, or there was none: neither says what is left.
+fn no_objects(
+    waited: Result<(), ClusterError>,
+    last: Result<Vec<String>, ClusterError>,
+) -> Result<Verdict, ClusterError> {
+    let Err(error) = waited else {
+        return Ok(Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()));
+    };
+    let left = last?;
+    if left.is_empty() {
+        Err(error)
+    } else {
+        Ok(Verdict::counted(Ruling::Fail, 0, format!("left: {}", left.join(", "))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::super::during::Sighting;
+    use super::*;
+    use crate::cluster::wait::{Awaited, WaitError};
+    use crate::scenario::{ErrorRates, Scenario};
+
+    #[test]
+    fn what_cannot_be_listed_is_an_error_and_neither_nothing_nor_something_left() {
+        let late = || {
+            let (limit, last) = (Duration::from_secs(1), String::new());
+            Err(ClusterError::from(WaitError::TimedOut { what: Awaited::ObjectRemoval, limit, last }))
+        };
+        let unread = || ClusterError::NoEngine("the list could not be had".to_owned());
+        let said = |verdict: Verdict| (verdict.ruling, verdict.reason);
+        let left = no_objects(late(), Ok(vec!["ConfigMap/settings".to_owned()])).unwrap();
+        assert_eq!(said(left), (Ruling::Fail, "left: ConfigMap/settings".to_owned()));
+        let error = no_objects(late(), Err(unread())).unwrap_err();
+        assert_eq!(error.to_string(), unread().to_string());
+        // the wait ended before anything was listed
+        assert!(no_objects(late(), Ok(Vec::new())).unwrap_err().to_string().contains("took longer than 1 s"));
+        // a list that could not be had at first and was empty in the end
+        assert_eq!(no_objects(Ok(()), Err(unread())).unwrap().ruling, Ruling::Pass);
+    }
+
+    #[test]
+    fn what_a_stage_does_not_look_at_is_not_passed() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let stage = &scenario.stages[2];
+        let nothing = not_judged(stage, &[]);
+        assert_eq!(nothing.len(), stage.expect.len());
+        assert!(nothing.iter().all(|judged| judged.verdict.ruling == Ruling::Inconclusive));
+        let Some(last) = nothing.last() else { panic!("it expects something") };
+        assert_eq!((last.claim.as_str(), last.place.line), ("0 served", 42));
+        let missing = not_judged(stage, &nothing[..3]);
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].subject, Subject::Workload("hello-server-v2".to_owned()));
+        assert!(not_judged(stage, &nothing).is_empty());
+    }
+
+    #[test]
+    fn a_claim_about_a_change_that_nobody_watched_is_not_passed() {
+        let (judged, bounds) = judge_during(&during(), &Watched::default());
+        assert_eq!(judged.verdict.ruling, Ruling::Inconclusive);
+        assert_eq!(bounds.iter().map(|bound| bound.requests).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn more_errors_during_a_change_than_are_claimed_fail_it() {
+        let judged = |failed: usize| {
+            let sighting =
+                |n: usize| Sighting { population: 0, due: 1, sent: 1, at: 2, good: n >= failed, version: None };
+            let watched = Watched { sightings: (0..9).map(sighting).collect(), ..Watched::default() };
+            judge_during(&during(), &watched).0
+        };
+        // as many as are claimed, in too few requests to exclude a share of them
+        assert_eq!(judged(1).verdict.ruling, Ruling::Inconclusive);
+        let failed = judged(2);
+        assert_eq!((failed.verdict.ruling, failed.layer), (Ruling::Fail, Some(FailureLayer::Transition)));
+        assert_eq!(failed.verdict.reason, "2 of 9 requests failed while the stage was applied");
+        let errors = [("503".to_owned(), 1), ("no answer in time".to_owned(), 1)].into_iter().collect();
+        let hints = causes(&Transition { requests: 9, errors, ..Transition::default() });
+        assert_eq!(hints, ["1 of them were answered 503", "1 of them were answered no answer in time"]);
+    }
+
+    fn during() -> During {
+        During {
+            errors: Some(1),
+            excludes: During::EXCLUDES,
+            miss: ErrorRates::default().miss,
+            gap: None,
+            last_of: BTreeMap::new(),
+            origin: Origin::new("scenario.yaml", 3, 9),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Verdicts on the claims of a stage, from what was sent, answered and counted. Nothing here does any I/O.
+
+mod claim;
+mod during;
+mod served;
+
+pub(crate) use claim::{causes, judge_during, judge_objects, judge_sample, not_converged, not_judged};
+pub(crate) use during::{Sighting, Watched, longest_silence, micros, tells_version};
+pub(crate) use served::ServedRequests;

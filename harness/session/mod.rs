@@ -1,0 +1,20 @@
+//! A plan, run in a venue: each stage is applied, converges, is sampled and judged, and everything that happens is sent as an
+//! [`Event`](crate::events::Event). Whatever a run creates is removed in every ending.
+
+mod calibrate;
+mod change;
+mod compared;
+mod error;
+mod judge;
+mod mutants;
+mod observe;
+mod picks;
+mod run;
+mod sample;
+mod stage;
+
+pub use calibrate::{CalibrateOptions, calibrate};
+pub use compared::{ComparedRun, ComparedRuns, run_compared};
+pub use error::SessionError;
+pub use mutants::try_mutants;
+pub use run::{Ending, Options, Outcome, run};

@@ -1,0 +1,222 @@
+use std::sync::atomic::AtomicUsize;
+
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+
+use super::SessionError;
+use super::run::{Ending, Options, Outcome, Prepared};
+use super::stage::{Mode, Session};
+use crate::events::{Event, Events, TrialledMutant};
+use crate::plan::{Designs, Plan, at_once, in_turn};
+use crate::scenario::{Manifest, Scenario, Step};
+use crate::traffic::DriverOptions;
+use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster, Run, VenueError};
+use crate::verify::{MUTATION_OPERATORS, Mutant, MutantStatus, evaluate, mutants};
+
+/// How many mutants are on the cluster at once: more only wait for each other on two cores.
+const AT_ONCE: usize = 3;
+
+/// A sample of mutants with as many mutation operators as possible: about a quarter of it equivalent, which is checked on the mesh as
+/// well, and the others killed by a claim.
+fn sample(plan: &Plan<'_>, size: usize) -> Vec<(Mutant, MutantStatus)> {
+    let evaluated = mutants(plan.scenario).into_iter().map(|mutant| {
+        let status = evaluate(plan, &mutant);
+        (mutant, status)
+    });
+    // a mutant behind whose stage nothing is claimed proves nothing on the mesh
+    let mut left: Vec<(Mutant, MutantStatus)> = evaluated
+        .filter(|(mutant, status)| *status != MutantStatus::Equivalent || claimed_from(mutant).is_some())
+        .collect();
+    let mut sample: Vec<(Mutant, MutantStatus)> = Vec::new();
+    let equivalent = if size > 1 { (size / 4).max(1) } else { 0 };
+    take_of_each_operator(&mut left, &mut sample, equivalent, |status| *status == MutantStatus::Equivalent);
+    take_of_each_operator(&mut left, &mut sample, size, |status| matches!(status, MutantStatus::Killed(_)));
+    sample.extend(left);
+    sample.truncate(size);
+    sample
+}
+
+/// Takes mutants with a status until the sample has its size: first one of each operator that the sample lacks, then the next of each.
+fn take_of_each_operator(
+    left: &mut Vec<(Mutant, MutantStatus)>,
+    sample: &mut Vec<(Mutant, MutantStatus)>,
+    size: usize,
+    wanted: impl Fn(&MutantStatus) -> bool,
+) {
+    let first: Vec<&str> = MUTATION_OPERATORS
+        .into_iter()
+        .filter(|operator| sample.iter().all(|(mutant, _)| mutant.operator != *operator))
+        .collect();
+    let rounds = std::iter::once(first).chain(std::iter::repeat(MUTATION_OPERATORS.to_vec()));
+    for operators in rounds {
+        if sample.len() >= size || !left.iter().any(|(_, status)| wanted(status)) {
+            return;
+        }
+        for operator in operators {
+            let found = left.iter().position(|(mutant, status)| mutant.operator == operator && wanted(status));
+            if let Some(index) = found.filter(|_| sample.len() < size) {
+                sample.push(left.remove(index));
+            }
+        }
+    }
+}
+
+/// The first stage with a claim, from the one on at which a mutant is wrong.
+fn claimed_from(mutant: &Mutant) -> Option<usize> {
+    let stages = (1..).zip(&mutant.scenario.stages).skip(mutant.stage - 1);
+    stages.into_iter().find(|(_, stage)| stage.claims().next().is_some()).map(|(number, _)| number)
+}
+
+/// Tries so many mutants of a scenario on a throwaway cluster. The outcome counts the mutants on which mesh and model agree.
+///
+/// # Errors
+/// As those of [`run`](super::run()); the venue is no throwaway cluster.
+///
+/// # Panics
+/// A panic of the session is passed on after everything is removed.
+pub async fn try_mutants(
+    scenario: Scenario,
+    size: usize,
+    options: Options,
+    events: Events,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Outcome, SessionError> {
+    let prepared = Prepared::new(&scenario, &options, events)?;
+    let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
+    let body = async {
+        let Prepared { run, plan, .. } = &prepared;
+        prepared.tell_started(None);
+        let (cluster, _) = throwaway.start(run).await?;
+        let sample = sample(plan, size);
+        let stages = sample.len();
+        let trialled = trial(&cluster, run, sample, options.driver).await?;
+        let passed = trialled.iter().filter(|trialled| trialled.agrees()).count();
+        let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
+        Ok(Outcome { ending, passed, stages })
+    };
+    let ended = prepared.ended(body, cancelled).await;
+    prepared.close(ended).await
+}
+
+/// Tries each mutant on the mesh: applies the stage at which the model says that a claim fails, and judges its claims. Mutants with the same
+/// pods follow each other in one namespace: pods take longer to start than all the rest.
+async fn trial(
+    cluster: &ProvisionedCluster,
+    run: &Run<'_>,
+    sample: Vec<(Mutant, MutantStatus)>,
+    driver: DriverOptions,
+) -> Result<Vec<TrialledMutant>, SessionError> {
+    let mut lots: Vec<(String, Vec<Trial>)> = Vec::new();
+    for (mutant, status) in sample {
+        let trial = Trial::of(mutant, status);
+        let pods = trial.pods();
+        match lots.iter_mut().find(|(own, _)| *own == pods) {
+            Some((_, lot)) => lot.push(trial),
+            None => lots.push((pods, vec![trial])),
+        }
+    }
+    // the longest first, so that none is left alone at the end
+    lots.sort_by_key(|(_, lot)| std::cmp::Reverse(lot.len()));
+    let mut trials: Vec<LocalBoxFuture<'_, Result<Vec<TrialledMutant>, SessionError>>> = Vec::new();
+    for (number, (_, lot)) in (1..).zip(lots) {
+        trials.push(trial_lot(cluster, run, number, lot, driver).boxed_local());
+    }
+    let trialled: Vec<_> = stream::iter(trials).buffer_unordered(AT_ONCE).collect().await;
+    Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Tries mutants with the same pods in one namespace, one after the other.
+async fn trial_lot(
+    cluster: &ProvisionedCluster,
+    run: &Run<'_>,
+    number: usize,
+    lot: Vec<Trial>,
+    driver: DriverOptions,
+) -> Result<Vec<TrialledMutant>, SessionError> {
+    let scenarios: Vec<Scenario> = lot.iter().map(|trial| trial.scenario.clone()).collect();
+    let Some(scenario) = in_turn(&scenarios) else { return Ok(Vec::new()) };
+    let namespace = format!("mutant-{number}");
+    let plan = Plan::in_namespace(&scenario, &namespace);
+    let designs = Designs::unchecked(&plan)?;
+    let objects = cluster.create_namespace(&run.id, &scenario.namespace, &namespace).await?;
+    // the events of a mutant are summed up in one
+    let (silent, _) = Events::channel();
+    let mut venue = OpenNamespace::new(cluster, objects, &scenario.client, &silent);
+    let mut driver = venue.driver(driver);
+    let mut session = Session::new(&plan, &mut venue, silent, Mode::TryMutants);
+    let (mut lot, mut trialled) = (lot.into_iter(), Vec::new());
+    let reached = AtomicUsize::new(0);
+    let done = |_: usize, passed: bool| {
+        let Some(Trial { mutant, status, number, .. }) = lot.next() else { return };
+        let own =
+            TrialledMutant { operator: mutant.operator, what: mutant.what, status, stage: number, failed: !passed };
+        run.events.tell(Event::Trialled(own.clone()));
+        trialled.push(own);
+    };
+    session.stages(&designs, &mut driver, &reached, done).await?;
+    // what has run makes room for the next
+    cluster.delete_namespace(&namespace).await?;
+    Ok(trialled)
+}
+
+/// A mutant and the stage at which it is tried.
+struct Trial {
+    mutant: Mutant,
+    status: MutantStatus,
+    number: usize,
+    /// That stage, applied at once.
+    scenario: Scenario,
+}
+
+impl Trial {
+    fn of(mutant: Mutant, status: MutantStatus) -> Self {
+        let number = match &status {
+            MutantStatus::Killed(kill) => kill.stage,
+            MutantStatus::Survived(gap) => gap.stage,
+            MutantStatus::Equivalent => claimed_from(&mutant).unwrap_or(mutant.stage),
+        };
+        let scenario = at_once(&mutant.scenario, number);
+        Self { mutant, status, number, scenario }
+    }
+
+    fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let steps = self.scenario.stages.iter().flat_map(|stage| &stage.steps);
+        let applied = steps.filter_map(|step| if let Step::Apply(manifests) = step { Some(manifests) } else { None });
+        applied.flatten()
+    }
+
+    /// What its pods are made from.
+    fn pods(&self) -> String {
+        let makes_pods = |manifest: &&Manifest| matches!(manifest.kind(), "Deployment" | "Pod");
+        let all = self.manifests().filter(makes_pods).chain(&self.scenario.client.manifests);
+        all.map(|manifest| format!("{} {}", manifest.id(), manifest.object.data)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_many_operators_and_a_quarter_of_it_is_equivalent() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let plan = Plan::new(&scenario);
+        for (size, expected) in [(1, 0), (2, 1), (8, 2), (12, 3)] {
+            let sample = sample(&plan, size);
+            assert_eq!(sample.len(), size);
+            let equivalent: Vec<_> = sample.iter().filter(|(_, status)| *status == MutantStatus::Equivalent).collect();
+            assert_eq!(equivalent.len(), expected, "of {size}");
+            assert!(sample.iter().all(|(_, status)| !matches!(status, MutantStatus::Survived(_))));
+            // at a stage without a claim nothing could fail
+            for (mutant, status) in equivalent {
+                let trial = Trial::of(mutant.clone(), status.clone());
+                assert!(trial.scenario.stages[0].claims().next().is_some(), "{}", mutant.what);
+            }
+        }
+        let sample = sample(&plan, 18);
+        let mut operators: Vec<&str> = sample.iter().map(|(mutant, _)| mutant.operator).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        assert!(operators.len() >= 16, "{operators:?}");
+    }
+}

@@ -1,0 +1,231 @@
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use futures::FutureExt;
+use sha2::{Digest, Sha256};
+
+use super::SessionError;
+use super::stage::{Mode, Session};
+use crate::cluster::{Keep, RunId};
+use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
+use crate::plan::{Designs, Plan};
+use crate::scenario::Scenario;
+use crate::traffic::DriverOptions;
+use crate::venue::{Run, Venue};
+use crate::verdict::Totals;
+
+/// How a scenario is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where.
+    pub venue: Arc<dyn Venue>,
+    /// When what was made outlives the run.
+    pub keep: Keep,
+    /// The folder of the image cache and the run records.
+    pub cache: PathBuf,
+    /// How the driver sends.
+    pub driver: DriverOptions,
+    /// Where the state of a cluster is kept on which something failed; nowhere, if none.
+    pub state: Option<PathBuf>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every claim of every stage held.
+    Passed,
+    /// A claim failed; the stages after it were not run.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Ending {
+    /// Whether a run that ended so leaves its cluster or namespace.
+    const fn is_kept(self, keep: Keep) -> bool {
+        match keep {
+            Keep::Never => false,
+            Keep::Failed => matches!(self, Self::Failed),
+            Keep::Always => !matches!(self, Self::Cancelled),
+        }
+    }
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// The stages that held.
+    pub passed: usize,
+    /// All stages of the scenario.
+    pub stages: usize,
+}
+
+/// Runs a scenario: opens the venue, applies and judges stage by stage until a claim fails, and removes everything. When `cancelled` completes,
+/// the run ends and everything is removed.
+///
+/// # Errors
+/// The scenario is wrong or the environment failed. Everything is removed then, too, unless it is to be kept.
+///
+/// # Panics
+/// A panic of the session is passed on after everything is removed.
+pub async fn run(
+    scenario: Scenario,
+    options: Options,
+    events: Events,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Outcome, SessionError> {
+    let prepared = Prepared::new(&scenario, &options, events)?;
+    let body = async {
+        let Prepared { run, plan, designs, reached, .. } = &prepared;
+        prepared.tell_started(Some(designs.totals()));
+        let mut venue = run.open().await?;
+        let mut driver = venue.driver(options.driver);
+        let mut session = Session::new(plan, &mut *venue, run.events.clone(), Mode::Judge);
+        let passed = session.stages(designs, &mut driver, reached, |_, _| {}).await?;
+        let stages = plan.stages.len();
+        let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
+        Ok(Outcome { ending, passed, stages })
+    };
+    let ended = prepared.ended(body, cancelled).await;
+    prepared.close(ended).await
+}
+
+/// A run with its plan, before its venue is opened.
+pub(super) struct Prepared<'a> {
+    pub run: Run<'a>,
+    pub plan: Plan<'a>,
+    pub designs: Designs,
+    pub options: &'a Options,
+    /// The number of stages that were begun.
+    pub reached: AtomicUsize,
+}
+
+/// How a run ended, and the panic that ended it, if one did.
+pub(super) type Ended = (Result<Outcome, SessionError>, Option<Box<dyn Any + Send>>);
+
+impl<'a> Prepared<'a> {
+    /// Plans the scenario.
+    ///
+    /// # Errors
+    /// A claim cannot be decided.
+    pub fn new(scenario: &'a Scenario, options: &'a Options, events: Events) -> Result<Self, SessionError> {
+        let run = Run::new(Arc::clone(&options.venue), scenario, &options.cache, events);
+        let plan = Plan::in_namespace(scenario, &run.namespace);
+        let designs = Designs::new(&plan)?;
+        Ok(Self { run, plan, designs, options, reached: AtomicUsize::new(0) })
+    }
+
+    /// Sends the event with which the run begins.
+    pub fn tell_started(&self, totals: Option<Totals>) {
+        self.run.events.tell(started(&self.run.id, &self.plan, self.run.place(), totals));
+    }
+
+    /// Waits for the end of the run, a panic, or `cancelled`.
+    pub async fn ended(
+        &self,
+        body: impl Future<Output = Result<Outcome, SessionError>>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Ended {
+        let stages = self.plan.stages.len();
+        let ended = async {
+            tokio::select! {
+                outcome = body => outcome,
+                () = cancelled => Ok(Outcome { ending: Ending::Cancelled, passed: 0, stages }),
+            }
+        };
+        match AssertUnwindSafe(ended).catch_unwind().await {
+            Ok(outcome) => (outcome, None),
+            Err(panic) => (Ok(Outcome { ending: Ending::Failed, passed: 0, stages }), Some(panic)),
+        }
+    }
+
+    /// Collects the state of the cluster after a failure, and removes or keeps what the run has created.
+    ///
+    /// # Errors
+    /// Why the run ended, or what could not be removed.
+    ///
+    /// # Panics
+    /// The panic that ended the run is passed on.
+    pub async fn close(self, (outcome, panic): Ended) -> Result<Outcome, SessionError> {
+        let Self { run, plan, options, reached, .. } = self;
+        let events = run.events.clone();
+        let ending = match &outcome {
+            Ok(outcome) => outcome.ending,
+            Err(error) => {
+                events.tell(error.event());
+                Ending::Failed
+            }
+        };
+        if let (Ending::Failed, Some(folder)) = (ending, &options.state) {
+            run.collect(plan.after(reached.into_inner()), folder).await;
+        }
+        let closed = run.close(ending.is_kept(options.keep)).await;
+        if let Err(error) = &closed {
+            events.tell(Event::Broke { layer: FailureLayer::Environment, place: None, message: error.to_string() });
+        }
+        if let Some(panic) = panic {
+            std::panic::resume_unwind(panic);
+        }
+        match (outcome, closed) {
+            (outcome, Ok(())) => outcome,
+            (Ok(_), Err(left)) => Err(SessionError::LeftBehind { left, after: None }),
+            // both are told: what ended the run, and what is still there
+            (Err(error), Err(left)) => Err(SessionError::LeftBehind { left, after: Some(Box::new(error)) }),
+        }
+    }
+}
+
+/// The event with which the run of a plan begins.
+pub(super) fn started(run: &RunId, plan: &Plan<'_>, place: String, totals: Option<Totals>) -> Event {
+    let scenario = plan.scenario;
+    Event::Started {
+        run: run.to_string(),
+        scenario: scenario.name.clone(),
+        place,
+        stages: scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
+        files: files(scenario),
+        path: TrafficPath {
+            namespace: plan.namespace().to_owned(),
+            client: scenario.client.pod.clone(),
+            service: format!("{}:{}", scenario.service.host, scenario.service.port),
+        },
+        totals,
+    }
+}
+
+/// The files that a scenario is made of, itself first.
+fn files(scenario: &Scenario) -> Vec<SourceFile> {
+    let mut known = BTreeSet::new();
+    scenario
+        .files()
+        .filter(|path| known.insert(path.to_owned()))
+        .filter_map(|path| {
+            let digest = Sha256::digest(std::fs::read(path).ok()?);
+            let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(SourceFile { path: path.to_owned(), sha256: digits.concat() })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::never(Keep::Never, [false, false, false])]
+    #[case::failed(Keep::Failed, [false, true, false])]
+    #[case::always(Keep::Always, [true, true, false])]
+    fn a_cluster_outlives_its_walk_as_asked_for(#[case] keep: Keep, #[case] expected: [bool; 3]) {
+        let endings = [Ending::Passed, Ending::Failed, Ending::Cancelled];
+        assert_eq!(endings.map(|ending| ending.is_kept(keep)), expected);
+    }
+}

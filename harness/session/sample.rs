@@ -1,0 +1,173 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::SessionError;
+use super::judge::{ServedRequests, judge_sample};
+use super::picks::Picks;
+use super::stage::{Mode, Session};
+use crate::events::{Counters, Event, Fingerprint, Judged, Tallied};
+use crate::routing::{Kind, addressed};
+use crate::scenario::{Count, Expectation, Origin, Stage};
+use crate::traffic::{Driver, Next, Sample, SampleFlow};
+use crate::venue::Reading;
+use crate::verdict::{Design, Trial};
+
+impl Session<'_> {
+    /// Takes a sample and judges the claims about its requests.
+    pub async fn traffic(
+        &mut self,
+        stage: &Stage,
+        designs: &[Design],
+        driver: &mut Driver,
+    ) -> Result<Vec<Judged>, SessionError> {
+        let counted = counted(stage);
+        let mut servers: BTreeSet<String> = counted.keys().cloned().collect();
+        if self.mode == Mode::Compare {
+            servers.extend(self.deployed().into_iter().map(|own| own.name));
+        }
+        let counters = self.counters().await;
+        let before = self.served(&servers).await?;
+        let (sample, trials, picks) = self.sample(designs, driver).await?;
+        let after = self.served(&servers).await?;
+        let between = |own| Some((own, ServedRequests::between(before.get(own)?, after.get(own)?, &sample.pods)));
+        let served: BTreeMap<&String, ServedRequests> = servers.iter().filter_map(between).collect();
+        if self.mode == Mode::Compare {
+            // where a counter was lost, nobody knows how many there were
+            let told = self.plan.scenario.served.is_some() && served.values().all(|own| own.lost.is_empty());
+            let print = Fingerprint {
+                sent: sample.requests,
+                served: told.then(|| served.values().map(|own| own.at_least).sum()),
+                ..self.fingerprint(counters, designs, &picks).await?
+            };
+            self.events.tell(Event::Fingerprinted(Box::new(print)));
+        }
+        let findings = self.mesh().outbound(self.as_client()).diagnose(&self.snapshot.request());
+        // the pods' own versions, as the manifests have them
+        let outbound = self.snapshot.mesh().outbound(self.as_client());
+        let judge = |trial: &Trial| judge_sample(trial, &self.snapshot, &outbound, &findings);
+        let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
+        for (workload, (expected, place)) in counted {
+            let served = served.get(&workload).cloned().unwrap_or_else(|| ServedRequests::unknown(&workload));
+            judged.push(served.judge(&workload, expected, sample.requests, place));
+        }
+        Ok(judged)
+    }
+
+    /// What the client's sidecar has counted so far; none where nobody compares, or it does not count.
+    async fn counters(&mut self) -> Option<Counters> {
+        let sidecar = self.venue.sidecar().filter(|_| self.mode == Mode::Compare)?;
+        sidecar.counters().await.ok().filter(Counters::is_counting)
+    }
+
+    async fn fingerprint(
+        &mut self,
+        before: Option<Counters>,
+        designs: &[Design],
+        picks: &Picks,
+    ) -> Result<Fingerprint, SessionError> {
+        let host = addressed(&self.plan.scenario.service.host, self.namespace());
+        let after = self.counters().await;
+        let order = designs.iter().enumerate().filter_map(|(flow, design)| {
+            Some(((design.claim.from.clone(), design.claim.path.clone()), picks.order(flow)?))
+        });
+        let mut print = Fingerprint {
+            order: order.collect(),
+            injection: self.venue.pods().into_iter().filter_map(|pod| pod.sidecar).collect(),
+            ..Fingerprint::default()
+        };
+        if let Some(after) = after {
+            let (connections, handshakes) = after.connections();
+            print.secured = (connections > 0).then_some(handshakes > 0);
+            print.counters = Some(&after - &before.unwrap_or_default());
+        }
+        if let Some(sidecar) = self.venue.sidecar() {
+            print.configuration = sidecar.configuration(&host, self.plan.scenario.service.port).await?;
+        }
+        Ok(print)
+    }
+
+    /// Sends until every claim is decided.
+    async fn sample(
+        &self,
+        designs: &[Design],
+        driver: &mut Driver,
+    ) -> Result<(Sample, Vec<Trial>, Picks), SessionError> {
+        let mut picks = Picks::default();
+        let comparing = self.mode == Mode::Compare;
+        let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
+        let wanted: Vec<SampleFlow<'_>> = designs
+            .iter()
+            .map(|design| SampleFlow {
+                from: &design.claim.from,
+                path: &design.claim.path,
+                requests: design.allowed,
+                least: design.least(),
+            })
+            .collect();
+        let claims = designs.len();
+        let (mut done, mut decided) = (0, 0);
+        let mut told = Instant::now();
+        let events = &self.events;
+        let sample = driver
+            .sample(self.plan.scenario, &wanted, |answered| {
+                if comparing {
+                    picks.see(&answered);
+                }
+                let trial = &mut trials[answered.flow];
+                let before = trial.ruling();
+                let kind = trial.kind(answered.answer);
+                let ruling = trial.observe(kind);
+                done += 1;
+                decided += usize::from(before.is_none() && ruling.is_some());
+                // a line a response is more than a person reads
+                if told.elapsed() > Duration::from_millis(100) {
+                    told = Instant::now();
+                    events.tell(Event::Sampling { done, decided, claims });
+                }
+                if ruling.is_some() { Next::Stop } else { Next::Continue }
+            })
+            .await?;
+        let tallies = sample.tallies.iter().map(|tally| Tallied {
+            from: wanted[tally.flow].from.to_owned(),
+            path: wanted[tally.flow].path.to_owned(),
+            answer: tally.answer.clone(),
+            pod: tally.pod.clone(),
+            count: tally.count,
+        });
+        self.events.tell(Event::Sampled {
+            requests: sample.requests,
+            rate: sample.rate(),
+            latency: sample.latency(),
+            tallies: tallies.collect(),
+        });
+        Ok((sample, trials, picks))
+    }
+
+    /// The counters of the pods of each of these Deployments, where their pods can be found by labels.
+    async fn served(&self, workloads: &BTreeSet<String>) -> Result<BTreeMap<String, Reading>, SessionError> {
+        let mut counters = BTreeMap::new();
+        let Some(served) = &self.plan.scenario.served else { return Ok(counters) };
+        for workload in workloads {
+            let Some(object) = self.snapshot.live().get(Kind::Deployment, workload) else { continue };
+            let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
+            let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
+            // no labels would select all pods of the namespace
+            if labels.is_empty() {
+                continue;
+            }
+            counters.insert(workload.clone(), self.venue.counters(&labels, served).await?);
+        }
+        Ok(counters)
+    }
+}
+
+fn counted(stage: &Stage) -> BTreeMap<String, (Count, Origin)> {
+    stage
+        .expect
+        .iter()
+        .filter_map(|expectation| match expectation {
+            Expectation::Served { workload, requests, origin } => Some((workload.clone(), (*requests, origin.clone()))),
+            _ => None,
+        })
+        .collect()
+}

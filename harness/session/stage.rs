@@ -1,0 +1,187 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::SessionError;
+use super::judge::{judge_objects, not_converged, not_judged};
+use crate::cluster::wait::{Again, Awaited, Progress, Wait};
+use crate::cluster::{Applied, ClusterError, PodState};
+use crate::events::{Deployed, Event, Events, Judged};
+use crate::mesh::MeshError;
+use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
+use crate::routing::{self, Mesh};
+use crate::scenario::{Expectation, Origin};
+use crate::traffic::Driver;
+use crate::venue::{OpenVenue, ready_pods};
+use crate::verdict::{Design, Ruling};
+
+/// How often deleted objects are looked for; they are of too many kinds to be watched.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What the stages of a plan are run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// To judge every claim, up to the first stage with a claim that fails.
+    Judge,
+    /// To compare them with another run: all stages are judged, also where routes do not converge, and fingerprinted.
+    Compare,
+    /// To try mutants: all stages are judged, and no traffic is sent while they are applied.
+    TryMutants,
+}
+
+/// A plan in an open venue.
+pub(super) struct Session<'a> {
+    pub plan: &'a Plan<'a>,
+    pub venue: &'a mut dyn OpenVenue,
+    pub events: Events,
+    pub mode: Mode,
+    /// The objects that are applied, or are being applied.
+    pub snapshot: Arc<Snapshot<'a>>,
+    /// What was applied for the client; it starts together with the first stage's objects.
+    pub client_pod: Vec<Applied>,
+}
+
+impl<'a> Session<'a> {
+    /// A session that has applied nothing yet.
+    pub fn new(plan: &'a Plan<'a>, venue: &'a mut dyn OpenVenue, events: Events, mode: Mode) -> Self {
+        Self { snapshot: Arc::clone(plan.after(0)), plan, venue, events, mode, client_pod: Vec::new() }
+    }
+
+    /// Runs the stages and returns how many held. `reached` is the number of stages that were begun; `done` is called with the
+    /// position of each stage and whether everything in it held.
+    pub async fn stages(
+        &mut self,
+        designs: &Designs,
+        driver: &mut Driver,
+        reached: &AtomicUsize,
+        mut done: impl FnMut(usize, bool),
+    ) -> Result<usize, SessionError> {
+        self.apply_client().await?;
+        let mut held = 0;
+        for planned in &self.plan.stages {
+            reached.store(planned.number, Ordering::Relaxed);
+            let passed = match self.stage(planned, designs.of(planned.number), driver).await {
+                // a client outside of the mesh is refused before anything is sent
+                Err(SessionError::Mesh(MeshError::NoSidecar { .. })) if self.mode == Mode::TryMutants => false,
+                passed => passed?,
+            };
+            done(planned.number, passed);
+            held += usize::from(passed);
+            if !passed && self.mode == Mode::Judge {
+                break;
+            }
+        }
+        Ok(held)
+    }
+
+    /// Runs one stage; whether everything in it held.
+    async fn stage(
+        &mut self,
+        planned: &PlannedStage<'a>,
+        designs: &[Design],
+        driver: &mut Driver,
+    ) -> Result<bool, SessionError> {
+        let (start, stage) = (Instant::now(), planned.stage);
+        self.events.tell(Event::Stage { number: planned.number, name: stage.name.clone(), edits: planned.edits() });
+        let (during, mismatch) = self.change(planned, !designs.is_empty(), driver).await?;
+        self.events.tell(Event::Deployed(self.deployed()));
+        if let Some(environment) = self.venue.environment().await {
+            self.events.tell(Event::Environment(environment));
+        }
+        let mut judged = Vec::new();
+        if !designs.is_empty() {
+            judged.extend(self.traffic(stage, designs, driver).await?);
+        }
+        if let Some(mismatch) = mismatch {
+            judged.push(not_converged(mismatch.lines(), &stage.origin));
+            self.events.tell(Event::Misrouted(mismatch.differences));
+        }
+        judged.extend(during);
+        for expectation in &stage.expect {
+            if let Expectation::NoObjects { origin } = expectation {
+                judged.push(self.nothing_left(origin).await?);
+            }
+        }
+        judged.extend(not_judged(stage, &judged));
+        let passed = judged.iter().all(|judged| judged.verdict.ruling == Ruling::Pass);
+        for judged in judged {
+            self.events.tell(Event::Judged(judged));
+        }
+        self.events.tell(Event::StageDone { passed, took: start.elapsed() });
+        Ok(passed)
+    }
+
+    async fn nothing_left(&self, place: &Origin) -> Result<Judged, SessionError> {
+        let mut last = Ok(Vec::new());
+        let limit = self.venue.removal_limit();
+        let mut wait = Wait::new(Awaited::ObjectRemoval, limit, Again::Every(REMOVAL_INTERVAL), self.events.waiting());
+        let waited = loop {
+            let check = async {
+                match self.venue.remaining().await {
+                    Ok(remaining) if remaining.is_empty() => Progress::Done(()),
+                    Ok(remaining) => {
+                        let state = format!("left: {}", remaining.join(", "));
+                        last = Ok(remaining);
+                        Progress::NotYet(state)
+                    }
+                    Err(error) => {
+                        let state = error.to_string();
+                        last = Err(error);
+                        Progress::NotYet(state)
+                    }
+                }
+            };
+            match wait.check(check).await {
+                Ok(None) => {}
+                Ok(Some(())) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        Ok(judge_objects(waited.map_err(ClusterError::from), last, place)?)
+    }
+
+    /// The namespace, as it is in the venue.
+    pub fn namespace(&self) -> &'a str {
+        self.plan.namespace()
+    }
+
+    /// What the applied objects mean to Istio with the pods that are ready now.
+    pub fn mesh(&self) -> Mesh {
+        self.snapshot.mesh_of(ready_pods(self.venue.pods(), self.namespace()))
+    }
+
+    /// The client as rules see it.
+    pub fn as_client(&self) -> routing::Client {
+        let pod = self.venue.pods().into_iter().find(|pod| pod.name == self.plan.scenario.client.pod);
+        let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar.is_some()));
+        routing::Client { namespace: self.namespace().to_owned(), labels, sidecar }
+    }
+
+    /// The workloads of the namespace, without the client.
+    pub fn deployed(&self) -> Vec<Deployed> {
+        let pods = self.venue.pods();
+        let mut deployed: Vec<Deployed> = Vec::new();
+        for model in self.snapshot.pods() {
+            if model.namespace != self.namespace()
+                || model.name == self.plan.scenario.client.pod
+                || deployed.iter().any(|own| own.name == model.workload)
+            {
+                continue;
+            }
+            let own: Vec<&PodState> = pods
+                .iter()
+                .filter(|pod| model.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
+                .filter(|pod| pod.name.starts_with(&model.workload))
+                .collect();
+            deployed.push(Deployed {
+                name: model.workload,
+                version: model.version,
+                image: model.image,
+                ready: own.iter().filter(|pod| pod.ready).count(),
+                sidecar: own.iter().all(|pod| pod.sidecar.is_some()),
+                pods: own.iter().map(|pod| pod.name.clone()).collect(),
+            });
+        }
+        deployed
+    }
+}
