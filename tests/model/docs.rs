@@ -271,6 +271,19 @@ fn the_example_of_the_scenario_reference_fits_the_schema() {
 }
 
 #[test]
+fn the_architecture_lists_every_room() {
+    let page = Page::read("docs/architecture.md");
+    let listed: BTreeSet<String> = page.rows("room").into_iter().map(|(_, cell)| cell.replace('`', "")).collect();
+    let folders = ["harness", "harness/model"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(Path::new(ROOT).join(folder)).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().into_string().unwrap())
+    });
+    let packages = ["model", "workload"];
+    let rooms: BTreeSet<String> = folders.filter(|name| !packages.contains(&name.as_str())).collect();
+    assert_eq!(listed, rooms);
+}
+
+#[test]
 fn every_file_that_the_documentation_names_exists() {
     let named = Regex::new(r"^(?:ci|docs|examples|fixtures|harness|schemas|tests)/[\w./-]+$").unwrap();
     let mut problems = Vec::new();
