@@ -52,6 +52,7 @@ const CASES: [Case; 12] = [
 /// A simulation that keeps its bound exceeds it by chance with at most this.
 const BY_CHANCE: f64 = 1e-4;
 
+#[expect(clippy::too_many_lines, reason = "a table of corners and a line for each")]
 fn main() {
     // `cargo bench` passes arguments of its own
     let tests: u64 = std::env::var("TESTS").ok().map_or(100_000, |tests| tests.parse().expect("TESTS is a number"));

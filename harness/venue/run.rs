@@ -68,7 +68,8 @@ impl<'a> Run<'a> {
         // where there is no cluster yet, there is no state of it
         let Some(client) = self.venue.client(self).await else { return };
         self.events.tell(Event::SettingUp("collecting the cluster state".to_owned()));
-        Box::pin(StateCollector { client, run: self, expected, folder }.collect()).await;
+        let (scenario, namespace) = (self.scenario, self.namespace.as_str());
+        Box::pin(StateCollector { client, scenario, namespace, expected, folder }.collect()).await;
         self.events.tell(Event::Collected(folder.to_owned()));
     }
 

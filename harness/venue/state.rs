@@ -9,11 +9,12 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogPar
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use super::{Run, ready_pods};
+use super::ready_pods;
 use crate::cluster::Tunnel;
 use crate::mesh::{ADMIN_PORT, Sidecar};
 use crate::plan::Snapshot;
 use crate::routing::{RouteDiff, addressed};
+use crate::scenario::Scenario;
 
 /// The timeout of collecting the state of a cluster.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -43,7 +44,9 @@ pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplet
 /// Parts that the cluster does not return in time are missing.
 pub(super) struct StateCollector<'a> {
     pub client: Client,
-    pub run: &'a Run<'a>,
+    pub scenario: &'a Scenario,
+    /// The namespace of the run.
+    pub namespace: &'a str,
     /// The objects of the stage that was begun last.
     pub expected: &'a Snapshot<'a>,
     pub folder: &'a Path,
@@ -52,7 +55,7 @@ pub(super) struct StateCollector<'a> {
 impl StateCollector<'_> {
     /// Saves everything that the cluster returns in time.
     pub async fn collect(&self) {
-        let namespaces = [self.run.namespace.as_str(), "istio-system"];
+        let namespaces = [self.namespace, "istio-system"];
         let work = async {
             for part in ["objects", "logs", "sidecar"] {
                 let _ = std::fs::create_dir_all(self.folder.join(part));
@@ -71,7 +74,7 @@ impl StateCollector<'_> {
     }
 
     async fn events(&self) {
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.run.namespace);
+        let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace);
         let Ok(list) = events.list(&ListParams::default()).await else { return };
         let mut lines: Vec<String> = list
             .items
@@ -132,7 +135,7 @@ impl StateCollector<'_> {
     }
 
     async fn objects(&self) {
-        let (client, namespace) = (|| self.client.clone(), &self.run.namespace);
+        let (client, namespace) = (|| self.client.clone(), self.namespace);
         tokio::join!(
             self.listed::<Pod>("Pod", Api::namespaced(client(), namespace)),
             self.listed::<Deployment>("Deployment", Api::namespaced(client(), namespace)),
@@ -162,8 +165,8 @@ impl StateCollector<'_> {
     }
 
     async fn sidecar(&self) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.run.namespace);
-        let Ok(mut tunnel) = Tunnel::open(&pods, &self.run.scenario.client.pod, ADMIN_PORT).await else { return };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
+        let Ok(mut tunnel) = Tunnel::open(&pods, &self.scenario.client.pod, ADMIN_PORT).await else { return };
         let wanted = [
             ("/config_dump?include_eds", "config_dump.json"),
             ("/clusters?format=json", "clusters.json"),
@@ -178,14 +181,14 @@ impl StateCollector<'_> {
     }
 
     async fn routes(&self) {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.run.namespace);
-        let service = &self.run.scenario.service;
-        let host = addressed(&service.host, &self.run.namespace);
-        let mut sidecar = Sidecar::new(pods.clone(), self.run.scenario.client.pod.clone());
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
+        let service = &self.scenario.service;
+        let host = addressed(&service.host, self.namespace);
+        let mut sidecar = Sidecar::new(pods.clone(), self.scenario.client.pod.clone());
         let Ok(table) = sidecar.table(&host, service.port).await else { return };
         let Ok(there) = pods.list(&ListParams::default()).await else { return };
         let there = there.iter().map(crate::cluster::pod_state).collect();
-        let mesh = self.expected.mesh_of(ready_pods(there, &self.run.namespace));
+        let mesh = self.expected.mesh_of(ready_pods(there, self.namespace));
         let expected = mesh.outbound(self.expected.client()).routes(&self.expected.request());
         let expected = expected.map(|routes| routes.table).unwrap_or_default();
         let mut text = format!("the client's sidecar routes requests to {host}:{}:\n", service.port);

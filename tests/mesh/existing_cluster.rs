@@ -80,6 +80,7 @@ fn a_counter_that_is_lost_passes_no_claim() {
 /// What is spoilt, the exit code, and what the message holds.
 type Row<'a> = (&'a [(&'a str, &'a str, &'a str)], i32, &'a [&'a str]);
 
+#[expect(clippy::too_many_lines, reason = "a table of inputs and what is said of each")]
 fn rejected_input_is_told() {
     let cluster = shared();
     let first = "hello-server-v1-first.yaml";

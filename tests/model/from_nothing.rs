@@ -93,7 +93,9 @@ impl Machine {
         if !only {
             path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
         }
-        let mut command = Command::new(Path::new(ROOT).join("ci").join(script));
+        // a shell cannot handle a signal that it was started to ignore, as in the background of another shell
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,TERM").arg(Path::new(ROOT).join("ci").join(script));
         command.args(arguments).env("PATH", std::env::join_paths(path).unwrap());
         command.env("SHIFTCHECK_CACHE", self.path("cache")).env("SHIFTCHECK_RECIPES", self.path("recipes"));
         command.env("LOG", self.path("log")).env("HOME", self.folder.path());

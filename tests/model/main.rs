@@ -16,6 +16,7 @@ mod driver_memory;
 mod existing_cluster;
 mod from_nothing;
 mod fuzz;
+mod house;
 mod init;
 mod left_behind;
 mod left_objects;

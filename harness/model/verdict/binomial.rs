@@ -303,7 +303,9 @@ mod tests {
             // tails are small: the relative error is what counts
             prop_assert!((ours - exact).abs() <= 1e-9 * exact + 1e-300, "{ours:e} is not {exact:e}");
             let upper = law.more_than(u64::from(count));
-            prop_assert!((upper - (1.0 - exact)).abs() <= 1e-12, "{upper:e} is not {:e}", 1.0 - exact);
+            // n! is a sum of n logarithms, whose rounding errors add up
+            let rounding = 4.0 * f64::from(n) * f64::from(n + 2).ln() * f64::EPSILON;
+            prop_assert!((upper - (1.0 - exact)).abs() <= rounding, "{upper:e} is not {:e}", 1.0 - exact);
         }
 
         #[test]
