@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{MeshError, Mismatch};
@@ -30,6 +31,15 @@ pub struct TableReading {
     pub expected: RouteTable,
 }
 
+/// What reads a sidecar again and again.
+pub trait ReadTable: Send {
+    /// Reads the sidecar's table, and returns it with the expected one.
+    ///
+    /// # Errors
+    /// The sidecar does not answer, or its configuration cannot be read.
+    fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>>;
+}
+
 /// Waits until two consecutive readings of a sidecar are the same and as expected, and until the table has been as expected for the time that
 /// `settles` returns for it. The sidecar is read every `interval`.
 ///
@@ -40,7 +50,7 @@ pub async fn converge(
     limit: Duration,
     settles: impl Fn(&RouteTable) -> Duration,
     seen: impl FnMut(&str),
-    mut read: impl AsyncFnMut() -> Result<TableReading, MeshError>,
+    mut reader: impl ReadTable,
 ) -> Result<Converged, MeshError> {
     let start = Instant::now();
     let mut readings = 0;
@@ -51,7 +61,7 @@ pub async fn converge(
     loop {
         readings += 1;
         let check = async {
-            let TableReading { table, expected } = match read().await {
+            let TableReading { table, expected } = match reader.read().await {
                 Ok(reading) => reading,
                 Err(error) => {
                     last = None;
@@ -101,20 +111,19 @@ mod tests {
         settled(tables, Duration::ZERO).await
     }
 
+    /// A sidecar that has these tables in turn.
+    struct Tables<'a>(std::iter::Cycle<std::slice::Iter<'a, RouteTable>>);
+
+    impl ReadTable for Tables<'_> {
+        fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>> {
+            let table = self.0.next().cloned().unwrap_or_default();
+            Box::pin(std::future::ready(Ok(TableReading { table, expected: expected_table() })))
+        }
+    }
+
     async fn settled(tables: &[RouteTable], settles: Duration) -> Result<Converged, MeshError> {
-        let mut tables = tables.iter().cycle();
         let second = Duration::from_secs(1);
-        converge(
-            second,
-            10 * second,
-            |_| settles,
-            |_| {},
-            async || {
-                let table = tables.next().cloned().unwrap_or_default();
-                Ok(TableReading { table, expected: expected_table() })
-            },
-        )
-        .await
+        converge(second, 10 * second, |_| settles, |_| {}, Tables(tables.iter().cycle())).await
     }
 
     fn expected_table() -> RouteTable {

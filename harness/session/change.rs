@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::SessionError;
@@ -10,12 +12,12 @@ use super::observe::{Milestones, TransitionObserver, watch_for};
 use super::stage::{Mode, Session};
 use crate::cluster::{Applied, ClusterError};
 use crate::events::{Event, Judged, Routing, Tallied, Transition};
-use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, TableReading, converge};
-use crate::plan::{PlannedStage, during_claims};
-use crate::routing::{Action, Route, RouteTable, addressed};
+use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, ReadTable, TableReading, converge};
+use crate::plan::{PlannedStage, Snapshot, during_claims};
+use crate::routing::{Action, Client, Request, Route, RouteTable, addressed};
 use crate::scenario::{Manifest, MeshStep, Step};
 use crate::traffic::{Driver, Next, WatchOptions};
-use crate::venue::ready_pods;
+use crate::venue::{OpenVenue, ready_pods};
 use crate::verdict::Ruling;
 
 /// The timeout of a stage's rollouts.
@@ -199,23 +201,21 @@ impl<'a> Session<'a> {
 
     /// Waits until the client's sidecar has the routes that the manifests ask for.
     pub async fn converged(&mut self) -> Result<Converged, SessionError> {
-        let (service, namespace) = (&self.plan.scenario.service, self.namespace());
-        let host = addressed(&service.host, namespace);
-        let (client, request) = (self.as_client(), self.snapshot.request());
-        let snapshot = Arc::clone(&self.snapshot);
+        let service = &self.plan.scenario.service;
         let interval = self.venue.interval();
         let limit = if self.mode == Mode::Compare { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
         let known = self.venue.endpoints().cloned();
         let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
-        let venue = &mut *self.venue;
-        let look = async || {
-            let table = venue.table(&host, service.port).await?;
-            // pods come and go meanwhile
-            let mesh = snapshot.mesh_of(ready_pods(venue.pods(), namespace));
-            let expected = mesh.outbound(client.clone()).routes(&request).map(|routes| routes.table);
-            Ok(TableReading { table, expected: expected.unwrap_or_default() })
+        let reader = RouteReader {
+            host: addressed(&service.host, self.namespace()),
+            port: service.port,
+            namespace: self.namespace(),
+            client: self.as_client(),
+            request: self.snapshot.request(),
+            snapshot: &self.snapshot,
+            venue: &mut *self.venue,
         };
-        let converged = match converge(interval, limit, settles, self.events.waiting(), look).await {
+        let converged = match converge(interval, limit, settles, self.events.waiting(), reader).await {
             Err(MeshError::NotConverged { seconds, mismatch }) => {
                 let rejected = match self.venue.sidecar() {
                     Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
@@ -248,6 +248,30 @@ impl<'a> Session<'a> {
             shifting: table.routes.iter().any(splits),
             fault: table.routes.iter().any(|route| route.abort.is_some()),
         }
+    }
+}
+
+/// Reads the client's routes, and what the applied objects ask for.
+struct RouteReader<'a, 'plan> {
+    venue: &'a mut dyn OpenVenue,
+    snapshot: &'a Snapshot<'plan>,
+    namespace: &'a str,
+    client: Client,
+    request: Request,
+    host: String,
+    port: u16,
+}
+
+impl ReadTable for RouteReader<'_, '_> {
+    fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>> {
+        let read = async {
+            let table = self.venue.table(&self.host, self.port).await?;
+            // pods come and go meanwhile
+            let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods(), self.namespace));
+            let expected = mesh.outbound(self.client.clone()).routes(&self.request).map(|routes| routes.table);
+            Ok(TableReading { table, expected: expected.unwrap_or_default() })
+        };
+        read.boxed()
     }
 }
 

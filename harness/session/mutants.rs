@@ -1,6 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 
-use futures::future::LocalBoxFuture;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::SessionError;
@@ -117,9 +117,9 @@ async fn trial(
     }
     // the longest first, so that none is left alone at the end
     lots.sort_by_key(|(_, lot)| std::cmp::Reverse(lot.len()));
-    let mut trials: Vec<LocalBoxFuture<'_, Result<Vec<TrialledMutant>, SessionError>>> = Vec::new();
+    let mut trials: Vec<BoxFuture<'_, Result<Vec<TrialledMutant>, SessionError>>> = Vec::new();
     for (number, (_, lot)) in (1..).zip(lots) {
-        trials.push(trial_lot(cluster, run, number, lot, driver).boxed_local());
+        trials.push(trial_lot(cluster, run, number, lot, driver).boxed());
     }
     let trialled: Vec<_> = stream::iter(trials).buffer_unordered(AT_ONCE).collect().await;
     Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())

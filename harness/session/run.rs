@@ -219,12 +219,35 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::session::{CalibrateOptions, ComparedRuns, calibrate, run_compared, try_mutants};
+
+    #[test]
+    fn a_session_can_be_moved_to_another_thread() {
+        fn is_send(_: impl Future<Output = Result<Outcome, SessionError>> + Send) {}
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let options = Options {
+            venue: Arc::new(crate::venue::Embedded),
+            keep: Keep::Never,
+            cache: PathBuf::new(),
+            driver: DriverOptions::default(),
+            state: None,
+        };
+        let given = || (scenario.clone(), options.clone(), Events::channel().0, std::future::pending());
+        let (scenario, options, events, cancelled) = given();
+        is_send(run(scenario, options, events, cancelled));
+        let (scenario, options, events, cancelled) = given();
+        is_send(calibrate(scenario, CalibrateOptions::default(), options, events, cancelled));
+        let (scenario, options, events, cancelled) = given();
+        is_send(try_mutants(scenario, 1, options, events, cancelled));
+        let (_, options, events, cancelled) = given();
+        is_send(run_compared(ComparedRuns { sets: Vec::new(), runs: Vec::new() }, options, events, cancelled));
+    }
 
     #[rstest]
     #[case::never(Keep::Never, [false, false, false])]
     #[case::failed(Keep::Failed, [false, true, false])]
     #[case::always(Keep::Always, [true, true, false])]
-    fn a_cluster_outlives_its_walk_as_asked_for(#[case] keep: Keep, #[case] expected: [bool; 3]) {
+    fn a_cluster_outlives_its_run_as_asked_for(#[case] keep: Keep, #[case] expected: [bool; 3]) {
         let endings = [Ending::Passed, Ending::Failed, Ending::Cancelled];
         assert_eq!(endings.map(|ending| ending.is_kept(keep)), expected);
     }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
-use shiftcheck::mesh::{Sidecar, TableReading, converge};
-use shiftcheck::routing::{self, Endpoints, Live, Mesh, Request, addressed, client_of, pods_of};
+use shiftcheck::mesh::{MeshError, ReadTable, Sidecar, TableReading, converge};
+use shiftcheck::routing::{Client, Endpoints, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
-use shiftcheck::venue::ProvisionedCluster;
+use shiftcheck::venue::{ProvisionedCluster, ready_pods};
 use shiftcheck::verdict::Answer;
 use shiftcheck::workload::{DrivePlan, Flow};
 
@@ -142,39 +142,52 @@ impl Slot {
     }
 
     /// Waits for the routes that the model gives; this alone compares the sidecar's configuration with it.
-    async fn converged(&mut self) -> Result<(), shiftcheck::mesh::MeshError> {
+    async fn converged(&mut self) -> Result<(), MeshError> {
         let request = Request::get(HOST, PORT, "/");
         let client = client_of(&self.live, CLIENT).unwrap();
         if !client.sidecar {
             return self.connected().await;
         }
-        let (live, workloads, namespace) = (&self.live, &self.workloads, &self.namespace);
-        let host = addressed(HOST, namespace);
-        let sidecar = &mut self.sidecar;
-        let look = async || {
-            let table = sidecar.table(&host, PORT).await?;
-            let ready = workloads.pods().into_iter().filter(|pod| pod.ready);
-            let pods = ready.filter_map(|pod| {
-                Some(routing::Pod {
-                    name: pod.name,
-                    namespace: namespace.clone(),
-                    labels: pod.labels,
-                    address: pod.address?,
-                    ports: pod.ports,
-                    ..routing::Pod::default()
-                })
-            });
-            let expected = Mesh::new(live, pods.collect()).outbound(client.clone()).routes(&request).unwrap().table;
-            Ok(TableReading { table, expected })
+        let reader = Reader {
+            host: addressed(HOST, &self.namespace),
+            live: &self.live,
+            workloads: &self.workloads,
+            namespace: &self.namespace,
+            sidecar: &mut self.sidecar,
+            client,
+            request,
         };
-        converge(INTERVAL, CONVERGENCE, |_| Duration::ZERO, |_| {}, look).await.map(|_| ())
+        converge(INTERVAL, CONVERGENCE, |_| Duration::ZERO, |_| {}, reader).await.map(|_| ())
+    }
+}
+
+/// Reads the routes of a variant's client, and those that the model gives.
+struct Reader<'a> {
+    sidecar: &'a mut Sidecar,
+    live: &'a Live,
+    workloads: &'a Workloads,
+    namespace: &'a str,
+    client: Client,
+    request: Request,
+    host: String,
+}
+
+impl ReadTable for Reader<'_> {
+    fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>> {
+        Box::pin(async {
+            let table = self.sidecar.table(&self.host, PORT).await?;
+            let pods = ready_pods(self.workloads.pods(), self.namespace);
+            let mesh = Mesh::new(self.live, pods);
+            let expected = mesh.outbound(self.client.clone()).routes(&self.request).unwrap().table;
+            Ok(TableReading { table, expected })
+        })
     }
 }
 
 impl Slot {
     /// Waits until every server behind the service has answered a connection: without a sidecar there is no configuration that tells which of
     /// them the node knows.
-    async fn connected(&mut self) -> Result<(), shiftcheck::mesh::MeshError> {
+    async fn connected(&mut self) -> Result<(), MeshError> {
         let mesh = Mesh::new(&self.live, pods_of(&self.live, &naming()));
         let client = client_of(&self.live, CLIENT).unwrap();
         let table = mesh.outbound(client).routes(&Request::get(HOST, PORT, "/")).unwrap().table;
