@@ -164,6 +164,9 @@ impl Objects {
     pub async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
         let mut object = manifest.object.clone();
         let origin = || manifest.origin.clone();
+        if self.resolve(manifest).is_none() {
+            self.discover_again().await?;
+        }
         let Some((resource, capabilities)) = self.resolve(manifest) else {
             return Err(ClusterError::UnknownKind {
                 origin: origin(),
@@ -199,6 +202,17 @@ impl Objects {
             uid: made.metadata.uid.unwrap_or_default(),
             generation: made.metadata.generation.unwrap_or_default(),
         })
+    }
+
+    /// Discovers the kinds of the run's own cluster once more. A definition that was applied shortly before the first discovery may have been
+    /// missing there, and a scenario may apply one. On an existing cluster the kinds stay those whose reach was checked.
+    async fn discover_again(&mut self) -> Result<(), ClusterError> {
+        if !self.confined {
+            let discovery = discover(&self.client).await?;
+            self.kinds = Arc::new(kinds(&discovery));
+            self.discovery = Arc::new(discovery);
+        }
+        Ok(())
     }
 
     /// Deletes an object. Its dependents are deleted in the background.

@@ -55,6 +55,10 @@ fn answer(there: &Mutex<BTreeSet<String>>, method: &str, path: &str) -> (u16, Va
             let kinds = [("configmaps", "ConfigMap", namespaced), ("pods", "Pod", namespaced)];
             discovered(vec![group("", "v1", &kinds)])
         }
+        // the definition of `Widget` is established as soon as something was applied
+        ("GET", "/apis") if !there.is_empty() => {
+            discovered(vec![group("example.com", "v1", &[("widgets", "Widget", namespaced)])])
+        }
         ("GET", "/apis") => discovered(vec![
             group("networking.istio.io", "v1", &[("gateways", "Gateway", namespaced)]),
             group("gateway.networking.k8s.io", "v1", &[("gateways", "Gateway", namespaced)]),
@@ -102,6 +106,21 @@ async fn objects_unless(confined: bool, refused: &'static str) -> Objects {
     });
     let client = Client::new(service, "default");
     Objects::new(client, RunId::fresh(), "canary", "canary-1", confined).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_kind_that_was_established_after_the_first_discovery_is_found_on_the_own_cluster_alone() {
+    let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}\n---\n\
+                {apiVersion: example.com/v1, kind: Widget, metadata: {name: one}}";
+    let manifests = parse_manifests(Path::new("widget.yaml"), text).unwrap();
+    for (confined, expected) in
+        [(false, None), (true, Some("widget.yaml:3:2: the cluster has no kind `Widget` in `example.com/v1`"))]
+    {
+        let mut objects = objects(confined).await;
+        objects.apply(&manifests[0]).await.unwrap();
+        let applied = objects.apply(&manifests[1]).await;
+        assert_eq!(applied.err().map(|error| error.to_string()).as_deref(), expected);
+    }
 }
 
 fn manifests() -> Vec<Manifest> {
