@@ -125,7 +125,7 @@ async fn trial(
     Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// Tries mutants with the same pods in one namespace, one after the other.
+/// Tries mutants that have the same pods, in sequence in one namespace.
 async fn trial_lot(
     cluster: &ProvisionedCluster,
     run: &Run<'_>,

@@ -208,8 +208,7 @@ fn files(scenario: &Scenario) -> Vec<SourceFile> {
         .filter(|path| known.insert(path.to_owned()))
         .filter_map(|path| {
             let digest = Sha256::digest(std::fs::read(path).ok()?);
-            let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some(SourceFile { path: path.to_owned(), sha256: digits.concat() })
+            Some(SourceFile { path: path.to_owned(), sha256: hex::encode(digest) })
         })
         .collect()
 }

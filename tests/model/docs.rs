@@ -24,7 +24,7 @@ impl Page {
         Self { path, text }
     }
 
-    /// README.md, the other pages beside it, and docs/*.md.
+    /// README.md, CHANGELOG.md, CONTRIBUTING.md and docs/*.md.
     fn all() -> Vec<Self> {
         let beside = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(PathBuf::from);
         let docs = fs::read_dir(Path::new(ROOT).join("docs")).unwrap().map(|entry| entry.unwrap().file_name());

@@ -69,7 +69,7 @@ mod tests {
         };
         let second = told(plan.stages[1].edits());
         let named = |object: &str, before, after, written| (object.to_owned(), before, after, written);
-        // the label cannot be changed in place: the Deployment is made anew
+        // a Deployment's selector labels are immutable, so the stage deletes and recreates the Deployment
         assert_eq!(
             second,
             [

@@ -252,41 +252,8 @@ mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
+    use super::super::fixtures::{MS, during, failed, good, v2};
     use super::*;
-    use crate::scenario::{ErrorRates, Origin};
-
-    const MS: u64 = 1000;
-
-    fn place() -> Origin {
-        Origin::new("scenario.yaml", 3, 9)
-    }
-
-    fn during(errors: Option<u64>, gap: Option<u64>, last_of: &[(&str, u64)]) -> During {
-        During {
-            errors,
-            excludes: During::EXCLUDES,
-            miss: ErrorRates::default().miss,
-            gap: gap.map(Duration::from_millis),
-            last_of: last_of
-                .iter()
-                .map(|(version, millis)| ((*version).to_owned(), Duration::from_millis(*millis)))
-                .collect(),
-            origin: place(),
-        }
-    }
-
-    /// A request of the first population that was due then, in milliseconds, and answered by v1 a millisecond later.
-    fn good(due: u64) -> Sighting {
-        Sighting { population: 0, due: due * MS, sent: due * MS, at: (due + 1) * MS, good: true, version: Some(0) }
-    }
-
-    fn failed(due: u64) -> Sighting {
-        Sighting { good: false, version: None, at: (due + 500) * MS, ..good(due) }
-    }
-
-    fn v2(due: u64) -> Sighting {
-        Sighting { version: Some(1), ..good(due) }
-    }
 
     /// A watch with a request to everyone every 5 ms; the change was applied between 1,000 and 1,020 ms.
     fn watched(sightings: Vec<Sighting>) -> Watched {

@@ -2,6 +2,8 @@
 
 mod claim;
 mod during;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod served;
 
 pub(crate) use claim::{causes, judge_during, judge_objects, judge_sample, not_converged, not_judged};

@@ -110,40 +110,8 @@ impl Missing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{ErrorRates, Expectation, Origin};
-
-    const MS: u64 = 1000;
-
-    fn place() -> Origin {
-        Origin::new("scenario.yaml", 3, 9)
-    }
-
-    fn during(errors: Option<u64>, gap: Option<u64>, last_of: &[(&str, u64)]) -> During {
-        During {
-            errors,
-            excludes: During::EXCLUDES,
-            miss: ErrorRates::default().miss,
-            gap: gap.map(Duration::from_millis),
-            last_of: last_of
-                .iter()
-                .map(|(version, millis)| ((*version).to_owned(), Duration::from_millis(*millis)))
-                .collect(),
-            origin: place(),
-        }
-    }
-
-    /// A request of the first population that was due then, in milliseconds, and answered by v1 a millisecond later.
-    fn good(due: u64) -> Sighting {
-        Sighting { population: 0, due: due * MS, sent: due * MS, at: (due + 1) * MS, good: true, version: Some(0) }
-    }
-
-    fn failed(due: u64) -> Sighting {
-        Sighting { good: false, version: None, at: (due + 500) * MS, ..good(due) }
-    }
-
-    fn v2(due: u64) -> Sighting {
-        Sighting { version: Some(1), ..good(due) }
-    }
+    use crate::scenario::Expectation;
+    use crate::session::judge::fixtures::{MS, during, failed, good, place, v2};
 
     fn stage(during: During) -> Stage {
         Stage {

@@ -49,7 +49,7 @@ pub type DriverFuture = Pin<Box<dyn Future<Output = Result<(), DriveError>> + Se
 /// A result without the number of its kind.
 type Answered = (RequestResult, Arc<ResultKind>);
 
-/// Runs plans, one after the other, until the channel of commands is closed.
+/// Runs plans in sequence until the command channel is closed.
 ///
 /// # Errors
 /// A plan has an invalid header or regular expression, or the output is closed.
