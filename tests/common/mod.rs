@@ -7,8 +7,10 @@ pub mod report;
 pub mod schema;
 pub mod server;
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -18,13 +20,26 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_shiftcheck");
 /// The repository.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+/// A path for files of this process. Other processes with tests that run at the same time have other paths.
+pub fn scratch(name: &str) -> PathBuf {
+    static PROCESS: OnceLock<(usize, File)> = OnceLock::new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let own = |number: usize| {
+        let name = format!("{}-{number}.lock", env!("CARGO_CRATE_NAME"));
+        let lock = File::create(folder.join(name)).expect("the folder can be written");
+        lock.try_lock().is_ok().then_some((number, lock))
+    };
+    let (number, _) = PROCESS.get_or_init(|| (0..).find_map(own).expect("one of all numbers is free"));
+    folder.join(format!("{}-{number}-{name}", env!("CARGO_CRATE_NAME")))
+}
+
 /// The program with these arguments, in the repository. Its reports are in no other one's way.
 pub fn shiftcheck(arguments: &[&str]) -> Command {
     static REPORTS: AtomicUsize = AtomicUsize::new(0);
     let number = REPORTS.fetch_add(1, Ordering::Relaxed);
-    let report = format!("{}/{}-{number}", env!("CARGO_TARGET_TMPDIR"), env!("CARGO_CRATE_NAME"));
     let mut command = Command::new(BINARY);
-    command.args(arguments).current_dir(ROOT).env("NO_COLOR", "1").env("SHIFTCHECK_REPORT", report);
+    command.args(arguments).current_dir(ROOT).env("NO_COLOR", "1");
+    command.env("SHIFTCHECK_REPORT", scratch(&number.to_string()));
     command
 }
 

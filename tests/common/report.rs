@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use shiftcheck::report::Report;
 
-use super::{said, shiftcheck};
+use super::{said, scratch, shiftcheck};
 
 /// Walks a scenario on the embedded mesh; its exit code, and the folder of its reports.
 pub fn walked(scenario: &str, extra: &[&str]) -> (Option<i32>, String, tempfile::TempDir) {
@@ -22,7 +22,7 @@ pub fn walked(scenario: &str, extra: &[&str]) -> (Option<i32>, String, tempfile:
 pub fn passed() -> &'static (PathBuf, String) {
     static PASSED: OnceLock<(PathBuf, String)> = OnceLock::new();
     PASSED.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!(env!("CARGO_CRATE_NAME"), "-passed"));
+        let folder = scratch("passed");
         let report = folder.to_str().unwrap();
         let command = &["run", "fixtures/canary", "--cluster", "embedded", "--report", report];
         let (printed, errors, code) = said(&shiftcheck(command).output().unwrap());

@@ -1,16 +1,18 @@
 //! Runs the tests of this binary, most of them one at a time, and ignores those that need more than `cargo test` can expect of a machine.
 
-use std::fmt::Write;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use shiftcheck::cluster::Docker;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::remove_shared;
+use crate::cluster::{cache, remove_shared};
 
 /// What a test needs on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +101,37 @@ pub(crate) use tests;
 /// How long each test took.
 static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
-/// Taken by each test: paired ones read, the others write.
-static TURN: RwLock<()> = RwLock::new(());
+/// The environment variable with the folder of the locks by which tests take turns [default: the cache folder].
+pub const TURNS: &str = "SHIFTCHECK_TEST_TURNS";
+
+/// Waits until a test may run, and keeps the other tests of this process and of other processes waiting until the locks are dropped. Tests
+/// that run alone lock both files, paired tests lock one. The kernel unlocks the files of a process that was killed.
+///
+/// A test that needs nothing takes turns only in a folder that [`TURNS`] names.
+fn turn(needs: Needs, pairing: Pairing) -> Vec<File> {
+    let folder = match std::env::var_os(TURNS) {
+        Some(folder) => PathBuf::from(folder),
+        None if needs == Needs::Nothing => return Vec::new(),
+        None => cache(),
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut locks: Vec<File> = ["tests-1.lock", "tests-2.lock"].map(|name| File::create(folder.join(name)).unwrap()).into();
+    if pairing == Pairing::Alone {
+        locks.iter().for_each(|lock| lock.lock().unwrap());
+        return locks;
+    }
+    let is_free = |lock: &File| match lock.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => panic!("cannot lock a file in {}: {error}", folder.display()),
+    };
+    loop {
+        if let Some(free) = locks.iter().position(is_free) {
+            return vec![locks.swap_remove(free)];
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
 
 /// Runs the tests that the arguments of the process ask for, two at a time where both are [`Pairing::Paired`], else one at a time.
 ///
@@ -118,8 +149,7 @@ pub fn main(modules: &[Module]) -> ExitCode {
             let timed = name.clone();
             let runner = move || {
                 needs.check()?;
-                let _alone = (pairing == Pairing::Alone).then(|| TURN.write().unwrap_or_else(PoisonError::into_inner));
-                let _paired = (pairing == Pairing::Paired).then(|| TURN.read().unwrap_or_else(PoisonError::into_inner));
+                let _turn = turn(needs, pairing);
                 let start = Instant::now();
                 let outcome = std::panic::catch_unwind(run);
                 TIMES.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), timed));
@@ -170,12 +200,12 @@ fn remove_when_interrupted() {
     });
 }
 
-/// Writes the seconds of each test to the file that `SHIFTCHECK_TEST_TIMES` names, where it is set.
+/// Appends the seconds of each test to the file that `SHIFTCHECK_TEST_TIMES` names, where it is set.
 fn tell_times() {
-    let Some(file) = std::env::var_os("SHIFTCHECK_TEST_TIMES") else { return };
-    let mut text = String::new();
-    for (took, name) in TIMES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = writeln!(text, "{:.1} {name}", took.as_secs_f64());
-    }
-    std::fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+    let Some(path) = std::env::var_os("SHIFTCHECK_TEST_TIMES") else { return };
+    let times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines: Vec<String> = times.iter().map(|(took, name)| format!("{:.1} {name}\n", took.as_secs_f64())).collect();
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let written = file.and_then(|mut file| file.write_all(lines.concat().as_bytes()));
+    written.unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }

@@ -27,6 +27,7 @@ mod left_objects;
 mod mutants;
 mod scenarios;
 mod shared;
+mod turns;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ macro_rules! modules {
 fn main() -> ExitCode {
     harness::main(&modules![
         ignored: Nothing,
+        turns: Nothing,
         browser: Chromium,
         bad_input: Engine,
         command_line: Engine,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{containers, shared};
 use crate::common::{Deadline, said, shiftcheck, signal};
-use crate::harness::tests;
+use crate::harness::{TURNS, tests};
 
 tests![
     the_cluster_goes_when_the_tests_are_interrupted[ctrl_c]("-INT", 130),
@@ -38,8 +38,10 @@ fn a_sweep_removes_the_cluster_of_tests_that_were_killed() {
 
 /// Sends a signal to tests whose cluster is being raised; its run, the exit code of the tests and the rest of what they said.
 fn interrupted(name: &str) -> (String, Option<i32>, Vec<String>) {
+    // this test has the turn of the cache folder
+    let turns = tempfile::tempdir().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "--include-ignored", "shared::the_process_that_is_interrupted"]);
+    command.args(["--exact", "--include-ignored", "shared::the_process_that_is_interrupted"]).env(TURNS, turns.path());
     command.env_remove("SHIFTCHECK_TEST_TIMES").stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let _deadline = Deadline::of(&child, Duration::from_secs(120));

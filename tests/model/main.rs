@@ -22,6 +22,7 @@ mod left_behind;
 mod left_objects;
 mod manifests;
 mod packages;
+mod processes;
 mod prove;
 mod reports;
 mod scenarios;
