@@ -115,9 +115,12 @@ fn turn(needs: Needs, pairing: Pairing) -> Vec<File> {
         None => cache(),
     };
     std::fs::create_dir_all(&folder).unwrap();
-    let mut locks: Vec<File> = ["tests-1.lock", "tests-2.lock"].map(|name| File::create(folder.join(name)).unwrap()).into();
+    let mut locks: Vec<File> =
+        ["tests-1.lock", "tests-2.lock"].map(|name| File::create(folder.join(name)).unwrap()).into();
     if pairing == Pairing::Alone {
-        locks.iter().for_each(|lock| lock.lock().unwrap());
+        for lock in &locks {
+            lock.lock().unwrap();
+        }
         return locks;
     }
     let is_free = |lock: &File| match lock.try_lock() {
