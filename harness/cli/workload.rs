@@ -15,7 +15,7 @@ pub(super) async fn run(part: Workload) -> Result<(), Failure> {
             workload::serve(listen, version, pod, !mended).await.map_err(|error| failed(&error))
         }
         Workload::Idle => {
-            workload::idle().await;
+            workload::terminated().await;
             Ok(())
         }
         Workload::Drive => {

@@ -13,177 +13,73 @@ use crate::scenario::{Origin, UnresolvedKind};
 
 /// An error of a cluster or of the objects in it.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
 pub enum ClusterError {
-    /// No container engine answers.
     #[error("no Docker engine answers: {0}")]
     NoEngine(String),
     /// A server or the container engine did not answer in time.
     #[error("{who} did not answer within {} s", limit.as_secs())]
-    NoAnswer {
-        /// What did not answer.
-        who: String,
-        /// The timeout.
-        limit: Duration,
-    },
+    NoAnswer { who: String, limit: Duration },
     /// The container engine does not have the node image and cannot pull it.
     #[error("the node image {image} is not available{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
-    NoImage {
-        /// The name and tag.
-        image: String,
-        /// The engine's reason, if it tried to pull the image.
-        reason: String,
-    },
+    NoImage { image: String, reason: String },
     /// The image cache does not have a set.
     #[error("the image cache has no set `{set}` ({}){}", cache.display(), if known.is_empty() { String::new() } else { format!("; it has {}", known.join(", ")) })]
-    NoSet {
-        /// The name of the set.
-        set: String,
-        /// The folder of the cache.
-        cache: PathBuf,
-        /// The sets in the cache.
-        known: Vec<String>,
-    },
-    /// An image cannot be pulled.
+    NoSet { set: String, cache: PathBuf, known: Vec<String> },
     #[error("cannot pull {image}: {reason}")]
-    Pull {
-        /// The name and tag.
-        image: String,
-        /// The engine's reason.
-        reason: String,
-    },
+    Pull { image: String, reason: String },
     /// A set in the image cache is not valid.
     #[error("cannot read {}: {reason}", path.display())]
-    BadSet {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// The workload image cannot be written.
+    BadSet { path: PathBuf, reason: String },
     #[error("cannot pack the workload image: {0}")]
     WorkloadImage(#[from] ImageError),
-    /// The engine cannot start the node's container.
     #[error("cannot start the node: {0}")]
     Start(#[source] Box<TestcontainersError>),
     /// The node's container exited during its start.
     #[error("the node exited during its start; end of its log: {0}")]
     NodeEnded(String),
-    /// A container cannot be removed.
     #[error("cannot remove container {id}: {reason}")]
-    Remove {
-        /// The id of the container.
-        id: String,
-        /// The engine's reason.
-        reason: String,
-    },
+    Remove { id: String, reason: String },
     /// A kept cluster cannot be marked as kept, so that the next sweep would remove it.
     #[error("the cluster of run {run} is kept, but cannot be marked as kept: {reason}")]
-    Keep {
-        /// The run.
-        run: RunId,
-        /// The engine's reason.
-        reason: String,
-    },
+    Keep { run: RunId, reason: String },
     /// The record of a run does not name the cluster of its namespace.
     #[error("the record of run {0} does not name the cluster of its namespace: an earlier version wrote it")]
     UnknownCluster(RunId),
     /// A kubeconfig context refers to another cluster than at the start of the run.
     #[error("the context `{context}` referred to {server}; now it refers to {found} or trusts other certificates")]
-    OtherCluster {
-        /// The context.
-        context: String,
-        /// The address of the API server at the start of the run.
-        server: String,
-        /// The current address.
-        found: String,
-    },
-    /// There is not enough disk space for a cluster.
+    OtherCluster { context: String, server: String, found: String },
     #[error("only {free} MB are free on the disk of {}, and a cluster needs {needed} MB", path.display())]
-    NoDisk {
-        /// A path on the disk.
-        path: PathBuf,
-        /// The free space in MB.
-        free: u64,
-        /// The required space in MB.
-        needed: u64,
-    },
-    /// A kubeconfig cannot be used.
+    NoDisk { path: PathBuf, free: u64, needed: u64 },
     #[error("cannot use the kubeconfig: {0}")]
     Kubeconfig(String),
     /// A request to the API server failed.
     #[error("{doing} failed at the API server: {source}")]
-    Api {
-        /// The operation, such as `listing every Pod`.
-        doing: String,
-        /// The error of the client.
-        source: Box<kube::Error>,
-    },
-    /// The cluster does not have a kind.
+    Api { doing: String, source: Box<kube::Error> },
     #[error("{origin}: the cluster has no kind `{kind}` in `{api_version}`")]
-    UnknownKind {
-        /// Where the object is defined.
-        origin: Origin,
-        /// The kind.
-        kind: String,
-        /// The API version.
-        api_version: String,
-    },
+    UnknownKind { origin: Origin, kind: String, api_version: String },
     /// The scenario deletes an object whose kind is unknown or ambiguous.
     #[error("{place}: {source}")]
-    Target {
-        /// Where the scenario names the object.
-        place: Origin,
-        /// The reason.
-        source: UnresolvedKind,
-    },
+    Target { place: Origin, source: UnresolvedKind },
     /// The API server rejected an object.
     #[error("{origin}: {id} was rejected: {}", status.message)]
-    Rejected {
-        /// Where the object is defined.
-        origin: Origin,
-        /// `Kind/name`.
-        id: String,
-        /// The API server's response.
-        status: Box<Status>,
-    },
+    Rejected { origin: Origin, id: String, status: Box<Status> },
     /// The API server did not process a request for a reason other than the object: missing permissions, an admission webhook that does not
     /// answer, overload.
     #[error("{origin}: the API server failed to process {id}: {} ({})", status.message, status.code)]
-    Unprocessed {
-        /// Where the object is defined.
-        origin: Origin,
-        /// `Kind/name`.
-        id: String,
-        /// The API server's response.
-        status: Box<Status>,
-    },
-    /// The embedded mesh cannot listen on a loopback address.
+    Unprocessed { origin: Origin, id: String, status: Box<Status> },
     #[error("the embedded mesh cannot listen on loopback: {0}")]
     Embedded(String),
-    /// The embedded mesh cannot run an image.
     #[error("{origin}: the embedded mesh runs only the demo images, not `{image}`")]
-    NotEmbedded {
-        /// Where the image is named.
-        origin: Origin,
-        /// The image.
-        image: String,
-    },
+    NotEmbedded { origin: Origin, image: String },
     /// An object is outside of the run's namespace.
     #[error(
         "{origin}: {id} is outside of the namespace `{namespace}`; on an existing cluster, nothing else is changed"
     )]
-    Outside {
-        /// Where the object is defined.
-        origin: Origin,
-        /// `Kind/name`.
-        id: String,
-        /// The run's namespace.
-        namespace: String,
-    },
+    Outside { origin: Origin, id: String, namespace: String },
     /// Objects would change something outside of the run's namespace.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Reaches(Vec<Reach>),
-    /// The namespace exists and does not belong to the run.
     #[error("the namespace `{0}` already exists and was not created by this run")]
     NamespaceTaken(String),
     /// A wait timed out or failed.
@@ -191,27 +87,14 @@ pub enum ClusterError {
     Wait(#[from] WaitError),
     /// A program in a pod failed.
     #[error("`{command}` in pod {pod} failed: {reason}")]
-    Exec {
-        /// The command.
-        command: String,
-        /// The pod.
-        pod: String,
-        /// The reason.
-        reason: String,
-    },
+    Exec { command: String, pod: String, reason: String },
     /// A file of a run cannot be written, read or removed.
     #[error("cannot access the run's file {}: {source}", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
+    Record { path: PathBuf, source: std::io::Error },
 }
 
 impl ClusterError {
     /// The place in the scenario or its manifests that caused the error, if any.
-    #[must_use]
     pub const fn place(&self) -> Option<&Origin> {
         match self {
             Self::UnknownKind { origin: place, .. }
@@ -243,7 +126,6 @@ impl ClusterError {
     }
 
     /// Whether the scenario or its manifests caused the error, and not the environment.
-    #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         matches!(
             self,

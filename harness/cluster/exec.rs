@@ -20,16 +20,6 @@ pub struct Session {
     process: AttachedProcess,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Session")
-            .field("pod", &self.pod)
-            .field("command", &self.command)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Session {
     /// Starts a program in a container.
     ///

@@ -21,7 +21,6 @@ pub struct NodeImage {
 }
 
 /// The folder of images and run records: `$XDG_CACHE_HOME/shiftcheck`, or `~/.cache/shiftcheck`.
-#[must_use]
 pub fn default_cache() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
@@ -50,7 +49,6 @@ pub struct IstioSet {
 
 impl ImageCache {
     /// The image cache in a cache folder.
-    #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.join("images") }
     }
@@ -84,13 +82,11 @@ impl ImageCache {
     }
 
     /// The folder of the set of a version of Istio, whether or not it exists.
-    #[must_use]
     pub fn set_folder(&self, version: &str) -> PathBuf {
         self.folder.join(format!("istio-{version}"))
     }
 
     /// Verifies the files of a set and returns the problems: archives that cannot be read, and missing images.
-    #[must_use]
     pub fn check(&self, version: &str) -> Vec<String> {
         let set = match self.istio(version) {
             Ok(set) => set,
@@ -130,7 +126,6 @@ impl ImageCache {
     }
 
     /// The versions of Istio in the cache, the newest first.
-    #[must_use]
     pub fn istio_versions(&self) -> Vec<String> {
         let number =
             |version: &String| -> Vec<u32> { version.split('.').filter_map(|part| part.parse().ok()).collect() };

@@ -20,8 +20,8 @@ use testcontainers::core::{AccessMode, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, ImageExt, ReuseDirective};
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
-use tokio::time::timeout;
 
+use super::answer::answered;
 use super::images::NodeImage;
 use super::owner::Owner;
 use super::run::RunRecord;
@@ -65,14 +65,12 @@ pub struct Docker {
 
 impl Docker {
     /// The address of the engine: `DOCKER_HOST` or the default socket.
-    #[must_use]
     pub fn default_address() -> String {
         let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
         named.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
     }
 
     /// Whether an engine is configured: `DOCKER_HOST` is set, or the default socket exists. The engine may not answer.
-    #[must_use]
     pub fn is_configured() -> bool {
         is_configured(&Self::default_address(), Path::exists)
     }
@@ -97,14 +95,10 @@ impl Docker {
             engine.ping().await.map_err(refused)?;
             Ok(Self { engine, address: address.to_owned() })
         };
-        let who = || format!("the Docker engine at {address}");
-        timeout(CONNECT_LIMIT, connected)
-            .await
-            .unwrap_or_else(|_| Err(ClusterError::NoAnswer { who: who(), limit: CONNECT_LIMIT }))
+        answered(format!("the Docker engine at {address}"), CONNECT_LIMIT, connected).await?
     }
 
     /// The address of the engine.
-    #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -250,15 +244,10 @@ pub struct K3sOptions {
 
 /// A throwaway cluster: one privileged container with the label of its run. [`Docker::remove_run`] removes it.
 pub struct K3sCluster {
-    id: String,
-    kubeconfig: String,
-    client: Client,
-}
-
-impl std::fmt::Debug for K3sCluster {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("K3sCluster").field("id", &self.id).finish_non_exhaustive()
-    }
+    /// The kubeconfig, with the published port.
+    pub kubeconfig: String,
+    /// A client of the cluster's API.
+    pub client: Client,
 }
 
 impl K3sCluster {
@@ -282,31 +271,14 @@ impl K3sCluster {
         let log = NodeLog::default();
         let request = request(&options, record, log.clone());
         let limit = if has_image { START_LIMIT } else { TRANSFER_LIMIT };
-        let who = || format!("the Docker engine at {}", docker.address());
-        let container = timeout(limit, request.start())
-            .await
-            .map_err(|_| ClusterError::NoAnswer { who: who(), limit })?
-            .map_err(|error| start_error(&image, error))?;
-        let mut kubeconfig = published(docker, &container, &log, seen).await?;
-        let port = timeout(ENGINE_LIMIT, container.get_host_port_ipv4(KUBE_SECURE_PORT))
-            .await
-            .map_err(|_| ClusterError::NoAnswer { who: who(), limit: ENGINE_LIMIT })?
-            .map_err(|error| ClusterError::Start(Box::new(error)))?;
-        kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
+        let who = format!("the Docker engine at {}", docker.address());
+        let container = answered(&who, limit, request.start()).await?.map_err(|error| start_error(&image, error))?;
+        let kubeconfig = published(docker, &container, &log, seen).await?;
+        let port = answered(who, ENGINE_LIMIT, container.get_host_port_ipv4(KUBE_SECURE_PORT)).await?;
+        let port = port.map_err(|error| ClusterError::Start(Box::new(error)))?;
+        let kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
         let client = client(&kubeconfig).await?;
-        Ok(Self { id: container.id().to_owned(), kubeconfig, client })
-    }
-
-    /// A client of the cluster's API.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
-    /// The kubeconfig, with the published port.
-    #[must_use]
-    pub fn kubeconfig(&self) -> &str {
-        &self.kubeconfig
+        Ok(Self { kubeconfig, client })
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ClusterError;
+use super::answer::answered;
 
 /// The timeout of a single request to an API server at the start and the end of a run.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -45,9 +46,8 @@ impl KubeCluster {
     /// The kubeconfig cannot be used, or the API server does not answer.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(Self, Client), ClusterError> {
         let (cluster, client) = Self::find(kubeconfig, context).await?;
-        answered("the API server", client.apiserver_version())
-            .await?
-            .map_err(ClusterError::api("asking for its version"))?;
+        let version = answered("the API server", ANSWER_LIMIT, client.apiserver_version()).await?;
+        version.map_err(ClusterError::api("asking for its version"))?;
         Ok((cluster, client))
     }
 
@@ -99,10 +99,4 @@ fn default_files() -> Vec<PathBuf> {
         Some(named) => std::env::split_paths(&named).filter(|path| path.is_file()).collect(),
         None => vec![PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config")],
     }
-}
-
-/// Waits for an answer for at most [`ANSWER_LIMIT`].
-pub(super) async fn answered<T>(who: &str, answer: impl Future<Output = T>) -> Result<T, ClusterError> {
-    let in_time = tokio::time::timeout(ANSWER_LIMIT, answer).await;
-    in_time.map_err(|_| ClusterError::NoAnswer { who: who.to_owned(), limit: ANSWER_LIMIT })
 }

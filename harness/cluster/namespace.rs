@@ -2,43 +2,35 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
-use super::kubeconfig::{KubeCluster, answered};
+use super::answer::answered;
+use super::kubeconfig::{ANSWER_LIMIT, KubeCluster};
 use super::run_id::RunId;
 use super::{ClusterError, RUN_LABEL};
 
 impl KubeCluster {
-    /// Deletes the namespace of a run with all objects in it.
+    /// Deletes the namespace of a run with all objects in it. Returns false if there is none.
     ///
     /// # Errors
     /// The kubeconfig now selects another cluster, or the API server does not answer or refuses.
-    pub async fn remove_namespace(&self, name: &str, run: &RunId) -> Result<Deletion, ClusterError> {
+    pub async fn remove_namespace(&self, name: &str, run: &RunId) -> Result<bool, ClusterError> {
         delete_namespace(&Api::<Namespace>::all(self.client().await?), name, run).await
     }
 }
 
-/// The result of deleting a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
-    /// The API server deletes it with all objects in it.
-    Begun,
-    /// There is no namespace of this run.
-    NotThere,
-}
-
-/// Deletes a namespace if it has the label of the run.
-async fn delete_namespace(namespaces: &Api<Namespace>, name: &str, run: &RunId) -> Result<Deletion, ClusterError> {
+/// Begins to delete a namespace if it has the label of the run. Returns false if there is no such namespace.
+async fn delete_namespace(namespaces: &Api<Namespace>, name: &str, run: &RunId) -> Result<bool, ClusterError> {
     let doing = || format!("deleting the namespace `{name}`");
-    let found = answered("the API server", namespaces.get_opt(name)).await?.map_err(ClusterError::api(doing()))?;
-    let Some(found) = found else { return Ok(Deletion::NotThere) };
+    let found = answered("the API server", ANSWER_LIMIT, namespaces.get_opt(name)).await?;
+    let Some(found) = found.map_err(ClusterError::api(doing()))? else { return Ok(false) };
     if found.metadata.labels.and_then(|labels| labels.get(RUN_LABEL).cloned()).as_deref() != Some(run.as_str()) {
-        return Ok(Deletion::NotThere);
+        return Ok(false);
     }
     // not a namespace of the same name that was created in the meantime
     let preconditions = Preconditions { uid: found.metadata.uid, resource_version: None };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match answered("the API server", namespaces.delete(name, &parameters)).await? {
-        Ok(_) => Ok(Deletion::Begun),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Deletion::NotThere),
+    match answered("the API server", ANSWER_LIMIT, namespaces.delete(name, &parameters)).await? {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
         Err(error) => Err(ClusterError::api(doing())(error)),
     }
 }
@@ -58,7 +50,7 @@ mod tests {
     const RUN: &str = "0123abcd";
 
     /// The result of deleting the run's namespace on a cluster where it has this label, and the body of the request.
-    async fn deleted(label: &str) -> (Deletion, Option<serde_json::Value>) {
+    async fn deleted(label: &str) -> (bool, Option<serde_json::Value>) {
         let sent = Arc::new(Mutex::new(None));
         let (own, label) = (Arc::clone(&sent), label.to_owned());
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -82,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_namespace_that_was_read_is_deleted_and_none_of_another_run() {
         let (deletion, sent) = deleted(RUN).await;
-        assert_eq!((deletion, &sent.unwrap()["preconditions"]), (Deletion::Begun, &json!({"uid": "uid-1"})));
-        assert_eq!(deleted("4567cdef").await, (Deletion::NotThere, None));
+        assert_eq!((deletion, &sent.unwrap()["preconditions"]), (true, &json!({"uid": "uid-1"})));
+        assert_eq!(deleted("4567cdef").await, (false, None));
     }
 }

@@ -1,11 +1,11 @@
 //! The process that owns a run, and whether it is still running. A sweep removes only resources whose owner has ended.
 
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use displaydoc::Display;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 const HOST_PID_NAMESPACE: u64 = 4_026_531_836;
 
 /// The process that started a run, as stored in the label of a cluster's container and in the record of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Display)]
+#[displaydoc("process {pid} on {hostname}")]
 pub struct Owner {
     /// The machine id (`/etc/machine-id`); empty if there is none.
     pub machine: String,
@@ -77,7 +78,6 @@ pub enum Sight {
 
 impl Owner {
     /// This process, with its cache folder.
-    #[must_use]
     pub fn this_process(cache: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let pid = std::process::id();
@@ -98,27 +98,18 @@ impl Owner {
     }
 
     /// Parses the value of a label; none if it has another format, such as that of an earlier version.
-    #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
         serde_json::from_str(label).ok()
     }
 
     /// The value of a label.
-    #[must_use]
     pub fn label(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| unreachable!("an owner is plain data: {error}"))
     }
 }
 
-impl fmt::Display for Owner {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "process {} on {}", self.pid, self.hostname)
-    }
-}
-
 impl Observer {
     /// This process.
-    #[must_use]
     pub fn this_process(cache: &Path) -> Self {
         let own = Owner::this_process(cache);
         let shown = fs::read_link("/proc/self").ok().and_then(|link| link.to_str()?.parse::<u32>().ok());
@@ -160,7 +151,6 @@ impl Observer {
 }
 
 /// The state of a process in this PID namespace.
-#[must_use]
 pub fn process(pid: u32) -> Process {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,

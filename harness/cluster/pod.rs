@@ -102,7 +102,7 @@ pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
 }
 
 /// Whether a pod is neither terminating nor completed. Other pods have no endpoints.
-pub(super) fn is_staying(pod: &Pod) -> bool {
+pub(crate) fn is_staying(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }

@@ -15,7 +15,7 @@ use testcontainers::bollard::query_parameters::{
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::{ClusterError, Docker, ImageCache};
+use super::{ClusterError, Docker, ImageCache, answered};
 
 /// The names of the images of a version in its repository.
 const IMAGES: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
@@ -58,13 +58,8 @@ impl Docker {
             let options = CreateImageOptionsBuilder::default().from_image(&name).tag(version).build();
             let transfers = self.for_transfers();
             let pulled = transfers.create_image(Some(options), None, None).try_collect::<Vec<_>>();
-            timeout(PULL_LIMIT, pulled)
-                .await
-                .map_err(|_| ClusterError::NoAnswer {
-                    who: format!("the engine that pulls {name}:{version}"),
-                    limit: PULL_LIMIT,
-                })?
-                .map_err(failed)?;
+            let who = format!("the engine that pulls {name}:{version}");
+            answered(who, PULL_LIMIT, pulled).await?.map_err(failed)?;
         }
         seen("writing the archive");
         let names = [format!("{hub}/pilot:{version}"), format!("{hub}/proxyv2:{version}")];

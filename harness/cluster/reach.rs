@@ -30,7 +30,6 @@ pub enum Extent {
 }
 
 /// How far an object in the run's namespace reaches.
-#[must_use]
 pub fn extent(manifest: &Manifest, bounds: Bounds<'_>) -> Extent {
     let mut effects = Effects { manifest, bounds, found: Vec::new() };
     let confinable = match (manifest.group(), manifest.kind()) {
@@ -94,9 +93,10 @@ impl Effects<'_> {
         self.found.push(Reach { place, id, effect: effect.into() });
     }
 
-    /// The string or strings at a pointer, each with its own pointer.
-    fn texts(&self, pointer: &str) -> Vec<(String, String)> {
-        texts(self.manifest.at(pointer), pointer)
+    /// The string or strings at a JSON pointer, each with its own pointer; `*` stands for every element of a list.
+    fn texts(&self, pattern: &str) -> Vec<(String, String)> {
+        let path: Vec<&str> = pattern.split('/').skip(1).collect();
+        texts(&self.manifest.object.data, &path, "")
     }
 
     /// Whether a host in a rule of the run's namespace is one of the run's services.
@@ -112,18 +112,17 @@ impl Effects<'_> {
     }
 
     fn virtual_service(&mut self) -> bool {
-        let matches = ["http", "tls", "tcp"]
-            .into_iter()
-            .flat_map(|protocol| self.all(&["/spec", protocol, "*", "match", "*", "gateways"]));
+        let protocols = ["http", "tls", "tcp"];
+        let matches = protocols.iter().flat_map(|protocol| self.texts(&format!("/spec/{protocol}/*/match/*/gateways")));
         let gateways: Vec<_> = matches.chain(self.texts("/spec/gateways")).filter(|(_, name)| name != "mesh").collect();
         for (pointer, name) in gateways {
             self.add(&pointer, format!("changes the gateway `{name}`, which other namespaces use"));
         }
         let mut targets = Vec::new();
-        for protocol in ["http", "tls", "tcp"] {
-            targets.extend(self.all(&["/spec", protocol, "*", "route", "*", "destination", "host"]));
-            targets.extend(self.all(&["/spec", protocol, "*", "mirror", "host"]));
-            targets.extend(self.all(&["/spec", protocol, "*", "mirrors", "*", "destination", "host"]));
+        for protocol in protocols {
+            for target in ["route/*/destination/host", "mirror/host", "mirrors/*/destination/host"] {
+                targets.extend(self.texts(&format!("/spec/{protocol}/*/{target}")));
+            }
         }
         self.sends(targets);
         self.exported(&self.texts("/spec/hosts"))
@@ -169,43 +168,26 @@ impl Effects<'_> {
         if !kind.ends_with("Route") {
             return;
         }
-        let list = |pointer: &str| self.manifest.at(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
-        let text = |value: &Value, key: &str| value[key].as_str().map(ToOwned::to_owned);
-        let mut found = Vec::new();
-        for (index, parent) in list("/spec/parentRefs").iter().enumerate() {
+        let (manifest, own) = (self.manifest, self.bounds.namespace);
+        let parents = manifest.at("/spec/parentRefs").and_then(Value::as_array);
+        for (index, parent) in parents.into_iter().flatten().enumerate() {
             let pointer = format!("/spec/parentRefs/{index}");
-            let (kind, name) = (
-                text(parent, "kind").unwrap_or_else(|| "Gateway".to_owned()),
-                text(parent, "name").unwrap_or_default(),
-            );
-            match text(parent, "namespace").filter(|namespace| namespace != self.bounds.namespace) {
+            let text = |key: &str| parent[key].as_str();
+            let (kind, name) = (text("kind").unwrap_or("Gateway"), text("name").unwrap_or_default());
+            match text("namespace").filter(|namespace| *namespace != own) {
                 Some(namespace) => {
-                    found.push((pointer, format!("applies to {kind} `{name}` in the namespace `{namespace}`")));
+                    self.add(&pointer, format!("applies to {kind} `{name}` in the namespace `{namespace}`"));
                 }
-                None if kind != "Service" => found.push((pointer, format!("publishes routes through {kind} `{name}`"))),
+                None if kind != "Service" => self.add(&pointer, format!("publishes routes through {kind} `{name}`")),
                 None => {}
             }
         }
-        for (index, rule) in list("/spec/rules").iter().enumerate() {
-            let mut backends = Vec::new();
-            for (position, backend) in rule["backendRefs"].as_array().into_iter().flatten().enumerate() {
-                backends.push((format!("/spec/rules/{index}/backendRefs/{position}"), backend));
-            }
-            for (position, filter) in rule["filters"].as_array().into_iter().flatten().enumerate() {
-                let pointer = format!("/spec/rules/{index}/filters/{position}/requestMirror/backendRef");
-                backends.push((pointer, &filter["requestMirror"]["backendRef"]));
-            }
-            for (pointer, backend) in backends {
-                if let Some(namespace) =
-                    text(backend, "namespace").filter(|namespace| namespace != self.bounds.namespace)
-                {
-                    let name = text(backend, "name").unwrap_or_default();
-                    found.push((pointer, format!("sends requests to `{name}` in the namespace `{namespace}`")));
-                }
-            }
-        }
-        for (pointer, effect) in found {
-            self.add(&pointer, effect);
+        let backends = self.texts("/spec/rules/*/backendRefs/*/namespace");
+        let mirrors = self.texts("/spec/rules/*/filters/*/requestMirror/backendRef/namespace");
+        for (pointer, namespace) in backends.into_iter().chain(mirrors).filter(|(_, namespace)| namespace != own) {
+            let backend = pointer.trim_end_matches("/namespace");
+            let name = manifest.at(&format!("{backend}/name")).and_then(Value::as_str).unwrap_or_default();
+            self.add(backend, format!("sends requests to `{name}` in the namespace `{namespace}`"));
         }
     }
 
@@ -215,42 +197,20 @@ impl Effects<'_> {
         }
         self.sends(self.texts("/spec/externalName"));
     }
-
-    /// The strings at a path with their pointers; `*` stands for every element of a list.
-    fn all(&self, path: &[&str]) -> Vec<(String, String)> {
-        let (first, rest) = path.split_first().map_or(("", path), |(first, rest)| (*first, rest));
-        let mut found: Vec<(String, &Value)> =
-            self.manifest.at(first).map(|value| (first.to_owned(), value)).into_iter().collect();
-        for key in rest {
-            found = found
-                .into_iter()
-                .flat_map(|(pointer, value)| -> Vec<(String, &Value)> {
-                    match (*key, value) {
-                        ("*", Value::Array(values)) => values
-                            .iter()
-                            .enumerate()
-                            .map(|(index, value)| (format!("{pointer}/{index}"), value))
-                            .collect(),
-                        (key, value) => {
-                            value.get(key).map(|value| (format!("{pointer}/{key}"), value)).into_iter().collect()
-                        }
-                    }
-                })
-                .collect();
-        }
-        found.into_iter().flat_map(|(pointer, value)| texts(Some(value), &pointer)).collect()
-    }
 }
 
-fn texts(value: Option<&Value>, pointer: &str) -> Vec<(String, String)> {
-    match value {
-        Some(Value::String(text)) => vec![(pointer.to_owned(), text.clone())],
-        Some(Value::Array(values)) => values
-            .iter()
-            .enumerate()
-            .filter_map(|(index, value)| Some((format!("{pointer}/{index}"), value.as_str()?.to_owned())))
-            .collect(),
-        _ => Vec::new(),
+fn texts(value: &Value, path: &[&str], pointer: &str) -> Vec<(String, String)> {
+    match (path, value) {
+        ([], Value::String(text)) => vec![(pointer.to_owned(), text.clone())],
+        ([], Value::Array(_)) => texts(value, &["*"], pointer),
+        (["*", rest @ ..], Value::Array(values)) => {
+            let each = values.iter().enumerate();
+            each.flat_map(|(index, value)| texts(value, rest, &format!("{pointer}/{index}"))).collect()
+        }
+        ([key, rest @ ..], value) => {
+            value.get(key).map(|value| texts(value, rest, &format!("{pointer}/{key}"))).unwrap_or_default()
+        }
+        ([], _) => Vec::new(),
     }
 }
 

@@ -35,7 +35,6 @@ pub struct Workloads {
 
 impl Workloads {
     /// Starts the watches of a namespace.
-    #[must_use]
     pub fn watch(client: &Client, namespace: &str) -> Self {
         let (sender, changes) = watch::channel(0);
         let mut watches = JoinSet::new();
@@ -46,13 +45,11 @@ impl Workloads {
     }
 
     /// The current pods.
-    #[must_use]
     pub fn pods(&self) -> Vec<PodState> {
         self.pods.state().iter().map(|pod| pod_state(pod)).collect()
     }
 
     /// The images of the current pods, with the digests that the container runtime reports.
-    #[must_use]
     pub fn images(&self) -> BTreeMap<String, String> {
         let mut images = BTreeMap::new();
         for pod in self.pods.state() {
@@ -66,7 +63,6 @@ impl Workloads {
     }
 
     /// A wait's trigger: every change of a watched object.
-    #[must_use]
     pub fn changes(&self) -> Again {
         Again::OnChange(self.changes.clone())
     }
@@ -86,33 +82,29 @@ impl Workloads {
         let is_workload = |kind: &str| matches!(kind, "Deployment" | "Pod");
         let there = applied.iter().filter(|object| is_workload(&object.kind)).map(|object| &object.name);
         let gone = deleted.iter().filter(|object| is_workload(&object.kind)).map(|object| &object.name);
-        let workloads: Vec<String> = there.chain(gone).cloned().collect();
+        let workloads: Vec<&str> = there.chain(gone).map(String::as_str).collect();
         if workloads.is_empty() {
             return Ok(());
         }
         // an object that was seen before and is missing now was deleted by someone else
         let mut known = HashSet::new();
         let look = || ready(self.progress(applied, deleted, &mut known));
-        until(Awaited::Rollout { workloads }, limit, self.changes(), seen, look).await.map_err(Into::into)
+        Ok(until(Awaited::Rollout(workloads.join(", ")), limit, self.changes(), seen, look).await?)
     }
 
     fn progress(&self, applied: &[Applied], deleted: &[Deleted], known: &mut HashSet<String>) -> Progress<()> {
         let mut pending = Vec::new();
         for object in applied {
+            let is_it = |meta: &ObjectMeta| meta.uid.as_ref() == Some(&object.uid);
             let found = match object.kind.as_str() {
-                "Deployment" => {
-                    self.deployments.find(|own| own.meta().uid.as_ref() == Some(&object.uid)).map(Workload::Deployment)
-                }
-                "Pod" => self.pods.find(|own| own.meta().uid.as_ref() == Some(&object.uid)).map(Workload::Pod),
+                "Deployment" => self.deployments.find(|own| is_it(own.meta())).map(|own| self.deployment(object, &own)),
+                "Pod" => self.pods.find(|own| is_it(own.meta())).map(|own| pod_progress(&object.name, &own)),
                 _ => continue,
             };
             let progress = match found {
-                Some(workload) => {
+                Some(progress) => {
                     known.insert(object.uid.clone());
-                    match workload {
-                        Workload::Deployment(deployment) => self.deployment(object, &deployment),
-                        Workload::Pod(pod) => pod_progress(&object.name, &pod),
-                    }
+                    progress
                 }
                 None if known.contains(&object.uid) => Progress::Gone(object.name.clone()),
                 None => Progress::NotYet(format!("{}: not created yet", object.name)),
@@ -229,12 +221,6 @@ impl Workloads {
             _ => None,
         }
     }
-}
-
-/// A workload with a rollout.
-enum Workload {
-    Deployment(Arc<Deployment>),
-    Pod(Arc<Pod>),
 }
 
 fn pod_progress(name: &str, pod: &Pod) -> Progress<()> {

@@ -58,7 +58,6 @@ fn or_none<'de, T: for<'a> Deserialize<'a>, D: Deserializer<'de>>(deserializer: 
 
 impl RunRecord {
     /// A record for a run of this process.
-    #[must_use]
     pub fn own(id: RunId, namespace: Option<KubeNamespace>, cache: &Path) -> Self {
         Self { id, owner: Some(Owner::this_process(cache)), kept: false, engine: None, namespace }
     }
@@ -82,7 +81,6 @@ pub struct KnownRuns {
 
 impl RunRecords {
     /// Records in `runs/` of the cache folder.
-    #[must_use]
     pub fn new(cache: &Path) -> Self {
         Self { cache: cache.to_owned(), folder: cache.join("runs") }
     }
@@ -105,7 +103,6 @@ impl RunRecords {
     }
 
     /// Whether a run has a record.
-    #[must_use]
     pub fn has(&self, id: &RunId) -> bool {
         self.path(id).exists()
     }
@@ -163,7 +160,6 @@ impl RunRecords {
     }
 
     /// Reads all records. A file is valid only if its name is the id in it.
-    #[must_use]
     pub fn all(&self) -> KnownRuns {
         let mut known = KnownRuns::default();
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();

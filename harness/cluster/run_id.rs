@@ -1,13 +1,14 @@
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::str::FromStr;
 
+use displaydoc::Display;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The id of a run: eight hexadecimal digits. Every object that a run creates has a label with it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Display)]
+#[displaydoc("{0}")]
 #[serde(try_from = "String")]
 pub struct RunId(String);
 
@@ -18,7 +19,6 @@ pub struct RunIdError(String);
 
 impl RunId {
     /// A new random id.
-    #[must_use]
     pub fn fresh() -> Self {
         // the standard library's hasher is seeded by the system
         let seed = RandomState::new().build_hasher().finish();
@@ -26,15 +26,8 @@ impl RunId {
     }
 
     /// The digits.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

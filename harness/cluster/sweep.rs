@@ -3,11 +3,10 @@ use std::fmt;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::timeout;
 
 use super::ClusterError;
+use super::answer::answered;
 use super::k3s::{Docker, RunContainer};
-use super::namespace::Deletion;
 use super::owner::{Life, Observer, Owner, Process, process};
 use super::run::{KubeNamespace, RunRecords};
 use super::run_id::RunId;
@@ -184,8 +183,8 @@ impl Swept {
         let removals = namespaces.into_iter().map(async |(own, run)| (&own.name, run, remove(own, run).await));
         for (name, run, removed) in join_all(removals).await {
             match removed {
-                Ok(deletion) => {
-                    if deletion == Deletion::Begun {
+                Ok(was_there) => {
+                    if was_there {
                         self.namespaces.push(name.clone());
                     }
                     records.remove(run)?;
@@ -197,13 +196,10 @@ impl Swept {
     }
 }
 
-async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<Deletion, ClusterError> {
+async fn remove(namespace: &KubeNamespace, run: &RunId) -> Result<bool, ClusterError> {
     let cluster = namespace.cluster.as_ref().ok_or_else(|| ClusterError::UnknownCluster(run.clone()))?;
     let removal = cluster.remove_namespace(&namespace.name, run);
-    let who = || format!("the API server at {}", cluster.server);
-    timeout(NAMESPACE_LIMIT, removal)
-        .await
-        .map_err(|_| ClusterError::NoAnswer { who: who(), limit: NAMESPACE_LIMIT })?
+    answered(format!("the API server at {}", cluster.server), NAMESPACE_LIMIT, removal).await?
 }
 
 #[cfg(test)]

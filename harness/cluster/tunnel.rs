@@ -23,51 +23,22 @@ pub struct Tunnel {
     _forward: Portforwarder,
 }
 
-impl std::fmt::Debug for Tunnel {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Tunnel")
-    }
-}
-
 /// Why a request through a tunnel failed.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum TunnelError {
     /// The API server or the pod refused the connection.
     #[error("port {port} of pod {pod} cannot be reached: {reason}")]
-    Unreachable {
-        /// The pod.
-        pod: String,
-        /// The port.
-        port: u16,
-        /// The reason.
-        reason: String,
-    },
+    Unreachable { pod: String, port: u16, reason: String },
     /// The connection or the response timed out.
     #[error("port {port} of pod {pod} did not answer within {} s", LIMIT.as_secs())]
-    TimedOut {
-        /// The pod.
-        pod: String,
-        /// The port.
-        port: u16,
-    },
+    TimedOut { pod: String, port: u16 },
     /// The connection was closed.
     #[error("no response to GET {path}: {source}")]
-    Broken {
-        /// The path of the request.
-        path: String,
-        /// The error.
-        source: hyper::Error,
-    },
+    Broken { path: String, source: hyper::Error },
     /// The response has an error status.
     #[error("GET {path} returned {status}: {body}")]
-    Status {
-        /// The path of the request.
-        path: String,
-        /// The status.
-        status: StatusCode,
-        /// The beginning of the response body.
-        body: String,
-    },
+    Status { path: String, status: StatusCode, body: String },
 }
 
 impl Tunnel {

@@ -3,84 +3,44 @@
 //! Every wait names its condition as an [`Awaited`], so that an error says which part of the environment did not become ready. A permanent
 //! failure ends the wait at once, and the error keeps its type.
 
-use std::fmt;
 use std::time::Duration;
 
+use displaydoc::Display;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The condition of a wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The condition of a wait. The text of each is what messages say.
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
 pub enum Awaited {
-    /// The container of a throwaway cluster has started.
+    /// the node's start
     NodeStart,
-    /// All containers of a throwaway cluster are removed.
+    /// the cluster's removal
     ClusterRemoval,
-    /// The API server of a throwaway cluster answers.
+    /// the API server
     ApiServer,
-    /// The node of a throwaway cluster is ready for pods.
+    /// the node
     Node,
-    /// A namespace has the service account `default`, which pods need.
-    ServiceAccount {
-        /// The namespace.
-        namespace: String,
-    },
-    /// A `CustomResourceDefinition` is established.
-    Definition {
-        /// The name of the definition.
-        name: String,
-    },
-    /// istiod is ready and serves its revision.
-    ControlPlane {
-        /// The version of Istio.
-        version: String,
-    },
-    /// A new control plane has pushed its configuration to the client's sidecar.
-    FirstPush {
-        /// The control plane.
-        plane: String,
-    },
-    /// Workloads are rolled out, and the pods of deleted workloads are terminating.
-    Rollout {
-        /// The names of the workloads.
-        workloads: Vec<String>,
-    },
-    /// A deleted pod is removed.
-    PodRemoval {
-        /// The pod.
-        name: String,
-    },
-    /// The client's sidecar has the routes that the manifests ask for.
+    /// The service account `default` of a namespace, which pods need.
+    #[displaydoc("the ServiceAccount `default` of namespace `{0}`")]
+    ServiceAccount(String),
+    /// A custom resource definition is established.
+    #[displaydoc("the CustomResourceDefinition {0}")]
+    Definition(String),
+    /// istiod {0}
+    ControlPlane(String),
+    /// the first configuration that Istio {0} pushes to the client's sidecar
+    FirstPush(String),
+    /// the rollout of {0}
+    Rollout(String),
+    /// the removal of pod {0}
+    PodRemoval(String),
+    /// the sidecar's configuration
     SidecarConfiguration,
-    /// A client without a sidecar is connected to every server.
+    /// connections to all servers
     Connections,
-    /// Every object of the run is removed.
+    /// the removal of all objects
     ObjectRemoval,
-}
-
-impl fmt::Display for Awaited {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NodeStart => formatter.write_str("the node's start"),
-            Self::ClusterRemoval => formatter.write_str("the cluster's removal"),
-            Self::ApiServer => formatter.write_str("the API server"),
-            Self::Node => formatter.write_str("the node"),
-            Self::ServiceAccount { namespace } => {
-                write!(formatter, "the ServiceAccount `default` of namespace `{namespace}`")
-            }
-            Self::Definition { name } => write!(formatter, "the CustomResourceDefinition {name}"),
-            Self::ControlPlane { version } => write!(formatter, "istiod {version}"),
-            Self::FirstPush { plane } => {
-                write!(formatter, "the first configuration that Istio {plane} pushes to the client's sidecar")
-            }
-            Self::Rollout { workloads } => write!(formatter, "the rollout of {}", workloads.join(", ")),
-            Self::PodRemoval { name } => write!(formatter, "the removal of pod {name}"),
-            Self::SidecarConfiguration => formatter.write_str("the sidecar's configuration"),
-            Self::Connections => formatter.write_str("connections to all servers"),
-            Self::ObjectRemoval => formatter.write_str("the removal of all objects"),
-        }
-    }
 }
 
 /// The result of a check.
@@ -99,10 +59,9 @@ pub enum Progress<T> {
 impl<T> Progress<T> {
     /// The result of a check that the API server did not answer. Missing credentials or permissions are a failure; other errors may be
     /// temporary.
-    #[must_use]
     pub fn after(error: kube::Error) -> Self {
         match &error {
-            kube::Error::Api(status) if matches!(status.code, 401 | 403) => Self::Failed(error.into()),
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => Self::Failed(Failure::Api(Box::new(error))),
             _ => Self::NotYet(error.to_string()),
         }
     }
@@ -122,52 +81,23 @@ pub enum Failure {
     Watch(Box<kube::runtime::wait::Error>),
 }
 
-impl From<kube::Error> for Failure {
-    fn from(error: kube::Error) -> Self {
-        Self::Api(Box::new(error))
-    }
-}
-
-impl From<kube::runtime::wait::Error> for Failure {
-    fn from(error: kube::runtime::wait::Error) -> Self {
-        Self::Watch(Box::new(error))
-    }
-}
-
 /// Why a wait failed.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum WaitError {
     /// The timeout has passed.
     #[error("{what} took longer than {} s; last state: {last}", limit.as_secs())]
-    TimedOut {
-        /// The condition.
-        what: Awaited,
-        /// The timeout.
-        limit: Duration,
-        /// The last state.
-        last: String,
-    },
+    TimedOut { what: Awaited, limit: Duration, last: String },
     /// The condition cannot hold any more.
     #[error("{what} cannot succeed: {source}")]
-    Failed {
-        /// The condition.
-        what: Awaited,
-        /// The failure.
-        source: Failure,
-    },
+    Failed { what: Awaited, source: Failure },
     /// An object that the condition needs was deleted.
     #[error("{what} cannot succeed: {name} was deleted")]
-    Gone {
-        /// The condition.
-        what: Awaited,
-        /// The name of the object.
-        name: String,
-    },
+    Gone { what: Awaited, name: String },
 }
 
 impl WaitError {
     /// The condition.
-    #[must_use]
     pub const fn awaited(&self) -> &Awaited {
         match self {
             Self::TimedOut { what, .. } | Self::Failed { what, .. } | Self::Gone { what, .. } => what,
@@ -279,7 +209,7 @@ mod tests {
     const EVERY: Duration = Duration::from_millis(1);
 
     fn rollout() -> Awaited {
-        Awaited::Rollout { workloads: vec!["v2".to_owned()] }
+        Awaited::Rollout("v2".to_owned())
     }
 
     fn api(code: u16) -> kube::Error {

@@ -35,23 +35,14 @@ fn tagged_images() -> Vec<TaggedImage> {
 
 /// Why the workload image cannot be written.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum ImageError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
     /// The binary does not list its shared libraries.
     #[error("{} is not the shiftcheck binary: {reason}", path.display())]
-    Binary {
-        /// The binary.
-        path: PathBuf,
-        /// The error output of the binary.
-        reason: String,
-    },
+    Binary { path: PathBuf, reason: String },
 }
 
 /// Prints the shared libraries and the loader of this process, one per line.

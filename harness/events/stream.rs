@@ -14,7 +14,6 @@ pub struct Events {
 
 impl Events {
     /// A stream that begins now, and the end at which its events are received.
-    #[must_use]
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Timed>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self { sender, start: Instant::now() }, receiver)

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{MeshError, Mismatch};
@@ -31,23 +31,32 @@ pub struct TableReading {
     pub expected: RouteTable,
 }
 
+/// How often a sidecar is read, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polling {
+    /// The time from one reading to the next.
+    pub interval: Duration,
+    /// The timeout of convergence.
+    pub limit: Duration,
+}
+
 /// What reads a sidecar again and again.
+#[async_trait]
 pub trait ReadTable: Send {
     /// Reads the sidecar's table, and returns it with the expected one.
     ///
     /// # Errors
     /// The sidecar does not answer, or its configuration cannot be read.
-    fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>>;
+    async fn read(&mut self) -> Result<TableReading, MeshError>;
 }
 
 /// Waits until two consecutive readings of a sidecar are the same and as expected, and until the table has been as expected for the time that
-/// `settles` returns for it. The sidecar is read every `interval`.
+/// `settles` returns for it.
 ///
 /// # Errors
-/// The sidecar did not converge within `limit`; the error has the differences of the last reading.
+/// The sidecar did not converge in time; the error has the differences of the last reading.
 pub async fn converge(
-    interval: Duration,
-    limit: Duration,
+    Polling { interval, limit }: Polling,
     settles: impl Fn(&RouteTable) -> Duration,
     seen: impl FnMut(&str),
     mut reader: impl ReadTable,
@@ -114,16 +123,18 @@ mod tests {
     /// A sidecar that has these tables in turn.
     struct Tables<'a>(std::iter::Cycle<std::slice::Iter<'a, RouteTable>>);
 
+    #[async_trait]
     impl ReadTable for Tables<'_> {
-        fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>> {
+        async fn read(&mut self) -> Result<TableReading, MeshError> {
             let table = self.0.next().cloned().unwrap_or_default();
-            Box::pin(std::future::ready(Ok(TableReading { table, expected: expected_table() })))
+            Ok(TableReading { table, expected: expected_table() })
         }
     }
 
     async fn settled(tables: &[RouteTable], settles: Duration) -> Result<Converged, MeshError> {
         let second = Duration::from_secs(1);
-        converge(second, 10 * second, |_| settles, |_| {}, Tables(tables.iter().cycle())).await
+        converge(Polling { interval: second, limit: 10 * second }, |_| settles, |_| {}, Tables(tables.iter().cycle()))
+            .await
     }
 
     fn expected_table() -> RouteTable {

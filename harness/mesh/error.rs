@@ -8,66 +8,28 @@ use crate::routing::RouteDiff;
 
 /// An error of the mesh.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
 pub enum MeshError {
     /// `istioctl` cannot be run or fails.
     #[error("{} failed: {reason}", istioctl.display())]
-    Istioctl {
-        /// The program.
-        istioctl: PathBuf,
-        /// The error.
-        reason: String,
-    },
+    Istioctl { istioctl: PathBuf, reason: String },
     /// A file with CRDs cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
-    Definitions {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        reason: String,
-    },
-    /// An `istioctl` has another version than the requested one.
+    Definitions { path: PathBuf, reason: String },
     #[error("{} has version {found}, but {asked} was requested", istioctl.display())]
-    OtherIstioctl {
-        /// The program.
-        istioctl: PathBuf,
-        /// The version of the program.
-        found: String,
-        /// The requested version.
-        asked: String,
-    },
+    OtherIstioctl { istioctl: PathBuf, found: String, asked: String },
     /// The API server rejected an object of the installation.
     #[error("{object} of this version of Istio was rejected: {reason}")]
-    Rejected {
-        /// `Kind/name`.
-        object: String,
-        /// The API server's reason.
-        reason: String,
-    },
-    /// Istio is not installed on the cluster.
+    Rejected { object: String, reason: String },
     #[error("Istio is not installed on this cluster: no Deployment has the label app=istiod")]
     NotInstalled,
-    /// The client pod has no sidecar.
     #[error("the client pod {pod} has no sidecar")]
-    NoSidecar {
-        /// The pod.
-        pod: String,
-    },
-    /// The sidecar's configuration cannot be read.
+    NoSidecar { pod: String },
     #[error("cannot read the configuration of the sidecar of {pod}: {source}")]
-    Unreadable {
-        /// The pod.
-        pod: String,
-        /// The error.
-        source: EnvoyError,
-    },
+    Unreadable { pod: String, source: EnvoyError },
     /// The sidecar did not get the configuration that the manifests ask for.
     #[error("the client's sidecar did not converge within {seconds} s:\n{}", mismatch.lines().join("\n"))]
-    NotConverged {
-        /// The convergence timeout.
-        seconds: u64,
-        /// How the configuration differs.
-        mismatch: Mismatch,
-    },
+    NotConverged { seconds: u64, mismatch: Mismatch },
     /// The sidecar had the routes of a stage before the stage was applied, although the stage changes them.
     #[error(
         "the client's sidecar had the routes of this stage before the stage was applied, although the stage changes them: something else changes this mesh, or the change does not show in the routes"
@@ -97,7 +59,6 @@ pub struct Mismatch {
 
 impl Mismatch {
     /// The reasons, one per line.
-    #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let unread = self.unread.iter().map(ToString::to_string);
         let rejected = self.rejected.iter().map(|reason| format!("the sidecar rejected {reason}"));
@@ -107,11 +68,10 @@ impl Mismatch {
 
 /// Why Envoy's configuration cannot be read.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
 pub enum EnvoyError {
-    /// It is not JSON.
     #[error("it is not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// There is no route for the service port.
     #[error("it has no route for {0} yet")]
     NoRoute(String),
     /// A route leads to a cluster that is not a service.
@@ -119,10 +79,5 @@ pub enum EnvoyError {
     NoService(String),
     /// A route has a match or an action that is not supported.
     #[error("it has an unsupported {what}: {json}")]
-    Unsupported {
-        /// The part of the route.
-        what: &'static str,
-        /// The JSON of that part.
-        json: String,
-    },
+    Unsupported { what: &'static str, json: String },
 }

@@ -46,7 +46,7 @@ impl Istio {
     pub(super) async fn apply(&self, client: &Client, manifests: Manifests, onto: Onto) -> Result<(), MeshError> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
         let namespace = serde_json::from_value(namespace).unwrap_or_else(|_| unreachable!("a literal"));
-        let (mut first, rest): (Vec<_>, Vec<_>) = manifests.into_objects().partition(is_definition);
+        let (mut first, rest): (Vec<_>, Vec<_>) = manifests.0.into_iter().partition(is_definition);
         if onto == Onto::Newer {
             first.clear();
         }
@@ -91,7 +91,6 @@ impl Istio {
     }
 
     /// The namespace label that makes this Istio inject sidecars.
-    #[must_use]
     pub fn injection_label(&self) -> (String, String) {
         if self.revision.is_empty() {
             ("istio-injection".to_owned(), "enabled".to_owned())
@@ -114,7 +113,7 @@ impl Istio {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), &self.namespace);
         let istiod = if self.revision.is_empty() { "istiod".to_owned() } else { format!("istiod-{}", self.revision) };
         let again = Again::Every(Duration::from_millis(100));
-        until(Awaited::ControlPlane { version: self.version.clone() }, LIMIT, again, seen, async || {
+        until(Awaited::ControlPlane(self.version.clone()), LIMIT, again, seen, async || {
             match deployments.get_opt(&istiod).await {
                 Ok(Some(deployment)) if is_complete(&deployment) => {}
                 Ok(_) => return Progress::NotYet(format!("{istiod} is not available")),
@@ -251,10 +250,10 @@ async fn all_established(client: &Client, definitions: Vec<String>) -> Result<()
     for name in definitions {
         let wait = await_condition(api.clone(), &name, is_crd_established());
         let waited = tokio::time::timeout(LIMIT, wait).await;
-        let what = Awaited::Definition { name };
+        let what = Awaited::Definition(name);
         let failed = match waited {
             Ok(Ok(_)) => continue,
-            Ok(Err(error)) => WaitError::Failed { what, source: Failure::from(error) },
+            Ok(Err(error)) => WaitError::Failed { what, source: Failure::Watch(Box::new(error)) },
             Err(_) => WaitError::TimedOut { what, limit: LIMIT, last: "not established".to_owned() },
         };
         return Err(ClusterError::from(failed).into());
@@ -308,7 +307,7 @@ mod tests {
         let definition = json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": DEFINITION},
         });
-        let manifests = Manifests::from(vec![serde_json::from_value(definition).unwrap()]);
+        let manifests = Manifests(vec![serde_json::from_value(definition).unwrap()]);
         let error = Istio::new("1.31", "").apply(&client, manifests, Onto::Older).await.unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -17,7 +17,7 @@ pub(super) const NAMESPACE: &str = "istio-system";
 
 /// The objects of an installation, from `istioctl manifest generate`.
 #[derive(Debug, Clone)]
-pub struct Manifests(Vec<DynamicObject>);
+pub struct Manifests(pub(super) Vec<DynamicObject>);
 
 impl Manifests {
     /// Generates the objects of an installation with the `istioctl` of the set. The output is cached in `cache`, by program and settings.
@@ -53,13 +53,7 @@ impl Manifests {
         Ok(Self(objects))
     }
 
-    /// The objects themselves.
-    pub(super) fn into_objects(self) -> impl Iterator<Item = DynamicObject> {
-        self.0.into_iter()
-    }
-
     /// The environment variables of istiod: the feature flags of the control plane.
-    #[must_use]
     pub fn flags(&self) -> BTreeMap<String, String> {
         let istiod = self.0.iter().find(|object| kind(object) == "Deployment");
         let variables = istiod.and_then(|istiod| istiod.data.pointer("/spec/template/spec/containers/0/env"));
@@ -109,12 +103,6 @@ impl Manifests {
             }
         }
         Ok(())
-    }
-}
-
-impl From<Vec<DynamicObject>> for Manifests {
-    fn from(objects: Vec<DynamicObject>) -> Self {
-        Self(objects)
     }
 }
 

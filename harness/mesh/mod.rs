@@ -12,7 +12,7 @@ mod planes;
 mod sidecar;
 mod table;
 
-pub use converge::{Converged, MERGE_WINDOW, ReadTable, TableReading, converge};
+pub use converge::{Converged, MERGE_WINDOW, Polling, ReadTable, TableReading, converge};
 pub use envoy::ConfigDump;
 pub use error::{EnvoyError, MeshError, Mismatch};
 pub use install::{Istio, Onto};

@@ -66,7 +66,6 @@ fn is_of(version: &str, asked: &str) -> bool {
 }
 
 /// Compares two versions of Istio by their numbers.
-#[must_use]
 pub fn newer(one: &str, other: &str) -> Ordering {
     let numbers = |version: &str| -> Vec<u32> {
         let release = version.split('-').next().unwrap_or_default();
@@ -85,7 +84,6 @@ pub struct Planes {
 
 impl Planes {
     /// Control planes of these sets, none of them installed.
-    #[must_use]
     pub fn new(sets: Vec<IstioSet>, cache: &Path) -> Self {
         let sets = sets.into_iter().map(|set| (set.version.clone(), set)).collect();
         Self { sets, cache: cache.to_owned(), installed: Vec::new() }
@@ -115,7 +113,6 @@ impl Planes {
     }
 
     /// The installed control planes.
-    #[must_use]
     pub fn installed(&self) -> &[ControlPlane] {
         &self.installed
     }

@@ -21,7 +21,6 @@ const LISTENERS: &str = "/config_dump?resource=dynamic_listeners";
 const CLUSTERS: &str = "/config_dump?resource=dynamic_active_clusters";
 
 /// The admin interface of a pod's sidecar.
-#[derive(Debug)]
 pub struct Sidecar {
     pods: Api<Pod>,
     pod: String,
@@ -30,7 +29,6 @@ pub struct Sidecar {
 
 impl Sidecar {
     /// The sidecar of a pod.
-    #[must_use]
     pub const fn new(pods: Api<Pod>, pod: String) -> Self {
         Self { pods, pod, tunnel: None }
     }

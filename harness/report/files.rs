@@ -11,7 +11,7 @@ use super::model::{Failure, Outcome, Report};
 use super::page::page;
 use super::recorder::Recorder;
 use crate::events::FailureLayer;
-use crate::venue::STATE;
+use crate::events::STATE;
 
 /// An error in writing or reading a report.
 #[derive(Debug, Error)]

@@ -63,9 +63,7 @@ impl Recorder {
         match event {
             Event::Started { .. } => started(report, event),
             Event::Environment(known) => environment(&mut report.environment, known),
-            Event::Ready { what, after } => {
-                report.setup.push(Ready { what: what.clone(), after: seconds(*after) });
-            }
+            Event::Ready(what) => report.setup.push(Ready { what: what.clone(), after: now }),
             Event::Stage { number, name, edits } => report.stages.push(Stage {
                 number: *number,
                 name: name.clone(),

@@ -1,12 +1,17 @@
+//! Calibration: sample after sample of one split.
+//!
+//! It applies the stages before the sample in a loop of its own: there are no claims to judge and no traffic to watch, so that applying objects is
+//! all that the loop of [`Session::stages`] would do.
+
 use std::time::{Duration, Instant};
 
 use super::SessionError;
 use super::run::{Ending, Options, Outcome, Prepared};
 use super::stage::{Mode, Session};
 use crate::events::{Calibration, Event, Events};
-use crate::scenario::{Claim, Scenario, Share};
+use crate::scenario::{Scenario, Share};
 use crate::traffic::{Driver, Next, SampleFlow};
-use crate::verdict::{Answer, Design, Independence, Ruling, Trial};
+use crate::verdict::{Answer, Design, Independence, Ruling, Trial, Verdict};
 
 /// How the model behind the verdicts is put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,27 +83,30 @@ impl Session<'_> {
             .iter()
             .rfind(|(_, share)| share.is_part())
             .map_or_else(|| unreachable!("the claim splits versions"), |(version, share)| (version.clone(), *share));
-        let mut samples = Samples::new(&version, share, claim, options.requests);
+        let mut sums = Sums::new(Independence::new(share, claim.errors.false_alarm));
         for sample in 1..=options.samples {
-            samples.add(&self.one(design, &version, options.requests, driver).await?);
+            self.add_sample(&mut sums, design, &version, options.requests, driver).await?;
             self.events.tell(Event::Calibrating { sample, samples: options.samples });
         }
-        let calibration = samples.calibration(claim);
+        let calibration = sums.calibration(claim.from.clone(), (version, share), options);
         self.events.tell(Event::Calibrated { calibration: calibration.clone(), took: start.elapsed() });
         Ok(calibration)
     }
 
-    async fn one(&self, design: &Design, version: &str, least: u64, driver: &mut Driver) -> Result<One, SessionError> {
+    /// Takes a sample until its verdict stands and `least` requests are tested, and adds it to the sums.
+    async fn add_sample(
+        &self,
+        sums: &mut Sums,
+        design: &Design,
+        version: &str,
+        least: u64,
+        driver: &mut Driver,
+    ) -> Result<(), SessionError> {
         let claim = &design.claim;
         let mut trial = Trial::new(design.clone());
-        let mut one = One {
-            hits: Vec::new(),
-            connections: Vec::new(),
-            ruling: Ruling::Inconclusive,
-            took: 0,
-            decided: None,
-            sent: 0,
-        };
+        // whether the version served each request, and for each connection its requests and those that the version served
+        let (mut hits, mut connections): (Vec<bool>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+        let mut decided = None;
         let wanted = [SampleFlow {
             from: &claim.from,
             path: &claim.path,
@@ -108,90 +116,69 @@ impl Session<'_> {
         let sample = driver
             .sample(self.plan.scenario, &wanted, |answered| {
                 let hit = matches!(answered.answer, Answer::Version { version: got, .. } if got == version);
-                if (one.hits.len() as u64) < least {
-                    one.hits.push(hit);
-                    if one.connections.len() <= answered.connection {
-                        one.connections.resize(answered.connection + 1, (0, 0));
+                if (hits.len() as u64) < least {
+                    hits.push(hit);
+                    if connections.len() <= answered.connection {
+                        connections.resize(answered.connection + 1, (0, 0));
                     }
-                    let (n, hits) = &mut one.connections[answered.connection];
+                    let (n, hits) = &mut connections[answered.connection];
                     *n += 1;
                     *hits += u64::from(hit);
                 }
                 let kind = trial.kind(answered.answer);
                 let ruling = trial.observe(kind);
                 if ruling.is_some() {
-                    one.decided.get_or_insert(answered.at);
+                    decided.get_or_insert(answered.at);
                 }
-                if ruling.is_some() && one.hits.len() as u64 >= least { Next::Stop } else { Next::Continue }
+                if ruling.is_some() && hits.len() as u64 >= least { Next::Stop } else { Next::Continue }
             })
             .await?;
-        let verdict = trial.verdict();
-        (one.ruling, one.took, one.sent) = (verdict.ruling, verdict.requests, sample.requests);
-        Ok(one)
+        sums.add(&hits, &connections, &trial.verdict());
+        sums.sent += sample.requests;
+        sums.decided.extend(decided);
+        Ok(())
     }
 }
 
-/// One sample: what each request got, in the order of sending.
-struct One {
-    hits: Vec<bool>,
-    /// For each connection its requests and those that the version served.
-    connections: Vec<(u64, u64)>,
-    ruling: Ruling,
-    /// The requests that the ruling took.
-    took: u64,
-    /// When it stood.
-    decided: Option<Duration>,
-    sent: u64,
-}
-
-/// What all samples together tell.
-struct Samples<'a> {
-    version: &'a str,
-    share: Share,
-    requests: u64,
+/// The sums over all samples.
+struct Sums {
     independence: Independence,
     sent: u64,
+    /// The requests that the verdicts took.
     took: u64,
     accepted: usize,
     refused: usize,
+    /// When each verdict stood.
     decided: Vec<Duration>,
 }
 
-impl<'a> Samples<'a> {
-    fn new(version: &'a str, share: Share, claim: &Claim, requests: u64) -> Self {
-        Self {
-            version,
-            share,
-            requests,
-            independence: Independence::new(share, claim.errors.false_alarm),
-            sent: 0,
-            took: 0,
-            accepted: 0,
-            refused: 0,
-            decided: Vec::new(),
-        }
+impl Sums {
+    const fn new(independence: Independence) -> Self {
+        Self { independence, sent: 0, took: 0, accepted: 0, refused: 0, decided: Vec::new() }
     }
 
-    fn add(&mut self, one: &One) {
-        self.independence.add(&one.hits, &one.connections, one.ruling == Ruling::Fail);
-        self.sent += one.sent;
-        self.took += one.took;
-        self.accepted += usize::from(one.ruling == Ruling::Pass);
-        self.refused += usize::from(one.ruling == Ruling::Fail);
-        self.decided.extend(one.decided);
+    fn add(&mut self, hits: &[bool], connections: &[(u64, u64)], verdict: &Verdict) {
+        self.independence.add(hits, connections, verdict.ruling == Ruling::Fail);
+        self.took += verdict.requests;
+        self.accepted += usize::from(verdict.ruling == Ruling::Pass);
+        self.refused += usize::from(verdict.ruling == Ruling::Fail);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
-    fn calibration(&self, claim: &Claim) -> Calibration {
+    fn calibration(
+        mut self,
+        from: String,
+        (version, claimed): (String, Share),
+        CalibrateOptions { requests, .. }: CalibrateOptions,
+    ) -> Calibration {
         let samples = usize::try_from(self.independence.samples()).unwrap_or(usize::MAX);
-        let mut decided = self.decided.clone();
-        decided.sort();
+        self.decided.sort();
         Calibration {
-            from: claim.from.clone(),
-            version: self.version.to_owned(),
-            claimed: self.share,
+            from,
+            version,
+            claimed,
             samples,
-            requests: self.requests,
+            requests,
             sent: self.sent,
             share: self.independence.seen(),
             findings: self.independence.findings(),
@@ -199,7 +186,7 @@ impl<'a> Samples<'a> {
             accepted: self.accepted,
             refused: self.refused,
             mean: self.took as f64 / samples.max(1) as f64,
-            decided: decided.get(decided.len() / 2).copied().unwrap_or_default(),
+            decided: self.decided.get(self.decided.len() / 2).copied().unwrap_or_default(),
         }
     }
 }
@@ -217,13 +204,15 @@ mod tests {
         assert_eq!((number, claim.from.as_str()), (4, "testers"));
         let mut random = fastrand::Rng::with_seed(11);
         let mut calibrated = |refused: usize| {
-            let mut samples = Samples::new("v2", Share::from_fraction(0.5).unwrap(), claim, 400);
+            let share = Share::from_fraction(0.5).unwrap();
+            let mut sums = Sums::new(Independence::new(share, claim.errors.false_alarm));
             for sample in 0..40 {
                 let hits: Vec<bool> = (0..400).map(|_| random.bool()).collect();
                 let ruling = if sample < refused { Ruling::Fail } else { Ruling::Pass };
-                samples.add(&One { hits, connections: Vec::new(), ruling, took: 420, decided: None, sent: 450 });
+                sums.add(&hits, &[], &Verdict::counted(ruling, 420, String::new()));
+                sums.sent += 450;
             }
-            samples.calibration(claim)
+            sums.calibration(claim.from.clone(), ("v2".to_owned(), share), CalibrateOptions::default())
         };
         let calibration = calibrated(0);
         assert!(calibration.independent(), "{calibration:?}");

@@ -1,18 +1,17 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::SessionError;
 use super::judge::{Watched, causes, judge_during};
-use super::observe::{Milestones, TransitionObserver, watch_for};
+use super::observe::{TransitionObserver, watch_for};
 use super::stage::{Mode, Session};
 use crate::cluster::{Applied, ClusterError};
 use crate::events::{Event, Judged, Routing, Tallied, Transition};
-use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, ReadTable, TableReading, converge};
+use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge};
 use crate::plan::{PlannedStage, Snapshot, during_claims};
 use crate::routing::{Action, Client, Request, Route, RouteTable, addressed};
 use crate::scenario::{Manifest, MeshStep, Step};
@@ -61,25 +60,27 @@ impl<'a> Session<'a> {
     ) -> Result<(Vec<Judged>, Option<Mismatch>), SessionError> {
         let before = self.table().await?;
         let (scenario, watch) = (self.plan.scenario, self.watch(planned));
-        let (milestones, answering) = (Milestones::default(), Notify::new());
+        // when the last object was applied or deleted, and whether the change ended well
+        let (applied, ended) = (OnceLock::new(), OnceLock::new());
+        let answering = Notify::new();
         let mut observer = TransitionObserver::new(planned, watch);
         let changing = async {
             // the first answer may be long in coming, where there is none to be had
             let _ = tokio::time::timeout(FIRST_ANSWER, answering.notified()).await;
             let changed = async {
-                self.roll_out_marking(planned, || milestones.set_applied()).await?;
+                self.roll_out_marking(planned, &applied).await?;
                 self.settled().await
             };
             let changed = changed.await;
-            milestones.end(changed.is_ok());
+            let _ = ended.set(changed.is_ok());
             changed
         };
         let watching = driver.watch(scenario, watch, |answered| {
             answering.notify_one();
-            observer.see(&answered, milestones.applied());
-            match milestones.ended() {
+            observer.see(&answered, applied.get().copied());
+            match ended.get() {
                 None => Next::Continue,
-                Some(true) => observer.next(milestones.applied()),
+                Some(true) => observer.next(applied.get().copied()),
                 Some(false) => Next::StopAll,
             }
         });
@@ -88,7 +89,7 @@ impl<'a> Session<'a> {
         if planned.changes_routes() && table == before && mismatch.is_none() {
             return Err(MeshError::Blind.into());
         }
-        let (seen, requests) = observer.end(milestones.applied());
+        let (seen, requests) = observer.end(applied.get().copied());
         let (mut judged, mut bounds) = (Vec::new(), Vec::new());
         for during in during_claims(planned.stage) {
             let (mut decided, excluded) = judge_during(during, &requests);
@@ -154,14 +155,14 @@ impl<'a> Session<'a> {
 
     /// Makes a stage's changes and waits for its rollouts.
     pub async fn roll_out(&mut self, planned: &PlannedStage<'a>) -> Result<(), SessionError> {
-        self.roll_out_marking(planned, || {}).await
+        self.roll_out_marking(planned, &OnceLock::new()).await
     }
 
-    /// The same; `applied_all` is called when the last object is applied or deleted.
+    /// The same, and sets the time at which the last object was applied or deleted.
     async fn roll_out_marking(
         &mut self,
         planned: &PlannedStage<'a>,
-        applied_all: impl FnOnce(),
+        applied_all: &OnceLock<Instant>,
     ) -> Result<(), SessionError> {
         let start = Instant::now();
         self.snapshot = Arc::clone(&planned.after);
@@ -180,7 +181,7 @@ impl<'a> Session<'a> {
                 Step::Mesh(step) => applied.extend(self.venue.change_mesh(step).await?),
             }
         }
-        applied_all();
+        let _ = applied_all.set(Instant::now());
         self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
         let client = &self.plan.scenario.client.pod;
         if with_client && !self.venue.pods().iter().any(|pod| pod.name == *client && pod.sidecar.is_some()) {
@@ -202,8 +203,8 @@ impl<'a> Session<'a> {
     /// Waits until the client's sidecar has the routes that the manifests ask for.
     pub async fn converged(&mut self) -> Result<Converged, SessionError> {
         let service = &self.plan.scenario.service;
-        let interval = self.venue.interval();
         let limit = if self.mode == Mode::Compare { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
+        let polling = Polling { interval: self.venue.interval(), limit };
         let known = self.venue.endpoints().cloned();
         let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
         let reader = RouteReader {
@@ -215,7 +216,7 @@ impl<'a> Session<'a> {
             snapshot: &self.snapshot,
             venue: &mut *self.venue,
         };
-        let converged = match converge(interval, limit, settles, self.events.waiting(), reader).await {
+        let converged = match converge(polling, settles, self.events.waiting(), reader).await {
             Err(MeshError::NotConverged { seconds, mismatch }) => {
                 let rejected = match self.venue.sidecar() {
                     Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
@@ -262,16 +263,14 @@ struct RouteReader<'a, 'plan> {
     port: u16,
 }
 
+#[async_trait]
 impl ReadTable for RouteReader<'_, '_> {
-    fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>> {
-        let read = async {
-            let table = self.venue.table(&self.host, self.port).await?;
-            // pods come and go meanwhile
-            let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods(), self.namespace));
-            let expected = mesh.outbound(self.client.clone()).routes(&self.request).map(|routes| routes.table);
-            Ok(TableReading { table, expected: expected.unwrap_or_default() })
-        };
-        read.boxed()
+    async fn read(&mut self) -> Result<TableReading, MeshError> {
+        let table = self.venue.table(&self.host, self.port).await?;
+        // pods come and go meanwhile
+        let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods(), self.namespace));
+        let expected = mesh.outbound(self.client.clone()).routes(&self.request).map(|routes| routes.table);
+        Ok(TableReading { table, expected: expected.unwrap_or_default() })
     }
 }
 

@@ -31,8 +31,8 @@ pub struct ComparedRuns {
 /// A compared run with its plan.
 struct Planned<'a> {
     run: &'a ComparedRun,
-    plan: Plan<'a>,
-    designs: Designs,
+    plan: &'a Plan<'a>,
+    designs: &'a Designs,
 }
 
 /// Runs all of them, and removes everything. A claim that fails ends no run, and a run that cannot continue does not end the others: all that
@@ -55,15 +55,17 @@ pub async fn run_compared(
     };
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let prepared = Prepared::new(&first.scenario, &options, events)?;
-    let mut planned = Vec::new();
-    for (index, run) in runs.runs.iter().enumerate() {
-        let declared = &run.scenario.namespace;
-        let namespace = if index == 0 { declared.clone() } else { format!("{declared}-{}", index + 1) };
-        let plan = Plan::in_namespace(&run.scenario, &namespace);
+    let mut others = Vec::new();
+    for (number, run) in (1..).zip(&runs.runs).skip(1) {
+        let plan = Plan::in_namespace(&run.scenario, &format!("{}-{number}", run.scenario.namespace));
         let designs = Designs::new(&plan)?;
-        planned.push(Planned { run, plan, designs });
+        others.push((plan, designs));
     }
-    let body = in_turn(&prepared, throwaway, runs.sets.clone(), &planned);
+    let others = others.iter().map(|(plan, designs)| (plan, designs));
+    let plans = std::iter::once((&prepared.plan, &prepared.designs)).chain(others);
+    let planned: Vec<_> =
+        runs.runs.iter().zip(plans).map(|(run, (plan, designs))| Planned { run, plan, designs }).collect();
+    let body = in_turn(&prepared, throwaway, &runs.sets, &planned);
     let ended = prepared.ended(body, cancelled).await;
     prepared.close(ended).await
 }
@@ -71,27 +73,24 @@ pub async fn run_compared(
 async fn in_turn(
     prepared: &Prepared<'_>,
     throwaway: &Throwaway,
-    sets: Vec<IstioSet>,
+    sets: &[IstioSet],
     all: &[Planned<'_>],
 ) -> Result<Outcome, SessionError> {
     let run = &prepared.run;
-    let mut planes = Some(Planes::new(sets, &run.cache));
     let mut there: Option<ProvisionedCluster> = None;
     let mut broken = None;
     let (mut passed, mut stages) = (0, 0);
     for planned in all {
         let Planned { run: ComparedRun { name, first, scenario }, plan, designs } = planned;
         run.events.tell(started(&run.id, plan, name.clone(), Some(designs.totals())));
-        let (cluster, objects) = match (there.take(), planes.take()) {
-            (None, Some(planes)) => throwaway.start_with(run, planes, first.clone()).await?,
-            (Some(mut cluster), _) => {
+        let (cluster, objects) = match there {
+            None => throwaway.start_with(run, Planes::new(sets.to_vec(), &run.cache), first.clone()).await?,
+            Some(mut cluster) => {
                 // the run before may have ended in the middle of its change
                 cluster.switch_to(first, &run.events).await?;
                 let objects = cluster.create_namespace(&run.id, &scenario.namespace, plan.namespace()).await?;
                 (cluster, objects)
             }
-            // the cluster has the planes from the first run on
-            (None, None) => break,
         };
         stages += plan.stages.len();
         match compared(prepared, planned, (&cluster, objects)).await {

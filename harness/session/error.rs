@@ -57,42 +57,40 @@ impl From<VenueError> for SessionError {
 
 impl SessionError {
     /// Where in the scenario or its manifests, if that is to blame.
-    #[must_use]
     pub const fn place(&self) -> Option<&Origin> {
         match self {
             Self::Scenario(error) => error.origin(),
             Self::Plan(error) => Some(error.place()),
+            _ => match self.cluster() {
+                Some(error) => error.place(),
+                None => None,
+            },
+        }
+    }
+
+    /// The error of the cluster in this one.
+    const fn cluster(&self) -> Option<&ClusterError> {
+        match self {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
-            | Self::Traffic(TrafficError::Driver(error)) => error.place(),
+            | Self::Traffic(TrafficError::Driver(error)) => Some(error),
             _ => None,
         }
     }
 
     /// The layer that failed.
-    #[must_use]
     pub const fn layer(&self) -> FailureLayer {
         match self {
             Self::Scenario(_) | Self::Plan(_) | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
                 FailureLayer::Delivery
             }
-            Self::Cluster(error)
-            | Self::Mesh(MeshError::Cluster(error))
-            | Self::Traffic(TrafficError::Driver(error)) => match error {
-                ClusterError::Rejected { .. }
-                | ClusterError::UnknownKind { .. }
-                | ClusterError::Target { .. }
-                | ClusterError::Outside { .. }
-                | ClusterError::Reaches(_)
-                | ClusterError::NotEmbedded { .. } => FailureLayer::Manifest,
-                ClusterError::Wait(error) => layer(error.awaited()),
+            Self::Mesh(MeshError::Wait(error)) => layer(error.awaited()),
+            _ => match self.cluster() {
+                Some(ClusterError::Wait(error)) => layer(error.awaited()),
+                Some(error) if error.is_bad_input() => FailureLayer::Manifest,
                 _ => FailureLayer::Environment,
             },
-            Self::Mesh(MeshError::Wait(error)) => layer(error.awaited()),
-            Self::NotThrowaway | Self::Mesh(_) | Self::Traffic(_) | Self::LeftBehind { .. } => {
-                FailureLayer::Environment
-            }
         }
     }
 
@@ -102,25 +100,23 @@ impl SessionError {
     }
 
     /// Whether the scenario or its manifests are to blame, and not the environment.
-    #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         match self {
             Self::Scenario(_)
             | Self::Plan(_)
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
-            | Self::Traffic(TrafficError::NoPopulation(_)) => true,
-            Self::Cluster(error)
-            | Self::Mesh(MeshError::Cluster(error))
-            | Self::Traffic(TrafficError::Driver(error)) => error.is_bad_input(),
-            Self::Traffic(_) | Self::LeftBehind { .. } => false,
-            Self::Mesh(error) => matches!(
-                error,
+            | Self::Traffic(TrafficError::NoPopulation(_))
+            | Self::Mesh(
                 MeshError::NoSidecar { .. }
-                    | MeshError::Istioctl { .. }
-                    | MeshError::OtherIstioctl { .. }
-                    | MeshError::Rejected { .. }
-            ),
+                | MeshError::Istioctl { .. }
+                | MeshError::OtherIstioctl { .. }
+                | MeshError::Rejected { .. },
+            ) => true,
+            _ => match self.cluster() {
+                Some(error) => error.is_bad_input(),
+                None => false,
+            },
         }
     }
 }
@@ -128,19 +124,10 @@ impl SessionError {
 /// The failure layer of a wait that failed.
 const fn layer(awaited: &Awaited) -> FailureLayer {
     match awaited {
-        Awaited::Rollout { .. } => FailureLayer::Rollout,
-        Awaited::FirstPush { .. } | Awaited::SidecarConfiguration => FailureLayer::Delivery,
-        // objects that are seen to be left fail their claim; this wait fails only where they cannot be listed
-        Awaited::ObjectRemoval
-        | Awaited::NodeStart
-        | Awaited::ClusterRemoval
-        | Awaited::ApiServer
-        | Awaited::Node
-        | Awaited::ServiceAccount { .. }
-        | Awaited::Definition { .. }
-        | Awaited::ControlPlane { .. }
-        | Awaited::PodRemoval { .. }
-        | Awaited::Connections => FailureLayer::Environment,
+        Awaited::Rollout(_) => FailureLayer::Rollout,
+        Awaited::FirstPush(_) | Awaited::SidecarConfiguration => FailureLayer::Delivery,
+        // also `ObjectRemoval`: objects that are left fail their claim, and the wait fails only if they cannot be listed
+        _ => FailureLayer::Environment,
     }
 }
 
@@ -176,14 +163,14 @@ mod tests {
     #[case::cluster_removal(Awaited::ClusterRemoval, FailureLayer::Environment)]
     #[case::api_server(Awaited::ApiServer, FailureLayer::Environment)]
     #[case::node(Awaited::Node, FailureLayer::Environment)]
-    #[case::account(Awaited::ServiceAccount { namespace: named("canary") }, FailureLayer::Environment)]
-    #[case::definition(Awaited::Definition { name: named("virtualservices.networking.istio.io") }, FailureLayer::Environment)]
-    #[case::control_plane(Awaited::ControlPlane { version: named("1.31") }, FailureLayer::Environment)]
-    #[case::pod_removal(Awaited::PodRemoval { name: named("client") }, FailureLayer::Environment)]
-    #[case::push(Awaited::FirstPush { plane: named("1.31") }, FailureLayer::Delivery)]
+    #[case::account(Awaited::ServiceAccount(named("canary")), FailureLayer::Environment)]
+    #[case::definition(Awaited::Definition(named("virtualservices.networking.istio.io")), FailureLayer::Environment)]
+    #[case::control_plane(Awaited::ControlPlane(named("1.31")), FailureLayer::Environment)]
+    #[case::pod_removal(Awaited::PodRemoval(named("client")), FailureLayer::Environment)]
+    #[case::push(Awaited::FirstPush(named("1.31")), FailureLayer::Delivery)]
     #[case::sidecar(Awaited::SidecarConfiguration, FailureLayer::Delivery)]
     #[case::objects(Awaited::ObjectRemoval, FailureLayer::Environment)]
-    #[case::rollout(Awaited::Rollout { workloads: vec![named("hello-server-v2")] }, FailureLayer::Rollout)]
+    #[case::rollout(Awaited::Rollout(named("hello-server-v2")), FailureLayer::Rollout)]
     fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: FailureLayer) {
         let timed_out =
             WaitError::TimedOut { what: what.clone(), limit: Duration::from_secs(1), last: named("nothing") };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::SessionError;
 use super::judge::{judge_objects, not_converged, not_judged};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
-use crate::cluster::{Applied, ClusterError, PodState};
+use crate::cluster::{Applied, PodState};
 use crate::events::{Deployed, Event, Events, Judged};
 use crate::mesh::MeshError;
 use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
@@ -117,27 +117,20 @@ impl<'a> Session<'a> {
         let mut wait = Wait::new(Awaited::ObjectRemoval, limit, Again::Every(REMOVAL_INTERVAL), self.events.waiting());
         let waited = loop {
             let check = async {
-                match self.venue.remaining().await {
+                last = self.venue.remaining().await;
+                match &last {
                     Ok(remaining) if remaining.is_empty() => Progress::Done(()),
-                    Ok(remaining) => {
-                        let state = format!("left: {}", remaining.join(", "));
-                        last = Ok(remaining);
-                        Progress::NotYet(state)
-                    }
-                    Err(error) => {
-                        let state = error.to_string();
-                        last = Err(error);
-                        Progress::NotYet(state)
-                    }
+                    Ok(remaining) => Progress::NotYet(format!("left: {}", remaining.join(", "))),
+                    Err(error) => Progress::NotYet(error.to_string()),
                 }
             };
             match wait.check(check).await {
                 Ok(None) => {}
                 Ok(Some(())) => break Ok(()),
-                Err(error) => break Err(error),
+                Err(error) => break Err(error.into()),
             }
         };
-        Ok(judge_objects(waited.map_err(ClusterError::from), last, place)?)
+        Ok(judge_objects(waited, last, place)?)
     }
 
     /// The namespace, as it is in the venue.

@@ -13,7 +13,6 @@ use crate::scenario::{DRIVER, Scenario};
 use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
 
 /// The traffic driver of the client pod. It is started with the first sample and runs until it is dropped.
-#[derive(Debug)]
 pub struct Driver {
     backend: Backend,
     /// The path of the program in the client's container.
@@ -23,7 +22,6 @@ pub struct Driver {
 }
 
 /// Where the driver runs.
-#[derive(Debug)]
 enum Backend {
     /// In a pod, once it is started.
     Pod(Api<Pod>, Option<Box<Session>>),
@@ -33,7 +31,6 @@ enum Backend {
 
 impl Driver {
     /// A driver in a client pod among these pods.
-    #[must_use]
     pub fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
         Self { backend: Backend::Pod(pods, None), program: DRIVER.to_owned(), options, plans: 0 }
     }
@@ -53,7 +50,6 @@ impl Driver {
     }
 
     /// A driver in this process that sends every request to one address.
-    #[must_use]
     pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
         Self { backend: Backend::Local(address, None), program: String::new(), options, plans: 0 }
     }

@@ -11,7 +11,6 @@ const MAX_BATCH: usize = 1024;
 type Batch = Vec<DriverMessage>;
 
 /// The driver in a thread of this process.
-#[derive(Debug)]
 pub(super) struct LocalDriver {
     commands: mpsc::Sender<DriverCommand>,
     batches: mpsc::UnboundedReceiver<Result<Batch, DriveError>>,

@@ -42,7 +42,6 @@ pub struct DriverStart {
 
 impl DriverStart {
     /// The earliest and the latest time, by the driver's clock, of an event in this process.
-    #[must_use]
     pub fn times(self, happened: Instant) -> (Duration, Duration) {
         (happened.saturating_duration_since(self.latest), happened.saturating_duration_since(self.earliest))
     }
@@ -97,14 +96,12 @@ impl Sample {
     }
 
     /// Requests per second.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn rate(&self) -> f64 {
         self.requests as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
     /// The latencies.
-    #[must_use]
     pub fn latency(&self) -> Latency {
         let at = |quantile: f64| Duration::from_micros(self.latency.value_at_quantile(quantile));
         Latency { median: at(0.5), p99: at(0.99), max: at(1.0) }

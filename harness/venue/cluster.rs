@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
@@ -59,12 +59,6 @@ pub struct ProvisionedCluster {
     pub(super) planes: Option<Arc<Mutex<Planes>>>,
 }
 
-impl std::fmt::Debug for ProvisionedCluster {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ProvisionedCluster").field("istio", &self.istio).finish_non_exhaustive()
-    }
-}
-
 impl ProvisionedCluster {
     /// An existing cluster.
     ///
@@ -83,7 +77,6 @@ impl ProvisionedCluster {
         mut spec: ClusterSpec<'_>,
         record: &RunRecord,
         namespace: &str,
-        start: Instant,
         events: &Events,
     ) -> Result<(Self, Objects), VenueError> {
         let records = RunRecords::new(spec.cache);
@@ -94,7 +87,6 @@ impl ProvisionedCluster {
             Some(node) => node,
             None => cache.node()?,
         };
-        let ready = |what: String| events.tell(Event::Ready { what, after: start.elapsed() });
         let docker = Docker::connect().await?;
         tell_swept(sweep(Some(&docker), &records, Wanted::default()).await?, events);
         records.write(record)?;
@@ -110,10 +102,10 @@ impl ProvisionedCluster {
         // istioctl takes a second; its output is cached for the installation below
         let (cluster, generated) = tokio::join!(cluster, spec.planes.manifests(&spec.first));
         let (cluster, _) = (cluster?, generated?);
-        records.write_file(id, KUBECONFIG, cluster.kubeconfig().as_bytes())?;
-        let client = cluster.client();
+        records.write_file(id, KUBECONFIG, cluster.kubeconfig.as_bytes())?;
+        let client = cluster.client;
         answering(&client, events.waiting()).await?;
-        ready("API server".to_owned());
+        events.tell(Event::Ready("API server".to_owned()));
         // istiod is applied while images are still imported: its pod starts as soon as the node is ready
         events.tell(Event::SettingUp(format!("installing Istio {}", spec.first)));
         let istio = spec.planes.apply(&client, &spec.first, definitions.as_deref()).await?;
@@ -125,7 +117,7 @@ impl ProvisionedCluster {
         );
         node?;
         istiod?;
-        ready(format!("cluster with Istio {}", istio.version));
+        events.tell(Event::Ready(format!("cluster with Istio {}", istio.version)));
         Ok((Self { client, istio, planes: Some(Arc::new(Mutex::new(spec.planes))) }, objects))
     }
 
@@ -232,7 +224,7 @@ pub(super) async fn account_ready(
     seen: impl FnMut(&str),
 ) -> Result<(), ClusterError> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let what = Awaited::ServiceAccount { namespace: namespace.to_owned() };
+    let what = Awaited::ServiceAccount(namespace.to_owned());
     until(what, NODE_LIMIT, Again::Every(Duration::from_millis(50)), seen, async || {
         match accounts.get_opt("default").await {
             Ok(Some(_)) => Progress::Done(()),

@@ -1,9 +1,7 @@
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::{OpenVenue, PodCounter, Reading, Run, Venue, VenueError, Watches};
 use crate::cluster::{Applied, ClusterError, Deleted, EmbeddedMesh, PodState};
@@ -16,14 +14,14 @@ use crate::traffic::{Driver, DriverOptions, WatchOptions};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Embedded;
 
+#[async_trait]
 impl Venue for Embedded {
     fn description(&self, _namespace: &str) -> String {
         "the embedded mesh, which checks your manifests, not an Istio release".to_owned()
     }
 
-    fn open<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>> {
-        let mesh = EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service);
-        ready(mesh.map(|mesh| Box::new(mesh) as Box<dyn OpenVenue>).map_err(VenueError::from)).boxed()
+    async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        Ok(Box::new(EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?))
     }
 
     fn creation(&self, _run: &Run<'_>) -> Option<String> {
@@ -31,17 +29,18 @@ impl Venue for Embedded {
     }
 }
 
+#[async_trait]
 impl OpenVenue for EmbeddedMesh {
     fn driver(&self, options: DriverOptions) -> Driver {
         Driver::local(self.address(), options)
     }
 
-    fn apply<'a>(&'a mut self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Applied, ClusterError>> {
-        ready(EmbeddedMesh::apply(self, manifest)).boxed()
+    async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
+        EmbeddedMesh::apply(self, manifest)
     }
 
-    fn delete<'a>(&'a mut self, target: &'a Target) -> BoxFuture<'a, Result<Option<Deleted>, ClusterError>> {
-        ready(EmbeddedMesh::delete(self, target).map(|()| None)).boxed()
+    async fn delete(&mut self, target: &Target) -> Result<Option<Deleted>, ClusterError> {
+        EmbeddedMesh::delete(self, target).map(|()| None)
     }
 
     fn later(&mut self) {
@@ -52,20 +51,22 @@ impl OpenVenue for EmbeddedMesh {
         EmbeddedMesh::pods(self)
     }
 
-    fn table<'a>(&'a mut self, _host: &'a str, _port: u16) -> BoxFuture<'a, Result<RouteTable, MeshError>> {
-        ready(Ok(EmbeddedMesh::table(self))).boxed()
+    async fn table(&mut self, _host: &str, _port: u16) -> Result<RouteTable, MeshError> {
+        Ok(EmbeddedMesh::table(self))
     }
 
-    fn counters<'a>(
-        &'a self,
-        labels: &'a BTreeMap<String, String>,
-        _served: &'a Served,
-    ) -> BoxFuture<'a, Result<Reading, ClusterError>> {
-        ready(Ok(reading(self, labels))).boxed()
+    async fn counters(&self, labels: &BTreeMap<String, String>, _: &Served) -> Result<Reading, ClusterError> {
+        let selected = |pod: &PodState| labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        let counter = |pod: PodState| {
+            let (start, count) = self.served(&pod.name)?;
+            let starts = BTreeMap::from([("server".to_owned(), start.to_string())]);
+            Some((pod.name.clone(), PodCounter { pod: pod.name, starts, leaving: false, count: Ok(count) }))
+        };
+        Ok(EmbeddedMesh::pods(self).into_iter().filter(selected).filter_map(counter).collect())
     }
 
-    fn remaining(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        ready(Ok(EmbeddedMesh::remaining(self))).boxed()
+    async fn remaining(&self) -> Result<Vec<String>, ClusterError> {
+        Ok(EmbeddedMesh::remaining(self))
     }
 
     /// Deleted objects are gone at once.
@@ -81,16 +82,4 @@ impl OpenVenue for EmbeddedMesh {
         let watch = WatchOptions { rate: 2000, raised: 2000, connections: 4 };
         Watches { objects: watch, claimed: watch, mesh: watch }
     }
-}
-
-/// The counters of the pods with these labels.
-fn reading(mesh: &EmbeddedMesh, labels: &BTreeMap<String, String>) -> Reading {
-    let selected = |pod: &PodState| labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-    let pods = mesh.pods().into_iter().filter(selected);
-    let counter = |pod: PodState| {
-        let (start, count) = mesh.served(&pod.name)?;
-        let starts = BTreeMap::from([("server".to_owned(), start.to_string())]);
-        Some((pod.name.clone(), PodCounter { pod: pod.name, starts, leaving: false, count: Ok(count) }))
-    };
-    pods.filter_map(counter).collect()
 }

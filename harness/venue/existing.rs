@@ -1,17 +1,14 @@
 use std::collections::BTreeMap;
-use std::future::ready;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use kube::Client;
-use tokio::time::timeout;
 
 use super::cluster::{ProvisionedCluster, account_ready};
 use super::run::tell_swept;
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
-use crate::cluster::{ClusterError, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, Wanted, sweep};
+use crate::cluster::{ClusterError, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, Wanted, answered, sweep};
 use crate::events::Event;
 
 /// The longest that the cluster may take until the run's namespace is created.
@@ -31,18 +28,6 @@ pub struct Existing {
 }
 
 impl Existing {
-    async fn namespace_of(&self, run: &Run<'_>) -> Result<OpenNamespace, VenueError> {
-        let (kube, client) = KubeCluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
-        let prepared = timeout(PREPARATION_LIMIT, self.prepare(run, kube, client)).await;
-        let who = || "the API server".to_owned();
-        let (cluster, objects) =
-            prepared.map_err(|_| ClusterError::NoAnswer { who: who(), limit: PREPARATION_LIMIT })??;
-        account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
-        run.ready(format!("Istio {}, found in {}", cluster.istio.version, cluster.istio.namespace));
-        run.events.tell(Event::Environment(cluster.environment().await));
-        Ok(OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events))
-    }
-
     /// Checks what the run would change on the cluster, and creates its namespace.
     async fn prepare(
         &self,
@@ -72,6 +57,7 @@ fn created(record: &RunRecord) -> Option<(&str, &KubeCluster)> {
     Some((&namespace.name, namespace.cluster.as_ref()?))
 }
 
+#[async_trait]
 impl Venue for Existing {
     fn description(&self, namespace: &str) -> String {
         format!("namespace {namespace} of an existing cluster")
@@ -81,33 +67,33 @@ impl Venue for Existing {
         self.namespace.clone().unwrap_or_else(|| format!("{declared}-{run}"))
     }
 
-    fn open<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>> {
-        async move { Ok(Box::new(self.namespace_of(run).await?) as Box<dyn OpenVenue>) }.boxed()
+    async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        let (kube, client) = KubeCluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        let prepared = answered("the API server", PREPARATION_LIMIT, self.prepare(run, kube, client)).await?;
+        let (cluster, objects) = prepared?;
+        account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
+        run.events.tell(Event::Ready(format!("Istio {}, found in {}", cluster.istio.version, cluster.istio.namespace)));
+        run.events.tell(Event::Environment(cluster.environment().await));
+        Ok(Box::new(OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events)))
     }
 
-    fn client<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Option<Client>> {
-        async move {
-            let record = run.records.read(&run.id).ok()??;
-            created(&record)?.1.client().await.ok()
-        }
-        .boxed()
+    async fn client(&self, run: &Run<'_>) -> Option<Client> {
+        let record = run.records.read(&run.id).ok()??;
+        created(&record)?.1.client().await.ok()
     }
 
     fn creation(&self, run: &Run<'_>) -> Option<String> {
         Some(format!("the namespace {}", run.namespace))
     }
 
-    fn keep<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Result<Option<Vec<String>>, ClusterError>> {
-        ready(Ok(Some(Vec::new()))).boxed()
+    async fn keep(&self, _run: &Run<'_>) -> Result<Option<Vec<String>>, ClusterError> {
+        Ok(Some(Vec::new()))
     }
 
-    fn remove<'a>(&'a self, record: &'a RunRecord) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move {
-            if let Some((namespace, cluster)) = created(record) {
-                cluster.remove_namespace(namespace, &record.id).await?;
-            }
-            Ok(())
+    async fn remove(&self, record: &RunRecord) -> Result<(), ClusterError> {
+        if let Some((namespace, cluster)) = created(record) {
+            cluster.remove_namespace(namespace, &record.id).await?;
         }
-        .boxed()
+        Ok(())
     }
 }

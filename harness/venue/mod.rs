@@ -14,11 +14,9 @@ mod throwaway;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::ready;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use kube::Client;
 
 use crate::cluster::{Applied, ClusterError, Deleted, PodState, RunId, RunRecord};
@@ -35,10 +33,10 @@ pub use existing::Existing;
 pub use namespace::OpenNamespace;
 pub use pods::{PodCounter, Reading, ready_pods};
 pub use run::Run;
-pub use state::STATE;
 pub use throwaway::Throwaway;
 
 /// A place where scenarios run. It holds the settings of the user and no state of a run.
+#[async_trait]
 pub trait Venue: fmt::Debug + Send + Sync {
     /// The venue in words, for a run in this namespace.
     fn description(&self, namespace: &str) -> String;
@@ -57,11 +55,11 @@ pub trait Venue: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The cluster or the mesh does not become ready, or the scenario may not run there.
-    fn open<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>>;
+    async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError>;
 
     /// A client of the cluster that a run has created something on; none where there is no such cluster.
-    fn client<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Option<Client>> {
-        ready(None).boxed()
+    async fn client(&self, _run: &Run<'_>) -> Option<Client> {
+        None
     }
 
     /// What a run creates outside of this process, in words; none if it creates nothing there.
@@ -71,20 +69,21 @@ pub trait Venue: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The engine does not answer or refuses.
-    fn keep<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Result<Option<Vec<String>>, ClusterError>> {
-        ready(Ok(None)).boxed()
+    async fn keep(&self, _run: &Run<'_>) -> Result<Option<Vec<String>>, ClusterError> {
+        Ok(None)
     }
 
     /// Removes what a run has created, by its record.
     ///
     /// # Errors
     /// The engine or the API server does not answer or refuses.
-    fn remove<'a>(&'a self, _record: &'a RunRecord) -> BoxFuture<'a, Result<(), ClusterError>> {
-        ready(Ok(())).boxed()
+    async fn remove(&self, _record: &RunRecord) -> Result<(), ClusterError> {
+        Ok(())
     }
 }
 
 /// An open venue: the namespace of one scenario, with its client and its service. The defaults are those of a cluster with Istio.
+#[async_trait]
 pub trait OpenVenue: Send + Sync {
     /// A traffic driver in the client's pod.
     fn driver(&self, options: DriverOptions) -> Driver;
@@ -93,13 +92,13 @@ pub trait OpenVenue: Send + Sync {
     ///
     /// # Errors
     /// The API server rejects it or does not know its kind.
-    fn apply<'a>(&'a mut self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Applied, ClusterError>>;
+    async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError>;
 
     /// Deletes an object, and returns it if its pods have to be waited for.
     ///
     /// # Errors
     /// There is no such object, or the API server refuses.
-    fn delete<'a>(&'a mut self, target: &'a Target) -> BoxFuture<'a, Result<Option<Deleted>, ClusterError>>;
+    async fn delete(&mut self, target: &Target) -> Result<Option<Deleted>, ClusterError>;
 
     /// Marks the end of a step in time: objects that are applied from now on are younger than those before.
     fn later(&mut self) {}
@@ -108,29 +107,24 @@ pub trait OpenVenue: Send + Sync {
     ///
     /// # Errors
     /// A workload cannot become ready, or the limit has passed.
-    fn rolled_out<'a>(
-        &'a self,
-        _applied: &'a [Applied],
-        _deleted: &'a [Deleted],
-        _limit: Duration,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        ready(Ok(())).boxed()
+    async fn rolled_out(&self, _: &[Applied], _: &[Deleted], _limit: Duration) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     /// Changes the mesh, and returns the objects whose rollouts follow from that.
     ///
     /// # Errors
     /// The venue is not a throwaway cluster, or the cluster or the mesh fails.
-    fn change_mesh<'a>(&'a mut self, _step: &'a MeshStep) -> BoxFuture<'a, Result<Vec<Applied>, VenueError>> {
-        ready(Err(VenueError::NotThrowaway)).boxed()
+    async fn change_mesh(&mut self, _step: &MeshStep) -> Result<Vec<Applied>, VenueError> {
+        Err(VenueError::NotThrowaway)
     }
 
     /// Deletes the client's pod and waits until it is gone.
     ///
     /// # Errors
     /// The API server refuses, or it takes too long.
-    fn end_client(&mut self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        ready(Ok(())).boxed()
+    async fn end_client(&mut self) -> Result<(), ClusterError> {
+        Ok(())
     }
 
     /// The pods that are there now.
@@ -140,7 +134,7 @@ pub trait OpenVenue: Send + Sync {
     ///
     /// # Errors
     /// The client's sidecar does not answer, or its configuration cannot be read.
-    fn table<'a>(&'a mut self, host: &'a str, port: u16) -> BoxFuture<'a, Result<RouteTable, MeshError>>;
+    async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError>;
 
     /// The client's sidecar; none where there is no Envoy.
     fn sidecar(&mut self) -> Option<&mut Sidecar> {
@@ -156,22 +150,18 @@ pub trait OpenVenue: Send + Sync {
     ///
     /// # Errors
     /// The pods cannot be listed. A counter that cannot be read is a part of the reading.
-    fn counters<'a>(
-        &'a self,
-        labels: &'a BTreeMap<String, String>,
-        served: &'a Served,
-    ) -> BoxFuture<'a, Result<Reading, ClusterError>>;
+    async fn counters(&self, labels: &BTreeMap<String, String>, served: &Served) -> Result<Reading, ClusterError>;
 
     /// The version of the client's Envoy and the images of the pods, where they are known.
-    fn environment(&mut self) -> BoxFuture<'_, Option<Environment>> {
-        ready(None).boxed()
+    async fn environment(&mut self) -> Option<Environment> {
+        None
     }
 
     /// The applied objects and pods that are left: kind, group, name and namespace of each.
     ///
     /// # Errors
     /// The API server does not list them.
-    fn remaining(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>>;
+    async fn remaining(&self) -> Result<Vec<String>, ClusterError>;
 
     /// The timeout for deleted objects to go.
     fn removal_limit(&self) -> Duration {

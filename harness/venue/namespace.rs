@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -11,7 +10,7 @@ use tokio::time::timeout;
 use super::cluster::ProvisionedCluster;
 use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
-use crate::cluster::{Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads};
+use crate::cluster::{Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads, is_staying};
 use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
@@ -44,7 +43,6 @@ pub struct OpenNamespace {
 
 impl OpenNamespace {
     /// The namespace of these objects, which is there.
-    #[must_use]
     pub fn new(cluster: &ProvisionedCluster, objects: Objects, client: &Client, events: &Events) -> Self {
         let name = objects.namespace().to_owned();
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &name);
@@ -60,8 +58,27 @@ impl OpenNamespace {
             objects,
         }
     }
+}
 
-    async fn change(&mut self, step: &MeshStep) -> Result<Vec<Applied>, VenueError> {
+#[async_trait]
+impl OpenVenue for OpenNamespace {
+    fn driver(&self, options: DriverOptions) -> Driver {
+        Driver::new(self.pods.clone(), options).program(&self.client.driver)
+    }
+
+    async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
+        self.objects.apply(manifest).await
+    }
+
+    async fn delete(&mut self, target: &Target) -> Result<Option<Deleted>, ClusterError> {
+        self.objects.delete(target).await.map(Some)
+    }
+
+    async fn rolled_out(&self, applied: &[Applied], deleted: &[Deleted], limit: Duration) -> Result<(), ClusterError> {
+        self.workloads.rolled_out(applied, deleted, limit, self.events.waiting()).await
+    }
+
+    async fn change_mesh(&mut self, step: &MeshStep) -> Result<Vec<Applied>, VenueError> {
         let mut planes = self.cluster.planes.as_ref().ok_or(VenueError::NotThrowaway)?.lock().await;
         let client = &self.cluster.client;
         self.events.tell(Event::SettingUp(step.to_string()));
@@ -94,8 +111,30 @@ impl OpenNamespace {
         }
     }
 
-    /// Reads the counters. The pods are listed, since a watch may lag behind.
-    async fn reading(&self, labels: &BTreeMap<String, String>, served: &Served) -> Result<Reading, ClusterError> {
+    async fn end_client(&mut self) -> Result<(), ClusterError> {
+        // the next pod has another sidecar
+        self.sidecar = Sidecar::new(self.pods.clone(), self.client.pod.clone());
+        self.objects.end_pod(&self.client.pod, self.events.waiting()).await
+    }
+
+    fn pods(&self) -> Vec<PodState> {
+        self.workloads.pods()
+    }
+
+    async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError> {
+        self.sidecar.table(host, port).await
+    }
+
+    fn sidecar(&mut self) -> Option<&mut Sidecar> {
+        Some(&mut self.sidecar)
+    }
+
+    fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
+        Some(&mut self.endpoints)
+    }
+
+    async fn counters(&self, labels: &BTreeMap<String, String>, served: &Served) -> Result<Reading, ClusterError> {
+        // listed, since a watch may lag behind
         let selector: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selector = ListParams::default().labels(&selector.join(","));
         let listed = timeout(COUNTER_LIMIT, self.pods.list(&selector)).await;
@@ -104,7 +143,7 @@ impl OpenNamespace {
         let mut reading = Reading::new();
         for pod in listed {
             let name = pod.name_any();
-            let leaving = is_leaving(&pod);
+            let leaving = !is_staying(&pod);
             let count = if leaving {
                 Err("the pod is at its end".to_owned())
             } else {
@@ -116,74 +155,14 @@ impl OpenNamespace {
         }
         Ok(reading)
     }
-}
 
-impl OpenVenue for OpenNamespace {
-    fn driver(&self, options: DriverOptions) -> Driver {
-        Driver::new(self.pods.clone(), options).program(&self.client.driver)
+    async fn environment(&mut self) -> Option<Environment> {
+        let envoy = self.sidecar.envoy().await.ok().flatten();
+        Some(Environment { envoy, images: self.workloads.images(), ..Environment::default() })
     }
 
-    fn apply<'a>(&'a mut self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Applied, ClusterError>> {
-        self.objects.apply(manifest).boxed()
-    }
-
-    fn delete<'a>(&'a mut self, target: &'a Target) -> BoxFuture<'a, Result<Option<Deleted>, ClusterError>> {
-        async move { self.objects.delete(target).await.map(Some) }.boxed()
-    }
-
-    fn rolled_out<'a>(
-        &'a self,
-        applied: &'a [Applied],
-        deleted: &'a [Deleted],
-        limit: Duration,
-    ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        self.workloads.rolled_out(applied, deleted, limit, self.events.waiting()).boxed()
-    }
-
-    fn change_mesh<'a>(&'a mut self, step: &'a MeshStep) -> BoxFuture<'a, Result<Vec<Applied>, VenueError>> {
-        self.change(step).boxed()
-    }
-
-    fn end_client(&mut self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        // the next pod has another sidecar
-        self.sidecar = Sidecar::new(self.pods.clone(), self.client.pod.clone());
-        self.objects.end_pod(&self.client.pod, self.events.waiting()).boxed()
-    }
-
-    fn pods(&self) -> Vec<PodState> {
-        self.workloads.pods()
-    }
-
-    fn table<'a>(&'a mut self, host: &'a str, port: u16) -> BoxFuture<'a, Result<RouteTable, MeshError>> {
-        self.sidecar.table(host, port).boxed()
-    }
-
-    fn sidecar(&mut self) -> Option<&mut Sidecar> {
-        Some(&mut self.sidecar)
-    }
-
-    fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {
-        Some(&mut self.endpoints)
-    }
-
-    fn counters<'a>(
-        &'a self,
-        labels: &'a BTreeMap<String, String>,
-        served: &'a Served,
-    ) -> BoxFuture<'a, Result<Reading, ClusterError>> {
-        self.reading(labels, served).boxed()
-    }
-
-    fn environment(&mut self) -> BoxFuture<'_, Option<Environment>> {
-        async move {
-            let envoy = self.sidecar.envoy().await.ok().flatten();
-            Some(Environment { envoy, images: self.workloads.images(), ..Environment::default() })
-        }
-        .boxed()
-    }
-
-    fn remaining(&self) -> BoxFuture<'_, Result<Vec<String>, ClusterError>> {
-        self.objects.remaining().boxed()
+    async fn remaining(&self) -> Result<Vec<String>, ClusterError> {
+        self.objects.remaining().await
     }
 
     fn watches(&self) -> Watches {
@@ -204,7 +183,7 @@ async fn first_push(
     plane: &ControlPlane,
     events: &Events,
 ) -> Result<(), MeshError> {
-    let what = Awaited::FirstPush { plane: plane.to_string() };
+    let what = Awaited::FirstPush(plane.to_string());
     let mut wait = Wait::new(what, PUSH_LIMIT, Again::Every(PUSH_INTERVAL), events.waiting());
     loop {
         let check = async {
@@ -231,12 +210,6 @@ async fn count(pods: &Api<Pod>, pod: &str, served: &Served) -> Result<u64, Strin
         .map_err(|_| format!("GET {} gave `{}`, which is not a number of requests", served.path, text.trim()))
 }
 
-/// Whether a pod is being deleted or has ended.
-fn is_leaving(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 /// An identifier of the start of each container. The sidecar is left out: its restart does not reset the counter of the service.
 fn starts(pod: &Pod) -> BTreeMap<String, String> {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
@@ -259,7 +232,7 @@ mod tests {
     #[case::deleted("metadata: {deletionTimestamp: '2026-01-01T00:00:00Z'}", true)]
     #[case::evicted("status: {phase: Failed, reason: Evicted}", true)]
     fn a_pod_at_its_end_is_known(#[case] yaml: &str, #[case] leaving: bool) {
-        assert_eq!(is_leaving(&serde_yaml::from_str(yaml).unwrap()), leaving);
+        assert_eq!(is_staying(&serde_yaml::from_str(yaml).unwrap()), !leaving);
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub struct PodCounter {
 pub type Reading = BTreeMap<String, PodCounter>;
 
 /// The ready pods. Their versions are not known.
-#[must_use]
 pub fn ready_pods(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
     let ready = pods.into_iter().filter(|pod| pod.ready);
     ready

@@ -25,19 +25,16 @@ pub struct Run<'a> {
     /// The records of the runs on this machine.
     pub(super) records: RunRecords,
     venue: Arc<dyn Venue>,
-    pub(super) start: Instant,
 }
 
 impl<'a> Run<'a> {
     /// A run that has created nothing yet.
-    #[must_use]
     pub fn new(venue: Arc<dyn Venue>, scenario: &'a Scenario, cache: &Path, events: Events) -> Self {
         let id = RunId::fresh();
         Self {
             namespace: venue.namespace(&scenario.namespace, &id),
             records: RunRecords::new(cache),
             cache: cache.to_owned(),
-            start: Instant::now(),
             id,
             scenario,
             events,
@@ -46,7 +43,6 @@ impl<'a> Run<'a> {
     }
 
     /// The venue in words.
-    #[must_use]
     pub fn place(&self) -> String {
         self.venue.description(&self.namespace)
     }
@@ -103,11 +99,6 @@ impl<'a> Run<'a> {
         self.events.tell(Event::Removed { took: start.elapsed() });
         Ok(())
     }
-
-    /// Tells that a part of the set-up is ready.
-    pub(super) fn ready(&self, what: String) {
-        self.events.tell(Event::Ready { what, after: self.start.elapsed() });
-    }
 }
 
 /// Tells what a sweep at the start of a run has removed, and what it has left alone.
@@ -125,11 +116,9 @@ pub(super) fn tell_swept(swept: Swept, events: &Events) {
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
     use std::sync::Mutex;
 
-    use futures::FutureExt;
-    use futures::future::BoxFuture;
+    use async_trait::async_trait;
     use rstest::rstest;
 
     use super::*;
@@ -143,28 +132,29 @@ mod tests {
         calls: Mutex<Vec<&'static str>>,
     }
 
+    #[async_trait]
     impl Venue for Recorded {
         fn description(&self, _namespace: &str) -> String {
             String::new()
         }
 
-        fn open<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>> {
-            ready(Err(VenueError::NotThrowaway)).boxed()
+        async fn open<'a>(&'a self, _run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+            Err(VenueError::NotThrowaway)
         }
 
         fn creation(&self, _run: &Run<'_>) -> Option<String> {
             Some("the cluster".to_owned())
         }
 
-        fn keep<'a>(&'a self, _run: &'a Run<'a>) -> BoxFuture<'a, Result<Option<Vec<String>>, ClusterError>> {
+        async fn keep(&self, _run: &Run<'_>) -> Result<Option<Vec<String>>, ClusterError> {
             self.calls.lock().unwrap().push("keep");
-            ready(Ok(self.has_cluster.then(Vec::new))).boxed()
+            Ok(self.has_cluster.then(Vec::new))
         }
 
-        fn remove<'a>(&'a self, _record: &'a RunRecord) -> BoxFuture<'a, Result<(), ClusterError>> {
+        async fn remove(&self, _record: &RunRecord) -> Result<(), ClusterError> {
             self.calls.lock().unwrap().push("remove");
             let stuck = || ClusterError::NoEngine("it hangs".to_owned());
-            ready(if self.is_stuck { Err(stuck()) } else { Ok(()) }).boxed()
+            if self.is_stuck { Err(stuck()) } else { Ok(()) }
         }
     }
 

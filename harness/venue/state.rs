@@ -29,10 +29,7 @@ const KINDS: [(&str, &str, &str); 5] = [
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
 ];
 
-/// The names of the files and folders of a saved cluster state.
-pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplete.txt", "objects", "logs", "sidecar"];
-
-/// Saves the state of a cluster where something failed, as files in a folder:
+/// Saves the state of a cluster where something failed, as the files and folders in [`STATE`](crate::events::STATE):
 ///
 /// - `events.txt`: the events of the namespace, by time;
 /// - `pods.txt`: one line per container: phase, readiness, restarts, and why it waits or has ended;

@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use kube::Client;
 
 use super::cluster::{ClusterSpec, KUBECONFIG, ProvisionedCluster};
@@ -26,7 +25,6 @@ pub struct Throwaway {
 
 impl Throwaway {
     /// The newest Istio in the cache, with this program as the workload image.
-    #[must_use]
     pub fn new(binary: PathBuf) -> Self {
         Self { binary, node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() }
     }
@@ -61,10 +59,11 @@ impl Throwaway {
         };
         let record =
             RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };
-        ProvisionedCluster::start(spec, &record, &run.namespace, run.start, &run.events).await
+        ProvisionedCluster::start(spec, &record, &run.namespace, &run.events).await
     }
 }
 
+#[async_trait]
 impl Venue for Throwaway {
     fn description(&self, _namespace: &str) -> String {
         "a throwaway cluster".to_owned()
@@ -74,39 +73,29 @@ impl Venue for Throwaway {
         Some(self)
     }
 
-    fn open<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Box<dyn OpenVenue + 'a>, VenueError>> {
-        async move {
-            let (cluster, objects) = self.start(run).await?;
-            run.events.tell(Event::Environment(cluster.environment().await));
-            let open = OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events);
-            Ok(Box::new(open) as Box<dyn OpenVenue>)
-        }
-        .boxed()
+    async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        let (cluster, objects) = self.start(run).await?;
+        run.events.tell(Event::Environment(cluster.environment().await));
+        Ok(Box::new(OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events)))
     }
 
-    fn client<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Option<Client>> {
-        async move {
-            let kubeconfig = run.records.folder(&run.id).ok()?.join(KUBECONFIG);
-            Some(KubeCluster::find(Some(&kubeconfig), None).await.ok()?.1)
-        }
-        .boxed()
+    async fn client(&self, run: &Run<'_>) -> Option<Client> {
+        let kubeconfig = run.records.folder(&run.id).ok()?.join(KUBECONFIG);
+        Some(KubeCluster::find(Some(&kubeconfig), None).await.ok()?.1)
     }
 
     fn creation(&self, _run: &Run<'_>) -> Option<String> {
         Some("the cluster".to_owned())
     }
 
-    fn keep<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<Option<Vec<String>>, ClusterError>> {
-        async move {
-            let kubeconfig = run.records.folder(&run.id)?.join(KUBECONFIG);
-            // without a kubeconfig the run failed before its cluster was there
-            let is_kept = kubeconfig.is_file() && Docker::connect().await?.keep(&run.id).await?;
-            Ok(is_kept.then(|| vec![format!("export KUBECONFIG={}", kubeconfig.display())]))
-        }
-        .boxed()
+    async fn keep(&self, run: &Run<'_>) -> Result<Option<Vec<String>>, ClusterError> {
+        let kubeconfig = run.records.folder(&run.id)?.join(KUBECONFIG);
+        // without a kubeconfig the run failed before its cluster was there
+        let is_kept = kubeconfig.is_file() && Docker::connect().await?.keep(&run.id).await?;
+        Ok(is_kept.then(|| vec![format!("export KUBECONFIG={}", kubeconfig.display())]))
     }
 
-    fn remove<'a>(&'a self, record: &'a RunRecord) -> BoxFuture<'a, Result<(), ClusterError>> {
-        async move { Docker::connect().await?.remove_run(&record.id).await }.boxed()
+    async fn remove(&self, record: &RunRecord) -> Result<(), ClusterError> {
+        Docker::connect().await?.remove_run(&record.id).await
     }
 }

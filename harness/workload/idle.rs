@@ -2,12 +2,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for SIGTERM or SIGINT: the main process of the client pod.
-pub async fn idle() {
-    terminated().await;
-}
-
-/// Completes on SIGTERM or SIGINT.
+/// Completes on SIGTERM or SIGINT. The main process of the client pod does nothing else.
 pub async fn terminated() {
     let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         // without a handler the signal ends the process

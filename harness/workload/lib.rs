@@ -13,7 +13,7 @@ mod schedule;
 mod serve;
 
 pub use driver::{DriveError, DriverFuture, drive_all};
-pub use idle::{idle, terminated};
+pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};
 pub use protocol::{
     DrivePlan, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,

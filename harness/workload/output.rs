@@ -42,12 +42,6 @@ impl<'a> JsonLines<'a> {
     }
 }
 
-impl std::fmt::Debug for JsonLines<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("JsonLines").finish_non_exhaustive()
-    }
-}
-
 impl MessageSink for JsonLines<'_> {
     fn send(&mut self, message: DriverMessage) -> io::Result<()> {
         match message {

@@ -1,6 +1,7 @@
 //! The demo server.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,17 +20,12 @@ use tokio::net::TcpListener;
 
 use super::idle::terminated;
 
-/// Why the demo server cannot run.
+/// The address of the demo server cannot be bound.
 #[derive(Debug, Error)]
-pub enum ServeError {
-    /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
+#[error("cannot listen on {address}: {source}")]
+pub struct ServeError {
+    address: SocketAddr,
+    source: std::io::Error,
 }
 
 /// The responses of the demo server, and its counter of served requests.
@@ -50,7 +46,6 @@ pub struct DemoServer {
 ///
 /// # Errors
 /// The address cannot be bound.
-#[must_use]
 pub fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> ServerFuture {
     Box::pin(serving(address, version, pod, faulty))
 }
@@ -59,7 +54,7 @@ pub fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) ->
 pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
-    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
     let server = Arc::new(DemoServer::new(&version, &pod, faulty));
     let accept = async {
         loop {
@@ -67,9 +62,8 @@ async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool
             let _ = stream.set_nodelay(true);
             let server = Arc::clone(&server);
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let response = server.answer(request_path(&request));
-                    async move { Ok::<_, Infallible>(response) }
+                let service = service_fn(|request: Request<Incoming>| {
+                    ready(Ok::<_, Infallible>(server.answer(request.uri().path())))
                 });
                 if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
                     tracing::debug!(%error, "a connection was closed");
@@ -84,13 +78,8 @@ async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool
     Ok(())
 }
 
-fn request_path(request: &Request<Incoming>) -> &str {
-    request.uri().path()
-}
-
 impl DemoServer {
     /// A server that states this version and pod.
-    #[must_use]
     pub fn new(version: &str, pod: &str, faulty: bool) -> Self {
         let mut headers = HeaderMap::new();
         for (name, value) in [("x-version", version), ("x-pod", pod)] {
@@ -103,13 +92,11 @@ impl DemoServer {
     }
 
     /// The number of served requests.
-    #[must_use]
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
 
     /// The response to a request for a path.
-    #[must_use]
     pub fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let path = path.split('?').next().unwrap_or_default();
         let (status, body) = match path {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
 use shiftcheck::cluster::{Docker, KubeCluster, RunId, RunRecord, RunRecords, default_cache};
 use shiftcheck::events::Events;
@@ -94,7 +93,7 @@ impl Shared {
             gateway_api: true,
         };
         let (events, _stream) = Events::channel();
-        ProvisionedCluster::start(spec, &record, "shared", Instant::now(), &events).await?;
+        ProvisionedCluster::start(spec, &record, "shared", &events).await?;
         let kubeconfig = RunRecords::new(&cache).folder(&run)?.join("kubeconfig");
         Ok(Self { record, kubeconfig })
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use async_trait::async_trait;
+use futures::future::join_all;
 use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
-use shiftcheck::mesh::{MeshError, ReadTable, Sidecar, TableReading, converge};
+use shiftcheck::mesh::{MeshError, Polling, ReadTable, Sidecar, TableReading, converge};
 use shiftcheck::routing::{Client, Endpoints, Live, Mesh, Request, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
@@ -31,8 +32,7 @@ fn the_mesh_gives_what_the_model_gives() {
 /// How many namespaces the variants share.
 const SLOTS: usize = 6;
 const ROLLOUT: Duration = Duration::from_secs(180);
-const INTERVAL: Duration = Duration::from_millis(50);
-const CONVERGENCE: Duration = Duration::from_secs(60);
+const POLLING: Polling = Polling { interval: Duration::from_millis(50), limit: Duration::from_secs(60) };
 
 /// Runs all variants; every difference in words.
 async fn differences(table: &Table) -> Vec<String> {
@@ -157,7 +157,7 @@ impl Slot {
             client,
             request,
         };
-        converge(INTERVAL, CONVERGENCE, |_| Duration::ZERO, |_| {}, reader).await.map(|_| ())
+        converge(POLLING, |_| Duration::ZERO, |_| {}, reader).await.map(|_| ())
     }
 }
 
@@ -172,15 +172,14 @@ struct Reader<'a> {
     host: String,
 }
 
+#[async_trait]
 impl ReadTable for Reader<'_> {
-    fn read(&mut self) -> BoxFuture<'_, Result<TableReading, MeshError>> {
-        Box::pin(async {
-            let table = self.sidecar.table(&self.host, PORT).await?;
-            let pods = ready_pods(self.workloads.pods(), self.namespace);
-            let mesh = Mesh::new(self.live, pods);
-            let expected = mesh.outbound(self.client.clone()).routes(&self.request).unwrap().table;
-            Ok(TableReading { table, expected })
-        })
+    async fn read(&mut self) -> Result<TableReading, MeshError> {
+        let table = self.sidecar.table(&self.host, PORT).await?;
+        let pods = ready_pods(self.workloads.pods(), self.namespace);
+        let mesh = Mesh::new(self.live, pods);
+        let expected = mesh.outbound(self.client.clone()).routes(&self.request).unwrap().table;
+        Ok(TableReading { table, expected })
     }
 }
 
@@ -200,7 +199,7 @@ impl Slot {
         let flow = Flow { path: "/".to_owned(), requests: 64, min_results: 64, variants: vec![BTreeMap::new()] };
         let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan(HOST, false, vec![flow]) };
         let driver = &mut self.driver;
-        let mut wait = Wait::new(Awaited::Connections, CONVERGENCE, Again::Every(INTERVAL), |_| {});
+        let mut wait = Wait::new(Awaited::Connections, POLLING.limit, Again::Every(POLLING.interval), |_| {});
         loop {
             let answered = async {
                 let mut nothing = 0;

@@ -89,7 +89,7 @@ fn a_panic_is_passed_on_after_everything_is_removed() {
         while let Some(timed) = stream.recv().await {
             match timed.event {
                 Event::Started { run, .. } => run_id = Some(run),
-                Event::Ready { .. } => panic!("in the middle of run {}", run_id.unwrap()),
+                Event::Ready(_) => panic!("in the middle of run {}", run_id.unwrap()),
                 _ => {}
             }
         }

@@ -1,5 +1,8 @@
 //! The validation of objects by the API server, as far as the embedded mesh knows it.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,132 +12,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cluster::ClusterError;
-use crate::routing::{Kind, Live, MATCH_FIELDS, Severity, check};
+use crate::routing::{Kind, Live, Severity, check};
 use crate::scenario::{ApiKind, Manifest, Target};
 
-/// The fields of Istio's string matches, destinations and traffic policies.
-const TEXT: [&str; 3] = ["exact", "prefix", "regex"];
-const DESTINATION: [&str; 3] = ["host", "subset", "port"];
-const POLICY: [&str; 8] = [
-    "loadBalancer",
-    "connectionPool",
-    "outlierDetection",
-    "tls",
-    "portLevelSettings",
-    "tunnel",
-    "proxyProtocol",
-    "retryBudget",
-];
+/// The fields that objects of a kind may have, by JSON pointer.
+type Fields = BTreeMap<String, Vec<String>>;
 
-/// The fields that objects of Istio and the Gateway API may have, by JSON pointer. `*` is an item of a list.
-const KNOWN: [(&str, &str, &[&str]); 45] = [
-    ("VirtualService", "/spec", &["hosts", "gateways", "http", "tls", "tcp", "exportTo"]),
-    (
-        "VirtualService",
-        "/spec/http/*",
-        &[
-            "name",
-            "match",
-            "route",
-            "redirect",
-            "directResponse",
-            "delegate",
-            "rewrite",
-            "timeout",
-            "retries",
-            "fault",
-            "mirror",
-            "mirrors",
-            "mirrorPercent",
-            "mirror_percent",
-            "mirrorPercentage",
-            "corsPolicy",
-            "headers",
-        ],
-    ),
-    ("VirtualService", "/spec/http/*/match/*", &MATCH_FIELDS),
-    ("VirtualService", "/spec/http/*/match/*/headers/*", &TEXT),
-    ("VirtualService", "/spec/http/*/match/*/withoutHeaders/*", &TEXT),
-    ("VirtualService", "/spec/http/*/match/*/queryParams/*", &TEXT),
-    ("VirtualService", "/spec/http/*/match/*/uri", &TEXT),
-    ("VirtualService", "/spec/http/*/match/*/method", &TEXT),
-    ("VirtualService", "/spec/http/*/match/*/authority", &TEXT),
-    ("VirtualService", "/spec/http/*/match/*/scheme", &TEXT),
-    ("VirtualService", "/spec/http/*/route/*", &["destination", "weight", "headers"]),
-    ("VirtualService", "/spec/http/*/route/*/destination", &DESTINATION),
-    ("VirtualService", "/spec/http/*/route/*/destination/port", &["number"]),
-    ("VirtualService", "/spec/http/*/route/*/headers", &["request", "response"]),
-    ("VirtualService", "/spec/http/*/headers", &["request", "response"]),
-    ("VirtualService", "/spec/http/*/headers/*", &["set", "add", "remove"]),
-    ("VirtualService", "/spec/http/*/fault", &["abort", "delay"]),
-    ("VirtualService", "/spec/http/*/fault/abort", &["httpStatus", "grpcStatus", "http2Error", "percentage"]),
-    ("VirtualService", "/spec/http/*/fault/delay", &["fixedDelay", "exponentialDelay", "percent", "percentage"]),
-    ("VirtualService", "/spec/http/*/fault/*/percentage", &["value"]),
-    ("VirtualService", "/spec/http/*/mirror", &DESTINATION),
-    ("VirtualService", "/spec/http/*/mirrors/*", &["destination", "percentage"]),
-    ("VirtualService", "/spec/http/*/mirrors/*/destination", &DESTINATION),
-    ("VirtualService", "/spec/http/*/mirrorPercentage", &["value"]),
-    (
-        "VirtualService",
-        "/spec/http/*/retries",
-        &["attempts", "backoff", "perTryTimeout", "retryOn", "retryRemoteLocalities", "retryIgnorePreviousHosts"],
-    ),
-    (
-        "VirtualService",
-        "/spec/http/*/redirect",
-        &["uri", "authority", "port", "derivePort", "scheme", "redirectCode", "prefixRewrite"],
-    ),
-    ("VirtualService", "/spec/http/*/directResponse", &["status", "body"]),
-    ("VirtualService", "/spec/http/*/directResponse/body", &["string", "bytes"]),
-    ("VirtualService", "/spec/http/*/delegate", &["name", "namespace"]),
-    ("VirtualService", "/spec/http/*/rewrite", &["uri", "authority", "uriRegexRewrite"]),
-    ("VirtualService", "/spec/http/*/rewrite/uriRegexRewrite", &["match", "rewrite"]),
-    (
-        "VirtualService",
-        "/spec/http/*/corsPolicy",
-        &[
-            "allowOrigin",
-            "allowOrigins",
-            "allowMethods",
-            "allowHeaders",
-            "exposeHeaders",
-            "maxAge",
-            "allowCredentials",
-            "unmatchedPreflights",
-        ],
-    ),
-    ("DestinationRule", "/spec", &["host", "trafficPolicy", "subsets", "exportTo", "workloadSelector"]),
-    ("DestinationRule", "/spec/trafficPolicy", &POLICY),
-    ("DestinationRule", "/spec/subsets/*", &["name", "labels", "trafficPolicy"]),
-    ("DestinationRule", "/spec/subsets/*/trafficPolicy", &POLICY),
-    ("HTTPRoute", "/spec", &["parentRefs", "hostnames", "rules", "useDefaultGateways"]),
-    ("HTTPRoute", "/spec/parentRefs/*", &["group", "kind", "namespace", "name", "sectionName", "port"]),
-    (
-        "HTTPRoute",
-        "/spec/rules/*",
-        &["name", "matches", "filters", "backendRefs", "timeouts", "retry", "sessionPersistence"],
-    ),
-    ("HTTPRoute", "/spec/rules/*/matches/*", &["path", "headers", "queryParams", "method"]),
-    ("HTTPRoute", "/spec/rules/*/matches/*/path", &["type", "value"]),
-    ("HTTPRoute", "/spec/rules/*/matches/*/headers/*", &["type", "name", "value"]),
-    ("HTTPRoute", "/spec/rules/*/matches/*/queryParams/*", &["type", "name", "value"]),
-    (
-        "HTTPRoute",
-        "/spec/rules/*/filters/*",
-        &[
-            "type",
-            "requestHeaderModifier",
-            "responseHeaderModifier",
-            "requestMirror",
-            "requestRedirect",
-            "urlRewrite",
-            "cors",
-            "externalAuth",
-            "extensionRef",
-        ],
-    ),
-    ("HTTPRoute", "/spec/rules/*/backendRefs/*", &["group", "kind", "name", "namespace", "port", "weight", "filters"]),
-];
+/// The known fields of objects of Istio and the Gateway API, by kind.
+static KNOWN: LazyLock<BTreeMap<String, Fields>> =
+    LazyLock::new(|| serde_yaml::from_str(include_str!("fields.yaml")).unwrap_or_default());
 
 /// Validates an object as the API server would.
 pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
@@ -254,16 +140,15 @@ fn lost(written: &Value, kept: &Value, pointer: &str) -> Option<String> {
 }
 
 fn unknown_among(manifest: &Manifest) -> Option<String> {
-    let mut of_kind = KNOWN.iter().filter(|(kind, _, _)| *kind == manifest.kind());
-    of_kind.find_map(|(_, pattern, known)| {
+    KNOWN.get(manifest.kind())?.iter().find_map(|(pattern, known)| {
         let parts: Vec<&str> = pattern.split('/').skip(1).collect();
         unknown_under(&manifest.object.data, &parts, known, "")
     })
 }
 
-fn unknown_under(value: &Value, parts: &[&str], known: &[&str], pointer: &str) -> Option<String> {
+fn unknown_under(value: &Value, parts: &[&str], known: &[String], pointer: &str) -> Option<String> {
     let Some((part, rest)) = parts.split_first() else {
-        let key = value.as_object()?.keys().find(|key| !known.contains(&key.as_str()))?;
+        let key = value.as_object()?.keys().find(|key| !known.contains(key))?;
         return Some(format!("{pointer}/{key}"));
     };
     match (part, value) {
@@ -274,5 +159,18 @@ fn unknown_under(value: &Value, parts: &[&str], known: &[&str], pointer: &str) -
             entries.iter().find_map(|(key, item)| unknown_under(item, rest, known, &format!("{pointer}/{key}")))
         }
         (part, value) => unknown_under(value.get(part)?, rest, known, &format!("{pointer}/{part}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::MATCH_FIELDS;
+
+    #[test]
+    fn the_known_fields_are_read_and_those_of_a_match_are_the_ones_of_the_model() {
+        assert_eq!(KNOWN.keys().collect::<Vec<_>>(), ["DestinationRule", "HTTPRoute", "VirtualService"]);
+        assert_eq!(KNOWN["VirtualService"]["/spec/http/*/match/*"], MATCH_FIELDS);
+        assert_eq!(KNOWN.values().map(BTreeMap::len).sum::<usize>(), 45);
     }
 }

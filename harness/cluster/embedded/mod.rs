@@ -64,7 +64,6 @@ impl EmbeddedMesh {
     }
 
     /// The address to which the client sends its requests.
-    #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.proxy.address()
     }
@@ -103,7 +102,6 @@ impl EmbeddedMesh {
     }
 
     /// The existing objects and pods: kind, group, name and namespace of each.
-    #[must_use]
     pub fn remaining(&self) -> Vec<String> {
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| ObjectId {
             kind: "Pod".to_owned(),
@@ -116,7 +114,6 @@ impl EmbeddedMesh {
     }
 
     /// The pods. All of them are ready.
-    #[must_use]
     pub fn pods(&self) -> Vec<PodState> {
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| PodState {
             sidecar: pod.sidecar.then_some(Injection::Classic),
@@ -130,13 +127,11 @@ impl EmbeddedMesh {
     }
 
     /// The routes of the client's sidecar.
-    #[must_use]
     pub fn table(&self) -> RouteTable {
         self.table.clone()
     }
 
     /// An identifier of the start of a pod's server, and the number of requests that it has served since; none if no server runs.
-    #[must_use]
     pub fn served(&self, pod: &str) -> Option<(u64, u64)> {
         let running = self.servers.values().find(|own| own.pod == pod)?;
         Some((running.start, running.demo.served()))

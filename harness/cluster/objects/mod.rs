@@ -43,6 +43,13 @@ pub struct Applied {
     pub generation: i64,
 }
 
+impl Applied {
+    fn of(kind: &str, name: &str, made: ObjectMeta) -> Self {
+        let (uid, generation) = (made.uid.unwrap_or_default(), made.generation.unwrap_or_default());
+        Self { kind: kind.to_owned(), name: name.to_owned(), uid, generation }
+    }
+}
+
 /// A deleted object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deleted {
@@ -72,12 +79,6 @@ pub struct Objects {
     applied: BTreeMap<ObjectId, ApiResource>,
 }
 
-impl std::fmt::Debug for Objects {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Objects").field("namespace", &self.namespace).finish_non_exhaustive()
-    }
-}
-
 impl Objects {
     /// Objects of a run in `namespace`, which is `declared` in the scenario. On an existing cluster they are `confined` to it.
     ///
@@ -104,7 +105,6 @@ impl Objects {
     }
 
     /// The namespace on the cluster.
-    #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -196,12 +196,7 @@ impl Objects {
                 other => ClusterError::api(format!("applying {}", manifest.id()))(other),
             })?;
         self.applied.insert(id, resource);
-        Ok(Applied {
-            kind: manifest.kind().to_owned(),
-            name: manifest.name().to_owned(),
-            uid: made.metadata.uid.unwrap_or_default(),
-            generation: made.metadata.generation.unwrap_or_default(),
-        })
+        Ok(Applied::of(manifest.kind(), manifest.name(), made.metadata))
     }
 
     /// Discovers the kinds of the run's own cluster once more. A definition that was applied shortly before the first discovery may have been
@@ -263,12 +258,7 @@ impl Objects {
                 .patch(&name, &parameters, &Patch::Strategic(patch))
                 .await
                 .map_err(ClusterError::api(format!("restarting Deployment/{name}")))?;
-            restarted.push(Applied {
-                kind: "Deployment".to_owned(),
-                name,
-                uid: made.metadata.uid.unwrap_or_default(),
-                generation: made.metadata.generation.unwrap_or_default(),
-            });
+            restarted.push(Applied::of("Deployment", &name, made.metadata));
         }
         Ok(restarted)
     }
@@ -284,19 +274,13 @@ impl Objects {
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
             Err(error) => return Err(ClusterError::api(format!("deleting Pod/{name}"))(error)),
         }
-        until(
-            Awaited::PodRemoval { name: name.to_owned() },
-            GONE_LIMIT,
-            Again::Every(GONE_INTERVAL),
-            seen,
-            async || match pods.get_metadata_opt(name).await {
-                Ok(None) => Progress::Done(()),
-                Ok(Some(_)) => Progress::NotYet(format!("{name} is terminating")),
-                Err(error) => Progress::after(error),
-            },
-        )
-        .await
-        .map_err(Into::into)
+        let check = async || match pods.get_metadata_opt(name).await {
+            Ok(None) => Progress::Done(()),
+            Ok(Some(_)) => Progress::NotYet(format!("{name} is terminating")),
+            Err(error) => Progress::after(error),
+        };
+        let what = Awaited::PodRemoval(name.to_owned());
+        Ok(until(what, GONE_LIMIT, Again::Every(GONE_INTERVAL), seen, check).await?)
     }
 
     /// Sets labels of the namespace and removes those without a value.
@@ -338,7 +322,8 @@ impl Objects {
                 namespace: namespace.to_owned(),
                 name,
             });
-            remaining.extend(ids.filter(|id| !self.is_own_namespace(id)));
+            let is_own = |id: &ObjectId| id.group.is_empty() && id.kind == "Namespace" && id.name == self.namespace;
+            remaining.extend(ids.filter(|id| !is_own(id)));
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = pods.list_metadata(&ListParams::default()).await.map_err(ClusterError::api("listing every Pod"))?;
@@ -350,10 +335,6 @@ impl Objects {
             name,
         }));
         Ok(remaining.iter().map(ToString::to_string).collect())
-    }
-
-    fn is_own_namespace(&self, id: &ObjectId) -> bool {
-        id.group.is_empty() && id.kind == "Namespace" && id.name == self.namespace
     }
 
     /// The API of a kind in a namespace, or in the cluster if the namespace is empty.

@@ -15,6 +15,9 @@ use crate::routing::RouteDiff;
 use crate::scenario::Origin;
 use crate::verdict::Totals;
 
+/// The names of the files and folders of a saved cluster state, in the folder of [`Event::Collected`].
+pub const STATE: [&str; 7] = ["events.txt", "pods.txt", "routes.txt", "incomplete.txt", "objects", "logs", "sidecar"];
+
 /// An event with the time at which it happened.
 #[derive(Debug, Clone)]
 pub struct Timed {
@@ -60,12 +63,7 @@ pub enum Event {
     /// The latest state of what the run waits for.
     Waiting(String),
     /// A part of the set-up is complete.
-    Ready {
-        /// The part.
-        what: String,
-        /// Time since the start of the run.
-        after: Duration,
-    },
+    Ready(String),
     /// A stage begins.
     Stage {
         /// Its position, from 1.

@@ -14,7 +14,7 @@ mod transition;
 pub use claim::{Calibration, Judged, Subject};
 pub use configuration::{ConfigChange, Configuration};
 pub use counters::Counters;
-pub use event::{Event, Timed};
+pub use event::{Event, STATE, Timed};
 pub use fingerprint::{Fingerprint, Injection, PickOrder};
 pub use layer::FailureLayer;
 pub use mutant::TrialledMutant;

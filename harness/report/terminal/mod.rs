@@ -119,7 +119,7 @@ impl<W: Write> Terminal<W> {
             Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
             Event::NotSwept(what) => self.line(&what),
             Event::Reaches(reach) => self.reaches(&reach),
-            Event::Ready { what, after } => self.line(&format!("  {what} ready after {}", seconds(after))),
+            Event::Ready(what) => self.line(&format!("  {what} ready after {}", seconds(since_start))),
             Event::Stage { number, name, .. } => {
                 self.stage = Some(StageSummary { number, name, ..StageSummary::default() });
             }

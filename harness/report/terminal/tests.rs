@@ -38,7 +38,8 @@ fn printed(events: impl IntoIterator<Item = Event>, note: &str) -> String {
     let mut out = Vec::new();
     let mut terminal = Terminal::new(&mut out, false);
     for event in events {
-        terminal.show(Timed { at: Timestamp::UNIX_EPOCH, since_start: 50 * SECOND, event });
+        let since_start = if matches!(event, Event::Ready(_)) { 14 * SECOND } else { 50 * SECOND };
+        terminal.show(Timed { at: Timestamp::UNIX_EPOCH, since_start, event });
     }
     terminal.close(note);
     drop(terminal);
@@ -57,7 +58,7 @@ fn start() -> Vec<Event> {
             totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3, requests: 1860.4 }),
         },
         Event::Swept("the cluster of run 4567cdef".to_owned()),
-        Event::Ready { what: "cluster with Istio 1.31".to_owned(), after: 14 * SECOND },
+        Event::Ready("cluster with Istio 1.31".to_owned()),
     ]
 }
 

@@ -69,19 +69,23 @@ fn blame(
     (layer, hints)
 }
 
+/// A claim whose verdict is not a statistical test.
+pub(crate) fn counted(
+    subject: Subject,
+    claim: String,
+    verdict: Verdict,
+    place: Origin,
+    layer: Option<FailureLayer>,
+) -> Judged {
+    Judged { subject, claim, verdict, hints: Vec::new(), place, errors: None, layer }
+}
+
 /// A claim about the time while a stage was applied, decided, and what the requests exclude.
 pub(crate) fn judge_during(claim: &During, watched: &Watched) -> (Judged, Vec<Bound>) {
     let Found { ruling, reason, bounds } = during::judge(claim, watched);
-    let judged = Judged {
-        subject: Subject::Change,
-        claim: claim.to_string(),
-        verdict: Verdict::counted(ruling, watched.sightings.len() as u64, reason),
-        hints: Vec::new(),
-        place: claim.origin.clone(),
-        errors: None,
-        layer: (ruling == Ruling::Fail).then_some(FailureLayer::Transition),
-    };
-    (judged, bounds)
+    let verdict = Verdict::counted(ruling, watched.sightings.len() as u64, reason);
+    let layer = (ruling == Ruling::Fail).then_some(FailureLayer::Transition);
+    (counted(Subject::Change, claim.to_string(), verdict, claim.origin.clone(), layer), bounds)
 }
 
 /// What was answered instead of what the stage before or this one gives.
@@ -93,81 +97,48 @@ pub(crate) fn causes(transition: &Transition) -> Vec<String> {
 pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
     let places = stage.expect.iter().map(|expectation| (expectation, expectation.origin()));
     let missing = places.filter(|(_, place)| !judged.iter().any(|judged| judged.place == **place));
-    missing
-        .map(|(expectation, place)| Judged {
-            subject: match expectation {
-                Expectation::Claim(claim) => Subject::Population { name: claim.from.clone(), path: claim.path.clone() },
-                Expectation::Served { workload, .. } => Subject::Workload(workload.clone()),
-                Expectation::During(_) => Subject::Change,
-                Expectation::NoObjects { .. } => Subject::Objects,
-            },
-            claim: match expectation {
-                Expectation::Claim(claim) => claim.to_string(),
-                Expectation::Served { requests, .. } => format!("{requests} served"),
-                Expectation::During(during) => during.to_string(),
-                Expectation::NoObjects { .. } => "none".to_owned(),
-            },
-            verdict: Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned()),
-            hints: Vec::new(),
-            place: place.clone(),
-            errors: None,
-            layer: None,
-        })
-        .collect()
+    let judged = missing.map(|(expectation, place)| {
+        let (subject, claim) = match expectation {
+            Expectation::Claim(claim) => {
+                (Subject::Population { name: claim.from.clone(), path: claim.path.clone() }, claim.to_string())
+            }
+            Expectation::Served { workload, requests, .. } => {
+                (Subject::Workload(workload.clone()), format!("{requests} served"))
+            }
+            Expectation::During(during) => (Subject::Change, during.to_string()),
+            Expectation::NoObjects { .. } => (Subject::Objects, "none".to_owned()),
+        };
+        let verdict = Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned());
+        counted(subject, claim, verdict, place.clone(), None)
+    });
+    judged.collect()
 }
 
 /// The client's routes did not come to be what the manifests ask for: a failure of its own, whatever the answers were.
 pub(crate) fn not_converged(hints: Vec<String>, stage: &Origin) -> Judged {
-    Judged {
-        subject: Subject::Routes,
-        claim: "as the manifests ask for".to_owned(),
-        verdict: Verdict::counted(Ruling::Fail, 0, "the client's sidecar routes otherwise".to_owned()),
-        hints,
-        place: stage.clone(),
-        errors: None,
-        layer: Some(FailureLayer::Delivery),
-    }
+    let verdict = Verdict::counted(Ruling::Fail, 0, "the client's sidecar routes otherwise".to_owned());
+    let claim = "as the manifests ask for".to_owned();
+    Judged { hints, ..counted(Subject::Routes, claim, verdict, stage.clone(), Some(FailureLayer::Delivery)) }
 }
 
 /// Judges the claim that no object is left, from the end of the wait and the objects that were listed last.
 ///
 /// # Errors
-/// As those of [`no_objects`].
+/// The last list could not be had, or there was none: neither says what is left.
 pub(crate) fn judge_objects(
     waited: Result<(), ClusterError>,
     last: Result<Vec<String>, ClusterError>,
     place: &Origin,
 ) -> Result<Judged, ClusterError> {
-    let verdict = no_objects(waited, last)?;
-    let layer = (verdict.ruling != Ruling::Pass).then_some(FailureLayer::Leftovers);
-    Ok(Judged {
-        subject: Subject::Objects,
-        claim: "none".to_owned(),
-        verdict,
-        hints: Vec::new(),
-        place: place.clone(),
-        errors: None,
-        layer,
-    })
-}
-
-/// The verdict on the claim that no object is left.
-///
-/// # Errors
-/// The last list could not be had, or there was none: neither says what is left.
-fn no_objects(
-    waited: Result<(), ClusterError>,
-    last: Result<Vec<String>, ClusterError>,
-) -> Result<Verdict, ClusterError> {
-    let Err(error) = waited else {
-        return Ok(Verdict::counted(Ruling::Pass, 0, "nothing is left".to_owned()));
+    let (ruling, reason) = match waited {
+        Ok(()) => (Ruling::Pass, "nothing is left".to_owned()),
+        Err(error) => match last?.as_slice() {
+            [] => return Err(error),
+            left => (Ruling::Fail, format!("left: {}", left.join(", "))),
+        },
     };
-    let left = last?;
-    if left.is_empty() {
-        Err(error)
-    } else {
-        Ok(Verdict::counted(Ruling::Fail, 0, format!("left: {}", left.join(", "))))
-    }
+    let layer = (ruling == Ruling::Fail).then_some(FailureLayer::Leftovers);
+    Ok(counted(Subject::Objects, "none".to_owned(), Verdict::counted(ruling, 0, reason), place.clone(), layer))
 }
 
 #[cfg(test)]
@@ -188,6 +159,9 @@ mod tests {
         };
         let unread = || ClusterError::NoEngine("the list could not be had".to_owned());
         let said = |verdict: Verdict| (verdict.ruling, verdict.reason);
+        let no_objects = |waited, last| {
+            judge_objects(waited, last, &Origin::new("scenario.yaml", 3, 9)).map(|judged| judged.verdict)
+        };
         let left = no_objects(late(), Ok(vec!["ConfigMap/settings".to_owned()])).unwrap();
         assert_eq!(said(left), (Ruling::Fail, "left: ConfigMap/settings".to_owned()));
         let error = no_objects(late(), Err(unread())).unwrap_err();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::claim::counted;
 use crate::events::{FailureLayer, Judged, Subject};
 use crate::scenario::{Count, Origin};
 use crate::venue::{PodCounter, Reading};
@@ -90,15 +91,9 @@ impl ServedRequests {
         if !self.lost.is_empty() {
             reason = format!("{reason}; a counter was lost: {}", self.lost.join(", "));
         }
-        Judged {
-            subject: Subject::Workload(workload.to_owned()),
-            claim: format!("{expected} served"),
-            verdict: Verdict::counted(ruling, sent, reason),
-            hints: Vec::new(),
-            place,
-            errors: None,
-            layer: (ruling == Ruling::Fail).then_some(FailureLayer::Route),
-        }
+        let (subject, claim) = (Subject::Workload(workload.to_owned()), format!("{expected} served"));
+        let layer = (ruling == Ruling::Fail).then_some(FailureLayer::Route);
+        counted(subject, claim, Verdict::counted(ruling, sent, reason), place, layer)
     }
 }
 

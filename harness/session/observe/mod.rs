@@ -1,7 +1,6 @@
 mod missing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use self::missing::Missing;
@@ -143,35 +142,6 @@ impl TransitionObserver {
 
 /// How much longer than the requests take at the raised rate a stage is watched after its end.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How far a change has come.
-#[derive(Debug, Default)]
-pub(crate) struct Milestones {
-    applied: OnceLock<Instant>,
-    ended: OnceLock<bool>,
-}
-
-impl Milestones {
-    /// The last object is applied or deleted.
-    pub fn set_applied(&self) {
-        let _ = self.applied.set(Instant::now());
-    }
-
-    /// When the last object was applied or deleted.
-    pub fn applied(&self) -> Option<Instant> {
-        self.applied.get().copied()
-    }
-
-    /// The stage is applied and its routes are as they should be, or it will not come to that.
-    pub fn end(&self, well: bool) {
-        let _ = self.ended.set(well);
-    }
-
-    /// Whether the change ended well, once it has ended.
-    pub fn ended(&self) -> Option<bool> {
-        self.ended.get().copied()
-    }
-}
 
 fn is_as(answer: &Answer, seen: &Seen) -> bool {
     match answer {

@@ -53,7 +53,6 @@ type Answered = (RequestResult, Arc<ResultKind>);
 ///
 /// # Errors
 /// A plan has an invalid header or regular expression, or the output is closed.
-#[must_use]
 pub fn drive_all(commands: mpsc::Receiver<DriverCommand>, sink: impl MessageSink + Send + 'static) -> DriverFuture {
     drive_each(commands, Box::new(sink))
 }
