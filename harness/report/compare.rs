@@ -248,6 +248,8 @@ pub fn compared(out: &mut impl Write, differences: &[Difference]) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::super::model::Moment;
     use super::*;
 
@@ -298,6 +300,24 @@ mod tests {
         assert!(!shorter[0].worse && shorter[0].before.starts_with("2 outages of 3.0 s in total"), "{shorter:?}");
         // a single step is too short to count
         assert_eq!(stages(&stage(change(&[])), &stage(change(&[(20, 21)]))), []);
+    }
+
+    fn converging(seconds: f64) -> Stage {
+        Stage { number: 4, name: "canary".to_owned(), converged: Some(seconds), ..Stage::default() }
+    }
+
+    #[rstest]
+    #[case::slower(0.4, 1.4, &["~ 4 canary, convergence: 0.40 s → 1.40 s"])]
+    #[case::faster(1.4, 0.4, &["~ 4 canary, convergence: 1.40 s → 0.40 s"])]
+    #[case::less_than_twice_as_long(2.0, 3.9, &[])]
+    #[case::only_milliseconds_longer(0.1, 0.5, &[])]
+    fn a_convergence_that_takes_much_longer_is_a_difference(
+        #[case] before: f64,
+        #[case] after: f64,
+        #[case] expected: &[&str],
+    ) {
+        let found = stages(&converging(before), &converging(after));
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
     }
 
     #[test]

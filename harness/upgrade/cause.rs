@@ -68,6 +68,17 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The cause of a claim that holds with the old values of several flags, each given by name and old value. `alone` is the position of the
+    /// first flag that is enough; none if no flag alone is.
+    #[must_use]
+    pub fn of_flags(mut flags: Vec<(String, String)>, alone: Option<usize>, compatible_with: String) -> Self {
+        if let Some(index) = alone {
+            let (name, old) = flags.swap_remove(index);
+            return Self::Flag { name, old, compatible_with };
+        }
+        Self::Flags { names: flags.into_iter().map(|(name, _)| name).collect(), compatible_with }
+    }
+
     /// The cause in the configuration of the client's sidecar at a stage: routes that are not those of the manifests, or else the first
     /// changed value. Values that a known change of Istio explains come last.
     #[must_use]
@@ -201,6 +212,23 @@ mod tests {
         let told: Vec<(&str, &str)> = probes.iter().map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(told, [("A", "false"), ("B", "false")]);
         assert_eq!(probes[1].0.set, ["a=1", "values.pilot.env.B=false"]);
+    }
+
+    fn cause(alone: Option<usize>) -> Cause {
+        let flags = ["A", "B"].map(|name| (name.to_owned(), "false".to_owned()));
+        Cause::of_flags(flags.into(), alone, "1.25".to_owned())
+    }
+
+    #[test]
+    fn a_flag_that_is_enough_alone_is_the_cause() {
+        let (name, old, compatible_with) = ("B".to_owned(), "false".to_owned(), "1.25".to_owned());
+        assert_eq!(cause(Some(1)), Cause::Flag { name, old, compatible_with });
+    }
+
+    #[test]
+    fn flags_that_are_enough_only_together_are_the_cause_together() {
+        let names = vec!["A".to_owned(), "B".to_owned()];
+        assert_eq!(cause(None), Cause::Flags { names, compatible_with: "1.25".to_owned() });
     }
 
     #[test]

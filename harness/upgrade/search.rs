@@ -43,13 +43,8 @@ impl<O: UpgradeObserver, C: Future<Output = ()>> CauseSearch<'_, '_, O, C> {
         }
         let (probes, flags): (Vec<Probe>, Vec<_>) =
             single_flags(to, &now, &then).into_iter().map(|(probe, name, old)| (probe, (name, old))).unzip();
-        Ok(Some(match self.first_that_holds(stage, &probes).await? {
-            Some(index) => {
-                let (name, old) = flags[index].clone();
-                Cause::Flag { name, old, compatible_with }
-            }
-            None => Cause::Flags { names: flags.into_iter().map(|(name, _)| name).collect(), compatible_with },
-        }))
+        let alone = self.first_that_holds(stage, &probes).await?;
+        Ok(Some(Cause::of_flags(flags, alone, compatible_with)))
     }
 
     fn in_configuration(&self, stage: usize) -> Cause {

@@ -12,6 +12,8 @@ use crate::harness::tests;
 tests![
     a_regression_on_the_new_version_alone_is_found_and_named(): Paired,
     a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause(): Paired,
+    by_revision_the_regression_comes_with_the_restart_of_the_sidecars(): Paired,
+    a_roll_back_ends_the_regression_with_the_restart_of_the_sidecars(): Paired,
     two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_safe(),
 ];
 
@@ -107,6 +109,41 @@ fn a_regression_on_the_new_version_alone_is_found_and_named() {
         assert!(printed.contains(line), "`{line}` is missing in:\n{printed}");
     }
     assert_eq!(report(folder.path())["result"], "failed");
+}
+
+/// Changes the mesh in a mode with a scenario that only sidecars of 1.31 break; the rows of the table of results, with whether all claims hold.
+fn with_a_regression(mode: &str) -> Vec<(String, bool)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let scenario = "fixtures/canary-shadowed-on-1.31";
+    let modes = ["--mode", mode, "--allow-skew"];
+    let (printed, errors, code) =
+        upgrade(&[&[scenario, "--from", "1.22", "--to", "1.31", "--report", path], modes.as_slice()].concat());
+    assert_eq!(code, Some(1), "{printed}\n{errors}");
+    assert_eq!(containers(&run_id(&printed)), [""; 0], "something is left behind");
+    let report = report(folder.path());
+    let rows = report["rows"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned());
+    let cells = report["walks"][0]["cells"].as_array().unwrap().iter();
+    rows.zip(cells.map(|cell| cell["failed"] == serde_json::json!([]))).collect()
+}
+
+fn rows(expected: &[(&str, bool)]) -> Vec<(String, bool)> {
+    expected.iter().map(|(name, holds)| ((*name).to_owned(), *holds)).collect()
+}
+
+fn by_revision_the_regression_comes_with_the_restart_of_the_sidecars() {
+    let expected = [
+        ("testers' canary", true),
+        ("control plane changed", true),
+        ("sidecars restarted", false),
+        ("previous control plane removed", false),
+    ];
+    assert_eq!(with_a_regression("revision"), rows(&expected));
+}
+
+fn a_roll_back_ends_the_regression_with_the_restart_of_the_sidecars() {
+    let expected = [("testers' canary", false), ("control plane changed", false), ("sidecars restarted", true)];
+    assert_eq!(with_a_regression("roll-back"), rows(&expected));
 }
 
 /// Without the rule of the testers, everybody is balanced over both versions: the halves of the testers hold all the same.

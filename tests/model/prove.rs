@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use regex::Regex;
+
 use crate::common::server::ApiServer;
 use crate::common::{Deadline, ROOT, said, signal};
 use shiftcheck::prove::Prover;
@@ -14,6 +16,21 @@ const KUBECONFIG: &str = "SHIFTCHECK_TEST_KUBECONFIG";
 
 fn prover(kubeconfig: PathBuf) -> Prover {
     Prover::on(Existing { kubeconfig: Some(kubeconfig), ..Existing::default() })
+}
+
+#[tokio::test]
+async fn a_run_that_passed_passes_the_assertion() {
+    let report = Prover::embedded().until("1").prove(format!("{ROOT}/fixtures/canary")).await.unwrap();
+    report.assert_passed();
+}
+
+#[tokio::test]
+async fn a_run_that_failed_fails_the_assertion_with_claim_reason_cause_and_place() {
+    let report = Prover::embedded().prove(format!("{ROOT}/fixtures/canary-pinned-selector")).await.unwrap();
+    let panic = std::panic::catch_unwind(|| report.assert_passed()).unwrap_err();
+    let message = panic.downcast_ref::<String>().unwrap().replace(ROOT, "ROOT");
+    let sampled = Regex::new(r"\d+ of \d+ requests").unwrap();
+    insta::assert_snapshot!("the_assertion_of_a_run_that_failed", sampled.replace_all(&message, "N of M requests"));
 }
 
 #[tokio::test]

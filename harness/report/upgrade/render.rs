@@ -194,6 +194,8 @@ fn seconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::events::Event;
     use crate::scenario::{ControlPlane, Scenario};
@@ -235,5 +237,21 @@ mod tests {
             "{}",
             many.sentence
         );
+    }
+
+    #[rstest]
+    #[case::one(Some(0), "the flag A; with A=false, as in compatibilityVersion=1.25, the claims hold on 1.31")]
+    #[case::several(
+        None,
+        "a combination of flags; with compatibilityVersion=1.25 the claims hold on 1.31, with one of these flags alone they fail: A, B"
+    )]
+    fn flags_that_cause_a_failure_are_named_with_their_old_values(
+        #[case] alone: Option<usize>,
+        #[case] sentence: &str,
+    ) {
+        let flags = ["A", "B"].map(|name| (name.to_owned(), "false".to_owned())).into();
+        let cause = Cause::of_flags(flags, alone, "1.25".to_owned());
+        let regression = Regression { stage: 1, claims: Vec::new(), cause, suspects: Vec::new() };
+        assert_eq!(cleared("canary".to_owned(), &regression, "1.31").cause, sentence);
     }
 }
