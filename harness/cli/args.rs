@@ -237,6 +237,9 @@ pub struct VerifyArgs {
     /// Also compare the behaviour with another version of the manifests: a folder with the scenario, or a git revision
     #[arg(long, value_name = "GIT_REF|DIR")]
     pub against: Option<String>,
+    /// With --against: exit with code 1 if the behaviour differs
+    #[arg(long, requires = "against")]
+    pub fail_on_change: bool,
 }
 
 /// Options of `mutants`.

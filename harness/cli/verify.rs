@@ -22,16 +22,19 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     let marks = Marks { colour: coloured(stdout().is_terminal()) };
     // a closed pipe is not an error
     let _ = verified(&mut stdout(), marks, &scenario, &stages, &problems);
+    let mut differs = false;
     if let Some(against) = &args.against {
         let other = Other::find(against, &args.scenario)?;
         let before =
             read(&other.scenario).map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
-        let _ = changed(&mut stdout(), against, &changes(&Plan::new(&before), &plan));
+        let changes = changes(&Plan::new(&before), &plan);
+        differs = !changes.is_empty();
+        let _ = changed(&mut stdout(), against, &changes);
     }
     let fails = stages.iter().flat_map(|stage| &stage.claims).any(|claim| matches!(claim.decided, Decided::Fails(_)));
     Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {
         ExitCode::BadInput
-    } else if fails {
+    } else if fails || (differs && args.fail_on_change) {
         ExitCode::Fail
     } else {
         ExitCode::Pass
@@ -50,6 +53,9 @@ fn same_file(left: &Path, right: &Path) -> bool {
         _ => false,
     }
 }
+
+const SHALLOW: &str = "this clone is shallow: fetch the history with `git fetch --unshallow`, or check out with `fetch-depth: 0` in GitHub \
+                       Actions and `GIT_DEPTH: 0` in GitLab CI";
 
 /// Another version of a scenario: in a folder, or in a git revision that is extracted to a temporary folder.
 struct Other {
@@ -94,7 +100,11 @@ impl Other {
         let root = PathBuf::from(String::from_utf8_lossy(&root).trim_end());
         // `--end-of-options` prevents that git reads a revision as an option
         let commit = format!("{against}^{{commit}}");
-        let commit = git(&root, &["rev-parse", "--verify", "--end-of-options", &commit])?;
+        let commit = git(&root, &["rev-parse", "--verify", "--end-of-options", &commit]).map_err(|failure| {
+            let shallow =
+                git(&root, &["rev-parse", "--is-shallow-repository"]).is_ok_and(|said| said.starts_with(b"true"));
+            Failure { hint: shallow.then(|| SHALLOW.to_owned()), ..failure }
+        })?;
         let archive = git(&root, &["archive", "--format=tar", String::from_utf8_lossy(&commit).trim_end()])?;
         let failed = |error: std::io::Error| Failure::environment(format!("cannot extract {against}: {error}"));
         let folder = tempfile::tempdir().map_err(failed)?;

@@ -1,14 +1,13 @@
 //! Checks of manifests without a cluster: claims, changes in behaviour, and mutants.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use rstest::rstest;
 use tempfile::TempDir;
 
 use crate::common::server::cache_with_images;
-use crate::common::{self, said, shiftcheck, spoilt};
+use crate::common::{said, shiftcheck, spoilt};
 
 /// The canary scenario with changes, in a folder of its own.
 fn canary(changes: &[(&str, &str, &str)]) -> TempDir {
@@ -50,40 +49,6 @@ fn a_claim_that_is_not_given_is_told_with_what_is_off_and_why() {
     assert_eq!(code, Some(1));
     let stage: Vec<&str> = printed.lines().skip_while(|line| !line.contains("testers' canary")).take(6).collect();
     insta::assert_snapshot!("a_claim_that_is_not_given", stage.join("\n"));
-}
-
-#[rstest]
-#[case::weights(&[(TESTERS, "weight: 50", "weight: 40")], "testers: v1 50 %, v2 50 % → v1 44.44 %, v2 55.56 % by VirtualService vs-hello")]
-#[case::order_of_subsets(&[(DR, "    - name: v1\n      labels: {version: v1}\n    - name: v2\n      labels: {version: v2}", "    - {name: v2, labels: {version: v2}}\n    - {name: v1, labels: {version: v1}}")], "no change in behaviour")]
-#[case::comment(&[(TESTERS, "spec:", "# words\nspec:")], "no change in behaviour")]
-fn versions_are_compared_in_behaviour_not_in_text(#[case] changes: &[(&str, &str, &str)], #[case] told_is: &str) {
-    let folder = canary(changes);
-    let before = format!("{}/fixtures/canary", common::ROOT);
-    let (printed, _) = told(&["verify", "--against", &before], folder.path());
-    assert!(printed.contains(told_is), "{printed}");
-}
-
-#[test]
-fn a_revision_of_git_is_compared_with() {
-    let folder = canary(&[]);
-    let git = |arguments: &[&str]| {
-        let own = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"];
-        assert!(
-            Command::new("git").current_dir(folder.path()).args(own).args(arguments).output().unwrap().status.success()
-        );
-    };
-    git(&["init", "-q"]);
-    git(&["add", "."]);
-    git(&["commit", "-q", "-m", "one"]);
-    let path = folder.path().join(TESTERS);
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("exact: testers", "exact: staff")).unwrap();
-    let (printed, code) = told(&["verify", "--against", "HEAD"], folder.path());
-    assert_eq!(code, Some(1));
-    assert!(printed.contains("~ 4 testers' canary, testers: v1 50 %, v2 50 % → v1 by"), "{printed}");
-    let (printed, code) = told(&["verify", "--against", "nonsense"], folder.path());
-    assert_eq!(code, Some(2));
-    assert!(printed.contains("error: `nonsense` is neither a folder nor a git revision"), "{printed}");
 }
 
 #[rstest]
