@@ -11,14 +11,14 @@ use crate::common::schema::Schema;
 use crate::common::{ROOT, said, shiftcheck};
 
 /// A page of the documentation.
-struct Page {
+pub struct Page {
     /// Relative to the repository.
     path: PathBuf,
-    text: String,
+    pub text: String,
 }
 
 impl Page {
-    fn read(path: impl AsRef<Path>) -> Self {
+    pub fn read(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_owned();
         let text = fs::read_to_string(Path::new(ROOT).join(&path)).unwrap();
         Self { path, text }
@@ -34,7 +34,7 @@ impl Page {
     }
 
     /// The lines of the code blocks in one of these languages, without comments.
-    fn code(&self, languages: &[&str]) -> Vec<&str> {
+    pub fn code(&self, languages: &[&str]) -> Vec<&str> {
         let mut language = None;
         let mut lines = Vec::new();
         for line in self.text.lines() {
@@ -102,7 +102,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 /// The options of each command, as the program's help lists them.
-fn commands() -> BTreeMap<String, BTreeSet<String>> {
+pub fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let help = printed(&["help"]);
     let option = Regex::new(r"(?m)^ +(?:-\w, )?(--[a-z-]+)").unwrap();
     let command = Regex::new(r"(?m)^  ([a-z]+) ").unwrap();
@@ -118,7 +118,7 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// What follows `shiftcheck`, or `cargo run --`, in a command line.
-fn arguments(line: &str) -> Option<Vec<String>> {
+pub fn arguments(line: &str) -> Option<Vec<String>> {
     let line = line.replace("cargo run --", "shiftcheck").replace(['[', ']', '(', ')', ','], " ");
     let mut words = line.split_whitespace().map(str::to_owned);
     words.find(|word| word == "shiftcheck").map(|_| words.collect())

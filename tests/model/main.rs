@@ -7,6 +7,8 @@ mod common;
 #[path = "../differential/mod.rs"]
 mod variants;
 
+mod action;
+mod against;
 mod bad_input;
 mod calibrate;
 mod command_line;
