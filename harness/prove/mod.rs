@@ -10,9 +10,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Prover::test_stages`] makes a test of each stage.
 
 mod program;
 mod running;
+mod stages;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use thiserror::Error;
 use self::program::program;
 use self::running::Running;
 use crate::cluster::{Keep, default_cache};
-use crate::report::{Granularity, Outcome, Recorder, Report, ReportError};
+use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Stage};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::session::{Ending, Options, SessionError};
 use crate::traffic::DriverOptions;
@@ -106,15 +109,11 @@ impl Prover {
         if let Some(folder) = &self.reports {
             Report::begin(folder, Granularity::Claim, reproduce.clone())?;
         }
-        let mut scenario = Scenario::read(scenario)?;
-        if let Some(stage) = &self.until {
-            let number = scenario.stage(stage)?;
-            scenario = scenario.until(number);
-        }
+        let scenario = self.part(Scenario::read(scenario)?)?;
         let options = Options {
             venue: Arc::clone(&self.venue),
             keep: Keep::Never,
-            cache: std::env::var_os("SHIFTCHECK_CACHE").map_or_else(default_cache, PathBuf::from),
+            cache: cache(),
             driver: DriverOptions::default(),
             state: self.reports.as_ref().map(|folder| folder.join("state")),
         };
@@ -137,6 +136,18 @@ impl Prover {
         outcome?;
         Ok(report)
     }
+
+    /// The stages of a scenario that are run.
+    fn part(&self, scenario: Scenario) -> Result<Scenario, ScenarioError> {
+        let Some(stage) = &self.until else { return Ok(scenario) };
+        let number = scenario.stage(stage)?;
+        Ok(scenario.until(number))
+    }
+}
+
+/// The folder of the image cache and the run records.
+fn cache() -> PathBuf {
+    std::env::var_os("SHIFTCHECK_CACHE").map_or_else(default_cache, PathBuf::from)
 }
 
 impl Report {
@@ -145,7 +156,18 @@ impl Report {
     /// # Panics
     /// The run did not pass. The message has the failed claims and the reasons.
     pub fn assert_passed(&self) {
-        let failed = self.stages.iter().flat_map(|stage| stage.claims.iter().map(move |claim| (stage, claim)));
+        assert!(
+            self.result == Outcome::Passed,
+            "{}: {}\n{}",
+            self.scenario.name,
+            self.note,
+            Self::failures(&self.stages)
+        );
+    }
+
+    /// The claims of stages that did not pass, with reasons.
+    fn failures<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> String {
+        let failed = stages.into_iter().flat_map(|stage| stage.claims.iter().map(move |claim| (stage, claim)));
         let failed = failed.filter(|(_, claim)| claim.result != Outcome::Passed);
         let lines: Vec<String> = failed
             .map(|(stage, claim)| {
@@ -156,6 +178,11 @@ impl Report {
                 format!("  {} {}: {subject}: {claimed} — {reason}{}{place}", stage.number, stage.name, because.concat())
             })
             .collect();
-        assert!(self.result == Outcome::Passed, "{}: {}\n{}", self.scenario.name, self.note, lines.join("\n"));
+        lines.join("\n")
+    }
+
+    /// How the run ended: its error, or the note.
+    fn ending(&self) -> &str {
+        self.failure.as_ref().map_or(&self.note, |failure| &failure.message)
     }
 }
