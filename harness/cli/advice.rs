@@ -1,7 +1,8 @@
 use std::io::{Write, stderr};
 
 use super::exit::ExitCode;
-use crate::cluster::ClusterError;
+use crate::cluster::wait::{Failure as WaitFailure, WaitError};
+use crate::cluster::{ClusterError, LoadError};
 use crate::mesh::MeshError;
 use crate::plan::PlanError;
 use crate::report::ReportError;
@@ -110,6 +111,21 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
             "limit it to the namespace with `exportTo: [\".\"]` and hosts in the same namespace, use a throwaway cluster with --cluster k3s, or \
              allow these effects with --allow-reach"
         }
+        ClusterError::Wait(WaitError::Failed { source: WaitFailure::NoImage { image, .. }, .. }) => {
+            return Some(format!(
+                "check the image's name and the registry's credentials; on a throwaway cluster, `--load-image {image}` loads the image from the \
+                 Docker engine, and `--load-image FILE.tar` from an archive"
+            ));
+        }
+        ClusterError::Load(LoadError::NotInEngine { .. }) => {
+            "build or pull it, or pass an archive: --load-image FILE.tar"
+        }
+        ClusterError::Load(LoadError::Archive { .. }) => {
+            "pass an archive of `docker save --output FILE.tar IMAGE`, or an OCI archive"
+        }
+        ClusterError::Load(LoadError::NotNamed { .. }) => "give the image the name and the tag that the manifest has",
+        ClusterError::Load(LoadError::Pulled { .. }) => "set `imagePullPolicy: IfNotPresent`",
+        ClusterError::NotEmbedded { .. } => "run it on a cluster, with --cluster k3s or --cluster kubeconfig",
         ClusterError::NamespaceTaken(_) => "choose another namespace with --namespace, or delete this one",
         ClusterError::Kubeconfig(_) => "pass a file with --kubeconfig and a context with --context",
         ClusterError::NoAnswer { .. } => "it exists but does not respond: restart it, or check its log",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::cluster::{Keep, RunId};
+use crate::cluster::{ImageSource, Keep, RunId};
 use crate::report::Granularity;
 use crate::upgrade::Mode;
 
@@ -95,12 +95,9 @@ pub struct WalkArgs {
     /// The istioctl of that version [default: the one in the cache]; the node pulls the images if the cache does not have the version
     #[arg(long, env = "SHIFTCHECK_ISTIOCTL", value_name = "FILE")]
     pub istioctl: Option<PathBuf>,
-    /// The node image for a throwaway cluster, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
-    #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
-    pub node_image: Option<String>,
-    /// The containerd snapshotter of a throwaway cluster; use `native` if overlayfs does not work
-    #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
-    pub snapshotter: String,
+    /// The options for the node.
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// The kubeconfig of an existing cluster [default: kubectl's]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -119,6 +116,20 @@ pub struct WalkArgs {
     /// The traffic options.
     #[command(flatten)]
     pub traffic: TrafficArgs,
+}
+
+/// Options for the node of a throwaway cluster.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NodeArgs {
+    /// The node image for a throwaway cluster, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
+    #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
+    pub node_image: Option<String>,
+    /// The containerd snapshotter of a throwaway cluster; use `native` if overlayfs does not work
+    #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
+    pub snapshotter: String,
+    /// Load an image into a throwaway cluster, by its name in the Docker engine or from an archive (FILE.tar); can be repeated
+    #[arg(long, value_name = "IMAGE|FILE", value_parser = clap::value_parser!(ImageSource))]
+    pub load_image: Vec<ImageSource>,
 }
 
 /// Options for traffic.
@@ -181,12 +192,9 @@ pub struct UpgradeArgs {
     /// The istioctl of the new version [default: the one in the cache]
     #[arg(long, value_name = "FILE")]
     pub to_istioctl: Option<PathBuf>,
-    /// The node image, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
-    #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
-    pub node_image: Option<String>,
-    /// The containerd snapshotter; use `native` if overlayfs does not work
-    #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
-    pub snapshotter: String,
+    /// The options for the node.
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// The traffic options.
     #[command(flatten)]
     pub traffic: TrafficArgs,

@@ -60,6 +60,8 @@ impl Execution<'_> {
                 return failure.code;
             }
         };
+        let is_embedded = cluster_of(self.args) == ClusterKind::Embedded;
+        let embedded = is_embedded.then(|| options.venue.description(&scenario, &scenario.namespace));
         let (events, mut stream) = Events::channel();
         let mut recorder = Recorder::new(reproduce());
         let shown = tokio::spawn(async move {
@@ -83,6 +85,8 @@ impl Execution<'_> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let (code, note, failure) = self.conclude(result, signal);
+        // the result must not be taken for that of a real mesh
+        let note = if let Some(place) = embedded { format!("{note} on {place}") } else { note };
         terminal.close(&note);
         let report = recorder.close(code.outcome(), &note, failure.as_ref().map(reported));
         if let Some(failure) = failure {
@@ -94,7 +98,7 @@ impl Execution<'_> {
 
     /// The exit code, the result in words, and the failure that ended the run early.
     fn conclude(&self, result: Result<Outcome, SessionError>, signal: ExitCode) -> (ExitCode, String, Option<Failure>) {
-        let (code, note, failure) = match result {
+        match result {
             Ok(Outcome { ending: Ending::Cancelled, .. }) => (signal, "interrupted".to_owned(), None),
             Ok(outcome) => {
                 let code = if outcome.ending == Ending::Passed { ExitCode::Pass } else { ExitCode::Fail };
@@ -104,12 +108,7 @@ impl Execution<'_> {
                 let failure = Failure::of(&error);
                 (failure.code, "did not complete".to_owned(), Some(failure))
             }
-        };
-        if cluster_of(self.args) != ClusterKind::Embedded {
-            return (code, note, failure);
         }
-        // the result must not be taken for that of a real mesh
-        (code, format!("{note} on the embedded mesh, which checks your manifests, not an Istio release"), failure)
     }
 
     /// Checks everything that can be checked before anything starts.

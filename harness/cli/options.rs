@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::advice::Failure;
-use super::args::{ClusterKind, TrafficArgs, WalkArgs};
+use super::args::{ClusterKind, NodeArgs, TrafficArgs, WalkArgs};
 use super::process::{in_ci, own_binary};
 use crate::cluster::{Docker, NodeImage};
 use crate::mesh::IstioChoice;
@@ -30,13 +30,13 @@ pub(super) fn options(
     cache: PathBuf,
     state: Option<PathBuf>,
 ) -> Result<Options, Failure> {
-    let venue: Arc<dyn Venue> = match cluster_of(args) {
-        ClusterKind::K3s => Arc::new(Throwaway {
-            binary: own_binary()?,
-            node: args.node_image.as_deref().map(node_image).transpose()?,
-            istio: istio(args),
-            snapshotter: args.snapshotter.clone(),
-        }),
+    let cluster = cluster_of(args);
+    if cluster != ClusterKind::K3s && !args.node.load_image.is_empty() {
+        let message = "--load-image needs a throwaway cluster: --cluster k3s";
+        return Err(Failure::bad_input(message.to_owned()));
+    }
+    let venue: Arc<dyn Venue> = match cluster {
+        ClusterKind::K3s => Arc::new(Throwaway { istio: istio(args), ..throwaway(&args.node)? }),
         ClusterKind::Embedded => Arc::new(Embedded),
         ClusterKind::Kubeconfig => Arc::new(Existing {
             kubeconfig: args.kubeconfig.clone(),
@@ -47,6 +47,16 @@ pub(super) fn options(
     };
     let driver = driver(&args.traffic, scenario);
     Ok(Options { venue, keep: args.keep, cache, driver, state })
+}
+
+/// A throwaway cluster with the requested node.
+pub(super) fn throwaway(args: &NodeArgs) -> Result<Throwaway, Failure> {
+    Ok(Throwaway {
+        node: args.node_image.as_deref().map(node_image).transpose()?,
+        snapshotter: args.snapshotter.clone(),
+        load: args.load_image.clone(),
+        ..Throwaway::new(own_binary()?)
+    })
 }
 
 /// The requested Istio installation.
@@ -72,7 +82,7 @@ pub(super) fn driver(args: &TrafficArgs, scenario: &Scenario) -> DriverOptions {
 }
 
 /// Parses `IMAGE:TAG`.
-pub(super) fn node_image(text: &str) -> Result<NodeImage, Failure> {
+fn node_image(text: &str) -> Result<NodeImage, Failure> {
     match text.rsplit_once(':') {
         Some((image, tag)) if !image.is_empty() && !tag.is_empty() && !tag.contains('/') => {
             Ok(NodeImage { image: image.to_owned(), tag: tag.to_owned() })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::advice::{self, Failure};
 use super::args::UpgradeArgs;
 use super::exit::ExitCode;
-use super::options::{driver, node_image};
-use super::process::{coloured, own_binary, reproduce};
+use super::options::{driver, throwaway};
+use super::process::{coloured, reproduce};
 use super::signals::Interrupt;
 use crate::cluster::{ClusterError, Keep};
 use crate::events::{Event, Timed};
@@ -15,7 +15,6 @@ use crate::report::{Granularity, Marks, Outcome, Recorder, Report, ReportError, 
 use crate::scenario::{ControlPlane, Scenario};
 use crate::session::{Options, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
-use crate::venue::Throwaway;
 
 /// Runs a scenario on two versions of Istio and during the upgrade from one to the other, and compares the runs.
 pub(super) async fn run(args: &UpgradeArgs, cache: PathBuf) -> Result<ExitCode, Failure> {
@@ -79,10 +78,8 @@ async fn prepare(
         let (version, istioctl) = (Some(version.clone()), istioctl.clone());
         IstioChoice { version, profile: args.istio_profile.clone(), set: args.istio_set.clone(), istioctl }
     });
-    let node = args.node_image.as_deref().map(node_image).transpose()?;
-    let snapshotter = args.snapshotter.clone();
     let options = Options {
-        venue: Arc::new(Throwaway { node, snapshotter, ..Throwaway::new(own_binary()?) }),
+        venue: Arc::new(throwaway(&args.node)?),
         keep: Keep::Never,
         cache,
         driver: driver(&args.traffic, &scenario),

@@ -5,11 +5,26 @@ use kube::core::Status;
 use testcontainers::TestcontainersError;
 use thiserror::Error;
 
+use super::load_error::LoadError;
 use super::run_id::RunId;
 use super::wait::WaitError;
 use super::workload_image::ImageError;
 use crate::events::Reach;
 use crate::scenario::{Origin, UnresolvedKind};
+
+/// Why stand-ins cannot answer as a claim asks for.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what variants and fields mean")]
+pub enum NotEmbedded {
+    #[error(
+        "a stand-in for {image} cannot state the version `{version}`: no response was found in which `version: {rule}` reads it"
+    )]
+    Version { image: String, version: String, rule: String },
+    #[error(
+        "the manifests route these requests to stand-ins, which answer with status 200 only; the claim needs {needed}"
+    )]
+    Status { needed: String },
+}
 
 /// An error of a cluster or of the objects in it.
 #[derive(Debug, Error)]
@@ -28,6 +43,9 @@ pub enum ClusterError {
     NoSet { set: String, cache: PathBuf, known: Vec<String> },
     #[error("cannot pull {image}: {reason}")]
     Pull { image: String, reason: String },
+    /// An image cannot be loaded into a throwaway cluster.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// A set in the image cache is not valid.
     #[error("cannot read {}: {reason}", path.display())]
     BadSet { path: PathBuf, reason: String },
@@ -70,8 +88,9 @@ pub enum ClusterError {
     Unprocessed { origin: Origin, id: String, status: Box<Status> },
     #[error("the embedded mesh cannot listen on loopback: {0}")]
     Embedded(String),
-    #[error("{origin}: the embedded mesh runs only the demo images, not `{image}`")]
-    NotEmbedded { origin: Origin, image: String },
+    /// The embedded mesh cannot decide a claim.
+    #[error("{origin}: {source}")]
+    NotEmbedded { origin: Origin, source: NotEmbedded },
     /// An object is outside of the run's namespace.
     #[error(
         "{origin}: {id} is outside of the namespace `{namespace}`; on an existing cluster, nothing else is changed"
@@ -103,6 +122,7 @@ impl ClusterError {
             | Self::Unprocessed { origin: place, .. }
             | Self::NotEmbedded { origin: place, .. }
             | Self::Outside { origin: place, .. } => Some(place),
+            Self::Load(error) => error.place(),
             Self::Reaches(reach) => match reach.as_slice() {
                 [first, ..] => Some(&first.place),
                 [] => None,
@@ -127,15 +147,16 @@ impl ClusterError {
 
     /// Whether the scenario or its manifests caused the error, and not the environment.
     pub const fn is_bad_input(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Load(error) => error.is_bad_input(),
             Self::UnknownKind { .. }
-                | Self::Target { .. }
-                | Self::Rejected { .. }
-                | Self::Outside { .. }
-                | Self::Reaches(_)
-                | Self::NotEmbedded { .. }
-        )
+            | Self::Target { .. }
+            | Self::Rejected { .. }
+            | Self::Outside { .. }
+            | Self::Reaches(_)
+            | Self::NotEmbedded { .. } => true,
+            _ => false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::ClusterError;
+use super::archive::{full_name, images_in};
 
 /// The image cache: sets of images that `ci/images/build` has built or `shiftcheck images pull` has pulled.
 #[derive(Debug, Clone)]
@@ -95,16 +96,14 @@ impl ImageCache {
         let mut problems = Vec::new();
         let mut tags = Vec::new();
         for archive in &set.archives {
-            match tags_of(archive) {
+            match images_in(archive) {
                 Ok(own) => tags.extend(own),
                 Err(error) => problems.push(format!("{}: {error}", archive.display())),
             }
         }
         for image in ["pilot", "proxyv2"] {
             let wanted = format!("{}/{image}:{}", set.hub, set.tag);
-            // Docker saves images of docker.io without the name of the registry
-            let is_it = |tag: &String| *tag == wanted || wanted.strip_prefix("docker.io/") == Some(tag);
-            if problems.is_empty() && !tags.iter().any(is_it) {
+            if problems.is_empty() && !tags.contains(&full_name(&wanted)) {
                 problems.push(format!("no archive holds {wanted}"));
             }
         }
@@ -154,24 +153,6 @@ impl ImageCache {
     }
 }
 
-/// The tags in the `manifest.json` of an archive. The archive is read to its end, so that a truncated one is an error.
-fn tags_of(archive: &Path) -> std::io::Result<Vec<String>> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Image {
-        repo_tags: Vec<String>,
-    }
-    let mut tags = Vec::new();
-    for entry in tar::Archive::new(fs::File::open(archive)?).entries()? {
-        let entry = entry?;
-        if entry.path()?.as_os_str() == "manifest.json" {
-            let images: Vec<Image> = serde_json::from_reader(entry)?;
-            tags = images.into_iter().flat_map(|image| image.repo_tags).collect();
-        }
-    }
-    Ok(tags)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,12 +196,7 @@ mod tests {
         let archive = folder.path().join("images/istio-1.31/i.tar");
         let write = |tags: &[&str]| {
             let text = serde_json::json!([{"RepoTags": tags, "Layers": []}]).to_string();
-            let mut header = tar::Header::new_gnu();
-            header.set_size(text.len() as u64);
-            header.set_mode(0o644);
-            let mut tar = tar::Builder::new(fs::File::create(&archive).unwrap());
-            tar.append_data(&mut header, "manifest.json", text.as_bytes()).unwrap();
-            tar.finish().unwrap();
+            super::super::archive::write(&archive, &[("manifest.json", &text)]);
         };
         write(&["h/pilot:t", "h/proxyv2:t"]);
         assert_eq!(cache.check("1.31"), [""; 0]);

@@ -18,10 +18,11 @@ use testcontainers::bollard::query_parameters::{
 use testcontainers::core::logs::LogFrame;
 use testcontainers::core::{AccessMode, Mount};
 use testcontainers::runners::AsyncRunner;
-use testcontainers::{ContainerAsync, ContainerRequest, ImageExt, ReuseDirective};
+use testcontainers::{ContainerAsync, ContainerRequest, CopyTargetOptions, ImageExt, ReuseDirective};
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
 
 use super::answer::answered;
+use super::credentials::RegistryCredentials;
 use super::images::NodeImage;
 use super::owner::Owner;
 use super::run::RunRecord;
@@ -34,6 +35,8 @@ const OWNER_LABEL: &str = "shiftcheck.dev/owner";
 /// The folder from which k3s and the offline node import image archives.
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
+/// The file from which the kubelet reads credentials for registries, in every pod of every namespace.
+const CREDENTIALS: &str = "/.docker/config.json";
 /// The timeout of the API server.
 const API_LIMIT: Duration = Duration::from_secs(120);
 /// The number of lines of the node's log that are kept for messages.
@@ -238,6 +241,8 @@ pub struct K3sOptions {
     pub node: NodeImage,
     /// Image archives, in the order in which they are needed.
     pub archives: Vec<PathBuf>,
+    /// The credentials for registries.
+    pub credentials: Option<RegistryCredentials>,
     /// The snapshotter of containerd: `overlayfs`, or `native` on file systems that do not support it.
     pub snapshotter: String,
 }
@@ -322,6 +327,9 @@ fn request(options: &K3sOptions, record: &RunRecord, log: NodeLog) -> ContainerR
             Mount::bind_mount(archive.to_string_lossy(), format!("{IMAGES}/{:02}-{name}", position + 10))
                 .with_access_mode(AccessMode::ReadOnly),
         );
+    }
+    if let Some(credentials) = &options.credentials {
+        request = request.with_copy_to(CopyTargetOptions::new(CREDENTIALS).with_mode(0o600), credentials.config());
     }
     request
 }

@@ -2,6 +2,8 @@
 //! pods. Every object of a run has a label with its id, so that a sweep can remove it.
 
 mod answer;
+mod archive;
+mod credentials;
 mod discovery;
 mod embedded;
 mod error;
@@ -9,6 +11,8 @@ mod exec;
 mod images;
 mod k3s;
 mod kubeconfig;
+mod load;
+mod load_error;
 mod namespace;
 mod objects;
 mod owner;
@@ -24,14 +28,17 @@ pub mod wait;
 mod workload_image;
 
 pub(crate) use answer::answered;
+pub use credentials::RegistryCredentials;
 pub(crate) use discovery::discover;
-pub use embedded::EmbeddedMesh;
-pub use error::ClusterError;
+pub use embedded::{EmbeddedMesh, StandIns};
 pub(crate) use error::is_about_object;
+pub use error::{ClusterError, NotEmbedded};
 pub use exec::Session;
 pub use images::{ImageCache, IstioSet, NodeImage, default_cache};
 pub use k3s::{Docker, K3sCluster, K3sOptions, RunContainer};
 pub use kubeconfig::KubeCluster;
+pub use load::{ImageSource, ScenarioImages};
+pub use load_error::LoadError;
 pub use objects::{Applied, Deleted, Objects, RUN_LABEL};
 pub use owner::Owner;
 pub use pod::PodState;

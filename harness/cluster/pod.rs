@@ -6,14 +6,11 @@ use kube::ResourceExt;
 use crate::events::Injection;
 
 /// Reasons for which a waiting container will not start without a change.
-const PERMANENT: [&str; 6] = [
-    "CrashLoopBackOff",
-    "ImagePullBackOff",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "RunContainerError",
-];
+const PERMANENT: [&str; 4] =
+    ["CrashLoopBackOff", "InvalidImageName", "CreateContainerConfigError", "RunContainerError"];
+
+/// Those of them where the image is missing.
+const NO_IMAGE: [&str; 2] = ["ImagePullBackOff", "ErrImageNeverPull"];
 
 /// The relevant state of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +62,8 @@ pub(super) enum Trouble {
     Starting(String),
     /// It will not become ready without a change.
     Permanent(String),
+    /// The image of a container cannot be pulled.
+    NoImage { image: String, why: String },
 }
 
 pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
@@ -81,6 +80,9 @@ pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
         let text = format!("{reason} in container {} of {name} ({}){}", container.name, container.image, {
             if detail.is_empty() { detail } else { format!(": {detail}") }
         });
+        if NO_IMAGE.contains(&reason) {
+            return Some(Trouble::NoImage { image: container.image.clone(), why: text });
+        }
         if PERMANENT.contains(&reason) {
             return Some(Trouble::Permanent(text));
         }
@@ -134,7 +136,7 @@ status:
     }
 
     #[rstest]
-    #[case("ImagePullBackOff", Some(Trouble::Permanent("ImagePullBackOff in container c of p (i:1): m".into())))]
+    #[case("ImagePullBackOff", Some(Trouble::NoImage { image: "i:1".into(), why: "ImagePullBackOff in container c of p (i:1): m".into() }))]
     #[case("CrashLoopBackOff", Some(Trouble::Permanent("CrashLoopBackOff in container c of p (i:1): m".into())))]
     #[case("ErrImagePull", Some(Trouble::Starting("ErrImagePull in container c of p (i:1): m".into())))]
     #[case("ContainerCreating", None)]

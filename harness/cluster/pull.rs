@@ -113,7 +113,8 @@ impl Docker {
     }
 }
 
-async fn write(parts: impl Stream<Item = Result<Bytes, EngineError>>, path: &Path) -> std::io::Result<()> {
+/// Writes an archive that the engine sends.
+pub(super) async fn write(parts: impl Stream<Item = Result<Bytes, EngineError>>, path: &Path) -> std::io::Result<()> {
     let mut file = tokio::fs::File::create(path).await?;
     let mut parts = std::pin::pin!(parts);
     while let Some(part) = timeout(PART_LIMIT, parts.next()).await? {

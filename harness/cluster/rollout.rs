@@ -148,6 +148,9 @@ impl Workloads {
             if selects(deployment, &pod) && pod.meta().deletion_timestamp.is_none() {
                 match trouble(&pod) {
                     Some(Trouble::Permanent(why)) => return failed(format!("{state}, {why}")),
+                    Some(Trouble::NoImage { image, why }) => {
+                        return Progress::Failed(Failure::NoImage { image, message: format!("{state}, {why}") });
+                    }
                     Some(Trouble::Starting(why)) => state = format!("{state}, {why}"),
                     None => {}
                 }
@@ -229,6 +232,7 @@ fn pod_progress(name: &str, pod: &Pod) -> Progress<()> {
     }
     match trouble(pod) {
         Some(Trouble::Permanent(why)) => Progress::Failed(Failure::Reported(why)),
+        Some(Trouble::NoImage { image, why }) => Progress::Failed(Failure::NoImage { image, message: why }),
         Some(Trouble::Starting(why)) => Progress::NotYet(format!("{name}: {why}")),
         None => Progress::NotYet(format!("{name}: not ready")),
     }

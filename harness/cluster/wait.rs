@@ -73,6 +73,14 @@ pub enum Failure {
     /// A workload or the node reports a permanent failure.
     #[error("{0}")]
     Reported(String),
+    /// The image of a container cannot be pulled.
+    #[error("{message}")]
+    NoImage {
+        /// The image.
+        image: String,
+        /// The message with the pod and the reason.
+        message: String,
+    },
     /// The API server refuses the request.
     #[error(transparent)]
     Api(Box<kube::Error>),

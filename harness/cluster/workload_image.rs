@@ -33,6 +33,11 @@ fn tagged_images() -> Vec<TaggedImage> {
     DEMO_IMAGES.iter().map(server).chain([client]).collect()
 }
 
+/// Whether an image, by its full name, is a tag of the workload image.
+pub(super) fn is_workload_image(full_name: &str) -> bool {
+    full_name == CLIENT_IMAGE || DEMO_IMAGES.iter().any(|image| image.name == full_name)
+}
+
 /// Why the workload image cannot be written.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]

@@ -13,8 +13,8 @@ use super::VenueError;
 use super::run::tell_swept;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{
-    ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords, Wanted,
-    sweep, write_archive,
+    ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords,
+    ScenarioImages, Wanted, sweep, write_archive,
 };
 use crate::events::{Environment, Event, Events};
 use crate::mesh::{Istio, Planes};
@@ -44,6 +44,8 @@ pub struct ClusterSpec<'a> {
     pub first: ControlPlane,
     /// containerd's snapshotter.
     pub snapshotter: &'a str,
+    /// The images of the manifests, and those that are loaded.
+    pub images: ScenarioImages,
     /// Whether to install the kinds of the Gateway API.
     pub gateway_api: bool,
 }
@@ -92,9 +94,13 @@ impl ProvisionedCluster {
         records.write(record)?;
         events.tell(Event::SettingUp("packing the workload image".to_owned()));
         let workload = workload_archive(spec.binary, records.folder(id)?.join("workload.tar")).await?;
+        let setting_up = |what| events.tell(Event::SettingUp(what));
+        let loaded =
+            spec.images.archives(&docker, &records.folder(id)?, setting_up).await.map_err(ClusterError::from)?;
         let options = K3sOptions {
             node,
-            archives: spec.planes.archives().cloned().chain([workload]).collect(),
+            archives: spec.planes.archives().cloned().chain([workload]).chain(loaded).collect(),
+            credentials: spec.images.credentials(),
             snapshotter: spec.snapshotter.to_owned(),
         };
         events.tell(Event::SettingUp("starting the cluster".to_owned()));

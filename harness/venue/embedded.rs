@@ -3,11 +3,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::stand_ins::{images, stand_ins};
 use super::{OpenVenue, PodCounter, Reading, Run, Venue, VenueError, Watches};
 use crate::cluster::{Applied, ClusterError, Deleted, EmbeddedMesh, PodState};
 use crate::mesh::MeshError;
+use crate::plan::Plan;
 use crate::routing::RouteTable;
-use crate::scenario::{Manifest, Served, Target};
+use crate::scenario::{Manifest, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 /// The embedded mesh: a cluster and a mesh in this process.
@@ -16,12 +18,16 @@ pub struct Embedded;
 
 #[async_trait]
 impl Venue for Embedded {
-    fn description(&self, _namespace: &str) -> String {
-        "the embedded mesh, which checks your manifests, not an Istio release".to_owned()
+    fn description(&self, scenario: &Scenario, _namespace: &str) -> String {
+        let place = "the embedded mesh, which checks your manifests, not an Istio release";
+        let images = images(&Plan::new(scenario)).into_keys().collect::<Vec<_>>().join(", ");
+        if images.is_empty() { place.to_owned() } else { format!("{place}; answers come from stand-ins for {images}") }
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
-        Ok(Box::new(EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?))
+        let stand_ins = stand_ins(&Plan::in_namespace(run.scenario, &run.namespace))?;
+        let mesh = EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?;
+        Ok(Box::new(mesh.with_stand_ins(stand_ins)))
     }
 
     fn creation(&self, _run: &Run<'_>) -> Option<String> {

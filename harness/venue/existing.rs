@@ -10,6 +10,7 @@ use super::run::tell_swept;
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
 use crate::cluster::{ClusterError, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, Wanted, answered, sweep};
 use crate::events::Event;
+use crate::scenario::Scenario;
 
 /// The longest that the cluster may take until the run's namespace is created.
 const PREPARATION_LIMIT: Duration = Duration::from_secs(60);
@@ -59,7 +60,7 @@ fn created(record: &RunRecord) -> Option<(&str, &KubeCluster)> {
 
 #[async_trait]
 impl Venue for Existing {
-    fn description(&self, namespace: &str) -> String {
+    fn description(&self, _scenario: &Scenario, namespace: &str) -> String {
         format!("namespace {namespace} of an existing cluster")
     }
 

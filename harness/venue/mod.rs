@@ -9,6 +9,7 @@ mod existing;
 mod namespace;
 mod pods;
 mod run;
+mod stand_ins;
 mod state;
 mod throwaway;
 
@@ -23,7 +24,7 @@ use crate::cluster::{Applied, ClusterError, Deleted, PodState, RunId, RunRecord}
 use crate::events::Environment;
 use crate::mesh::{MeshError, Sidecar};
 use crate::routing::RouteTable;
-use crate::scenario::{Manifest, MeshStep, Served, Target};
+use crate::scenario::{Manifest, MeshStep, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 pub use cluster::{ClusterSpec, ProvisionedCluster};
@@ -38,8 +39,8 @@ pub use throwaway::Throwaway;
 /// A place where scenarios run. It holds the settings of the user and no state of a run.
 #[async_trait]
 pub trait Venue: fmt::Debug + Send + Sync {
-    /// The venue in words, for a run in this namespace.
-    fn description(&self, namespace: &str) -> String;
+    /// The venue in words, for a run of a scenario in this namespace.
+    fn description(&self, scenario: &Scenario, namespace: &str) -> String;
 
     /// The namespace of a run whose scenario names `declared`.
     fn namespace(&self, declared: &str, _run: &RunId) -> String {
@@ -196,7 +197,6 @@ mod tests {
 
     use super::*;
     use crate::events::Events;
-    use crate::scenario::Scenario;
 
     fn existing(namespace: Option<&str>) -> Existing {
         Existing { namespace: namespace.map(ToOwned::to_owned), ..Existing::default() }

@@ -44,7 +44,7 @@ impl<'a> Run<'a> {
 
     /// The venue in words.
     pub fn place(&self) -> String {
-        self.venue.description(&self.namespace)
+        self.venue.description(self.scenario, &self.namespace)
     }
 
     /// Opens the venue.
@@ -134,7 +134,7 @@ mod tests {
 
     #[async_trait]
     impl Venue for Recorded {
-        fn description(&self, _namespace: &str) -> String {
+        fn description(&self, _scenario: &Scenario, _namespace: &str) -> String {
             String::new()
         }
 

@@ -5,10 +5,10 @@ use kube::Client;
 
 use super::cluster::{ClusterSpec, KUBECONFIG, ProvisionedCluster};
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
-use crate::cluster::{ClusterError, Docker, KubeCluster, NodeImage, Objects, RunRecord};
+use crate::cluster::{ClusterError, Docker, ImageSource, KubeCluster, NodeImage, Objects, RunRecord, ScenarioImages};
 use crate::events::Event;
 use crate::mesh::{IstioChoice, Planes};
-use crate::scenario::ControlPlane;
+use crate::scenario::{ControlPlane, Scenario};
 
 /// A cluster of the run's own: k3s in a container, with Istio.
 #[derive(Debug, Clone)]
@@ -21,12 +21,15 @@ pub struct Throwaway {
     pub istio: IstioChoice,
     /// containerd's snapshotter.
     pub snapshotter: String,
+    /// Images that the node does not pull.
+    pub load: Vec<ImageSource>,
 }
 
 impl Throwaway {
     /// The newest Istio in the cache, with this program as the workload image.
     pub fn new(binary: PathBuf) -> Self {
-        Self { binary, node: None, istio: IstioChoice::default(), snapshotter: "overlayfs".to_owned() }
+        let snapshotter = "overlayfs".to_owned();
+        Self { binary, node: None, istio: IstioChoice::default(), snapshotter, load: Vec::new() }
     }
 
     /// Starts the cluster of a run with the chosen Istio and a first namespace.
@@ -55,6 +58,7 @@ impl Throwaway {
             planes,
             first,
             snapshotter: &self.snapshotter,
+            images: ScenarioImages::of(run.scenario, &self.load),
             gateway_api: run.scenario.uses_gateway_api(),
         };
         let record =
@@ -65,7 +69,7 @@ impl Throwaway {
 
 #[async_trait]
 impl Venue for Throwaway {
-    fn description(&self, _namespace: &str) -> String {
+    fn description(&self, _scenario: &Scenario, _namespace: &str) -> String {
         "a throwaway cluster".to_owned()
     }
 

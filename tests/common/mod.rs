@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test ends where its ground is not as it says")]
 
 pub mod left_objects;
+pub mod own_images;
 pub mod report;
 pub mod schema;
 pub mod server;

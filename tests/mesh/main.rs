@@ -25,6 +25,7 @@ mod init;
 mod left_behind;
 mod left_objects;
 mod mutants;
+mod own_images;
 mod scenarios;
 mod shared;
 mod turns;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,
+        own_images: Engine,
         upgrade: Engine,
         // the first test of `canary` has a cluster of its own, too; the others are on the shared one, which is not up before
         canary: Engine,

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use crate::common::server::{Engine, cache_with_images};
-use crate::common::{said, shiftcheck, spoilt};
+use crate::common::{own_images, said, shiftcheck, spoilt};
 
 /// The message for a spoilt canary scenario, without the folder's name.
 fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
@@ -255,4 +255,88 @@ fn a_kubeconfig_that_is_not_there_is_told() {
     assert_eq!(code, Some(3));
     assert!(errors.contains("cannot use the kubeconfig: "), "{errors}");
     assert!(errors.ends_with("hint: pass a file with --kubeconfig and a context with --context\n"), "{errors}");
+}
+
+/// The message for an image that a throwaway cluster cannot load.
+fn load_message(sources: &[&str], changes: &[(&str, &str)], prepare: impl Fn(&std::path::Path)) -> String {
+    let folder = own_images::scenario("{header: x-version}", changes);
+    prepare(folder.path());
+    let cache = folder.path().join("cache");
+    cache_with_images(&cache, &["1.31"]);
+    let engine = Engine::start(folder.path());
+    let mut arguments = vec!["run", ".", "--cluster", "k3s", "--no-report"];
+    arguments.extend(sources.iter().flat_map(|source| ["--load-image", source]));
+    let mut command = shiftcheck(&arguments);
+    command.env("SHIFTCHECK_CACHE", &cache).env("DOCKER_HOST", engine.address()).current_dir(folder.path());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    errors.replace(&engine.address(), "ENGINE")
+}
+
+/// An archive of `docker save` with an image of this name.
+fn save(archive: &std::path::Path, name: &str) {
+    let text = serde_json::json!([{"RepoTags": [name], "Layers": []}]).to_string();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    let mut tar = tar::Builder::new(std::fs::File::create(archive).unwrap());
+    tar.append_data(&mut header, "manifest.json", text.as_bytes()).unwrap();
+    tar.finish().unwrap();
+}
+
+#[test]
+fn an_image_that_the_engine_does_not_have_is_told() {
+    let message = load_message(&["registry.acme.io/checkout:1.4"], &[], |_| {});
+    insta::assert_snapshot!(message, @r"
+    error: the Docker engine at ENGINE has no image registry.acme.io/checkout:1.4
+
+    hint: build or pull it, or pass an archive: --load-image FILE.tar
+    ");
+}
+
+#[test]
+fn a_file_that_is_no_image_archive_is_told() {
+    let message = load_message(&["app.yaml"], &[], |_| {});
+    insta::assert_snapshot!(message, @r"
+    error: cannot load app.yaml: it is not a tar archive, or it is truncated
+
+    hint: pass an archive of `docker save --output FILE.tar IMAGE`, or an OCI archive
+    ");
+    let message = load_message(&["nowhere.tar"], &[], |_| {});
+    insta::assert_snapshot!(message, @r"
+    error: cannot load nowhere.tar: No such file or directory (os error 2)
+
+    hint: pass an archive of `docker save --output FILE.tar IMAGE`, or an OCI archive
+    ");
+}
+
+#[test]
+fn an_archive_without_an_image_of_the_manifests_is_told_with_both() {
+    let message =
+        load_message(&["image.tar"], &[], |folder| save(&folder.join("image.tar"), "registry.acme.io/checkout:1.3"));
+    insta::assert_snapshot!(message, @r"
+    error: image.tar has registry.acme.io/checkout:1.3, which no manifest names; the manifests name registry.acme.io/agent:7 (app.yaml:11:25), registry.acme.io/checkout:1.4 (app.yaml:12:28), registry.acme.io/checkout:1.5 (app.yaml:25:11)
+
+    hint: give the image the name and the tag that the manifest has
+    ");
+}
+
+#[test]
+fn a_loaded_image_that_the_node_would_pull_is_told_with_its_place() {
+    let changes = [("containerPort: 8080}]}", "containerPort: 8080}], imagePullPolicy: Always}")];
+    let message = load_message(&["image.tar"], &changes, |folder| {
+        save(&folder.join("image.tar"), "registry.acme.io/checkout:1.4");
+    });
+    insta::assert_snapshot!(message, @r"
+    error: app.yaml:12:28: the node pulls registry.acme.io/checkout:1.4 whenever a container starts, although it is loaded: imagePullPolicy is Always
+
+    hint: set `imagePullPolicy: IfNotPresent`
+    ");
+}
+
+#[test]
+fn images_are_loaded_into_throwaway_clusters_alone() {
+    let (_, errors, code) =
+        said(&shiftcheck(&["run", "--cluster", "embedded", "--load-image", "checkout.tar"]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    insta::assert_snapshot!(errors, @"error: --load-image needs a throwaway cluster: --cluster k3s");
 }

@@ -28,5 +28,6 @@ mod processes;
 mod prove;
 mod reports;
 mod scenarios;
+mod stand_ins;
 mod times;
 mod upgrade;

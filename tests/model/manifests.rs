@@ -165,7 +165,7 @@ fn an_engine_that_is_named_and_missing_is_an_error(#[case] ci: &str) {
 )]
 #[case::another_image(
     &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],
-    "hello-server-v2.yaml:2:1: the embedded mesh runs only the demo images, not `nginx:1`"
+    "scenario.yaml:54:9: the manifests route these requests to stand-ins, which answer with status 200 only; the claim needs 503"
 )]
 #[case::nothing_to_delete(
     &[("scenario.yaml", "delete: [deployment/hello-server-v2]", "delete: [deployment/hello-server-v3]")],

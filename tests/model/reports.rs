@@ -119,7 +119,7 @@ fn reports_are_written_when_nothing_could_be_proven() {
     assert!(read(folder.path(), "junit.xml").contains(r#"errors="1""#));
     // a stage cannot be applied
     let fixture = tempfile::tempdir().unwrap();
-    spoilt(fixture.path(), &[("hello-server-v2.yaml", "image: ", "image: elsewhere/")]);
+    spoilt(fixture.path(), &[("hello-server-v2.yaml", "replicas: ", "replica: ")]);
     let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
     assert_eq!(code, Some(2), "{printed}");
     let report = Report::read(folder.path()).unwrap();

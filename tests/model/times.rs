@@ -89,7 +89,7 @@ impl CiTest {
             fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         };
-        for name in ["ci/check", "ci/setup", "ci/browser"] {
+        for name in ["ci/check", "ci/setup", "ci/browser", "ci/newcomer"] {
             program(name, "");
         }
         program("bin/cargo", cargo);

@@ -1,8 +1,10 @@
-//! A cluster and a mesh in this process: objects, selectors, endpoints and routes of the model, and real HTTP to demo servers on loopback. It
-//! checks manifests, not an Istio release.
+//! A cluster and a mesh in this process: objects, selectors, endpoints and routes of the model, and real HTTP on loopback to demo servers and
+//! to stand-ins for other images. It checks manifests, not an Istio release.
 
 mod api;
+mod matching;
 mod proxy;
+mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use crate::scenario::{Manifest, ObjectId, Service, Target};
 use crate::workload::DemoServer;
 
 use proxy::{Proxy, Serving};
+use stand_in::PodServer;
+pub use stand_in::StandIns;
 
 /// The server of a pod.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ struct Server {
     pod: String,
     /// The number of servers that were started before it.
     start: u64,
-    demo: Arc<DemoServer>,
+    answers: Arc<dyn PodServer>,
 }
 
 /// The embedded mesh of one scenario.
@@ -33,6 +37,8 @@ struct Server {
 pub struct EmbeddedMesh {
     live: Live,
     naming: Naming,
+    /// How pods of other images than the demo's answer; without it they have no server.
+    stand_ins: Option<StandIns>,
     /// A request to the service of the scenario.
     request: Request,
     client: String,
@@ -53,6 +59,7 @@ impl EmbeddedMesh {
         Ok(Self {
             live: Live::new(namespace, namespace),
             naming: Naming { versions: BTreeSet::new(), images: demo_versions() },
+            stand_ins: None,
             request: Request::get(&service.host, service.port, "/"),
             client: client.to_owned(),
             servers: BTreeMap::new(),
@@ -61,6 +68,14 @@ impl EmbeddedMesh {
             applied: 0,
             table: RouteTable::default(),
         })
+    }
+
+    /// Starts stand-ins for pods of other images than the demo's.
+    #[must_use]
+    pub fn with_stand_ins(mut self, stand_ins: StandIns) -> Self {
+        self.naming.versions.clone_from(&stand_ins.versions);
+        self.stand_ins = Some(stand_ins);
+        self
     }
 
     /// The address to which the client sends its requests.
@@ -76,12 +91,12 @@ impl EmbeddedMesh {
     /// Applies an object. The pods of a Deployment run at once.
     ///
     /// # Errors
-    /// The API server would reject it, or an image is none of the demo.
+    /// The API server would reject it.
     pub fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
         api::admit(&self.live, manifest)?;
         self.live.apply(manifest);
         self.applied += 1;
-        self.serve(manifest)?;
+        self.refresh();
         Ok(Applied {
             kind: manifest.kind().to_owned(),
             name: manifest.name().to_owned(),
@@ -134,7 +149,7 @@ impl EmbeddedMesh {
     /// An identifier of the start of a pod's server, and the number of requests that it has served since; none if no server runs.
     pub fn served(&self, pod: &str) -> Option<(u64, u64)> {
         let running = self.servers.values().find(|own| own.pod == pod)?;
-        Some((running.start, running.demo.served()))
+        Some((running.start, running.answers.served()))
     }
 
     /// Restarts the server of each pod, as after a crash.
@@ -144,34 +159,18 @@ impl EmbeddedMesh {
         self.refresh();
     }
 
-    fn serve(&mut self, manifest: &Manifest) -> Result<(), ClusterError> {
-        for pod in pods_of(&self.live, &self.naming) {
-            if pod.workload == manifest.name() && pod.name != self.client && DemoImage::find(&pod.image).is_none() {
-                return Err(ClusterError::NotEmbedded { origin: manifest.origin.clone(), image: pod.image });
-            }
-        }
-        self.refresh();
-        Ok(())
-    }
-
     /// Starts and stops servers, and updates the routes of the proxy.
     fn refresh(&mut self) {
         let pods = pods_of(&self.live, &self.naming);
+        let key = |pod: &Pod| format!("{} {} {}", pod.address, pod.image, pod.version);
         let mut servers = BTreeMap::new();
         for pod in &pods {
-            let Some(image) = DemoImage::find(&pod.image) else { continue };
-            let key = format!("{} {}", pod.address, pod.image);
-            let running = self.servers.remove(&key);
-            let server = running.unwrap_or_else(|| {
-                self.started += 1;
-                let demo = Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty));
-                Server { pod: pod.name.clone(), start: self.started - 1, demo }
-            });
-            servers.insert(key, server);
+            let running = self.servers.remove(&key(pod));
+            let Some(server) = running.or_else(|| self.start_server(pod)) else { continue };
+            servers.insert(key(pod), server);
         }
         self.servers = servers;
-        let of =
-            |pod: &Pod| self.servers.get(&format!("{} {}", pod.address, pod.image)).map(|own| Arc::clone(&own.demo));
+        let of = |pod: &Pod| self.servers.get(&key(pod)).map(|own| Arc::clone(&own.answers));
         let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), (of(pod)?, pod.ports.clone()))));
         let by_address = by_address.collect::<HashMap<_, _>>();
         let client = client_of(&self.live, &self.client);
@@ -179,5 +178,16 @@ impl EmbeddedMesh {
         let serving = client.map(|client| Serving::new(&mesh, client, &self.request, &by_address));
         self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
         self.proxy.serve(serving);
+    }
+
+    /// A new server for a pod; none if nothing answers there.
+    fn start_server(&mut self, pod: &Pod) -> Option<Server> {
+        let answers: Arc<dyn PodServer> = match (DemoImage::find(&pod.image), &self.stand_ins) {
+            (Some(image), _) => Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty)),
+            (None, Some(stand_ins)) if pod.name != self.client => Arc::new(stand_ins.server(pod)),
+            _ => return None,
+        };
+        self.started += 1;
+        Some(Server { pod: pod.name.clone(), start: self.started - 1, answers })
     }
 }

@@ -1,4 +1,4 @@
-//! The client's sidecar on loopback. Requests take the routes of the model to demo servers in this process.
+//! The client's sidecar on loopback. Requests take the routes of the model to servers in this process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,11 +14,11 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+use super::stand_in::PodServer;
 use crate::routing::{
     Abort, Action, Client, Cluster, Endpoints, Mesh, Redirect, RedirectPath, Request, RouteTable, Routes, RoutingUnit,
     Unconnected,
 };
-use crate::workload::DemoServer;
 
 type Ports = Vec<(Option<String>, u16)>;
 
@@ -46,14 +46,14 @@ struct RoutesWithServers {
     routes: Routes,
     /// The headers that the routes match.
     headers: Vec<HeaderName>,
-    servers: BTreeMap<Cluster, Vec<Option<Arc<DemoServer>>>>,
+    servers: BTreeMap<Cluster, Vec<Option<Arc<dyn PodServer>>>>,
 }
 
 /// A connection.
 #[derive(Debug, Default)]
 struct Line {
     /// The server of all its requests, if connections are routed instead of requests.
-    server: Option<Arc<DemoServer>>,
+    server: Option<Arc<dyn PodServer>>,
     /// The current request. The next one reuses its memory.
     request: Option<Request>,
 }
@@ -114,7 +114,7 @@ impl Serving {
         mesh: &Mesh,
         client: Client,
         request: &Request,
-        servers: &HashMap<String, (Arc<DemoServer>, Ports)>,
+        servers: &HashMap<String, (Arc<dyn PodServer>, Ports)>,
     ) -> Self {
         let outbound = mesh.outbound(client);
         let with_servers = |routes: Routes| {

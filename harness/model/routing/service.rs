@@ -223,7 +223,10 @@ pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
 fn pod(object: &Object, labels: &BTreeMap<String, String>, spec: &Part<'_>, naming: &Naming) -> Pod {
     let name = object.manifest.name().to_owned();
     let containers = spec.get("containers");
-    let image = containers.items().next().and_then(|first| first.get("image").owned()).unwrap_or_default();
+    // the container that serves is not always the first
+    let has_ports = |container: &Part<'_>| container.get("ports").items().next().is_some();
+    let main = containers.items().find(has_ports).or_else(|| containers.items().next());
+    let image = main.and_then(|main| main.get("image").owned()).unwrap_or_default();
     let ports = containers.items().flat_map(|container| {
         let ports = container.get("ports");
         let ports =

@@ -91,6 +91,18 @@ pub enum VersionRule {
     Json(String),
 }
 
+impl fmt::Display for VersionRule {
+    /// `{body: 'build (?<version>[^ ]+)'}`, as in a scenario file.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, value) = match self {
+            Self::Body(expression) => ("body", expression.as_str()),
+            Self::Header(name) => ("header", name.as_str()),
+            Self::Json(pointer) => ("json", pointer.as_str()),
+        };
+        write!(formatter, "{{{key}: '{value}'}}")
+    }
+}
+
 /// Where a server pod reports the number of requests that it has served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {

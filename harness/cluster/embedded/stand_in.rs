@@ -1,0 +1,155 @@
+//! Servers in place of images that are not the demo's.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{HeaderMap, HeaderName};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::matching::text_with;
+use crate::routing::Pod;
+use crate::scenario::{Scenario, VersionRule};
+use crate::workload::DemoServer;
+
+/// The server of a pod.
+pub(super) trait PodServer: fmt::Debug + Send + Sync {
+    /// The response to a request for a path.
+    fn answer(&self, path: &str) -> Response<Full<Bytes>>;
+
+    /// The number of requests that were answered.
+    fn served(&self) -> u64;
+}
+
+impl PodServer for DemoServer {
+    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        Self::answer(self, path)
+    }
+
+    fn served(&self) -> u64 {
+        Self::served(self)
+    }
+}
+
+/// How stand-ins answer: 200, with the version and the pod where the scenario reads them.
+#[derive(Debug, Clone)]
+pub struct StandIns {
+    /// The versions that the scenario claims.
+    pub(super) versions: BTreeSet<String>,
+    version: VersionRule,
+    pod_header: Option<String>,
+}
+
+/// A response without a pod.
+struct Content {
+    body: Bytes,
+    headers: HeaderMap,
+}
+
+impl StandIns {
+    /// Stand-ins that a scenario understands.
+    #[must_use]
+    pub fn of(scenario: &Scenario) -> Self {
+        let (version, pod_header) = (scenario.version.clone(), scenario.pod_header.clone());
+        Self { versions: scenario.versions(), version, pod_header }
+    }
+
+    /// Whether a stand-in can state this version.
+    #[must_use]
+    pub fn can_state(&self, version: &str) -> bool {
+        self.content(version).is_some()
+    }
+
+    /// The stand-in of a pod. A version that it cannot state is missing in its responses.
+    pub(super) fn server(&self, pod: &Pod) -> impl PodServer + use<> {
+        let Content { body, mut headers } =
+            self.content(&pod.version).unwrap_or_else(|| Content::plain(HeaderMap::new()));
+        if let Some(name) = &self.pod_header {
+            add(&mut headers, name, &pod.name);
+        }
+        StandIn { body, headers, served: AtomicU64::new(0) }
+    }
+
+    fn content(&self, version: &str) -> Option<Content> {
+        match &self.version {
+            VersionRule::Header(name) => {
+                let mut headers = HeaderMap::new();
+                add(&mut headers, name, version)?;
+                Some(Content::plain(headers))
+            }
+            VersionRule::Body(expression) => {
+                Some(Content { body: text_with(expression, version)?.into(), headers: HeaderMap::new() })
+            }
+            VersionRule::Json(pointer) => {
+                let document = document(pointer, version)?;
+                Some(Content { body: document.to_string().into(), headers: HeaderMap::new() })
+            }
+        }
+    }
+}
+
+impl Content {
+    fn plain(headers: HeaderMap) -> Self {
+        Self { body: Bytes::from_static(b"stand-in"), headers }
+    }
+}
+
+/// Adds a header; none if its name or its value is not valid.
+fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
+    headers.insert(name.parse::<HeaderName>().ok()?, value.parse().ok()?);
+    Some(())
+}
+
+/// A document with the version at a JSON pointer; none if the pointer leads nowhere.
+fn document(pointer: &str, version: &str) -> Option<Value> {
+    let tokens = pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"));
+    let tokens: Vec<String> = tokens.collect();
+    let document = tokens.into_iter().rev().fold(json!(version), |inner, token| json!({ token: inner }));
+    (document.pointer(pointer)? == version).then_some(document)
+}
+
+/// A server that gives every request the same response.
+#[derive(Debug)]
+struct StandIn {
+    body: Bytes,
+    headers: HeaderMap,
+    served: AtomicU64,
+}
+
+impl PodServer for StandIn {
+    fn answer(&self, _path: &str) -> Response<Full<Bytes>> {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let mut response = Response::new(Full::new(self.body.clone()));
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().clone_from(&self.headers);
+        response
+    }
+
+    fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::key("/version", r#"{"version":"1.4"}"#)]
+    #[case::nested("/build/0/version", r#"{"build":{"0":{"version":"1.4"}}}"#)]
+    #[case::escaped("/a~1b/m~0n", r#"{"a/b":{"m~n":"1.4"}}"#)]
+    #[case::root("", r#""1.4""#)]
+    fn a_document_has_the_version_at_its_pointer(#[case] pointer: &str, #[case] expected: &str) {
+        assert_eq!(document(pointer, "1.4").unwrap().to_string(), expected);
+    }
+
+    #[test]
+    fn a_pointer_that_leads_nowhere_has_no_document() {
+        assert_eq!(document("version", "1.4"), None);
+    }
+}
