@@ -101,7 +101,11 @@ impl Execution<'_> {
         match result {
             Ok(Outcome { ending: Ending::Cancelled, .. }) => (signal, "interrupted".to_owned(), None),
             Ok(outcome) => {
-                let code = if outcome.ending == Ending::Passed { ExitCode::Pass } else { ExitCode::Fail };
+                let code = match outcome.ending {
+                    Ending::Passed => ExitCode::Pass,
+                    Ending::Undecided => ExitCode::Undecided,
+                    Ending::Failed | Ending::Cancelled => ExitCode::Fail,
+                };
                 (code, (self.note)(&outcome), None)
             }
             Err(error) => {

@@ -12,6 +12,8 @@ pub enum ExitCode {
     BadInput = 2,
     /// The environment failed: engine, images, cluster or mesh.
     Environment = 3,
+    /// No claim failed, but a claim could not be decided.
+    Undecided = 4,
     /// Interrupted by SIGINT.
     Interrupted = 130,
     /// Terminated by SIGTERM or SIGHUP.
@@ -24,6 +26,7 @@ impl ExitCode {
         match self {
             Self::Pass => Outcome::Passed,
             Self::Fail => Outcome::Failed,
+            Self::Undecided => Outcome::Inconclusive,
             Self::BadInput => Outcome::BadInput,
             Self::Environment => Outcome::EnvironmentFailed,
             Self::Interrupted | Self::Terminated => Outcome::Interrupted,

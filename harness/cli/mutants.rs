@@ -52,6 +52,12 @@ fn evaluated(path: &Path) -> Result<ExitCode, Failure> {
     let marks = Marks { colour: coloured(stdout().is_terminal()) };
     // a closed pipe is not an error
     let _ = mutated(&mut stdout(), marks, &scenario.name, &evaluated);
-    let survived = evaluated.iter().any(|(_, status)| matches!(status, MutantStatus::Survived(_)));
-    Ok(if survived { ExitCode::Fail } else { ExitCode::Pass })
+    let any = |is: fn(&MutantStatus) -> bool| evaluated.iter().any(|(_, status)| is(status));
+    Ok(if any(|status| matches!(status, MutantStatus::Survived(_))) {
+        ExitCode::Fail
+    } else if any(|status| matches!(status, MutantStatus::Undecided)) {
+        ExitCode::Undecided
+    } else {
+        ExitCode::Pass
+    })
 }

@@ -43,7 +43,8 @@ fn note(outcome: &Outcome) -> String {
     }
     let missed = stages - passed - 1;
     let rest = if missed == 0 { String::new() } else { format!("; {} not run", plural(missed, "stage")) };
-    format!("stage {} of {stages} failed{rest}", passed + 1)
+    let failed = if *ending == Ending::Undecided { "is undecided" } else { "failed" };
+    format!("stage {} of {stages} {failed}{rest}", passed + 1)
 }
 
 /// The requested stages of a scenario.

@@ -31,11 +31,13 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
         differs = !changes.is_empty();
         let _ = changed(&mut stdout(), against, &changes);
     }
-    let fails = stages.iter().flat_map(|stage| &stage.claims).any(|claim| matches!(claim.decided, Decided::Fails(_)));
+    let any = |is: fn(&Decided) -> bool| stages.iter().flat_map(|stage| &stage.claims).any(|claim| is(&claim.decided));
     Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {
         ExitCode::BadInput
-    } else if fails || (differs && args.fail_on_change) {
+    } else if any(|decided| matches!(decided, Decided::Fails(_))) || (differs && args.fail_on_change) {
         ExitCode::Fail
+    } else if any(|decided| matches!(decided, Decided::Undecided(_))) {
+        ExitCode::Undecided
     } else {
         ExitCode::Pass
     })

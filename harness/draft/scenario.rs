@@ -111,6 +111,12 @@ pub fn draft(folder: &Path) -> Result<Draft, DraftError> {
     for population in &populations {
         for path in &paths {
             let given = Given::to(population, &service, path, &outbound);
+            for note in &given.not_modelled {
+                let doubt = format!("the claims: {}: {} is not modelled and can affect them", note.origin, note.field);
+                if !open.contains(&doubt) {
+                    open.push(doubt);
+                }
+            }
             let _ = writeln!(text, "      {}", expectation(&population.name, path, &given));
         }
     }

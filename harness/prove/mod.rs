@@ -124,6 +124,9 @@ impl Prover {
                 Ending::Failed => {
                     (Outcome::Failed, format!("stage {} of {} failed", outcome.passed + 1, outcome.stages))
                 }
+                Ending::Undecided => {
+                    (Outcome::Inconclusive, format!("stage {} of {} is undecided", outcome.passed + 1, outcome.stages))
+                }
                 Ending::Cancelled => (Outcome::Interrupted, "interrupted".to_owned()),
             },
             Err(error) if error.is_bad_input() => (Outcome::BadInput, "did not complete".to_owned()),

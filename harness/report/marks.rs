@@ -14,6 +14,10 @@ impl Marks {
         if self.colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    pub(super) fn unsure(self, text: &str) -> String {
+        if self.colour { format!("\x1b[1;33m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
     /// `ok`, or `FAIL` if a check failed.
     pub(super) fn verdict(self, passed: bool) -> String {
         if passed { self.good("ok") } else { self.bad("FAIL") }

@@ -36,20 +36,32 @@ pub fn verified(
     }
     for stage in stages {
         let failed = stage.claims.iter().any(|claim| matches!(claim.decided, Decided::Fails(_)));
-        let mark = if failed { marks.bad("FAIL") } else { marks.good("ok") };
+        let undecided = stage.claims.iter().any(|claim| !claim.decided.not_modelled().is_empty());
+        let mark = match (failed, undecided) {
+            (true, _) => marks.bad("FAIL"),
+            (false, true) => marks.unsure("undecided"),
+            (false, false) => marks.good("ok"),
+        };
         writeln!(out, "{mark} {}/{} {}", stage.number, stages.len(), stage.name)?;
         for claim in &stage.claims {
             one_claim(out, marks, claim)?;
         }
-        for NotModelled { origin, field } in &stage.not_modelled {
-            writeln!(out, "     {origin}: not modelled: {field}")?;
+        let named: Vec<&NotModelled> = stage.claims.iter().flat_map(|claim| claim.decided.not_modelled()).collect();
+        for note in stage.not_modelled.iter().filter(|note| !named.contains(note)) {
+            writeln!(out, "     {}: not modelled: {}; no claim of this stage depends on it", note.origin, note.field)?;
         }
     }
     let all: Vec<&VerifiedClaim<'_>> = stages.iter().flat_map(|stage| &stage.claims).collect();
     let failed = all.iter().filter(|claim| matches!(claim.decided, Decided::Fails(_))).count();
+    let undecided = all.iter().filter(|claim| !claim.decided.not_modelled().is_empty()).count();
     let open = all.iter().filter(|claim| matches!(claim.decided, Decided::Open(_))).count();
     let claims = plural(all.len(), "claim");
-    let open = if open == 0 { String::new() } else { format!(", {open} undecided") };
+    let open = match (undecided, open) {
+        (0, 0) => String::new(),
+        (0, open) => format!(", {open} for a run to decide"),
+        (undecided, 0) => format!(", {undecided} undecided"),
+        (undecided, open) => format!(", {undecided} undecided, {open} for a run to decide"),
+    };
     match (failed, open.is_empty()) {
         (0, true) => writeln!(out, "\nevery claim holds according to the manifests ({claims})"),
         (0, false) => writeln!(out, "\nno claim fails according to the manifests ({claims}{open})"),
@@ -61,11 +73,13 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
     let mark = match claim.decided {
         Decided::Holds => "  ".to_owned(),
         Decided::Fails(_) => marks.bad("✗ "),
+        Decided::Undecided(_) => marks.unsure("? "),
         Decided::Open(_) => "? ".to_owned(),
     };
     let what = claim.expectation;
     let given = match (&claim.decided, claim.expectation) {
         (Decided::Open(why), _) => why.clone(),
+        (Decided::Undecided(_), _) => marks.unsure("undecided"),
         (_, Expectation::Claim(_)) => format!("the manifests give {} {}", claim.given, by(&claim.given.rules)),
         (Decided::Holds, Expectation::Served { requests: Count::Exactly(_), .. })
         | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => {
@@ -78,6 +92,9 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
         }
     };
     writeln!(out, "   {mark}{what} — {given}")?;
+    for note in claim.decided.not_modelled() {
+        writeln!(out, "       {}: {} can affect these requests and is not modelled", note.origin, note.field)?;
+    }
     let Decided::Fails(mismatches) = &claim.decided else { return Ok(()) };
     if matches!(claim.expectation, Expectation::Claim(_)) {
         let mismatches: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
@@ -120,6 +137,11 @@ pub fn mutated(
         }
     }
     row(out, "all", &evaluated.iter().collect::<Vec<_>>())?;
+    let undecided = evaluated.iter().filter(|(_, status)| *status == MutantStatus::Undecided).count();
+    if undecided > 0 {
+        let why = "something that is not modelled can affect their claims; `shiftcheck verify` names it";
+        writeln!(out, "{} {}: {why}", marks.unsure("undecided"), plural(undecided, "mutant"))?;
+    }
     for (mutant, status) in evaluated {
         if let MutantStatus::Survived(Gap { stage, name, claim }) = status {
             writeln!(out, "{} {}: {}", marks.bad("survived"), mutant.operator, mutant.what)?;
@@ -152,9 +174,17 @@ pub fn changed(out: &mut impl Write, against: &str, changes: &[GivenChange]) -> 
     }
     writeln!(out, "compared with {against}: {} in behaviour", plural(changes.len(), "change"))?;
     for GivenChange { number, stage, from, path, before, after } in changes {
-        let before = before.as_ref().map_or_else(|| "no such stage".to_owned(), Given::to_string);
+        let before = before.as_ref().map_or_else(|| "no such stage".to_owned(), shown);
         let path = if path == "/" { String::new() } else { format!(" {path}") };
-        writeln!(out, "  ~ {number} {stage}, {from}{path}: {before} → {after} {}", by(&after.rules))?;
+        writeln!(out, "  ~ {number} {stage}, {from}{path}: {before} → {} {}", shown(after), by(&after.rules))?;
     }
     Ok(())
+}
+
+/// What is given, or that it is not known.
+fn shown(given: &Given) -> String {
+    match given.not_modelled.first() {
+        None => given.to_string(),
+        Some(note) => format!("undecided ({}: {} is not modelled)", note.origin, note.field),
+    }
 }

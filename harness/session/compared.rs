@@ -121,5 +121,5 @@ async fn compared(
     let mut venue = OpenNamespace::new(cluster, objects, &plan.scenario.client, &run.events);
     let mut driver = venue.driver(options.driver);
     let mut session = Session::new(plan, &mut venue, run.events.clone(), Mode::Compare);
-    session.stages(designs, &mut driver, reached, |_, _| {}).await
+    session.stages(designs, &mut driver, reached, |_, _| {}).await.map(|(held, _)| held)
 }

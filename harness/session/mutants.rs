@@ -26,6 +26,7 @@ fn sample(plan: &Plan<'_>, size: usize) -> Vec<(Mutant, MutantStatus)> {
     // a mutant behind whose stage nothing is claimed proves nothing on the mesh
     let mut left: Vec<(Mutant, MutantStatus)> = evaluated
         .filter(|(mutant, status)| *status != MutantStatus::Equivalent || claimed_from(mutant).is_some())
+        .filter(|(_, status)| *status != MutantStatus::Undecided)
         .collect();
     let mut sample: Vec<(Mutant, MutantStatus)> = Vec::new();
     let equivalent = if size > 1 { (size / 4).max(1) } else { 0 };
@@ -173,7 +174,7 @@ impl Trial {
         let number = match &status {
             MutantStatus::Killed(kill) => kill.stage,
             MutantStatus::Survived(gap) => gap.stage,
-            MutantStatus::Equivalent => claimed_from(&mutant).unwrap_or(mutant.stage),
+            MutantStatus::Equivalent | MutantStatus::Undecided => claimed_from(&mutant).unwrap_or(mutant.stage),
         };
         let scenario = at_once(&mutant.scenario, number);
         Self { mutant, status, number, scenario }

@@ -17,7 +17,7 @@ use crate::plan::{Designs, Plan};
 use crate::scenario::Scenario;
 use crate::traffic::DriverOptions;
 use crate::venue::{Run, Venue};
-use crate::verdict::Totals;
+use crate::verdict::{Ruling, Totals};
 
 /// How a scenario is run.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub enum Ending {
     Passed,
     /// A claim failed; the stages after it were not run.
     Failed,
+    /// No claim failed, but one could not be decided; the stages after it were not run.
+    Undecided,
     /// It was cancelled.
     Cancelled,
 }
@@ -50,7 +52,7 @@ impl Ending {
     const fn is_kept(self, keep: Keep) -> bool {
         match keep {
             Keep::Never => false,
-            Keep::Failed => matches!(self, Self::Failed),
+            Keep::Failed => matches!(self, Self::Failed | Self::Undecided),
             Keep::Always => !matches!(self, Self::Cancelled),
         }
     }
@@ -88,10 +90,13 @@ pub async fn run(
         let mut venue = run.open().await?;
         let mut driver = venue.driver(options.driver);
         let mut session = Session::new(plan, &mut *venue, run.events.clone(), Mode::Judge);
-        let passed = session.stages(designs, &mut driver, reached, |_, _| {}).await?;
-        let stages = plan.stages.len();
-        let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
-        Ok(Outcome { ending, passed, stages })
+        let (passed, ruling) = session.stages(designs, &mut driver, reached, |_, _| {}).await?;
+        let ending = match ruling {
+            Ruling::Pass => Ending::Passed,
+            Ruling::Inconclusive => Ending::Undecided,
+            Ruling::Fail => Ending::Failed,
+        };
+        Ok(Outcome { ending, passed, stages: plan.stages.len() })
     };
     let ended = prepared.ended(body, cancelled).await;
     prepared.close(ended).await
@@ -163,7 +168,7 @@ impl<'a> Prepared<'a> {
                 Ending::Failed
             }
         };
-        if let (Ending::Failed, Some(folder)) = (ending, &options.state) {
+        if let (Ending::Failed | Ending::Undecided, Some(folder)) = (ending, &options.state) {
             run.collect(plan.after(reached.into_inner()), folder).await;
         }
         let closed = run.close(ending.is_kept(options.keep)).await;
@@ -243,11 +248,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::never(Keep::Never, [false, false, false])]
-    #[case::failed(Keep::Failed, [false, true, false])]
-    #[case::always(Keep::Always, [true, true, false])]
-    fn a_cluster_outlives_its_run_as_asked_for(#[case] keep: Keep, #[case] expected: [bool; 3]) {
-        let endings = [Ending::Passed, Ending::Failed, Ending::Cancelled];
+    #[case::never(Keep::Never, [false, false, false, false])]
+    #[case::failed(Keep::Failed, [false, true, true, false])]
+    #[case::always(Keep::Always, [true, true, true, false])]
+    fn a_cluster_outlives_its_run_as_asked_for(#[case] keep: Keep, #[case] expected: [bool; 4]) {
+        let endings = [Ending::Passed, Ending::Failed, Ending::Undecided, Ending::Cancelled];
         assert_eq!(endings.map(|ending| ending.is_kept(keep)), expected);
     }
 }

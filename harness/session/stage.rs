@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SessionError;
-use super::judge::{judge_objects, not_converged, not_judged};
+use super::judge::{judge_objects, leave_undecided, not_converged, not_judged};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, PodState};
 use crate::events::{Deployed, Event, Events, Judged};
@@ -47,7 +47,7 @@ impl<'a> Session<'a> {
         Self { snapshot: Arc::clone(plan.after(0)), plan, venue, events, mode, client_pod: Vec::new() }
     }
 
-    /// Runs the stages and returns how many held. `reached` is the number of stages that were begun; `done` is called with the
+    /// Runs the stages, and returns how many held and the ruling on all of them. `reached` is the number of stages that were begun; `done` is called with the
     /// position of each stage and whether everything in it held.
     pub async fn stages(
         &mut self,
@@ -55,32 +55,34 @@ impl<'a> Session<'a> {
         driver: &mut Driver,
         reached: &AtomicUsize,
         mut done: impl FnMut(usize, bool),
-    ) -> Result<usize, SessionError> {
+    ) -> Result<(usize, Ruling), SessionError> {
         self.apply_client().await?;
-        let mut held = 0;
+        let (mut held, mut all) = (0, Ruling::Pass);
         for planned in &self.plan.stages {
             reached.store(planned.number, Ordering::Relaxed);
-            let passed = match self.stage(planned, designs.of(planned.number), driver).await {
+            let ruling = match self.stage(planned, designs.of(planned.number), driver).await {
                 // a client outside of the mesh is refused before anything is sent
-                Err(SessionError::Mesh(MeshError::NoSidecar { .. })) if self.mode == Mode::TryMutants => false,
-                passed => passed?,
+                Err(SessionError::Mesh(MeshError::NoSidecar { .. })) if self.mode == Mode::TryMutants => Ruling::Fail,
+                ruling => ruling?,
             };
+            let passed = ruling == Ruling::Pass;
+            all = all.max(ruling);
             done(planned.number, passed);
             held += usize::from(passed);
             if !passed && self.mode == Mode::Judge {
                 break;
             }
         }
-        Ok(held)
+        Ok((held, all))
     }
 
-    /// Runs one stage; whether everything in it held.
+    /// Runs one stage and returns the ruling on everything in it.
     async fn stage(
         &mut self,
         planned: &PlannedStage<'a>,
         designs: &[Design],
         driver: &mut Driver,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<Ruling, SessionError> {
         let (start, stage) = (Instant::now(), planned.stage);
         self.events.tell(Event::Stage { number: planned.number, name: stage.name.clone(), edits: planned.edits() });
         let (during, mismatch) = self.change(planned, !designs.is_empty(), driver).await?;
@@ -91,6 +93,9 @@ impl<'a> Session<'a> {
         let mut judged = Vec::new();
         if !designs.is_empty() {
             judged.extend(self.traffic(stage, designs, driver).await?);
+            if self.venue.is_model() {
+                leave_undecided(&mut judged, &self.snapshot);
+            }
         }
         if let Some(mismatch) = mismatch {
             judged.push(not_converged(mismatch.lines(), &stage.origin));
@@ -103,12 +108,12 @@ impl<'a> Session<'a> {
             }
         }
         judged.extend(not_judged(stage, &judged));
-        let passed = judged.iter().all(|judged| judged.verdict.ruling == Ruling::Pass);
+        let ruling = judged.iter().map(|judged| judged.verdict.ruling).max().unwrap_or(Ruling::Pass);
         for judged in judged {
             self.events.tell(Event::Judged(judged));
         }
-        self.events.tell(Event::StageDone { passed, took: start.elapsed() });
-        Ok(passed)
+        self.events.tell(Event::StageDone { passed: ruling == Ruling::Pass, took: start.elapsed() });
+        Ok(ruling)
     }
 
     async fn nothing_left(&self, place: &Origin) -> Result<Judged, SessionError> {

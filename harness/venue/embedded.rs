@@ -37,6 +37,10 @@ impl Venue for Embedded {
 
 #[async_trait]
 impl OpenVenue for EmbeddedMesh {
+    fn is_model(&self) -> bool {
+        true
+    }
+
     fn driver(&self, options: DriverOptions) -> Driver {
         Driver::local(self.address(), options)
     }

@@ -137,6 +137,11 @@ pub trait OpenVenue: Send + Sync {
     /// The client's sidecar does not answer, or its configuration cannot be read.
     async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError>;
 
+    /// Whether the answers come from the routing model, so that they prove nothing where something unmodelled can affect them.
+    fn is_model(&self) -> bool {
+        false
+    }
+
     /// The client's sidecar; none where there is no Envoy.
     fn sidecar(&mut self) -> Option<&mut Sidecar> {
         None

@@ -30,4 +30,5 @@ mod reports;
 mod scenarios;
 mod stand_ins;
 mod times;
+mod undecided;
 mod upgrade;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::demo::DemoImage;
-use crate::routing::{Chance, Distribution, Outbound, Outcome, Request, RuleRef};
+use crate::routing::{Chance, Distribution, NotModelled, Outbound, Outcome, Request, RuleRef};
 use crate::scenario::{Population, Service};
 
 /// The response of one outcome, as a client sees it.
@@ -23,6 +23,8 @@ pub struct Given {
     pub seen: BTreeMap<Seen, Chance>,
     /// The rules that decide, in the order of the population's variants.
     pub rules: Vec<RuleRef>,
+    /// What the model does not cover and what can affect these responses. If there is any, the probabilities are not known.
+    pub not_modelled: Vec<NotModelled>,
 }
 
 /// The requests of a population for a path, one for each of its variants.
@@ -44,7 +46,13 @@ impl Given {
         let mut given = Self::default();
         let share = Chance::of(1, population.variants.len() as u64);
         for request in requests(population, service, path) {
-            match outbound.routes(&request) {
+            let routes = outbound.routes(&request);
+            for note in outbound.not_modelled(&request, routes.as_ref().ok()) {
+                if !given.not_modelled.contains(&note) {
+                    given.not_modelled.push(note);
+                }
+            }
+            match routes {
                 Ok(routes) => {
                     let decision = routes.decide(&request);
                     given.add(decision.distribution, &decision.path, share);

@@ -1,12 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::hosts::{falls_under, is_wildcard, resolved};
 use super::live::Object;
-use super::rule::{Export, NotModelled, Part};
+use super::rule::{Export, Part};
+use super::unmodelled::{Notes, ROOT, Scope};
 use crate::scenario::Origin;
-
-/// Istio's root namespace, whose rules apply in all namespaces.
-const ROOT: &str = "istio-system";
 
 /// A subset of a service's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,22 +30,27 @@ pub(super) struct DestinationRules {
 }
 
 impl DestinationRules {
-    pub fn read<'a>(objects: impl Iterator<Item = &'a Object>, notes: &mut BTreeSet<NotModelled>) -> Self {
+    pub fn read<'a>(objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Self {
         let mut objects: Vec<&Object> = objects.collect();
         objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
         let mut merged: BTreeMap<(String, String), Subsets> = BTreeMap::new();
         for object in objects {
             let root = Part::root(&object.manifest);
             let spec = root.get("spec");
-            spec.only(&["host", "subsets", "exportTo"], notes);
             let host = resolved(spec.get("host").text().unwrap_or_default(), &object.namespace);
-            let subsets = merged.entry((object.namespace.clone(), host)).or_insert_with(|| Subsets {
+            notes.scope = Scope::Hosts([host.clone()].into());
+            spec.only(&["host", "subsets", "exportTo", "trafficPolicy"], notes);
+            traffic_policy(&spec.get("trafficPolicy"), &host, notes);
+            let subsets = merged.entry((object.namespace.clone(), host.clone())).or_insert_with(|| Subsets {
                 by_name: BTreeMap::new(),
                 export: Export::of(&spec.get("exportTo"), &object.namespace),
                 namespace: object.namespace.clone(),
             });
             for part in spec.get("subsets").items() {
-                part.only(&["name", "labels"], notes);
+                notes.scope = Scope::Hosts([host.clone()].into());
+                part.only(&["name", "labels", "trafficPolicy"], notes);
+                notes.scope = Scope::Subset(host.clone(), part.get("name").owned().unwrap_or_default());
+                traffic_policy(&part.get("trafficPolicy"), &host, notes);
                 let subset = Subset { labels: part.get("labels").labels(), origin: part.origin() };
                 // of two subsets with one name, the older one applies
                 subsets.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
@@ -85,4 +88,28 @@ impl DestinationRules {
             wildcards.iter().find(|(wildcard, _)| falls_under(host, wildcard)).map(|(_, subsets)| subsets)
         })
     }
+}
+
+/// Adds the parts of a traffic policy that can move shares or fail requests.
+///
+/// The number of connections and outlier detection are covered for servers that answer in time and without errors.
+fn traffic_policy(part: &Part<'_>, host: &str, notes: &mut Notes) {
+    part.only(&["loadBalancer", "connectionPool", "outlierDetection", "tls", "portLevelSettings", "port"], notes);
+    let balancer = part.get("loadBalancer");
+    balancer.only(&["simple", "localityLbSetting"], notes);
+    let locality = balancer.get("localityLbSetting");
+    if locality.is_there() && locality.get("enabled").value != false {
+        locality.not_modelled(notes);
+    }
+    let mode = part.get("tls").get("mode");
+    match mode.text() {
+        None | Some("DISABLE") => {}
+        Some("ISTIO_MUTUAL") => {
+            let outer = std::mem::replace(&mut notes.scope, Scope::WithoutSidecar([host.to_owned()].into()));
+            mode.not_modelled(notes);
+            notes.scope = outer;
+        }
+        Some(_) => mode.not_modelled(notes),
+    }
+    part.get("portLevelSettings").items().for_each(|port| traffic_policy(&port, host, notes));
 }

@@ -5,16 +5,17 @@ use super::condition::{Pattern, Test};
 use super::hosts::full_name;
 use super::live::Object;
 use super::rule::{
-    Destination, Export, Match, NotModelled, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef,
+    Destination, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef,
 };
 use super::table::{RedirectPath, Rewrite};
+use super::unmodelled::{Notes, Scope};
 use super::virtual_service::VirtualService;
 
 /// Converts the `HTTPRoute`s whose parent is a Service into virtual services, as Istio does: one for each namespace, service and port, with
 /// the most specific rules first.
 pub(super) fn read_all<'a>(
     objects: impl Iterator<Item = &'a Object>,
-    notes: &mut BTreeSet<NotModelled>,
+    notes: &mut Notes,
 ) -> Vec<VirtualService> {
     let mut objects: Vec<&Object> = objects.collect();
     objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
@@ -56,20 +57,29 @@ fn rank(rule: &Rule) -> (u8, usize, bool, usize, usize) {
     (kind, length, first.method.is_some(), first.headers.len(), first.query.len())
 }
 
-fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Vec<(String, Option<u16>, Vec<Rule>)> {
+fn read(object: &Object, notes: &mut Notes) -> Vec<(String, Option<u16>, Vec<Rule>)> {
     let root = Part::root(&object.manifest);
     let spec = root.get("spec");
+    let parents = spec.get("parentRefs");
+    let services = parents.items().filter(|parent| parent.get("kind").text() == Some("Service")).filter_map(|parent| {
+        Some(full_name(parent.get("name").text()?, parent.get("namespace").text().unwrap_or(&object.namespace)))
+    });
+    let services: BTreeSet<String> = services.collect();
+    let scope = if services.is_empty() { Scope::Nothing } else { Scope::Hosts(services) };
+    notes.scope = scope.clone();
     spec.only(&["parentRefs", "hostnames", "rules"], notes);
     let named: Arc<str> = format!("HTTPRoute {}", object.manifest.name()).into();
     let rules: Vec<Rule> =
         spec.get("rules").items().flat_map(|part| rules(&part, &object.namespace, &named, notes)).collect();
     let mut routes = Vec::new();
-    for parent in spec.get("parentRefs").items() {
+    for parent in parents.items() {
         if parent.get("kind").text() != Some("Service") {
-            // gateways are outside of the model
+            // a gateway: no client of the mesh is affected
+            notes.scope = Scope::Nothing;
             parent.not_modelled(notes);
             continue;
         }
+        notes.scope = scope.clone();
         parent.only(&["group", "kind", "name", "namespace", "port"], notes);
         let namespace = parent.get("namespace").text().unwrap_or(&object.namespace);
         let host = full_name(parent.get("name").text().unwrap_or_default(), namespace);
@@ -82,8 +92,12 @@ fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Vec<(String, Opti
 }
 
 /// Converts a rule of an `HTTPRoute`: one Istio rule for each match.
-fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet<NotModelled>) -> Vec<Rule> {
-    part.only(&["name", "matches", "filters", "backendRefs"], notes);
+fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -> Vec<Rule> {
+    let outer = notes.scope.clone();
+    if outer != Scope::Nothing {
+        notes.scope = Scope::Rule(part.origin());
+    }
+    part.only(&["name", "matches", "filters", "backendRefs", "timeouts"], notes);
     let mut rule = Rule {
         at: RuleRef { object: Arc::clone(named), origin: part.origin() },
         matches: Vec::new(),
@@ -103,13 +117,14 @@ fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSe
     if rule.route.is_empty() && rule.redirect.is_none() {
         rule.response = Some((500, String::new()));
     }
+    notes.scope = outer;
     let matches: Vec<Match> = part.get("matches").items().map(|part| one_match(&part, notes)).collect();
     // a rule without matches applies to every request
     let matches = if matches.is_empty() { vec![Match::default()] } else { matches };
     matches.into_iter().map(|one| Rule { matches: vec![one], ..rule.clone() }).collect()
 }
 
-fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
+fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
     part.only(&["path", "headers", "queryParams", "method"], notes);
     let path = part.get("path");
     let value = path.get("value").text().unwrap_or("/");
@@ -145,7 +160,7 @@ fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
     }
 }
 
-fn backends(part: &Part<'_>, namespace: &str, notes: &mut BTreeSet<NotModelled>) -> Vec<Destination> {
+fn backends(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Vec<Destination> {
     let read = part.items().map(|entry| {
         entry.only(&["group", "kind", "name", "namespace", "port", "weight"], notes);
         if entry.get("kind").text().is_some_and(|kind| kind != "Service") {
@@ -168,7 +183,7 @@ fn backend(part: &Part<'_>, namespace: &str) -> Destination {
     }
 }
 
-fn read_filter(filter: &Part<'_>, namespace: &str, rule: &mut Rule, notes: &mut BTreeSet<NotModelled>) {
+fn read_filter(filter: &Part<'_>, namespace: &str, rule: &mut Rule, notes: &mut Notes) {
     match filter.get("type").text() {
         Some("RequestRedirect") => rule.redirect = Some(redirect(&filter.get("requestRedirect"))),
         Some("URLRewrite") => {

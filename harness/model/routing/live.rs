@@ -27,6 +27,10 @@ pub enum Kind {
     Service,
     /// `Deployment`.
     Deployment,
+    /// `ReplicaSet`.
+    ReplicaSet,
+    /// `StatefulSet`.
+    StatefulSet,
     /// `Pod`.
     Pod,
     /// `Namespace`.
@@ -56,6 +60,8 @@ impl Kind {
         match self {
             Self::Service => ("", "Service"),
             Self::Deployment => ("apps", "Deployment"),
+            Self::ReplicaSet => ("apps", "ReplicaSet"),
+            Self::StatefulSet => ("apps", "StatefulSet"),
             Self::Pod => ("", "Pod"),
             Self::Namespace => ("", "Namespace"),
             Self::VirtualService => (ISTIO, "VirtualService"),

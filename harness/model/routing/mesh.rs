@@ -1,20 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::destination_rule::DestinationRules;
 use super::hosts::addressed;
 use super::http_route;
-use super::live::{Kind, Live, Object};
-use super::rule::NotModelled;
+use super::live::{Kind, Live};
 use super::service::{Pod, Pods, Service};
+use super::unmodelled::{NotModelled, Notes, note};
 use super::virtual_service::VirtualService;
-
-/// Kinds that change the behaviour of a mesh and that the model does not cover.
-#[rustfmt::skip]
-const UNKNOWN_KINDS: [&str; 17] = [
-    "AuthorizationPolicy", "EnvoyFilter", "Gateway", "GRPCRoute", "Ingress", "NetworkPolicy",
-    "PeerAuthentication", "ProxyConfig", "RequestAuthentication", "ServiceEntry", "Sidecar", "StatefulSet",
-    "TCPRoute", "TLSRoute", "WasmPlugin", "WorkloadEntry", "WorkloadGroup",
-];
 
 /// All objects that affect routing, parsed and indexed.
 #[derive(Debug)]
@@ -30,7 +22,7 @@ impl Mesh {
     /// Reads the applied objects. `pods` are the ready pods: [`pods_of`](super::pods_of) returns those that the objects ask for.
     #[must_use]
     pub fn new(live: &Live, pods: Vec<Pod>) -> Self {
-        let mut notes = BTreeSet::new();
+        let mut notes = Notes::default();
         let services = live.of(Kind::Service).map(|object| Service::read(object, &mut notes));
         let services = services.map(|service| (service.host.clone(), service)).collect();
         let read = live.of(Kind::VirtualService).map(|object| VirtualService::read(object, &mut notes));
@@ -46,17 +38,13 @@ impl Mesh {
             (left.created, &left.name, &left.namespace).cmp(&(right.created, &right.name, &right.namespace))
         });
         let destination_rules = DestinationRules::read(live.of(Kind::DestinationRule), &mut notes);
-        for Object { manifest, .. } in live.all() {
-            if UNKNOWN_KINDS.contains(&manifest.kind()) {
-                notes.insert(NotModelled { origin: manifest.origin.clone(), field: manifest.id() });
-            }
-        }
+        live.all().for_each(|object| note(object, &mut notes));
         Self {
             services,
             virtual_services,
             destination_rules,
             pods: Pods::new(pods),
-            not_modelled: notes.into_iter().collect(),
+            not_modelled: notes.into_sorted(),
         }
     }
 

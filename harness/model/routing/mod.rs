@@ -34,6 +34,7 @@ mod rule;
 mod service;
 mod table;
 mod translate;
+mod unmodelled;
 mod virtual_service;
 
 pub use check::{Problem, Severity, check};
@@ -45,10 +46,11 @@ pub use hosts::addressed;
 pub use live::{Kind, Live, Object};
 pub use mesh::Mesh;
 pub use outbound::{Decision, Outbound, Routes};
-pub use rule::{NotModelled, RuleRef};
+pub use rule::RuleRef;
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
     Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
     RoutingUnit,
 };
+pub use unmodelled::{NotModelled, Scope};
 pub use virtual_service::MATCH_FIELDS;

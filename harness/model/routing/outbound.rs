@@ -10,6 +10,7 @@ use super::rule::{Export, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Route, RouteTable, RoutingUnit};
 use super::translate;
+use super::unmodelled::{self, NotModelled, Reach};
 use super::virtual_service::VirtualService;
 
 /// The outbound routing of a client: by its sidecar's rules, or without a sidecar by the node.
@@ -163,6 +164,45 @@ impl<'m> Outbound<'m> {
         let clusters = forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster);
         let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, &self.client.namespace));
         ready.flatten().map(|(pod, _)| pod.workload.clone()).collect()
+    }
+
+    /// What the model does not cover and what can affect a request, given its routes. Without routes there is no connection.
+    #[must_use]
+    pub fn not_modelled(&self, request: &Request, routes: Option<&Routes>) -> Vec<NotModelled> {
+        let decision = routes.map(|routes| routes.decide(request));
+        let route = decision.as_ref().and_then(|decision| routes?.table.routes.get(decision.route?));
+        let clusters: Vec<&Cluster> = match route.map(|route| &route.action) {
+            Some(Action::Forward(forward)) => {
+                forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster).collect()
+            }
+            _ => Vec::new(),
+        };
+        let called = addressed(&request.host, &self.client.namespace);
+        let reach = Reach {
+            client: (&self.client.namespace, &self.client.labels),
+            hosts: clusters.iter().map(|cluster| cluster.host.as_str()).chain([called.as_str()]).collect(),
+            is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
+            rule: decision.as_ref().and_then(|decision| Some(&decision.rule?.origin)),
+            destinations: clusters.iter().filter_map(|cluster| self.destination(cluster)).collect(),
+        };
+        let notes = self.mesh.not_modelled().iter();
+        notes.filter(|note| note.scope.covers(&reach)).cloned().collect()
+    }
+
+    fn destination<'c>(&'c self, cluster: &'c Cluster) -> Option<unmodelled::Destination<'c>> {
+        let service = self.mesh.services.get(&cluster.host)?;
+        let mut selector = service.selector.clone()?;
+        let subset = cluster.subset.as_ref().and_then(|name| self.mesh.subset(service, name, &self.client.namespace));
+        selector.extend(subset.into_iter().flat_map(|subset| subset.labels.clone()));
+        let ready = self.mesh.ready(cluster, &self.client.namespace).unwrap_or_default();
+        let pods = ready.into_iter().map(|(pod, _)| pod).collect();
+        Some(unmodelled::Destination {
+            host: &service.host,
+            subset: cluster.subset.as_deref(),
+            namespace: &service.namespace,
+            selector,
+            pods,
+        })
     }
 
     pub(super) fn service(&self, host: &str) -> Option<&'m Service> {
@@ -329,7 +369,7 @@ spec:
   hosts: [svc]
   http:
     - corsPolicy: {}
-      route: [{destination: {host: svc}, headers: {}}]
+      route: [{destination: {host: svc}, headers: {response: {}}}]
       timeout: 1s
 ---
 apiVersion: networking.istio.io/v1
@@ -343,8 +383,7 @@ metadata: {name: own}
             notes.collect::<Vec<_>>(),
             [
                 "a.yaml:17:7: spec.http[0].corsPolicy",
-                "a.yaml:18:42: spec.http[0].route[0].headers",
-                "a.yaml:19:7: spec.http[0].timeout",
+                "a.yaml:18:52: spec.http[0].route[0].headers.response",
                 "a.yaml:21:1: Sidecar/own",
             ]
         );

@@ -8,16 +8,8 @@ use serde_json::Value;
 use super::condition::{Condition, Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::table::{Abort, RedirectPath, Rewrite};
+use super::unmodelled::Notes;
 use crate::scenario::{Manifest, Origin};
-
-/// A field or an object that the model does not cover.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NotModelled {
-    /// Its position in a file.
-    pub origin: Origin,
-    /// The field, such as `spec.http[0].corsPolicy`, or the object.
-    pub field: String,
-}
 
 /// A reference to a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,12 +186,12 @@ impl<'a> Part<'a> {
     }
 
     /// Adds this part to the notes.
-    pub fn not_modelled(&self, notes: &mut BTreeSet<NotModelled>) {
-        notes.insert(NotModelled { origin: self.origin(), field: field(&self.pointer) });
+    pub fn not_modelled(&self, notes: &mut Notes) {
+        notes.add(self.origin(), field(&self.pointer));
     }
 
     /// Adds all keys except the known ones to the notes.
-    pub fn only(&self, known: &[&str], notes: &mut BTreeSet<NotModelled>) {
+    pub fn only(&self, known: &[&str], notes: &mut Notes) {
         for (key, part) in self.entries() {
             if !known.contains(&key) {
                 part.not_modelled(notes);

@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::hosts::full_name;
 use super::injection::{is_injected, namespace_labels};
 use super::live::{Kind, Live, Object};
-use super::rule::{NotModelled, Part};
+use super::rule::Part;
+use super::unmodelled::{Notes, Scope};
 use crate::scenario::Origin;
 
 /// Ports of server-first protocols: without a declared protocol, Istio does not detect HTTP on them.
@@ -75,31 +76,18 @@ impl Protocol {
 }
 
 impl Service {
-    pub fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Self {
+    pub fn read(object: &Object, notes: &mut Notes) -> Self {
         let root = Part::root(&object.manifest);
         let spec = root.get("spec");
+        notes.scope = Scope::Hosts([full_name(object.manifest.name(), &object.namespace)].into());
         if spec.get("clusterIP").text() == Some("None") {
             spec.get("clusterIP").not_modelled(notes);
         }
-        for key in ["externalName", "publishNotReadyAddresses", "sessionAffinity", "trafficDistribution"] {
+        for key in ["externalName", "publishNotReadyAddresses", "sessionAffinity", "trafficDistribution", "internalTrafficPolicy"] {
             let part = spec.get(key);
-            if part.is_there() && part.value != false && part.text() != Some("None") {
+            if part.is_there() && part.value != false && !matches!(part.text(), Some("None" | "Cluster")) {
                 part.not_modelled(notes);
             }
-        }
-        let exported = "networking.istio.io/exportTo";
-        if object
-            .manifest
-            .object
-            .metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(exported))
-        {
-            notes.insert(NotModelled {
-                origin: object.manifest.origin_of("/metadata/annotations/networking.istio.io~1exportTo"),
-                field: format!("metadata.annotations.{exported}"),
-            });
         }
         let ports = spec.get("ports");
         let ports = ports.items().filter_map(|part| {
@@ -194,11 +182,12 @@ impl Naming {
     }
 }
 
-/// The pods of the applied Deployments and Pods, all ready, each with a made-up address.
+/// The pods of the applied workloads, all ready, each with a made-up address.
 #[must_use]
 pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
     let mut pods = Vec::new();
-    for object in live.of(Kind::Deployment) {
+    let workloads = [Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet];
+    for object in workloads.into_iter().flat_map(|kind| live.of(kind)) {
         let replicas = object.manifest.at("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
         let template = Part::root(&object.manifest).get("spec").get("template");
         let metadata = template.get("metadata");

@@ -1,13 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::condition::{Pattern, Test};
 use super::hosts::resolved;
 use super::live::Object;
 use super::rule::{
-    Delegate, Export, Match, NotModelled, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef, destination,
+    Delegate, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef, destination,
 };
 use super::table::{Abort, RedirectPath, Rewrite};
+use super::unmodelled::{Notes, Scope};
 
 /// The name of the gateway that stands for all sidecars.
 pub(super) const MESH: &str = "mesh";
@@ -20,10 +21,12 @@ pub const MATCH_FIELDS: [&str; 14] = [
 ];
 
 /// The modelled fields of a rule.
+///
+/// Timeouts and retries are covered for servers that answer in time, with a status that is not retried: they do not affect such requests.
 #[rustfmt::skip]
-const RULE_FIELDS: [&str; 13] = [
+const RULE_FIELDS: [&str; 16] = [
     "name", "match", "route", "redirect", "rewrite", "directResponse", "fault", "delegate", "mirror", "mirrors",
-    "mirrorPercentage", "mirrorPercent", "mirror_percent",
+    "mirrorPercentage", "mirrorPercent", "mirror_percent", "timeout", "retries", "headers",
 ];
 
 /// The rules for requests to some hosts: a `VirtualService`, or one converted from `HTTPRoute`s.
@@ -44,19 +47,30 @@ pub(super) struct VirtualService {
 }
 
 impl VirtualService {
-    pub fn read(object: &Object, notes: &mut BTreeSet<NotModelled>) -> Self {
+    pub fn read(object: &Object, notes: &mut Notes) -> Self {
         let root = Part::root(&object.manifest);
         let spec = root.get("spec");
-        spec.only(&["hosts", "gateways", "http", "exportTo"], notes);
         let named: Arc<str> = format!("VirtualService {}", object.manifest.name()).into();
         let namespace = &object.namespace;
         let gateways = spec.get("gateways").texts();
+        let mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH);
+        let hosts: Vec<String> = spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect();
+        let called = hosts.iter().cloned().collect();
+        notes.scope = if mesh { Scope::Connections(called) } else { Scope::Nothing };
+        ["tcp", "tls"].map(|key| spec.get(key)).iter().filter(|part| part.is_there()).for_each(|part| part.not_modelled(notes));
+        notes.scope = match std::mem::take(&mut notes.scope) {
+            // a delegate: any host may delegate to it
+            Scope::Connections(called) if called.is_empty() => Scope::Everything,
+            Scope::Connections(called) => Scope::Hosts(called),
+            other => other,
+        };
+        spec.only(&["hosts", "gateways", "http", "exportTo", "tcp", "tls"], notes);
         Self {
             name: object.manifest.name().to_owned(),
             namespace: namespace.clone(),
             created: object.created,
-            hosts: spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect(),
-            mesh: gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH),
+            hosts,
+            mesh,
             export: Export::of(&spec.get("exportTo"), namespace),
             rules: spec.get("http").items().map(|http| rule(&http, namespace, &named, notes)).collect(),
             gateway_api: false,
@@ -82,24 +96,36 @@ impl VirtualService {
     }
 }
 
-fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet<NotModelled>) -> Rule {
+fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -> Rule {
+    let delegate = http.get("delegate");
+    let outer = notes.scope.clone();
+    // the rules of a delegate have positions of their own
+    if !delegate.is_there() && outer != Scope::Nothing {
+        notes.scope = Scope::Rule(http.origin());
+    }
     http.only(&RULE_FIELDS, notes);
+    headers(&http.get("headers"), notes);
     let route = http.get("route");
     let destinations = route.items().map(|entry| {
-        entry.only(&["destination", "weight"], notes);
+        entry.only(&["destination", "weight", "headers"], notes);
+        headers(&entry.get("headers"), notes);
         destination(&entry.get("destination"), namespace, entry.get("weight").number().unwrap_or(0))
     });
     let route = destinations.collect();
-    let delegate = http.get("delegate");
+    let redirect = redirect(&http.get("redirect"), notes);
+    let response = response(&http.get("directResponse"), notes);
+    let rewrite = rewrite(&http.get("rewrite"), notes);
+    let abort = abort(&http.get("fault"), notes);
+    notes.scope = outer;
     Rule {
         at: RuleRef { object: Arc::clone(named), origin: http.origin() },
         matches: http.get("match").items().map(|part| one_match(&part, notes)).collect(),
         route,
-        redirect: redirect(&http.get("redirect"), notes),
-        response: response(&http.get("directResponse"), notes),
-        rewrite: rewrite(&http.get("rewrite"), notes),
+        redirect,
+        response,
+        rewrite,
         mirrors: mirrors(http, namespace),
-        abort: abort(&http.get("fault"), notes),
+        abort,
         delegate: delegate.is_there().then(|| Delegate {
             namespace: delegate.get("namespace").owned().unwrap_or_default(),
             name: delegate.get("name").owned().unwrap_or_default(),
@@ -108,13 +134,25 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut BTreeSet
     }
 }
 
-fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
+/// Adds changes of headers that a route or a claim can depend on: of the request's host, and of any header of the response.
+fn headers(part: &Part<'_>, notes: &mut Notes) {
+    part.only(&["request"], notes);
+    for change in ["set", "add"].map(|key| part.get("request").get(key)) {
+        for (name, value) in change.entries() {
+            if name.eq_ignore_ascii_case("host") || name.starts_with(':') {
+                value.not_modelled(notes);
+            }
+        }
+    }
+}
+
+fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
     part.only(&MATCH_FIELDS, notes);
     let test = |key: &str| {
         let part = part.get(key);
         part.is_there().then(|| part.test())
     };
-    let tests = |key: &str, notes: &mut BTreeSet<NotModelled>| -> BTreeMap<String, Test> {
+    let tests = |key: &str, notes: &mut Notes| -> BTreeMap<String, Test> {
         let part = part.get(key);
         let mut tests = BTreeMap::new();
         for (name, value) in part.entries() {
@@ -142,7 +180,7 @@ fn one_match(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Match {
     }
 }
 
-fn redirect(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<RedirectRule> {
+fn redirect(part: &Part<'_>, notes: &mut Notes) -> Option<RedirectRule> {
     part.is_there().then(|| {
         part.only(&["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme", "redirectCode"], notes);
         let text = |key: &str| part.get(key).owned().filter(|text| !text.is_empty());
@@ -161,7 +199,7 @@ fn redirect(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<Redire
     })
 }
 
-fn response(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<(u16, String)> {
+fn response(part: &Part<'_>, notes: &mut Notes) -> Option<(u16, String)> {
     part.is_there().then(|| {
         part.only(&["status", "body"], notes);
         let body = part.get("body");
@@ -170,7 +208,7 @@ fn response(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<(u16, 
     })
 }
 
-fn rewrite(part: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<RewriteRule> {
+fn rewrite(part: &Part<'_>, notes: &mut Notes) -> Option<RewriteRule> {
     part.is_there().then(|| {
         part.only(&["uri", "authority", "uriRegexRewrite"], notes);
         let text = |part: &Part<'_>| part.owned().filter(|text| !text.is_empty());
@@ -200,8 +238,9 @@ fn mirrors(http: &Part<'_>, namespace: &str) -> Vec<(super::rule::Destination, u
     mirrors
 }
 
-fn abort(fault: &Part<'_>, notes: &mut BTreeSet<NotModelled>) -> Option<Abort> {
-    fault.only(&["abort"], notes);
+fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
+    // a delay moves no share
+    fault.only(&["abort", "delay"], notes);
     let part = fault.get("abort");
     part.only(&["percentage", "httpStatus"], notes);
     let status = part.get("httpStatus").number()?;

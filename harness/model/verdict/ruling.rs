@@ -1,14 +1,14 @@
 use std::fmt;
 
-/// Whether a claim holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a claim holds. Of several rulings the greatest decides about all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ruling {
     /// The claim holds.
     Pass,
-    /// The claim does not hold.
-    Fail,
     /// The sample ended before a decision.
     Inconclusive,
+    /// The claim does not hold.
+    Fail,
 }
 
 impl fmt::Display for Ruling {

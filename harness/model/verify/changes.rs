@@ -37,12 +37,17 @@ pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
         });
         for (index, (from, path, given)) in now.into_iter().enumerate() {
             let then = paired.map(|(_, then)| then[index].2.clone());
-            if then.as_ref().is_none_or(|then| then.seen != given.seen) {
+            if then.as_ref().is_none_or(|then| then.seen != given.seen || unknown(then) != unknown(&given)) {
                 changes.push(GivenChange { number, stage: stage.clone(), from, path, before: then, after: given });
             }
         }
     }
     changes
+}
+
+/// The names of what the model does not cover and what can affect these responses.
+fn unknown(given: &Given) -> BTreeSet<&str> {
+    given.not_modelled.iter().map(|note| note.field.as_str()).collect()
 }
 
 /// By stage name, what each population is given on each path.

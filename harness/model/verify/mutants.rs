@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::operators::{Mutation, Vocabulary, mutations};
-use super::stages::decide_stage;
+use super::stages::{Decided, decide_stage};
 use crate::plan::{Given, Plan, PlannedStage};
 use crate::routing::Chance;
 use crate::scenario::{Scenario, Stage, Step};
@@ -28,6 +28,8 @@ pub enum MutantStatus {
     Killed(Kill),
     /// A population is given something else, and no claim detects it.
     Survived(Gap),
+    /// No claim fails, but something that the model does not cover can affect one.
+    Undecided,
 }
 
 /// The claim that kills a mutant.
@@ -90,20 +92,25 @@ fn not_injected(scenario: &Scenario) -> Option<Mutant> {
 #[must_use]
 pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
     let mutated = Plan::new(&mutant.scenario);
-    let mut gap = None;
+    let (mut gap, mut undecided) = (None, false);
     for (original, mutated) in original.stages.iter().zip(&mutated.stages) {
         let decided = decide_stage(mutated);
         if let Some(claim) = decided.claims.iter().find(|claim| claim.decided.is_detectable()) {
             let claim = claim.expectation.to_string();
             return MutantStatus::Killed(Kill { stage: decided.number, claim });
         }
-        gap = gap.or_else(|| find_gap(original, mutated));
+        undecided |= decided.claims.iter().any(|claim| matches!(claim.decided, Decided::Undecided(_)));
+        gap = gap.or_else(|| find_gap(original, mutated, &mut undecided));
+    }
+    if undecided {
+        return MutantStatus::Undecided;
     }
     gap.map_or(MutantStatus::Equivalent, MutantStatus::Survived)
 }
 
-/// The first population that a mutant gives something else at a stage, on any path that the scenario claims.
-fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>) -> Option<Gap> {
+/// The first population that a mutant gives something else at a stage, on any path that the scenario claims. What is not known, because
+/// something unmodelled can affect it, is not compared: it sets `undecided`.
+fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: &mut bool) -> Option<Gap> {
     let (before, after) = (original.after.outbound(), mutated.after.outbound());
     let scenario = original.after.scenario();
     let mut paths: Vec<&str> =
@@ -113,7 +120,10 @@ fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>) -> Option<G
     for population in &scenario.populations {
         for path in &paths {
             let given = original.after.given(population, path, &before);
-            if given.seen != mutated.after.given(population, path, &after).seen {
+            let other = mutated.after.given(population, path, &after);
+            if !given.not_modelled.is_empty() || !other.not_modelled.is_empty() {
+                *undecided = true;
+            } else if given.seen != other.seen {
                 let claim = as_claim(&population.name, path, &given);
                 return Some(Gap { stage: original.number, name: original.stage.name.clone(), claim });
             }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::plan::{Given, Plan, PlannedStage, requests};
-use crate::routing::{Chance, Finding, Live, NotModelled, Outbound, Problem, Severity, check};
+use crate::routing::{Chance, Finding, Live, NotModelled, Outbound, Problem, Request, Severity, check};
 use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step};
 
 /// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
@@ -39,9 +39,11 @@ pub struct VerifiedClaim<'a> {
 pub enum Decided {
     /// The claim holds.
     Holds,
+    /// Something that the model does not cover can affect the claim.
+    Undecided(Vec<NotModelled>),
     /// The claim fails, with every share that differs.
     Fails(Vec<ShareMismatch>),
-    /// The model cannot decide the claim, for this reason.
+    /// Only a run can decide the claim, for this reason.
     Open(String),
 }
 
@@ -93,6 +95,15 @@ impl fmt::Display for ShareMismatch {
 }
 
 impl Decided {
+    /// What the model does not cover and what can affect the claim.
+    #[must_use]
+    pub fn not_modelled(&self) -> &[NotModelled] {
+        match self {
+            Self::Undecided(notes) => notes,
+            Self::Holds | Self::Fails(_) | Self::Open(_) => &[],
+        }
+    }
+
     /// Whether the claim fails, and a run on a cluster would detect it.
     #[must_use]
     pub fn is_detectable(&self) -> bool {
@@ -161,7 +172,9 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
                 (given, decided)
             }
             Expectation::Served { workload, requests, .. } => {
-                (Given::default(), count(workload, *requests, &workloads(planned, &outbound)))
+                let (served, not_modelled) = workloads(planned, &outbound);
+                let decided = count(workload, *requests, &served);
+                (Given::default(), if not_modelled.is_empty() { decided } else { Decided::Undecided(not_modelled) })
             }
             Expectation::NoObjects { .. } => (Given::default(), left(after.live())),
             Expectation::During(_) => {
@@ -177,12 +190,15 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
     VerifiedStage { number: planned.number, name: &stage.name, claims, not_modelled }
 }
 
-/// The workloads that may receive a stage's claimed requests, or mirrored copies of them.
-fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> BTreeSet<String> {
+/// The workloads that may receive a stage's claimed requests, or mirrored copies of them, and what the model does not cover.
+fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<String>, Vec<NotModelled>) {
     let scenario = planned.after.scenario();
     let asked = planned.stage.claims().filter_map(|claim| Some((scenario.population(&claim.from)?, &claim.path)));
-    let requests = asked.flat_map(|(population, path)| requests(population, &scenario.service, path));
-    requests.flat_map(|request| outbound.workloads(&request)).collect()
+    let requests: Vec<Request> =
+        asked.flat_map(|(population, path)| requests(population, &scenario.service, path)).collect();
+    let notes = requests.iter().flat_map(|request| outbound.not_modelled(request, outbound.routes(request).ok().as_ref()));
+    let notes: BTreeSet<NotModelled> = notes.collect();
+    (requests.iter().flat_map(|request| outbound.workloads(request)).collect(), notes.into_iter().collect())
 }
 
 fn left(live: &Live) -> Decided {
@@ -218,6 +234,9 @@ fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided 
 /// Compares what a population is given with a claim about it.
 #[must_use]
 pub fn decide(claim: &Claim, given: &Given) -> Decided {
+    if !given.not_modelled.is_empty() {
+        return Decided::Undecided(given.not_modelled.clone());
+    }
     let mut mismatches = Vec::new();
     let mut compare = |measure: Measure, claimed: Share, given: Chance| {
         let distance = (given.fraction() - claimed.fraction()).abs();

@@ -49,6 +49,10 @@ struct StageSummary {
 }
 
 impl StageSummary {
+    fn ruling(&self) -> Ruling {
+        self.judged.iter().map(|judged| judged.verdict.ruling).max().unwrap_or(Ruling::Pass)
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::RolledOut { took } => self.rolled_out = took,
@@ -208,12 +212,17 @@ impl<W: Write> Terminal<W> {
             MutantStatus::Killed(kill) => format!("killed by {}", kill.claim),
             MutantStatus::Equivalent => "equivalent".to_owned(),
             MutantStatus::Survived(_) => "survived".to_owned(),
+            MutantStatus::Undecided => "undecided".to_owned(),
         };
         self.line(&format!("{mark} {operator}: {what} — at stage {stage} {seen}; the model: {model}"));
     }
 
     fn stage_done(&mut self, stage: &StageSummary) {
-        let mark = self.marks.verdict(stage.failed == 0);
+        let mark = match stage.ruling() {
+            Ruling::Pass => self.marks.good("ok"),
+            Ruling::Inconclusive => self.marks.unsure("undecided"),
+            Ruling::Fail => self.marks.bad("FAIL"),
+        };
         let mut parts = vec![format!("rolled out in {}", seconds(stage.rolled_out))];
         parts.extend(stage.converged.map(|took| format!("converged in {} ms", took.as_millis())));
         if stage.requests > 0 {
@@ -231,7 +240,7 @@ impl<W: Write> Terminal<W> {
             let mark = match judged.verdict.ruling {
                 Ruling::Pass => "  ".to_owned(),
                 Ruling::Fail => self.marks.bad("✗ "),
-                Ruling::Inconclusive => self.marks.bad("? "),
+                Ruling::Inconclusive => self.marks.unsure("? "),
             };
             self.line(&format!("   {mark}{}: {} — {}", judged.subject, judged.claim, judged.verdict.reason));
             if judged.verdict.ruling != Ruling::Pass {
@@ -261,8 +270,14 @@ impl<W: Write> Terminal<W> {
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         if !self.rows.is_empty() {
             self.line("");
-            for row in std::mem::take(&mut self.rows) {
-                let result = if row.failed == 0 { self.marks.good("pass") } else { self.marks.bad("FAIL") };
+            let rows = std::mem::take(&mut self.rows);
+            let longest = if rows.iter().any(|row| row.ruling() == Ruling::Inconclusive) { 9 } else { 4 };
+            for row in rows {
+                let result = match row.ruling() {
+                    Ruling::Pass => self.marks.good(&format!("{:<longest$}", "pass")),
+                    Ruling::Inconclusive => self.marks.unsure("undecided"),
+                    Ruling::Fail => self.marks.bad(&format!("{:<longest$}", "FAIL")),
+                };
                 let claims = format!("{} of {}", row.claims - row.failed, plural(row.claims, "claim"));
                 self.line(&format!(
                     " {:>2}  {:<width$}  {result}  {claims:<14} {:>6} requests  {:>7}",

@@ -1,7 +1,7 @@
 use crate::cluster::ClusterError;
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
 use crate::plan::Snapshot;
-use crate::routing::{Finding, Outbound};
+use crate::routing::{Finding, NotModelled, Outbound};
 use crate::scenario::{During, Expectation, Origin, Stage};
 use crate::verdict::{Answer, Ruling, Trial, Verdict};
 use crate::verify::{Decided, decide};
@@ -32,6 +32,21 @@ pub(crate) fn judge_sample(
         place: claim.origin.clone(),
         errors: Some(claim.errors),
         layer,
+    }
+}
+
+/// Rules no claim of a stage proven or failed that something unmodelled can affect: the venue answered as the model does.
+pub(crate) fn leave_undecided(judged: &mut [Judged], snapshot: &Snapshot<'_>) {
+    let outbound = snapshot.outbound();
+    for judged in judged {
+        let Subject::Population { name, path } = &judged.subject else { continue };
+        let population = snapshot.scenario().population(name);
+        let given = population.map(|own| snapshot.given(own, path, &outbound)).unwrap_or_default();
+        let Some(NotModelled { origin, field, .. }) = given.not_modelled.first() else { continue };
+        judged.verdict.ruling = Ruling::Inconclusive;
+        judged.verdict.reason =
+            format!("the embedded mesh does not model {field} ({origin}), which can affect these requests");
+        (judged.hints, judged.layer) = (Vec::new(), None);
     }
 }
 

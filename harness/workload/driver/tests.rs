@@ -301,9 +301,14 @@ async fn without_keep_alive_every_request_opens_a_connection() {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let count = Arc::clone(&count);
             tokio::spawn(async move {
                 let mut request = [0; 1024];
                 while let Ok(1..) = stream.read(&mut request).await {
+                    // otherwise one connection could have all answers before the others are opened
+                    while count.load(std::sync::atomic::Ordering::Relaxed) < 4 {
+                        tokio::task::yield_now().await;
+                    }
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\nHello server - v1").await.unwrap();
                 }
             });

@@ -1,0 +1,72 @@
+//! What the model does not cover and what can affect a claim leaves it undecided: no command calls such a claim given.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::common::{said, shiftcheck, spoilt};
+
+const DENY: &str = "\
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny-v2}
+spec: {selector: {matchLabels: {version: v2}}}
+";
+
+/// The canary with a policy that denies every request to v2, from its fourth stage on.
+fn denied() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    spoilt(folder.path(), &[]);
+    let path = folder.path().join("vs-hello-testers.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}{DENY}")).unwrap();
+    // the last stage claims that no object is left
+    let path = folder.path().join("scenario.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, &text[..text.find("  - name: clean-up").unwrap()]).unwrap();
+    folder
+}
+
+/// What the program prints about a folder, named `FOLDER`, and its exit code.
+fn about(folder: &Path, arguments: &[&str]) -> (String, Option<i32>) {
+    let name = folder.to_str().unwrap();
+    let arguments: Vec<&str> = arguments.iter().map(|word| if *word == "FOLDER" { name } else { word }).collect();
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    (format!("{printed}{errors}").replace(name, "FOLDER"), code)
+}
+
+#[test]
+fn verify_calls_no_claim_given_that_a_policy_can_affect() {
+    let folder = denied();
+    let (printed, code) = about(folder.path(), &["verify", "FOLDER"]);
+    assert_eq!(code, Some(4), "{printed}");
+    insta::assert_snapshot!("verify_with_a_policy", printed);
+}
+
+#[test]
+fn a_mutant_is_not_called_equivalent_or_survived_where_a_claim_is_undecided() {
+    let folder = denied();
+    let (printed, code) = about(folder.path(), &["mutants", "FOLDER"]);
+    assert_eq!(code, Some(4), "{printed}");
+    assert!(printed.contains("undecided 20 mutants: something that is not modelled can affect their claims"), "{printed}");
+}
+
+#[test]
+fn a_policy_that_was_added_is_a_change_in_behaviour() {
+    let folder = denied();
+    let (printed, code) = about(folder.path(), &["verify", "FOLDER", "--against", "fixtures/canary"]);
+    assert_eq!(code, Some(4), "{printed}");
+    let change = "testers: v1 50 %, v2 50 % → undecided (FOLDER/vs-hello-testers.yaml:19:1: AuthorizationPolicy/deny-v2 is not modelled)";
+    assert!(printed.contains(change), "{printed}");
+}
+
+#[test]
+fn the_embedded_mesh_calls_no_claim_proven_that_a_policy_can_affect() {
+    let folder = denied();
+    let (printed, code) = about(folder.path(), &["run", "FOLDER", "--cluster", "embedded", "--no-report"]);
+    assert_eq!(code, Some(4), "{printed}");
+    let verdict = "? testers: v1 50 %, v2 50 % — the embedded mesh does not model AuthorizationPolicy/deny-v2 \
+                   (FOLDER/vs-hello-testers.yaml:19:1), which can affect these requests";
+    assert!(printed.contains(verdict), "{printed}");
+}
