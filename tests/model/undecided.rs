@@ -49,7 +49,10 @@ fn a_mutant_is_not_called_equivalent_or_survived_where_a_claim_is_undecided() {
     let folder = denied();
     let (printed, code) = about(folder.path(), &["mutants", "FOLDER"]);
     assert_eq!(code, Some(4), "{printed}");
-    assert!(printed.contains("undecided 20 mutants: something that is not modelled can affect their claims"), "{printed}");
+    assert!(
+        printed.contains("undecided 20 mutants: something that is not modelled can affect their claims"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -4,19 +4,14 @@ use std::sync::Arc;
 use super::condition::{Pattern, Test};
 use super::hosts::full_name;
 use super::live::Object;
-use super::rule::{
-    Destination, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef,
-};
+use super::rule::{Destination, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef};
 use super::table::{RedirectPath, Rewrite};
 use super::unmodelled::{Notes, Scope};
 use super::virtual_service::VirtualService;
 
 /// Converts the `HTTPRoute`s whose parent is a Service into virtual services, as Istio does: one for each namespace, service and port, with
 /// the most specific rules first.
-pub(super) fn read_all<'a>(
-    objects: impl Iterator<Item = &'a Object>,
-    notes: &mut Notes,
-) -> Vec<VirtualService> {
+pub(super) fn read_all<'a>(objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Vec<VirtualService> {
     let mut objects: Vec<&Object> = objects.collect();
     objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
     let mut merged: BTreeMap<(String, Option<u16>, String), VirtualService> = BTreeMap::new();

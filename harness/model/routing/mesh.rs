@@ -39,13 +39,7 @@ impl Mesh {
         });
         let destination_rules = DestinationRules::read(live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
-        Self {
-            services,
-            virtual_services,
-            destination_rules,
-            pods: Pods::new(pods),
-            not_modelled: notes.into_sorted(),
-        }
+        Self { services, virtual_services, destination_rules, pods: Pods::new(pods), not_modelled: notes.into_sorted() }
     }
 
     /// The fields and objects that the model does not cover.

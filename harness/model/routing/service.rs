@@ -83,7 +83,13 @@ impl Service {
         if spec.get("clusterIP").text() == Some("None") {
             spec.get("clusterIP").not_modelled(notes);
         }
-        for key in ["externalName", "publishNotReadyAddresses", "sessionAffinity", "trafficDistribution", "internalTrafficPolicy"] {
+        for key in [
+            "externalName",
+            "publishNotReadyAddresses",
+            "sessionAffinity",
+            "trafficDistribution",
+            "internalTrafficPolicy",
+        ] {
             let part = spec.get(key);
             if part.is_there() && part.value != false && !matches!(part.text(), Some("None" | "Cluster")) {
                 part.not_modelled(notes);

@@ -105,9 +105,8 @@ pub(super) struct Destination<'a> {
 impl Scope {
     /// Whether a request with this reach can be affected.
     pub(super) fn covers(&self, reach: &Reach<'_>) -> bool {
-        let called = |hosts: &BTreeSet<String>| {
-            hosts.iter().any(|host| reach.hosts.iter().any(|called| is_host(called, host)))
-        };
+        let called =
+            |hosts: &BTreeSet<String>| hosts.iter().any(|host| reach.hosts.iter().any(|called| is_host(called, host)));
         let within = |namespace: &Option<String>, there: &str| namespace.as_deref().is_none_or(|name| name == there);
         let servers = || reach.destinations.iter().flat_map(|destination| destination.pods.iter().copied());
         let served = |namespace: &Option<String>, labels: &BTreeMap<String, String>| {
@@ -117,9 +116,10 @@ impl Scope {
             Self::Nothing => false,
             Self::Everything => true,
             Self::Hosts(hosts) => called(hosts),
-            Self::Subset(host, subset) => reach.destinations.iter().any(|destination| {
-                is_host(destination.host, host) && destination.subset == Some(subset.as_str())
-            }),
+            Self::Subset(host, subset) => reach
+                .destinations
+                .iter()
+                .any(|destination| is_host(destination.host, host) && destination.subset == Some(subset.as_str())),
             Self::Connections(hosts) => !reach.is_http && called(hosts),
             Self::WithoutSidecar(hosts) => called(hosts) && servers().any(|pod| !pod.sidecar),
             Self::Rule(origin) => reach.rule == Some(origin),
@@ -129,7 +129,8 @@ impl Scope {
                 served(namespace, labels) || within(namespace, client) && contains(own, labels)
             }
             Self::MorePods(namespace, labels) => {
-                let mut destinations = reach.destinations.iter().filter(|destination| destination.namespace == namespace);
+                let mut destinations =
+                    reach.destinations.iter().filter(|destination| destination.namespace == namespace);
                 destinations.any(|destination| contains(labels, &destination.selector))
             }
             Self::Replicas(namespace, workload) => reach.destinations.iter().any(|destination| {
@@ -225,9 +226,7 @@ fn scope_of(object: &Object) -> Scope {
             Scope::Hosts(spec.get("hosts").texts().iter().map(|host| resolved(host, &own)).collect())
         }
         ("networking.istio.io", "WorkloadEntry") => Scope::MorePods(own, spec.get("labels").labels()),
-        ("networking.istio.io", "WorkloadGroup") => {
-            Scope::MorePods(own, spec.get("metadata").get("labels").labels())
-        }
+        ("networking.istio.io", "WorkloadGroup") => Scope::MorePods(own, spec.get("metadata").get("labels").labels()),
         ("discovery.k8s.io", "EndpointSlice") => {
             let labels = object.manifest.object.metadata.labels.as_ref();
             match labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use super::condition::{Pattern, Test};
 use super::hosts::resolved;
 use super::live::Object;
-use super::rule::{
-    Delegate, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef, destination,
-};
+use super::rule::{Delegate, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef, destination};
 use super::table::{Abort, RedirectPath, Rewrite};
 use super::unmodelled::{Notes, Scope};
 
@@ -57,7 +55,11 @@ impl VirtualService {
         let hosts: Vec<String> = spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect();
         let called = hosts.iter().cloned().collect();
         notes.scope = if mesh { Scope::Connections(called) } else { Scope::Nothing };
-        ["tcp", "tls"].map(|key| spec.get(key)).iter().filter(|part| part.is_there()).for_each(|part| part.not_modelled(notes));
+        ["tcp", "tls"]
+            .map(|key| spec.get(key))
+            .iter()
+            .filter(|part| part.is_there())
+            .for_each(|part| part.not_modelled(notes));
         notes.scope = match std::mem::take(&mut notes.scope) {
             // a delegate: any host may delegate to it
             Scope::Connections(called) if called.is_empty() => Scope::Everything,

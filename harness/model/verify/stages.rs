@@ -196,7 +196,8 @@ fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<S
     let asked = planned.stage.claims().filter_map(|claim| Some((scenario.population(&claim.from)?, &claim.path)));
     let requests: Vec<Request> =
         asked.flat_map(|(population, path)| requests(population, &scenario.service, path)).collect();
-    let notes = requests.iter().flat_map(|request| outbound.not_modelled(request, outbound.routes(request).ok().as_ref()));
+    let notes =
+        requests.iter().flat_map(|request| outbound.not_modelled(request, outbound.routes(request).ok().as_ref()));
     let notes: BTreeSet<NotModelled> = notes.collect();
     (requests.iter().flat_map(|request| outbound.workloads(request)).collect(), notes.into_iter().collect())
 }
