@@ -86,11 +86,7 @@ impl Docker {
         Self::connect_to(&Self::default_address()).await
     }
 
-    /// Connects to the engine at an address.
-    ///
-    /// # Errors
-    /// There is no engine, or it does not answer within 5 s.
-    pub async fn connect_to(address: &str) -> Result<Self, ClusterError> {
+    async fn connect_to(address: &str) -> Result<Self, ClusterError> {
         let refused = |error: BollardError| ClusterError::NoEngine(format!("{address}: {error}"));
         let connected = async {
             let engine = Bollard::connect_with_host(address).map_err(refused)?.with_timeout(ENGINE_LIMIT);
@@ -354,7 +350,7 @@ async fn published(
     .await;
     found.map_err(|error| match error {
         WaitError::Failed { .. } => ClusterError::NodeEnded(log.last()),
-        other => other.into(),
+        late @ WaitError::TimedOut { .. } => late.into(),
     })
 }
 

@@ -44,6 +44,7 @@ pub use owner::Owner;
 pub use pod::PodState;
 pub(crate) use pod::{is_staying, pod_state};
 pub use rollout::Workloads;
+pub(crate) use rollout::is_complete;
 pub use run::{Keep, KnownRuns, KubeNamespace, RunRecord, RunRecords};
 pub use run_id::{RunId, RunIdError};
 pub use sweep::{LeftAlone, Swept, Wanted, sweep};

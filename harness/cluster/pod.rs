@@ -31,11 +31,8 @@ pub struct PodState {
 
 pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
-    let ready = status
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let mut conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let spec = pod.spec.as_ref();
     let is_proxy = |container: &Container| container.name == "istio-proxy";
     let sidecar = spec.and_then(|spec| {
@@ -70,11 +67,9 @@ pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
     let mut starting = None;
-    let containers: Vec<&ContainerStatus> =
-        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).collect();
-    for container in containers {
-        let Some(state) = container.state.as_ref() else { continue };
-        let Some(waiting) = state.waiting.as_ref() else { continue };
+    let all = [&status.init_container_statuses, &status.container_statuses];
+    for container in all.into_iter().flatten().flatten() {
+        let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else { continue };
         let reason = waiting.reason.as_deref().unwrap_or("waiting");
         let detail = ended(container).or_else(|| waiting.message.clone()).unwrap_or_default();
         let text = format!("{reason} in container {} of {name} ({}){}", container.name, container.image, {

@@ -106,13 +106,13 @@ impl Workloads {
                     known.insert(object.uid.clone());
                     progress
                 }
-                None if known.contains(&object.uid) => Progress::Gone(object.name.clone()),
+                None if known.contains(&object.uid) => Progress::Failed(Failure::Deleted(object.name.clone())),
                 None => Progress::NotYet(format!("{}: not created yet", object.name)),
             };
             match progress {
                 Progress::Done(()) => {}
                 Progress::NotYet(state) => pending.push(state),
-                ended @ (Progress::Failed(_) | Progress::Gone(_)) => return ended,
+                failed @ Progress::Failed(_) => return failed,
             }
         }
         pending.extend(deleted.iter().filter_map(|object| self.not_gone_yet(object)));
@@ -123,18 +123,13 @@ impl Workloads {
         let name = &object.name;
         let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = deployment.status.clone().unwrap_or_default();
-        let count = |number: Option<i32>| number.unwrap_or(0);
-        let complete = status.observed_generation.unwrap_or(0) >= object.generation
-            && count(status.updated_replicas) == wanted
-            && count(status.replicas) == wanted
-            && count(status.available_replicas) == wanted;
-        if complete {
+        if is_complete(deployment, object.generation) {
             return match self.not_seen_yet(deployment, usize::try_from(wanted).unwrap_or(0)) {
                 None => Progress::Done(()),
                 Some(state) => Progress::NotYet(format!("{name}: rolled out, but {state}")),
             };
         }
-        let mut state = format!("{name}: {} of {wanted} ready", count(status.available_replicas));
+        let mut state = format!("{name}: {} of {wanted} ready", status.available_replicas.unwrap_or(0));
         let failed = |why: String| Progress::Failed(Failure::Reported(why));
         for condition in status.conditions.iter().flatten() {
             if condition.type_ == "ReplicaFailure" && condition.status == "True" {
@@ -226,6 +221,14 @@ impl Workloads {
     }
 }
 
+/// Whether all pods of a Deployment of this generation are up to date and available, and no others are left.
+pub(crate) fn is_complete(deployment: &Deployment, generation: i64) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let counts = [status.updated_replicas, status.replicas, status.available_replicas];
+    status.observed_generation.unwrap_or(0) >= generation && counts.map(|count| count.unwrap_or(0)) == [wanted; 3]
+}
+
 fn pod_progress(name: &str, pod: &Pod) -> Progress<()> {
     if pod_state(pod).ready {
         return Progress::Done(());
@@ -279,6 +282,7 @@ mod tests {
     use kube::runtime::reflector::store::Writer;
     use kube::runtime::watcher::Event;
 
+    use super::super::wait::WaitError;
     use super::*;
 
     /// Watches whose events a test sends.
@@ -353,7 +357,7 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
         match workloads.progress(applied, deleted, &mut HashSet::new()) {
             Progress::Done(()) => None,
             Progress::NotYet(state) => Some(state),
-            other => panic!("{other:?}"),
+            failed @ Progress::Failed(_) => panic!("{failed:?}"),
         }
     }
 
@@ -436,7 +440,8 @@ status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '
             watches.no_deployment("d");
         };
         let (gate, ()) = tokio::join!(gate, events);
-        assert_matches!(gate, Err(ClusterError::Wait(super::super::wait::WaitError::Gone { name, .. })) => {
+        let Err(ClusterError::Wait(WaitError::Failed { source, .. })) = gate else { panic!("it ends with the wait") };
+        assert_matches!(source, Failure::Deleted(name) => {
             assert_eq!(name, "hello");
         });
     }

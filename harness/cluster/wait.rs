@@ -52,8 +52,6 @@ pub enum Progress<T> {
     NotYet(String),
     /// The condition cannot hold any more.
     Failed(Failure),
-    /// An object that the condition needs was deleted: its name.
-    Gone(String),
 }
 
 impl<T> Progress<T> {
@@ -81,6 +79,9 @@ pub enum Failure {
         /// The message with the pod and the reason.
         message: String,
     },
+    /// An object that the condition needs was deleted: its name.
+    #[error("{0} was deleted")]
+    Deleted(String),
     /// The API server refuses the request.
     #[error(transparent)]
     Api(Box<kube::Error>),
@@ -99,16 +100,13 @@ pub enum WaitError {
     /// The condition cannot hold any more.
     #[error("{what} cannot succeed: {source}")]
     Failed { what: Awaited, source: Failure },
-    /// An object that the condition needs was deleted.
-    #[error("{what} cannot succeed: {name} was deleted")]
-    Gone { what: Awaited, name: String },
 }
 
 impl WaitError {
     /// The condition.
     pub const fn awaited(&self) -> &Awaited {
         match self {
-            Self::TimedOut { what, .. } | Self::Failed { what, .. } | Self::Gone { what, .. } => what,
+            Self::TimedOut { what, .. } | Self::Failed { what, .. } => what,
         }
     }
 }
@@ -142,12 +140,11 @@ impl<S: FnMut(&str)> Wait<S> {
     /// Runs a check and returns what it found. If the condition does not hold yet, returns none when the next check is due.
     ///
     /// # Errors
-    /// The timeout has passed, the condition cannot hold any more, or an object that it needs was deleted.
+    /// The timeout has passed, or the condition cannot hold any more.
     pub async fn check<T>(&mut self, check: impl Future<Output = Progress<T>>) -> Result<Option<T>, WaitError> {
         match timeout_at(self.deadline, check).await {
             Ok(Progress::Done(found)) => return Ok(Some(found)),
             Ok(Progress::Failed(source)) => return Err(WaitError::Failed { what: self.what.clone(), source }),
-            Ok(Progress::Gone(name)) => return Err(WaitError::Gone { what: self.what.clone(), name }),
             Ok(Progress::NotYet(state)) => {
                 if state != self.last {
                     (self.seen)(&state);
@@ -245,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deletion_ends_the_wait_at_once() {
         let start = Instant::now();
-        let error = waited(async || Progress::Gone("hello-v2".to_owned())).await;
+        let error = waited(async || Progress::Failed(Failure::Deleted("hello-v2".to_owned()))).await;
         assert_eq!(error.to_string(), "the rollout of v2 cannot succeed: hello-v2 was deleted");
         assert!(start.elapsed() < EVERY);
     }

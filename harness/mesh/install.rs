@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, Client, ResourceExt};
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::MeshError;
 use super::manifests::{Manifests, NAMESPACE, api_of, id, is_definition, kind};
 use crate::cluster::wait::{Again, Awaited, Failure, Progress, WaitError, until};
-use crate::cluster::{ClusterError, discover, is_about_object};
+use crate::cluster::{ClusterError, discover, is_about_object, is_complete};
 
 const FIELD_MANAGER: &str = "shiftcheck";
 /// The number of objects applied concurrently.
@@ -78,13 +78,8 @@ impl Istio {
             .await
             .map_err(ClusterError::api("looking for istiod"))?;
         let istiod = found.items.into_iter().next().ok_or(MeshError::NotInstalled)?;
-        let image = istiod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.template.spec.as_ref())
-            .and_then(|pod| pod.containers.first())
-            .and_then(|container| container.image.clone())
-            .unwrap_or_default();
+        let pod = istiod.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        let image = pod.and_then(|pod| pod.containers.first()?.image.clone()).unwrap_or_default();
         let version = image.rsplit_once(':').map_or("unknown", |(_, tag)| tag).to_owned();
         let revision = istiod.labels().get("istio.io/rev").filter(|rev| *rev != "default").cloned();
         Ok(Self { version, namespace: istiod.namespace().unwrap_or_default(), revision: revision.unwrap_or_default() })
@@ -115,7 +110,7 @@ impl Istio {
         let again = Again::Every(Duration::from_millis(100));
         until(Awaited::ControlPlane(self.version.clone()), LIMIT, again, seen, async || {
             match deployments.get_opt(&istiod).await {
-                Ok(Some(deployment)) if is_complete(&deployment) => {}
+                Ok(Some(deployment)) if is_complete(&deployment, deployment.metadata.generation.unwrap_or(0)) => {}
                 Ok(_) => return Progress::NotYet(format!("{istiod} is not available")),
                 Err(error) => return Progress::after(error),
             }
@@ -149,14 +144,6 @@ pub enum Onto {
     Newer,
 }
 
-/// Whether all pods of a Deployment are up to date and available, and no others are left.
-fn is_complete(deployment: &Deployment) -> bool {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = deployment.status.clone().unwrap_or_default();
-    status.observed_generation >= deployment.metadata.generation
-        && [status.updated_replicas, status.replicas, status.available_replicas] == [Some(wanted); 3]
-}
-
 fn sidecar_image(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -180,10 +167,9 @@ async fn webhook_without_certificate(client: &Client) -> Option<String> {
 }
 
 fn dry_run_pod() -> Pod {
-    let pod = json!({"spec": {"containers": [{"name": "trial", "image": "trial:1"}]}});
-    let mut pod: Pod = serde_json::from_value(pod).unwrap_or_else(|_| unreachable!("a literal"));
-    pod.metadata = ObjectMeta { generate_name: Some("shiftcheck-trial-".to_owned()), ..ObjectMeta::default() };
-    pod
+    let metadata = json!({"generateName": "shiftcheck-trial-"});
+    let pod = json!({"metadata": metadata, "spec": {"containers": [{"name": "trial", "image": "trial:1"}]}});
+    serde_json::from_value(pod).unwrap_or_else(|_| unreachable!("a literal"))
 }
 
 /// Sets istiod's readiness probe to every second. Every throwaway cluster waits for it, on average half of the default period of 3 s longer.

@@ -91,7 +91,6 @@ impl OpenVenue for OpenNamespace {
                 if own {
                     first_push(&mut self.sidecar, &before, plane, &self.events).await?;
                 }
-                Ok(Vec::new())
             }
             MeshStep::Inject(plane) => {
                 let istio = planes.istio(plane)?;
@@ -101,14 +100,11 @@ impl OpenVenue for OpenNamespace {
                 labels.insert(label, Some(value));
                 self.objects.label_namespace(&labels).await?;
                 istio.ready(client, Some(&self.name), self.events.waiting()).await?;
-                Ok(Vec::new())
             }
-            MeshStep::Restart => Ok(self.objects.restart().await?),
-            MeshStep::Remove(plane) => {
-                planes.remove(client, plane).await?;
-                Ok(Vec::new())
-            }
+            MeshStep::Restart => return Ok(self.objects.restart().await?),
+            MeshStep::Remove(plane) => planes.remove(client, plane).await?,
         }
+        Ok(Vec::new())
     }
 
     async fn end_client(&mut self) -> Result<(), ClusterError> {
