@@ -6,7 +6,7 @@ use crate::common::said;
 use crate::harness::tests;
 
 /// A test that needs a container engine.
-const TEST: &str = "images::a_version_is_pulled_whole_or_not_at_all";
+const TEST: &str = "images::a_version_is_pulled_into_the_cache";
 
 tests![
     tests_that_need_an_engine_are_ignored_and_the_output_says_why(),

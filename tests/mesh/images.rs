@@ -7,12 +7,17 @@ use std::sync::Arc;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::cluster::docker;
 use crate::common::{said, shiftcheck};
 use crate::harness::tests;
 
-tests![a_version_is_pulled_whole_or_not_at_all()];
+tests![
+    a_version_is_pulled_into_the_cache(),
+    a_version_in_the_cache_is_not_pulled_again(),
+    a_version_that_is_not_complete_leaves_nothing_in_the_cache(),
+];
 
 const VERSION: &str = "1.30.9";
 
@@ -90,41 +95,77 @@ fn answer(mut stream: &TcpStream, contents: &Contents) -> std::io::Result<()> {
     if method == "GET" { stream.write_all(content) } else { Ok(()) }
 }
 
-fn a_version_is_pulled_whole_or_not_at_all() {
-    let mut contents = Contents::new();
-    add_image(&mut contents, "pilot", "usr/local/bin/pilot-discovery", "pilot");
-    add_image(&mut contents, "proxyv2", "usr/local/bin/pilot-agent", "agent");
-    let part = registry(contents.clone());
-    add_image(&mut contents, "istioctl", "usr/local/bin/istioctl", "#!/bin/sh\necho client version: 1.30.9\n");
-    let whole = registry(contents);
-    let cache = tempfile::tempdir().unwrap();
-    let pull = |hub: &str| {
-        let arguments = ["images", "--pull", VERSION, "--hub", hub, "--cache", cache.path().to_str().unwrap()];
-        said(&shiftcheck(&arguments).output().unwrap())
-    };
-    let left = || std::fs::read_dir(cache.path().join("images")).unwrap().count();
+/// A registry and an empty cache. The engine's images from the registry are removed at the end of the test.
+struct Hub {
+    address: SocketAddr,
+    cache: TempDir,
+}
 
-    let hub = format!("{part}/istio");
-    let (_, errors, code) = pull(&hub);
+impl Hub {
+    /// A registry with images of a version; the last of them is that of `istioctl`.
+    fn with(images: &[&str]) -> Self {
+        let mut contents = Contents::new();
+        for name in images {
+            match *name {
+                "pilot" => add_image(&mut contents, name, "usr/local/bin/pilot-discovery", "pilot"),
+                "proxyv2" => add_image(&mut contents, name, "usr/local/bin/pilot-agent", "agent"),
+                _ => {
+                    add_image(
+                        &mut contents,
+                        name,
+                        "usr/local/bin/istioctl",
+                        "#!/bin/sh\necho client version: 1.30.9\n",
+                    );
+                }
+            }
+        }
+        Self { address: registry(contents), cache: tempfile::tempdir().unwrap() }
+    }
+
+    fn shiftcheck(&self, arguments: &[&str]) -> (String, String, Option<i32>) {
+        let cache = self.cache.path().to_str().unwrap();
+        said(&shiftcheck(&[arguments, &["--cache", cache]].concat()).output().unwrap())
+    }
+
+    fn pull(&self) -> (String, String, Option<i32>) {
+        self.shiftcheck(&["images", "--pull", VERSION, "--hub", &format!("{}/istio", self.address)])
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let images = docker(&["images", "-q", "--filter", &format!("reference={}/istio/*", self.address)]);
+        if !images.is_empty() {
+            docker(&[&["rmi", "-f"], images.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
+        }
+    }
+}
+
+const COMPLETE: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
+
+fn a_version_that_is_not_complete_leaves_nothing_in_the_cache() {
+    let hub = Hub::with(&["pilot", "proxyv2"]);
+    let (_, errors, code) = hub.pull();
     assert_eq!(code, Some(3), "{errors}");
-    assert!(errors.contains(&format!("error: cannot pull {hub}/istioctl:{VERSION}: ")), "{errors}");
+    assert!(errors.contains(&format!("error: cannot pull {}/istio/istioctl:{VERSION}: ", hub.address)), "{errors}");
     assert!(errors.contains("hint: check the network"), "{errors}");
-    assert_eq!(left(), 0, "what was begun does not stay");
+    assert_eq!(std::fs::read_dir(hub.cache.path().join("images")).unwrap().count(), 0);
+}
 
-    let hub = format!("{whole}/istio");
-    let (printed, errors, code) = pull(&hub);
+fn a_version_is_pulled_into_the_cache() {
+    let hub = Hub::with(&COMPLETE);
+    let (printed, errors, code) = hub.pull();
     assert_eq!(code, Some(0), "{errors}");
     assert!(printed.contains("istio-1.30.9 is in the cache"), "{printed}");
-    let (printed, _, code) = pull(&hub);
-    assert_eq!((code, printed.as_str()), (Some(0), "istio-1.30.9 is already in the cache\n"));
-    let arguments = ["images", "--check", "--cache", cache.path().to_str().unwrap()];
-    let (printed, _, _) = said(&shiftcheck(&arguments).output().unwrap());
+    let (printed, _, _) = hub.shiftcheck(&["images", "--check"]);
     assert!(printed.contains("istio-1.30.9 ok\n"), "{printed}");
-    let istioctl = cache.path().join("images/istio-1.30.9/istioctl");
+    let istioctl = hub.cache.path().join("images/istio-1.30.9/istioctl");
     assert!(std::fs::read_to_string(istioctl).unwrap().starts_with("#!/bin/sh"));
+}
 
-    for address in [part, whole] {
-        let images = docker(&["images", "-q", "--filter", &format!("reference={address}/istio/*")]);
-        docker(&[&["rmi", "-f"], images.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
-    }
+fn a_version_in_the_cache_is_not_pulled_again() {
+    let hub = Hub::with(&COMPLETE);
+    hub.pull();
+    let (printed, _, code) = hub.pull();
+    assert_eq!((code, printed.as_str()), (Some(0), "istio-1.30.9 is already in the cache\n"));
 }

@@ -7,7 +7,7 @@ use crate::cluster::shared;
 use crate::common::{ROOT, run_id, said, shiftcheck};
 use crate::harness::tests;
 
-tests![a_live_namespace_becomes_a_scenario_that_holds()];
+tests![a_live_namespace_becomes_a_scenario_that_holds(), a_namespace_that_is_not_there_is_told()];
 
 /// A run that pauses leaves everything up; what it leaves is a live namespace, from which a scenario is drafted.
 fn a_live_namespace_becomes_a_scenario_that_holds() {
@@ -21,17 +21,22 @@ fn a_live_namespace_becomes_a_scenario_that_holds() {
     let live = folder.path().join("live");
     let mut command = shiftcheck(&["init", "--namespace", "canary", "--kubeconfig", kubeconfig]);
     let (told, errors, code) = said(&command.arg(&live).output().unwrap());
-    let missing = shiftcheck(&["init", "--namespace", "nowhere", "--kubeconfig", kubeconfig]);
-    let missing = said(&{ missing }.arg(folder.path().join("nowhere")).output().unwrap());
     let swept = said(&shiftcheck(&["sweep", "--run", &run_id(&printed)]).output().unwrap());
     assert_eq!(swept.2, Some(0), "{}{}", swept.0, swept.1);
     shared().gone("canary");
     assert_eq!(code, Some(0), "{told}{errors}");
-    assert_eq!(missing.2, Some(3), "{}", missing.1);
-    assert!(missing.1.contains("looking for the namespace `nowhere`"), "{}", missing.1);
     let (given, errors, code) = said(&shiftcheck(&["verify", live.to_str().unwrap()]).output().unwrap());
     assert_eq!(code, Some(0), "{given}{errors}");
     assert!(given.contains("end-user-testers: v1 50 %, v2 50 %"), "{given}");
     let service = fs::read_to_string(live.join("service-svc-hello.yaml")).unwrap();
     assert!(!service.contains("clusterIP") && !service.contains("uid") && !service.contains("status"), "{service}");
+}
+
+fn a_namespace_that_is_not_there_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = shared().kubeconfig.to_str().unwrap();
+    let mut command = shiftcheck(&["init", "--namespace", "nowhere", "--kubeconfig", kubeconfig]);
+    let (_, errors, code) = said(&command.arg(folder.path().join("nowhere")).output().unwrap());
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("looking for the namespace `nowhere`"), "{errors}");
 }

@@ -1,6 +1,6 @@
 //! Bad input and a missing environment get one clear message each, before any cluster is started.
 
-use rstest::rstest;
+use rstest::{Context, rstest};
 
 use crate::common::server::{Engine, cache_with_images};
 use crate::common::{own_images, said, shiftcheck, spoilt};
@@ -167,12 +167,15 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::traffic_as_a_number("scenario.yaml", "populations:", "traffic: 500\npopulations:")]
 #[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
 #[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]
-fn a_spoilt_scenario_is_told_with_its_place(#[case] file: &str, #[case] from: &str, #[case] to: &str) {
+fn a_spoilt_scenario_is_told_with_its_place(
+    #[context] context: Context,
+    #[case] file: &str,
+    #[case] from: &str,
+    #[case] to: &str,
+) {
     let (errors, code) = message(&[(file, from, to)]);
     assert_eq!(code, Some(2), "{errors}");
-    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
-    let name = name.splitn(3, '_').nth(2).unwrap_or_default().to_owned();
-    insta::assert_snapshot!(name, errors);
+    insta::assert_snapshot!(context.description.unwrap(), errors);
 }
 
 #[test]

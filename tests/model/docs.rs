@@ -125,7 +125,7 @@ pub fn arguments(line: &str) -> Option<Vec<String>> {
 }
 
 /// All files of folders in the repository.
-fn files(folders: &[&str]) -> Vec<PathBuf> {
+pub fn files(folders: &[&str]) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = folders.iter().map(|folder| Path::new(ROOT).join(folder)).collect();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -28,6 +28,7 @@ mod processes;
 mod prove;
 mod reports;
 mod scenarios;
+mod snapshots;
 mod stand_ins;
 mod times;
 mod undecided;

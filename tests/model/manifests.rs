@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rstest::rstest;
+use rstest::{Context, rstest};
 use tempfile::TempDir;
 
 use crate::common::server::cache_with_images;
@@ -61,15 +61,17 @@ fn a_claim_that_is_not_given_is_told_with_what_is_off_and_why() {
 #[case::unknown_host(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-helo]")])]
 #[case::host_with_namespace(&[(TESTERS, "hosts: [svc-hello]", "hosts: [svc-hello.canary]")])]
 #[case::two_objects_with_one_name(&[(DR, "apiVersion: networking.istio.io/v1beta1", "apiVersion: networking.istio.io/v1beta1\nkind: DestinationRule\nmetadata: {name: dr-hello}\nspec: {host: svc-hello}\n---\napiVersion: networking.istio.io/v1beta1")])]
-fn a_fault_in_a_manifest_is_reported_with_its_origin(#[case] changes: &[(&str, &str, &str)]) {
+fn a_fault_in_a_manifest_is_reported_with_its_origin(
+    #[context] context: Context,
+    #[case] changes: &[(&str, &str, &str)],
+) {
     let folder = canary(changes);
     let (printed, code) = told(&["verify"], folder.path());
     let found: Vec<&str> = printed
         .lines()
         .filter(|line| ["error: ", "warning: "].iter().any(|word| line.trim_start().starts_with(word)))
         .collect();
-    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
-    insta::assert_snapshot!(name, format!("{}\nexit code {}", found.join("\n"), code.unwrap()));
+    insta::assert_snapshot!(context.description.unwrap(), format!("{}\nexit code {}", found.join("\n"), code.unwrap()));
 }
 
 #[rstest]
@@ -78,16 +80,14 @@ fn a_fault_in_a_manifest_is_reported_with_its_origin(#[case] changes: &[(&str, &
 #[case::version_label_no_text(&[("hello-server-v2.yaml", "kind: Deployment\nmetadata:", "kind: Deployment\nmetadata:\n  labels: {version: 2}")])]
 #[case::merge_after_the_key(&[(TESTERS, "spec:", "x-own: &own {gateways: [a]}\nspec:\n  gateways: [b]\n  <<: *own")])]
 #[case::tag(&[(TESTERS, "weight: 50", "weight: !!binary NTA=")])]
-fn a_value_means_what_kubectl_makes_of_it(#[case] changes: &[(&str, &str, &str)]) {
+fn a_value_means_what_kubectl_makes_of_it(#[context] context: Context, #[case] changes: &[(&str, &str, &str)]) {
     let folder = canary(changes);
     let (printed, code) = told(&["verify"], folder.path());
     let seen: Vec<&str> = printed
         .lines()
         .filter(|line| ["error: ", "warning: ", "mismatch: "].iter().any(|word| line.trim_start().starts_with(word)))
         .collect();
-    let name = std::thread::current().name().unwrap_or_default().rsplit("::").next().unwrap_or_default().to_owned();
-    let name = name.splitn(3, '_').nth(2).unwrap_or_default().to_owned();
-    insta::assert_snapshot!(name, format!("{}\nexit code {}", seen.join("\n"), code.unwrap()));
+    insta::assert_snapshot!(context.description.unwrap(), format!("{}\nexit code {}", seen.join("\n"), code.unwrap()));
 }
 
 #[test]
