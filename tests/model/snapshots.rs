@@ -1,10 +1,7 @@
 //! A snapshot is named by what it shows, not by its number: a case that is inserted would give the others another name.
 
-use std::path::Path;
-
 use regex::Regex;
 
-use crate::common::ROOT;
 use crate::docs::files;
 
 #[test]
@@ -14,5 +11,5 @@ fn no_snapshot_has_a_number_for_a_name() {
         files(&["harness", "tests"]).into_iter().filter(|path| path.extension().is_some_and(|it| it == "snap"));
     let (numbered, named): (Vec<_>, Vec<_>) = snapshots.partition(|path| number.is_match(&path.display().to_string()));
     assert!(named.len() > 100, "{} snapshots are found", named.len());
-    assert_eq!(numbered, [Path::new(ROOT); 0]);
+    assert!(numbered.is_empty(), "{numbered:?}");
 }
