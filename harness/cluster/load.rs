@@ -58,7 +58,6 @@ struct NamedImage {
 
 impl ScenarioImages {
     /// The images of a scenario, without those of the demo server and the client.
-    #[must_use]
     pub fn of(scenario: &Scenario, sources: &[ImageSource]) -> Self {
         let mut named = Vec::new();
         for manifest in scenario.manifests() {
@@ -77,7 +76,6 @@ impl ScenarioImages {
     }
 
     /// The credentials for the registries of these images.
-    #[must_use]
     pub fn credentials(&self) -> Option<RegistryCredentials> {
         let registries: BTreeSet<String> =
             self.named.iter().map(|image| registry(&image.full_name).to_owned()).collect();

@@ -67,18 +67,14 @@ impl<T> Progress<T> {
 
 /// Why a condition cannot hold any more.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum Failure {
     /// A workload or the node reports a permanent failure.
     #[error("{0}")]
     Reported(String),
-    /// The image of a container cannot be pulled.
+    /// The image of a container cannot be pulled. The message names the pod and the reason.
     #[error("{message}")]
-    NoImage {
-        /// The image.
-        image: String,
-        /// The message with the pod and the reason.
-        message: String,
-    },
+    NoImage { image: String, message: String },
     /// An object that the condition needs was deleted: its name.
     #[error("{0} was deleted")]
     Deleted(String),

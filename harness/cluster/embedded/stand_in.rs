@@ -51,14 +51,12 @@ struct Content {
 
 impl StandIns {
     /// Stand-ins that a scenario understands.
-    #[must_use]
     pub fn of(scenario: &Scenario) -> Self {
         let (version, pod_header) = (scenario.version.clone(), scenario.pod_header.clone());
         Self { versions: scenario.versions(), version, pod_header }
     }
 
     /// Whether a stand-in can state this version.
-    #[must_use]
     pub fn can_state(&self, version: &str) -> bool {
         self.content(version).is_some()
     }
