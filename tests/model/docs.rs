@@ -147,6 +147,14 @@ fn the_readme_has_at_most_150_lines() {
 }
 
 #[test]
+fn the_readme_links_every_page() {
+    let readme = Page::read("README.md").text;
+    let missing = Page::all().into_iter().filter(|page| page.path.starts_with("docs"));
+    let missing = missing.map(|page| format!("({})", page.path.display())).filter(|link| !readme.contains(link));
+    assert_none(&missing.collect::<Vec<_>>());
+}
+
+#[test]
 fn every_link_leads_to_a_file_and_a_heading() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
     let mut problems = Vec::new();
