@@ -129,7 +129,8 @@ impl Workloads {
                 Some(state) => Progress::NotYet(format!("{name}: rolled out, but {state}")),
             };
         }
-        let mut state = format!("{name}: {} of {wanted} ready", status.available_replicas.unwrap_or(0));
+        let ready = format!("{name}: {} of {wanted} ready", status.available_replicas.unwrap_or(0));
+        let mut state = ready.clone();
         let failed = |why: String| Progress::Failed(Failure::Reported(why));
         for condition in status.conditions.iter().flatten() {
             if condition.type_ == "ReplicaFailure" && condition.status == "True" {
@@ -144,7 +145,8 @@ impl Workloads {
                 match trouble(&pod) {
                     Some(Trouble::Permanent(why)) => return failed(format!("{state}, {why}")),
                     Some(Trouble::NoImage { image, why }) => {
-                        return Progress::Failed(Failure::NoImage { image, message: format!("{state}, {why}") });
+                        // other pods lack the same image
+                        return Progress::Failed(Failure::NoImage { image, message: format!("{ready}, {why}") });
                     }
                     Some(Trouble::Starting(why)) => state = format!("{state}, {why}"),
                     None => {}

@@ -111,10 +111,12 @@ fn an_image_that_cannot_be_pulled_is_told_at_once() {
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     let (message, hint) = errors.split_once("\n\nhint: ").unwrap();
     assert!(
-        message.starts_with("error: the rollout of checkout-v1, checkout-v2 cannot succeed: checkout-v"),
+        message.starts_with("error: the rollout of client, checkout-v1, checkout-v2 cannot succeed: checkout-v"),
         "{errors}"
     );
-    assert!(message.contains("ImagePullBackOff in container checkout of checkout-v"), "{errors}");
+    assert!(message.contains(": 0 of 2 ready, ImagePullBackOff in container checkout of checkout-v"), "{errors}");
+    // once, although several pods lack it
+    assert_eq!(message.matches("in container").count(), 1, "{errors}");
     assert!(message.contains("(registry.invalid/checkout:1."), "{errors}");
     let advice = "check the image's name and the registry's credentials; on a throwaway cluster, `--load-image registry.invalid/checkout:1.";
     assert!(hint.starts_with(advice), "{errors}");
