@@ -13,27 +13,39 @@ use crate::routing::{
 /// # Errors
 /// The sidecar has no route for the service port, or a route with an unsupported match or action.
 pub fn read_table(dump: &ConfigDump, host: &str, port: u16) -> Result<RouteTable, EnvoyError> {
-    let mut table = RouteTable::default();
     if let Some(virtual_host) = dump.virtual_host(host, port) {
-        for route in items(&virtual_host.value["routes"]) {
-            table.routes.push(read_route(route)?);
-        }
+        read_virtual_host(dump, virtual_host.value)
     } else if let Some(cluster) = tcp_cluster(dump, host, port) {
-        table.unit = RoutingUnit::Connection;
-        table.routes.push(Route::all_to(cluster));
+        Ok(connections_to(dump, cluster))
     } else {
-        return Err(EnvoyError::NoRoute(domain(host, port)));
+        Err(EnvoyError::NoRoute(domain(host, port)))
     }
-    for route in &table.routes {
-        let Action::Forward(forward) = &route.action else { continue };
-        table.clusters.extend(forward.clusters.iter().map(|(cluster, _)| (cluster.clone(), Endpoints::NoCluster)));
-    }
+}
+
+/// Reads the route table of a virtual host.
+///
+/// # Errors
+/// A route with an unsupported match or action.
+pub fn read_virtual_host(dump: &ConfigDump, virtual_host: &Value) -> Result<RouteTable, EnvoyError> {
+    let routes = items(&virtual_host["routes"]).map(read_route).collect::<Result<_, _>>()?;
+    Ok(with_endpoints(dump, RoutingUnit::Request, routes))
+}
+
+/// The route table of a listener that forwards connections to a cluster.
+#[must_use]
+pub fn connections_to(dump: &ConfigDump, cluster: Cluster) -> RouteTable {
+    with_endpoints(dump, RoutingUnit::Connection, vec![Route::all_to(cluster)])
+}
+
+fn with_endpoints(dump: &ConfigDump, unit: RoutingUnit, routes: Vec<Route>) -> RouteTable {
+    let mut table = RouteTable { unit, routes, ..RouteTable::default() };
+    table.clusters = table.targets().map(|cluster| (cluster.clone(), Endpoints::NoCluster)).collect();
     for status in items(&dump.endpoints["cluster_statuses"]) {
         let Some(cluster) = status["name"].as_str().and_then(cluster) else { continue };
         let Some(behind) = table.clusters.get_mut(&cluster) else { continue };
         *behind = Endpoints::Ready(items(&status["host_statuses"]).filter_map(endpoint).collect());
     }
-    Ok(table)
+    table
 }
 
 /// The address of an endpoint; none if it is unhealthy.

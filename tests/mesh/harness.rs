@@ -13,6 +13,7 @@ use shiftcheck::cluster::Docker;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{cache, remove_shared};
+use crate::oracle::{VERSIONS, program};
 
 /// What a test needs on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Needs {
     Engine,
     /// Chromium, which `ci/browser` installs.
     Chromium,
+    /// istiod in process, which `ci/images/build oracle-1.31 oracle-1.22` builds.
+    Oracle,
 }
 
 impl Needs {
@@ -32,6 +35,7 @@ impl Needs {
             Self::Nothing => "",
             Self::Engine => "needs a container engine",
             Self::Chromium => "needs Chromium",
+            Self::Oracle => "needs the oracle",
         }
     }
 
@@ -40,6 +44,7 @@ impl Needs {
         match self {
             Self::Nothing | Self::Chromium => Ok(()),
             Self::Engine => engine().clone().map_err(Failed::from),
+            Self::Oracle => oracle(),
         }
     }
 }
@@ -51,6 +56,14 @@ fn engine() -> &'static Result<(), String> {
         let answers = block_on(Docker::connect()).map(drop);
         answers.map_err(|error| format!("{error}\n\nhint: ci/engine starts a container engine"))
     })
+}
+
+/// Whether the oracle is there for each version of Istio.
+fn oracle() -> Result<(), Failed> {
+    match VERSIONS.iter().map(|version| program(version)).find(|program| !program.is_file()) {
+        Some(program) => Err(format!("no {}\n\nhint: ci/images/build oracle-1.31 oracle-1.22", program.display()).into()),
+        None => Ok(()),
+    }
 }
 
 /// Runs a future on a runtime that ends with it.

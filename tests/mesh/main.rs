@@ -25,6 +25,7 @@ mod init;
 mod left_behind;
 mod left_objects;
 mod mutants;
+mod oracle;
 mod own_images;
 mod scenarios;
 mod shared;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ignored: Nothing,
         turns: Nothing,
         browser: Chromium,
+        oracle: Oracle,
         bad_input: Engine,
         command_line: Engine,
         images: Engine,

@@ -39,7 +39,7 @@ type question struct {
 // answer is what istiod makes of a case.
 type answer struct {
 	Name string `json:"name"`
-	// Why objects were refused, by their names.
+	// Why objects were refused, by kind, namespace and name.
 	Refused map[string]string `json:"refused,omitempty"`
 	// What went wrong with the whole case.
 	Error string `json:"error,omitempty"`
@@ -106,7 +106,7 @@ func answerOne(validator *crd.Validator, asked question) []byte {
 				t.Fatal(err)
 			}
 			if err := cluster.add(validator, object); err != nil {
-				given.Refused[object.GetKind()+"/"+object.GetName()] = err.Error()
+				given.Refused[object.GetKind()+"/"+object.GetNamespace()+"/"+object.GetName()] = err.Error()
 			}
 		}
 		given.push(t, cluster, asked)

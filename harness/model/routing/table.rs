@@ -264,7 +264,7 @@ impl RouteTable {
     }
 
     /// The clusters that are destinations of routes, without mirrors.
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Cluster> {
+    pub fn targets(&self) -> impl Iterator<Item = &Cluster> {
         self.routes
             .iter()
             .flat_map(|route| match &route.action {

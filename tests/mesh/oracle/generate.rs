@@ -1,0 +1,402 @@
+//! Random manifests: Services, Deployments and rules of every kind that the model covers, in two namespaces and the root namespace.
+
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::{Map, Value, json};
+
+/// How many moments there are at which objects are created.
+pub const MOMENTS: u64 = 3;
+
+/// A generated object.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub created: u64,
+    pub manifest: Value,
+}
+
+type Part = BoxedStrategy<Option<Value>>;
+
+/// The objects of a case. The Service `hello` with two versions is always there.
+pub fn objects() -> impl Strategy<Value = Vec<Written>> {
+    let fixed = (service("hello", "here"), replicas("v1", "here"), replicas("v2", "here"));
+    let more = (
+        weighted(0.5, service("next", "here")),
+        weighted(0.5, service("hello", "there")),
+        weighted(0.3, service("other", "there")),
+        weighted(0.7, replicas("v1", "there")),
+    );
+    let rules =
+        vec(prop_oneof![3 => destination_rule(), 4 => virtual_service(), 1 => delegate(), 2 => http_route()], 0..5);
+    (fixed, more, rules).prop_map(|((hello, v1, v2), (next, far, other, there), rules)| {
+        let mut objects = vec![Some(hello), Some(v1), Some(v2), next, far, other, there];
+        objects.extend(rules.into_iter().map(Some));
+        objects.into_iter().flatten().collect()
+    })
+}
+
+fn object(fields: Vec<(&'static str, Part)>) -> BoxedStrategy<Value> {
+    let (names, parts): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+    let named = move |values: Vec<Option<Value>>| {
+        let fields = names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)));
+        Value::Object(fields.collect::<Map<_, _>>())
+    };
+    parts.prop_map(named).boxed()
+}
+
+fn must(strategy: impl Strategy<Value = Value> + 'static) -> Part {
+    strategy.prop_map(Some).boxed()
+}
+
+fn may(chance: f64, strategy: impl Strategy<Value = Value> + 'static) -> Part {
+    weighted(chance, strategy).boxed()
+}
+
+/// One of these values; the first is the simplest.
+fn one_of(values: Value) -> BoxedStrategy<Value> {
+    let Value::Array(values) = values else { unreachable!("a list") };
+    select(values).boxed()
+}
+
+fn list(strategy: impl Strategy<Value = Value> + 'static, sizes: std::ops::Range<usize>) -> BoxedStrategy<Value> {
+    vec(strategy, sizes).prop_map(Value::Array).boxed()
+}
+
+fn written(
+    kind: &'static str,
+    api_version: &'static str,
+    names: &'static [&'static str],
+    namespaces: &'static [&'static str],
+    spec: BoxedStrategy<Value>,
+) -> BoxedStrategy<Written> {
+    let at = (select(names), select(namespaces), 0..MOMENTS, spec);
+    let object = move |(name, namespace, created, spec): (&'static str, &'static str, u64, Value)| Written {
+        created,
+        manifest: json!({
+            "apiVersion": api_version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        }),
+    };
+    at.prop_map(object).boxed()
+}
+
+const NAMESPACES: &[&str] = &["here", "there", "istio-system"];
+
+fn hosts() -> BoxedStrategy<Value> {
+    one_of(json!([
+        "hello",
+        "next",
+        "other",
+        "hello.here.svc.cluster.local",
+        "hello.there.svc.cluster.local",
+        "other.there.svc.cluster.local",
+        "*.here.svc.cluster.local",
+        "*.svc.cluster.local",
+        "*.there.svc.cluster.local",
+        "*.local",
+        "hello.here",
+        "Hello",
+        "hello.Here.svc.cluster.local",
+        "shop.acme.io",
+        "*.acme.io",
+        "gone",
+    ]))
+}
+
+fn exported() -> Part {
+    may(0.3, one_of(json!([["*"], ["."], ["here"], ["there"], ["here", "there"], [".", "there"]])))
+}
+
+fn service(name: &'static str, namespace: &'static str) -> BoxedStrategy<Written> {
+    let port = |number: u64| {
+        let named = select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP", "udp"]);
+        let named = prop_oneof![3 => Just("http"), 2 => named];
+        object(vec![
+            ("name", must(named.prop_map(move |name| json!(format!("{name}-{number}"))))),
+            ("port", must(Just(json!(number)))),
+            ("targetPort", must(one_of(json!([8080, "web", 9090])))),
+            (
+                "appProtocol",
+                may(0.1, one_of(json!(["http", "tcp", "https", "kubernetes.io/h2c", "HTTP", "acme.io/x"]))),
+            ),
+        ])
+    };
+    let ports = prop_oneof![
+        3 => port(8080).prop_map(|one| json!([one])),
+        1 => Just(json!([{"port": 8080}])),
+        2 => (port(8080), port(80)).prop_map(|(first, second)| json!([first, second])),
+        1 => (port(80), port(9090)).prop_map(|(first, second)| json!([first, second])),
+    ];
+    let spec = object(vec![
+        ("selector", may(0.95, one_of(json!([{"app": "hello"}, {"app": "hello", "version": "v1"}, {"app": "none"}])))),
+        ("ports", must(ports)),
+    ]);
+    let service = move |spec| Written {
+        created: 0,
+        manifest: json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        }),
+    };
+    spec.prop_map(service).boxed()
+}
+
+fn replicas(version: &'static str, namespace: &'static str) -> BoxedStrategy<Written> {
+    let deployment = move |replicas: u64| Written {
+        created: 0,
+        manifest: json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": format!("hello-{version}"), "namespace": namespace},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": {"app": "hello", "version": version}},
+                "template": {
+                    "metadata": {"labels": {"app": "hello", "version": version}},
+                    "spec": {"containers": [
+                        {"name": "hello", "image": format!("hello:{version}"), "ports": [{"name": "web", "containerPort": 8080}]},
+                    ]},
+                },
+            },
+        }),
+    };
+    prop_oneof![4 => Just(1), 1 => Just(2), 1 => Just(0)].prop_map(deployment).boxed()
+}
+
+fn destination_rule() -> BoxedStrategy<Written> {
+    let labels =
+        one_of(json!([{"version": "v1"}, {"version": "v2"}, {}, {"app": "other"}, {"version": "v1", "app": "hello"}]));
+    let subset = move |name: &'static str| {
+        labels.clone().prop_map(move |labels| {
+            if labels == json!({}) { json!({"name": name}) } else { json!({"name": name, "labels": labels}) }
+        })
+    };
+    let subsets = (subset("v1"), subset("v2"), subset("v3"));
+    let subsets = (subsets, subsequence(vec![0_usize, 1, 2], 0..=3)).prop_map(|((v1, v2, v3), chosen)| {
+        Value::Array(chosen.into_iter().map(|index| [&v1, &v2, &v3][index].clone()).collect())
+    });
+    let spec = object(vec![("host", must(hosts())), ("subsets", must(subsets)), ("exportTo", exported())]);
+    written("DestinationRule", "networking.istio.io/v1", &["a", "b", "c"], NAMESPACES, spec)
+}
+
+fn virtual_service() -> BoxedStrategy<Written> {
+    let spec = object(vec![
+        (
+            "hosts",
+            must(vec(hosts(), 1..3).prop_map(|mut hosts| {
+                hosts.sort_by_key(ToString::to_string);
+                hosts.dedup();
+                Value::Array(hosts)
+            })),
+        ),
+        ("gateways", may(0.15, one_of(json!([["mesh"], ["front"], ["front", "mesh"], ["there/front"]])))),
+        ("exportTo", exported()),
+        ("http", must(list(rule(true), 1..4))),
+    ]);
+    written("VirtualService", "networking.istio.io/v1", &["a", "b", "c"], NAMESPACES, spec)
+}
+
+fn delegate() -> BoxedStrategy<Written> {
+    let spec = object(vec![("exportTo", exported()), ("http", must(list(rule(false), 1..3)))]);
+    written("VirtualService", "networking.istio.io/v1", &["d", "e"], &["here", "there"], spec)
+}
+
+fn text(value: &'static [&'static str]) -> BoxedStrategy<Value> {
+    let pair = (select(&["exact", "prefix", "regex"][..]), select(value));
+    pair.prop_map(|(key, value)| json!({(key): value})).boxed()
+}
+
+fn matched() -> BoxedStrategy<Value> {
+    let headers = || {
+        let test = prop_oneof![3 => text(&["testers", "t", ".*"]), 1 => Just(json!({}))];
+        (select(&["end-user", "X-Beta"][..]), test).prop_map(|(name, test)| json!({(name): test}))
+    };
+    let fields = vec![
+        ("name", may(0.05, one_of(json!(["first"])))),
+        ("uri", may(0.4, text(&["/", "/api", "/api/v1", "/API", ".*", "/.*", "/[a-z]+"]))),
+        ("ignoreUriCase", may(0.1, one_of(json!([true, false])))),
+        ("headers", may(0.3, headers())),
+        ("withoutHeaders", may(0.1, headers())),
+        ("queryParams", may(0.1, text(&["1", "", ".*"]).prop_map(|test| json!({"q": test})))),
+        ("method", may(0.1, text(&["GET", "POST"]))),
+        ("authority", may(0.1, text(&["hello", "hello:8080"]))),
+        ("scheme", may(0.05, text(&["http", "https"]))),
+        ("port", may(0.1, one_of(json!([8080, 80, 9090])))),
+        ("sourceLabels", may(0.1, one_of(json!([{"app": "client"}, {"tier": "back"}])))),
+        ("sourceNamespace", may(0.1, one_of(json!(["here", "there"])))),
+        ("gateways", may(0.1, one_of(json!([["mesh"], ["front"], ["front", "mesh"]])))),
+    ];
+    object(fields)
+}
+
+fn destination() -> BoxedStrategy<Value> {
+    let fields = vec![
+        (
+            "host",
+            must(one_of(json!([
+                "hello",
+                "next",
+                "hello.here.svc.cluster.local",
+                "hello.there.svc.cluster.local",
+                "other.there.svc.cluster.local",
+                "gone",
+                "Hello",
+                "hello.here",
+                "shop.acme.io",
+            ]))),
+        ),
+        ("subset", may(0.6, one_of(json!(["v1", "v2", "v3", "v4"])))),
+        ("port", may(0.3, one_of(json!([{"number": 8080}, {"number": 80}, {"number": 9090}])))),
+    ];
+    object(fields)
+}
+
+fn percentage() -> BoxedStrategy<Value> {
+    one_of(json!([{"value": 100}, {"value": 50}, {"value": 0.1}, {"value": 0}, {}, {"value": 12.345_678}]))
+}
+
+fn rule(may_delegate: bool) -> BoxedStrategy<Value> {
+    let routes = prop_oneof![
+        2 => destination().prop_map(|one| json!([{"destination": one}])),
+        2 => list(object(vec![
+            ("destination", must(destination())),
+            ("weight", may(0.8, one_of(json!([50, 1, 100, 0, 7])))),
+        ]), 1..4),
+    ];
+    let weighed = routes.prop_filter("weights sum to 0", |routes| {
+        let all = routes.as_array().unwrap();
+        all.len() == 1 || all.iter().any(|one| one["weight"].as_u64().unwrap_or(0) > 0)
+    });
+    let redirect = object(vec![
+        ("uri", may(0.5, one_of(json!(["/new", "/"])))),
+        ("authority", must(one_of(json!(["elsewhere", "hello:81"])))),
+        ("redirectCode", may(0.4, one_of(json!([301, 302, 307, 308])))),
+        ("scheme", may(0.3, one_of(json!(["https", "http"])))),
+        ("port", may(0.2, one_of(json!([8443, 80])))),
+    ]);
+    let respond = one_of(json!([{"status": 418}, {"status": 503, "body": {"string": "later"}}, {"status": 200}]));
+    let forwarding = object(vec![
+        ("match", may(0.6, list(matched(), 1..3))),
+        ("route", must(weighed)),
+        (
+            "rewrite",
+            may(
+                0.2,
+                one_of(json!([
+                    {"uri": "/new"}, {"uri": "/"}, {"authority": "elsewhere"}, {"uri": "/x", "authority": "elsewhere"},
+                    {"uriRegexRewrite": {"match": "^/(.*)$", "rewrite": r"/x/\1"}},
+                ])),
+            ),
+        ),
+        ("mirror", may(0.15, destination())),
+        ("mirrorPercentage", may(0.1, percentage())),
+        (
+            "mirrors",
+            may(
+                0.05,
+                list(object(vec![("destination", must(destination())), ("percentage", may(0.5, percentage()))]), 1..3),
+            ),
+        ),
+        (
+            "fault",
+            may(
+                0.15,
+                object(vec![(
+                    "abort",
+                    must(object(vec![
+                        ("httpStatus", must(one_of(json!([500, 418])))),
+                        ("percentage", may(0.9, percentage())),
+                    ])),
+                )]),
+            ),
+        ),
+    ]);
+    let redirecting = object(vec![("match", may(0.6, list(matched(), 1..3))), ("redirect", must(redirect))]);
+    let responding = object(vec![("match", may(0.6, list(matched(), 1..3))), ("directResponse", must(respond))]);
+    let delegating = object(vec![
+        ("match", may(0.8, list(matched(), 1..3))),
+        (
+            "delegate",
+            must(one_of(
+                json!([{"name": "d"}, {"name": "e"}, {"name": "d", "namespace": "there"}, {"name": "e", "namespace": "here"}]),
+            )),
+        ),
+    ]);
+    let others = prop_oneof![8 => forwarding, 1 => redirecting, 1 => responding];
+    if may_delegate { prop_oneof![5 => others, 1 => delegating].boxed() } else { others.boxed() }
+}
+
+fn http_match() -> BoxedStrategy<Value> {
+    let test = |names: &'static [&'static str], value: &'static [&'static str]| {
+        let test = object(vec![
+            ("name", must(select(names).prop_map(|name| json!(name)))),
+            ("type", may(0.3, one_of(json!(["Exact", "RegularExpression"])))),
+            ("value", must(select(value).prop_map(|value| json!(value)))),
+        ]);
+        list(test, 1..2)
+    };
+    object(vec![
+        (
+            "path",
+            may(
+                0.6,
+                prop_oneof![
+                    select(&["/", "/api", "/api/", "/api/v1"][..])
+                        .prop_map(|value| json!({"type": "PathPrefix", "value": value})),
+                    select(&["/", "/api", "/api/v1"][..]).prop_map(|value| json!({"type": "Exact", "value": value})),
+                    select(&["/.*", "/api/[a-z]+"][..])
+                        .prop_map(|value| json!({"type": "RegularExpression", "value": value})),
+                    select(&["/", "/api"][..]).prop_map(|value| json!({"value": value})),
+                ],
+            ),
+        ),
+        ("headers", may(0.3, test(&["end-user", "X-Beta"], &["testers", "t.*"]))),
+        ("queryParams", may(0.2, test(&["q"], &["1", ".*"]))),
+        ("method", may(0.2, one_of(json!(["GET", "POST"])))),
+    ])
+}
+
+fn http_route() -> BoxedStrategy<Written> {
+    let parent = object(vec![
+        ("group", must(Just(json!("")))),
+        ("kind", must(Just(json!("Service")))),
+        ("name", must(one_of(json!(["hello", "next", "gone"])))),
+        ("namespace", may(0.2, one_of(json!(["here", "there"])))),
+        ("port", may(0.3, one_of(json!([8080, 80])))),
+    ]);
+    let backend = || {
+        object(vec![
+            ("name", must(one_of(json!(["hello", "next", "gone"])))),
+            ("port", must(one_of(json!([8080, 80, 9090])))),
+            ("weight", may(0.5, one_of(json!([1, 0, 3, 90])))),
+        ])
+    };
+    let matches = http_match();
+    let filters = prop_oneof![
+        Just(json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "next", "port": 8080}}}])),
+        Just(
+            json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "hello", "port": 8080}, "percent": 20}}])
+        ),
+        Just(json!([{"type": "URLRewrite", "urlRewrite": {"hostname": "elsewhere.io"}}])),
+        Just(
+            json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/new"}}}])
+        ),
+    ];
+    let redirect = one_of(json!([
+        {"statusCode": 301}, {"hostname": "elsewhere.io"}, {"scheme": "https"}, {"port": 8443},
+        {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/new"}, "statusCode": 302},
+    ]));
+    let forwarding = object(vec![
+        ("matches", may(0.6, list(matches.clone(), 1..3))),
+        ("filters", may(0.2, filters)),
+        ("backendRefs", may(0.9, list(backend(), 1..3))),
+    ]);
+    let redirecting = object(vec![
+        ("matches", may(0.6, list(matches, 1..3))),
+        (
+            "filters",
+            must(redirect.prop_map(|redirect| json!([{"type": "RequestRedirect", "requestRedirect": redirect}]))),
+        ),
+    ]);
+    let spec = object(vec![
+        ("parentRefs", must(list(parent, 1..2))),
+        ("rules", may(0.95, list(prop_oneof![6 => forwarding, 1 => redirecting], 1..3))),
+    ]);
+    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "c"], &["here", "there"], spec)
+}

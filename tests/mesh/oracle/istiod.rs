@@ -1,0 +1,175 @@
+//! istiod in process, which `ci/oracle` builds: what it would push to the client of a case, read as from a real sidecar.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shiftcheck::cluster::default_cache;
+use shiftcheck::mesh::{ConfigDump, connections_to, read_virtual_host};
+use shiftcheck::routing::{Client, Cluster, Live, Request, RouteTable, addressed};
+
+/// Objects, and the pod that sends requests.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub name: String,
+    pub live: Live,
+    pub client: Client,
+}
+
+/// What istiod makes of a case.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Why objects were refused: `Kind/namespace/name` and the reason.
+    pub refused: BTreeMap<String, String>,
+    pub error: String,
+    addresses: BTreeMap<String, String>,
+    dump: ConfigDump,
+}
+
+/// The line of a case, as `ci/images/oracle` writes it.
+#[derive(Deserialize)]
+struct Line {
+    name: String,
+    #[serde(default)]
+    refused: BTreeMap<String, String>,
+    #[serde(default)]
+    error: String,
+    addresses: BTreeMap<String, String>,
+    routes: Value,
+    listeners: Value,
+    endpoints: Value,
+}
+
+/// The program for a version of Istio.
+pub fn program(version: &str) -> PathBuf {
+    let cache = std::env::var_os("SHIFTCHECK_CACHE").map_or_else(default_cache, PathBuf::from);
+    cache.join("images").join(format!("oracle-{version}")).join("oracle")
+}
+
+/// A running istiod.
+pub struct Istiod {
+    child: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Istiod {
+    pub fn start(version: &str) -> Self {
+        let mut command = Command::new(program(version));
+        // Istio's package for tests warns on the standard output where these are not set
+        command.env("TARGET_OUT", "/").env("LOCAL_OUT", "/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (questions, answers) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, questions, answers }
+    }
+
+    /// What it makes of each case, in their order.
+    pub fn ask(&mut self, cases: &[Case]) -> Vec<Pushed> {
+        let questions = self.questions.as_mut().unwrap();
+        let answers = &mut self.answers;
+        let lines: Vec<Line> = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for (number, case) in cases.iter().enumerate() {
+                    writeln!(questions, "{}", question(number, case)).unwrap();
+                }
+                questions.flush().unwrap();
+            });
+            let lines = answers.lines().take(cases.len());
+            lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+        });
+        assert_eq!(lines.len(), cases.len(), "istiod has ended early");
+        let numbered = lines.into_iter().map(|line| (line.name.parse::<usize>().unwrap(), Pushed::from(line)));
+        numbered.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+}
+
+impl Drop for Istiod {
+    fn drop(&mut self) {
+        // the end of the questions is the end of the program
+        self.questions = None;
+        let _ = self.child.wait();
+    }
+}
+
+fn question(number: usize, case: &Case) -> Value {
+    let objects = case.live.all().map(|object| {
+        let mut written = serde_json::to_value(&object.manifest.object).unwrap();
+        let metadata = written["metadata"].as_object_mut().unwrap();
+        if !object.namespace.is_empty() {
+            metadata.insert("namespace".to_owned(), object.namespace.clone().into());
+        }
+        let created = format!("2026-01-01T00:00:{:02}Z", object.created);
+        metadata.insert("creationTimestamp".to_owned(), created.into());
+        written
+    });
+    json!({
+        "name": number.to_string(), "namespace": case.client.namespace, "labels": case.client.labels,
+        "objects": objects.collect::<Vec<_>>(),
+    })
+}
+
+impl From<Line> for Pushed {
+    fn from(line: Line) -> Self {
+        let Line { routes, listeners, endpoints, .. } = line;
+        let dump = ConfigDump { routes, listeners, endpoints, clusters: Value::Null };
+        Self { refused: line.refused, error: line.error, addresses: line.addresses, dump }
+    }
+}
+
+impl Pushed {
+    /// The routes of the sidecar for a request, found as Envoy finds them: by the listener of the address, and by the virtual host of the
+    /// authority.
+    pub fn table(&self, request: &Request, namespace: &str) -> Result<RouteTable, String> {
+        let called = addressed(&request.host, namespace);
+        let address = self.addresses.get(&called).ok_or_else(|| format!("no address of {called}"))?;
+        let to_service =
+            || connections_to(&self.dump, Cluster { host: called.clone(), port: request.port, subset: None });
+        let Some(routes) = self.route_config(address, request.port)? else { return Ok(to_service()) };
+        let authority = request.authority().to_lowercase();
+        let host = authority.split_once(':').map_or(&*authority, |(host, _)| host);
+        let virtual_hosts = routes["virtual_hosts"].as_array().into_iter().flatten();
+        let found = virtual_hosts.filter_map(|one| Some((precedence(one, host)?, one))).max_by_key(|(rank, _)| *rank);
+        match found {
+            Some((_, one)) if one["name"] == "allow_any" => Ok(to_service()),
+            Some((_, one)) => read_virtual_host(&self.dump, one).map_err(|error| error.to_string()),
+            None => Err(format!("no virtual host for {host}")),
+        }
+    }
+
+    /// The route configuration for HTTP requests to an address; none where the listener forwards connections to the cluster of the service.
+    fn route_config(&self, address: &str, port: u16) -> Result<Option<&Value>, String> {
+        let listeners = || self.dump.listeners["configs"].as_array().into_iter().flatten();
+        let named =
+            |name: String| listeners().map(|one| &one["active_state"]["listener"]).find(|one| one["name"] == *name);
+        let listener = named(format!("{address}_{port}")).or_else(|| named(format!("0.0.0.0_{port}")));
+        let listener = listener.ok_or_else(|| format!("no listener for {address}:{port}"))?;
+        let chains = listener["filter_chains"].as_array().into_iter().flatten();
+        let mut filters = chains.flat_map(|chain| chain["filters"].as_array().into_iter().flatten());
+        let Some(name) = filters.find_map(|filter| filter["typed_config"]["rds"]["route_config_name"].as_str()) else {
+            return Ok(None);
+        };
+        let configs = self.dump.routes["configs"].as_array().into_iter().flatten();
+        let found = configs.map(|config| &config["route_config"]).find(|config| config["name"] == *name);
+        found.map(Some).ok_or_else(|| format!("no routes {name}"))
+    }
+}
+
+/// How well a virtual host fits a host: exact names before the longest suffix, suffixes before prefixes, and those before `*`.
+fn precedence(virtual_host: &Value, host: &str) -> Option<(u8, usize)> {
+    let domains = virtual_host["domains"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let fits = domains.filter_map(|domain| {
+        let domain = domain.to_lowercase();
+        if domain == "*" {
+            return Some((0, 0));
+        }
+        match (domain.strip_prefix('*'), domain.strip_suffix('*')) {
+            (Some(suffix), _) => host.ends_with(suffix).then_some((2, suffix.len())),
+            (None, Some(prefix)) => host.starts_with(prefix).then_some((1, prefix.len())),
+            (None, None) => (domain == host).then_some((3, 0)),
+        }
+    });
+    fits.max()
+}
