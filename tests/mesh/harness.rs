@@ -61,7 +61,9 @@ fn engine() -> &'static Result<(), String> {
 /// Whether the oracle is there for each version of Istio.
 fn oracle() -> Result<(), Failed> {
     match VERSIONS.iter().map(|version| program(version)).find(|program| !program.is_file()) {
-        Some(program) => Err(format!("no {}\n\nhint: ci/images/build oracle-1.31 oracle-1.22", program.display()).into()),
+        Some(program) => {
+            Err(format!("no {}\n\nhint: ci/images/build oracle-1.31 oracle-1.22", program.display()).into())
+        }
         None => Ok(()),
     }
 }

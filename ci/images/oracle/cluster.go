@@ -7,7 +7,7 @@ import (
 
 	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pkg/config"
-	schemas "istio.io/istio/pkg/config/crd"
+	definitions "istio.io/istio/pkg/config/crd"
 	"istio.io/istio/pkg/config/schema/collections"
 	"istio.io/istio/pkg/config/schema/gvk"
 	"istio.io/istio/pkg/config/schema/resource"
@@ -37,7 +37,7 @@ var created = metav1.NewTime(time.Unix(1_700_000_000, 0))
 
 func newCluster(namespace string) *cluster { return &cluster{namespace: namespace} }
 
-func (c *cluster) add(validator *schemas.Validator, object unstructured.Unstructured) error {
+func (c *cluster) add(validator *definitions.Validator, object unstructured.Unstructured) error {
 	if object.GetNamespace() == "" && object.GetKind() != "Namespace" {
 		object.SetNamespace(c.namespace)
 	}
@@ -117,7 +117,7 @@ func (c *cluster) replicas(deployment *appsv1.Deployment) {
 }
 
 // configure adds an object of Istio, as istiod reads it, unless its definition or istiod refuses it.
-func (c *cluster) configure(validator *schemas.Validator, object unstructured.Unstructured) error {
+func (c *cluster) configure(validator *definitions.Validator, object unstructured.Unstructured) error {
 	if err := validator.ValidateCustomResource(&object); err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (c *cluster) store(object unstructured.Unstructured) error {
 }
 
 // gateway adds an object of the Gateway API, in the version that istiod asks for.
-func (c *cluster) gateway(validator *schemas.Validator, object unstructured.Unstructured) error {
+func (c *cluster) gateway(validator *definitions.Validator, object unstructured.Unstructured) error {
 	if err := validator.ValidateCustomResource(&object); err != nil {
 		return err
 	}

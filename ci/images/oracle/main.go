@@ -3,6 +3,7 @@
 //
 //	oracle NAMESPACE FOLDER...   one case a folder of manifests; objects without a namespace are in NAMESPACE
 //	oracle < CASES               one case a line of JSON: {name, namespace, labels, objects}
+//	oracle schemas               the definitions of the kinds that route requests, without descriptions
 //
 // Each case becomes a line of JSON on the standard output, in any order. Objects that the Kubernetes API or istiod would not accept are
 // in `refused`, and left out of the case. Definitions of custom resources are read from `istio.yaml` and `gateway-api.yaml` beside the
@@ -55,17 +56,29 @@ func main() {
 	for _, scope := range log.Scopes() {
 		scope.SetOutputLevel(log.NoneLevel)
 	}
-	if err := answerAll(); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func answerAll() error {
-	validator, err := definitions()
+func run() error {
+	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	folder := filepath.Dir(program)
+	if len(os.Args) == 2 && os.Args[1] == "schemas" {
+		return schemas(folder)
+	}
+	validator, err := crd.NewValidatorFromFiles(filepath.Join(folder, "istio.yaml"), filepath.Join(folder, "gateway-api.yaml"))
+	if err != nil {
+		return err
+	}
+	return answerAll(validator)
+}
+
+func answerAll(validator *crd.Validator) error {
 	questions, errs := make(chan question), make(chan error, 1)
 	go func() {
 		defer close(questions)
@@ -119,15 +132,6 @@ func answerOne(validator *crd.Validator, asked question) []byte {
 		panic(err) // parts of the answer are JSON already
 	}
 	return line
-}
-
-func definitions() (*crd.Validator, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	folder := filepath.Dir(program)
-	return crd.NewValidatorFromFiles(filepath.Join(folder, "istio.yaml"), filepath.Join(folder, "gateway-api.yaml"))
 }
 
 func readLines(from io.Reader, questions chan<- question) error {

@@ -95,7 +95,12 @@ impl Checker {
 
     fn destination_rule(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
-        self.known_host(&spec.get("host"), object, "so the rule has no effect");
+        let host = spec.get("host");
+        self.known_host(
+            &host,
+            &resolved(host.text().unwrap_or_default(), &object.namespace),
+            "so the rule has no effect",
+        );
         let subsets = spec.get("subsets");
         let mut names = BTreeSet::new();
         for subset in subsets.items() {
@@ -108,14 +113,14 @@ impl Checker {
         }
     }
 
-    fn known_host(&mut self, part: &Part<'_>, object: &Object, effect: &str) {
+    /// Warns if a host with this full name is no Service.
+    fn known_host(&mut self, part: &Part<'_>, full: &str, effect: &str) {
         let Some(host) = part.text() else { return };
-        let full = resolved(host, &object.namespace);
         let services = &self.services;
-        let known = if is_wildcard(&full) {
-            services.iter().any(|service| falls_under(service, &full))
+        let known = if is_wildcard(full) {
+            services.iter().any(|service| falls_under(service, full))
         } else {
-            services.contains(&full)
+            services.contains(full)
         };
         if known {
             return;
@@ -124,7 +129,7 @@ impl Checker {
         let hint = if dots == 1 && services.contains(&format!("{full}.svc.cluster.local")) {
             format!("; write a name with a namespace in full: `{full}.svc.cluster.local`")
         } else {
-            nearest(&full, services.iter().map(String::as_str))
+            nearest(full, services.iter().map(String::as_str))
         };
         self.warn(part, format!("no Service is called `{full}`, {effect}{hint}"));
     }
@@ -132,7 +137,9 @@ impl Checker {
     fn virtual_service(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
         for host in spec.get("hosts").items() {
-            self.known_host(&host, object, "so the rule has no effect");
+            // capitals do not matter here, as they do in destinations
+            let full = resolved(host.text().unwrap_or_default(), &object.namespace).to_lowercase();
+            self.known_host(&host, &full, "so the rule has no effect");
         }
         for rule in spec.get("http").items() {
             let route = rule.get("route");
@@ -171,8 +178,8 @@ impl Checker {
             self.error(part, "this destination has no host".to_owned());
             return;
         };
-        self.known_host(&host, object, "so these requests fail with status 503");
         let full = resolved(text, &object.namespace);
+        self.known_host(&host, &full, "so these requests fail with status 503");
         let subset = part.get("subset");
         let Some(name) = subset.text().filter(|_| self.services.contains(&full)) else { return };
         let defined = |host: &String| *host == full || is_wildcard(host) && falls_under(&full, host);

@@ -1,9 +1,10 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::hosts::{falls_under, is_wildcard, resolved};
 use super::live::Object;
-use super::rule::{Export, Part};
+use super::rule::Part;
 use super::unmodelled::{Notes, ROOT, Scope};
+use super::version::IstioVersion;
 use crate::scenario::Origin;
 
 /// A subset of a service's endpoints.
@@ -13,27 +14,34 @@ pub(super) struct Subset {
     pub origin: Origin,
 }
 
-/// The subsets of one host, merged from all rules of a namespace.
+/// The subsets of one host, merged from rules of a namespace.
 #[derive(Debug, Clone)]
 pub(super) struct Subsets {
     pub by_name: BTreeMap<String, Subset>,
-    export: Export,
-    namespace: String,
+    /// The values of `exportTo` as written; an empty set exports to all namespaces.
+    export: BTreeSet<String>,
 }
 
-/// The `DestinationRule`s, by namespace and host.
+/// The rules of one namespace, by host.
+#[derive(Debug, Default)]
+struct Rules {
+    exact: HashMap<String, Vec<Subsets>>,
+    /// Wildcards by their length: the longest is the most specific.
+    wildcards: BTreeMap<(usize, String), Vec<Subsets>>,
+}
+
+/// The `DestinationRule`s by namespace: those that clients of the same namespace see, and those that clients of others may see.
 #[derive(Debug, Default)]
 pub(super) struct DestinationRules {
-    exact: HashMap<(String, String), Subsets>,
-    /// Wildcards by namespace, the longest first.
-    wildcards: HashMap<String, Vec<(String, Subsets)>>,
+    local: HashMap<String, Rules>,
+    exported: HashMap<String, Rules>,
 }
 
 impl DestinationRules {
-    pub fn read<'a>(objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Self {
+    pub fn read<'a>(version: IstioVersion, objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Self {
         let mut objects: Vec<&Object> = objects.collect();
         objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
-        let mut merged: BTreeMap<(String, String), Subsets> = BTreeMap::new();
+        let mut rules = Self::default();
         for object in objects {
             let root = Part::root(&object.manifest);
             let spec = root.get("spec");
@@ -41,52 +49,77 @@ impl DestinationRules {
             notes.scope = Scope::Hosts([host.clone()].into());
             spec.only(&["host", "subsets", "exportTo", "trafficPolicy"], notes);
             traffic_policy(&spec.get("trafficPolicy"), &host, notes);
-            let subsets = merged.entry((object.namespace.clone(), host.clone())).or_insert_with(|| Subsets {
-                by_name: BTreeMap::new(),
-                export: Export::of(&spec.get("exportTo"), &object.namespace),
-                namespace: object.namespace.clone(),
-            });
+            let mut subsets =
+                Subsets { by_name: BTreeMap::new(), export: spec.get("exportTo").texts().into_iter().collect() };
             for part in spec.get("subsets").items() {
                 notes.scope = Scope::Hosts([host.clone()].into());
                 part.only(&["name", "labels", "trafficPolicy"], notes);
                 notes.scope = Scope::Subset(host.clone(), part.get("name").owned().unwrap_or_default());
                 traffic_policy(&part.get("trafficPolicy"), &host, notes);
                 let subset = Subset { labels: part.get("labels").labels(), origin: part.origin() };
-                // of two subsets with one name, the older one applies
                 subsets.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
             }
-        }
-        let mut rules = Self::default();
-        for ((namespace, host), subsets) in merged {
-            if is_wildcard(&host) {
-                rules.wildcards.entry(namespace).or_default().push((host, subsets));
-            } else {
-                rules.exact.insert((namespace, host), subsets);
+            let own = |name: &str| name == "." || name == object.namespace;
+            if subsets.is_exported(|name| name == "*" || own(name)) {
+                rules.local.entry(object.namespace.clone()).or_default().add(version, &host, &subsets);
             }
-        }
-        for wildcards in rules.wildcards.values_mut() {
-            wildcards.sort_by_key(|(host, _)| std::cmp::Reverse(host.len()));
+            if !(subsets.export.len() == 1 && subsets.export.iter().all(|name| own(name))) {
+                rules.exported.entry(object.namespace.clone()).or_default().add(version, &host, &subsets);
+            }
         }
         rules
     }
 
     /// The subsets of a service for a client in some namespace: from the rules of the client's namespace, otherwise of the service's
-    /// namespace, otherwise of the root namespace.
+    /// namespace, otherwise of the root namespace. Of several rules for one host that were not merged, the youngest applies.
     pub fn of(&self, host: &str, service_namespace: &str, client_namespace: &str) -> Option<&Subsets> {
-        let local = self.within(client_namespace, host).filter(|subsets| subsets.export.to(client_namespace));
-        local.or_else(|| {
-            let elsewhere = [service_namespace, ROOT].into_iter().filter_map(|namespace| self.within(namespace, host));
-            elsewhere
-                .into_iter()
-                .find(|subsets| subsets.export.to(client_namespace) && subsets.namespace != client_namespace)
+        let local = self.local.get(client_namespace).filter(|_| client_namespace != ROOT);
+        local.and_then(|rules| rules.of(host)?.last()).or_else(|| {
+            [service_namespace, ROOT].into_iter().find_map(|namespace| {
+                let subsets = self.exported.get(namespace)?.of(host)?;
+                subsets.iter().rfind(|subsets| subsets.is_exported(|name| name == "*" || name == client_namespace))
+            })
         })
     }
+}
 
-    fn within(&self, namespace: &str, host: &str) -> Option<&Subsets> {
-        self.exact.get(&(namespace.to_owned(), host.to_owned())).or_else(|| {
-            let wildcards = self.wildcards.get(namespace)?;
-            wildcards.iter().find(|(wildcard, _)| falls_under(host, wildcard)).map(|(_, subsets)| subsets)
-        })
+impl Rules {
+    /// Adds the subsets of a rule: to those of older rules, or beside them if the older ones are exported more widely or elsewhere.
+    fn add(&mut self, version: IstioVersion, host: &str, added: &Subsets) {
+        let others = if is_wildcard(host) {
+            self.wildcards.entry((host.len(), host.to_owned())).or_default()
+        } else {
+            self.exact.entry(host.to_owned()).or_default()
+        };
+        let mut apart = true;
+        for other in &mut *others {
+            let narrower = !other.export.is_empty() && added.export.is_superset(&other.export);
+            apart = version.merges_by_export() && !narrower && added.export != other.export;
+            if !apart {
+                if other.export.is_empty() {
+                    other.export.clone_from(&added.export);
+                }
+                for (name, subset) in &added.by_name {
+                    // of two subsets with one name, the older one applies
+                    other.by_name.entry(name.clone()).or_insert_with(|| subset.clone());
+                }
+            }
+        }
+        if apart {
+            others.push(added.clone());
+        }
+    }
+
+    /// The rules for the most specific host.
+    fn of(&self, host: &str) -> Option<&Vec<Subsets>> {
+        let wildcard = || self.wildcards.iter().rfind(|((_, wildcard), _)| falls_under(host, wildcard));
+        self.exact.get(host).or_else(|| wildcard().map(|(_, subsets)| subsets))
+    }
+}
+
+impl Subsets {
+    fn is_exported(&self, to: impl Fn(&str) -> bool) -> bool {
+        self.export.is_empty() || self.export.iter().any(|name| to(name))
     }
 }
 

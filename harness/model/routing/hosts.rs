@@ -3,10 +3,10 @@
 /// The domain of cluster-internal names.
 pub(super) const DOMAIN: &str = "svc.cluster.local";
 
-/// The full name for a host in a rule: a name without a dot is resolved in the rule's namespace, any other name stays as it is.
+/// The full name for a host in a rule: a name without a dot is resolved in the rule's namespace, any other name stays as it is. Capitals
+/// stay: a cluster or a `DestinationRule` is found by the exact name.
 pub(super) fn resolved(host: &str, namespace: &str) -> String {
-    let host = host.to_lowercase();
-    if host.contains('.') || host == "*" || host.is_empty() { host } else { format!("{host}.{namespace}.{DOMAIN}") }
+    if host.contains('.') || host == "*" || host.is_empty() { host.to_owned() } else { full_name(host, namespace) }
 }
 
 /// The full name of a service.
@@ -49,7 +49,7 @@ mod tests {
     #[case::full("svc-hello.other.svc.cluster.local", "svc-hello.other.svc.cluster.local")]
     #[case::wildcard("*.canary.svc.cluster.local", "*.canary.svc.cluster.local")]
     #[case::everything("*", "*")]
-    #[case::case("Svc-Hello", "svc-hello.canary.svc.cluster.local")]
+    #[case::case("Svc-Hello", "Svc-Hello.canary.svc.cluster.local")]
     fn hosts_of_rules_are_resolved_in_their_namespace(#[case] host: &str, #[case] full: &str) {
         assert_eq!(resolved(host, "canary"), full);
     }

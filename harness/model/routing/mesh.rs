@@ -1,16 +1,20 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::destination_rule::DestinationRules;
 use super::hosts::addressed;
 use super::http_route;
 use super::live::{Kind, Live};
+use super::rule::Destination;
 use super::service::{Pod, Pods, Service};
 use super::unmodelled::{NotModelled, Notes, note};
+use super::version::IstioVersion;
 use super::virtual_service::VirtualService;
 
 /// All objects that affect routing, parsed and indexed.
 #[derive(Debug)]
 pub struct Mesh {
+    pub(super) version: IstioVersion,
     pub(super) services: HashMap<String, Service>,
     pub(super) virtual_services: Vec<VirtualService>,
     pub(super) destination_rules: DestinationRules,
@@ -22,9 +26,15 @@ impl Mesh {
     /// Reads the applied objects. `pods` are the ready pods: [`pods_of`](super::pods_of) returns those that the objects ask for.
     #[must_use]
     pub fn new(live: &Live, pods: Vec<Pod>) -> Self {
+        Self::of(IstioVersion::NEWEST, live, pods)
+    }
+
+    /// The mesh as [`new`](Self::new), with the behaviour of a version of Istio.
+    #[must_use]
+    pub fn of(version: IstioVersion, live: &Live, pods: Vec<Pod>) -> Self {
         let mut notes = Notes::default();
         let services = live.of(Kind::Service).map(|object| Service::read(object, &mut notes));
-        let services = services.map(|service| (service.host.clone(), service)).collect();
+        let services: HashMap<String, Service> = services.map(|service| (service.host.clone(), service)).collect();
         let read = live.of(Kind::VirtualService).map(|object| VirtualService::read(object, &mut notes));
         let (delegates, roots): (Vec<_>, Vec<_>) = read.partition(|service| service.hosts.is_empty());
         let delegates: BTreeMap<_, _> = delegates
@@ -33,13 +43,24 @@ impl Mesh {
             .collect();
         let roots = roots.into_iter().filter(|root| root.mesh).map(|root| root.merged(&delegates));
         let mut virtual_services: Vec<VirtualService> =
-            roots.chain(http_route::read_all(live.of(Kind::HttpRoute), &mut notes)).collect();
+            roots.chain(http_route::read_all(version, live.of(Kind::HttpRoute), &mut notes)).collect();
+        // unlike other destinations, a mirror of an HTTPRoute has to exist
+        let is_missing = |(mirror, _): &(Destination, u32)| !services.contains_key(&mirror.host);
+        for routes in virtual_services.iter_mut().filter(|service| service.gateway_api) {
+            let broken = routes.rules.iter().filter(|rule| rule.mirrors.iter().any(is_missing));
+            let broken: BTreeSet<Arc<str>> = broken.map(|rule| Arc::clone(&rule.at.object)).collect();
+            // up to 1.22, the HTTPRoute is ignored as a whole
+            routes.rules.retain(|rule| version.is_after_1_22() || !broken.contains(&rule.at.object));
+            routes.rules.iter_mut().for_each(|rule| rule.mirrors.retain(|mirror| !is_missing(mirror)));
+        }
+        virtual_services.retain(|service| !service.gateway_api || !service.rules.is_empty());
         virtual_services.sort_by(|left, right| {
             (left.created, &left.name, &left.namespace).cmp(&(right.created, &right.name, &right.namespace))
         });
-        let destination_rules = DestinationRules::read(live.of(Kind::DestinationRule), &mut notes);
+        let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
-        Self { services, virtual_services, destination_rules, pods: Pods::new(pods), not_modelled: notes.into_sorted() }
+        let (pods, not_modelled) = (Pods::new(pods), notes.into_sorted());
+        Self { version, services, virtual_services, destination_rules, pods, not_modelled }
     }
 
     /// The fields and objects that the model does not cover.

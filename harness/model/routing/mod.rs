@@ -27,6 +27,8 @@ mod endpoints;
 mod hosts;
 mod http_route;
 mod injection;
+#[cfg(test)]
+mod istiod_tests;
 mod live;
 mod mesh;
 mod outbound;
@@ -35,6 +37,7 @@ mod service;
 mod table;
 mod translate;
 mod unmodelled;
+mod version;
 mod virtual_service;
 
 pub use check::{Problem, Severity, check};
@@ -53,4 +56,5 @@ pub use table::{
     RoutingUnit,
 };
 pub use unmodelled::{NotModelled, Scope};
+pub use version::IstioVersion;
 pub use virtual_service::MATCH_FIELDS;

@@ -124,6 +124,11 @@ impl Service {
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)
     }
+
+    /// The port, if Istio routes its requests.
+    pub fn http_port(&self, number: u16) -> Option<&Port> {
+        self.port(number).filter(|port| !matches!(port.protocol, Protocol::Tcp(_)))
+    }
 }
 
 /// A pod, with the properties that affect routing.

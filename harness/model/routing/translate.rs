@@ -4,10 +4,16 @@ use super::client::Client;
 use super::condition::{Condition, Pattern, Test};
 use super::rule::{Destination, Match, RedirectPort, RedirectRule, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
+use super::version::IstioVersion;
 use super::virtual_service::{MESH, VirtualService};
 
 /// The routes that a `VirtualService` gives a client on a port; none if no rule applies to the client, so that Istio ignores the object.
-pub(super) fn routes(service: &VirtualService, client: &Client, port: u16) -> Option<Vec<(Route, RuleRef)>> {
+pub(super) fn routes(
+    version: IstioVersion,
+    service: &VirtualService,
+    client: &Client,
+    port: u16,
+) -> Option<Vec<(Route, RuleRef)>> {
     let mut routes = Vec::new();
     'rules: for rule in &service.rules {
         if rule.matches.is_empty() {
@@ -16,7 +22,7 @@ pub(super) fn routes(service: &VirtualService, client: &Client, port: u16) -> Op
         }
         for one in rule.matches.iter().filter(|one| applies(one, client, port)) {
             let conditions = one.conditions();
-            let catches_all = conditions.is_empty() || is_catch_all(one);
+            let catches_all = conditions.is_empty() || version.is_after_1_22() && is_catch_all(one);
             let route = route(rule, conditions, one.uri.as_ref(), port, service.gateway_api);
             routes.push((route, rule.at.clone()));
             // Istio sends no routes after one that matches every request

@@ -80,6 +80,11 @@ impl VirtualService {
         }
     }
 
+    /// Whether one of the hosts is exactly this.
+    pub fn names(&self, host: &str) -> bool {
+        self.hosts.iter().any(|name| name == host)
+    }
+
     /// Replaces delegating rules with the rules of their delegates. A rule whose delegate is missing or not visible is dropped.
     pub fn merged(mut self, delegates: &BTreeMap<(String, String), Self>) -> Self {
         let rules = std::mem::take(&mut self.rules);

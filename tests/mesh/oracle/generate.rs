@@ -37,12 +37,12 @@ pub fn objects() -> impl Strategy<Value = Vec<Written>> {
 }
 
 fn object(fields: Vec<(&'static str, Part)>) -> BoxedStrategy<Value> {
-    let (names, parts): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
-    let named = move |values: Vec<Option<Value>>| {
-        let fields = names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)));
+    let (keys, parts): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+    let with_keys = move |values: Vec<Option<Value>>| {
+        let fields = keys.iter().zip(values).filter_map(|(key, value)| Some(((*key).to_owned(), value?)));
         Value::Object(fields.collect::<Map<_, _>>())
     };
-    parts.prop_map(named).boxed()
+    parts.prop_map(with_keys).boxed()
 }
 
 fn must(strategy: impl Strategy<Value = Value> + 'static) -> Part {
@@ -109,7 +109,7 @@ fn exported() -> Part {
 
 fn service(name: &'static str, namespace: &'static str) -> BoxedStrategy<Written> {
     let port = |number: u64| {
-        let named = select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP", "udp"]);
+        let named = select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP"]);
         let named = prop_oneof![3 => Just("http"), 2 => named];
         object(vec![
             ("name", must(named.prop_map(move |name| json!(format!("{name}-{number}"))))),
@@ -251,18 +251,8 @@ fn percentage() -> BoxedStrategy<Value> {
     one_of(json!([{"value": 100}, {"value": 50}, {"value": 0.1}, {"value": 0}, {}, {"value": 12.345_678}]))
 }
 
+/// A rule of a VirtualService.
 fn rule(may_delegate: bool) -> BoxedStrategy<Value> {
-    let routes = prop_oneof![
-        2 => destination().prop_map(|one| json!([{"destination": one}])),
-        2 => list(object(vec![
-            ("destination", must(destination())),
-            ("weight", may(0.8, one_of(json!([50, 1, 100, 0, 7])))),
-        ]), 1..4),
-    ];
-    let weighed = routes.prop_filter("weights sum to 0", |routes| {
-        let all = routes.as_array().unwrap();
-        all.len() == 1 || all.iter().any(|one| one["weight"].as_u64().unwrap_or(0) > 0)
-    });
     let redirect = object(vec![
         ("uri", may(0.5, one_of(json!(["/new", "/"])))),
         ("authority", must(one_of(json!(["elsewhere", "hello:81"])))),
@@ -271,55 +261,43 @@ fn rule(may_delegate: bool) -> BoxedStrategy<Value> {
         ("port", may(0.2, one_of(json!([8443, 80])))),
     ]);
     let respond = one_of(json!([{"status": 418}, {"status": 503, "body": {"string": "later"}}, {"status": 200}]));
-    let forwarding = object(vec![
+    let delegate = one_of(json!([
+        {"name": "d"}, {"name": "e"}, {"name": "d", "namespace": "there"}, {"name": "e", "namespace": "here"},
+    ]));
+    let matching = |chance| ("match", may(chance, list(matched(), 1..3)));
+    let redirecting = object(vec![matching(0.6), ("redirect", must(redirect))]);
+    let responding = object(vec![matching(0.6), ("directResponse", must(respond))]);
+    let delegating = object(vec![matching(0.8), ("delegate", must(delegate))]);
+    let others = prop_oneof![8 => forwarding(), 1 => redirecting, 1 => responding];
+    if may_delegate { prop_oneof![5 => others, 1 => delegating].boxed() } else { others.boxed() }
+}
+
+fn forwarding() -> BoxedStrategy<Value> {
+    let weighed =
+        object(vec![("destination", must(destination())), ("weight", may(0.8, one_of(json!([50, 1, 100, 0, 7]))))]);
+    let routes = prop_oneof![
+        2 => destination().prop_map(|one| json!([{"destination": one}])),
+        2 => list(weighed, 1..4),
+    ];
+    let routes = routes.prop_filter("weights sum to 0", |routes| {
+        let all = routes.as_array().unwrap();
+        all.len() == 1 || all.iter().any(|one| one["weight"].as_u64().unwrap_or(0) > 0)
+    });
+    let rewrite = one_of(json!([
+        {"uri": "/new"}, {"uri": "/"}, {"authority": "elsewhere"}, {"uri": "/x", "authority": "elsewhere"},
+        {"uriRegexRewrite": {"match": "^/(.*)$", "rewrite": r"/x/\1"}},
+    ]));
+    let mirror = object(vec![("destination", must(destination())), ("percentage", may(0.5, percentage()))]);
+    let abort = object(vec![("httpStatus", must(one_of(json!([500, 418])))), ("percentage", may(0.9, percentage()))]);
+    object(vec![
         ("match", may(0.6, list(matched(), 1..3))),
-        ("route", must(weighed)),
-        (
-            "rewrite",
-            may(
-                0.2,
-                one_of(json!([
-                    {"uri": "/new"}, {"uri": "/"}, {"authority": "elsewhere"}, {"uri": "/x", "authority": "elsewhere"},
-                    {"uriRegexRewrite": {"match": "^/(.*)$", "rewrite": r"/x/\1"}},
-                ])),
-            ),
-        ),
+        ("route", must(routes)),
+        ("rewrite", may(0.2, rewrite)),
         ("mirror", may(0.15, destination())),
         ("mirrorPercentage", may(0.1, percentage())),
-        (
-            "mirrors",
-            may(
-                0.05,
-                list(object(vec![("destination", must(destination())), ("percentage", may(0.5, percentage()))]), 1..3),
-            ),
-        ),
-        (
-            "fault",
-            may(
-                0.15,
-                object(vec![(
-                    "abort",
-                    must(object(vec![
-                        ("httpStatus", must(one_of(json!([500, 418])))),
-                        ("percentage", may(0.9, percentage())),
-                    ])),
-                )]),
-            ),
-        ),
-    ]);
-    let redirecting = object(vec![("match", may(0.6, list(matched(), 1..3))), ("redirect", must(redirect))]);
-    let responding = object(vec![("match", may(0.6, list(matched(), 1..3))), ("directResponse", must(respond))]);
-    let delegating = object(vec![
-        ("match", may(0.8, list(matched(), 1..3))),
-        (
-            "delegate",
-            must(one_of(
-                json!([{"name": "d"}, {"name": "e"}, {"name": "d", "namespace": "there"}, {"name": "e", "namespace": "here"}]),
-            )),
-        ),
-    ]);
-    let others = prop_oneof![8 => forwarding, 1 => redirecting, 1 => responding];
-    if may_delegate { prop_oneof![5 => others, 1 => delegating].boxed() } else { others.boxed() }
+        ("mirrors", may(0.05, list(mirror, 1..3))),
+        ("fault", may(0.15, object(vec![("abort", must(abort))]))),
+    ])
 }
 
 fn http_match() -> BoxedStrategy<Value> {

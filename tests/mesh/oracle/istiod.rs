@@ -7,9 +7,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shiftcheck::cluster::default_cache;
 use shiftcheck::mesh::{ConfigDump, connections_to, read_virtual_host};
 use shiftcheck::routing::{Client, Cluster, Live, Request, RouteTable, addressed};
+
+use crate::cluster::cache;
 
 /// Objects, and the pod that sends requests.
 #[derive(Debug, Clone)]
@@ -45,12 +46,12 @@ struct Line {
 
 /// The program for a version of Istio.
 pub fn program(version: &str) -> PathBuf {
-    let cache = std::env::var_os("SHIFTCHECK_CACHE").map_or_else(default_cache, PathBuf::from);
-    cache.join("images").join(format!("oracle-{version}")).join("oracle")
+    cache().join("images").join(format!("oracle-{version}")).join("oracle")
 }
 
 /// A running istiod.
 pub struct Istiod {
+    pub version: String,
     child: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -63,7 +64,7 @@ impl Istiod {
         command.env("TARGET_OUT", "/").env("LOCAL_OUT", "/").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (questions, answers) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, questions, answers }
+        Self { version: version.to_owned(), child, questions, answers }
     }
 
     /// What it makes of each case, in their order.
@@ -135,7 +136,7 @@ impl Pushed {
         match found {
             Some((_, one)) if one["name"] == "allow_any" => Ok(to_service()),
             Some((_, one)) => read_virtual_host(&self.dump, one).map_err(|error| error.to_string()),
-            None => Err(format!("no virtual host for {host}")),
+            None => Ok(RouteTable::default()),
         }
     }
 

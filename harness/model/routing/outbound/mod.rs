@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Client;
@@ -18,11 +19,16 @@ use super::virtual_service::VirtualService;
 pub struct Outbound<'m> {
     pub(super) mesh: &'m Mesh,
     pub(super) client: Client,
-    /// By host, the indices of its virtual services, in order of precedence.
-    exact: HashMap<&'m str, Vec<usize>>,
-    /// Wildcards, the longest first.
-    wildcards: Vec<(&'m str, usize)>,
+    /// The virtual services that the client sees, in order of precedence.
+    visible: Vec<&'m VirtualService>,
+    /// By host in lower case, the indices of its virtual services, in order of precedence.
+    exact: HashMap<String, Vec<usize>>,
+    /// Wildcards with the indices of their virtual services, the longest first.
+    wildcards: Vec<(&'m str, Vec<usize>)>,
 }
+
+/// Routes with the rules that they come from.
+type RuleRoutes = Vec<(Route, RuleRef)>;
 
 /// The routes for requests to one service port, with the exact distribution of outcomes for each.
 #[derive(Debug, Clone)]
@@ -68,25 +74,22 @@ impl<'m> Outbound<'m> {
             };
             (scope, !(service.gateway_api && service.namespace == namespace))
         };
-        let mut visible: Vec<usize> = (0..mesh.virtual_services.len())
-            .filter(|index| mesh.virtual_services[*index].export.to(namespace))
-            .collect();
-        visible.sort_by_key(|index| rank(&mesh.virtual_services[*index]));
-        let mut exact: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut wildcards: Vec<(&str, usize)> = Vec::new();
-        for index in visible {
-            for host in &mesh.virtual_services[index].hosts {
+        let mut visible: Vec<&VirtualService> =
+            mesh.virtual_services.iter().filter(|service| service.export.to(namespace)).collect();
+        visible.sort_by_key(|service| rank(service));
+        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut wildcards: BTreeMap<(Reverse<usize>, &str), Vec<usize>> = BTreeMap::new();
+        for (index, service) in visible.iter().enumerate() {
+            for host in &service.hosts {
                 if is_wildcard(host) {
-                    if !wildcards.iter().any(|(known, _)| known == host) {
-                        wildcards.push((host, index));
-                    }
+                    wildcards.entry((Reverse(host.len()), host.as_str())).or_default().push(index);
                 } else {
-                    exact.entry(host).or_default().push(index);
+                    exact.entry(host.to_lowercase()).or_default().push(index);
                 }
             }
         }
-        wildcards.sort_by_key(|(host, _)| std::cmp::Reverse(host.len()));
-        Self { mesh, client, exact, wildcards }
+        let wildcards = wildcards.into_iter().map(|((_, host), indices)| (host, indices)).collect();
+        Self { mesh, client, visible, exact, wildcards }
     }
 
     /// The routes for requests to a host and port, as the client addresses them.
@@ -101,21 +104,36 @@ impl<'m> Outbound<'m> {
         }
         match &port.protocol {
             Protocol::Tcp(_) => Ok(self.connections(called, port)),
-            Protocol::Detected => Ok(self.requests(called, port)),
+            Protocol::Detected => Ok(self.detected(called, port)),
             Protocol::Http => {
-                let authority = request.authority();
+                let authority = request.authority().to_lowercase();
                 let host = authority.rsplit_once(':').map_or(&*authority, |(host, _)| host);
-                // The virtual hosts of a port cover all of its HTTP services: the `Host` header selects the service, not the address.
-                if let Some(routes) = self.unregistered(host, request.port) {
-                    return Ok(routes);
-                }
-                let meant = self.service(host).and_then(|meant| Some((meant, meant.port(request.port)?)));
-                Ok(match meant.filter(|(_, port)| !matches!(port.protocol, Protocol::Tcp(_))) {
-                    Some((meant, port)) => self.requests(meant, port),
-                    None => self.connections(called, port),
-                })
+                let routes = self.named(host, request.port);
+                Ok(routes.unwrap_or_else(|| self.connections(called, port)))
             }
         }
+    }
+
+    /// The routes for requests to a port with this name in their `Host` header: the virtual hosts of a port cover all of its HTTP services, so
+    /// the header selects the service, not the address. None if it names nothing that the sidecar knows.
+    fn named(&self, host: &str, number: u16) -> Option<Routes> {
+        // since later versions a full name may end in a dot
+        let service = match host.strip_suffix('.') {
+            Some(full) if self.mesh.version.is_after_1_22() => self.mesh.services.get(full),
+            Some(_) => None,
+            None => self.service(host),
+        };
+        let service = service.and_then(|service| Some((service, service.http_port(number)?)));
+        let ruled = service.and_then(|(service, port)| self.ruled(service, port));
+        let first = ruled.as_ref().map_or(usize::MAX, |(index, _)| *index);
+        // a rule may name a host, such as a short name, that stands for a service in other rules
+        let beside = self.unregistered(host, number).filter(|(index, _)| *index <= first);
+        let routes = match (beside.or(ruled), service) {
+            (Some((_, routes)), _) => routes,
+            (None, Some((service, port))) => to_all_endpoints(service, port),
+            (None, None) => self.unregistered_wildcard(host, number)?,
+        };
+        Some(self.evaluate(RoutingUnit::Request, routes))
     }
 
     /// The outcomes of a request. To evaluate many requests to one host, call [`routes`](Self::routes) once.
@@ -135,7 +153,7 @@ impl<'m> Outbound<'m> {
             let short = (service.namespace == self.client.namespace).then(|| service.name.clone());
             [service.host.clone(), format!("{within}.svc"), within].into_iter().chain(short)
         });
-        names.chain(self.exact.keys().map(|host| (*host).to_owned())).collect()
+        names.chain(self.exact.keys().cloned()).collect()
     }
 
     /// The routes of all ports of all services.
@@ -215,42 +233,96 @@ impl<'m> Outbound<'m> {
     }
 
     fn requests(&self, service: &Service, port: &Port) -> Routes {
-        let routes = self.rules_for(&service.host).find_map(|rules| {
+        let ruled = self.ruled(service, port).map(|(_, routes)| routes);
+        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(|| to_all_endpoints(service, port)))
+    }
+
+    /// The routes of a port whose protocol is detected: those of its service, whatever the `Host` header names.
+    fn detected(&self, service: &Service, port: &Port) -> Routes {
+        let first = self.ruled(service, port).map_or(usize::MAX, |(index, _)| index);
+        // up to 1.22, a rule for the name in capitals takes it away from the service, which is left without routes
+        if self.unregistered(&service.host, port.number).is_some_and(|(index, _)| index <= first) {
+            return self.evaluate(RoutingUnit::Request, Vec::new());
+        }
+        self.requests(service, port)
+    }
+
+    /// The routes of the first virtual service that applies to a service port, with its index.
+    fn ruled(&self, service: &Service, port: &Port) -> Option<(usize, RuleRoutes)> {
+        self.indices(&service.host).into_iter().find_map(|index| {
+            let rules = self.visible[index];
             // a route of the Gateway API applies in its namespace and in that of the service
             let applies =
                 !rules.gateway_api || rules.namespace == service.namespace || rules.namespace == self.client.namespace;
-            if applies { translate::routes(rules, &self.client, port.number) } else { None }
-        });
-        self.evaluate(RoutingUnit::Request, routes.unwrap_or_else(|| to_all_endpoints(service, port)))
+            let routes = if applies { self.translated(rules, port.number) } else { None };
+            Some((index, routes?))
+        })
     }
 
-    /// The routes for a host that is no service, such as a name with a namespace but without a domain. Istio applies rules to such hosts
-    /// on port 80 only.
-    fn unregistered(&self, host: &str, port: u16) -> Option<Routes> {
-        let host = host.to_lowercase();
-        if port != 80 || self.mesh.services.contains_key(&host) {
-            return None;
-        }
-        let rules = self.exact.get(host.as_str())?.iter().map(|index| &self.mesh.virtual_services[*index]);
-        let mut rules = rules.filter(|rules| !rules.gateway_api);
-        let routes = rules.find_map(|rules| translate::routes(rules, &self.client, port))?;
-        Some(self.evaluate(RoutingUnit::Request, routes))
-    }
-
-    /// The virtual services for a host, in order of precedence. Exact hosts take precedence over wildcards, of which only the most
-    /// specific applies.
-    pub(super) fn rules_for(&self, host: &str) -> impl Iterator<Item = &'m VirtualService> {
-        let exact = self.exact.get(host).map_or(&[][..], Vec::as_slice);
-        let wildcard = if exact.is_empty() {
-            self.wildcards.iter().find(|(wildcard, _)| falls_under(host, wildcard)).map(|(_, index)| *index)
-        } else {
-            None
+    /// The routes for a host that is no service with this port, such as a name with a namespace but without a domain. Istio applies rules to
+    /// such hosts on port 80, and on the ports of the services that the same rules name.
+    fn unregistered(&self, host: &str, port: u16) -> Option<(usize, RuleRoutes)> {
+        let is_service = |name: &str| self.mesh.services.get(name).is_some_and(|service| service.port(port).is_some());
+        let is_registered = |index: usize| {
+            let written = self.visible[index].hosts.iter().find(|name| name.to_lowercase() == host);
+            written.is_some_and(|name| is_service(if self.mesh.version.is_after_1_22() { host } else { name }))
         };
-        exact.iter().copied().chain(wildcard).map(|index| &self.mesh.virtual_services[index])
+        let mut indices = self.exact.get(host)?.iter().copied().filter(|index| !is_registered(*index));
+        indices.find_map(|index| Some((index, self.beside_services(index, port)?)))
+    }
+
+    fn unregistered_wildcard(&self, host: &str, port: u16) -> Option<RuleRoutes> {
+        let is_registered = |wildcard: &str| {
+            let mut services = self.mesh.services.values().filter(|service| service.port(port).is_some());
+            if self.mesh.version.is_after_1_22() {
+                services.any(|service| falls_under(&service.host, wildcard))
+            } else {
+                services.any(|service| self.most_specific(&service.host).is_some())
+            }
+        };
+        let fit = self.wildcards.iter().filter(|(wildcard, _)| falls_under(host, wildcard) && !is_registered(wildcard));
+        fit.flat_map(|(_, indices)| indices).find_map(|index| self.beside_services(*index, port))
+    }
+
+    /// The routes of a virtual service for its hosts that are no services.
+    fn beside_services(&self, index: usize, port: u16) -> Option<RuleRoutes> {
+        let rules = self.visible[index];
+        let mut services = self.mesh.services.values().filter(|service| service.http_port(port).is_some());
+        let applies =
+            !rules.gateway_api && (port == 80 || services.any(|service| self.indices(&service.host).contains(&index)));
+        if applies { self.translated(rules, port) } else { None }
+    }
+
+    fn translated(&self, rules: &VirtualService, port: u16) -> Option<RuleRoutes> {
+        translate::routes(self.mesh.version, rules, &self.client, port)
+    }
+
+    /// The virtual services for a service, in order of precedence.
+    pub(super) fn rules_for(&self, host: &str) -> impl Iterator<Item = &'m VirtualService> {
+        self.indices(host).into_iter().map(|index| self.visible[index])
+    }
+
+    /// The indices of the virtual services for a service.
+    fn indices(&self, host: &str) -> Vec<usize> {
+        let mut indices = self.exact.get(host).cloned().unwrap_or_default();
+        if !self.mesh.version.is_after_1_22() {
+            indices.retain(|index| self.visible[*index].names(host));
+        }
+        indices.extend(self.most_specific(host));
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
+    /// The first virtual service that names a service, in lower case, otherwise the first with the most specific wildcard.
+    fn most_specific(&self, host: &str) -> Option<usize> {
+        let exact = self.exact.get(host).into_iter().flatten().copied().find(|index| self.visible[*index].names(host));
+        let wildcard = || self.wildcards.iter().find(|(wildcard, _)| falls_under(host, wildcard));
+        exact.or_else(|| wildcard().and_then(|(_, indices)| indices.first().copied()))
     }
 
     /// Adds the endpoints of all clusters, and the distribution of outcomes of each route.
-    fn evaluate(&self, unit: RoutingUnit, routes: Vec<(Route, RuleRef)>) -> Routes {
+    fn evaluate(&self, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
         let (routes, rules): (Vec<Route>, Vec<RuleRef>) = routes.into_iter().unzip();
         let mut table = RouteTable { unit, routes, clusters: BTreeMap::new() };
         let mut by_cluster: BTreeMap<Cluster, Distribution> = BTreeMap::new();
@@ -288,7 +360,7 @@ impl Routes {
 }
 
 /// The route that applies without rules: all traffic to the Service.
-fn to_all_endpoints(service: &Service, port: &Port) -> Vec<(Route, RuleRef)> {
+fn to_all_endpoints(service: &Service, port: &Port) -> RuleRoutes {
     let cluster = Cluster { host: service.host.clone(), port: port.number, subset: None };
     let rule = RuleRef { object: format!("Service {}", service.name).into(), origin: service.origin.clone() };
     vec![(Route::all_to(cluster), rule)]
@@ -329,108 +401,4 @@ fn distribution(route: &Route, by_cluster: &BTreeMap<Cluster, Distribution>) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::routing::{Live, Naming, pods_of};
-    use crate::scenario::parse_manifests;
-
-    fn live(text: &str) -> Live {
-        let mut live = Live::new("here", "here");
-        parse_manifests(Path::new("a.yaml"), text).unwrap().iter().for_each(|manifest| live.apply(manifest));
-        live
-    }
-
-    fn client() -> Client {
-        Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true }
-    }
-
-    const SERVICE: &str = "\
-apiVersion: v1
-kind: Service
-metadata: {name: svc}
-spec: {selector: {app: a}, ports: [{name: http, port: 80}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: a}
-spec: {replicas: 3, template: {metadata: {labels: {app: a}}, spec: {containers: [{image: 'a:1'}]}}}
----
-";
-
-    #[test]
-    fn what_is_not_modelled_is_named_with_its_place() {
-        let rule = "\
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: vs}
-spec:
-  hosts: [svc]
-  http:
-    - corsPolicy: {}
-      route: [{destination: {host: svc}, headers: {response: {}}}]
-      timeout: 1s
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {name: own}
-";
-        let live = live(&format!("{SERVICE}{rule}"));
-        let mesh = Mesh::new(&live, Vec::new());
-        let notes = mesh.not_modelled().iter().map(|note| format!("{}: {}", note.origin, note.field));
-        assert_eq!(
-            notes.collect::<Vec<_>>(),
-            [
-                "a.yaml:17:7: spec.http[0].corsPolicy",
-                "a.yaml:18:52: spec.http[0].route[0].headers.response",
-                "a.yaml:21:1: Sidecar/own",
-            ]
-        );
-    }
-
-    #[test]
-    fn on_port_80_a_rule_holds_for_a_host_that_is_no_service() {
-        let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\n\
-                    spec: {hosts: [svc.here], http: [{directResponse: {status: 418}}]}";
-        let live = live(&format!("{SERVICE}{rule}"));
-        let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
-        let outbound = mesh.outbound(client());
-        let status = |host: &str| {
-            let given = outbound.distribution(&Request::get(host, 80, "/"));
-            given.chance(|outcome| outcome.mesh_status() == Some(418)) == Chance::CERTAIN
-        };
-        assert!(status("svc.here"));
-        assert!(!status("svc"));
-    }
-
-    #[test]
-    fn the_host_of_a_request_chooses_among_the_services_of_a_port() {
-        let other = SERVICE
-            .replace("name: svc", "name: other")
-            .replace("app: a", "app: b")
-            .replace("a:1", "b:1")
-            .replace("name: a}", "name: b}");
-        let live = live(&format!("{SERVICE}{other}"));
-        let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
-        let outbound = mesh.outbound(client());
-        let served = |request: &Request, version: &str| {
-            outbound.distribution(request).chance(|outcome| outcome.version() == Some(version)) == Chance::CERTAIN
-        };
-        let request = Request::get("svc", 80, "/");
-        assert!(served(&request, "1"), "{:?}", outbound.distribution(&request));
-        assert_eq!(mesh.replicas("svc", "here"), BTreeMap::from([("1".to_owned(), 3)]));
-        assert_eq!(outbound.workloads(&request.clone().with("host", "other")), BTreeSet::from(["b".to_owned()]));
-    }
-
-    #[test]
-    fn what_is_not_there_is_not_connected() {
-        let live = live(SERVICE);
-        let mesh = Mesh::new(&live, Vec::new());
-        let outbound = mesh.outbound(client());
-        assert_eq!(outbound.routes(&Request::get("none", 80, "/")).unwrap_err(), Unconnected::UnknownName);
-        assert_eq!(outbound.routes(&Request::get("svc", 81, "/")).unwrap_err(), Unconnected::UnknownPort);
-        let empty = outbound.distribution(&Request::get("svc.here.svc", 80, "/"));
-        assert_eq!(empty, Distribution::certain(Outcome::NoEndpoint));
-    }
-}
+mod tests;

@@ -1,0 +1,162 @@
+//! Behaviour of istiod that comparisons with istiod itself have found, one case each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rstest::rstest;
+
+use super::{Client, IstioVersion, Live, Mesh, Naming, Request, pods_of};
+use crate::scenario::parse_manifests;
+
+const BASE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: svc}
+spec: {selector: {app: a}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next, namespace: there}
+spec: {selector: {app: a}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: v1}
+spec: {template: {metadata: {labels: {app: a, version: v1}}, spec: {containers: [{image: 'a:v1'}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: v2}
+spec: {template: {metadata: {labels: {app: a, version: v2}}, spec: {containers: [{image: 'a:v2'}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: v1, namespace: there}
+spec: {template: {metadata: {labels: {app: a, version: v1}}, spec: {containers: [{image: 'a:v1'}]}}}
+---
+";
+
+/// What becomes of a request from the namespace `here` to `svc`, or to the host in its `Host` header.
+fn outcome(version: &str, text: &str, host: &str) -> String {
+    let mut live = Live::new("here", "here");
+    let manifests = parse_manifests(Path::new("a.yaml"), &format!("{BASE}{text}")).unwrap();
+    for manifest in &manifests {
+        live.apply(manifest);
+    }
+    let version = IstioVersion::parse(version).unwrap();
+    let mesh = Mesh::of(version, &live, pods_of(&live, &Naming::default()));
+    let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
+    let distribution = outbound.distribution(&Request::get("svc", 8080, "/").with("host", host));
+    let mut outcomes: Vec<String> =
+        distribution.iter().map(|(outcome, chance)| format!("{outcome} {chance}")).collect();
+    outcomes.sort();
+    outcomes.join(", ")
+}
+
+fn virtual_service(name: &str, hosts: &str, destination: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+         spec: {{hosts: {hosts}, http: [{{route: [{{destination: {destination}}}]}}]}}\n---\n"
+    )
+}
+
+fn destination_rule(place: &str, host: &str, export: &str, label: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{{place}}}\n\
+         spec: {{host: {host}, exportTo: {export}, subsets: [{{name: one, labels: {{version: {label}}}}}]}}\n---\n"
+    )
+}
+
+fn http_route(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+const BOTH: &str = "v1 50 %, v2 50 %";
+const PARENT: &str = "parentRefs: [{group: '', kind: Service, name: svc}]";
+
+#[rstest]
+#[case::capitals_in_a_destination("[svc]", "{host: Svc}", "svc", "503, unknown cluster 100 %")]
+#[case::a_host_beside_a_service("[svc, other.io]", "{host: next.there.svc.cluster.local}", "other.io", "v1 100 %")]
+#[case::a_wildcard_beside_a_service(
+    "[svc, '*.other.io']",
+    "{host: next.there.svc.cluster.local}",
+    "a.other.io",
+    "v1 100 %"
+)]
+#[case::a_host_beside_no_service("[other.io]", "{host: next.there.svc.cluster.local}", "other.io", BOTH)]
+fn hosts_of_rules(#[case] hosts: &str, #[case] destination: &str, #[case] host: &str, #[case] expected: &str) {
+    assert_eq!(outcome("1.31", &virtual_service("vs", hosts, destination), host), expected);
+}
+
+#[rstest]
+#[case("1.22", BOTH)]
+#[case("1.31", "503, unknown cluster 100 %")]
+fn a_rule_for_a_host_in_capitals_applies_since_later_versions(#[case] version: &str, #[case] expected: &str) {
+    assert_eq!(outcome(version, &virtual_service("vs", "[Svc]", "{host: none}"), "svc"), expected);
+}
+
+#[rstest]
+#[case("1.22", BOTH)]
+#[case("1.31", "503, unknown cluster 100 %")]
+fn a_name_with_a_dot_at_its_end_is_known_since_later_versions(#[case] version: &str, #[case] expected: &str) {
+    let rule = virtual_service("vs", "[svc]", "{host: none}");
+    assert_eq!(outcome(version, &rule, "svc.here.svc.cluster.local."), expected);
+    assert_eq!(outcome(version, &rule, "svc."), BOTH);
+}
+
+#[test]
+fn a_destination_rule_that_the_client_does_not_see_hides_no_wildcard() {
+    let next = "next.there.svc.cluster.local";
+    let rule = virtual_service("vs", "[svc]", &format!("{{host: {next}, subset: one}}"));
+    let private = destination_rule("name: a, namespace: there", next, "[.]", "v1");
+    let wildcard = destination_rule("name: b, namespace: there", "'*.there.svc.cluster.local'", "['*']", "v1");
+    assert_eq!(outcome("1.31", &format!("{rule}{private}{wildcard}"), "svc"), "v1 100 %");
+}
+
+#[rstest]
+#[case::merged_the_older_subset_applies("1.22", "v1 100 %")]
+#[case::apart_the_younger_rule_applies("1.31", "v2 100 %")]
+fn destination_rules_with_different_exports(#[case] version: &str, #[case] expected: &str) {
+    let rule = virtual_service("vs", "[svc]", "{host: svc, subset: one}");
+    let (older, younger) =
+        (destination_rule("name: a", "svc", "['*']", "v1"), destination_rule("name: b", "svc", "[.]", "v2"));
+    assert_eq!(outcome(version, &format!("{rule}{older}{younger}"), "svc"), expected);
+}
+
+#[rstest]
+#[case::a_parent_without_a_group_is_no_service("parentRefs: [{kind: Service, name: svc}], rules: [{}]", BOTH)]
+#[case::no_rules_have_a_default("parentRefs: [{group: '', kind: Service, name: svc}]", "500 by the route itself 100 %")]
+#[case::an_unknown_filter_drops_the_route(
+    "parentRefs: [{group: '', kind: Service, name: svc}], rules: [{}, {filters: [{type: ExtensionRef}]}]",
+    BOTH
+)]
+fn http_routes(#[case] spec: &str, #[case] expected: &str) {
+    assert_eq!(outcome("1.31", &http_route("a", spec), "svc"), expected);
+}
+
+#[test]
+fn a_rule_without_matches_comes_before_a_regular_expression() {
+    let by_expression =
+        "matches: [{path: {type: RegularExpression, value: '/.*'}}], backendRefs: [{name: none, port: 1}]";
+    let route = http_route("a", &format!("{PARENT}, rules: [{{{by_expression}}}, {{}}]"));
+    assert_eq!(outcome("1.31", &route, "svc"), "500 by the route itself 100 %");
+}
+
+#[test]
+fn a_mirror_of_a_route_to_no_service_is_left_out() {
+    let mirrored = |name: &str| {
+        let mirror = format!("[{{type: RequestMirror, requestMirror: {{backendRef: {{name: {name}, port: 8080}}}}}}]");
+        let rules = format!("rules: [{{filters: {mirror}, backendRefs: [{{name: svc, port: 8080}}]}}]");
+        let mut live = Live::new("here", "here");
+        let text = format!("{BASE}{}", http_route("a", &format!("{PARENT}, {rules}")));
+        parse_manifests(Path::new("a.yaml"), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
+        let mesh = Mesh::new(&live, Vec::new());
+        let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
+        let table = outbound.routes(&Request::get("svc", 8080, "/")).unwrap().table;
+        table.routes.iter().any(|route| route.to_string().contains("mirror"))
+    };
+    assert!(mirrored("svc"));
+    assert!(!mirrored("none"));
+}

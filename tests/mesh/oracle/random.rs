@@ -1,0 +1,150 @@
+//! Random cases, decided by the model and by istiod. One on which they differ is made as small as possible and kept in a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use shiftcheck::routing::{Client, Live};
+use shiftcheck::scenario::parse_manifests;
+
+use super::generate::{MOMENTS, Written, objects};
+use super::istiod::{Case, Istiod, Pushed};
+use super::{VERSIONS, differences};
+use crate::common::scratch;
+
+/// How many cases are in memory at a time.
+const CHUNK: usize = 250;
+/// The most questions that istiod is asked to make a case smaller.
+const SHRINKS: usize = 500;
+
+/// A number that an environment variable gives.
+fn asked<T: std::str::FromStr>(name: &str, default: impl Fn() -> T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or_else(default)
+}
+
+/// 300 cases from a random seed, unless `SHIFTCHECK_ORACLE_CASES` and `SHIFTCHECK_ORACLE_SEED` say otherwise. Of the cases that differ from
+/// each version, 3 are shown, or `SHIFTCHECK_ORACLE_SHOWN`.
+pub fn random_manifests_are_routed_as_istiod_says() {
+    let count: usize = asked("SHIFTCHECK_ORACLE_CASES", || 300);
+    let seed: u64 = asked("SHIFTCHECK_ORACLE_SEED", || fastrand::u64(..));
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), random);
+    let mut istiods = VERSIONS.map(Istiod::start);
+    let mut tally = VERSIONS.map(|_| Tally::default());
+    let objects = objects();
+    for start in (0..count).step_by(CHUNK) {
+        let size = CHUNK.min(count - start);
+        let mut trees: Vec<_> = (0..size).map(|_| objects.new_tree(&mut runner).unwrap()).collect();
+        let cases: Vec<Case> = trees.iter().map(|tree| case(&tree.current())).collect();
+        let mut shrunk = BTreeSet::new();
+        for (istiod, tally) in istiods.iter_mut().zip(&mut tally) {
+            tally.compare(istiod, &cases, &mut trees, &mut shrunk);
+        }
+    }
+    let all: String = VERSIONS.iter().zip(&tally).map(|(version, tally)| tally.shown(version, count)).collect();
+    eprintln!("{count} random cases from seed {seed}\n{all}");
+    assert!(tally.iter().all(|tally| tally.different == 0), "seed {seed}\n{all}");
+    // a generator whose objects are refused compares nothing
+    assert!(tally.iter().all(|tally| tally.refused * 4 < count), "{all}");
+}
+
+/// What the comparison with one version has given.
+#[derive(Default)]
+struct Tally {
+    different: usize,
+    refused: usize,
+    reports: String,
+    kept: usize,
+}
+
+impl Tally {
+    fn compare(
+        &mut self,
+        istiod: &mut Istiod,
+        cases: &[Case],
+        trees: &mut [impl ValueTree<Value = Vec<Written>>],
+        shrunk: &mut BTreeSet<usize>,
+    ) {
+        for (index, pushed) in istiod.ask(cases).iter().enumerate() {
+            self.refused += usize::from(!pushed.refused.is_empty());
+            if differences(&istiod.version, &accepted(&cases[index], pushed), pushed).is_empty() {
+                continue;
+            }
+            self.different += 1;
+            // what differs from both versions is shrunk once
+            if self.kept < asked("SHIFTCHECK_ORACLE_SHOWN", || 3) && shrunk.insert(index) {
+                shrink(istiod, &mut trees[index]);
+                self.keep(istiod, &trees[index].current());
+            }
+        }
+    }
+
+    fn keep(&mut self, istiod: &mut Istiod, written: &[Written]) {
+        let name = format!("{}-{}", istiod.version, self.kept);
+        let folder = scratch(&format!("oracle-{name}"));
+        let manifests = written.iter().map(|object| serde_yaml::to_string(&object.manifest).unwrap());
+        let text = manifests.collect::<Vec<_>>().join("---\n");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("objects.yaml"), &text).unwrap();
+        let differences = differ(istiod, written).join("\n");
+        let _ = writeln!(self.reports, "\n{}:\n{differences}\n{text}", folder.display());
+        self.kept += 1;
+    }
+
+    fn shown(&self, version: &str, count: usize) -> String {
+        let Self { different, refused, reports, .. } = self;
+        format!("{version}: {different} of {count} cases differ, {refused} hold objects that are refused\n{reports}")
+    }
+}
+
+/// A case of generated objects, with a client in the namespace `here`.
+fn case(written: &[Written]) -> Case {
+    let mut live = Live::new("here", "here");
+    for moment in 0..MOMENTS {
+        live.later();
+        for object in written.iter().filter(|object| object.created == moment) {
+            let text = object.manifest.to_string();
+            parse_manifests("random.yaml".as_ref(), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
+        }
+    }
+    let labels = BTreeMap::from([("app".to_owned(), "client".to_owned()), ("tier".to_owned(), "front".to_owned())]);
+    Case { name: String::new(), live, client: Client { namespace: "here".to_owned(), labels, sidecar: true } }
+}
+
+/// The case without the objects that istiod refuses.
+fn accepted(case: &Case, pushed: &Pushed) -> Case {
+    if pushed.refused.is_empty() {
+        return case.clone();
+    }
+    let mut left = Case { live: Live::new("here", "here"), ..case.clone() };
+    for moment in 1..=MOMENTS {
+        left.live.later();
+        for object in case.live.all().filter(|object| object.created == moment) {
+            let (kind, name) = (object.manifest.kind(), object.manifest.name());
+            if !pushed.refused.contains_key(&format!("{kind}/{}/{name}", object.namespace)) {
+                left.live.apply(&object.manifest);
+            }
+        }
+    }
+    left
+}
+
+fn differ(istiod: &mut Istiod, written: &[Written]) -> Vec<String> {
+    let case = case(written);
+    let pushed = istiod.ask(std::slice::from_ref(&case)).remove(0);
+    differences(&istiod.version, &accepted(&case, &pushed), &pushed)
+}
+
+/// Makes a case as small as it can be while the model differs from istiod.
+fn shrink(istiod: &mut Istiod, tree: &mut impl ValueTree<Value = Vec<Written>>) {
+    for _ in 0..SHRINKS {
+        let smaller = if differ(istiod, &tree.current()).is_empty() { tree.complicate() } else { tree.simplify() };
+        if !smaller {
+            break;
+        }
+    }
+    while differ(istiod, &tree.current()).is_empty() && tree.complicate() {}
+}
