@@ -53,7 +53,7 @@ impl VirtualService {
         let gateways = spec.get("gateways").texts();
         let mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH);
         let hosts: Vec<String> = spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect();
-        let called = hosts.iter().cloned().collect();
+        let called = hosts.iter().map(|host| host.to_lowercase()).collect();
         notes.scope = if mesh { Scope::Connections(called) } else { Scope::Nothing };
         ["tcp", "tls"]
             .map(|key| spec.get(key))
