@@ -1,11 +1,12 @@
-use std::io::{Write, stderr};
+use std::io::{IsTerminal, Write, stderr};
 
 use super::exit::ExitCode;
+use super::process::width;
 use crate::cluster::wait::{Failure as WaitFailure, WaitError};
 use crate::cluster::{ClusterError, LoadError};
 use crate::mesh::MeshError;
 use crate::plan::PlanError;
-use crate::report::ReportError;
+use crate::report::{ReportError, Wrapped};
 use crate::scenario::Origin;
 use crate::session::SessionError;
 use crate::traffic::TrafficError;
@@ -33,15 +34,6 @@ impl Failure {
     pub fn unwritable(error: &ReportError) -> Self {
         let hint = Some("choose another folder with --report, or disable reports with --no-report".to_owned());
         Self { hint, ..Self::environment(error.to_string()) }
-    }
-
-    pub fn abandoned() -> Self {
-        Self {
-            code: ExitCode::Interrupted,
-            message: "stopped before the clean-up finished".to_owned(),
-            place: None,
-            hint: Some("`shiftcheck sweep` removes the remaining objects".to_owned()),
-        }
     }
 
     pub fn unsupported(error: &UpgradeError) -> Self {
@@ -139,12 +131,20 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Writes an error and its hint to stderr.
+/// Writes an error and its hint to stderr, wrapped at the width of a terminal.
 pub(super) fn print(failure: &Failure) {
     let mut text = format!("error: {}\n", failure.message);
     if let Some(hint) = &failure.hint {
         text = format!("{text}\nhint: {hint}\n");
     }
-    // an error on stderr cannot be reported
-    let _ = stderr().write_all(text.as_bytes());
+    let mut out = Wrapped::new(stderr(), width(stderr().is_terminal()));
+    for line in text.lines() {
+        // an error on stderr cannot be reported
+        let _ = if is_excerpt(line) { out.verbatim(line) } else { writeln!(out, "{line}") };
+    }
+}
+
+/// Whether a line is part of an excerpt of a file, whose marks stand below columns.
+fn is_excerpt(line: &str) -> bool {
+    line.trim_start_matches(|letter: char| letter == ' ' || letter.is_ascii_digit()).starts_with('|')
 }

@@ -4,22 +4,49 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::cluster::{ImageSource, Keep, RunId};
+use crate::cluster::{ImageSource, Keep, RunId, default_cache};
 use crate::report::Granularity;
 use crate::upgrade::Mode;
+
+/// The environment variables; those of options are in the help of each command, too.
+const ENVIRONMENT: &str = "\
+Environment variables:
+  SHIFTCHECK_CACHE          the folder of the image cache and the run records (--cache)
+  SHIFTCHECK_CLUSTER        the kind of cluster (--cluster)
+  SHIFTCHECK_ISTIO          the version of Istio (--istio)
+  SHIFTCHECK_ISTIO_PROFILE  the Istio profile (--istio-profile)
+  SHIFTCHECK_ISTIOCTL       the istioctl (--istioctl)
+  SHIFTCHECK_LOG            log messages on stderr, such as shiftcheck=debug
+  SHIFTCHECK_NODE_IMAGE     the node image (--node-image)
+  SHIFTCHECK_PROGRAM        for tests in Rust: the shiftcheck executable
+  SHIFTCHECK_REPORT         the folder of the reports (--report)
+  SHIFTCHECK_SNAPSHOTTER    the containerd snapshotter (--snapshotter)
+  CI                        no embedded mesh by default
+  DOCKER_HOST               the Docker engine
+  GITHUB_ACTIONS            true: annotations for failed claims
+  GITHUB_STEP_SUMMARY       the file to which a table of claims is added
+  KUBECONFIG                the kubeconfig of an existing cluster
+  NO_COLOR                  no colours
+  XDG_CACHE_HOME            the folder of the default cache, instead of ~/.cache";
 
 /// End-to-end tests for Istio traffic-shifting rollouts
 ///
 /// Exit codes: 0 every claim holds, 1 a claim fails, 2 bad input, 3 the environment failed, 130 interrupted, 143 terminated.
 #[derive(Debug, Parser)]
-#[command(name = "shiftcheck", version, max_term_width = 120)]
+#[command(name = "shiftcheck", version, max_term_width = 120, after_help = ENVIRONMENT)]
 pub struct Args {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// The folder of the image cache and the run records
-    #[arg(long, global = true, env = "SHIFTCHECK_CACHE", value_name = "DIR")]
-    pub cache: Option<PathBuf>,
+}
+
+/// The option of commands that use the cache.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CacheArgs {
+    /// The folder of the image cache and the run records [default: ~/.cache/shiftcheck]
+    #[arg(long = "cache", id = "cache", env = "SHIFTCHECK_CACHE", value_name = "DIR")]
+    #[arg(default_value_os_t = default_cache(), hide_default_value = true)]
+    pub folder: PathBuf,
 }
 
 /// The commands.
@@ -44,8 +71,11 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Print the man page
-    Man,
+    /// Print the man page, or write the pages of all commands into a folder
+    Man {
+        /// The folder, such as ~/.local/share/man/man1
+        folder: Option<PathBuf>,
+    },
     /// Print a JSON schema
     Schema {
         /// The document that the schema describes
@@ -86,18 +116,15 @@ pub struct WalkArgs {
     /// The version of Istio for a throwaway cluster [default: the newest in the cache]
     #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
     pub istio: Option<String>,
-    /// The Istio profile on a throwaway cluster [default: minimal]
-    #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
-    pub istio_profile: Option<String>,
-    /// An Istio setting on a throwaway cluster, as for istioctl --set; can be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
-    pub istio_set: Vec<String>,
     /// The istioctl of that version [default: the one in the cache]; the node pulls the images if the cache does not have the version
     #[arg(long, env = "SHIFTCHECK_ISTIOCTL", value_name = "FILE")]
     pub istioctl: Option<PathBuf>,
-    /// The options for the node.
+    /// The cache.
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub cache: CacheArgs,
+    /// The options of a throwaway cluster.
+    #[command(flatten)]
+    pub throwaway: ThrowawayArgs,
     /// The kubeconfig of an existing cluster [default: kubectl's]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -118,9 +145,15 @@ pub struct WalkArgs {
     pub traffic: TrafficArgs,
 }
 
-/// Options for the node of a throwaway cluster.
+/// Options of throwaway clusters.
 #[derive(Debug, Clone, clap::Args)]
-pub struct NodeArgs {
+pub struct ThrowawayArgs {
+    /// The Istio profile on a throwaway cluster [default: minimal]
+    #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
+    pub istio_profile: Option<String>,
+    /// An Istio setting on a throwaway cluster, as for istioctl --set; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub istio_set: Vec<String>,
     /// The node image for a throwaway cluster, such as rancher/k3s:v1.34.4-k3s1 [default: the one in the cache]
     #[arg(long, env = "SHIFTCHECK_NODE_IMAGE", value_name = "IMAGE:TAG")]
     pub node_image: Option<String>,
@@ -174,12 +207,6 @@ pub struct UpgradeArgs {
     /// Claim that at most this number of requests fails during the changes of the mesh, summed over all modes
     #[arg(long, value_name = "NUMBER")]
     pub errors: Option<u64>,
-    /// The Istio profile [default: minimal]
-    #[arg(long, env = "SHIFTCHECK_ISTIO_PROFILE", value_name = "PROFILE")]
-    pub istio_profile: Option<String>,
-    /// A setting of both versions, as for istioctl --set; can be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
-    pub istio_set: Vec<String>,
     /// A setting of the old version only
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub from_set: Vec<String>,
@@ -192,9 +219,12 @@ pub struct UpgradeArgs {
     /// The istioctl of the new version [default: the one in the cache]
     #[arg(long, value_name = "FILE")]
     pub to_istioctl: Option<PathBuf>,
-    /// The options for the node.
+    /// The cache.
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub cache: CacheArgs,
+    /// The options of the throwaway clusters.
+    #[command(flatten)]
+    pub throwaway: ThrowawayArgs,
     /// The traffic options.
     #[command(flatten)]
     pub traffic: TrafficArgs,
@@ -315,6 +345,9 @@ pub struct ImagesArgs {
     /// The repository to pull from
     #[arg(long, value_name = "REPOSITORY", default_value = "docker.io/istio", requires = "pull")]
     pub hub: String,
+    /// The cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }
 
 /// The document that a JSON schema describes.
@@ -337,6 +370,9 @@ pub struct SweepArgs {
     /// Also remove what runs with the same cache folder kept on purpose
     #[arg(long)]
     pub kept: bool,
+    /// The cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }
 
 /// A part of the workload image.

@@ -1,24 +1,21 @@
-use std::path::PathBuf;
-
 use super::args::CalibrateArgs;
 use super::execute::{Execution, Task};
 use super::exit::ExitCode;
+use super::process::interrupt;
 use super::reports::Reports;
-use super::signals::Interrupt;
 use crate::session::{CalibrateOptions, Ending, Outcome};
 
 /// Tests whether the mesh routes requests independently.
-pub(super) async fn run(args: &CalibrateArgs, cache: PathBuf) -> ExitCode {
+pub(super) async fn run(args: &CalibrateArgs) -> ExitCode {
     let options = CalibrateOptions { samples: usize::from(args.samples), requests: u64::from(args.requests) };
     let execution = Execution {
         args: &args.walk,
         task: Task::Calibrate(options),
-        cache,
         reports: Reports::none(),
         part: &Ok,
         note: &note,
     };
-    execution.run(Interrupt::listen()).await
+    execution.run(interrupt()).await
 }
 
 fn note(outcome: &Outcome) -> String {

@@ -1,19 +1,15 @@
 //! Execution of a scenario, shared by the commands that need a cluster or the embedded mesh.
 
-use std::io::{IsTerminal, stdout};
-use std::path::PathBuf;
-
 use super::advice::{self, Failure};
 use super::args::{ClusterKind, WalkArgs};
 use super::exit::ExitCode;
 use super::options::{cluster_of, options};
-use super::process::{coloured, reproduce};
+use super::process::{output, reproduce};
 use super::reports::Reports;
-use super::signals::Interrupt;
 use crate::events::{Events, FailureLayer};
 use crate::report::{self, Recorder, Terminal};
 use crate::scenario::Scenario;
-use crate::session::{self, CalibrateOptions, Ending, Options, Outcome, SessionError};
+use crate::session::{self, CalibrateOptions, Ending, Interrupt, Options, Outcome, SessionError};
 
 /// What a scenario is executed for.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +26,6 @@ pub(super) enum Task {
 pub(super) struct Execution<'a> {
     pub args: &'a WalkArgs,
     pub task: Task,
-    pub cache: PathBuf,
     pub reports: Reports,
     /// Selects the stages to run.
     pub part: &'a dyn Fn(Scenario) -> Result<Scenario, Failure>,
@@ -41,7 +36,8 @@ pub(super) struct Execution<'a> {
 impl Execution<'_> {
     /// Runs the scenario, shows progress and writes reports.
     pub async fn run(mut self, interrupt: Interrupt) -> ExitCode {
-        let mut terminal = Terminal::new(stdout(), coloured(stdout().is_terminal()));
+        let (out, marks) = output();
+        let mut terminal = Terminal::new(out, marks);
         if (self.reports.asked || self.reports.has_earlier())
             && let Err(failure) = self.reports.begin()
         {
@@ -72,7 +68,7 @@ impl Execution<'_> {
             (terminal, recorder)
         });
         let mut signal = ExitCode::Interrupted;
-        let signalled = async { signal = interrupt.signalled().await };
+        let signalled = async { signal = interrupt.signalled().await.into() };
         let result = match self.task {
             Task::Run => Box::pin(session::run(scenario, options, events, signalled)).await,
             Task::Calibrate(calibration) => {
@@ -120,7 +116,7 @@ impl Execution<'_> {
         let scenario = Scenario::read(&self.args.scenario).map_err(|error| Failure::of(&SessionError::from(error)))?;
         let scenario = (self.part)(scenario)?;
         let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
-        let options = options(self.args, &scenario, self.cache.clone(), state)?;
+        let options = options(self.args, &scenario, state)?;
         self.reports.begin()?;
         Ok((scenario, options))
     }

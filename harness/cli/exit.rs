@@ -1,4 +1,5 @@
 use crate::report::Outcome;
+use crate::session::Signal;
 
 /// The exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,15 @@ impl ExitCode {
             Self::BadInput => Outcome::BadInput,
             Self::Environment => Outcome::EnvironmentFailed,
             Self::Interrupted | Self::Terminated => Outcome::Interrupted,
+        }
+    }
+}
+
+impl From<Signal> for ExitCode {
+    fn from(signal: Signal) -> Self {
+        match signal {
+            Signal::Interrupt => Self::Interrupted,
+            Signal::Terminate => Self::Terminated,
         }
     }
 }

@@ -9,10 +9,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::advice::{self, Failure};
 use super::args::{Args, Command};
 use super::exit::ExitCode;
-use super::process::{coloured, own_binary};
-use super::signals::Interrupt;
-use super::{calibrate, compare, images, init, mutants, run, schema, sweep, upgrade, verify, watch, workload};
-use crate::cluster::{ImageCache, default_cache, write_archive};
+use super::process::{coloured, interrupt, own_binary};
+use super::{calibrate, compare, images, init, man, mutants, run, schema, sweep, upgrade, verify, watch, workload};
+use crate::cluster::{ImageCache, write_archive};
 
 /// The logged events, by a filter such as `shiftcheck=debug` or `debug,hyper=off`. The default is errors.
 fn logged(wanted: Option<&str>) -> Targets {
@@ -46,31 +45,26 @@ pub fn main() -> std::process::ExitCode {
 }
 
 async fn dispatch(args: Args) -> ExitCode {
-    let cache = args.cache.unwrap_or_else(default_cache);
     let done = match args.command {
-        Command::Run(args) if args.watch => return Box::pin(watch::watch(&args, cache)).await,
-        Command::Run(args) => return Box::pin(run::run(&args, cache, Interrupt::listen())).await,
-        Command::Upgrade(args) => Box::pin(upgrade::run(&args, cache)).await,
+        Command::Run(args) if args.watch => return Box::pin(watch::watch(&args)).await,
+        Command::Run(args) => return Box::pin(run::run(&args, interrupt())).await,
+        Command::Upgrade(args) => Box::pin(upgrade::run(&args)).await,
         Command::Verify(args) => verify::run(&args),
-        Command::Mutants(args) => return Box::pin(mutants::run(&args, cache)).await,
-        Command::Calibrate(args) => return Box::pin(calibrate::run(&args, cache)).await,
+        Command::Mutants(args) => return Box::pin(mutants::run(&args)).await,
+        Command::Calibrate(args) => return Box::pin(calibrate::run(&args)).await,
         Command::Init(args) => passed(init::run(&args).await),
-        Command::Images(args) => images::run(&args, &ImageCache::new(&cache)).await,
+        Command::Images(args) => images::run(&args, &ImageCache::new(&args.cache.folder)).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut stdout());
             Ok(ExitCode::Pass)
         }
-        Command::Man => {
-            // a closed pipe is not an error
-            let _ = clap_mangen::Man::new(Args::command()).render(&mut stdout());
-            Ok(ExitCode::Pass)
-        }
+        Command::Man { folder } => passed(man::run(folder.as_deref())),
         Command::Schema { what } => {
             schema::run(what);
             Ok(ExitCode::Pass)
         }
         Command::Compare { before, after } => compare::run(&before, &after),
-        Command::Sweep(args) => passed(sweep::run(&args, &cache).await),
+        Command::Sweep(args) => passed(sweep::run(&args).await),
         Command::Image { archive } => passed(own_binary().and_then(|binary| {
             write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))
         })),

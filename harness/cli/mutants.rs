@@ -1,21 +1,19 @@
-use std::io::{IsTerminal, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::advice::{self, Failure};
 use super::args::MutantsArgs;
 use super::execute::{Execution, Task};
 use super::exit::ExitCode;
-use super::process::coloured;
+use super::process::{interrupt, output};
 use super::reports::Reports;
-use super::signals::Interrupt;
 use crate::plan::Plan;
-use crate::report::{Marks, mutated};
+use crate::report::mutated;
 use crate::scenario::Scenario;
 use crate::session::{Ending, Outcome, SessionError};
 use crate::verify::{Mutant, MutantStatus, evaluate, mutants};
 
 /// Evaluates the mutants of a scenario with the routing model, and a sample of them on a cluster if one is requested.
-pub(super) async fn run(args: &MutantsArgs, cache: PathBuf) -> ExitCode {
+pub(super) async fn run(args: &MutantsArgs) -> ExitCode {
     let code = evaluated(&args.walk.scenario).unwrap_or_else(|failure| {
         advice::print(&failure);
         failure.code
@@ -26,12 +24,11 @@ pub(super) async fn run(args: &MutantsArgs, cache: PathBuf) -> ExitCode {
     let execution = Execution {
         args: &args.walk,
         task: Task::TryMutants(usize::from(args.sample)),
-        cache,
         reports: Reports::none(),
         part: &Ok,
         note: &note,
     };
-    execution.run(Interrupt::listen()).await
+    execution.run(interrupt()).await
 }
 
 fn note(Outcome { ending, passed, stages }: &Outcome) -> String {
@@ -49,9 +46,9 @@ fn evaluated(path: &Path) -> Result<ExitCode, Failure> {
     let mutants = mutants(&scenario);
     let evaluated: Vec<(&Mutant, MutantStatus)> =
         mutants.iter().map(|mutant| (mutant, evaluate(&plan, mutant))).collect();
-    let marks = Marks { colour: coloured(stdout().is_terminal()) };
+    let (mut out, marks) = output();
     // a closed pipe is not an error
-    let _ = mutated(&mut stdout(), marks, &scenario.name, &evaluated);
+    let _ = mutated(&mut out, marks, &scenario.name, &evaluated);
     let any = |is: fn(&MutantStatus) -> bool| evaluated.iter().any(|(_, status)| is(status));
     Ok(if any(|status| matches!(status, MutantStatus::Survived(_))) {
         ExitCode::Fail

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::advice::Failure;
-use super::args::{ClusterKind, NodeArgs, TrafficArgs, WalkArgs};
+use super::args::{ClusterKind, ThrowawayArgs, TrafficArgs, WalkArgs};
 use super::process::{in_ci, own_binary};
 use crate::cluster::{Docker, NodeImage};
 use crate::mesh::IstioChoice;
@@ -24,19 +24,17 @@ const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
 }
 
 /// The options of a run. `state` is the folder for the cluster state.
-pub(super) fn options(
-    args: &WalkArgs,
-    scenario: &Scenario,
-    cache: PathBuf,
-    state: Option<PathBuf>,
-) -> Result<Options, Failure> {
+pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
     let cluster = cluster_of(args);
-    if cluster != ClusterKind::K3s && !args.node.load_image.is_empty() {
+    if cluster != ClusterKind::K3s && !args.throwaway.load_image.is_empty() {
         let message = "--load-image needs a throwaway cluster: --cluster k3s";
         return Err(Failure::bad_input(message.to_owned()));
     }
     let venue: Arc<dyn Venue> = match cluster {
-        ClusterKind::K3s => Arc::new(Throwaway { istio: istio(args), ..throwaway(&args.node)? }),
+        ClusterKind::K3s => Arc::new(Throwaway {
+            istio: istio(&args.throwaway, args.istio.clone(), args.istioctl.clone()),
+            ..throwaway(&args.throwaway)?
+        }),
         ClusterKind::Embedded => Arc::new(Embedded),
         ClusterKind::Kubeconfig => Arc::new(Existing {
             kubeconfig: args.kubeconfig.clone(),
@@ -46,11 +44,12 @@ pub(super) fn options(
         }),
     };
     let driver = driver(&args.traffic, scenario);
+    let cache = args.cache.folder.clone();
     Ok(Options { venue, keep: args.keep, cache, driver, state })
 }
 
 /// A throwaway cluster with the requested node.
-pub(super) fn throwaway(args: &NodeArgs) -> Result<Throwaway, Failure> {
+pub(super) fn throwaway(args: &ThrowawayArgs) -> Result<Throwaway, Failure> {
     Ok(Throwaway {
         node: args.node_image.as_deref().map(node_image).transpose()?,
         snapshotter: args.snapshotter.clone(),
@@ -59,14 +58,9 @@ pub(super) fn throwaway(args: &NodeArgs) -> Result<Throwaway, Failure> {
     })
 }
 
-/// The requested Istio installation.
-fn istio(args: &WalkArgs) -> IstioChoice {
-    IstioChoice {
-        version: args.istio.clone(),
-        profile: args.istio_profile.clone(),
-        set: args.istio_set.clone(),
-        istioctl: args.istioctl.clone(),
-    }
+/// An Istio installation with the requested profile and settings.
+pub(super) fn istio(args: &ThrowawayArgs, version: Option<String>, istioctl: Option<PathBuf>) -> IstioChoice {
+    IstioChoice { version, profile: args.istio_profile.clone(), set: args.istio_set.clone(), istioctl }
 }
 
 /// The options of the traffic driver. Arguments take precedence over the scenario.

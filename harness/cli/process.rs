@@ -1,8 +1,12 @@
 //! The process: the command line, the executable, and environment variables.
 
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::path::{Path, PathBuf};
 
-use super::advice::Failure;
+use super::advice::{self, Failure};
+use crate::report::{Marks, Wrapped};
+use crate::session::Interrupt;
 
 /// The command line of this process, quoted for a shell.
 pub(super) fn reproduce() -> String {
@@ -23,6 +27,27 @@ pub(super) fn own_binary() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::environment(format!("cannot find the shiftcheck executable: {error}")))
 }
 
+/// Handles signals from now on. A signal more than a second after the first one ends the process at once; `sweep` then has to clean up.
+pub(super) fn interrupt() -> Interrupt {
+    Interrupt::listen(|signal| {
+        let hint = Some("`shiftcheck sweep` removes the remaining objects".to_owned());
+        let failure = Failure::environment("stopped before the clean-up finished".to_owned());
+        advice::print(&Failure { hint, ..failure });
+        signal.exit();
+    })
+}
+
+/// The standard output: on a terminal coloured, and wrapped at its width.
+pub(super) fn output() -> (Wrapped<Stdout>, Marks) {
+    let terminal = stdout().is_terminal();
+    (Wrapped::new(stdout(), width(terminal)), Marks { colour: coloured(terminal) })
+}
+
+/// The width of the terminal, for output on one.
+pub(super) fn width(terminal: bool) -> Option<usize> {
+    terminal.then(textwrap::termwidth)
+}
+
 /// Whether output has colours: on a terminal, unless `NO_COLOR` is set.
 pub(super) fn coloured(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -31,4 +56,18 @@ pub(super) fn coloured(terminal: bool) -> bool {
 /// Whether the process runs in CI.
 pub(super) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether the process runs in GitHub Actions.
+pub(super) fn in_github() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// Adds Markdown to the summary of the job, where there is one.
+pub(super) fn add_summary(markdown: &str) {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else { return };
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    if let Err(error) = file.and_then(|mut file| writeln!(file, "{markdown}")) {
+        advice::print(&Failure::environment(format!("cannot write {}: {error}", path.display())));
+    }
 }

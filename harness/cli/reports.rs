@@ -2,7 +2,7 @@ use std::io::Stdout;
 use std::path::PathBuf;
 
 use super::advice::{self, Failure};
-use super::process::reproduce;
+use super::process::{add_summary, reproduce};
 use crate::report::{Granularity, Report, Terminal};
 
 /// The reports of a run.
@@ -14,7 +14,7 @@ pub(super) struct Reports {
     pub asked: bool,
     /// Whether the folder has reports of this run, as unfinished.
     pub begun: bool,
-    /// Whether to print annotations for GitHub.
+    /// Whether to print annotations for GitHub and to add a table to the summary of the job.
     pub annotates: bool,
     /// The unit of a `JUnit` test case.
     pub junit: Granularity,
@@ -43,6 +43,7 @@ impl Reports {
     pub fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) -> bool {
         if self.annotates {
             report.annotations().iter().for_each(|line| terminal.note(line));
+            add_summary(&report.summary());
         }
         // a rejected scenario gets reports only if the user named a folder
         let Some(folder) = self.folder.as_ref().filter(|_| self.begun) else { return true };

@@ -5,15 +5,15 @@ use super::args::{ClusterKind, RunArgs};
 use super::execute::{Execution, Task};
 use super::exit::ExitCode;
 use super::options::cluster_of;
+use super::process::in_github;
 use super::reports::Reports;
-use super::signals::Interrupt;
 use crate::cluster::Keep;
-use crate::report::plural;
+use crate::report::note;
 use crate::scenario::Scenario;
-use crate::session::{Ending, Outcome, SessionError};
+use crate::session::{Interrupt, SessionError};
 
 /// Runs a scenario and decides every claim.
-pub(super) async fn run(args: &RunArgs, cache: PathBuf, interrupt: Interrupt) -> ExitCode {
+pub(super) async fn run(args: &RunArgs, interrupt: Interrupt) -> ExitCode {
     let mut walk = args.walk.clone();
     if args.pause.is_some() {
         walk.keep = Keep::Always;
@@ -22,29 +22,17 @@ pub(super) async fn run(args: &RunArgs, cache: PathBuf, interrupt: Interrupt) ->
     let execution = Execution {
         args: &walk,
         task: Task::Run,
-        cache,
         reports: Reports {
             folder: (!args.no_report).then_some(folder),
             asked: !args.no_report && args.report.is_some(),
             begun: false,
-            annotates: std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true"),
+            annotates: in_github(),
             junit: args.junit,
         },
         part: &|scenario| part_of(scenario, args),
         note: &note,
     };
     execution.run(interrupt).await
-}
-
-fn note(outcome: &Outcome) -> String {
-    let Outcome { ending, passed, stages } = outcome;
-    if *ending == Ending::Passed {
-        return "all stages passed".to_owned();
-    }
-    let missed = stages - passed - 1;
-    let rest = if missed == 0 { String::new() } else { format!("; {} not run", plural(missed, "stage")) };
-    let failed = if *ending == Ending::Undecided { "is undecided" } else { "failed" };
-    format!("stage {} of {stages} {failed}{rest}", passed + 1)
 }
 
 /// The requested stages of a scenario.

@@ -1,33 +1,33 @@
-use std::io::{IsTerminal, Stdout, Write, stdout};
+use std::io::{Stdout, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::advice::{self, Failure};
 use super::args::UpgradeArgs;
 use super::exit::ExitCode;
-use super::options::{driver, throwaway};
-use super::process::{coloured, reproduce};
-use super::signals::Interrupt;
+use super::options::{driver, istio, throwaway};
+use super::process::{interrupt, output, reproduce};
 use crate::cluster::{ClusterError, Keep};
 use crate::events::{Event, Timed};
-use crate::mesh::{IstioChoice, MeshError};
-use crate::report::{Granularity, Marks, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
+use crate::mesh::MeshError;
+use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
 use crate::scenario::{ControlPlane, Scenario};
 use crate::session::{Options, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 
 /// Runs a scenario on two versions of Istio and during the upgrade from one to the other, and compares the runs.
-pub(super) async fn run(args: &UpgradeArgs, cache: PathBuf) -> Result<ExitCode, Failure> {
-    let interrupt = Interrupt::listen();
+pub(super) async fn run(args: &UpgradeArgs) -> Result<ExitCode, Failure> {
+    let interrupt = interrupt();
     let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-upgrade"));
     let folder = (!args.no_report).then_some(folder);
     if let Some(folder) = &folder {
         UpgradeReport::begin(folder, &reproduce()).map_err(|error| Failure::unwritable(&error))?;
     }
-    let (spec, upgrade) = prepare(args, cache, folder.clone()).await?;
+    let (spec, upgrade) = prepare(args, folder.clone()).await?;
+    let (out, marks) = output();
     let mut output = Output {
         spec,
-        terminal: Terminal::new(stdout(), coloured(stdout().is_terminal())).brief(),
+        terminal: Terminal::new(out, marks).brief(),
         folder,
         recorder: None,
         repeats: false,
@@ -54,15 +54,11 @@ pub(super) async fn run(args: &UpgradeArgs, cache: PathBuf) -> Result<ExitCode, 
     if let Err(failure) = published {
         advice::print(&failure);
     }
-    Ok(if record.interrupted { interrupt.signalled().await } else { ExitCode::Fail })
+    Ok(if record.interrupted { interrupt.signalled().await.into() } else { ExitCode::Fail })
 }
 
 /// Checks everything that can be checked before a cluster starts.
-async fn prepare(
-    args: &UpgradeArgs,
-    cache: PathBuf,
-    folder: Option<PathBuf>,
-) -> Result<(UpgradeSpec, Upgrade), Failure> {
+async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>) -> Result<(UpgradeSpec, Upgrade), Failure> {
     let scenario = Scenario::read(&args.scenario).map_err(|error| Failure::of(&error.into()))?;
     let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     let at = args.at.as_ref().map(stage).transpose()?;
@@ -74,14 +70,12 @@ async fn prepare(
         UpgradeSpec::new(&scenario, from, to, at, &args.mode, args.allow_skew)
     };
     let spec = UpgradeSpec { errors: args.errors, ..spec.map_err(|error| Failure::unsupported(&error))? };
-    let istio = [(&args.from, &args.from_istioctl), (&args.to, &args.to_istioctl)].map(|(version, istioctl)| {
-        let (version, istioctl) = (Some(version.clone()), istioctl.clone());
-        IstioChoice { version, profile: args.istio_profile.clone(), set: args.istio_set.clone(), istioctl }
-    });
+    let istio = [(&args.from, &args.from_istioctl), (&args.to, &args.to_istioctl)]
+        .map(|(version, istioctl)| istio(&args.throwaway, Some(version.clone()), istioctl.clone()));
     let options = Options {
-        venue: Arc::new(throwaway(&args.node)?),
+        venue: Arc::new(throwaway(&args.throwaway)?),
         keep: Keep::Never,
-        cache,
+        cache: args.cache.folder.clone(),
         driver: driver(&args.traffic, &scenario),
         state: folder.map(|folder| folder.join("state")),
     };
@@ -110,9 +104,8 @@ struct Output {
 
 impl Output {
     fn publish(&self, report: &UpgradeReport) -> Result<(), Failure> {
-        let mut out = stdout();
+        let (mut out, marks) = output();
         // a closed pipe is not an error
-        let marks = Marks { colour: coloured(out.is_terminal()) };
         let _ = matrix(&mut out, report, marks);
         let _ = writeln!(out, "\n{} ({:.0} s)", report.sentence, report.took);
         let Some(folder) = &self.folder else { return Ok(()) };

@@ -1,13 +1,13 @@
-use std::io::{IsTerminal, stdout};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::advice::Failure;
 use super::args::VerifyArgs;
 use super::exit::ExitCode;
-use super::process::coloured;
+use super::process::{add_summary, in_github, output};
 use crate::plan::Plan;
-use crate::report::{Marks, changed, verified};
+use crate::report::{changed, verified, verified_annotations, verified_summary};
 use crate::routing::Severity;
 use crate::scenario::Scenario;
 use crate::session::SessionError;
@@ -19,9 +19,15 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     let plan = Plan::new(&scenario);
     let stages = verify(&plan);
     let problems = problems(&plan);
-    let marks = Marks { colour: coloured(stdout().is_terminal()) };
+    let (mut out, marks) = output();
     // a closed pipe is not an error
-    let _ = verified(&mut stdout(), marks, &scenario, &stages, &problems);
+    let _ = verified(&mut out, marks, &scenario, &stages, &problems);
+    if in_github() {
+        for line in verified_annotations(&stages, &problems) {
+            let _ = writeln!(out, "{line}");
+        }
+        add_summary(&verified_summary(&scenario.name, &stages, &problems));
+    }
     let mut differs = false;
     if let Some(against) = &args.against {
         let other = Other::find(against, &args.scenario)?;
@@ -29,7 +35,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
             read(&other.scenario).map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
         let changes = changes(&Plan::new(&before), &plan);
         differs = !changes.is_empty();
-        let _ = changed(&mut stdout(), against, &changes);
+        let _ = changed(&mut out, against, &changes);
     }
     let any = |is: fn(&Decided) -> bool| stages.iter().flat_map(|stage| &stage.claims).any(|claim| is(&claim.decided));
     Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {

@@ -6,25 +6,25 @@ use std::time::{Duration, SystemTime};
 use super::advice::{self, Failure};
 use super::args::{ClusterKind, RunArgs};
 use super::exit::ExitCode;
+use super::process::interrupt;
 use super::run::run;
-use super::signals::Interrupt;
 use crate::scenario::Scenario;
 
 /// The interval between checks for changed files.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Runs a scenario on the embedded mesh again whenever a file changes, until a signal.
-pub(super) async fn watch(args: &RunArgs, cache: PathBuf) -> ExitCode {
+pub(super) async fn watch(args: &RunArgs) -> ExitCode {
     if args.walk.cluster != Some(ClusterKind::Embedded) {
         let message = "--watch needs --cluster embedded, since it runs the scenario at every save".to_owned();
         advice::print(&Failure::bad_input(message));
         return ExitCode::BadInput;
     }
-    let interrupt = Interrupt::listen();
+    let interrupt = interrupt();
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         let before = files(&args.walk.scenario);
-        let code = Box::pin(run(args, cache.clone(), interrupt.clone())).await;
+        let code = Box::pin(run(args, interrupt.clone())).await;
         if matches!(code, ExitCode::Interrupted | ExitCode::Terminated) {
             return code;
         }
@@ -36,7 +36,7 @@ pub(super) async fn watch(args: &RunArgs, cache: PathBuf) -> ExitCode {
         };
         tokio::select! {
             () = changed => {}
-            code = interrupt.clone().signalled() => return code,
+            signal = interrupt.clone().signalled() => return signal.into(),
         }
     }
 }

@@ -25,7 +25,7 @@ use thiserror::Error;
 use self::program::program;
 use self::running::Running;
 use crate::cluster::{Keep, default_cache};
-use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Stage};
+use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Stage, note};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::session::{Ending, Options, SessionError};
 use crate::traffic::DriverOptions;
@@ -119,18 +119,20 @@ impl Prover {
         };
         let (outcome, recorder) = Running::start(scenario, options, Recorder::new(reproduce))?.finished().await;
         let (result, note) = match &outcome {
-            Ok(outcome) => match outcome.ending {
-                Ending::Passed => (Outcome::Passed, "all stages passed".to_owned()),
-                Ending::Failed => {
-                    (Outcome::Failed, format!("stage {} of {} failed", outcome.passed + 1, outcome.stages))
-                }
-                Ending::Undecided => {
-                    (Outcome::Inconclusive, format!("stage {} of {} is undecided", outcome.passed + 1, outcome.stages))
-                }
-                Ending::Cancelled => (Outcome::Interrupted, "interrupted".to_owned()),
-            },
-            Err(error) if error.is_bad_input() => (Outcome::BadInput, "did not complete".to_owned()),
-            Err(_) => (Outcome::EnvironmentFailed, "did not complete".to_owned()),
+            Ok(outcome) => {
+                let result = match outcome.ending {
+                    Ending::Passed => Outcome::Passed,
+                    Ending::Failed => Outcome::Failed,
+                    Ending::Undecided => Outcome::Inconclusive,
+                    Ending::Cancelled => Outcome::Interrupted,
+                };
+                (result, note(outcome))
+            }
+            Err(error) => {
+                let bad = error.is_bad_input();
+                let result = if bad { Outcome::BadInput } else { Outcome::EnvironmentFailed };
+                (result, "did not complete".to_owned())
+            }
         };
         let report = recorder.close(result, &note, None);
         if let Some(folder) = &self.reports {
@@ -172,16 +174,13 @@ impl Report {
     fn failures<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> String {
         let failed = stages.into_iter().flat_map(|stage| stage.claims.iter().map(move |claim| (stage, claim)));
         let failed = failed.filter(|(_, claim)| claim.result != Outcome::Passed);
-        let lines: Vec<String> = failed
-            .map(|(stage, claim)| {
-                let because: Vec<String> = claim.hints.iter().map(|hint| format!("\n    because {hint}")).collect();
-                let (subject, claimed, reason) = (&claim.subject, &claim.claim, &claim.reason);
-                let place = claim.place.iter().map(|place| format!("\n    claimed in {place}"));
-                let place = place.collect::<String>();
-                format!("  {} {}: {subject}: {claimed} — {reason}{}{place}", stage.number, stage.name, because.concat())
-            })
-            .collect();
-        lines.join("\n")
+        let lines = failed.map(|(stage, claim)| {
+            let (subject, claimed, reason) = (&claim.subject, &claim.claim, &claim.reason);
+            let explanation = claim.explanation().into_iter().map(|line| format!("\n    {line}"));
+            let explanation = explanation.collect::<String>();
+            format!("  {} {}: {subject}: {claimed} — {reason}{explanation}", stage.number, stage.name)
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// How the run ended: its error, or the note.

@@ -1,22 +1,17 @@
 //! A run that cleans up even if the future that waits for it is dropped, or a signal ends the process.
 
+use std::future::pending;
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
 use crate::events::Events;
 use crate::report::Recorder;
 use crate::scenario::Scenario;
-use crate::session::{Options, Outcome, SessionError, run};
-
-/// Signals within this time count as one.
-const ONE_CALL: Duration = Duration::from_secs(1);
+use crate::session::{Interrupt, Options, Outcome, SessionError, run};
 
 /// A run on a thread with its own runtime, so that the clean-up continues if the caller's runtime ends or stops polling.
 pub(super) struct Running {
@@ -37,12 +32,12 @@ impl Running {
         let (finished, done) = oneshot::channel();
         let thread = thread::Builder::new().name("shiftcheck".to_owned()).spawn(move || {
             let active = signals.begin();
-            let mut called = signals.called.subscribe();
+            let interrupt = signals.interrupt.clone();
             let off = async move {
                 tokio::select! {
                     // completes also when the sender is dropped
                     _ = cancelled => {}
-                    _ = called.wait_for(Option::is_some) => {}
+                    _ = interrupt.signalled() => {}
                 }
             };
             let done = runtime.block_on(async {
@@ -90,9 +85,9 @@ impl Drop for Running {
     }
 }
 
-/// The handlers of SIGINT and SIGTERM, which end the process after all active runs have cleaned up.
+/// The signal that ends the process after all active runs have cleaned up.
 struct Signals {
-    called: watch::Sender<Option<i32>>,
+    interrupt: Interrupt,
     active: Mutex<usize>,
 }
 
@@ -109,31 +104,19 @@ impl Signals {
             return Ok(signals);
         }
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let (mut interrupt, mut terminate) = {
+        let interrupt = {
             let _context = runtime.enter();
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+            Interrupt::listen(|signal| signal.exit())
         };
-        let signals = SIGNALS.get_or_init(|| Self { called: watch::Sender::new(None), active: Mutex::new(0) });
+        let signals = SIGNALS.get_or_init(|| Self { interrupt, active: Mutex::new(0) });
         thread::Builder::new().name("shiftcheck-signals".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let mut first: Option<Instant> = None;
-                loop {
-                    let code = tokio::select! {
-                        _ = interrupt.recv() => 130,
-                        _ = terminate.recv() => 143,
-                    };
-                    if *signals.active.lock().unwrap_or_else(PoisonError::into_inner) == 0 {
-                        end(code);
-                    }
-                    match first {
-                        None => {
-                            first = Some(Instant::now());
-                            signals.called.send_replace(Some(code));
-                        }
-                        Some(first) if first.elapsed() > ONE_CALL => end(code),
-                        Some(_) => {}
-                    }
+                let signal = signals.interrupt.clone().signalled().await;
+                if *signals.active.lock().unwrap_or_else(PoisonError::into_inner) == 0 {
+                    signal.exit();
                 }
+                // a later signal ends the process
+                pending::<()>().await;
             });
         })?;
         Ok(signals)
@@ -149,15 +132,8 @@ impl Drop for Active {
     fn drop(&mut self) {
         let mut active = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
         *active -= 1;
-        let called = *self.0.called.borrow();
-        if let (0, Some(code)) = (*active, called) {
-            end(code);
+        if let (0, Some(signal)) = (*active, self.0.interrupt.signal()) {
+            signal.exit();
         }
     }
-}
-
-/// Exits with the code for a signal.
-#[expect(clippy::exit, reason = "the signal requests the end of the process")]
-fn end(code: i32) -> ! {
-    std::process::exit(code)
 }

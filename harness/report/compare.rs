@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
-use super::model::{Claim, Outcome, Report, Stage, Transition};
-use super::words::plural;
+use super::model::{Claim, Outcome, Report, Stage};
+use super::words::{float, plural};
+use crate::events::{SourceFile, Transition};
 
 /// Convergence times and outages differ if one is this many times as long as the other, and at least [`NOTABLE`] longer.
 const TIMES: f64 = 2.0;
@@ -27,6 +29,14 @@ pub struct Difference {
     pub worse: bool,
 }
 
+impl Difference {
+    /// A difference that is not worse.
+    fn new(stage: Option<&str>, what: &str, before: &str, after: &str) -> Self {
+        let stage = stage.map(str::to_owned);
+        Self { stage, what: what.to_owned(), before: before.to_owned(), after: after.to_owned(), worse: false }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.worse { "✗" } else { "~" };
@@ -45,13 +55,7 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut differs = |what: &str, before: &str, after: &str| {
         if before != after {
-            all.push(Difference {
-                stage: None,
-                what: what.to_owned(),
-                before: before.to_owned(),
-                after: after.to_owned(),
-                worse: false,
-            });
+            all.push(Difference::new(None, what, before, after));
         }
     };
     let known = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -61,31 +65,21 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
     differs("Istio", &known(&old.istio), &known(&new.istio));
     differs("Envoy", &known(&old.envoy), &known(&new.envoy));
     for file in &after.scenario.files {
-        let same = |other: &&super::model::SourceFile| other.path == file.path;
+        let same = |other: &&SourceFile| other.path == file.path;
         if let Some(other) = before.scenario.files.iter().find(same) {
             differs(&file.path, &other.sha256[..12.min(other.sha256.len())], &file.sha256[..12.min(file.sha256.len())]);
         }
     }
     for stage in &before.stages {
-        match after.stages.iter().find(|other| other.name == stage.name) {
-            Some(other) => all.extend(stages(stage, other)),
-            None => all.push(Difference {
-                stage: Some(stage.name.clone()),
-                what: "stage".to_owned(),
-                before: ended(stage).to_owned(),
-                after: "not run".to_owned(),
-                worse: stage.result == Some(Outcome::Passed),
-            }),
+        if let Some(other) = after.stages.iter().find(|other| other.name == stage.name) {
+            all.extend(stages(stage, other));
+        } else {
+            let difference = Difference::new(Some(&stage.name), "stage", ended(stage), "not run");
+            all.push(Difference { worse: stage.result == Some(Outcome::Passed), ..difference });
         }
     }
     for stage in after.stages.iter().filter(|stage| !before.stages.iter().any(|other| other.name == stage.name)) {
-        all.push(Difference {
-            stage: Some(stage.name.clone()),
-            what: "stage".to_owned(),
-            before: "not run".to_owned(),
-            after: ended(stage).to_owned(),
-            worse: false,
-        });
+        all.push(Difference::new(Some(&stage.name), "stage", "not run", ended(stage)));
     }
     all
 }
@@ -95,54 +89,39 @@ fn ended(stage: &Stage) -> &'static str {
 }
 
 fn stages(before: &Stage, after: &Stage) -> Vec<Difference> {
-    let stage = Some(format!("{} {}", after.number, after.name));
-    let difference = |what: String, before: String, after: String, worse: bool| Difference {
-        stage: stage.clone(),
-        what,
-        before,
-        after,
-        worse,
-    };
+    let stage = format!("{} {}", after.number, after.name);
+    let difference = |what: &str, before: &str, after: &str| Difference::new(Some(&stage), what, before, after);
     let mut all = Vec::new();
     let Paired { same, reworded, gone, new } = paired(&before.claims, &after.claims);
-    for claim in gone {
-        all.push(difference(claim.subject.clone(), claim.claim.clone(), "not claimed".to_owned(), false));
-    }
+    all.extend(gone.into_iter().map(|claim| difference(&claim.subject, &claim.claim, "not claimed")));
     for (claim, other) in reworded {
-        let what = format!("{}, claim", claim.subject);
         let worse = claim.result == Outcome::Passed && other.result != Outcome::Passed;
-        let now = if worse {
-            format!("{} ({}: {})", other.claim, other.result.words(), other.reason)
-        } else {
-            other.claim.clone()
-        };
-        all.push(difference(what, claim.claim.clone(), now, worse));
+        let reason = if worse { format!(" ({}: {})", other.result.words(), other.reason) } else { String::new() };
+        let now = format!("{}{reason}", other.claim);
+        all.push(Difference { worse, ..difference(&format!("{}, claim", claim.subject), &claim.claim, &now) });
     }
     for (claim, other) in same {
         if claim.result != other.result {
-            let after = if other.result == Outcome::Passed {
-                other.result.words().to_owned()
-            } else {
-                format!("{} ({})", other.result.words(), other.reason)
-            };
+            let passed = other.result == Outcome::Passed;
+            let reason = if passed { String::new() } else { format!(" ({})", other.reason) };
+            let now = format!("{}{reason}", other.result.words());
             let worse = claim.result == Outcome::Passed;
-            all.push(difference(claim.subject.clone(), claim.result.words().to_owned(), after, worse));
+            all.push(Difference { worse, ..difference(&claim.subject, claim.result.words(), &now) });
         }
-        all.extend(shares(claim, other).map(|(what, before, after)| difference(what, before, after, false)));
+        all.extend(shares(claim, other).map(|(what, before, after)| difference(&what, &before, &after)));
     }
-    for claim in new {
-        all.push(difference(claim.subject.clone(), "not claimed".to_owned(), claim.claim.clone(), false));
-    }
+    all.extend(new.into_iter().map(|claim| difference(&claim.subject, "not claimed", &claim.claim)));
     if let (Some(old), Some(new)) = (before.converged, after.converged)
-        && longer(old, new)
+        && longer(old.as_secs_f64(), new.as_secs_f64())
     {
-        let shown = |seconds: f64| format!("{seconds:.2} s");
-        all.push(difference("convergence".to_owned(), shown(old), shown(new), false));
+        let shown = |took: Duration| format!("{:.2} s", took.as_secs_f64());
+        all.push(difference("convergence", &shown(old), &shown(new)));
     }
     if let (Some(old), Some(new)) = (&before.transition, &after.transition) {
         let (was, is) = (total(&outages(old)), total(&outages(new)));
         if longer(was, is) {
-            all.push(difference("during the change".to_owned(), outage_words(old), outage_words(new), is > was));
+            let difference = difference("during the change", &outage_words(old), &outage_words(new));
+            all.push(Difference { worse: is > was, ..difference });
         }
     }
     all
@@ -160,8 +139,8 @@ fn shares<'a>(claim: &'a Claim, other: &'a Claim) -> impl Iterator<Item = (Strin
 }
 
 fn outage_words(transition: &Transition) -> String {
-    let failed = transition.errors.values().sum::<u64>();
-    let requests = plural(transition.requests.try_into().unwrap_or(usize::MAX), "request");
+    let failed = transition.failed();
+    let requests = plural(transition.requests, "request");
     let lasting = match outages(transition).as_slice() {
         [] => "no outage".to_owned(),
         [one] => format!("an outage of {one:.1} s"),
@@ -179,8 +158,7 @@ fn longer(one: f64, other: f64) -> bool {
 fn outages(transition: &Transition) -> Vec<f64> {
     let steps: BTreeSet<u64> =
         transition.timeline.iter().filter(|moment| moment.errors > 0).map(|moment| moment.step).collect();
-    #[expect(clippy::cast_precision_loss, reason = "a number of steps is far below 2^52")]
-    let seconds = |steps: u64| steps as f64 * transition.step;
+    let seconds = |steps: u64| float(steps) * transition.step.as_secs_f64();
     let mut outages: Vec<(u64, u64)> = Vec::new();
     for step in steps {
         match outages.last_mut() {
@@ -250,8 +228,8 @@ pub fn compared(out: &mut impl Write, differences: &[Difference]) -> io::Result<
 mod tests {
     use rstest::rstest;
 
-    use super::super::model::Moment;
     use super::*;
+    use crate::events::{Moment, STEP};
 
     /// A change of ten seconds with ten requests in each step of 0.1 s. All requests fail in the given half-open ranges of steps.
     fn change(failing: &[(u64, u64)]) -> Transition {
@@ -264,14 +242,10 @@ mod tests {
         Transition {
             requests: 1000,
             errors: [("503".to_owned(), failed)].into(),
-            took: 10.0,
-            applied: None,
-            gap: None,
-            resolution: 0.0,
-            bounds: Vec::new(),
-            shifts: Vec::new(),
-            step: 0.1,
+            took: Duration::from_secs(10),
+            step: STEP,
             timeline,
+            ..Transition::default()
         }
     }
 
@@ -303,7 +277,12 @@ mod tests {
     }
 
     fn converging(seconds: f64) -> Stage {
-        Stage { number: 4, name: "canary".to_owned(), converged: Some(seconds), ..Stage::default() }
+        Stage {
+            number: 4,
+            name: "canary".to_owned(),
+            converged: Some(Duration::from_secs_f64(seconds)),
+            ..Stage::default()
+        }
     }
 
     #[rstest]

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::model::{Claim, Environment, Errors, Outcome, Report, Share, SourceFile, Tool};
+use super::model::{Claim, Errors, Outcome, Report, Share, Tool};
+use crate::events::{Environment, OptionalSeconds, SourceFile};
 
 /// The conformance report: the scenario, the environment and the result of each claim.
 #[derive(Serialize)]
@@ -19,7 +22,7 @@ struct Conformance<'a> {
     note: &'a str,
     statistics: Statistics,
     stages: Vec<Stage<'a>>,
-    not_walked: Vec<&'a str>,
+    not_run: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -38,7 +41,8 @@ struct Statistics {
 struct Stage<'a> {
     name: &'a str,
     result: Option<Outcome>,
-    convergence_seconds: Option<f64>,
+    #[serde(with = "OptionalSeconds")]
+    convergence_seconds: Option<Duration>,
     claims: Vec<Judged<'a>>,
 }
 
@@ -53,9 +57,25 @@ struct Judged<'a> {
     #[serde(skip_serializing_if = "<[Share]>::is_empty")]
     shares: &'a [Share],
     #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<Errors>,
+    errors: Option<ErrorProbabilities>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+}
+
+/// The error probabilities of a verdict, in the case of this report.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorProbabilities {
+    false_alarm: f64,
+    miss: f64,
+    deviation: f64,
+    leak: f64,
+}
+
+impl From<Errors> for ErrorProbabilities {
+    fn from(Errors { false_alarm, miss, deviation, leak }: Errors) -> Self {
+        Self { false_alarm, miss, deviation, leak }
+    }
 }
 
 /// The conformance report as YAML.
@@ -100,13 +120,13 @@ pub(super) fn conformance(report: &Report) -> String {
                         requests: claim.requests,
                         stop: &claim.stop,
                         shares: &claim.shares,
-                        errors: claim.errors,
+                        errors: claim.errors.map(Into::into),
                         reason: judged(claim).map(|()| claim.reason.as_str()),
                     })
                     .collect(),
             })
             .collect(),
-        not_walked: report.scenario.stages.iter().skip(report.stages.len()).map(String::as_str).collect(),
+        not_run: report.scenario.stages.iter().skip(report.stages.len()).map(String::as_str).collect(),
     };
     serde_yaml::to_string(&conformance).unwrap_or_else(|error| unreachable!("a report is plain data: {error}"))
 }

@@ -1,10 +1,10 @@
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use thiserror::Error;
 
-use super::annotations::annotations;
 use super::conformance::conformance;
+use super::github::{annotations, summary};
 use super::graph::Graph;
 use super::junit::{Granularity, junit};
 use super::model::{Failure, Outcome, Report};
@@ -22,7 +22,7 @@ pub enum ReportError {
         /// The file or folder.
         path: PathBuf,
         /// The error of the operating system.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
@@ -30,7 +30,7 @@ pub enum ReportError {
         /// The file.
         path: PathBuf,
         /// The error of the operating system.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file is not a report.
     #[error("{}:{}:{}: not a report of shiftcheck: {source}", path.display(), source.line(), source.column())]
@@ -52,21 +52,29 @@ pub enum ReportError {
     },
 }
 
+impl ReportError {
+    /// The error of a file or folder that cannot be written.
+    pub(super) fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Unwritable { path: path.to_owned(), source }
+    }
+}
+
 impl Report {
     /// Writes the report into a folder: `report.html`, `report.json`, `conformance.yaml`, `junit.xml`, and `graph/STAGE.json` for every stage
-    /// with traffic, in the format of Kiali's API. Creates the folder if it does not exist.
+    /// with traffic, in the format of Kiali's API. Creates the folder if it does not exist; git ignores a folder that was created.
     ///
     /// # Errors
     /// The folder or a file in it cannot be written.
     pub fn write(&self, folder: &Path, granularity: Granularity) -> Result<(), ReportError> {
+        prepare(folder)?;
         let graphs = folder.join("graph");
-        fs::create_dir_all(&graphs).map_err(|source| ReportError::Unwritable { path: graphs.clone(), source })?;
+        fs::create_dir_all(&graphs).map_err(ReportError::unwritable(&graphs))?;
         for stage in self.stages.iter().filter(|stage| stage.traffic.is_some()) {
             let graph = Graph::of(self, stage).kiali(stage);
             replace(&graphs.join(format!("{}.json", stage.number)), &pretty(&graph))?;
         }
         replace(&folder.join("conformance.yaml"), &conformance(self))?;
-        replace(&folder.join("report.html"), &page(self))?;
+        replace(&folder.join("report.html"), &page(self, Some(folder)))?;
         replace(&folder.join("junit.xml"), &junit(self, granularity))?;
         replace(&folder.join("report.json"), &pretty(self))
     }
@@ -110,7 +118,7 @@ impl Report {
                     continue;
                 }
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.map_err(|source| ReportError::Unwritable { path, source })?;
+                removed.map_err(ReportError::unwritable(&path))?;
             }
             // the folder stays if it has other files
             let _ = fs::remove_dir(&part);
@@ -138,7 +146,7 @@ impl Report {
     /// The HTML page of the report.
     #[must_use]
     pub fn html(&self) -> String {
-        page(self)
+        page(self, None)
     }
 
     /// GitHub workflow commands that annotate the line of each failed claim.
@@ -146,6 +154,21 @@ impl Report {
     pub fn annotations(&self) -> Vec<String> {
         annotations(self)
     }
+
+    /// The claims as a Markdown table, for the summary of a job.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        summary(self)
+    }
+}
+
+/// Creates a folder that git ignores, or uses one that exists as it is.
+pub(super) fn prepare(folder: &Path) -> Result<(), ReportError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(ReportError::unwritable(folder))?;
+    replace(&folder.join(".gitignore"), "*\n")
 }
 
 /// Replaces a file atomically, by renaming a temporary file.
@@ -153,10 +176,10 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), ReportError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let fresh = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
-    written.map_err(|source| {
+    if written.is_err() {
         let _ = fs::remove_file(&fresh);
-        ReportError::Unwritable { path: path.to_owned(), source }
-    })
+    }
+    written.map_err(ReportError::unwritable(path))
 }
 
 pub(super) fn pretty(value: &impl serde::Serialize) -> String {
@@ -202,5 +225,32 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let error = replace(&path.join("below"), "text").unwrap_err().to_string();
         assert!(error.starts_with("cannot write "), "{error}");
+    }
+
+    #[test]
+    fn git_ignores_a_folder_that_a_run_created_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = Recorder::new("shiftcheck run".to_owned()).close(Outcome::Passed, "all stages passed", None);
+        report.write(&folder.path().join("created/deep"), Granularity::Claim).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("created/deep/.gitignore")).unwrap(), "*\n");
+        report.write(folder.path(), Granularity::Claim).unwrap();
+        assert!(!folder.path().join(".gitignore").exists());
+    }
+
+    #[test]
+    fn the_page_links_the_cluster_state_beside_or_above_it() {
+        let recorder = Recorder::new("shiftcheck run".to_owned());
+        let mut report = recorder.close(Outcome::Failed, "stage 1 of 1 failed", None);
+        let folder = tempfile::tempdir().unwrap();
+        let links = |report: &Report, at: &Path, link: &str| {
+            report.write(at, Granularity::Claim).unwrap();
+            let page = fs::read_to_string(at.join("report.html")).unwrap();
+            page.contains(&format!("<a href=\"{link}\"><code>"))
+        };
+        report.state = Some(folder.path().join("state").display().to_string());
+        assert!(links(&report, folder.path(), "state/"));
+        assert!(links(&report, &folder.path().join("in-place"), "../state/"));
+        report.state = Some("elsewhere/state".to_owned());
+        assert!(!links(&report, folder.path(), "state/"));
     }
 }

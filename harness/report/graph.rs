@@ -2,17 +2,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::model::{Answers, Report, Stage, Workload};
+use super::model::{Answers, Claim, Outcome, Report, Stage};
+use super::words::float;
+use crate::events::Workload;
 
 /// The health of a node or an edge, with Kiali's default tolerances. Degraded: any 5xx, or 10 % of 4xx. Failing: 10 % of 5xx, 20 % of 4xx, or
 /// 10 % without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
+    /// No traffic.
+    Idle,
     Good,
     Degraded,
     Failing,
-    /// No traffic.
-    Idle,
 }
 
 impl Health {
@@ -76,19 +78,24 @@ impl Flow {
     }
 }
 
+/// Requests by population and path.
+type Flows<'a> = BTreeMap<(&'a str, &'a str), Flow>;
+
 /// The requests of a population on a path that went to one node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Part {
     pub from: String,
     pub path: String,
     pub flow: Flow,
-    /// All requests of the population on this path.
-    pub of: u64,
+    /// The share of the population's requests on this path: the one that the verdict counted, where a claim is about it.
+    pub share: f64,
+    /// Whether a claim about the population on this path failed.
+    pub failed: bool,
 }
 
 impl Part {
-    pub fn share(&self) -> f64 {
-        share(self.flow.requests, self.of)
+    pub fn health(&self) -> Health {
+        if self.failed { Health::Failing } else { self.flow.health() }
     }
 }
 
@@ -98,6 +105,13 @@ pub(super) struct Node {
     pub kind: NodeKind,
     pub flow: Flow,
     pub parts: Vec<Part>,
+}
+
+impl Node {
+    /// The health by Kiali's tolerances, or failing where a claim about these requests failed.
+    pub fn health(&self) -> Health {
+        if self.parts.iter().any(|part| part.failed) { Health::Failing } else { self.flow.health() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -119,54 +133,57 @@ pub(super) struct Graph {
     pub fault: bool,
     pub all: Flow,
     pub nodes: Vec<Node>,
+    /// Whether a claim of the stage failed.
+    pub failed: bool,
 }
 
 impl Graph {
     pub fn of(report: &Report, stage: &Stage) -> Self {
         let answers: &[Answers] = stage.traffic.as_ref().map_or(&[], |traffic| &traffic.answers);
+        let serves = |answer: &Answers| {
+            let version = answer.version.as_ref()?;
+            let workloads = || stage.workloads.iter();
+            let by_pod =
+                answer.pod.as_ref().and_then(|pod| workloads().position(|workload| workload.pods.contains(pod)));
+            by_pod.or_else(|| workloads().position(|workload| workload.version == *version))
+        };
         let mut all = Flow::default();
         let mut asked: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        // the workloads by position, then the answers without a workload
+        let mut reached: BTreeMap<Result<usize, String>, (Flow, Flows<'_>)> = BTreeMap::new();
+        reached.extend((0..stage.workloads.len()).map(|index| (Ok(index), Default::default())));
         for answer in answers {
+            let population = (answer.from.as_str(), answer.path.as_str());
             all.add(answer);
-            *asked.entry((&answer.from, &answer.path)).or_default() += answer.count;
+            *asked.entry(population).or_default() += answer.count;
+            let (flow, parts) = reached.entry(serves(answer).ok_or_else(|| described(answer))).or_default();
+            flow.add(answer);
+            parts.entry(population).or_default().add(answer);
         }
-        let serves = |answers: &Answers| {
-            let version = answers.version.as_ref()?;
-            let by_pod = answers
-                .pod
-                .as_ref()
-                .and_then(|pod| stage.workloads.iter().position(|workload| workload.pods.contains(pod)));
-            by_pod.or_else(|| stage.workloads.iter().position(|workload| workload.version == *version))
+        let failed = |from: &str, path: &str| {
+            let failed = |claim: &Claim| claim.result == Outcome::Failed && claim.is_about(from, path);
+            stage.claims.iter().any(failed)
         };
-        let to = |of: &dyn Fn(&Answers) -> bool| {
-            let (mut flow, mut parts) = (Flow::default(), BTreeMap::<(&str, &str), Flow>::new());
-            for answer in answers.iter().filter(|answer| of(answer)) {
-                flow.add(answer);
-                parts.entry((&answer.from, &answer.path)).or_default().add(answer);
-            }
-            let parts = parts.into_iter().map(|((from, path), flow)| Part {
-                from: from.to_owned(),
-                path: path.to_owned(),
-                flow,
-                of: asked[&(from, path)],
-            });
-            (flow, parts.collect::<Vec<_>>())
-        };
-        let mut nodes: Vec<Node> = stage
-            .workloads
-            .iter()
-            .enumerate()
-            .map(|(index, workload)| {
-                let (flow, parts) = to(&|answer| serves(answer) == Some(index));
-                Node { kind: NodeKind::Workload(workload.clone()), flow, parts }
-            })
-            .collect();
-        let mut others: Vec<String> = answers.iter().filter(|answer| serves(answer).is_none()).map(described).collect();
-        others.sort();
-        others.dedup();
-        for other in others {
-            let (flow, parts) = to(&|answer| serves(answer).is_none() && described(answer) == other);
-            nodes.push(Node { kind: NodeKind::Mesh(other), flow, parts });
+        let nodes = reached.into_iter().map(|(node, (flow, parts))| Node {
+            kind: match node {
+                Ok(index) => NodeKind::Workload(stage.workloads[index].clone()),
+                Err(said) => NodeKind::Mesh(said),
+            },
+            flow,
+            parts: parts
+                .into_iter()
+                .map(|((from, path), flow)| Part {
+                    from: from.to_owned(),
+                    path: path.to_owned(),
+                    flow,
+                    share: share(flow.requests, asked[&(from, path)]),
+                    failed: failed(from, path),
+                })
+                .collect(),
+        });
+        let mut nodes: Vec<Node> = nodes.collect();
+        for claim in &stage.claims {
+            claimed_shares(&mut nodes, claim);
         }
         let routing = stage.routing.as_ref();
         Self {
@@ -178,13 +195,19 @@ impl Graph {
             fault: routing.is_some_and(|routing| routing.fault_injection),
             all,
             nodes,
+            failed: stage.result == Some(Outcome::Failed),
         }
+    }
+
+    /// The health of all requests, or failing in a stage with a claim that failed.
+    pub fn health(&self) -> Health {
+        if self.failed { Health::Failing } else { self.all.health() }
     }
 
     /// The graph in the format of Kiali's API. Rates are requests per second of the stage's sample.
     pub fn kiali(&self, stage: &Stage) -> Value {
-        let seconds = stage.traffic.as_ref().map_or(1.0, |traffic| share(traffic.requests, 1) / traffic.rate.max(1e-9));
-        let rate = |count: u64| format!("{:.2}", share(count, 1) / seconds);
+        let seconds = stage.traffic.as_ref().map_or(1.0, |traffic| float(traffic.requests) / traffic.rate.max(1e-9));
+        let rate = |count: u64| format!("{:.2}", float(count) / seconds);
         let namespace = &self.namespace;
         let mut nodes = vec![
             json!({"data": {
@@ -239,6 +262,20 @@ impl Graph {
     }
 }
 
+/// Sets the shares of a claim's population to those that the verdict counted: it counts the requests up to its decision only.
+fn claimed_shares(nodes: &mut [Node], claim: &Claim) {
+    for counted in &claim.shares {
+        let mut parts = nodes
+            .iter_mut()
+            .filter(|node| matches!(&node.kind, NodeKind::Workload(workload) if workload.version == counted.part));
+        // workloads of one version divide its share
+        let (Some(node), None) = (parts.next(), parts.next()) else { continue };
+        for part in node.parts.iter_mut().filter(|part| claim.is_about(&part.from, &part.path)) {
+            part.share = share(counted.count, claim.requests);
+        }
+    }
+}
+
 /// A percentage as Kiali writes it.
 fn percent(part: u64, whole: u64) -> String {
     format!("{:.1}", share(part, whole) * 100.0)
@@ -256,7 +293,6 @@ fn described(answers: &Answers) -> String {
 }
 
 /// A fraction.
-#[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
 pub(super) fn share(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
+    float(part) / float(whole.max(1))
 }

@@ -1,15 +1,16 @@
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::events::{Environment, Latency, OptionalSeconds, Routing, Seconds, SourceFile, Transition, Workload};
 use crate::scenario::Origin;
 
 /// The schema version of `report.json`.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The report of a run, `report.json`. Times are in seconds; shares and probabilities are between 0 and 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The schema version of the report.
     pub schema_version: u32,
@@ -20,7 +21,9 @@ pub struct Report {
     /// The start of the run, in UTC.
     pub started: String,
     /// The duration of the run, in seconds.
-    pub took: f64,
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub took: Duration,
     /// The result.
     pub result: Outcome,
     /// The result, in words.
@@ -54,8 +57,15 @@ pub struct Tool {
     pub version: String,
 }
 
+impl Default for Tool {
+    /// This program.
+    fn default() -> Self {
+        Self { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
 /// The result of a run, a stage or a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Every claim holds.
@@ -64,11 +74,14 @@ pub enum Outcome {
     Failed,
     /// The data do not decide.
     Inconclusive,
+    /// A stage without a claim to decide.
+    NotJudged,
     /// The scenario, a manifest or an argument is invalid.
     BadInput,
     /// The engine, the cluster or the mesh failed.
     EnvironmentFailed,
     /// The run was interrupted.
+    #[default]
     Interrupted,
 }
 
@@ -80,6 +93,7 @@ impl Outcome {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Inconclusive => "inconclusive",
+            Self::NotJudged => "not judged",
             Self::BadInput => "bad input",
             Self::EnvironmentFailed => "environment failed",
             Self::Interrupted => "interrupted",
@@ -119,28 +133,6 @@ pub struct ScenarioFiles {
     pub files: Vec<SourceFile>,
 }
 
-/// A file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SourceFile {
-    /// The path.
-    pub path: String,
-    /// The SHA-256 of the content, in hexadecimal.
-    pub sha256: String,
-}
-
-/// The versions of the environment. Unknown versions are null.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Environment {
-    /// The version of Kubernetes.
-    pub kubernetes: Option<String>,
-    /// The version of Istio.
-    pub istio: Option<String>,
-    /// The version of Envoy in the client's sidecar.
-    pub envoy: Option<String>,
-    /// The digests of images, as the container runtime reports them.
-    pub images: BTreeMap<String, String>,
-}
-
 /// The total error probabilities of all claims.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
@@ -167,7 +159,9 @@ pub struct Ready {
     /// The part that became ready.
     pub what: String,
     /// The time since the start, in seconds.
-    pub after: f64,
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub after: Duration,
 }
 
 /// A stage.
@@ -180,13 +174,21 @@ pub struct Stage {
     /// The result; null if the run ended within the stage.
     pub result: Option<Outcome>,
     /// The start of the stage, in seconds since the start of the run.
-    pub began: f64,
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub began: Duration,
     /// The duration of the stage, in seconds.
-    pub took: f64,
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub took: Duration,
     /// The duration of applying objects and of their rollouts, in seconds.
-    pub rolled_out: Option<f64>,
+    #[serde(with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub rolled_out: Option<Duration>,
     /// The convergence time of the client's sidecar, in seconds since the rollouts.
-    pub converged: Option<f64>,
+    #[serde(with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub converged: Option<Duration>,
     /// The changes to objects.
     pub edits: Vec<Edit>,
     /// The routing of the client's requests.
@@ -214,122 +216,6 @@ pub struct Edit {
     pub diff: Vec<String>,
 }
 
-/// The routing of the client's requests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Routing {
-    /// The routes, the clusters and their endpoints, in words.
-    pub lines: Vec<String>,
-    /// The rules that applied.
-    pub rules: Vec<String>,
-    /// Whether a route splits requests.
-    pub traffic_shifting: bool,
-    /// Whether a route injects faults.
-    pub fault_injection: bool,
-}
-
-/// A workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Workload {
-    /// The name of the Deployment.
-    pub name: String,
-    /// The version.
-    pub version: String,
-    /// The image.
-    pub image: String,
-    /// The pods.
-    pub pods: Vec<String>,
-    /// The number of ready pods.
-    pub ready: usize,
-    /// Whether all pods have a sidecar.
-    pub sidecar: bool,
-}
-
-/// The traffic while a stage was applied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Transition {
-    /// The number of requests.
-    pub requests: u64,
-    /// The numbers of unexpected answers, by answer. The stage before and this stage define the expected answers.
-    pub errors: BTreeMap<String, u64>,
-    /// The duration of the traffic, in seconds. 0 in reports of older versions.
-    #[serde(default)]
-    pub took: f64,
-    /// The time at which the last object was applied or deleted, in seconds since the start of the traffic.
-    #[serde(default)]
-    pub applied: Option<f64>,
-    /// The longest time without an expected answer to a population.
-    #[serde(default)]
-    pub gap: Option<Gap>,
-    /// The time between two requests of a population at the initial rate, in seconds. 0 in reports of older versions.
-    #[serde(default)]
-    pub resolution: f64,
-    /// The claimed limits on shares of requests.
-    #[serde(default)]
-    pub bounds: Vec<Bound>,
-    /// The times at which populations got other answers.
-    pub shifts: Vec<Shift>,
-    /// The length of a time step, in seconds.
-    pub step: f64,
-    /// The answers over time.
-    pub timeline: Vec<Moment>,
-}
-
-/// A time without an expected answer to a population.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Gap {
-    /// The population.
-    pub from: String,
-    /// The start, in seconds since the start of the traffic.
-    pub began: f64,
-    /// The duration, in seconds.
-    pub lasted: f64,
-}
-
-/// An upper limit on a share of requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Bound {
-    /// The kind of request: `errors`, or `v2 later than 5 s after the change`.
-    pub of: String,
-    /// The number of requests of that kind.
-    pub count: u64,
-    /// The number of all requests.
-    pub requests: u64,
-    /// The limit: a larger share is excluded.
-    pub excluded: f64,
-    /// The confidence.
-    pub confidence: f64,
-}
-
-/// The times at which a population got other answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Shift {
-    /// The population.
-    pub from: String,
-    /// The new answer.
-    pub new: String,
-    /// The due time of the first request with the new answer, in seconds since the start of the traffic.
-    pub first_new: Option<f64>,
-    /// The due time of the last request with an answer that only the stage before gives.
-    pub last_old: Option<f64>,
-}
-
-/// The answers to a population in a time step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Moment {
-    /// The population.
-    pub from: String,
-    /// The number of the step, from 0.
-    pub step: u64,
-    /// Answers that only the stage before gives.
-    pub old: u64,
-    /// Answers that both stages give.
-    pub both: u64,
-    /// Answers that only this stage gives.
-    pub new: u64,
-    /// Answers that neither gives.
-    pub errors: u64,
-}
-
 /// A sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
@@ -337,12 +223,9 @@ pub struct Traffic {
     pub requests: u64,
     /// Requests per second.
     pub rate: f64,
-    /// The median latency, in seconds.
-    pub median: f64,
-    /// The 99th percentile of the latency, in seconds.
-    pub p99: f64,
-    /// The largest latency, in seconds.
-    pub max: f64,
+    /// The latencies.
+    #[serde(flatten)]
+    pub latency: Latency,
     /// The numbers of answers.
     pub answers: Vec<Answers>,
 }
@@ -403,6 +286,24 @@ pub struct Claim {
     pub shares: Vec<Share>,
     /// The path of each sequential test.
     pub paths: Vec<Path>,
+}
+
+impl Claim {
+    /// Whether the claim is about the requests of a population on a path.
+    pub(super) fn is_about(&self, from: &str, path: &str) -> bool {
+        self.from.as_deref() == Some(from) && self.path.as_deref() == Some(path)
+    }
+
+    /// The layer of a failure, the explanations and the position of the claim, line by line. None if the claim holds.
+    #[must_use]
+    pub fn explanation(&self) -> Vec<String> {
+        if self.result == Outcome::Passed {
+            return Vec::new();
+        }
+        let because = self.hints.iter().map(|hint| format!("because {hint}"));
+        let place = self.place.iter().map(|place| format!("claimed in {place}"));
+        self.link.iter().cloned().chain(because).chain(place).collect()
+    }
 }
 
 /// The error probabilities of a verdict.

@@ -1,16 +1,14 @@
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use similar::{ChangeTag, TextDiff};
+use similar::TextDiff;
 
 use super::LOSS;
 use super::model::{
-    Answers, Bound, Claim, Edit, Environment, Errors, Failure, Gap, GrossFault, Moment, Outcome, Path as DecisionPath,
-    Ready, Report, Routing, SCHEMA_VERSION, ScenarioFiles, Share, Shift, SourceFile, Stage, Tool, Totals, Traffic,
-    Transition, Workload,
+    Answers, Claim, Edit, Errors, Failure, GrossFault, Outcome, Path, Ready, Report, SCHEMA_VERSION, ScenarioFiles,
+    Share, Stage, Totals, Traffic,
 };
-use crate::events::{self, Event, Judged, STEP, Subject, Tallied, Timed};
+use crate::events::{Event, Judged, Subject, Tallied, Timed};
 use crate::plan;
 use crate::scenario::Manifest;
 use crate::verdict::{self, Answer, Line, Ruling, Stop};
@@ -32,21 +30,10 @@ impl Recorder {
     pub fn new(reproduce: String) -> Self {
         let report = Report {
             schema_version: SCHEMA_VERSION,
-            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-            run: String::new(),
             started: format!("{:.0}", Timestamp::now()),
-            took: 0.0,
-            result: Outcome::Interrupted,
             note: "interrupted".to_owned(),
-            failure: None,
             reproduce,
-            scenario: ScenarioFiles::default(),
-            place: String::new(),
-            environment: Environment::default(),
-            errors: None,
-            setup: Vec::new(),
-            stages: Vec::new(),
-            state: None,
+            ..Report::default()
         };
         Self { report, span: None }
     }
@@ -59,10 +46,16 @@ impl Recorder {
             (*since_start, *since_start)
         });
         *latest = *since_start;
-        let now = seconds(since_start.saturating_sub(*first));
+        let now = since_start.saturating_sub(*first);
         match event {
             Event::Started { .. } => started(report, event),
-            Event::Environment(known) => environment(&mut report.environment, known),
+            Event::Environment(known) => {
+                let environment = &mut report.environment;
+                environment.kubernetes = known.kubernetes.clone().or(environment.kubernetes.take());
+                environment.istio = known.istio.clone().or(environment.istio.take());
+                environment.envoy = known.envoy.clone().or(environment.envoy.take());
+                environment.images.extend(known.images.clone());
+            }
             Event::Ready(what) => report.setup.push(Ready { what: what.clone(), after: now }),
             Event::Stage { number, name, edits } => report.stages.push(Stage {
                 number: *number,
@@ -71,7 +64,7 @@ impl Recorder {
                 edits: edits.iter().map(edit).collect(),
                 ..Stage::default()
             }),
-            Event::Collected(folder) => report.state = Some(shown(folder)),
+            Event::Collected(folder) => report.state = Some(folder.display().to_string()),
             Event::Broke { layer, place, message } => {
                 report.failure = Some(Failure {
                     link: layer.to_string(),
@@ -82,7 +75,7 @@ impl Recorder {
             }
             other => {
                 if let Some(stage) = report.stages.last_mut() {
-                    within(stage, other);
+                    stage.take(other);
                 }
             }
         }
@@ -91,7 +84,7 @@ impl Recorder {
     /// The report of a run with this result.
     #[must_use]
     pub fn close(mut self, result: Outcome, note: &str, failure: Option<Failure>) -> Report {
-        self.report.took = self.span.map_or(0.0, |(first, latest)| seconds(latest.saturating_sub(first)));
+        self.report.took = self.span.map_or(Duration::ZERO, |(first, latest)| latest.saturating_sub(first));
         self.report.result = result;
         note.clone_into(&mut self.report.note);
         if let Some(failure) = failure {
@@ -102,7 +95,7 @@ impl Recorder {
             });
         }
         if let Some(stage) = self.report.stages.last_mut().filter(|stage| stage.result.is_none()) {
-            stage.took = self.report.took - stage.began;
+            stage.took = self.report.took.saturating_sub(stage.began);
         }
         self.report
     }
@@ -110,7 +103,7 @@ impl Recorder {
 
 /// Records the start of a run.
 fn started(report: &mut Report, event: &Event) {
-    let Event::Started { run, scenario, place, stages, totals, files, path } = event else { return };
+    let Event::Started { run, scenario, place, stages, claims, totals, files, path } = event else { return };
     report.run.clone_from(run);
     report.place.clone_from(place);
     report.scenario = ScenarioFiles {
@@ -119,10 +112,10 @@ fn started(report: &mut Report, event: &Event) {
         client: path.client.clone(),
         service: path.service.clone(),
         stages: stages.clone(),
-        files: files.iter().map(|file| SourceFile { path: shown(&file.path), sha256: file.sha256.clone() }).collect(),
+        files: files.clone(),
     };
     report.errors = totals.map(|totals| Totals {
-        claims: totals.claims,
+        claims: *claims,
         false_alarm: totals.false_alarm,
         miss: totals.miss,
         worst_miss: totals.worst_miss,
@@ -131,69 +124,41 @@ fn started(report: &mut Report, event: &Event) {
     });
 }
 
-/// Adds known versions and images.
-fn environment(environment: &mut Environment, known: &events::Environment) {
-    for (version, known) in [
-        (&mut environment.kubernetes, &known.kubernetes),
-        (&mut environment.istio, &known.istio),
-        (&mut environment.envoy, &known.envoy),
-    ] {
-        if known.is_some() {
-            version.clone_from(known);
+impl Stage {
+    /// Takes an event of the stage.
+    pub(super) fn take(&mut self, event: &Event) {
+        match event {
+            Event::RolledOut { took } => self.rolled_out = Some(*took),
+            Event::Converged { took, routing, .. } => {
+                self.converged = Some(*took);
+                self.routing = Some(routing.clone());
+            }
+            Event::Deployed(workloads) => self.workloads.clone_from(workloads),
+            Event::Changed(transition) => self.transition = Some(transition.clone()),
+            Event::Sampled { requests, rate, latency, tallies } => {
+                self.traffic = Some(Traffic {
+                    requests: *requests,
+                    rate: *rate,
+                    latency: *latency,
+                    answers: tallies.iter().map(answers).collect(),
+                });
+            }
+            Event::Judged(judged) => self.claims.push(claim(judged)),
+            Event::StageDone { took, .. } => {
+                self.took = *took;
+                let any = |result| self.claims.iter().any(|claim| claim.result == result);
+                self.result = Some(if self.claims.is_empty() {
+                    Outcome::NotJudged
+                } else if any(Outcome::Failed) {
+                    Outcome::Failed
+                } else if any(Outcome::Inconclusive) {
+                    Outcome::Inconclusive
+                } else {
+                    Outcome::Passed
+                });
+            }
+            _ => {}
         }
-    }
-    environment.images.extend(known.images.clone());
-}
-
-fn within(stage: &mut Stage, event: &Event) {
-    match event {
-        Event::RolledOut { took } => stage.rolled_out = Some(seconds(*took)),
-        Event::Converged { took, routing, .. } => {
-            stage.converged = Some(seconds(*took));
-            stage.routing = Some(Routing {
-                lines: routing.lines.clone(),
-                rules: routing.rules.clone(),
-                traffic_shifting: routing.shifting,
-                fault_injection: routing.fault,
-            });
-        }
-        Event::Deployed(workloads) => {
-            stage.workloads = workloads
-                .iter()
-                .map(|workload| Workload {
-                    name: workload.name.clone(),
-                    version: workload.version.clone(),
-                    image: workload.image.clone(),
-                    pods: workload.pods.clone(),
-                    ready: workload.ready,
-                    sidecar: workload.sidecar,
-                })
-                .collect();
-        }
-        Event::Changed(transition) => stage.transition = Some(changed(transition)),
-        Event::Sampled { requests, rate, latency, tallies } => {
-            stage.traffic = Some(Traffic {
-                requests: *requests,
-                rate: *rate,
-                median: seconds(latency.median),
-                p99: seconds(latency.p99),
-                max: seconds(latency.max),
-                answers: tallies.iter().map(answers).collect(),
-            });
-        }
-        Event::Judged(judged) => stage.claims.push(claim(judged)),
-        Event::StageDone { took, .. } => {
-            stage.took = seconds(*took);
-            let any = |result| stage.claims.iter().any(|claim| claim.result == result);
-            stage.result = Some(if any(Outcome::Failed) {
-                Outcome::Failed
-            } else if any(Outcome::Inconclusive) {
-                Outcome::Inconclusive
-            } else {
-                Outcome::Passed
-            });
-        }
-        _ => {}
     }
 }
 
@@ -249,11 +214,11 @@ fn claim(judged: &Judged) -> Claim {
     }
 }
 
-fn decision_path(path: &verdict::DecisionPath) -> DecisionPath {
+fn decision_path(path: &verdict::DecisionPath) -> Path {
     let line = |line: Line| [line.start, line.slope];
     let boundaries = path.design.boundaries();
     let gross_fault = |(requests, below, above)| GrossFault { requests, below, above };
-    DecisionPath {
+    Path {
         part: path.part.clone(),
         claimed: path.design.share(),
         cap: path.design.cap(),
@@ -283,55 +248,6 @@ fn answers(tallied: &Tallied) -> Answers {
     }
 }
 
-fn changed(transition: &events::Transition) -> Transition {
-    Transition {
-        requests: transition.requests,
-        errors: transition.errors.clone(),
-        took: seconds(transition.took),
-        applied: transition.applied.map(seconds),
-        gap: (transition.requests > 0).then(|| Gap {
-            from: transition.gap.from.clone(),
-            began: seconds(transition.gap.began),
-            lasted: seconds(transition.gap.lasted),
-        }),
-        resolution: seconds(transition.resolution),
-        bounds: transition
-            .bounds
-            .iter()
-            .map(|bound| Bound {
-                of: bound.of.clone(),
-                count: bound.count,
-                requests: bound.requests,
-                excluded: bound.excluded,
-                confidence: bound.confidence,
-            })
-            .collect(),
-        shifts: transition
-            .shifts
-            .iter()
-            .map(|shift| Shift {
-                from: shift.from.clone(),
-                new: shift.new.clone(),
-                first_new: shift.first_new.map(seconds),
-                last_old: shift.last_old.map(seconds),
-            })
-            .collect(),
-        step: seconds(STEP),
-        timeline: transition
-            .timeline
-            .iter()
-            .map(|moment| Moment {
-                from: moment.from.clone(),
-                step: moment.step,
-                old: moment.old,
-                both: moment.both,
-                new: moment.new,
-                errors: moment.errors,
-            })
-            .collect(),
-    }
-}
-
 fn edit(edit: &plan::Edit) -> Edit {
     let text = |manifest: &Manifest| serde_yaml::to_string(&manifest.object).unwrap_or_default();
     let (before, after) = (edit.before.as_ref().map(text), edit.after.as_ref().map(text));
@@ -357,29 +273,8 @@ fn edit(edit: &plan::Edit) -> Edit {
 }
 
 fn difference(before: &str, after: &str) -> Vec<String> {
-    let diff = TextDiff::from_lines(before, after);
-    let mut lines = Vec::new();
-    for group in diff.grouped_ops(CONTEXT) {
-        if !lines.is_empty() {
-            lines.push(" …".to_owned());
-        }
-        for change in group.iter().flat_map(|operation| diff.iter_changes(operation)) {
-            let sign = match change.tag() {
-                ChangeTag::Delete => '-',
-                ChangeTag::Insert => '+',
-                ChangeTag::Equal => ' ',
-            };
-            lines.push(format!("{sign}{}", change.value().trim_end_matches('\n')));
-        }
-    }
-    lines
-}
-
-/// Seconds, to the microsecond.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e6
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
+    let diff = TextDiff::from_lines(before, after).unified_diff().context_radius(CONTEXT).to_string();
+    // a header separates places; the first one separates nothing
+    let lines = diff.lines().skip(1).map(|line| if line.starts_with("@@") { " …" } else { line });
+    lines.map(str::to_owned).collect()
 }

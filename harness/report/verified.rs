@@ -37,12 +37,13 @@ pub fn verified(
     for stage in stages {
         let failed = stage.claims.iter().any(|claim| matches!(claim.decided, Decided::Fails(_)));
         let undecided = stage.claims.iter().any(|claim| !claim.decided.not_modelled().is_empty());
-        let mark = match (failed, undecided) {
-            (true, _) => marks.bad("FAIL"),
-            (false, true) => marks.unsure("undecided"),
-            (false, false) => marks.good("ok"),
-        };
-        writeln!(out, "{mark} {}/{} {}", stage.number, stages.len(), stage.name)?;
+        let (number, name) = (format!("{}/{}", stage.number, stages.len()), stage.name);
+        match (failed, undecided) {
+            _ if stage.claims.is_empty() => writeln!(out, "-- {number} {name}: not judged")?,
+            (true, _) => writeln!(out, "{} {number} {name}", marks.bad("FAIL"))?,
+            (false, true) => writeln!(out, "{} {number} {name}", marks.unsure("undecided"))?,
+            (false, false) => writeln!(out, "{} {number} {name}", marks.good("ok"))?,
+        }
         for claim in &stage.claims {
             one_claim(out, marks, claim)?;
         }
@@ -76,10 +77,17 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
         Decided::Undecided(_) => marks.unsure("? "),
         Decided::Open(_) => "? ".to_owned(),
     };
-    let what = claim.expectation;
-    let given = match (&claim.decided, claim.expectation) {
+    let given = given(claim);
+    let given = if matches!(claim.decided, Decided::Undecided(_)) { marks.unsure(&given) } else { given };
+    writeln!(out, "   {mark}{} — {given}", claim.expectation)?;
+    explanation(claim).iter().try_for_each(|line| writeln!(out, "       {line}"))
+}
+
+/// What the manifests give for a claim.
+pub(super) fn given(claim: &VerifiedClaim<'_>) -> String {
+    match (&claim.decided, claim.expectation) {
         (Decided::Open(why), _) => why.clone(),
-        (Decided::Undecided(_), _) => marks.unsure("undecided"),
+        (Decided::Undecided(_), _) => "undecided".to_owned(),
         (_, Expectation::Claim(_)) => format!("the manifests give {} {}", claim.given, by(&claim.given.rules)),
         (Decided::Holds, Expectation::Served { requests: Count::Exactly(_), .. })
         | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => {
@@ -90,20 +98,23 @@ fn one_claim(out: &mut impl Write, marks: Marks, claim: &VerifiedClaim<'_>) -> i
         (Decided::Fails(mismatches), _) => {
             mismatches.iter().map(|mismatch| mismatch.measure.to_string()).collect::<Vec<_>>().join(", ")
         }
-    };
-    writeln!(out, "   {mark}{what} — {given}")?;
-    for note in claim.decided.not_modelled() {
-        writeln!(out, "       {}: {} can affect these requests and is not modelled", note.origin, note.field)?;
     }
-    let Decided::Fails(mismatches) = &claim.decided else { return Ok(()) };
+}
+
+/// Why a claim does not hold and where it is claimed, line by line. Empty for a claim that holds.
+pub(super) fn explanation(claim: &VerifiedClaim<'_>) -> Vec<String> {
+    let notes = claim.decided.not_modelled().iter();
+    let notes =
+        notes.map(|note| format!("{}: {} can affect these requests and is not modelled", note.origin, note.field));
+    let mut lines: Vec<String> = notes.collect();
+    let Decided::Fails(mismatches) = &claim.decided else { return lines };
     if matches!(claim.expectation, Expectation::Claim(_)) {
         let mismatches: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
-        writeln!(out, "       mismatch: {}", mismatches.join("; "))?;
+        lines.push(format!("mismatch: {}", mismatches.join("; ")));
     }
-    for finding in &claim.findings {
-        writeln!(out, "       because {finding}")?;
-    }
-    writeln!(out, "       claimed in {}", claim.expectation.origin())
+    lines.extend(claim.findings.iter().map(|finding| format!("because {finding}")));
+    lines.push(format!("claimed in {}", claim.expectation.origin()));
+    lines
 }
 
 /// Writes the mutation report: a table by mutation operator, the mutants that survived with the claims that would kill them, and the

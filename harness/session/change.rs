@@ -246,8 +246,8 @@ impl<'a> Session<'a> {
         Routing {
             lines: table.lines(),
             rules: rules.into_iter().filter(|rule| !rule.starts_with("Service ")).collect(),
-            shifting: table.routes.iter().any(splits),
-            fault: table.routes.iter().any(|route| route.abort.is_some()),
+            traffic_shifting: table.routes.iter().any(splits),
+            fault_injection: table.routes.iter().any(|route| route.abort.is_some()),
         }
     }
 }

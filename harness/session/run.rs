@@ -195,6 +195,7 @@ pub(super) fn started(run: &RunId, plan: &Plan<'_>, place: String, totals: Optio
         scenario: scenario.name.clone(),
         place,
         stages: scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
+        claims: scenario.stages.iter().map(|stage| stage.expect.len()).sum(),
         files: files(scenario),
         path: TrafficPath {
             namespace: plan.namespace().to_owned(),
@@ -213,7 +214,7 @@ fn files(scenario: &Scenario) -> Vec<SourceFile> {
         .filter(|path| known.insert(path.to_owned()))
         .filter_map(|path| {
             let digest = Sha256::digest(std::fs::read(path).ok()?);
-            Some(SourceFile { path: path.to_owned(), sha256: hex::encode(digest) })
+            Some(SourceFile { path: path.display().to_string(), sha256: hex::encode(digest) })
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use super::SessionError;
 use super::judge::{judge_objects, leave_undecided, not_converged, not_judged};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, PodState};
-use crate::events::{Deployed, Event, Events, Judged};
+use crate::events::{Event, Events, Judged, Workload};
 use crate::mesh::MeshError;
 use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
 use crate::routing::{self, Mesh};
@@ -156,9 +156,9 @@ impl<'a> Session<'a> {
     }
 
     /// The workloads of the namespace, without the client.
-    pub fn deployed(&self) -> Vec<Deployed> {
+    pub fn deployed(&self) -> Vec<Workload> {
         let pods = self.venue.pods();
-        let mut deployed: Vec<Deployed> = Vec::new();
+        let mut deployed: Vec<Workload> = Vec::new();
         for model in self.snapshot.pods() {
             if model.namespace != self.namespace()
                 || model.name == self.plan.scenario.client.pod
@@ -171,7 +171,7 @@ impl<'a> Session<'a> {
                 .filter(|pod| model.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
                 .filter(|pod| pod.name.starts_with(&model.workload))
                 .collect();
-            deployed.push(Deployed {
+            deployed.push(Workload {
                 name: model.workload,
                 version: model.version,
                 image: model.image,

@@ -81,8 +81,7 @@ impl Cause {
 
     /// The cause in the configuration of the client's sidecar at a stage: routes that are not those of the manifests, or else the first
     /// changed value. Values that a known change of Istio explains come last.
-    #[must_use]
-    pub fn of_configuration(failed: &StageRecord, differences: &[Difference]) -> Self {
+    pub(super) fn of_configuration(failed: &StageRecord, differences: &[Difference]) -> Self {
         let missing = failed.routes.iter().find_map(RouteDiff::expected);
         let instead = failed.routes.iter().find_map(RouteDiff::found);
         if let (Some(missing), Some(instead)) = (missing, instead) {
@@ -101,7 +100,7 @@ impl Cause {
 
 /// Settings of the new control plane with which a stage is run again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
+pub(super) struct Probe {
     /// The name in output.
     pub name: String,
     /// All settings of the control plane, as `istioctl --set` takes them.
@@ -110,16 +109,14 @@ pub struct Probe {
 
 impl Probe {
     /// The settings of a control plane and one more setting.
-    #[must_use]
-    pub fn with(plane: &ControlPlane, setting: String) -> Self {
+    pub(super) fn with(plane: &ControlPlane, setting: String) -> Self {
         let set = plane.set.iter().chain([&setting]).cloned().collect();
         Self { name: setting, set }
     }
 }
 
 /// A run that applies the objects of a stage at once and repeats the stage with the settings of each probe.
-#[must_use]
-pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> ComparedRun {
+pub(super) fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[Probe]) -> ComparedRun {
     let with = |probe: &Probe| ControlPlane { set: probe.set.clone(), ..plane.clone() };
     let mut scenario = at_once(scenario, stage);
     let first = scenario.stages[0].clone();
@@ -138,8 +135,7 @@ pub fn probe(scenario: &Scenario, stage: usize, plane: &ControlPlane, probes: &[
 }
 
 /// A probe for each setting of a control plane, without that setting.
-#[must_use]
-pub fn without_each(plane: &ControlPlane) -> Vec<Probe> {
+pub(super) fn without_each(plane: &ControlPlane) -> Vec<Probe> {
     let without = |setting: &String| {
         let set = plane.set.iter().filter(|other| *other != setting).cloned().collect();
         Probe { name: format!("without {setting}"), set }
@@ -148,8 +144,7 @@ pub fn without_each(plane: &ControlPlane) -> Vec<Probe> {
 }
 
 /// A probe for each flag with another value in compatibility mode, with the name of the flag and that value.
-#[must_use]
-pub fn single_flags(
+pub(super) fn single_flags(
     plane: &ControlPlane,
     now: &BTreeMap<String, String>,
     compatible: &BTreeMap<String, String>,
@@ -174,8 +169,7 @@ pub struct Suspect {
 }
 
 /// The `EnvoyFilter`s at a stage that patch sidecars of the new version but not those of the old one.
-#[must_use]
-pub fn suspects(scenario: &Scenario, stage: usize, Versions { from, to }: Versions<'_>) -> Vec<Suspect> {
+pub(super) fn suspects(scenario: &Scenario, stage: usize, Versions { from, to }: Versions<'_>) -> Vec<Suspect> {
     let plan = Plan::new(scenario);
     let mut suspects = Vec::new();
     for object in plan.after(stage).live().all().filter(|object| object.manifest.kind() == "EnvoyFilter") {

@@ -26,16 +26,18 @@ pub struct Difference {
 impl Difference {
     /// Whether the difference must show in a second pair of runs before it is reported as new. That is so for every sampled aspect, unless a
     /// known change explains the difference.
-    #[must_use]
-    pub const fn has_to_repeat(&self) -> bool {
+    pub(super) const fn has_to_repeat(&self) -> bool {
         self.known.is_none() && self.change.aspect.is_sampled()
     }
 }
 
 /// Removes differences that had to show again and did not. `came_to` says whether the second pair of runs reached a stage: where it did not,
 /// the difference stays.
-#[must_use]
-pub fn repeated(first: Vec<Difference>, again: &[Difference], came_to: impl Fn(usize) -> bool) -> Vec<Difference> {
+pub(super) fn repeated(
+    first: Vec<Difference>,
+    again: &[Difference],
+    came_to: impl Fn(usize) -> bool,
+) -> Vec<Difference> {
     let repeats = |found: &Difference| {
         let same = |other: &Difference| other.number == found.number && other.change.aspect == found.change.aspect;
         !came_to(found.number) || again.iter().any(same)
@@ -44,8 +46,7 @@ pub fn repeated(first: Vec<Difference>, again: &[Difference], came_to: impl Fn(u
 }
 
 /// Compares two runs at the stages that both reached. `versions` are the versions of Istio of the two runs.
-#[must_use]
-pub fn differences(before: &PathRecord, after: &PathRecord, versions: Versions<'_>) -> Vec<Difference> {
+pub(super) fn differences(before: &PathRecord, after: &PathRecord, versions: Versions<'_>) -> Vec<Difference> {
     let mut all = Vec::new();
     for was in before.themselves() {
         let Some(is) = after.stage(was.row) else { continue };

@@ -1,14 +1,15 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::aspect::AspectChange;
 use super::path::Versions;
 use crate::mesh::newer;
 
 /// A documented change of behaviour between two versions of Istio.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownChange {
     /// A short name, such as `native sidecars`.
@@ -19,6 +20,8 @@ pub struct KnownChange {
     pub what: String,
     /// The feature flag of the control plane that controls the change, if there is one.
     pub flag: Option<String>,
+    #[serde(skip_serializing)]
+    #[schemars(skip)]
     matches: Vec<Match>,
 }
 

@@ -1,7 +1,7 @@
 //! Upgrade tests: run the same scenario on two versions of Istio and during the upgrade from one to the other, and compare the runs.
 //!
-//! An [`UpgradeSpec`] plans the runs, [`Upgrade`] executes them, and an [`UpgradeRecord`] has the results. [`differences`] compares two runs.
-//! Each difference is explained by a known change of Istio, or is new.
+//! An [`UpgradeSpec`] plans the runs, [`Upgrade`] executes them, and an [`UpgradeRecord`] has the results.
+//! Each [`Difference`] between two runs is explained by a known change of Istio, or is new.
 
 mod aspect;
 mod cause;
@@ -16,12 +16,12 @@ mod search;
 mod spec;
 
 pub use aspect::{Aspect, AspectChange};
-pub use cause::{Cause, Probe, Regression, Suspect, probe, single_flags, suspects, without_each};
-pub use difference::{Difference, differences, repeated};
+pub use cause::{Cause, Regression, Suspect};
+pub use difference::Difference;
 pub use known::{KnownChange, known_changes};
 pub use path::{Mode, Phase, Row, UpgradePath, Versions};
-pub use path_record::{Held, PathRecord, StageRecord};
+pub use path_record::{PathRecord, StageRecord};
 pub use record::{Assessment, UpgradeRecord, UpgradeResult};
 pub use run::Upgrade;
 pub use runner::{UpgradeObserver, UpgradeRun};
-pub use spec::{UpgradeError, UpgradePlan, UpgradeSpec};
+pub use spec::{UpgradeError, UpgradeSpec};

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use clap::ValueEnum;
+
 /// The two versions of Istio that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions<'a> {
@@ -9,8 +11,14 @@ pub struct Versions<'a> {
     pub to: &'a str,
 }
 
+/// The major and the minor version: 1 and 31 of `1.31.2`.
+pub(super) fn major_and_minor(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// A way to upgrade that is tested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum Mode {
     /// Runs the whole scenario on each version alone.
     Fresh,
@@ -23,9 +31,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// All modes.
-    pub const ALL: [Self; 4] = [Self::Fresh, Self::InPlace, Self::Revision, Self::RollBack];
-
     /// The runs that the mode needs.
     #[must_use]
     pub const fn paths(self) -> &'static [UpgradePath] {
@@ -40,12 +45,8 @@ impl Mode {
 
 impl fmt::Display for Mode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Fresh => "fresh",
-            Self::InPlace => "in-place",
-            Self::Revision => "revision",
-            Self::RollBack => "roll-back",
-        })
+        // the name of the argument
+        self.to_possible_value().map_or(Ok(()), |value| formatter.write_str(value.get_name()))
     }
 }
 

@@ -40,15 +40,6 @@ pub struct StageRecord {
     pub took: Duration,
 }
 
-/// The number of claims that hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
-    /// The claims that hold.
-    pub held: usize,
-    /// All claims.
-    pub of: usize,
-}
-
 impl PathRecord {
     /// An empty record of a run that will visit these rows.
     #[must_use]
@@ -103,25 +94,19 @@ impl PathRecord {
     /// Whether the run reached its end and every claim held.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.broke.is_none()
-            && self.stages.len() == self.rows.len()
-            && self.stages.iter().all(|stage| stage.held().all())
+        self.broke.is_none() && self.stages.len() == self.rows.len() && self.stages.iter().all(StageRecord::holds)
     }
 }
 
 impl StageRecord {
-    /// The number of claims that hold.
-    #[must_use]
-    pub fn held(&self) -> Held {
-        let held = self.judged.iter().filter(|judged| judged.verdict.ruling == Ruling::Pass).count();
-        Held { held, of: self.judged.len() }
+    /// The claims that do not hold.
+    pub fn failed(&self) -> impl Iterator<Item = &Judged> {
+        self.judged.iter().filter(|judged| judged.verdict.ruling != Ruling::Pass)
     }
-}
 
-impl Held {
     /// Whether every claim holds.
     #[must_use]
-    pub const fn all(self) -> bool {
-        self.held == self.of
+    pub fn holds(&self) -> bool {
+        self.failed().next().is_none()
     }
 }

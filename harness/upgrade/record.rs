@@ -109,14 +109,12 @@ impl UpgradeRecord {
     }
 
     /// The run along a path.
-    #[must_use]
-    pub fn run(&self, path: UpgradePath) -> Option<&PathRecord> {
+    pub(super) fn run(&self, path: UpgradePath) -> Option<&PathRecord> {
         self.runs.iter().find(|run| run.path == path)
     }
 
     /// The first stage, from 1, with claims that hold on the old version and fail on the new one; with these claims.
-    #[must_use]
-    pub fn broken_claims(&self) -> Option<(usize, Vec<Judged>)> {
+    pub(super) fn broken_claims(&self) -> Option<(usize, Vec<Judged>)> {
         let (old, new) = (self.run(UpgradePath::FreshOnOld)?, self.run(UpgradePath::FreshOnNew)?);
         new.themselves().find_map(|stage| {
             let held = old.stage(stage.row)?;
@@ -132,8 +130,7 @@ impl UpgradeRecord {
 
     /// The runs that must be repeated before their differences are reported as new. A stage with a claim that changed its verdict needs no
     /// repetition: the verdict has error probabilities of its own, and the samples of the stage differ as a consequence.
-    #[must_use]
-    pub fn to_repeat(&self) -> BTreeSet<UpgradePath> {
+    pub(super) fn to_repeat(&self) -> BTreeSet<UpgradePath> {
         let compared = self.compared(&self.runs);
         let open = compared.iter().filter(|pair| {
             let ruled = |number: usize| {
@@ -237,10 +234,7 @@ impl UpgradeRecord {
     fn failing(&self) -> BTreeSet<(usize, String)> {
         let failing = self.stages().flat_map(|stage| {
             // the scenario does not claim routes, and the claims of a change are those of its stage
-            let failed = stage
-                .judged
-                .iter()
-                .filter(|judged| judged.verdict.ruling != Ruling::Pass && judged.subject != Subject::Routes);
+            let failed = stage.failed().filter(|judged| judged.subject != Subject::Routes);
             failed.map(|judged| (stage.row.stage, format!("{}: {}", judged.subject, judged.claim)))
         });
         failing.collect()

@@ -58,12 +58,12 @@ impl Upgrade {
     pub async fn run(
         &self,
         observer: &mut impl UpgradeObserver,
-        cancelled: impl Future<Output = ()>,
+        cancelled: impl Future<Output = ()> + Send,
     ) -> Result<UpgradeRecord, SessionError> {
         let start = std::time::Instant::now();
         let mut record = UpgradeRecord::new(self.spec.clone(), self.scenario.clone());
         let mut runner = Runner::new(&self.options, observer, cancelled);
-        for cluster in self.spec.plan(&self.scenario).clusters {
+        for cluster in self.spec.plan(&self.scenario) {
             let (runs, outcome) = self.on_a_cluster(cluster, UpgradeRun::First, &mut runner).await;
             let has_results = runs.iter().any(|run| !run.stages.is_empty());
             record.add(runs);
@@ -88,13 +88,9 @@ impl Upgrade {
     }
 
     /// Repeats the runs whose differences must show twice.
-    async fn repeat<O: UpgradeObserver, C: Future<Output = ()>>(
-        &self,
-        record: &mut UpgradeRecord,
-        runner: &mut Runner<'_, O, C>,
-    ) -> Result<(), SessionError> {
+    async fn repeat(&self, record: &mut UpgradeRecord, runner: &mut Runner<'_>) -> Result<(), SessionError> {
         let wanted = record.to_repeat();
-        for mut cluster in self.spec.plan(&self.scenario).clusters {
+        for mut cluster in self.spec.plan(&self.scenario) {
             cluster.retain(|(path, _)| wanted.contains(path));
             if cluster.is_empty() || runner.interrupted {
                 continue;
@@ -106,11 +102,11 @@ impl Upgrade {
         Ok(())
     }
 
-    async fn on_a_cluster<O: UpgradeObserver, C: Future<Output = ()>>(
+    async fn on_a_cluster(
         &self,
         cluster: Vec<(UpgradePath, ComparedRun)>,
         purpose: fn(UpgradePath) -> UpgradeRun,
-        runner: &mut Runner<'_, O, C>,
+        runner: &mut Runner<'_>,
     ) -> (Vec<PathRecord>, Result<(), SessionError>) {
         let (paths, compared): (Vec<UpgradePath>, Vec<ComparedRun>) = cluster.into_iter().unzip();
         // a cluster imports only the images that its runs need

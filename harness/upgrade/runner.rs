@@ -1,5 +1,5 @@
 use futures::FutureExt;
-use futures::future::Shared;
+use futures::future::{BoxFuture, Shared};
 
 use super::path::{Row, UpgradePath};
 use super::path_record::PathRecord;
@@ -19,7 +19,7 @@ pub enum UpgradeRun {
 }
 
 /// Receives the events of an upgrade test.
-pub trait UpgradeObserver {
+pub trait UpgradeObserver: Send {
     /// Takes an event of a run.
     fn event(&mut self, run: UpgradeRun, event: &Timed);
     /// Takes the record of a run after its last event.
@@ -27,17 +27,21 @@ pub trait UpgradeObserver {
 }
 
 /// Executes runs one cluster at a time.
-pub(super) struct Runner<'a, O, C: Future<Output = ()>> {
+pub(super) struct Runner<'a> {
     options: &'a Options,
-    observer: &'a mut O,
-    cancelled: Shared<C>,
+    observer: &'a mut dyn UpgradeObserver,
+    cancelled: Shared<BoxFuture<'a, ()>>,
     /// Whether a run was cancelled.
     pub interrupted: bool,
 }
 
-impl<'a, O: UpgradeObserver, C: Future<Output = ()>> Runner<'a, O, C> {
-    pub fn new(options: &'a Options, observer: &'a mut O, cancelled: C) -> Self {
-        Self { options, observer, cancelled: cancelled.shared(), interrupted: false }
+impl<'a> Runner<'a> {
+    pub fn new(
+        options: &'a Options,
+        observer: &'a mut dyn UpgradeObserver,
+        cancelled: impl Future<Output = ()> + Send + 'a,
+    ) -> Self {
+        Self { options, observer, cancelled: cancelled.boxed().shared(), interrupted: false }
     }
 
     /// Executes runs on one cluster. `runs` has the purpose and the rows of each. The records are complete up to an error.
@@ -71,7 +75,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn take(&mut self, timed: &Timed, observer: &mut impl UpgradeObserver) {
+    fn take(&mut self, timed: &Timed, observer: &mut dyn UpgradeObserver) {
         if matches!(timed.event, Event::Started { .. }) {
             self.finish(observer);
             self.current = self.next.next().map(|(run, rows)| {
@@ -88,7 +92,7 @@ impl Readers {
         }
     }
 
-    fn finish(&mut self, observer: &mut impl UpgradeObserver) {
+    fn finish(&mut self, observer: &mut dyn UpgradeObserver) {
         if let Some((run, record)) = self.current.take() {
             observer.finished(run, &record);
             self.records.push(record);

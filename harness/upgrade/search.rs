@@ -2,22 +2,23 @@ use std::collections::BTreeMap;
 
 use super::cause::{Cause, Probe, Regression, probe, single_flags, suspects, without_each};
 use super::difference::differences;
-use super::path::{Phase, Row, UpgradePath, Versions};
+use super::path::{Phase, Row, UpgradePath, Versions, major_and_minor};
+use super::path_record::StageRecord;
 use super::record::UpgradeRecord;
-use super::runner::{Runner, UpgradeObserver, UpgradeRun};
+use super::runner::{Runner, UpgradeRun};
 use crate::cluster::IstioSet;
 use crate::mesh::{Planes, newer};
 use crate::session::SessionError;
 
 /// A search for the cause of claims that hold on the old version and fail on the new one.
-pub(super) struct CauseSearch<'a, 'b, O, C: Future<Output = ()>> {
+pub(super) struct CauseSearch<'a, 'b> {
     pub record: &'a UpgradeRecord,
     pub sets: &'a [IstioSet; 2],
     pub planes: Planes,
-    pub runner: &'a mut Runner<'b, O, C>,
+    pub runner: &'a mut Runner<'b>,
 }
 
-impl<O: UpgradeObserver, C: Future<Output = ()>> CauseSearch<'_, '_, O, C> {
+impl CauseSearch<'_, '_> {
     /// Searches for the cause: first in the settings that only the new version has, then in the flags of its compatibility mode, then in
     /// the configuration of its sidecar. Returns none if no claim broke or the search was interrupted.
     pub async fn run(mut self) -> Result<Option<Regression>, SessionError> {
@@ -91,11 +92,6 @@ impl<O: UpgradeObserver, C: Future<Output = ()>> CauseSearch<'_, '_, O, C> {
         let (records, outcome) = self.runner.run(vec![tried], vec![self.sets[1].clone()], runs).await;
         outcome?;
         let stages = records.first().map(|record| record.stages.as_slice()).unwrap_or_default();
-        Ok(stages.iter().position(|stage| stage.held().all()))
+        Ok(stages.iter().position(StageRecord::holds))
     }
-}
-
-fn major_and_minor(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use thiserror::Error;
 
-use super::path::{Mode, Phase, Row, UpgradePath, Versions};
+use super::path::{Mode, Phase, Row, UpgradePath, Versions, major_and_minor};
 use crate::mesh::newer;
 use crate::plan::at_once;
 use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, MeshStep, Scenario, Stage, Step};
@@ -60,13 +61,6 @@ pub struct UpgradeSpec {
     pub errors: Option<u64>,
 }
 
-/// The runs of an upgrade.
-#[derive(Debug, Clone)]
-pub struct UpgradePlan {
-    /// For each throwaway cluster, the runs on it, in order.
-    pub clusters: Vec<Vec<(UpgradePath, ComparedRun)>>,
-}
-
 impl UpgradeSpec {
     /// An upgrade by the requested modes, or by all modes that Istio supports if `modes` is empty.
     ///
@@ -92,7 +86,7 @@ impl UpgradeSpec {
         let at = at.or_else(|| usual_stage(scenario));
         let at = at.ok_or_else(|| UpgradeError::NoClaims(scenario.path.display().to_string()))?;
         let mut spec = Self { from, to, at, modes: Vec::new(), errors: None };
-        for mode in Mode::ALL {
+        for &mode in Mode::value_variants() {
             let asked = modes.contains(&mode);
             match spec.skew(mode)? {
                 Some(skew) if asked && !skew_allowed => return Err(UpgradeError::Skew { mode, skew }),
@@ -140,14 +134,14 @@ impl UpgradeSpec {
     /// The modes that are skipped because Istio does not support their version skew, each with that skew.
     #[must_use]
     pub fn skipped(&self) -> Vec<(Mode, String)> {
-        let out = Mode::ALL.into_iter().filter(|mode| !self.modes.contains(mode));
-        out.filter_map(|mode| Some((mode, self.skew(mode).ok()??))).collect()
+        let out = Mode::value_variants().iter().filter(|mode| !self.modes.contains(mode));
+        out.filter_map(|mode| Some((*mode, self.skew(*mode).ok()??))).collect()
     }
 
-    /// The runs by cluster: each version alone has a cluster. Each run that changes the mesh follows on the cluster whose control plane it
+    /// The runs on each throwaway cluster, in order: each version alone has a cluster. Each run that changes the mesh follows on the cluster whose control plane it
     /// starts with, which saves a start. That cluster has the CRDs of the new version, since an upgrade begins with them.
     #[must_use]
-    pub fn plan(&self, scenario: &Scenario) -> UpgradePlan {
+    pub fn plan(&self, scenario: &Scenario) -> Vec<Vec<(UpgradePath, ComparedRun)>> {
         let groups: [&[UpgradePath]; 3] = if self.modes.contains(&Mode::RollBack) {
             [
                 &[UpgradePath::FreshOnOld, UpgradePath::InPlace],
@@ -164,7 +158,7 @@ impl UpgradeSpec {
             let paths = group.iter().copied().filter(wanted);
             paths.map(|path| (path, self.run(scenario, path))).collect::<Vec<_>>()
         });
-        UpgradePlan { clusters: clusters.filter(|runs| !runs.is_empty()).collect() }
+        clusters.filter(|runs| !runs.is_empty()).collect()
     }
 
     /// The rows that a run visits, in order. A run that changes the mesh begins at the stage of that change, since the runs on each version
@@ -262,10 +256,8 @@ fn usual_stage(scenario: &Scenario) -> Option<usize> {
 
 /// The minor version: 31 of `1.31.2`.
 fn minor(version: &str) -> Result<u32, UpgradeError> {
-    let mut parts = version.split('.');
-    let major = parts.next().and_then(|part| part.parse::<u32>().ok());
-    let minor = parts.next().and_then(|part| part.parse().ok());
-    major.and(minor).ok_or_else(|| UpgradeError::NoVersion(version.to_owned()))
+    let (_, minor) = major_and_minor(version).ok_or_else(|| UpgradeError::NoVersion(version.to_owned()))?;
+    Ok(minor)
 }
 
 #[cfg(test)]
@@ -285,10 +277,9 @@ mod tests {
     #[test]
     fn all_modes_take_two_clusters_and_change_the_mesh_in_the_middle_of_the_split() {
         let spec = spec("1.22", "1.31", &[], true).unwrap();
-        assert_eq!((spec.at, spec.modes.as_slice()), (4, Mode::ALL.as_slice()));
+        assert_eq!((spec.at, spec.modes.as_slice()), (4, Mode::value_variants()));
         let plan = spec.plan(&canary());
         let shape: Vec<Vec<(UpgradePath, usize)>> = plan
-            .clusters
             .iter()
             .map(|runs| runs.iter().map(|(path, run)| (*path, run.scenario.stages.len())).collect())
             .collect();
@@ -299,7 +290,7 @@ mod tests {
                 vec![(UpgradePath::FreshOnNew, 9), (UpgradePath::RollBack, 8), (UpgradePath::Revision, 9)],
             ]
         );
-        let (_, revision) = &plan.clusters[1][2];
+        let (_, revision) = &plan[1][2];
         let names: Vec<&str> = revision.scenario.stages[..5].iter().map(|stage| stage.name.as_str()).collect();
         assert_eq!(
             names,
@@ -339,7 +330,7 @@ mod tests {
         let spec = UpgradeSpec::against_itself(&canary(), ControlPlane::of("1.31"), None).unwrap();
         let plan = spec.plan(&canary());
         let paths: Vec<Vec<UpgradePath>> =
-            plan.clusters.iter().map(|runs| runs.iter().map(|(path, _)| *path).collect()).collect();
+            plan.iter().map(|runs| runs.iter().map(|(path, _)| *path).collect()).collect();
         assert_eq!(paths, [[UpgradePath::FreshOnOld], [UpgradePath::FreshOnNew]]);
         let headings = [UpgradePath::FreshOnOld, UpgradePath::FreshOnNew]
             .map(|path| path.heading(Versions { from: "1.31", to: "1.31" }));

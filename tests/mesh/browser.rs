@@ -59,7 +59,9 @@ fn looked_at(page: &Path, width: u32, dark: bool, script: &str) -> Value {
 
 fn a_page_fits_its_window_in_a_browser(width: u32) {
     let (_, _, folder) = walked("fixtures/canary", &[]);
-    let script = "return {
+    let script = "
+    page.querySelectorAll('details').forEach(d => { d.open = true; });
+    return {
         wide: page.documentElement.scrollWidth,
         beyond: [...page.querySelectorAll('svg text')].filter(t => {
             const own = t.getBoundingClientRect(), all = t.ownerSVGElement.getBoundingClientRect();
@@ -72,11 +74,14 @@ fn a_page_fits_its_window_in_a_browser(width: u32) {
         }),
         aside: [...page.querySelectorAll('.claims')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1).length,
         graphs: page.querySelectorAll('figure').length,
+        tiny: [...page.querySelectorAll('svg text')].filter(t =>
+            t.getScreenCTM().a * parseFloat(view.getComputedStyle(t).fontSize) < 10.5).map(t => t.textContent),
     };";
     let seen = looked_at(&folder.path().join("report.html"), width, false, script);
     assert!(seen["wide"].as_u64().unwrap() <= u64::from(width), "the page scrolls sideways: {seen}");
     assert_eq!(seen["beyond"], json!([]), "text beyond its picture");
     assert_eq!(seen["over"], json!([]), "text over text");
+    assert_eq!(seen["tiny"], json!([]), "text too small to be read");
     assert_eq!(seen["aside"], 0, "claims that are read sideways");
     assert!(seen["graphs"].as_u64().unwrap() > 10);
 }

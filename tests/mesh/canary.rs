@@ -36,8 +36,9 @@ fn its_traps_are_caught_and_named() {
 }
 
 /// What is said of the walkthrough.
-const WALKTHROUGH: [&str; 19] = [
-    "24 claims; false alarm (type I error) below 2e-6 in total; missed fault (type II error) below 0.001 per claim, 0.024 in total",
+const WALKTHROUGH: [&str; 20] = [
+    "canary: 9 stages, 26 claims on ",
+    "false alarm (type I error) below 2e-6 in total; missed fault (type II error) below 0.001 per claim, 0.024 in total",
     "sampling errors only: if one request in a million is lost, a correct rollout fails with probability 1.6 %",
     "ok 1/9 first release",
     "near-miss: v1 — all 688 from v1; a leak is below 1.00 % in all, below 2.97 % in each of 3 kinds of requests with 99.9 % confidence",

@@ -1,7 +1,9 @@
 //! What the command line offers beside whole runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,8 @@ fn one_stage_is_judged_alone_on_what_those_before_it_applied() {
     let (printed, errors, code) = run(&["--only", "testers' canary"]);
     assert_eq!(code, Some(0), "{printed}{errors}");
     assert!(printed.contains("4  testers' canary      pass  3 of 3 claims"), "{printed}");
-    assert!(printed.contains("2  version label        pass  0 of 0 claims"), "{printed}");
+    assert!(printed.contains("2  version label        --    not judged"), "{printed}");
+    assert!(printed.contains("-- 2/4 version label (") && printed.contains(", not judged)\n"), "{printed}");
     assert!(!printed.contains("rollback"), "{printed}");
 }
 
@@ -81,6 +84,14 @@ fn it_has_a_man_page_and_tells_an_empty_cache() {
     let (printed, _, code) = said(&shiftcheck(&["man"]).output().unwrap());
     assert_eq!(code, Some(0));
     assert!(printed.contains(".TH shiftcheck 1") && printed.contains("Exit codes"), "{printed}");
+    let folder = tempfile::tempdir().unwrap();
+    let (_, errors, code) = said(&shiftcheck(&["man"]).arg(folder.path().join("man1")).output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    for (page, part) in [("shiftcheck.1", "NO_COLOR"), ("shiftcheck-run.1", "until"), ("shiftcheck-sweep.1", "kept")] {
+        let page = fs::read_to_string(folder.path().join("man1").join(page)).unwrap();
+        assert!(page.contains(part), "{page}");
+    }
+    assert!(!folder.path().join("man1/shiftcheck-workload.1").exists(), "a command that is hidden");
     let empty = tempfile::tempdir().unwrap();
     let (printed, _, _) = said(&shiftcheck(&["images", "--cache", empty.path().to_str().unwrap()]).output().unwrap());
     assert!(printed.contains("the image cache has no set `node`"), "{printed}");
@@ -88,6 +99,47 @@ fn it_has_a_man_page_and_tells_an_empty_cache() {
     let (printed, _, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(3));
     assert!(printed.contains("no version"), "{printed}");
+}
+
+#[test]
+fn only_commands_that_use_the_cache_have_an_option_for_it() {
+    let has = |command: &str| said(&shiftcheck(&[command, "--help"]).output().unwrap()).0.contains("--cache");
+    for command in ["run", "upgrade", "mutants", "calibrate", "images", "sweep"] {
+        assert!(has(command), "{command}");
+    }
+    for command in ["verify", "init", "compare", "schema", "man", "completions", "image"] {
+        assert!(!has(command), "{command}");
+    }
+}
+
+/// The names of the environment variables that the program reads, from its source.
+fn environment_variables() -> BTreeSet<String> {
+    let read = regex::Regex::new(r#"(?:var(?:_os)?\(|env = )"([A-Z_]+)""#).unwrap();
+    let mut names = BTreeSet::new();
+    let mut folders = vec![Path::new(common::ROOT).join("harness")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(entry).unwrap();
+                names.extend(read.captures_iter(&text).map(|found| found[1].to_owned()));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn the_help_names_every_environment_variable() {
+    let (help, _, _) = said(&shiftcheck(&["--help"]).output().unwrap());
+    // the last three are set by the pods of the workload
+    let usual = ["HOME", "PATH", "VERSION", "MENDED", "HOSTNAME"];
+    let names = environment_variables();
+    assert!(names.len() > 15, "{names:?}");
+    let missing: Vec<_> =
+        names.iter().filter(|name| !usual.contains(&name.as_str()) && !help.contains(&format!("  {name} "))).collect();
+    assert!(missing.is_empty(), "{missing:?} in {help}");
 }
 
 #[test]
@@ -208,4 +260,38 @@ fn an_upgrade_whose_reports_cannot_be_written_ends_before_it_starts() {
     let (printed, errors, code) = said(&command.arg(file.path()).output().unwrap());
     assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
     assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");
+}
+
+#[test]
+fn verify_annotates_claims_and_adds_a_table_to_the_summary_in_github_actions() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary.md");
+    let verify = |actions: bool| {
+        let mut command = shiftcheck(&["verify", "fixtures/canary-pinned-selector"]);
+        command.env("GITHUB_STEP_SUMMARY", if actions { summary.as_os_str() } else { "".as_ref() });
+        said(&command.env("GITHUB_ACTIONS", if actions { "true" } else { "" }).output().unwrap())
+    };
+    let (printed, errors, code) = verify(true);
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    let annotations: Vec<&str> = printed.lines().filter(|line| line.starts_with("::")).collect();
+    insta::assert_snapshot!("annotations_of_verify", annotations.join("\n"));
+    insta::assert_snapshot!("summary_of_verify", fs::read_to_string(&summary).unwrap());
+    let (printed, _, _) = verify(false);
+    assert!(!printed.contains("::error"), "{printed}");
+}
+
+#[test]
+fn a_run_adds_a_table_to_the_summary_in_github_actions() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary.md");
+    fs::write(&summary, "before\n").unwrap();
+    let mut command = shiftcheck(&["run", "--cluster", "embedded", "fixtures/canary-pinned-selector"]);
+    command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &summary);
+    assert_eq!(command.output().unwrap().status.code(), Some(1));
+    let text = fs::read_to_string(&summary).unwrap();
+    let start = "before\n### ✗ canary-pinned-selector: stage 1 of 1 failed on the embedded mesh";
+    assert!(text.starts_with(start), "{text}");
+    let row = "| 1 testers' canary, selector pinned | everyone: v1 | ✓ passed | all 688 from v1;";
+    assert!(text.contains("| stage | claim | result | reason |\n|---|---|---|---|\n") && text.contains(row), "{text}");
+    assert!(text.contains("| ✗ failed | ") && text.contains("<br>because subset v2 "), "{text}");
 }

@@ -118,7 +118,9 @@ fn without_an_engine_the_embedded_mesh_walks_in_a_moment() {
     let (printed, errors, code) = said(&command.output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
     assert!(
-        printed.starts_with("canary: 9 stages on the embedded mesh, which checks your manifests, not an Istio release"),
+        printed.starts_with(
+            "canary: 9 stages, 26 claims on the embedded mesh, which checks your manifests, not an Istio release"
+        ),
         "{printed}"
     );
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());

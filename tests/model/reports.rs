@@ -34,10 +34,20 @@ fn a_run_that_passes_is_told_in_every_form() {
 
     let yaml: Value = serde_yaml::from_str(&read(folder, "conformance.yaml")).unwrap();
     assert_eq!((&yaml["result"], &yaml["statistics"]["passed"]), (&json!("passed"), &json!(26)));
+    let keys = regex::Regex::new(r"(?m)^[ -]*([A-Za-z_]+):").unwrap();
+    let text = read(folder, "conformance.yaml");
+    let snake: Vec<_> =
+        keys.captures_iter(&text).map(|found| found[1].to_owned()).filter(|key| key.contains('_')).collect();
+    assert!(snake.is_empty() && text.contains("falseAlarm:"), "keys in two styles: {snake:?}");
     let claim = &yaml["stages"][3]["claims"][1];
     assert_eq!((&claim["stop"], &claim["errors"]["deviation"]), (&json!("boundary"), &json!(0.1)));
     let junit = read(folder, "junit.xml");
     assert!(junit.contains(r#"tests="26" skipped="0" failures="0" errors="0""#), "{junit}");
+    assert_eq!(junit.matches(r#"file="fixtures/canary/scenario.yaml" line=""#).count(), 26, "{junit}");
+    // one number of claims
+    assert!(printed.starts_with("canary: 9 stages, 26 claims on "), "{printed}");
+    assert_eq!(report.errors.unwrap().claims, 26);
+    assert!(read(folder, "report.html").contains("26 of 26 claims hold"));
 }
 
 #[test]
@@ -55,8 +65,11 @@ fn what_was_watched_during_a_change_is_told_in_every_form() {
     let watched = stage.transition.as_ref().unwrap();
     assert_eq!(claim.requests, watched.requests);
     let gap = watched.gap.as_ref().unwrap();
-    assert!(gap.lasted > 0.0 && gap.lasted < watched.took && !gap.from.is_empty(), "{gap:?}");
-    assert!((watched.resolution - 0.0015).abs() < 1e-9 && watched.applied.unwrap() < watched.took, "{watched:?}");
+    assert!(gap.lasted > Duration::ZERO && gap.lasted < watched.took && !gap.from.is_empty(), "{gap:?}");
+    assert!(
+        watched.resolution == Duration::from_micros(1500) && watched.applied.unwrap() < watched.took,
+        "{watched:?}"
+    );
     let last = watched.bounds.iter().find(|bound| bound.of == "v1 later than 300 ms after the change").unwrap();
     assert!(
         last.requests >= 688 && last.count == 0 && last.excluded <= 0.01 && (last.confidence - 0.999).abs() < 1e-12,
@@ -102,6 +115,8 @@ fn a_failure_names_the_link_that_broke_and_every_form_says_so() {
     assert_eq!(failed.unwrap().link.as_deref(), Some("there are no endpoints"));
     let junit = read(folder.path(), "junit.xml");
     assert!(junit.contains(r#"type="there are no endpoints""#) && junit.contains("tests=\"1\""), "{junit}");
+    let place = r#"file="fixtures/canary-pinned-selector/scenario.yaml" line="25""#;
+    assert!(junit.contains(place), "{junit}");
     let annotations = report.annotations();
     assert_eq!(annotations.len(), 1);
     let start = "::error file=fixtures/canary-pinned-selector/scenario.yaml,line=";
@@ -195,6 +210,7 @@ fn no_report_of_an_earlier_run_outlives_a_run_that_is_killed() {
     }
     // a run that a signal ends says so
     let (child, _deadline) = slow_run(folder.path());
+    std::thread::sleep(Duration::from_millis(500));
     common::signal("-TERM", &child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143));
@@ -202,6 +218,11 @@ fn no_report_of_an_earlier_run_outlives_a_run_that_is_killed() {
         Report::read(folder.path()).unwrap().note,
         "interrupted on the embedded mesh, which checks your manifests, not an Istio release"
     );
+    // claims that were not decided did not hold
+    let junit = read(folder.path(), "junit.xml");
+    assert!(junit.contains(r#"tests="9" skipped="8" failures="0" errors="1""#), "{junit}");
+    assert!(junit.contains(r#"<testcase name="1 first release" classname="canary">"#), "{junit}");
+    assert!(junit.contains(r#"type="interrupted""#) && junit.contains(r#"name="9 clean-up""#), "{junit}");
 }
 
 #[test]
@@ -331,4 +352,49 @@ fn two_reports_are_compared() {
     let (_, errors, code) = compared(good, &broken);
     assert_eq!(code, Some(2));
     assert!(errors.contains("broken.json:2:") && errors.contains("not a report"), "{errors}");
+}
+
+#[test]
+fn the_page_begins_with_the_first_failure_and_folds_what_passed() {
+    let (_, _, folder) = walked("fixtures/canary-pinned-selector", &[]);
+    let page = read(folder.path(), "report.html");
+    let header = page.split("</header>").next().unwrap();
+    let failure =
+        r##"<a href="#stage-1">stage 1 testers' canary, selector pinned</a>: <strong>testers: v1 50 %, v2 50 %"##;
+    assert!(header.contains(failure) && header.contains("there are no endpoints"), "{header}");
+    let closed = |page: &str| -> Vec<bool> {
+        let sections = page.split("<section id=\"stage-").skip(1);
+        sections.map(|section| section.split_once("><").unwrap().1.starts_with("details>")).collect()
+    };
+    assert_eq!(closed(&page), [false]);
+    assert_eq!(closed(&read(&passed().0, "report.html")), [true; 9]);
+}
+
+#[test]
+fn the_graph_shows_the_shares_of_the_claims_and_is_red_where_one_failed() {
+    let (folder, _) = passed();
+    let split = &Report::read(folder).unwrap().stages[3];
+    let claim = split.claims.iter().find(|claim| claim.subject == "testers").unwrap();
+    let page = read(folder, "report.html");
+    let section = page.split("<section id=\"stage-4\"").nth(1).unwrap().split("</section>").next().unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "some hundred requests")]
+    for share in &claim.shares {
+        let shown = format!(">testers {:.1} %<", share.count as f64 / claim.requests as f64 * 100.0);
+        assert!(section.contains(&shown), "{shown}");
+    }
+    assert!(!section.contains("class=\"edge Failure\""), "a stage that passed is not red");
+    // no request fails, and yet the claim does
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(
+        fixture.path(),
+        &[("vs-hello-testers.yaml", "weight: 50", "weight: 80"), ("vs-hello-testers.yaml", "weight: 50", "weight: 20")],
+    );
+    let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
+    assert_eq!(code, Some(1), "{printed}");
+    let page = read(folder.path(), "report.html");
+    let section = page.split("<section id=\"stage-4\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let graph = section.split("now: stage 4").next().unwrap().rsplit("<figure>").next().unwrap();
+    assert!(graph.contains("class=\"edge Failure\"") && graph.contains("class=\"node Failure\""), "{graph}");
+    let red = graph.matches("class=\"small Failure\"").count();
+    assert!(red == 2 && graph.contains(" % ✗<"), "{graph}");
 }

@@ -7,7 +7,7 @@ use super::claim::{Calibration, Judged};
 use super::fingerprint::Fingerprint;
 use super::layer::FailureLayer;
 use super::mutant::TrialledMutant;
-use super::setup::{Deployed, Environment, Reach, Routing, SourceFile, TrafficPath};
+use super::setup::{Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
 use super::traffic::{Latency, Tallied};
 use super::transition::Transition;
 use crate::plan::Edit;
@@ -45,6 +45,8 @@ pub enum Event {
         path: TrafficPath,
         /// The names of the stages.
         stages: Vec<String>,
+        /// The number of claims.
+        claims: usize,
         /// The summed error probabilities of all claims, where claims are judged.
         totals: Option<Totals>,
         /// The files of the scenario, the scenario itself first.
@@ -90,7 +92,7 @@ pub enum Event {
     /// The client's sidecar does not have the routes that the manifests ask for, in a run that continues nevertheless.
     Misrouted(Vec<RouteDiff>),
     /// The workloads of the namespace, without the client.
-    Deployed(Vec<Deployed>),
+    Deployed(Vec<Workload>),
     /// A stage was applied under traffic.
     Changed(Transition),
     /// A sample has made progress.

@@ -18,6 +18,6 @@ pub use event::{Event, STATE, Timed};
 pub use fingerprint::{Fingerprint, Injection, PickOrder};
 pub use layer::FailureLayer;
 pub use mutant::TrialledMutant;
-pub use setup::{Deployed, Environment, Reach, Routing, SourceFile, TrafficPath};
-pub use traffic::{Latency, Tallied};
+pub use setup::{Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
+pub use traffic::{Latency, OptionalSeconds, Seconds, Tallied};
 pub use transition::{Bound, Gap, Moment, STEP, Shift, Transition};

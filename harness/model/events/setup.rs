@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::Origin;
 
@@ -15,17 +17,17 @@ pub struct TrafficPath {
     pub service: String,
 }
 
-/// A file and the SHA-256 of its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceFile {
-    /// The file.
-    pub path: PathBuf,
-    /// In hexadecimal digits.
+    /// The path.
+    pub path: String,
+    /// The SHA-256 of the content, in hexadecimal.
     pub sha256: String,
 }
 
-/// Versions and images of a run's cluster, as far as they are known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The versions of the environment. Unknown versions are null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// The version of Kubernetes.
     pub kubernetes: Option<String>,
@@ -33,37 +35,37 @@ pub struct Environment {
     pub istio: Option<String>,
     /// The version of Envoy in the client's sidecar.
     pub envoy: Option<String>,
-    /// The images of the pods with their digests.
+    /// The digests of images, as the container runtime reports them.
     pub images: BTreeMap<String, String>,
 }
 
-/// The routes of the client's requests to the service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The routing of the client's requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Routing {
     /// The routes, the clusters and their endpoints, in words.
     pub lines: Vec<String>,
-    /// The rules that decide, such as `VirtualService vs-hello`.
+    /// The rules that applied, such as `VirtualService vs-hello`.
     pub rules: Vec<String>,
     /// Whether a route splits requests.
-    pub shifting: bool,
+    pub traffic_shifting: bool,
     /// Whether a route injects faults.
-    pub fault: bool,
+    pub fault_injection: bool,
 }
 
-/// A workload of the namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployed {
-    /// The Deployment.
+/// A workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Workload {
+    /// The name of the Deployment.
     pub name: String,
     /// The version that it answers with, as far as the manifests tell.
     pub version: String,
-    /// Its image.
+    /// The image.
     pub image: String,
-    /// Its pods.
+    /// The pods.
     pub pods: Vec<String>,
-    /// How many of them are ready.
+    /// The number of ready pods.
     pub ready: usize,
-    /// Whether all of them have a sidecar.
+    /// Whether all pods have a sidecar.
     pub sidecar: bool,
 }
 

@@ -1,6 +1,15 @@
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::{As, DurationSecondsWithFrac};
+
 use crate::verdict::Answer;
+
+/// The form of a duration in reports: seconds.
+pub type Seconds = As<DurationSecondsWithFrac<f64>>;
+/// The form of a duration that may be missing.
+pub type OptionalSeconds = As<Option<DurationSecondsWithFrac<f64>>>;
 
 /// How often a population got an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +26,19 @@ pub struct Tallied {
     pub count: u64,
 }
 
-/// How long answers took, from when their requests were due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The latencies of requests, from the time at which they were due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
-    /// Half of them took no longer.
+    /// The median latency, in seconds.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
     pub median: Duration,
-    /// 99 % took no longer.
+    /// The 99th percentile of the latency, in seconds.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
     pub p99: Duration,
-    /// The longest.
+    /// The largest latency, in seconds.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
     pub max: Duration,
 }

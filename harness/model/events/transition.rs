@@ -1,31 +1,47 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::traffic::Tallied;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::traffic::{OptionalSeconds, Seconds, Tallied};
 
 /// The traffic while a stage was applied, from before its first object was applied until the client's sidecar had converged.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transition {
-    /// All requests.
+    /// The number of requests.
     pub requests: u64,
-    /// The answers that neither the stage before nor this one gives, in words, counted.
+    /// The numbers of unexpected answers, by answer. The stage before and this stage define the expected answers.
     pub errors: BTreeMap<String, u64>,
-    /// The answers over time, in steps of [`STEP`]; steps without an answer are left out.
-    pub timeline: Vec<Moment>,
-    /// For each population whose answers change with the stage: when the change was seen.
-    pub shifts: Vec<Shift>,
-    /// The answers of each population, counted.
-    pub answers: Vec<Tallied>,
-    /// The longest time in which a population got no right answer: one that the stage before or this one gives.
-    pub gap: Gap,
-    /// Time between two due requests of a population, at the rate that the watch began with.
-    pub resolution: Duration,
-    /// When the last object was applied or deleted, since the start of the watch.
-    pub applied: Option<Duration>,
-    /// The shares that the requests exclude, where they are claimed.
-    pub bounds: Vec<Bound>,
-    /// How long requests were sent.
+    /// The duration of the traffic, in seconds. 0 in reports of older versions.
+    #[serde(default, with = "Seconds")]
+    #[schemars(with = "f64")]
     pub took: Duration,
+    /// The time at which the last object was applied or deleted, in seconds since the start of the traffic.
+    #[serde(default, with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub applied: Option<Duration>,
+    /// The longest time without an expected answer to a population.
+    #[serde(default)]
+    pub gap: Option<Gap>,
+    /// The time between two requests of a population at the initial rate, in seconds. 0 in reports of older versions.
+    #[serde(default, with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub resolution: Duration,
+    /// The claimed limits on shares of requests.
+    #[serde(default)]
+    pub bounds: Vec<Bound>,
+    /// The times at which populations got other answers, for each population whose answers change with the stage.
+    pub shifts: Vec<Shift>,
+    /// The length of a time step, in seconds.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub step: Duration,
+    /// The answers over time; steps without an answer are left out.
+    pub timeline: Vec<Moment>,
+    /// The answers of each population, counted. Not in reports.
+    #[serde(skip)]
+    pub answers: Vec<Tallied>,
 }
 
 impl Transition {
@@ -36,26 +52,30 @@ impl Transition {
     }
 }
 
-/// A time in which a population got no right answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A time without an expected answer to a population.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// The population.
     pub from: String,
-    /// When it began, since the start of the watch: with the last right answer before it, or with the watch.
+    /// The start, in seconds since the start of the traffic: the last expected answer, or the start itself.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
     pub began: Duration,
-    /// How long it lasted: until the next right answer, or until the last request was due.
+    /// The duration, in seconds: until the next expected answer, or until the last request was due.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
     pub lasted: Duration,
 }
 
 /// The length of the steps of [`Transition::timeline`].
 pub const STEP: Duration = Duration::from_millis(100);
 
-/// The answers to a population in one step of time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The answers to a population in a time step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// The population.
     pub from: String,
-    /// The number of steps before this one, since the start of the watch.
+    /// The number of the step, from 0.
     pub step: u64,
     /// Answers that only the stage before gives.
     pub old: u64,
@@ -67,30 +87,34 @@ pub struct Moment {
     pub errors: u64,
 }
 
-/// When the answers to a population changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The times at which a population got other answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shift {
     /// The population.
     pub from: String,
     /// The new answers, in words; empty where there are none.
     pub new: String,
-    /// When the first request with a new answer was due, since the start of the watch.
+    /// The due time of the first request with a new answer, in seconds since the start of the traffic.
+    #[serde(with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
     pub first_new: Option<Duration>,
-    /// When the last request with an answer that only the stage before gives was due.
+    /// The due time of the last request with an answer that only the stage before gives.
+    #[serde(with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
     pub last_old: Option<Duration>,
 }
 
-/// An upper bound on a share, from the requests of a watch.
-#[derive(Debug, Clone, PartialEq)]
+/// An upper limit on a share of requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bound {
-    /// The kind of requests: `errors`, or `v2 later than 5 s after the change`.
+    /// The kind of request: `errors`, or `v2 later than 5 s after the change`.
     pub of: String,
-    /// How many requests were of that kind.
+    /// The number of requests of that kind.
     pub count: u64,
-    /// Among how many.
+    /// The number of all requests.
     pub requests: u64,
-    /// A larger share than this is excluded.
+    /// The limit: a larger share is excluded.
     pub excluded: f64,
-    /// With this confidence.
+    /// The confidence.
     pub confidence: f64,
 }

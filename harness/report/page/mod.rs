@@ -3,57 +3,67 @@
 mod picture;
 mod plot;
 
+use std::path::Path;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use self::picture::{picture, sign};
+use self::picture::picture;
+pub(in crate::report) use self::picture::sign;
 use self::plot::{decision, timeline};
 use super::graph::Graph;
-use super::model::{Claim, Edit, Outcome, Path, Report, Stage, Transition};
+use super::model::{Claim, Edit, Outcome, Path as DecisionPath, Report, Stage};
+use super::words::{chance, millis, seconds};
+use crate::events::Transition;
 
-pub(super) const STYLE: &str = include_str!("style.css");
-
-/// The page.
-pub(super) fn page(report: &Report) -> String {
+/// The page. `folder` is the folder of the page, for links to files beside it.
+pub(super) fn page(report: &Report, folder: Option<&Path>) -> String {
     let name = if report.scenario.name.is_empty() { "shiftcheck" } else { &report.scenario.name };
     let graphs: Vec<Graph> = report.stages.iter().map(|stage| Graph::of(report, stage)).collect();
-    let page = html! {
+    let content = html! {
+        a class="skip" href="#stages" { "skip to the stages" }
+        header {
+            h1 { (mark(Some(report.result))) " " (name) ": " (report.note) }
+            (summary(report, folder))
+            (first_failure(report))
+            @if let Some(failure) = &report.failure {
+                div class="panel" role="alert" {
+                    strong { (failure.link) }
+                    pre { (failure.message) }
+                    @if let Some(hint) = &failure.hint { p { (hint) } }
+                }
+            }
+        }
+        nav aria-label="stages" { (strip(report)) }
+        main id="stages" {
+            @for (index, current) in report.stages.iter().enumerate() {
+                (stage(current, index.checked_sub(1).map(|before| &graphs[before]), &graphs[index]))
+            }
+            (sources(report))
+        }
+        footer {
+            "shiftcheck " (report.tool.version) ". One sample a stage, no retries. Graph and colours follow Kiali: green good, orange degraded, \
+             red failing, grey unused."
+        }
+    };
+    document(&format!("{name}: {}", report.result.words()), &content)
+}
+
+/// An HTML document that loads nothing and runs no scripts.
+pub(super) fn document(title: &str, content: &Markup) -> String {
+    let document = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (name) ": " (report.result.words()) }
-                style { (PreEscaped(STYLE)) }
+                title { (title) }
+                style { (PreEscaped(include_str!("style.css"))) }
             }
-            body {
-                a class="skip" href="#stages" { "skip to the stages" }
-                header {
-                    h1 { (mark(Some(report.result))) " " (name) ": " (report.note) }
-                    (summary(report))
-                    @if let Some(failure) = &report.failure {
-                        div class="panel" role="alert" {
-                            strong { (failure.link) }
-                            pre { (failure.message) }
-                            @if let Some(hint) = &failure.hint { p { (hint) } }
-                        }
-                    }
-                }
-                nav aria-label="stages" { (strip(report)) }
-                main id="stages" {
-                    @for (index, current) in report.stages.iter().enumerate() {
-                        (stage(current, index.checked_sub(1).map(|before| &graphs[before]), &graphs[index]))
-                    }
-                    (sources(report))
-                }
-                footer {
-                    "shiftcheck " (report.tool.version) ". One sample a stage, no retries. Graph and colours follow Kiali: green good, orange \
-                     degraded, red failing, grey unused."
-                }
-            }
+            body { (content) }
         }
     };
-    page.into_string()
+    document.into_string()
 }
 
 pub(super) fn mark(result: Option<Outcome>) -> Markup {
@@ -62,18 +72,11 @@ pub(super) fn mark(result: Option<Outcome>) -> Markup {
 }
 
 /// The CSS class of a result: its name in the JSON.
-const fn class(result: Option<Outcome>) -> &'static str {
-    match result {
-        Some(Outcome::Passed) => "passed",
-        Some(Outcome::Failed) => "failed",
-        Some(Outcome::Inconclusive) => "inconclusive",
-        Some(Outcome::BadInput) => "bad-input",
-        Some(Outcome::EnvironmentFailed) => "environment-failed",
-        Some(Outcome::Interrupted) | None => "interrupted",
-    }
+fn class(result: Option<Outcome>) -> String {
+    result.unwrap_or(Outcome::Interrupted).words().replace(' ', "-")
 }
 
-fn summary(report: &Report) -> Markup {
+fn summary(report: &Report, folder: Option<&Path>) -> Markup {
     let environment = &report.environment;
     let versions =
         [("Kubernetes", &environment.kubernetes), ("Istio", &environment.istio), ("Envoy", &environment.envoy)];
@@ -84,7 +87,7 @@ fn summary(report: &Report) -> Markup {
         dl {
             @if !report.place.is_empty() { dt { "cluster" } dd { (report.place) } }
             @if !versions.is_empty() { dt { "versions" } dd { (versions.join(", ")) } }
-            dt { "claims" } dd { (held) " of " (claims) " decided claims hold" }
+            dt { "claims" } dd { (held) " of " (claims) " claims hold" }
             @if let Some(errors) = &report.errors {
                 dt { "error probabilities" }
                 dd {
@@ -94,8 +97,38 @@ fn summary(report: &Report) -> Markup {
                 }
             }
             dt { "started" } dd { (report.started) ", " (seconds(report.took)) ", run " (report.run) }
-            @if let Some(state) = &report.state { dt { "cluster state" } dd { code { (state) } } }
+            @if let Some(state) = &report.state {
+                dt { "cluster state" }
+                dd {
+                    @match link(Path::new(state), folder) {
+                        Some(link) => a href=(link) { code { (state) } },
+                        None => code { (state) },
+                    }
+                }
+            }
             dt { "command" } dd { code { (report.reproduce) } }
+        }
+    }
+}
+
+/// The link from a page to a folder beside or above the page.
+fn link(target: &Path, page: Option<&Path>) -> Option<String> {
+    let folder = page?;
+    let below = |folder: &Path| Some(format!("{}/", target.strip_prefix(folder).ok()?.display()));
+    below(folder).or_else(|| Some(format!("../{}", below(folder.parent()?)?)))
+}
+
+/// The first claim that does not hold, with a link to its stage.
+fn first_failure(report: &Report) -> Markup {
+    let mut claims = report.stages.iter().flat_map(|stage| stage.claims.iter().map(move |claim| (stage, claim)));
+    let first = claims.find(|(_, claim)| claim.result != Outcome::Passed);
+    html! {
+        @if let Some((stage, claim)) = first {
+            div class="panel" role="alert" {
+                a href={ "#stage-" (stage.number) } { "stage " (stage.number) " " (stage.name) }
+                ": " strong { (claim.subject) ": " (claim.claim) } " — " (claim.reason)
+                @for line in claim.explanation() { div { (line) } }
+            }
         }
     }
 }
@@ -125,7 +158,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
     let graphs = !graph.nodes.is_empty();
     html! {
         section id={ "stage-" (stage.number) } {
-            details open {
+            details open[!matches!(stage.result, Some(Outcome::Passed | Outcome::NotJudged))] {
                 summary { h2 { (stage.number) " " (stage.name) } " " (mark(stage.result)) }
                 (claims(&stage.claims))
                 @if graphs {
@@ -145,8 +178,8 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
                 }
                 @if let Some(traffic) = &stage.traffic {
                     p class="dim" {
-                        (traffic.requests) " requests at " (format!("{:.0}", traffic.rate)) "/s, median latency " (millis(traffic.median))
-                        ", p99 " (millis(traffic.p99))
+                        (traffic.requests) " requests at " (format!("{:.0}", traffic.rate)) "/s, median latency " (millis(traffic.latency.median))
+                        ", p99 " (millis(traffic.latency.p99))
                     }
                 }
                 @if stage.claims.iter().flat_map(|claim| &claim.paths).any(is_drawn) {
@@ -173,7 +206,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
 }
 
 /// Whether a test has a path to draw. An answer that the claim excludes ends a test at once.
-fn is_drawn(path: &Path) -> bool {
+fn is_drawn(path: &DecisionPath) -> bool {
     path.points.len() > 1
 }
 
@@ -206,7 +239,7 @@ fn claims(claims: &[Claim]) -> Markup {
 }
 
 fn transition(transition: &Transition) -> Markup {
-    let failed: u64 = transition.errors.values().sum();
+    let failed = transition.failed();
     html! {
         h3 { "traffic during the change" }
         p {
@@ -214,15 +247,15 @@ fn transition(transition: &Transition) -> Markup {
             @if failed == 0 { "no errors" } @else { strong class="failed" { (failed) " errors" } }
             @for (answer, count) in &transition.errors { ", " (count) " × " (answer) }
             @if let Some(gap) = &transition.gap {
-                "; longest time without a correct answer " (millis(gap.lasted)) " (" (gap.from) ", from " (format!("{:.2} s", gap.began))
+                "; longest time without a correct answer " (millis(gap.lasted)) " (" (gap.from) ", from " (format!("{:.2} s", gap.began.as_secs_f64()))
                 ", a request every " (millis(transition.resolution)) ")"
             }
             @for bound in &transition.bounds {
                 "; " (bound.count) " of " (bound.requests) " " (bound.of) ", which excludes a share above " (format!("{:.2} %", (bound.excluded * 1e4).ceil() / 1e2))
             }
             @for shift in &transition.shifts {
-                @if let Some(first) = shift.first_new { "; " (shift.from) ": first " (shift.new) " after " (format!("{first:.2} s")) }
-                @if let Some(last) = shift.last_old { "; " (shift.from) ": last old answer after " (format!("{last:.2} s")) }
+                @if let Some(first) = shift.first_new { "; " (shift.from) ": first " (shift.new) " after " (format!("{:.2} s", first.as_secs_f64())) }
+                @if let Some(last) = shift.last_old { "; " (shift.from) ": last old answer after " (format!("{:.2} s", last.as_secs_f64())) }
             }
         }
         @if transition.timeline.iter().any(|moment| moment.step > 0) { (timeline(transition)) }
@@ -289,16 +322,4 @@ fn sources(report: &Report) -> Markup {
             }
         }
     }
-}
-
-fn chance(chance: f64) -> String {
-    if chance >= 1e-3 { format!("{}", (chance * 1e6).round() / 1e6) } else { format!("{chance:.0e}") }
-}
-
-fn seconds(seconds: f64) -> String {
-    format!("{seconds:.1} s")
-}
-
-fn millis(seconds: f64) -> String {
-    if seconds < 0.01 { format!("{:.1} ms", seconds * 1e3) } else { format!("{:.0} ms", seconds * 1e3) }
 }

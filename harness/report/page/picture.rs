@@ -1,116 +1,110 @@
+use indicatif::HumanCount;
 use maud::{Markup, html};
 
 use crate::report::graph::{Graph, Health, Node, NodeKind, Part};
 use crate::report::model::Outcome;
+use crate::report::words::short;
 
-/// The height of the row of workloads without the lines below.
-const ROW: usize = 246;
-const COLUMN: usize = 164;
-const NARROWEST: usize = 340;
+/// The width fits the window of a phone: text is not scaled down there.
+const WIDTH: usize = 300;
+/// The position of the client and the service, with all requests between them.
+const TRUNK: usize = 32;
+/// The upper edge of the first workload.
+const TOP: usize = 196;
+/// The left edge and the width of the boxes of workloads.
+const BOX: (usize, usize) = (62, 88);
+/// The left edge of the lines about a workload.
+const LINES: usize = BOX.0 + BOX.1 + 8;
+/// The height of a line of text.
+const LINE: usize = 15;
+/// The height of the box of a workload.
+const HEIGHT: usize = 40;
 
-/// The traffic graph of a stage as SVG: the client, the service below, and the workloads that answered at the bottom.
+/// The traffic graph of a stage as SVG: the client, the service below, and the workloads that answered, with the share of each population.
 pub(super) fn picture(graph: &Graph, title: &str) -> Markup {
-    let columns = graph.nodes.len().max(1);
-    let width = NARROWEST.max(columns * COLUMN + 12);
-    let middle = width / 2;
-    let longest = graph.nodes.iter().map(|node| node.parts.len()).max().unwrap_or(0);
-    let height = ROW + 68 + 15 * longest.max(1);
-    let asked = graph.all.requests;
-    let health = graph.all.health();
+    let mut rows = Vec::new();
+    let mut top = TOP;
+    for node in &graph.nodes {
+        rows.push((node, top));
+        top += HEIGHT.max(LINE * (1 + node.parts.len().max(1))) + 14;
+    }
+    // edges share their beginning: a failing one is drawn over a good one
+    let mut edges = rows.clone();
+    edges.sort_by_key(|(node, _)| node.health());
+    let health = graph.health().word();
     html! {
-        svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(described(graph, title)) {
-            line class={ "edge " (health.word()) } x1=(middle) y1="58" x2=(middle) y2="116"
-                stroke-width=(if asked > 0 { "4" } else { "1.5" }) {}
-            @for (index, node) in graph.nodes.iter().enumerate() {
-                (edge(node, middle, place(index, columns, width), asked))
-            }
-            circle class={ "node " (health.word()) } cx=(middle) cy="34" r="22" {}
-            text x=(middle) y="38" text-anchor="middle" { "client" }
-            text x=(middle + 30) y="32" { (graph.client) }
+        svg viewBox=(format!("0 0 {WIDTH} {top}")) role="img" aria-label=(described(graph, title)) {
+            line class={ "edge " (health) } x1=(TRUNK) y1="52" x2=(TRUNK) y2="110" stroke-width="4" {}
+            @for (node, top) in &edges { (edge(node, *top)) }
+            circle class={ "node " (health) } cx=(TRUNK) cy="30" r="22" {}
+            text x=(TRUNK) y="34" text-anchor="middle" { "client" }
+            text x=(BOX.0) y="28" { (short(&graph.client, 32)) }
             @for (index, line) in populations(graph).into_iter().enumerate() {
-                text class="dim small" x=(middle + 30) y=(46 + 13 * index) { (line) }
+                text class="dim small" x=(BOX.0) y=(43 + LINE * index) { (line) }
             }
-            text class="dim" x=(middle + 10) y="90" { (count(asked)) }
-            @if graph.all.errors() > 0 {
-                text class={ "small " (health.word()) } x=(middle + 10) y="104" {
-                    (percent(graph.all.errors(), asked)) " errors"
-                }
-            }
-            path class={ "node " (health.word()) }
-                d=(format!("M {middle} 114 L {} 140 L {middle} 166 L {} 140 Z", middle + 26, middle - 26)) {}
-            text class="small" x=(middle) y="144" text-anchor="middle" { "svc" }
-            text x=(middle - 34) y="144" text-anchor="end" { (graph.service) }
+            text class="dim" x=(TRUNK + 12) y="96" { (HumanCount(graph.all.requests)) " requests" }
+            path class={ "node " (health) } d=(format!("M {TRUNK} 110 l 26 26 l -26 26 l -26 -26 Z")) {}
+            text class="small" x=(TRUNK) y="140" text-anchor="middle" { "svc" }
+            text x=(BOX.0) y="140" { (short(&graph.service, 16)) }
             @for (index, badge) in badges(graph).into_iter().enumerate() {
                 g {
                     title { (badge.1) }
-                    rect class="badge" x=(middle + 32) y=(114 + 19 * index) width="126" height="16" rx="8" {}
-                    text class="small" x=(middle + 40) y=(126 + 19 * index) { (badge.0) }
+                    rect class="badge" x="184" y=(108 + 19 * index) width="112" height="17" rx="8" {}
+                    text class="small" x="192" y=(121 + 19 * index) { (badge.0) }
                 }
             }
-            @for (index, node) in graph.nodes.iter().enumerate() {
-                (self::node(node, place(index, columns, width)))
-            }
+            @for (node, top) in &rows { (self::node(node, *top)) }
         }
     }
 }
 
-fn place(index: usize, columns: usize, width: usize) -> usize {
-    width * (2 * index + 1) / (2 * columns)
-}
-
-fn edge(node: &Node, from: usize, to: usize, asked: u64) -> Markup {
-    let health = node.flow.health();
-    let share = crate::report::graph::share(node.flow.requests, asked);
-    let stroke = if node.flow.requests == 0 { 1.5 } else { 1.5 + 6.5 * share };
-    let (x, y) = (from.midpoint(to), 208);
+fn edge(node: &Node, top: usize) -> Markup {
+    let end = top + HEIGHT / 2;
+    let stroke = if node.flow.requests == 0 { "1.5" } else { "3" };
     html! {
-        path class={ "edge " (health.word()) } stroke-width=(format!("{stroke:.1}"))
-            d=(format!("M {from} 164 C {from} 204 {to} 186 {to} {}", ROW - 4)) {}
-        @if node.flow.requests > 0 {
-            rect class="plate" x=(x - 22) y=(y - 12) width="44" height="16" rx="3" {}
-            text class="small" x=(x) y=(y) text-anchor="middle" { (percent(node.flow.requests, asked)) }
-        }
+        path class={ "edge " (node.health().word()) } stroke-width=(stroke)
+            d=(format!("M {TRUNK} 162 L {TRUNK} {} Q {TRUNK} {end} {} {end} L {} {end}", end - 12, TRUNK + 12, BOX.0)) {}
     }
 }
 
-fn node(node: &Node, x: usize) -> Markup {
-    let health = node.flow.health();
+fn node(node: &Node, top: usize) -> Markup {
+    let (left, width) = BOX;
+    let middle = left + width / 2;
+    let health = node.health();
+    let dashes = matches!(node.kind, NodeKind::Mesh(_)).then_some("4 3");
     html! {
+        rect class={ "node " (health.word()) } stroke-dasharray=[dashes] x=(left) y=(top) width=(width) height=(HEIGHT) rx="6" {}
         @match &node.kind {
             NodeKind::Workload(workload) => {
-                rect class={ "node " (health.word()) } x=(x - 44) y=(ROW) width="88" height="40" rx="6" {}
-                text x=(x) y=(ROW + 18) text-anchor="middle" { (short(&workload.version, 12)) }
-                text class="dim small" x=(x) y=(ROW + 33) text-anchor="middle" {
+                text x=(middle) y=(top + 17) text-anchor="middle" { (short(&workload.version, 12)) }
+                text class="dim small" x=(middle) y=(top + 32) text-anchor="middle" {
                     (workload.ready) " of " (workload.pods.len()) " ready"
                 }
-                text class="small" x=(x) y=(ROW + 56) text-anchor="middle" { (short(&workload.name, 24)) }
+                text class="small" x=(LINES) y=(top + 11) { (short(&workload.name, 24)) }
                 @if !workload.sidecar {
-                    rect class="badge" x=(x + 14) y=(ROW - 9) width="62" height="16" rx="8" {}
-                    text class="small Failure" x=(x + 45) y=(ROW + 3) text-anchor="middle" { "no sidecar" }
-                }
-                @if health == Health::Idle {
-                    text class="small NA" x=(x) y=(ROW + 71) text-anchor="middle" { "deployed, unused" }
+                    rect class="badge" x=(left + 13) y=(top - 9) width="62" height="15" rx="7" {}
+                    text class="small Failure" x=(middle) y=(top + 2) text-anchor="middle" { "no sidecar" }
                 }
             }
             NodeKind::Mesh(said) => {
-                rect class={ "node " (health.word()) } stroke-dasharray="4 3" x=(x - 72) y=(ROW) width="144" height="40" rx="6" {}
-                text x=(x) y=(ROW + 18) text-anchor="middle" { "no workload" }
-                text class="small" x=(x) y=(ROW + 33) text-anchor="middle" { title { (said) } (short(said, 26)) }
+                text class="small" x=(middle) y=(top + 24) text-anchor="middle" { "no workload" }
+                text class="small" x=(LINES) y=(top + 11) { title { (said) } (short(said, 24)) }
             }
         }
+        @if health == Health::Idle {
+            text class="small NA" x=(LINES) y=(top + 11 + LINE) { "deployed, unused" }
+        }
         @for (index, part) in node.parts.iter().enumerate() {
-            text class={ "small " (part.flow.health().word()) } x=(x) y=(ROW + 71 + 15 * index) text-anchor="middle" {
-                (line(part))
-            }
+            text class={ "small " (part.health().word()) } x=(LINES) y=(top + 11 + LINE * (index + 1)) { (line(part)) }
         }
     }
 }
 
-/// `testers /error 49.8 %`, with a cross where there were errors.
+/// `testers /error 49.8 %`, with a cross where there were errors or a claim failed.
 fn line(part: &Part) -> String {
     let path = if part.path == "/" { String::new() } else { format!(" {}", part.path) };
-    let errors = if part.flow.errors() > 0 { " ✗" } else { "" };
-    format!("{} {:.1} %{errors}", short(&format!("{}{path}", part.from), 20), part.share() * 100.0)
+    let mark = if part.failed || part.flow.errors() > 0 { " ✗" } else { "" };
+    format!("{} {:.1} %{mark}", short(&format!("{}{path}", part.from), 15), part.share * 100.0)
 }
 
 fn badges(graph: &Graph) -> Vec<(&'static str, String)> {
@@ -129,25 +123,18 @@ fn badges(graph: &Graph) -> Vec<(&'static str, String)> {
 
 /// The names of the populations, in lines that fit next to the client.
 fn populations(graph: &Graph) -> Vec<String> {
-    const LONGEST: usize = 24;
-    const MOST: usize = 3;
+    const LONGEST: usize = 40;
+    const MOST: usize = 2;
     let mut names: Vec<&str> = graph.nodes.iter().flat_map(|node| &node.parts).map(|part| part.from.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let mut lines: Vec<String> = Vec::new();
-    for name in names {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + name.chars().count() + 2 <= LONGEST => {
-                line.push_str(", ");
-                line.push_str(name);
-            }
-            _ => lines.push(short(name, LONGEST)),
-        }
-    }
+    let text = names.join(", ");
+    let options = textwrap::Options::new(LONGEST).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    let mut lines: Vec<String> = textwrap::wrap(&text, options).into_iter().map(Into::into).collect();
     if lines.len() > MOST {
         lines.truncate(MOST);
         if let Some(last) = lines.last_mut() {
-            *last = short(&format!("{last}, …"), LONGEST);
+            *last = short(&format!("{last} …"), LONGEST);
         }
     }
     lines
@@ -167,37 +154,12 @@ fn described(graph: &Graph, title: &str) -> String {
     format!("{title}. {} to {}: {}", graph.client, graph.service, nodes.collect::<Vec<_>>().join("; "))
 }
 
-fn count(requests: u64) -> String {
-    let digits = requests.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    format!("{text} requests")
-}
-
-fn percent(part: u64, of: u64) -> String {
-    let share = crate::report::graph::share(part, of) * 100.0;
-    if share > 0.0 && share < 1.0 { format!("{share:.1} %") } else { format!("{share:.0} %") }
-}
-
-/// A text cut to a length. The tables of the page have the full text.
-fn short(text: &str, longest: usize) -> String {
-    if text.chars().count() <= longest {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(longest - 1).collect();
-    format!("{start}…")
-}
-
 /// The symbol of a result. Colour is never the only indicator.
-pub(super) const fn sign(result: Option<Outcome>) -> &'static str {
+pub(in crate::report) const fn sign(result: Option<Outcome>) -> &'static str {
     match result {
         Some(Outcome::Passed) => "✓",
         Some(Outcome::Inconclusive) => "?",
+        Some(Outcome::NotJudged) => "–",
         Some(Outcome::Interrupted) | None => "■",
         Some(_) => "✗",
     }

@@ -1,8 +1,12 @@
 use maud::{Markup, html};
 
-use crate::report::model::{GrossFault, Moment, Path, Transition};
+use crate::events::{Moment, Transition};
+use crate::report::graph::share;
+use crate::report::model::{GrossFault, Path};
+use crate::report::words::float;
 
-const WIDTH: f64 = 340.0;
+/// The width fits the window of a phone: text is not scaled down there.
+const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 170.0;
 const LEFT: f64 = 42.0;
 const BOTTOM: f64 = 20.0;
@@ -12,29 +16,27 @@ const POINTS: u32 = 48;
 
 /// The path of a sequential test: the observed share after each request, and the stopping boundaries.
 pub(super) fn decision(path: &Path) -> Markup {
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
-    let at = |[requests, hits]: [u64; 2]| (requests as f64, hits as f64 / (requests as f64).max(1.0));
+    let at = |[requests, hits]: [u64; 2]| (float(requests), share(hits, requests));
     let last = path.points.last().map_or(1.0, |point| at(*point).0);
     let end = (last * 1.15).max(10.0);
     let x = |requests: f64| LEFT + (WIDTH - LEFT - 6.0) * requests / end;
     let y = |share: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - share.clamp(0.0, 1.0));
-    let share = |[start, slope]: [f64; 2], n: f64| start / n + slope;
+    let bound = |[start, slope]: [f64; 2], n: f64| start / n + slope;
     let steps = || (1..=POINTS).map(|step| end * f64::from(step) / f64::from(POINTS));
     let curve = |line: [f64; 2]| {
-        let points = steps().filter(|n| (0.0..=1.0).contains(&share(line, *n)));
-        points.map(|n| format!("{:.1},{:.1}", x(n), y(share(line, n)))).collect::<Vec<_>>().join(" ")
+        let points = steps().filter(|n| (0.0..=1.0).contains(&bound(line, *n)));
+        points.map(|n| format!("{:.1},{:.1}", x(n), y(bound(line, n)))).collect::<Vec<_>>().join(" ")
     };
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     let gross = |edge: &dyn Fn(&GrossFault) -> Option<f64>| {
-        let points = path.gross_faults.iter().map(|fault| (fault.requests as f64, edge(fault)));
+        let points = path.gross_faults.iter().map(|fault| (float(fault.requests), edge(fault)));
         let points = points.filter(|(n, _)| *n <= end);
         let points = points.filter_map(|(n, share)| Some(format!("{:.1},{:.1}", x(n), y(share?))));
         points.collect::<Vec<_>>().join(" ")
     };
     // the region where the share is accepted
-    let inside: Vec<f64> = steps().filter(|n| share(path.passes_above, *n) <= share(path.passes_below, *n)).collect();
-    let upper = inside.iter().map(|n| format!("{:.1},{:.1}", x(*n), y(share(path.passes_below, *n))));
-    let lower = inside.iter().rev().map(|n| format!("{:.1},{:.1}", x(*n), y(share(path.passes_above, *n))));
+    let inside: Vec<f64> = steps().filter(|n| bound(path.passes_above, *n) <= bound(path.passes_below, *n)).collect();
+    let upper = inside.iter().map(|n| format!("{:.1},{:.1}", x(*n), y(bound(path.passes_below, *n))));
+    let lower = inside.iter().rev().map(|n| format!("{:.1},{:.1}", x(*n), y(bound(path.passes_above, *n))));
     let corridor = upper.chain(lower).collect::<Vec<_>>().join(" ");
     let way = path.points.iter().map(|point| at(*point)).map(|(n, seen)| format!("{:.1},{:.1}", x(n), y(seen)));
     let way = way.collect::<Vec<_>>().join(" ");
@@ -81,32 +83,19 @@ pub(super) fn timeline(transition: &Transition) -> Markup {
     }
     let steps = transition.timeline.iter().map(|moment| moment.step + 1).max().unwrap_or(1);
     let most = transition.timeline.iter().map(total).max().unwrap_or(1);
-    #[expect(clippy::cast_precision_loss, reason = "numbers of steps and requests are far below 2^52")]
-    let (steps, most, float) = (steps as f64, most as f64, |count: u64| count as f64);
-    let (left, right, row) = (92.0, 668.0, 34.0);
-    #[expect(clippy::cast_precision_loss, reason = "a handful of populations")]
-    let height = row * populations.len() as f64 + 22.0;
-    let width = (right - left) / steps;
     html! {
-        svg viewBox=(format!("0 0 680 {height}")) role="img" aria-label="answers while the stage was applied, by time" {
-            @for (index, population) in populations.iter().enumerate() {
-                @let bottom = {
-                    #[expect(clippy::cast_precision_loss, reason = "a handful of populations")]
-                    let index = index as f64;
-                    row * (index + 1.0)
-                };
-                text class="small" x=(left - 6.0) y=(bottom - 8.0) text-anchor="end" { (population) }
-                line class="axis" x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
-                @for moment in transition.timeline.iter().filter(|moment| moment.from == **population) {
-                    @for (kind, height, y) in bars(moment, most, row - 6.0, bottom) {
-                        rect class=(kind) x=(format!("{:.1}", left + float(moment.step) * width)) y=(format!("{y:.1}"))
-                            width=(format!("{:.2}", (width - 0.3).max(0.4))) height=(format!("{height:.1}")) {}
+        @for population in populations {
+            div { (population) }
+            svg class="track" viewBox=(format!("0 0 {steps} {most}")) preserveAspectRatio="none" role="img"
+                aria-label=(format!("answers to {population} while the stage was applied, by time")) {
+                @for moment in transition.timeline.iter().filter(|moment| moment.from == population) {
+                    @for (kind, height, y) in bars(moment, most) {
+                        rect class=(kind) x=(moment.step) y=(y) width="0.9" height=(height) {}
                     }
                 }
             }
-            text class="dim small" x=(left) y=(height - 6.0) { "0 s" }
-            text class="dim small" x=(right) y=(height - 6.0) text-anchor="end" { (format!("{:.1} s", steps * transition.step)) }
         }
+        div class="dim times" { span { "0 s" } span { (format!("{:.1} s", float(steps) * transition.step.as_secs_f64())) } }
         p class="dim key" {
             i style="background:var(--old)" {} "as before" i style="background:var(--both)" {} "as before and after"
             i style="background:var(--new)" {} "as after" i style="background:var(--bad)" {} "neither"
@@ -118,15 +107,13 @@ const fn total(moment: &Moment) -> u64 {
     moment.old + moment.both + moment.new + moment.errors
 }
 
-/// The stacked bars of a time step: class, height and upper edge.
-fn bars(moment: &Moment, most: f64, room: f64, bottom: f64) -> Vec<(&'static str, f64, f64)> {
-    let mut y = bottom;
+/// The stacked bars of a time step: class, height and upper edge, in requests.
+fn bars(moment: &Moment, most: u64) -> Vec<(&'static str, u64, u64)> {
+    let mut y = most;
     let parts = [("error", moment.errors), ("old", moment.old), ("both", moment.both), ("new", moment.new)];
     let drawn = parts.into_iter().filter(|(_, count)| *count > 0).map(|(kind, count)| {
-        #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
-        let height = room * count as f64 / most;
-        y -= height;
-        (kind, height, y)
+        y -= count;
+        (kind, count, y)
     });
     drawn.collect()
 }

@@ -7,10 +7,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::LOSS;
 use super::marks::Marks;
-use super::words::{chance, millis, plural, seconds};
-use crate::events::{Event, Judged, Latency, Reach, Shift, Timed, Transition, TrialledMutant};
-use crate::verdict::{Ruling, Totals};
+use super::model::{Outcome, Stage, Traffic};
+use super::words::{chance, millis, plural, seconds, short};
+use super::wrap::Wrapped;
+use crate::events::{Event, Gap, Latency, Reach, Shift, Timed, Transition, TrialledMutant};
+use crate::verdict::Totals;
 use crate::verify::MutantStatus;
+
+/// The width of the final table without the names of stages.
+const COLUMNS: usize = 52;
 
 /// The live output of a run and the final table.
 ///
@@ -18,12 +23,12 @@ use crate::verify::MutantStatus;
 /// pipe get the same text.
 #[derive(Debug)]
 pub struct Terminal<W> {
-    out: W,
+    out: Wrapped<W>,
     marks: Marks,
     bar: ProgressBar,
     stages: usize,
-    rows: Vec<StageSummary>,
-    stage: Option<StageSummary>,
+    rows: Vec<Stage>,
+    stage: Option<Stage>,
     requests: u64,
     /// The time of the latest event since the start of the stream.
     latest: Duration,
@@ -31,52 +36,9 @@ pub struct Terminal<W> {
     brief: bool,
 }
 
-/// A stage in the final table.
-#[derive(Debug, Clone, Default)]
-struct StageSummary {
-    number: usize,
-    name: String,
-    claims: usize,
-    failed: usize,
-    requests: u64,
-    took: Duration,
-    rolled_out: Duration,
-    converged: Option<Duration>,
-    rate: f64,
-    latency: Latency,
-    judged: Vec<Judged>,
-    changed: Option<Transition>,
-}
-
-impl StageSummary {
-    fn ruling(&self) -> Ruling {
-        self.judged.iter().map(|judged| judged.verdict.ruling).max().unwrap_or(Ruling::Pass)
-    }
-
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::RolledOut { took } => self.rolled_out = took,
-            Event::Converged { took, .. } => self.converged = Some(took),
-            Event::Changed(transition) => self.changed = Some(transition),
-            Event::Sampled { requests, rate, latency, .. } => {
-                self.requests += requests;
-                self.rate = rate;
-                self.latency = latency;
-            }
-            Event::Judged(judged) => {
-                self.claims += 1;
-                self.failed += usize::from(judged.verdict.ruling != Ruling::Pass);
-                self.judged.push(judged);
-            }
-            // only reports show other events
-            _ => {}
-        }
-    }
-}
-
 impl<W: Write> Terminal<W> {
-    /// Writes to `out`, with or without colours.
-    pub fn new(out: W, colour: bool) -> Self {
+    /// Writes to `out`.
+    pub fn new(out: Wrapped<W>, marks: Marks) -> Self {
         let bar = ProgressBar::new_spinner();
         let live = std::io::stderr().is_terminal();
         bar.set_draw_target(if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
@@ -88,7 +50,7 @@ impl<W: Write> Terminal<W> {
         }
         Self {
             out,
-            marks: Marks { colour },
+            marks,
             bar,
             stages: 0,
             rows: Vec::new(),
@@ -113,9 +75,11 @@ impl<W: Write> Terminal<W> {
             self.bar.set_message(message);
         }
         match event {
-            Event::Started { run, scenario, place, stages, totals, .. } => {
+            Event::Started { run, scenario, place, stages, claims, totals, .. } => {
                 self.stages = stages.len();
-                self.line(&format!("{scenario}: {} on {place}, run {run}", plural(self.stages, "stage")));
+                let stages = plural(self.stages, "stage");
+                let claims = totals.map(|_| format!(", {}", plural(claims, "claim"))).unwrap_or_default();
+                self.line(&format!("{scenario}: {stages}{claims} on {place}, run {run}"));
                 if let Some(totals) = totals {
                     self.totals(&totals);
                 }
@@ -124,15 +88,13 @@ impl<W: Write> Terminal<W> {
             Event::NotSwept(what) => self.line(&what),
             Event::Reaches(reach) => self.reaches(&reach),
             Event::Ready(what) => self.line(&format!("  {what} ready after {}", seconds(since_start))),
-            Event::Stage { number, name, .. } => {
-                self.stage = Some(StageSummary { number, name, ..StageSummary::default() });
-            }
+            Event::Stage { number, name, .. } => self.stage = Some(Stage { number, name, ..Stage::default() }),
             Event::Collected(folder) => {
                 self.line(&format!("  cluster state saved to {}", folder.display()));
             }
-            Event::StageDone { took, .. } => {
+            Event::StageDone { .. } => {
                 if let Some(mut stage) = self.stage.take() {
-                    stage.took = took;
+                    stage.take(&event);
                     self.stage_done(&stage);
                     self.rows.push(stage);
                 }
@@ -151,7 +113,7 @@ impl<W: Write> Terminal<W> {
                     self.requests += requests;
                 }
                 if let Some(stage) = &mut self.stage {
-                    stage.take(other);
+                    stage.take(&other);
                 }
             }
         }
@@ -183,16 +145,16 @@ impl<W: Write> Terminal<W> {
     fn kept(&mut self, look: &[String], remove: &str) {
         self.line("kept as requested. To inspect it:");
         for command in look {
-            self.line(&format!("  {command}"));
+            self.command(command);
         }
-        self.line(&format!("To remove it:\n  {remove}"));
+        self.line("To remove it:");
+        self.command(remove);
     }
 
     /// The error probabilities of all verdicts.
     fn totals(&mut self, totals: &Totals) {
         self.line(&format!(
-            "  {}; false alarm (type I error) below {} in total; missed fault (type II error) below {} per claim, {} in total",
-            plural(totals.claims, "claim"),
+            "  false alarm (type I error) below {} in total; missed fault (type II error) below {} per claim, {} in total",
             chance(totals.false_alarm),
             chance(totals.worst_miss),
             chance(totals.miss),
@@ -217,40 +179,37 @@ impl<W: Write> Terminal<W> {
         self.line(&format!("{mark} {operator}: {what} — at stage {stage} {seen}; the model: {model}"));
     }
 
-    fn stage_done(&mut self, stage: &StageSummary) {
-        let mark = match stage.ruling() {
-            Ruling::Pass => self.marks.good("ok"),
-            Ruling::Inconclusive => self.marks.unsure("undecided"),
-            Ruling::Fail => self.marks.bad("FAIL"),
+    fn stage_done(&mut self, stage: &Stage) {
+        let mark = match stage.result {
+            Some(Outcome::Passed) => self.marks.good("ok"),
+            Some(Outcome::Inconclusive) => self.marks.unsure("undecided"),
+            Some(Outcome::NotJudged) => "--".to_owned(),
+            _ => self.marks.bad("FAIL"),
         };
-        let mut parts = vec![format!("rolled out in {}", seconds(stage.rolled_out))];
-        parts.extend(stage.converged.map(|took| format!("converged in {} ms", took.as_millis())));
-        if stage.requests > 0 {
-            let Latency { median, p99, .. } = stage.latency;
-            let (requests, rate, median, p99) = (stage.requests, stage.rate, millis(median), millis(p99));
-            parts.push(format!("{requests} requests at {rate:.0}/s, median latency {median}, p99 {p99}"));
+        let mut parts = Vec::from_iter(stage.rolled_out.map(|took| format!("rolled out in {}", seconds(took))));
+        parts.extend(stage.converged.map(|took| format!("converged in {}", millis(took))));
+        if stage.claims.is_empty() {
+            parts.push("not judged".to_owned());
         }
         let (number, stages, took) = (stage.number, self.stages, seconds(stage.took));
         self.line(&format!("{mark} {number}/{stages} {} ({took}: {})", stage.name, parts.join(", ")));
-        if let Some(text) = stage.changed.as_ref().and_then(change) {
+        if let Some(Traffic { requests, rate, latency: Latency { median, p99, .. }, .. }) = stage.traffic {
+            let (median, p99) = (millis(median), millis(p99));
+            self.line(&format!("     {requests} requests at {rate:.0}/s, median latency {median}, p99 {p99}"));
+        }
+        if let Some(text) = stage.transition.as_ref().and_then(change) {
             self.line(&format!("     {text}"));
         }
         let brief = self.brief;
-        for judged in stage.judged.iter().filter(|judged| !brief || judged.verdict.ruling != Ruling::Pass) {
-            let mark = match judged.verdict.ruling {
-                Ruling::Pass => "  ".to_owned(),
-                Ruling::Fail => self.marks.bad("✗ "),
-                Ruling::Inconclusive => self.marks.unsure("? "),
+        for claim in stage.claims.iter().filter(|claim| !brief || claim.result != Outcome::Passed) {
+            let mark = match claim.result {
+                Outcome::Passed => "  ".to_owned(),
+                Outcome::Inconclusive => self.marks.unsure("? "),
+                _ => self.marks.bad("✗ "),
             };
-            self.line(&format!("   {mark}{}: {} — {}", judged.subject, judged.claim, judged.verdict.reason));
-            if judged.verdict.ruling != Ruling::Pass {
-                if let Some(layer) = judged.layer {
-                    self.line(&format!("       {layer}"));
-                }
-                for hint in &judged.hints {
-                    self.line(&format!("       because {hint}"));
-                }
-                self.line(&format!("       claimed in {}", judged.place));
+            self.line(&format!("   {mark}{}: {} — {}", claim.subject, claim.claim, claim.reason));
+            for line in claim.explanation() {
+                self.line(&format!("       {line}"));
             }
         }
     }
@@ -267,36 +226,51 @@ impl<W: Write> Terminal<W> {
             // the scenario was rejected before the run started
             return;
         }
-        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+        // the stages above have the names that do not fit the table
+        let longest = self.out.width().map_or(usize::MAX, |columns| columns.saturating_sub(COLUMNS).max(12));
+        let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).min(longest);
         if !self.rows.is_empty() {
             self.line("");
             let rows = std::mem::take(&mut self.rows);
-            let longest = if rows.iter().any(|row| row.ruling() == Ruling::Inconclusive) { 9 } else { 4 };
+            let undecided = rows.iter().any(|row| row.result == Some(Outcome::Inconclusive));
+            let room = if undecided { 9 } else { 4 };
             for row in rows {
-                let result = match row.ruling() {
-                    Ruling::Pass => self.marks.good(&format!("{:<longest$}", "pass")),
-                    Ruling::Inconclusive => self.marks.unsure("undecided"),
-                    Ruling::Fail => self.marks.bad(&format!("{:<longest$}", "FAIL")),
+                let result = match row.result {
+                    Some(Outcome::Passed) => self.marks.good(&format!("{:<room$}", "pass")),
+                    Some(Outcome::Inconclusive) => self.marks.unsure("undecided"),
+                    Some(Outcome::NotJudged) => format!("{:<room$}", "--"),
+                    _ => self.marks.bad(&format!("{:<room$}", "FAIL")),
                 };
-                let claims = format!("{} of {}", row.claims - row.failed, plural(row.claims, "claim"));
+                let held = row.claims.iter().filter(|claim| claim.result == Outcome::Passed).count();
+                let claims = match row.claims.len() {
+                    0 => "not judged".to_owned(),
+                    all => format!("{held} of {}", plural(all, "claim")),
+                };
                 self.line(&format!(
                     " {:>2}  {:<width$}  {result}  {claims:<14} {:>6} requests  {:>7}",
                     row.number,
-                    row.name,
-                    row.requests,
+                    short(&row.name, longest),
+                    row.traffic.map_or(0, |traffic| traffic.requests),
                     seconds(row.took),
                 ));
             }
             self.line("");
         }
-        let requests = usize::try_from(self.requests).unwrap_or(usize::MAX);
-        let requests = plural(requests, "request");
+        let requests = plural(self.requests, "request");
         self.line(&format!("{note} ({requests}, {})", seconds(self.latest)));
     }
 
     /// Writes a line.
     pub fn note(&mut self, text: &str) {
         self.line(text);
+    }
+
+    /// Writes a command, which is copied and therefore not wrapped.
+    fn command(&mut self, command: &str) {
+        let out = &mut self.out;
+        self.bar.suspend(|| {
+            let _ = out.verbatim(&format!("  {command}"));
+        });
     }
 
     fn line(&mut self, text: &str) {
@@ -329,8 +303,10 @@ fn change(transition: &Transition) -> Option<String> {
     let what = what.collect::<Vec<_>>().join(", ");
     let mut seen = format!("during the change: {failed} of {} requests failed", transition.requests);
     if failed > 0 {
-        let (from, lasted) = (&transition.gap.from, transition.gap.lasted.as_secs_f64());
-        seen = format!("{seen} ({what}); longest time without a correct answer {lasted:.2} s ({from})");
+        seen = format!("{seen} ({what})");
+        if let Some(Gap { from, lasted, .. }) = &transition.gap {
+            seen = format!("{seen}; longest time without a correct answer {:.2} s ({from})", lasted.as_secs_f64());
+        }
     }
     parts.insert(0, seen);
     Some(parts.join("; "))

@@ -1,9 +1,9 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::events::{Calibration, FailureLayer, Gap, Routing, Subject, TrafficPath};
+use crate::events::{Calibration, FailureLayer, Judged, Routing, Subject, TrafficPath};
 use crate::scenario::Origin;
-use crate::verdict::{Findings, Power, Verdict};
+use crate::verdict::{Findings, Power, Ruling, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -35,8 +35,13 @@ fn stage(number: usize, name: &str) -> [Event; 4] {
 }
 
 fn printed(events: impl IntoIterator<Item = Event>, note: &str) -> String {
+    printed_on(None, events, note)
+}
+
+/// The output on a terminal of this width.
+fn printed_on(width: Option<usize>, events: impl IntoIterator<Item = Event>, note: &str) -> String {
     let mut out = Vec::new();
-    let mut terminal = Terminal::new(&mut out, false);
+    let mut terminal = Terminal::new(Wrapped::new(&mut out, width), Marks { colour: false });
     for event in events {
         let since_start = if matches!(event, Event::Ready(_)) { 14 * SECOND } else { 50 * SECOND };
         terminal.show(Timed { at: Timestamp::UNIX_EPOCH, since_start, event });
@@ -54,6 +59,7 @@ fn start() -> Vec<Event> {
             place: "a throwaway cluster".to_owned(),
             stages: vec!["first release".to_owned(), "header rule".to_owned()],
             path: TrafficPath::default(),
+            claims: 5,
             files: Vec::new(),
             totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3, requests: 1860.4 }),
         },
@@ -77,7 +83,7 @@ fn what_was_seen_of_a_change(
         requests: 16,
         errors: errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect(),
         shifts: vec![shift],
-        gap: Gap { from, began: SECOND, lasted: SECOND + SECOND / 4 },
+        gap: Some(Gap { from, began: SECOND, lasted: SECOND + SECOND / 4 }),
         ..Transition::default()
     };
     assert_eq!(change(&transition).as_deref(), expected);
@@ -138,6 +144,7 @@ fn a_calibration(#[case] counts: f64, #[case] connections: f64) {
         place: "a throwaway cluster".to_owned(),
         stages: vec![String::new(); 9],
         path: TrafficPath::default(),
+        claims: 0,
         files: Vec::new(),
         totals: None,
     };
@@ -190,4 +197,27 @@ fn a_run_that_is_interrupted() {
     events.push(Event::Removing);
     events.push(Event::Removed { took: SECOND });
     insta::assert_snapshot!(printed(events, "interrupted"));
+}
+
+#[test]
+fn a_run_on_a_terminal_of_80_columns() {
+    let mut events = start();
+    events.extend(stage(1, "a stage that only applies its manifests"));
+    events.push(Event::StageDone { passed: true, took: 6 * SECOND });
+    events.extend(stage(2, "header rule"));
+    let reason = "v1 52.7 % (42.8 to 60.0), v2 47.3 % (40.0 to 57.2) of 725 requests; all 725 status 503; a leak is below 0.95 % with 99.9 % confidence";
+    events.push(judged("everyone", Ruling::Pass, reason, &[]));
+    let hint = "subset v2 (version=v2, fixtures/canary/dr-hello.yaml:10:7) has no endpoints: the selector of Service svc-hello (app=hello,version=v1, fixtures/canary/svc-hello-v1.yaml:1:1) excludes its pods";
+    events.push(judged("testers", Ruling::Fail, "788 of 1573 requests were answered 503", &[hint]));
+    events.push(Event::StageDone { passed: false, took: 6 * SECOND });
+    events.push(Event::Kept {
+        look: vec![
+            "export KUBECONFIG=/home/user/.cache/shiftcheck/runs/0123abcd/kubeconfig && kubectl get pods".to_owned(),
+        ],
+        remove: "shiftcheck sweep --run 0123abcd".to_owned(),
+    });
+    let printed = printed_on(Some(80), events, "stage 2 of 2 failed");
+    let too_long = printed.lines().filter(|line| line.chars().count() > 80 && !line.starts_with("  export"));
+    assert_eq!(too_long.count(), 0, "{printed}");
+    insta::assert_snapshot!(printed);
 }

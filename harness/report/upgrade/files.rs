@@ -1,5 +1,5 @@
+use std::fs;
 use std::path::Path;
-use std::{fs, io};
 
 use super::model::UpgradeReport;
 use super::page::page;
@@ -11,7 +11,7 @@ impl UpgradeReport {
     /// # Errors
     /// The folder or a file in it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
-        fs::create_dir_all(folder).map_err(unwritable(folder))?;
+        files::prepare(folder)?;
         files::replace(&folder.join("upgrade.html"), &page(self))?;
         files::replace(&folder.join("upgrade.json"), &files::pretty(self))
     }
@@ -21,14 +21,14 @@ impl UpgradeReport {
     /// # Errors
     /// The folder cannot be written.
     pub fn begin(folder: &Path, reproduce: &str) -> Result<(), ReportError> {
-        fs::create_dir_all(folder).map_err(unwritable(folder))?;
+        files::prepare(folder)?;
         for name in ["upgrade.json", "upgrade.html"] {
             let path = folder.join(name);
             // shows whether the folder is writable
             files::replace(&path, "")?;
-            fs::remove_file(&path).map_err(unwritable(&path))?;
+            fs::remove_file(&path).map_err(ReportError::unwritable(&path))?;
         }
-        for entry in fs::read_dir(folder).map_err(unwritable(folder))?.flatten() {
+        for entry in fs::read_dir(folder).map_err(ReportError::unwritable(folder))?.flatten() {
             if Report::read(&entry.path().join("report.json")).is_ok() {
                 Report::begin(&entry.path(), Granularity::default(), reproduce.to_owned())?;
             }
@@ -41,11 +41,6 @@ impl UpgradeReport {
     pub fn html(&self) -> String {
         page(self)
     }
-}
-
-fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> ReportError + use<> {
-    let path = path.to_owned();
-    |source| ReportError::Unwritable { path, source }
 }
 
 #[cfg(test)]

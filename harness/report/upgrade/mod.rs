@@ -7,7 +7,7 @@ mod render;
 mod shown;
 
 pub use model::{
-    Cell, Change, Cleared, Difference as UpgradeDifference, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION,
-    UpgradeReport, Walk,
+    Cell, Change, Cleared, Difference as UpgradeDifference, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeReport,
+    Walk,
 };
 pub use shown::matrix;

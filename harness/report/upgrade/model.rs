@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::report::model::{Outcome, Tool};
+use crate::upgrade::KnownChange;
 
 /// The schema version of `upgrade.json`.
 pub const UPGRADE_SCHEMA_VERSION: u32 = 1;
 
 /// The report of an upgrade test, `upgrade.json`. Times are in seconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct UpgradeReport {
     /// The schema version of the report.
     pub schema_version: u32,
@@ -46,7 +47,7 @@ pub struct UpgradeReport {
 }
 
 /// A row of the table of results.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RowName {
     /// The position of the stage in the scenario, from 1.
     pub stage: usize,
@@ -57,7 +58,7 @@ pub struct RowName {
 }
 
 /// A run of the scenario.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Walk {
     /// The name of the run, such as `in place`.
     pub name: String,
@@ -72,7 +73,7 @@ pub struct Walk {
 }
 
 /// The results of a stage in a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Cell {
     /// The number of claims that hold.
     pub held: usize,
@@ -89,7 +90,7 @@ pub struct Cell {
 }
 
 /// The traffic during a change of the mesh.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Change {
     /// The number of requests.
     pub requests: u64,
@@ -104,7 +105,7 @@ pub struct Change {
 }
 
 /// A mode that was skipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftOut {
     /// The mode.
     pub mode: String,
@@ -113,7 +114,7 @@ pub struct LeftOut {
 }
 
 /// A difference between two runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Difference {
     /// The run with the difference; null for the run on the new version alone.
     pub walk: Option<String>,
@@ -128,24 +129,11 @@ pub struct Difference {
     /// Whether clients or operators can observe the difference. Otherwise only the configuration of a sidecar differs.
     pub behaviour: bool,
     /// The known change of Istio that explains the difference; null for an unexpected difference.
-    pub known: Option<Known>,
-}
-
-/// A known change of Istio.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Known {
-    /// The name of the change.
-    pub id: String,
-    /// The version that introduced the change.
-    pub since: String,
-    /// The description of the change.
-    pub what: String,
-    /// The feature flag that controls the change.
-    pub flag: Option<String>,
+    pub known: Option<&'static KnownChange>,
 }
 
 /// A failure on the new version and its cause.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Cleared {
     /// The name of the stage.
     pub stage: String,
@@ -158,6 +146,19 @@ pub struct Cleared {
 }
 
 impl UpgradeReport {
+    /// The results of all runs, run by run.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (&Walk, &RowName, &Cell)> {
+        self.walks.iter().flat_map(|walk| {
+            let cells = self.rows.iter().zip(&walk.cells);
+            cells.filter_map(move |(row, cell)| Some((walk, row, cell.as_ref()?)))
+        })
+    }
+
+    /// The traffic during the changes of the mesh.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&Walk, &RowName, &Change)> {
+        self.cells().filter_map(|(walk, row, cell)| Some((walk, row, cell.change.as_ref()?)))
+    }
+
     /// The JSON schema of `upgrade.json`.
     #[must_use]
     pub fn schema() -> serde_json::Value {

@@ -1,53 +1,42 @@
 use std::collections::BTreeMap;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::model::{Cell, Change, Difference, UpgradeReport, Walk};
-use crate::report::page::{STYLE, mark};
+use super::model::{Cell, Change, Difference, UpgradeReport};
+use crate::report::page::{document, mark};
 
 /// `upgrade.html`: one page without scripts and without external resources.
 pub(super) fn page(report: &UpgradeReport) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (report.scenario) ": Istio " (report.from) " → " (report.to) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                a class="skip" href="#matrix" { "skip to the table" }
-                header {
-                    h1 { (mark(Some(report.result))) " " (report.scenario) ": Istio " (report.from) " → " (report.to) }
-                    p { strong { (report.sentence) } }
-                    dl {
-                        dt { "upgraded at" } dd { (report.at) }
-                        dt { "started" } dd { (report.started) ", " (format!("{:.0} s", report.took)) }
-                        dt { "command" } dd { code { (report.reproduce) } }
-                        @for left in &report.left_out {
-                            dt { "skipped" } dd { (left.mode) ": Istio does not support " (left.because) }
-                        }
-                    }
-                }
-                main id="matrix" {
-                    section {
-                        h2 { "Claims that hold" }
-                        div class="scroll" { (table(report)) }
-                    }
-                    (failures(report))
-                    (changes(report))
-                    (differences(report))
-                }
-                footer {
-                    "shiftcheck " (report.tool.version) ". A known change is in the list of changes that comes with shiftcheck. Every other \
-                     difference that clients or operators can observe is new."
+    let title = format!("{}: Istio {} → {}", report.scenario, report.from, report.to);
+    let content = html! {
+        a class="skip" href="#matrix" { "skip to the table" }
+        header {
+            h1 { (mark(Some(report.result))) " " (title) }
+            p { strong { (report.sentence) } }
+            dl {
+                dt { "upgraded at" } dd { (report.at) }
+                dt { "started" } dd { (report.started) ", " (format!("{:.0} s", report.took)) }
+                dt { "command" } dd { code { (report.reproduce) } }
+                @for left in &report.left_out {
+                    dt { "skipped" } dd { (left.mode) ": Istio does not support " (left.because) }
                 }
             }
         }
+        main id="matrix" {
+            section {
+                h2 { "Claims that hold" }
+                div class="scroll" { (table(report)) }
+            }
+            (failures(report))
+            (changes(report))
+            (differences(report))
+        }
+        footer {
+            "shiftcheck " (report.tool.version) ". A known change is in the list of changes that comes with shiftcheck. Every other difference \
+             that clients or operators can observe is new."
+        }
     };
-    page.into_string()
+    document(&title, &content)
 }
 
 fn table(report: &UpgradeReport) -> Markup {
@@ -86,23 +75,18 @@ fn cell(cell: Option<&Cell>) -> Markup {
 }
 
 fn failures(report: &UpgradeReport) -> Markup {
-    let failed =
-        |walk: &'_ Walk| walk.broke.is_some() || walk.cells.iter().flatten().any(|cell| !cell.failed.is_empty());
-    if !report.walks.iter().any(failed) {
+    let broke = report.walks.iter().filter_map(|walk| Some((walk, walk.broke.as_ref()?))).collect::<Vec<_>>();
+    if broke.is_empty() && report.cells().all(|(_, _, cell)| cell.failed.is_empty()) {
         return html! {};
     }
     html! {
         section {
             h2 { "Failures" }
             ul {
-                @for walk in &report.walks {
-                    @for (row, cell) in report.rows.iter().zip(&walk.cells) {
-                        @for text in cell.iter().flat_map(|cell| &cell.failed) {
-                            li { strong { (walk.name) ", " (row.name) } ": " (text) }
-                        }
-                    }
-                    @if let Some(broke) = &walk.broke { li { strong { (walk.name) } " ended early: " (broke) } }
+                @for (walk, row, cell) in report.cells() {
+                    @for text in &cell.failed { li { strong { (walk.name) ", " (row.name) } ": " (text) } }
                 }
+                @for (walk, broke) in broke { li { strong { (walk.name) } " ended early: " (broke) } }
             }
             @for cleared in &report.causes {
                 div class="panel" role="alert" {
@@ -116,12 +100,7 @@ fn failures(report: &UpgradeReport) -> Markup {
 }
 
 fn changes(report: &UpgradeReport) -> Markup {
-    let changes = report.walks.iter().flat_map(|walk| {
-        let cells = report.rows.iter().zip(&walk.cells);
-        cells.filter_map(move |(row, cell)| Some((walk, row, cell.as_ref()?.change.as_ref()?)))
-    });
-    let changes: Vec<_> = changes.collect();
-    if changes.is_empty() {
+    if report.changes().next().is_none() {
         return html! {};
     }
     html! {
@@ -136,7 +115,7 @@ fn changes(report: &UpgradeReport) -> Markup {
                         }
                     }
                     tbody {
-                        @for (walk, row, change) in changes {
+                        @for (walk, row, change) in report.changes() {
                             tr {
                                 th scope="row" { (walk.name) ", " (row.name) }
                                 td { (change.requests) }

@@ -1,16 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::model::{
-    Cell, Change, Cleared, Difference, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeReport, Walk,
-};
+use super::model::{Cell, Change, Cleared, Difference, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeReport, Walk};
 use crate::events::{Judged, Transition};
 use crate::report::model::{Outcome, Tool};
-use crate::report::words::plural;
+use crate::report::words::{float, plural};
 use crate::upgrade::{
     Aspect, AspectChange, Assessment, Cause, Phase, Regression, Row, StageRecord, UpgradeRecord, UpgradeResult,
 };
-use crate::verdict::Ruling;
 
 impl UpgradeReport {
     /// The report of an upgrade test; `reproduce` is the command that repeats the test.
@@ -35,7 +32,7 @@ impl UpgradeReport {
         let skipped = spec.skipped().into_iter();
         Self {
             schema_version: UPGRADE_SCHEMA_VERSION,
-            tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+            tool: Tool::default(),
             started: format!("{:.0}", record.started),
             took: seconds(record.took),
             result: match assessment.result {
@@ -94,7 +91,7 @@ fn sentence(record: &UpgradeRecord, assessment: &Assessment) -> String {
                 count => parts.push(format!("{} without a known change", plural(count, "difference"))),
             }
             if let Some((failed, allowed)) = assessment.too_many_errors {
-                let failed = plural(usize::try_from(failed).unwrap_or(usize::MAX), "request");
+                let failed = plural(failed, "request");
                 parts.push(format!("{failed} failed during the changes of the mesh (at most {allowed} may fail)"));
             }
             match record.runs.iter().filter(|run| run.broke.is_some()).count() {
@@ -144,22 +141,15 @@ fn difference(walk: Option<String>, found: crate::upgrade::Difference) -> Differ
         behaviour: Aspect::is_behaviour(&aspect),
         before,
         after,
-        known: found.known.map(|known| Known {
-            id: known.id.clone(),
-            since: known.since.clone(),
-            what: known.what.clone(),
-            flag: known.flag.clone(),
-        }),
+        known: found.known,
     }
 }
 
 fn cell(stage: &StageRecord) -> Cell {
-    let held = stage.held();
-    let failed = stage.judged.iter().filter(|judged| judged.verdict.ruling != Ruling::Pass);
     Cell {
-        held: held.held,
-        of: held.of,
-        failed: failed.map(words).collect(),
+        held: stage.judged.len() - stage.failed().count(),
+        of: stage.judged.len(),
+        failed: stage.failed().map(words).collect(),
         change: stage.transition.as_ref().filter(|_| stage.row.phase != Phase::Itself).map(change),
         converged: stage.converged.map(seconds),
         took: seconds(stage.took),
@@ -172,13 +162,12 @@ fn change(transition: &Transition) -> Change {
         *answers.entry(tallied.from.clone()).or_default().entry(tallied.answer.to_string()).or_default() +=
             tallied.count;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
-    let rate = transition.requests as f64 / transition.took.as_secs_f64().max(1e-3);
+    let rate = float(transition.requests) / transition.took.as_secs_f64().max(1e-3);
     Change {
         requests: transition.requests,
         rate: (rate * 10.0).round() / 10.0,
         errors: transition.errors.clone(),
-        gap: seconds(transition.gap.lasted),
+        gap: transition.gap.as_ref().map_or(0.0, |gap| seconds(gap.lasted)),
         answers,
     }
 }

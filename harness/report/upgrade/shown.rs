@@ -1,12 +1,16 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::model::{Cell, Difference, UpgradeReport};
+use super::model::{Difference, UpgradeReport};
 use crate::report::marks::Marks;
-use crate::report::words::plural;
+use crate::report::words::{plural, short};
 
+/// The width of a column: a word of a heading a line, so that the table of all modes fits 80 columns.
+const COLUMN: usize = 8;
 /// The number of values of a sidecar's configuration that are listed.
 const LISTED: usize = 5;
+/// The number of characters of a value or an answer.
+const LONG: usize = 61;
 
 /// Writes the table of results, the differences and the causes of an upgrade test.
 ///
@@ -24,21 +28,24 @@ pub fn matrix(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io:
         .map(|row| if row.is_change { format!("   · {}", row.name) } else { format!("{:>2} {}", row.stage, row.name) })
         .collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    write!(out, " {:<width$}", "")?;
-    for walk in &report.walks {
-        write!(out, "  {:>11}", walk.name)?;
+    let lines = report.walks.iter().map(|walk| walk.name.split(' ').count()).max().unwrap_or(0);
+    for line in 0..lines {
+        write!(out, " {:<width$}", "")?;
+        for walk in &report.walks {
+            write!(out, " {:>COLUMN$}", walk.name.split(' ').nth(line).unwrap_or_default())?;
+        }
+        writeln!(out)?;
     }
-    writeln!(out)?;
     for (index, name) in names.iter().enumerate() {
         write!(out, " {name:<width$}")?;
         for walk in &report.walks {
             let (text, holds) = match &walk.cells[index] {
-                Some(cell) => (format!("{} of {}", cell.held, cell.of), cell.held == cell.of),
+                Some(cell) if cell.held == cell.of => (format!("{}/{}", cell.held, cell.of), true),
+                Some(cell) => (format!("✗ {}/{}", cell.held, cell.of), false),
                 None => ("–".to_owned(), true),
             };
-            let text = if holds { text } else { format!("✗ {text}") };
-            let padding = " ".repeat(13_usize.saturating_sub(text.chars().count()));
-            write!(out, "{padding}{}", if holds { text } else { marks.bad(&text) })?;
+            let text = format!("{text:>COLUMN$}");
+            write!(out, " {}", if holds { text } else { marks.bad(&text) })?;
         }
         writeln!(out)?;
     }
@@ -55,28 +62,25 @@ pub fn matrix(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io:
 
 /// The traffic during the changes of the mesh.
 fn changes(out: &mut impl Write, report: &UpgradeReport) -> io::Result<()> {
-    for walk in &report.walks {
-        for (row, cell) in report.rows.iter().zip(&walk.cells) {
-            let Some(Cell { change: Some(change), .. }) = cell else { continue };
-            let failed: u64 = change.errors.values().sum();
-            let kinds: Vec<String> =
-                change.errors.iter().map(|(answer, count)| format!("{count} × {}", short(answer))).collect();
-            let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
-            let (requests, rate, gap) = (change.requests, change.rate, change.gap * 1e3);
-            let seen = format!("{failed} of {requests} requests failed{kinds} at {rate:.0}/s, longest gap {gap:.0} ms");
-            writeln!(out, "{}, {}: {seen}", walk.name, row.name)?;
-        }
+    for (walk, row, change) in report.changes() {
+        let failed: u64 = change.errors.values().sum();
+        let kinds = change.errors.iter().map(|(answer, count)| format!("{count} × {}", short(answer, LONG)));
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        let kinds = if kinds.is_empty() { kinds } else { format!(" ({kinds})") };
+        let (requests, rate, gap) = (change.requests, change.rate, change.gap * 1e3);
+        let seen = format!("{failed} of {requests} requests failed{kinds} at {rate:.0}/s, longest gap {gap:.0} ms");
+        writeln!(out, "{}, {}: {seen}", walk.name, row.name)?;
     }
     Ok(())
 }
 
 fn failures(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io::Result<()> {
-    for walk in &report.walks {
-        for (row, cell) in report.rows.iter().zip(&walk.cells) {
-            for failed in cell.iter().flat_map(|cell| &cell.failed) {
-                writeln!(out, "{} {}, {}: {failed}", marks.bad("✗"), walk.name, row.name)?;
-            }
+    for (walk, row, cell) in report.cells() {
+        for failed in &cell.failed {
+            writeln!(out, "{} {}, {}: {failed}", marks.bad("✗"), walk.name, row.name)?;
         }
+    }
+    for walk in &report.walks {
         if let Some(broke) = &walk.broke {
             writeln!(out, "{} {} ended early: {broke}", marks.bad("✗"), walk.name)?;
         }
@@ -145,17 +149,9 @@ fn new(out: &mut impl Write, differences: &[Difference], marks: Marks) -> io::Re
         plural(values.len(), "value")
     )?;
     for ((what, before, after), _) in values.into_iter().take(LISTED) {
-        writeln!(out, "  {what}: {} → {}", short(before), short(after))?;
+        writeln!(out, "  {what}: {} → {}", short(before, LONG), short(after, LONG))?;
     }
     Ok(())
-}
-
-fn short(text: &str) -> String {
-    const LONG: usize = 60;
-    if text.chars().count() <= LONG {
-        return text.to_owned();
-    }
-    text.chars().take(LONG).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -164,7 +160,8 @@ mod tests {
 
     use super::*;
     use crate::report::model::{Outcome, Tool};
-    use crate::report::upgrade::{Change, Cleared, Known, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, Walk};
+    use crate::report::upgrade::{Cell, Change, Cleared, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, Walk};
+    use crate::upgrade::known_changes;
 
     fn cell(held: usize, failed: &[&str], change: Option<Change>) -> Cell {
         let failed: Vec<String> = failed.iter().map(|text| (*text).to_owned()).collect();
@@ -176,13 +173,8 @@ mod tests {
         Walk { name: name.to_owned(), folder: name.replace(' ', "-"), holds, broke: None, cells }
     }
 
-    fn difference(stage: &str, what: &str, before: &str, after: &str, known: Option<(&str, &str, &str)>) -> Difference {
-        let known = known.map(|(id, since, what)| Known {
-            id: id.to_owned(),
-            since: since.to_owned(),
-            what: what.to_owned(),
-            flag: None,
-        });
+    fn difference(stage: &str, what: &str, before: &str, after: &str, known: Option<&str>) -> Difference {
+        let known = known.and_then(|id| known_changes().iter().find(|known| known.id == id));
         let behaviour = !what.contains('/');
         let text = str::to_owned;
         Difference {
@@ -203,7 +195,7 @@ mod tests {
             3,
         )]);
         let change = Change { requests: 9080, rate: 1199.6, errors, gap: 0.112, answers: BTreeMap::new() };
-        let retries = Some(("retries on 503", "1.24", "requests that get a 503 are no longer retried by default"));
+        let retries = Some("retries on 503");
         UpgradeReport {
             schema_version: UPGRADE_SCHEMA_VERSION,
             tool: Tool { name: "shiftcheck".to_owned(), version: "0.1.0".to_owned() },

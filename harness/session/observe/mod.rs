@@ -39,7 +39,7 @@ impl TransitionObserver {
         let asked = u32::try_from(populations.len()).unwrap_or(u32::MAX);
         Self {
             steps: BTreeMap::new(),
-            transition: Transition::default(),
+            transition: Transition { step: STEP, ..Transition::default() },
             watched: Watched {
                 populations: populations.iter().map(|(shift, ..)| shift.from.clone()).collect(),
                 spacing: micros(Duration::from_secs(1) * asked / watch.rate.max(1)),
@@ -130,11 +130,11 @@ impl TransitionObserver {
         self.transition.applied = times.map(|(_, latest)| latest);
         self.transition.resolution = Duration::from_micros(self.watched.spacing);
         if let Some(silence) = longest_silence(&self.watched) {
-            self.transition.gap = Gap {
+            self.transition.gap = Some(Gap {
                 from: self.watched.populations[silence.population].clone(),
                 began: Duration::from_micros(silence.began),
                 lasted: Duration::from_micros(silence.lasted),
-            };
+            });
         }
         (self.transition, self.watched)
     }
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!((shift.last_old, shift.first_new), (Some(2 * SECOND), Some(3 * SECOND)));
         assert_eq!((shift.new.as_str(), transition.failed(), transition.requests), ("v2", 0, 4));
         // the others got no answer until the last request was due
-        let Gap { from, began, lasted } = transition.gap;
+        let Gap { from, began, lasted } = transition.gap.unwrap();
         assert_ne!(from, "everyone");
         assert_eq!((began, lasted), (Duration::ZERO, 4 * SECOND));
     }
@@ -278,7 +278,7 @@ mod tests {
         let failed = due(10..30).1;
         assert!((150..=350).contains(&failed), "{failed}");
         assert_eq!(transition.errors["no answer in time"], transition.failed());
-        let lasted = transition.gap.lasted;
+        let lasted = transition.gap.unwrap().lasted;
         assert!((3 * SECOND / 2..4 * SECOND).contains(&lasted), "{lasted:?}");
     }
 }

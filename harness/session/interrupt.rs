@@ -5,27 +5,41 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::advice::{self, Failure};
-use super::exit::ExitCode;
-
 /// Signals within this time count as one: GNU `timeout` sends two at once, to the process and to its group.
 const ONE_CALL: Duration = Duration::from_secs(1);
 
+/// A signal that ends runs; its value is the exit code of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Signal {
+    /// SIGINT.
+    Interrupt = 130,
+    /// SIGTERM or SIGHUP.
+    Terminate = 143,
+}
+
+impl Signal {
+    /// Ends the process at once.
+    pub fn exit(self) -> ! {
+        std::process::exit(self as i32)
+    }
+}
+
 /// The first signal that ended the process. It is remembered if it arrives while nobody waits.
 #[derive(Debug, Clone)]
-pub struct Interrupt(watch::Receiver<Option<ExitCode>>);
+pub struct Interrupt(watch::Receiver<Option<Signal>>);
 
 impl Interrupt {
-    /// Handles SIGINT, SIGTERM and SIGHUP, which counts as SIGTERM, from now on. A signal more than a second after the first one ends the
-    /// process at once; `sweep` then has to clean up. SIGHUP stays ignored in a process started by `nohup`.
-    pub fn listen() -> Self {
-        let (sender, receiver) = watch::channel(None);
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on, on the current runtime. Calls `abandon` at a signal more than a second after the first
+    /// one. SIGHUP stays ignored in a process started by `nohup`.
+    pub fn listen(abandon: impl FnOnce(Signal) + Send + 'static) -> Self {
+        let (first_signal, signalled) = watch::channel(None);
         if let (Ok(mut interrupt), Ok(mut terminate)) =
             (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         {
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
             let mut hang_up = if ignores_hang_up(&status) { None } else { signal(SignalKind::hangup()).ok() };
-            let (signals, codes) = mpsc::unbounded_channel();
+            let (signals, received) = mpsc::unbounded_channel();
             tokio::spawn(async move {
                 loop {
                     let closed = async {
@@ -34,48 +48,51 @@ impl Interrupt {
                             None => pending().await,
                         }
                     };
-                    let code = tokio::select! {
-                        _ = interrupt.recv() => ExitCode::Interrupted,
-                        _ = terminate.recv() => ExitCode::Terminated,
-                        _ = closed => ExitCode::Terminated,
+                    let signal = tokio::select! {
+                        _ = interrupt.recv() => Signal::Interrupt,
+                        _ = terminate.recv() => Signal::Terminate,
+                        _ = closed => Signal::Terminate,
                     };
-                    if signals.send(code).is_err() {
+                    if signals.send(signal).is_err() {
                         return;
                     }
                 }
             });
-            tokio::spawn(attend(codes, sender, |code| {
-                advice::print(&Failure::abandoned());
-                std::process::exit(code as i32);
-            }));
+            tokio::spawn(attend(received, first_signal, abandon));
         }
-        Self(receiver)
+        Self(signalled)
     }
 
-    /// Waits for the first signal. Returns the exit code for it.
-    pub async fn signalled(mut self) -> ExitCode {
-        if let Ok(code) = self.0.wait_for(Option::is_some).await
-            && let Some(code) = *code
+    /// Waits for the first signal.
+    pub async fn signalled(mut self) -> Signal {
+        if let Ok(signal) = self.0.wait_for(Option::is_some).await
+            && let Some(signal) = *signal
         {
-            return code;
+            return signal;
         }
         // without handlers, a signal ends the process
         pending().await
     }
+
+    /// The first signal, if there was one.
+    #[must_use]
+    pub fn signal(&self) -> Option<Signal> {
+        *self.0.borrow()
+    }
 }
 
-/// Sends the first signal to `first_signal`. Interrupt `abandon` at a signal more than a second later.
+/// Sends the first signal to `first_signal`. Calls `abandon` at a signal more than a second later.
 async fn attend(
-    mut codes: mpsc::UnboundedReceiver<ExitCode>,
-    first_signal: watch::Sender<Option<ExitCode>>,
-    abandon: impl FnOnce(ExitCode),
+    mut signals: mpsc::UnboundedReceiver<Signal>,
+    first_signal: watch::Sender<Option<Signal>>,
+    abandon: impl FnOnce(Signal),
 ) {
-    let Some(code) = codes.recv().await else { return };
-    first_signal.send_replace(Some(code));
+    let Some(signal) = signals.recv().await else { return };
+    first_signal.send_replace(Some(signal));
     let first = Instant::now();
-    while let Some(code) = codes.recv().await {
+    while let Some(signal) = signals.recv().await {
         if first.elapsed() > ONE_CALL {
-            abandon(code);
+            abandon(signal);
             return;
         }
     }
@@ -100,28 +117,28 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_signal_is_remembered_until_somebody_waits() {
-        let interrupt = Interrupt::listen();
+        let interrupt = Interrupt::listen(|_| {});
         let pid = std::process::id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert_eq!(interrupt.clone().signalled().await, ExitCode::Terminated);
-        assert_eq!(interrupt.signalled().await, ExitCode::Terminated);
+        assert_eq!(interrupt.clone().signalled().await, Signal::Terminate);
+        assert_eq!(interrupt.signalled().await, Signal::Terminate);
     }
 
-    /// The exit code if a second signal, this many milliseconds after the first, abandons the clean-up.
+    /// The signal if a second signal, this many milliseconds after the first, abandons the clean-up.
     #[rstest]
     #[case::of_timeout(0, None)]
     #[case::still_the_same_call(900, None)]
-    #[case::an_impatient_user(1100, Some(ExitCode::Terminated))]
+    #[case::an_impatient_user(1100, Some(Signal::Terminate))]
     #[tokio::test(start_paused = true)]
-    async fn only_a_later_signal_abandons_the_clean_up(#[case] after: u64, #[case] expected: Option<ExitCode>) {
+    async fn only_a_later_signal_abandons_the_clean_up(#[case] after: u64, #[case] expected: Option<Signal>) {
         let (signals, codes) = mpsc::unbounded_channel();
         let (called, mut interrupt) = watch::channel(None);
         let (abandoned, seen) = oneshot::channel();
         let attending = tokio::spawn(attend(codes, called, |code| abandoned.send(code).unwrap()));
-        signals.send(ExitCode::Interrupted).unwrap();
-        interrupt.wait_for(|code| *code == Some(ExitCode::Interrupted)).await.unwrap();
+        signals.send(Signal::Interrupt).unwrap();
+        interrupt.wait_for(|code| *code == Some(Signal::Interrupt)).await.unwrap();
         sleep(Duration::from_millis(after)).await;
-        signals.send(ExitCode::Terminated).unwrap();
+        signals.send(Signal::Terminate).unwrap();
         drop(signals);
         attending.await.unwrap();
         assert_eq!(seen.await.ok(), expected);
