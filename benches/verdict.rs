@@ -192,7 +192,8 @@ fn calibrate(share: f64, calibrations: u64, seed: u64) -> (u64, [u64; 5]) {
     for _ in 0..calibrations {
         let findings = samples(share, &mut random, |_, _, random| random.f64() < share).findings();
         denied += u64::from(!findings.independent());
-        let chances = [findings.mean, findings.spread, findings.blocks, findings.order, findings.connections];
+        let tests = [findings.mean, findings.spread, findings.blocks, findings.order, findings.connections];
+        let chances = tests.map(|test| test.chance);
         for (below, chance) in below.iter_mut().zip(chances) {
             *below += u64::from(chance < 0.01);
         }
@@ -244,7 +245,7 @@ fn simulate(design: &ShareDesign, truth: f64, tests: u64, seed: u64) -> (u64, f6
     let mut random = Rng::with_seed(seed);
     let (mut passed, mut requests) = (0, 0);
     for _ in 0..tests {
-        let mut test = ShareTest::new();
+        let mut test = ShareTest::default();
         let ruling = loop {
             if let Some(ruling) = test.observe(design, random.f64() < truth) {
                 break ruling;

@@ -5,7 +5,7 @@ use super::process::width;
 use crate::cluster::wait::{Failure as WaitFailure, WaitError};
 use crate::cluster::{ClusterError, LoadError};
 use crate::mesh::MeshError;
-use crate::plan::PlanError;
+use crate::plan::{PlanError, Refused};
 use crate::report::{ReportError, Wrapped};
 use crate::scenario::Origin;
 use crate::session::SessionError;
@@ -40,7 +40,6 @@ impl Failure {
         let hint = match error {
             UpgradeError::Skew { .. } => "--allow-skew runs it anyway",
             UpgradeError::Same(_) => "--allow-same runs the version twice and shows the differences due to chance",
-            UpgradeError::NoVersion(_) => "`shiftcheck images` lists the versions in the cache",
             _ => return Self::bad_input(error.to_string()),
         };
         Self { hint: Some(hint.to_owned()), ..Self::bad_input(error.to_string()) }
@@ -73,12 +72,14 @@ fn hint(error: &SessionError) -> Option<String> {
             let run = &left.run;
             return Some(format!("`shiftcheck sweep --run {run}` or the next run tries again"));
         }
-        SessionError::Plan(PlanError::Design { source: DesignError::TooManyRequests { .. }, .. }) => {
-            "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`"
-        }
-        SessionError::Plan(PlanError::Design { source: DesignError::TooSmallALeak { .. }, .. }) => {
-            "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`"
-        }
+        SessionError::Plan(PlanError { source: Refused::Design(error), .. }) => match error {
+            DesignError::TooManyRequests { .. } => {
+                "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`"
+            }
+            DesignError::TooSmallALeak { .. } => {
+                "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`"
+            }
+        },
         _ => return None,
     };
     Some(text.to_owned())

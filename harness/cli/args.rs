@@ -6,6 +6,7 @@ use clap_complete::Shell;
 
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
 use crate::report::Granularity;
+use crate::scenario::IstioVersion;
 use crate::upgrade::Mode;
 
 /// The environment variables; those of options are in the help of each command, too.
@@ -115,7 +116,7 @@ pub struct WalkArgs {
     pub cluster: Option<ClusterKind>,
     /// The version of Istio for a throwaway cluster [default: the newest in the cache]
     #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
-    pub istio: Option<String>,
+    pub istio: Option<IstioVersion>,
     /// The istioctl of that version [default: the one in the cache]; the node pulls the images if the cache does not have the version
     #[arg(long, env = "SHIFTCHECK_ISTIOCTL", value_name = "FILE")]
     pub istioctl: Option<PathBuf>,
@@ -188,10 +189,10 @@ pub struct UpgradeArgs {
     pub scenario: PathBuf,
     /// The old version of Istio
     #[arg(long, value_name = "VERSION")]
-    pub from: String,
+    pub from: IstioVersion,
     /// The new version of Istio
     #[arg(long, value_name = "VERSION")]
-    pub to: String,
+    pub to: IstioVersion,
     /// The stage at which to upgrade the mesh, by name or number [default: the first that splits versions]
     #[arg(long, value_name = "STAGE")]
     pub at: Option<String>,
@@ -341,7 +342,7 @@ pub struct ImagesArgs {
     pub check: bool,
     /// Pull the images and the istioctl of this version of Istio, such as 1.27.3, into the cache
     #[arg(long, value_name = "VERSION", conflicts_with = "check")]
-    pub pull: Option<String>,
+    pub pull: Option<IstioVersion>,
     /// The repository to pull from
     #[arg(long, value_name = "REPOSITORY", default_value = "docker.io/istio", requires = "pull")]
     pub hub: String,

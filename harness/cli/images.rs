@@ -5,6 +5,7 @@ use super::args::ImagesArgs;
 use super::exit::ExitCode;
 use crate::cluster::{ClusterError, Docker, ImageCache};
 use crate::report::{checked_images, images};
+use crate::scenario::IstioVersion;
 
 /// Lists, verifies or pulls images.
 pub(super) async fn run(args: &ImagesArgs, cache: &ImageCache) -> Result<ExitCode, Failure> {
@@ -22,7 +23,7 @@ pub(super) async fn run(args: &ImagesArgs, cache: &ImageCache) -> Result<ExitCod
 }
 
 /// Pulls a version of Istio into the cache if it is not there.
-async fn pull(version: &str, hub: &str, cache: &ImageCache) -> Result<(), Failure> {
+async fn pull(version: &IstioVersion, hub: &str, cache: &ImageCache) -> Result<(), Failure> {
     let failed = |error: ClusterError| Failure::of(&error.into());
     // a closed pipe is not an error
     if cache.istio(version).is_ok() {

@@ -8,7 +8,7 @@ use super::args::{ClusterKind, ThrowawayArgs, TrafficArgs, WalkArgs};
 use super::process::{in_ci, own_binary};
 use crate::cluster::{Docker, NodeImage};
 use crate::mesh::IstioChoice;
-use crate::scenario::Scenario;
+use crate::scenario::{IstioVersion, Scenario};
 use crate::session::Options;
 use crate::traffic::DriverOptions;
 use crate::venue::{Embedded, Existing, Throwaway, Venue};
@@ -59,7 +59,7 @@ pub(super) fn throwaway(args: &ThrowawayArgs) -> Result<Throwaway, Failure> {
 }
 
 /// An Istio installation with the requested profile and settings.
-pub(super) fn istio(args: &ThrowawayArgs, version: Option<String>, istioctl: Option<PathBuf>) -> IstioChoice {
+pub(super) fn istio(args: &ThrowawayArgs, version: Option<IstioVersion>, istioctl: Option<PathBuf>) -> IstioChoice {
     IstioChoice { version, profile: args.istio_profile.clone(), set: args.istio_set.clone(), istioctl }
 }
 

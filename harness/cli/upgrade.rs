@@ -11,7 +11,7 @@ use crate::cluster::{ClusterError, Keep};
 use crate::events::{Event, Timed};
 use crate::mesh::MeshError;
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
-use crate::scenario::{ControlPlane, Scenario};
+use crate::scenario::{ControlPlane, IstioVersion, Scenario};
 use crate::session::{Options, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 
@@ -62,7 +62,10 @@ async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>) -> Result<(Upgrade
     let scenario = Scenario::read(&args.scenario).map_err(|error| Failure::of(&error.into()))?;
     let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     let at = args.at.as_ref().map(stage).transpose()?;
-    let plane = |version: &str, set: &[String]| ControlPlane { set: set.to_vec(), ..ControlPlane::of(version) };
+    let plane = |version: &IstioVersion, set: &[String]| ControlPlane {
+        set: set.to_vec(),
+        ..ControlPlane::of(version.clone())
+    };
     let (from, to) = (plane(&args.from, &args.from_set), plane(&args.to, &args.to_set));
     let spec = if args.allow_same && from == to {
         UpgradeSpec::against_itself(&scenario, from, at)

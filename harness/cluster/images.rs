@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::ClusterError;
 use super::archive::{full_name, images_in};
+use crate::scenario::IstioVersion;
 
 /// The image cache: sets of images that `ci/images/build` has built or `shiftcheck images pull` has pulled.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub fn default_cache() -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IstioSet {
     /// The version as users write it, such as `1.31`.
-    pub version: String,
+    pub version: IstioVersion,
     /// The repository with `pilot` and `proxyv2`.
     pub hub: String,
     /// The tag of these images.
@@ -66,7 +67,7 @@ impl ImageCache {
     ///
     /// # Errors
     /// The cache does not have the set, its description cannot be read, or a file is missing.
-    pub fn istio(&self, version: &str) -> Result<IstioSet, ClusterError> {
+    pub fn istio(&self, version: &IstioVersion) -> Result<IstioSet, ClusterError> {
         let name = format!("istio-{version}");
         let mut set: IstioSet = self.read(&name)?;
         let folder = self.folder.join(name);
@@ -83,12 +84,12 @@ impl ImageCache {
     }
 
     /// The folder of the set of a version of Istio, whether or not it exists.
-    pub fn set_folder(&self, version: &str) -> PathBuf {
+    pub fn set_folder(&self, version: &IstioVersion) -> PathBuf {
         self.folder.join(format!("istio-{version}"))
     }
 
     /// Verifies the files of a set and returns the problems: archives that cannot be read, and missing images.
-    pub fn check(&self, version: &str) -> Vec<String> {
+    pub fn check(&self, version: &IstioVersion) -> Vec<String> {
         let set = match self.istio(version) {
             Ok(set) => set,
             Err(error) => return vec![error.to_string()],
@@ -125,12 +126,10 @@ impl ImageCache {
     }
 
     /// The versions of Istio in the cache, the newest first.
-    pub fn istio_versions(&self) -> Vec<String> {
-        let number =
-            |version: &String| -> Vec<u32> { version.split('.').filter_map(|part| part.parse().ok()).collect() };
-        let mut versions: Vec<String> =
-            self.sets().iter().filter_map(|set| set.strip_prefix("istio-").map(ToOwned::to_owned)).collect();
-        versions.sort_by_key(|version| std::cmp::Reverse(number(version)));
+    pub fn istio_versions(&self) -> Vec<IstioVersion> {
+        let mut versions: Vec<IstioVersion> =
+            self.sets().iter().filter_map(|set| set.strip_prefix("istio-")?.parse().ok()).collect();
+        versions.sort_by(|one, other| other.cmp(one));
         versions
     }
 
@@ -176,17 +175,17 @@ mod tests {
 
     #[test]
     fn versions_are_sorted_as_numbers() {
-        assert_eq!(cache().1.istio_versions(), ["1.31", "1.22", "1.9"]);
+        assert_eq!(cache().1.istio_versions(), [31, 22, 9].map(|minor| IstioVersion::new(1, minor)));
     }
 
     #[test]
     fn the_error_for_an_unknown_set_lists_the_known_ones() {
         let (_folder, cache) = cache();
-        assert!(cache.istio("1.31").is_ok());
-        let error = cache.istio("1.30").unwrap_err().to_string();
+        assert!(cache.istio(&IstioVersion::new(1, 31)).is_ok());
+        let error = cache.istio(&IstioVersion::new(1, 30)).unwrap_err().to_string();
         assert!(error.starts_with("the image cache has no set `istio-1.30` ("), "{error}");
         assert!(error.ends_with("; it has istio-1.22, istio-1.31, istio-1.9"), "{error}");
-        let error = cache.istio("1.22").unwrap_err().to_string();
+        let error = cache.istio(&IstioVersion::new(1, 22)).unwrap_err().to_string();
         assert!(error.ends_with("i.tar: the file is missing"), "{error}");
     }
 
@@ -199,10 +198,10 @@ mod tests {
             super::super::archive::write(&archive, &[("manifest.json", &text)]);
         };
         write(&["h/pilot:t", "h/proxyv2:t"]);
-        assert_eq!(cache.check("1.31"), [""; 0]);
+        assert_eq!(cache.check(&IstioVersion::new(1, 31)), [""; 0]);
         write(&["h/pilot:t", "h/proxyv2:u"]);
-        assert_eq!(cache.check("1.31"), ["no archive holds h/proxyv2:t"]);
+        assert_eq!(cache.check(&IstioVersion::new(1, 31)), ["no archive holds h/proxyv2:t"]);
         fs::write(&archive, [1; 700]).unwrap();
-        assert_eq!(cache.check("1.31").len(), 1);
+        assert_eq!(cache.check(&IstioVersion::new(1, 31)).len(), 1);
     }
 }

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::{ClusterError, Docker, ImageCache, answered};
+use crate::scenario::IstioVersion;
 
 /// The names of the images of a version in its repository.
 const IMAGES: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
@@ -36,11 +37,11 @@ impl Docker {
     pub async fn pull_istio(
         &self,
         cache: &ImageCache,
-        version: &str,
+        version: &IstioVersion,
         hub: &str,
         mut seen: impl FnMut(&str),
     ) -> Result<PathBuf, ClusterError> {
-        let target = cache.set_folder(version);
+        let (target, tag) = (cache.set_folder(version), version.to_string());
         let unwritable = |path: &Path| {
             let path = path.to_owned();
             move |source: std::io::Error| ClusterError::BadSet { path, reason: source.to_string() }
@@ -55,7 +56,7 @@ impl Docker {
                 image: format!("{name}:{version}"),
                 reason: error.to_string(),
             };
-            let options = CreateImageOptionsBuilder::default().from_image(&name).tag(version).build();
+            let options = CreateImageOptionsBuilder::default().from_image(&name).tag(&tag).build();
             let transfers = self.for_transfers();
             let pulled = transfers.create_image(Some(options), None, None).try_collect::<Vec<_>>();
             let who = format!("the engine that pulls {name}:{version}");
@@ -72,7 +73,7 @@ impl Docker {
         fs::write(&istioctl, program).map_err(unwritable(&istioctl))?;
         fs::set_permissions(&istioctl, fs::Permissions::from_mode(0o755)).map_err(unwritable(&istioctl))?;
         let set = json!({
-            "source": "registry", "version": version, "hub": hub, "tag": version,
+            "source": "registry", "version": tag, "hub": hub, "tag": tag,
             "istioctl": "istioctl", "archives": [ARCHIVE], "set": [],
         });
         let description = fresh.path().join("set.json");

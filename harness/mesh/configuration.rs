@@ -43,7 +43,7 @@ pub(super) fn configuration(dump: &ConfigDump, host: &str, port: u16) -> Configu
             }
         }
     }
-    values.into()
+    Configuration(values)
 }
 
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
@@ -117,7 +117,7 @@ mod tests {
             ("route/routes/0/route/cluster", "c"),
             ("route/routes/0/route/retry_policy/retry_on", "503"),
         ];
-        let values: Vec<_> = one.values().iter().map(|(path, value)| (path.as_str(), value.as_str())).collect();
+        let values: Vec<_> = one.0.iter().map(|(path, value)| (path.as_str(), value.as_str())).collect();
         assert_eq!(values, expected);
     }
 

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::cluster::wait::WaitError;
 use crate::cluster::{ClusterError, TunnelError};
 use crate::routing::RouteDiff;
+use crate::scenario::IstioVersion;
 
 /// An error of the mesh.
 #[derive(Debug, Error)]
@@ -17,7 +18,7 @@ pub enum MeshError {
     #[error("cannot read {}: {reason}", path.display())]
     Definitions { path: PathBuf, reason: String },
     #[error("{} has version {found}, but {asked} was requested", istioctl.display())]
-    OtherIstioctl { istioctl: PathBuf, found: String, asked: String },
+    OtherIstioctl { istioctl: PathBuf, found: String, asked: IstioVersion },
     /// The API server rejected an object of the installation.
     #[error("{object} of this version of Istio was rejected: {reason}")]
     Rejected { object: String, reason: String },

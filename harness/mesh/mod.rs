@@ -17,6 +17,6 @@ pub use envoy::ConfigDump;
 pub use error::{EnvoyError, MeshError, Mismatch};
 pub use install::{Istio, Onto};
 pub use manifests::Manifests;
-pub use planes::{IstioChoice, Planes, newer};
+pub use planes::{IstioChoice, Planes};
 pub use sidecar::{ADMIN_PORT, Sidecar};
 pub use table::{connections_to, read_table, read_virtual_host};

@@ -8,7 +8,7 @@ use super::install::{Istio, Onto};
 use super::manifests::Manifests;
 use super::{MeshError, istioctl};
 use crate::cluster::{ClusterError, ImageCache, IstioSet};
-use crate::scenario::ControlPlane;
+use crate::scenario::{ControlPlane, IstioVersion};
 
 /// The registry and repository of the official images.
 const OFFICIAL: &str = "docker.io/istio";
@@ -17,7 +17,7 @@ const OFFICIAL: &str = "docker.io/istio";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IstioChoice {
     /// The version. The default is the newest one in the image cache.
-    pub version: Option<String>,
+    pub version: Option<IstioVersion>,
     /// The profile. The default is `minimal`.
     pub profile: Option<String>,
     /// Settings for `istioctl --set`.
@@ -33,12 +33,12 @@ impl IstioChoice {
     /// # Errors
     /// The cache does not have the version and no `istioctl` is given, or the given `istioctl` has another version.
     pub async fn find(&self, cache: &ImageCache) -> Result<IstioSet, MeshError> {
-        let newest = || cache.istio_versions().into_iter().next().unwrap_or_else(|| "1.31".to_owned());
+        let newest = || cache.istio_versions().into_iter().next().unwrap_or(IstioVersion::new(1, 31));
         let version = self.version.clone().unwrap_or_else(newest);
         let mut set = match (cache.istio(&version), &self.istioctl) {
             (Err(ClusterError::NoSet { .. }), Some(istioctl)) => IstioSet {
                 hub: OFFICIAL.to_owned(),
-                tag: version.clone(),
+                tag: version.to_string(),
                 istioctl: istioctl.clone(),
                 version,
                 archives: Vec::new(),
@@ -50,7 +50,7 @@ impl IstioChoice {
         if let Some(istioctl) = &self.istioctl {
             set.istioctl.clone_from(istioctl);
             let found = istioctl::version(istioctl).await?;
-            if !is_of(&found, &set.version) {
+            if !found.parse().is_ok_and(|found| set.version.includes(&found)) {
                 return Err(MeshError::OtherIstioctl { istioctl: istioctl.clone(), found, asked: set.version });
             }
         }
@@ -60,24 +60,10 @@ impl IstioChoice {
     }
 }
 
-/// Whether a build such as `1.31.0-dev.eed52` belongs to a version such as `1.31` or `1.31.0`.
-fn is_of(version: &str, asked: &str) -> bool {
-    version.strip_prefix(asked).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
-}
-
-/// Compares two versions of Istio by their numbers.
-pub fn newer(one: &str, other: &str) -> Ordering {
-    let numbers = |version: &str| -> Vec<u32> {
-        let release = version.split('-').next().unwrap_or_default();
-        release.split('.').filter_map(|part| part.parse().ok()).collect()
-    };
-    numbers(one).cmp(&numbers(other))
-}
-
 /// The control planes of a cluster: those that can be installed and those that are.
 #[derive(Debug, Clone)]
 pub struct Planes {
-    sets: BTreeMap<String, IstioSet>,
+    sets: BTreeMap<IstioVersion, IstioSet>,
     cache: PathBuf,
     installed: Vec<ControlPlane>,
 }
@@ -95,7 +81,7 @@ impl Planes {
     /// As for [`IstioChoice::find`].
     pub async fn only(choice: &IstioChoice, cache: &Path) -> Result<(Self, ControlPlane), MeshError> {
         let set = choice.find(&ImageCache::new(cache)).await?;
-        let plane = ControlPlane::of(&set.version);
+        let plane = ControlPlane::of(set.version.clone());
         Ok((Self::new(vec![set], cache), plane))
     }
 
@@ -138,7 +124,7 @@ impl Planes {
         if let Some(definitions) = definitions {
             manifests.add(definitions)?;
         }
-        let newest = self.installed.iter().map(|own| newer(&own.version, &plane.version)).max();
+        let newest = self.installed.iter().map(|own| own.version.cmp(&plane.version)).max();
         let onto = match newest {
             None => Onto::Nothing,
             Some(Ordering::Greater) => Onto::Newer,
@@ -205,21 +191,6 @@ impl Planes {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_build_belongs_to_the_version_that_it_starts_with() {
-        assert!(is_of("1.31.0-dev.eed52ebb66ad", "1.31"));
-        assert!(is_of("1.27.3", "1.27.3"));
-        assert!(!is_of("1.310.0", "1.31"));
-        assert!(!is_of("1.22.0", "1.31"));
-    }
-
-    #[test]
-    fn versions_are_compared_as_numbers() {
-        assert_eq!(newer("1.9", "1.31"), Ordering::Less);
-        assert_eq!(newer("1.31.2", "1.31.1"), Ordering::Greater);
-        assert_eq!(newer("1.31.0-dev.55", "1.31.0"), Ordering::Equal);
-    }
-
     #[tokio::test]
     async fn an_istioctl_of_another_version_is_refused() {
         use std::os::unix::fs::PermissionsExt;
@@ -228,7 +199,7 @@ mod tests {
         std::fs::write(&istioctl, "#!/bin/sh\necho client version: 1.30.1\n").unwrap();
         std::fs::set_permissions(&istioctl, std::fs::Permissions::from_mode(0o755)).unwrap();
         let choice = |version: &str| IstioChoice {
-            version: Some(version.to_owned()),
+            version: Some(version.parse().unwrap()),
             istioctl: Some(istioctl.clone()),
             ..IstioChoice::default()
         };

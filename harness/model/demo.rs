@@ -22,19 +22,16 @@ pub const DEMO_IMAGES: [DemoImage; 3] = [
 
 impl DemoImage {
     /// The demo image with this name, with or without `docker.io/library/`; none for any other image.
-    #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
         DEMO_IMAGES.iter().find(|image| image.name == name || image.short_name() == name)
     }
 
     /// The name without the default registry, as in manifests.
-    #[must_use]
     pub fn short_name(&self) -> &'static str {
         self.name.strip_prefix("docker.io/library/").unwrap_or(self.name)
     }
 
     /// The HTTP status of the response to a request for a path.
-    #[must_use]
     pub fn status(&self, path: &str) -> u16 {
         let bare = path.split('?').next().unwrap_or_default();
         if bare == "/error" && self.is_faulty { 503 } else { 200 }
@@ -42,7 +39,6 @@ impl DemoImage {
 }
 
 /// The versions of all demo images, by each of their names.
-#[must_use]
 pub fn demo_versions() -> BTreeMap<String, String> {
     let names = DEMO_IMAGES.iter().flat_map(|image| [image.name, image.short_name()].map(|name| (name, image.version)));
     names.map(|(name, version)| (name.to_owned(), version.to_owned())).collect()

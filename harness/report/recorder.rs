@@ -128,7 +128,7 @@ impl Stage {
     /// Takes an event of the stage.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
-            Event::RolledOut { took } => self.rolled_out = Some(*took),
+            Event::RolledOut(took) => self.rolled_out = Some(*took),
             Event::Converged { took, routing, .. } => {
                 self.converged = Some(*took);
                 self.routing = Some(routing.clone());

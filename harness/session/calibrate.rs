@@ -53,7 +53,7 @@ pub async fn calibrate(
         let mut venue = run.open().await?;
         let mut driver = venue.driver(options.driver);
         let mut session = Session::new(plan, &mut *venue, run.events.clone(), Mode::Judge);
-        let independent = session.calibrate(split, calibration, &mut driver).await?.independent();
+        let independent = session.calibrate(split, calibration, &mut driver).await?.findings.independent();
         let ending = if independent { Ending::Passed } else { Ending::Failed };
         Ok(Outcome { ending, passed: 0, stages: plan.stages.len() })
     };
@@ -215,11 +215,11 @@ mod tests {
             sums.calibration(claim.from.clone(), ("v2".to_owned(), share), CalibrateOptions::default())
         };
         let calibration = calibrated(0);
-        assert!(calibration.independent(), "{calibration:?}");
+        assert!(calibration.findings.independent(), "{calibration:?}");
         assert_eq!((calibration.samples, calibration.accepted, calibration.refused), (40, 40, 0));
         assert_eq!(calibration.sent, 40 * 450);
         assert!((calibration.mean - 420.0).abs() < 1e-9 && (calibration.share - 0.5).abs() < 0.02);
         // a verdict that refuses a right share once in a million does not do so once in 40
-        assert!(!calibrated(1).independent());
+        assert!(!calibrated(1).findings.independent());
     }
 }

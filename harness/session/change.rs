@@ -172,12 +172,8 @@ impl<'a> Session<'a> {
         let with_client = !applied.is_empty();
         for step in &planned.stage.steps {
             match step {
-                Step::Apply(manifests) => applied.extend(self.apply(manifests).await?),
-                Step::Delete(targets) => {
-                    for target in targets {
-                        deleted.extend(self.venue.delete(target).await?);
-                    }
-                }
+                Step::Apply(manifest) => applied.push(self.venue.apply(manifest).await?),
+                Step::Delete(target) => deleted.extend(self.venue.delete(target).await?),
                 Step::Mesh(step) => applied.extend(self.venue.change_mesh(step).await?),
             }
         }
@@ -187,7 +183,7 @@ impl<'a> Session<'a> {
         if with_client && !self.venue.pods().iter().any(|pod| pod.name == *client && pod.sidecar.is_some()) {
             return Err(MeshError::NoSidecar { pod: client.clone() }.into());
         }
-        self.events.tell(Event::RolledOut { took: start.elapsed() });
+        self.events.tell(Event::RolledOut(start.elapsed()));
         Ok(())
     }
 

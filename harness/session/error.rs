@@ -60,7 +60,7 @@ impl SessionError {
     pub const fn place(&self) -> Option<&Origin> {
         match self {
             Self::Scenario(error) => error.origin(),
-            Self::Plan(error) => Some(error.place()),
+            Self::Plan(error) => Some(&error.place),
             _ => match self.cluster() {
                 Some(error) => error.place(),
                 None => None,

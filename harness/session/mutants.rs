@@ -8,7 +8,7 @@ use super::run::{Ending, Options, Outcome, Prepared};
 use super::stage::{Mode, Session};
 use crate::events::{Event, Events, TrialledMutant};
 use crate::plan::{Designs, Plan, at_once, in_turn};
-use crate::scenario::{Manifest, Scenario, Step};
+use crate::scenario::{Manifest, Scenario, Stage};
 use crate::traffic::DriverOptions;
 use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster, Run, VenueError};
 use crate::verify::{MUTATION_OPERATORS, Mutant, MutantStatus, evaluate, mutants};
@@ -181,9 +181,7 @@ impl Trial {
     }
 
     fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        let steps = self.scenario.stages.iter().flat_map(|stage| &stage.steps);
-        let applied = steps.filter_map(|step| if let Step::Apply(manifests) = step { Some(manifests) } else { None });
-        applied.flatten()
+        self.scenario.stages.iter().flat_map(Stage::applied)
     }
 
     /// What its pods are made from.

@@ -148,7 +148,7 @@ impl Session<'_> {
         let mut counters = BTreeMap::new();
         let Some(served) = &self.plan.scenario.served else { return Ok(counters) };
         for workload in workloads {
-            let Some(object) = self.snapshot.live().get(Kind::Deployment, workload) else { continue };
+            let Some(object) = self.snapshot.live.get(Kind::Deployment, workload) else { continue };
             let labels = object.manifest.at("/spec/selector/matchLabels").cloned().unwrap_or_default();
             let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
             // no labels would select all pods of the namespace

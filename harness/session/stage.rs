@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
         }
         judged.extend(during);
         for expectation in &stage.expect {
-            if let Expectation::NoObjects { origin } = expectation {
+            if let Expectation::NoObjects(origin) = expectation {
                 judged.push(self.nothing_left(origin).await?);
             }
         }

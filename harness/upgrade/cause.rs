@@ -5,12 +5,10 @@ use serde_json::Value;
 
 use super::aspect::Aspect;
 use super::difference::Difference;
-use super::path::Versions;
 use super::path_record::StageRecord;
 use crate::events::Judged;
 use crate::plan::{Plan, at_once};
-use crate::routing::RouteDiff;
-use crate::scenario::{ControlPlane, MeshStep, Origin, Scenario, Stage, Step};
+use crate::scenario::{ControlPlane, IstioVersion, MeshStep, Origin, Scenario, Stage, Step};
 use crate::session::ComparedRun;
 
 /// Claims that hold on the old version and fail on the new one, and the cause.
@@ -38,14 +36,14 @@ pub enum Cause {
         /// The old value.
         old: String,
         /// The `compatibilityVersion` that sets the old value.
-        compatible_with: String,
+        compatible_with: IstioVersion,
     },
     /// Several feature flags together, and none of them alone.
     Flags {
         /// The names of the flags.
         names: Vec<String>,
         /// The `compatibilityVersion` that sets the old values.
-        compatible_with: String,
+        compatible_with: IstioVersion,
     },
     /// No flag: the routes of the client's sidecar are not those of the manifests.
     Routes {
@@ -71,7 +69,7 @@ impl Cause {
     /// The cause of a claim that holds with the old values of several flags, each given by name and old value. `alone` is the position of the
     /// first flag that is enough; none if no flag alone is.
     #[must_use]
-    pub fn of_flags(mut flags: Vec<(String, String)>, alone: Option<usize>, compatible_with: String) -> Self {
+    pub fn of_flags(mut flags: Vec<(String, String)>, alone: Option<usize>, compatible_with: IstioVersion) -> Self {
         if let Some(index) = alone {
             let (name, old) = flags.swap_remove(index);
             return Self::Flag { name, old, compatible_with };
@@ -82,8 +80,8 @@ impl Cause {
     /// The cause in the configuration of the client's sidecar at a stage: routes that are not those of the manifests, or else the first
     /// changed value. Values that a known change of Istio explains come last.
     pub(super) fn of_configuration(failed: &StageRecord, differences: &[Difference]) -> Self {
-        let missing = failed.routes.iter().find_map(RouteDiff::expected);
-        let instead = failed.routes.iter().find_map(RouteDiff::found);
+        let missing = failed.routes.iter().find_map(|diff| diff.expected.clone());
+        let instead = failed.routes.iter().find_map(|diff| diff.found.clone());
         if let (Some(missing), Some(instead)) = (missing, instead) {
             return Self::Routes { missing, instead };
         }
@@ -169,10 +167,13 @@ pub struct Suspect {
 }
 
 /// The `EnvoyFilter`s at a stage that patch sidecars of the new version but not those of the old one.
-pub(super) fn suspects(scenario: &Scenario, stage: usize, Versions { from, to }: Versions<'_>) -> Vec<Suspect> {
+///
+/// `builds` are the versions that the old and the new sidecars report.
+pub(super) fn suspects(scenario: &Scenario, stage: usize, builds: [&str; 2]) -> Vec<Suspect> {
+    let [from, to] = builds;
     let plan = Plan::new(scenario);
     let mut suspects = Vec::new();
-    for object in plan.after(stage).live().all().filter(|object| object.manifest.kind() == "EnvoyFilter") {
+    for object in plan.after(stage).live.all().filter(|object| object.manifest.kind() == "EnvoyFilter") {
         let patches = object.manifest.at("/spec/configPatches").and_then(Value::as_array).into_iter().flatten();
         for (index, patch) in patches.enumerate() {
             let Some(version) = patch.pointer("/match/proxy/proxyVersion").and_then(Value::as_str) else { continue };
@@ -201,7 +202,7 @@ mod tests {
         };
         let now = flags(&[("REVISION", "default"), ("A", "true")]);
         let old = flags(&[("REVISION", "default"), ("A", "false"), ("B", "false")]);
-        let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of("1.31") };
+        let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of(IstioVersion::new(1, 31)) };
         let probes = single_flags(&plane, &now, &old);
         let told: Vec<(&str, &str)> = probes.iter().map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(told, [("A", "false"), ("B", "false")]);
@@ -210,24 +211,27 @@ mod tests {
 
     fn cause(alone: Option<usize>) -> Cause {
         let flags = ["A", "B"].map(|name| (name.to_owned(), "false".to_owned()));
-        Cause::of_flags(flags.into(), alone, "1.25".to_owned())
+        Cause::of_flags(flags.into(), alone, IstioVersion::new(1, 25))
     }
 
     #[test]
     fn a_flag_that_is_enough_alone_is_the_cause() {
-        let (name, old, compatible_with) = ("B".to_owned(), "false".to_owned(), "1.25".to_owned());
+        let (name, old, compatible_with) = ("B".to_owned(), "false".to_owned(), IstioVersion::new(1, 25));
         assert_eq!(cause(Some(1)), Cause::Flag { name, old, compatible_with });
     }
 
     #[test]
     fn flags_that_are_enough_only_together_are_the_cause_together() {
         let names = vec!["A".to_owned(), "B".to_owned()];
-        assert_eq!(cause(None), Cause::Flags { names, compatible_with: "1.25".to_owned() });
+        assert_eq!(cause(None), Cause::Flags { names, compatible_with: IstioVersion::new(1, 25) });
     }
 
     #[test]
     fn each_setting_of_the_new_version_alone_is_left_out_once() {
-        let plane = ControlPlane { set: vec!["a=1".to_owned(), "b=2".to_owned()], ..ControlPlane::of("1.31") };
+        let plane = ControlPlane {
+            set: vec!["a=1".to_owned(), "b=2".to_owned()],
+            ..ControlPlane::of(IstioVersion::new(1, 31))
+        };
         let probes = without_each(&plane);
         assert_eq!(probes.iter().map(|probe| probe.name.as_str()).collect::<Vec<_>>(), ["without a=1", "without b=2"]);
         assert_eq!(probes.into_iter().map(|probe| probe.set).collect::<Vec<_>>(), [["b=2"], ["a=1"]]);
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn a_probe_changes_the_control_plane_under_the_stage_and_judges_it_again() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of("1.31") };
+        let plane = ControlPlane { set: vec!["a=1".to_owned()], ..ControlPlane::of(IstioVersion::new(1, 31)) };
         let one = |set: &str| Probe::with(&plane, set.to_owned());
         let run = probe(&scenario, 4, &plane, &[one("b=2"), one("c=3")]);
         assert_eq!(run.first.set, ["a=1", "b=2"]);

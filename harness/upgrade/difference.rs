@@ -183,11 +183,11 @@ mod tests {
 
     use super::*;
     use crate::events::{Event, Injection, Judged, Latency, Subject};
-    use crate::scenario::Origin;
+    use crate::scenario::{IstioVersion, Origin};
     use crate::upgrade::{Phase, Row, UpgradePath};
     use crate::verdict::{Answer, Verdict};
 
-    const VERSIONS: Versions<'_> = Versions { from: "1.22", to: "1.31" };
+    const VERSIONS: Versions<'_> = Versions { from: &IstioVersion::new(1, 22), to: &IstioVersion::new(1, 31) };
 
     fn tallied(version: &str, count: u64) -> Tallied {
         let answer = Answer::Version { version: version.to_owned(), status: 503 };

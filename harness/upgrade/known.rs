@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::aspect::AspectChange;
 use super::path::Versions;
-use crate::mesh::newer;
+use crate::scenario::IstioVersion;
 
 /// A documented change of behaviour between two versions of Istio.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -15,7 +15,7 @@ pub struct KnownChange {
     /// A short name, such as `native sidecars`.
     pub id: String,
     /// The version that introduced the change.
-    pub since: String,
+    pub since: IstioVersion,
     /// A description in one sentence.
     pub what: String,
     /// The feature flag of the control plane that controls the change, if there is one.
@@ -57,9 +57,8 @@ impl KnownChange {
     pub fn explains(&self, change: &AspectChange, Versions { from, to }: Versions<'_>) -> bool {
         let (before, after) = (change.before.as_str(), change.after.as_str());
         // a roll-back shows the same difference in the opposite direction
-        let (before, after, from, to) =
-            if newer(from, to).is_gt() { (after, before, to, from) } else { (before, after, from, to) };
-        let between = newer(from, &self.since).is_lt() && newer(&self.since, to).is_le();
+        let (before, after, from, to) = if from > to { (after, before, to, from) } else { (before, after, from, to) };
+        let between = *from < self.since && self.since <= *to;
         let fits =
             |expression: &Option<Regex>, text: &str| expression.as_ref().is_none_or(|regex| regex.is_match(text));
         between
@@ -90,7 +89,7 @@ mod tests {
         let retries = &known_changes()[0];
         let explains = |before: &str, after: &str, from: &str, to: &str| {
             let change = AspectChange { aspect: Aspect::Attempts, before: before.to_owned(), after: after.to_owned() };
-            retries.explains(&change, Versions { from, to })
+            retries.explains(&change, Versions { from: &from.parse().unwrap(), to: &to.parse().unwrap() })
         };
         assert!(explains("3.0", "1.0", "1.22", "1.31"));
         assert!(explains("1.0", "3.0", "1.31", "1.22"));

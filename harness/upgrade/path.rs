@@ -2,19 +2,15 @@ use std::fmt;
 
 use clap::ValueEnum;
 
+use crate::scenario::IstioVersion;
+
 /// The two versions of Istio that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions<'a> {
     /// The version before the upgrade.
-    pub from: &'a str,
+    pub from: &'a IstioVersion,
     /// The version after the upgrade.
-    pub to: &'a str,
-}
-
-/// The major and the minor version: 1 and 31 of `1.31.2`.
-pub(super) fn major_and_minor(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    pub to: &'a IstioVersion,
 }
 
 /// A way to upgrade that is tested.

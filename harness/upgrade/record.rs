@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::events::{Event, Fingerprint, PickOrder};
-    use crate::scenario::{ControlPlane, Origin};
+    use crate::scenario::{ControlPlane, IstioVersion, Origin};
     use crate::upgrade::Row;
     use crate::verdict::Verdict;
 
@@ -263,7 +263,7 @@ mod tests {
 
     fn record(old: PickOrder, new: PickOrder) -> UpgradeRecord {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let spec = UpgradeSpec::against_itself(&scenario, ControlPlane::of("1.31"), None).unwrap();
+        let spec = UpgradeSpec::against_itself(&scenario, ControlPlane::of(IstioVersion::new(1, 31)), None).unwrap();
         let mut record = UpgradeRecord::new(spec, scenario);
         record.add(vec![run(UpgradePath::FreshOnOld, old), run(UpgradePath::FreshOnNew, new)]);
         record

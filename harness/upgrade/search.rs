@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 
 use super::cause::{Cause, Probe, Regression, probe, single_flags, suspects, without_each};
 use super::difference::differences;
-use super::path::{Phase, Row, UpgradePath, Versions, major_and_minor};
+use super::path::{Phase, Row, UpgradePath, Versions};
 use super::path_record::StageRecord;
 use super::record::UpgradeRecord;
 use super::runner::{Runner, UpgradeRun};
 use crate::cluster::IstioSet;
-use crate::mesh::{Planes, newer};
+use crate::mesh::Planes;
+use crate::scenario::IstioVersion;
 use crate::session::SessionError;
 
 /// A search for the cause of claims that hold on the old version and fail on the new one.
@@ -27,8 +28,7 @@ impl CauseSearch<'_, '_> {
             Some(cause) => cause,
             None => self.in_configuration(stage),
         };
-        let versions = Versions { from: &self.sets[0].tag, to: &self.sets[1].tag };
-        let suspects = suspects(&self.record.scenario, stage, versions);
+        let suspects = suspects(&self.record.scenario, stage, self.sets.each_ref().map(|set| set.tag.as_str()));
         Ok((!self.runner.interrupted).then_some(Regression { stage, claims, cause, suspects }))
     }
 
@@ -61,19 +61,17 @@ impl CauseSearch<'_, '_> {
 
     /// The oldest `compatibilityVersion` that the new version supports and that is not older than the old version, with the flags of the
     /// control plane without and with it.
-    async fn compatible(&self) -> Option<(String, BTreeMap<String, String>, BTreeMap<String, String>)> {
+    async fn compatible(&self) -> Option<(IstioVersion, BTreeMap<String, String>, BTreeMap<String, String>)> {
         let Versions { from, to } = self.record.spec.versions();
         let now = self.planes.manifests(&self.record.spec.to).await.ok()?.flags();
-        let (major, first) = major_and_minor(from)?;
-        let (_, last) = major_and_minor(to)?;
-        for minor in first..last {
-            let version = format!("{major}.{minor}");
+        for minor in from.minor..to.minor {
+            let version = IstioVersion::new(from.major, minor);
             let mut plane = self.record.spec.to.clone();
             plane.set.push(format!("compatibilityVersion={version}"));
             // istioctl refuses versions that are too old
             if let Ok(manifests) = self.planes.manifests(&plane).await {
                 let then = manifests.flags();
-                if then != now && newer(&version, to).is_lt() {
+                if then != now {
                     return Some((version, now, then));
                 }
             }

@@ -3,10 +3,9 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use thiserror::Error;
 
-use super::path::{Mode, Phase, Row, UpgradePath, Versions, major_and_minor};
-use crate::mesh::newer;
+use super::path::{Mode, Phase, Row, UpgradePath, Versions};
 use crate::plan::at_once;
-use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, MeshStep, Scenario, Stage, Step};
+use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, IstioVersion, MeshStep, Scenario, Stage, Step};
 use crate::session::ComparedRun;
 
 /// The number of minor versions that Istio supports between a control plane and older sidecars.
@@ -15,9 +14,6 @@ const SUPPORTED_SKEW: u32 = 1;
 /// An upgrade that cannot be tested.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UpgradeError {
-    /// The text is not a version of Istio.
-    #[error("`{0}` is not a version of Istio, such as 1.31")]
-    NoVersion(String),
     /// Both control planes are the same.
     #[error("both versions are {0}")]
     Same(String),
@@ -27,9 +23,9 @@ pub enum UpgradeError {
     )]
     Downgrade {
         /// The version given as the old one.
-        from: String,
+        from: IstioVersion,
         /// The version given as the new one.
-        to: String,
+        to: IstioVersion,
     },
     /// Istio does not support the version skew of a requested mode.
     #[error(
@@ -74,13 +70,10 @@ impl UpgradeSpec {
         modes: &[Mode],
         skew_allowed: bool,
     ) -> Result<Self, UpgradeError> {
-        for plane in [&from, &to] {
-            minor(&plane.version)?;
-        }
         if from == to {
             return Err(UpgradeError::Same(from.to_string()));
         }
-        if newer(&from.version, &to.version).is_gt() {
+        if from.version > to.version {
             return Err(UpgradeError::Downgrade { from: from.version, to: to.version });
         }
         let at = at.or_else(|| usual_stage(scenario));
@@ -88,7 +81,7 @@ impl UpgradeSpec {
         let mut spec = Self { from, to, at, modes: Vec::new(), errors: None };
         for &mode in Mode::value_variants() {
             let asked = modes.contains(&mode);
-            match spec.skew(mode)? {
+            match spec.skew(mode) {
                 Some(skew) if asked && !skew_allowed => return Err(UpgradeError::Skew { mode, skew }),
                 Some(_) if !skew_allowed => {}
                 _ if asked || modes.is_empty() => spec.modes.push(mode),
@@ -101,9 +94,8 @@ impl UpgradeSpec {
     /// A comparison of a version with itself on two clusters. Every difference is due to chance.
     ///
     /// # Errors
-    /// The text is not a version of Istio, or no stage has a claim.
+    /// No stage has a claim.
     pub fn against_itself(scenario: &Scenario, plane: ControlPlane, at: Option<usize>) -> Result<Self, UpgradeError> {
-        minor(&plane.version)?;
         let at = at.or_else(|| usual_stage(scenario));
         let at = at.ok_or_else(|| UpgradeError::NoClaims(scenario.path.display().to_string()))?;
         Ok(Self { from: plane.clone(), to: plane, at, modes: vec![Mode::Fresh], errors: None })
@@ -116,26 +108,24 @@ impl UpgradeSpec {
     }
 
     /// The unsupported combination of versions in a mode, in words.
-    ///
-    /// # Errors
-    /// A text is not a version of Istio.
-    pub fn skew(&self, mode: Mode) -> Result<Option<String>, UpgradeError> {
+    #[must_use]
+    pub fn skew(&self, mode: Mode) -> Option<String> {
         let (from, to) = (&self.from.version, &self.to.version);
-        let apart = minor(to)?.saturating_sub(minor(from)?);
-        Ok(match mode {
+        let apart = to.minor.saturating_sub(from.minor);
+        match mode {
             Mode::InPlace if apart > SUPPORTED_SKEW => {
                 Some(format!("control plane {to} with sidecars {from} ({apart} minor versions older)"))
             }
             Mode::RollBack if apart > 0 => Some(format!("control plane {from} with newer sidecars {to}")),
             _ => None,
-        })
+        }
     }
 
     /// The modes that are skipped because Istio does not support their version skew, each with that skew.
     #[must_use]
     pub fn skipped(&self) -> Vec<(Mode, String)> {
         let out = Mode::value_variants().iter().filter(|mode| !self.modes.contains(mode));
-        out.filter_map(|mode| Some((*mode, self.skew(*mode).ok()??))).collect()
+        out.filter_map(|mode| Some((*mode, self.skew(*mode)?))).collect()
     }
 
     /// The runs on each throwaway cluster, in order: each version alone has a cluster. Each run that changes the mesh follows on the cluster whose control plane it
@@ -254,12 +244,6 @@ fn usual_stage(scenario: &Scenario) -> Option<usize> {
     split.or_else(claims).map(|index| index + 1)
 }
 
-/// The minor version: 31 of `1.31.2`.
-fn minor(version: &str) -> Result<u32, UpgradeError> {
-    let (_, minor) = major_and_minor(version).ok_or_else(|| UpgradeError::NoVersion(version.to_owned()))?;
-    Ok(minor)
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -271,7 +255,8 @@ mod tests {
     }
 
     fn spec(from: &str, to: &str, modes: &[Mode], skew_allowed: bool) -> Result<UpgradeSpec, UpgradeError> {
-        UpgradeSpec::new(&canary(), ControlPlane::of(from), ControlPlane::of(to), None, modes, skew_allowed)
+        let [from, to] = [from, to].map(|version| ControlPlane::of(version.parse().unwrap()));
+        UpgradeSpec::new(&canary(), from, to, None, modes, skew_allowed)
     }
 
     #[test]
@@ -327,13 +312,12 @@ mod tests {
 
     #[test]
     fn a_version_is_compared_with_itself_on_two_clusters() {
-        let spec = UpgradeSpec::against_itself(&canary(), ControlPlane::of("1.31"), None).unwrap();
+        let spec = UpgradeSpec::against_itself(&canary(), ControlPlane::of(IstioVersion::new(1, 31)), None).unwrap();
         let plan = spec.plan(&canary());
         let paths: Vec<Vec<UpgradePath>> =
             plan.iter().map(|runs| runs.iter().map(|(path, _)| *path).collect()).collect();
         assert_eq!(paths, [[UpgradePath::FreshOnOld], [UpgradePath::FreshOnNew]]);
-        let headings = [UpgradePath::FreshOnOld, UpgradePath::FreshOnNew]
-            .map(|path| path.heading(Versions { from: "1.31", to: "1.31" }));
+        let headings = [UpgradePath::FreshOnOld, UpgradePath::FreshOnNew].map(|path| path.heading(spec.versions()));
         assert_eq!(headings, ["fresh 1.31", "fresh 1.31 again"]);
         assert!(spec.skipped().is_empty());
     }
@@ -342,7 +326,7 @@ mod tests {
     #[case::downgrade("1.31", "1.22", "from 1.31 to 1.22 is a downgrade")]
     #[case::patch_downgrade("1.31.2", "1.31.1", "from 1.31.2 to 1.31.1 is a downgrade")]
     #[case::same("1.31", "1.31", "both versions are 1.31")]
-    #[case::no_version("1.31", "latest", "`latest` is not a version of Istio")]
+    #[case::build_after_its_release("1.31.0", "1.31.0-dev.eed52", "from 1.31.0 to 1.31.0-dev.eed52 is a downgrade")]
     fn what_is_no_upgrade_is_refused(#[case] from: &str, #[case] to: &str, #[case] said: &str) {
         let error = spec(from, to, &[], true).unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");

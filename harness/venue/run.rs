@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
             self.venue.remove(&record).await?;
             self.records.remove(&self.id)?;
         }
-        self.events.tell(Event::Removed { took: start.elapsed() });
+        self.events.tell(Event::Removed(start.elapsed()));
         Ok(())
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         while let Some(timed) = stream.recv().await {
             told.push(match timed.event {
                 Event::Removing => "removing",
-                Event::Removed { .. } => "removed",
+                Event::Removed(_) => "removed",
                 Event::Kept { .. } => "kept",
                 other => panic!("{other:?}"),
             });

@@ -118,6 +118,17 @@ fn seen(answer: &Answer) -> String {
     }
 }
 
+/// The beginning of the body of Envoy's response; empty if Envoy sends none.
+fn mesh_body(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Responded { body, .. } => body,
+        Outcome::Aborted(_) => "fault filter abort",
+        Outcome::NoEndpoint => "no healthy upstream",
+        Outcome::NotListening => "upstream connect error or disconnect/reset before headers",
+        _ => "",
+    }
+}
+
 /// What a client sees of an outcome, in the same words.
 fn foreseen(outcome: &Outcome, path: &str) -> String {
     match outcome {
@@ -128,6 +139,6 @@ fn foreseen(outcome: &Outcome, path: &str) -> String {
             format!("{status} {version}{uri}")
         }
         Outcome::NoConnection(_) => "nothing".to_owned(),
-        other => format!("{} `{}`", other.mesh_status().unwrap_or(0), other.mesh_body()),
+        other => format!("{} `{}`", other.mesh_status().unwrap_or(0), mesh_body(other)),
     }
 }

@@ -18,7 +18,7 @@ fn the_model_gives_what_is_written_beside_every_variant() {
         let live = variant.live("diff", "diff-other");
         let mesh = Mesh::new(&live, pods_of(&live, &naming()));
         let outbound = mesh.outbound(client_of(&live, "client").unwrap());
-        assert_eq!(mesh.not_modelled(), [], "{}", variant.name);
+        assert_eq!(mesh.not_modelled, [], "{}", variant.name);
         for (name, request) in variant.requests(&table, "diff") {
             let wanted = variant.gets.get(&name).unwrap_or(&variant.gets["else"]);
             let given = shown(&outbound, &request);

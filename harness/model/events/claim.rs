@@ -87,11 +87,3 @@ pub struct Calibration {
     /// The median time of traffic until a verdict.
     pub decided: Duration,
 }
-
-impl Calibration {
-    /// Whether there is no evidence against requests that are routed independently with the claimed share.
-    #[must_use]
-    pub fn independent(&self) -> bool {
-        self.findings.independent()
-    }
-}

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 /// The configuration of a sidecar for one service port, as values by their paths: `route/routes/0/route/timeout`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Configuration(BTreeMap<String, String>);
+pub struct Configuration(pub BTreeMap<String, String>);
 
 /// A value that differs between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,21 +15,8 @@ pub struct ConfigChange {
     pub after: Option<String>,
 }
 
-impl From<BTreeMap<String, String>> for Configuration {
-    fn from(values: BTreeMap<String, String>) -> Self {
-        Self(values)
-    }
-}
-
 impl Configuration {
-    /// The values, by path.
-    #[must_use]
-    pub const fn values(&self) -> &BTreeMap<String, String> {
-        &self.0
-    }
-
     /// The values that differ in `after`: routes first, then clusters, then the listener.
-    #[must_use]
     pub fn changes(&self, after: &Self) -> Vec<ConfigChange> {
         let mut paths: Vec<&String> = self.0.keys().chain(after.0.keys()).collect();
         paths.sort_by_key(|path| (rank(path), path.as_str()));

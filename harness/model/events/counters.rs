@@ -32,31 +32,26 @@ impl Counters {
     }
 
     /// Whether the sidecar counts requests to services.
-    #[must_use]
     pub fn is_counting(&self) -> bool {
         self.0.contains_key(ATTEMPTS)
     }
 
     /// Requests to servers, each retry counted.
-    #[must_use]
     pub fn attempts(&self) -> u64 {
         self.of(ATTEMPTS)
     }
 
     /// Retries.
-    #[must_use]
     pub fn retries(&self) -> u64 {
         self.of(RETRIES)
     }
 
     /// Connections to servers, and how many of them use the mesh's mutual TLS.
-    #[must_use]
     pub fn connections(&self) -> (u64, u64) {
         (self.of(CONNECTIONS), self.of(HANDSHAKES))
     }
 
     /// Envoy's response flags of failed requests, counted.
-    #[must_use]
     pub fn flags(&self) -> BTreeMap<&'static str, u64> {
         let mut flags = BTreeMap::new();
         for (counter, flag) in FLAGS {

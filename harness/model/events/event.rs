@@ -75,11 +75,8 @@ pub enum Event {
         /// Its changes to objects.
         edits: Vec<Edit>,
     },
-    /// The stage's objects are applied and deleted, and its rollouts are complete.
-    RolledOut {
-        /// Time since the start of the stage's changes.
-        took: Duration,
-    },
+    /// The stage's objects are applied and deleted, and its rollouts are complete: the time since the start of the stage's changes.
+    RolledOut(Duration),
     /// The client's sidecar has the routes that the manifests ask for.
     Converged {
         /// Time since the rollouts were complete.
@@ -155,11 +152,8 @@ pub enum Event {
     Trialled(TrialledMutant),
     /// The clean-up begins.
     Removing,
-    /// The clean-up is complete.
-    Removed {
-        /// How long it took.
-        took: Duration,
-    },
+    /// The clean-up is complete: the time that it took.
+    Removed(Duration),
     /// The cluster or the namespace is kept, as the user asked.
     Kept {
         /// Commands that show it.

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+
+use displaydoc::Display;
 
 use super::configuration::Configuration;
 use super::counters::Counters;
@@ -25,7 +26,6 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Requests to servers for each request of the client: 1 where none is retried.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "numbers of requests are far below 2^52")]
     pub fn attempts(&self) -> Option<f64> {
         let served = self.served?;
@@ -34,45 +34,31 @@ impl Fingerprint {
 }
 
 /// The order in which servers are picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum PickOrder {
     /// There is one server.
+    #[displaydoc("one server")]
     One,
     /// Each pick is independent of the one before.
+    #[displaydoc("drawn each time")]
     Drawn,
     /// One server after the other.
+    #[displaydoc("in turns")]
     Turns,
     /// The same server several times in a row.
+    #[displaydoc("the same in a row")]
     Sticks,
 }
 
-impl fmt::Display for PickOrder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::One => "one server",
-            Self::Drawn => "drawn each time",
-            Self::Turns => "in turns",
-            Self::Sticks => "the same in a row",
-        })
-    }
-}
-
 /// How a sidecar is injected into a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
 pub enum Injection {
     /// As an ordinary container.
+    #[displaydoc("a container")]
     Classic,
     /// As an init container that keeps running (a native sidecar), which starts before the other containers and ends after them.
+    #[displaydoc("a native sidecar")]
     Native,
-}
-
-impl fmt::Display for Injection {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Classic => "a container",
-            Self::Native => "a native sidecar",
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,43 +1,36 @@
-use std::fmt;
+use displaydoc::Display;
 
 /// The layer between manifests and answers that a failure is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum FailureLayer {
     /// An object was rejected, or does not fit its API.
+    #[displaydoc("a manifest was rejected")]
     Manifest,
     /// Pods did not start.
+    #[displaydoc("a rollout is stuck")]
     Rollout,
     /// The control plane did not deliver the configuration, or the sidecar rejected it.
+    #[displaydoc("the sidecar did not get or take its configuration")]
     Delivery,
     /// A route is missing, or another one comes first.
+    #[displaydoc("a route is missing or shadowed")]
     Route,
     /// A subset or service has no endpoints.
+    #[displaydoc("there are no endpoints")]
     Endpoints,
     /// The application answered an error.
+    #[displaydoc("the application answered an error")]
     Application,
     /// The routes are as they should be, the share of the answers is not.
+    #[displaydoc("the share is wrong")]
     Share,
     /// Requests failed while the stage was applied.
+    #[displaydoc("requests failed during the change")]
     Transition,
     /// Objects were left behind.
+    #[displaydoc("objects were left behind")]
     Leftovers,
     /// The engine, the cluster or the mesh itself.
+    #[displaydoc("the environment failed")]
     Environment,
-}
-
-impl fmt::Display for FailureLayer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Manifest => "a manifest was rejected",
-            Self::Rollout => "a rollout is stuck",
-            Self::Delivery => "the sidecar did not get or take its configuration",
-            Self::Route => "a route is missing or shadowed",
-            Self::Endpoints => "there are no endpoints",
-            Self::Application => "the application answered an error",
-            Self::Share => "the share is wrong",
-            Self::Transition => "requests failed during the change",
-            Self::Leftovers => "objects were left behind",
-            Self::Environment => "the environment failed",
-        })
-    }
 }

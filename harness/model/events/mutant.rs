@@ -17,7 +17,6 @@ pub struct TrialledMutant {
 
 impl TrialledMutant {
     /// Whether the mesh agrees with the model.
-    #[must_use]
     pub const fn agrees(&self) -> bool {
         matches!(self.status, MutantStatus::Killed(_)) == self.failed
     }

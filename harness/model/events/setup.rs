@@ -1,8 +1,7 @@
-use std::collections::BTreeMap;
-use std::fmt;
-
+use displaydoc::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::scenario::Origin;
 
@@ -70,7 +69,8 @@ pub struct Workload {
 }
 
 /// An effect of an object outside of the run's namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
+#[displaydoc("{place}: {id} {effect}")]
 pub struct Reach {
     /// Where the object is written.
     pub place: Origin,
@@ -78,10 +78,4 @@ pub struct Reach {
     pub id: String,
     /// The effect.
     pub effect: String,
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {} {}", self.place, self.id, self.effect)
-    }
 }

@@ -46,7 +46,6 @@ pub struct Transition {
 
 impl Transition {
     /// The number of errors.
-    #[must_use]
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
     }

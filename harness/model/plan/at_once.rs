@@ -3,25 +3,23 @@ use crate::routing::Live;
 use crate::scenario::{Expectation, Manifest, ObjectId, Scenario, Stage, Step, Target};
 
 /// A scenario of one stage: the objects of a stage of another scenario, applied at once, and its claims about requests.
-#[must_use]
 pub fn at_once(scenario: &Scenario, number: usize) -> Scenario {
     let plan = Plan::new(scenario);
     let planned = &plan.stages[number - 1];
     let is_clients = |manifest: &Manifest| scenario.client.manifests.iter().any(|own| own.id() == manifest.id());
-    let objects = planned.after.live().all().map(|object| Manifest::clone(&object.manifest));
+    let objects = planned.after.live.all().map(|object| Manifest::clone(&object.manifest));
     let mut manifests: Vec<Manifest> = objects.filter(|manifest| !is_clients(manifest)).collect();
     // rules before pods, so that sidecars start with them
     manifests.sort_by_key(|manifest| manifest.kind() == "Deployment");
     let claims = planned.stage.expect.iter();
     let claims = claims.filter(|own| matches!(own, Expectation::Claim(_) | Expectation::Served { .. }));
-    let stage =
-        Stage { steps: vec![Step::Apply(manifests)], expect: claims.cloned().collect(), ..planned.stage.clone() };
+    let steps = manifests.into_iter().map(|manifest| Step::Apply(Box::new(manifest))).collect();
+    let stage = Stage { steps, expect: claims.cloned().collect(), ..planned.stage.clone() };
     Scenario { stages: vec![stage], ..scenario.clone() }
 }
 
 /// A scenario with a stage for each of these scenarios, which have one stage each and the same client: a stage first deletes the objects of
 /// the stage before that are not its own. None without scenarios.
-#[must_use]
 pub fn in_turn(scenarios: &[Scenario]) -> Option<Scenario> {
     let first = scenarios.first()?;
     let mut live = Live::new(&first.namespace, &first.namespace);
@@ -29,10 +27,8 @@ pub fn in_turn(scenarios: &[Scenario]) -> Option<Scenario> {
         let mut stage = scenario.stages[0].clone();
         let kept: Vec<ObjectId> = scenario.manifests().map(|manifest| live.id(manifest)).collect();
         let gone = live.all().map(|object| &object.manifest).filter(|manifest| !kept.contains(&live.id(manifest)));
-        let gone: Vec<Target> = gone.map(|manifest| Target::of(manifest, manifest.origin.clone())).collect();
-        if !gone.is_empty() {
-            stage.steps.insert(0, Step::Delete(gone));
-        }
+        let gone = gone.map(|manifest| Step::Delete(Target::of(manifest, manifest.origin.clone())));
+        stage.steps.splice(0..0, gone);
         live.step_through(&stage);
         stage
     });
@@ -51,8 +47,8 @@ mod tests {
     #[test]
     fn a_stage_is_brought_about_at_once() {
         let Scenario { stages, .. } = at_once(&canary(), 4);
-        let [Step::Apply(manifests)] = &stages[0].steps[..] else { panic!("one step") };
-        let ids: Vec<String> = manifests.iter().map(Manifest::id).collect();
+        assert_eq!(stages[0].steps.len(), stages[0].applied().count());
+        let ids: Vec<String> = stages[0].applied().map(Manifest::id).collect();
         assert_eq!(
             ids,
             [
@@ -71,9 +67,14 @@ mod tests {
         let canary = canary();
         let scenario = in_turn(&[at_once(&canary, 4), at_once(&canary, 1)]).unwrap();
         let [first, second] = &scenario.stages[..] else { panic!("two stages") };
-        assert!(matches!(&first.steps[..], [Step::Apply(_)]));
-        let [Step::Delete(gone), Step::Apply(_)] = &second.steps[..] else { panic!("a deletion first") };
-        let mut gone: Vec<&str> = gone.iter().map(|target| target.name.as_str()).collect();
+        assert_eq!(first.steps.len(), first.applied().count());
+        let (deletions, rest) = second.steps.split_at(second.steps.len() - second.applied().count());
+        assert!(rest.iter().all(|step| matches!(step, Step::Apply(_))), "deletions first");
+        let gone = deletions.iter().map(|step| match step {
+            Step::Delete(target) => target.name.as_str(),
+            other => panic!("{other:?}"),
+        });
+        let mut gone: Vec<&str> = gone.collect();
         gone.sort_unstable();
         assert_eq!(gone, ["dr-hello", "hello-server-v2", "vs-hello"]);
     }

@@ -3,44 +3,33 @@ use thiserror::Error;
 use super::during::{Undecidable, bounds, refused};
 use super::stages::{Plan, PlannedStage};
 use crate::scenario::Origin;
-use crate::verdict::{Design, DesignError, Replicas, Totals, Unidentified, identify};
+use crate::verdict::{Design, DesignError, Totals, Unidentified, identify};
 
-/// Why a claim of a scenario is refused before anything starts.
+/// A claim of a scenario that is refused before anything starts.
 #[derive(Debug, Error)]
-pub enum PlanError {
-    /// A claim cannot be decided.
-    #[error("{place}: {source}")]
-    Design {
-        /// Where it is claimed.
-        place: Origin,
-        /// Why not.
-        source: DesignError,
-    },
-    /// A claim would hold without any route.
-    #[error("{place}: {source}")]
-    Unidentified {
-        /// Where it is claimed.
-        place: Origin,
-        /// Why not.
-        source: Unidentified,
-    },
-    /// A claim about the time while a stage is applied cannot be decided by watching.
-    #[error("{place}: {source}")]
-    Undecidable {
-        /// Where it is claimed.
-        place: Origin,
-        /// Why not.
-        source: Undecidable,
-    },
+#[error("{place}: {source}")]
+pub struct PlanError {
+    /// Where it is claimed.
+    pub place: Origin,
+    /// Why it is refused.
+    pub source: Refused,
+}
+
+/// Why a claim is refused before anything starts.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub enum Refused {
+    /// No sample can decide it.
+    Design(#[from] DesignError),
+    /// It would hold without any route.
+    Unidentified(#[from] Unidentified),
+    /// It is about the time while a stage is applied, and no watch can decide it.
+    Undecidable(#[from] Undecidable),
 }
 
 impl PlanError {
-    /// Where the claim is written.
-    #[must_use]
-    pub const fn place(&self) -> &Origin {
-        match self {
-            Self::Design { place, .. } | Self::Unidentified { place, .. } | Self::Undecidable { place, .. } => place,
-        }
+    fn new(place: &Origin, source: impl Into<Refused>) -> Self {
+        Self { place: place.clone(), source: source.into() }
     }
 }
 
@@ -71,35 +60,31 @@ impl Designs {
         let mut designs = Vec::new();
         for planned in &plan.stages {
             let claims: Vec<_> = planned.stage.claims().collect();
-            let namespace = planned.after.live().namespace();
-            let replicas = Replicas(planned.after.mesh().replicas(&scenario.service.host, namespace));
+            let namespace = planned.after.live.namespace();
+            let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);
             for claim in &claims {
-                identify(claim, &claims, &replicas)
-                    .map_err(|source| PlanError::Unidentified { place: claim.origin.clone(), source })?;
+                identify(claim, &claims, &replicas).map_err(|source| PlanError::new(&claim.origin, source))?;
             }
             designs.push(planned.designs()?);
         }
         if let Some((place, source)) = refused(scenario) {
-            return Err(PlanError::Undecidable { place, source });
+            return Err(PlanError::new(place, source));
         }
         Ok(Self { designs, watched: bounds(scenario) })
     }
 
     /// The designs of a stage, by its position from 1.
-    #[must_use]
     pub fn of(&self, number: usize) -> &[Design] {
         self.designs.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The first design of a claim that splits versions, with its stage's position from 1.
-    #[must_use]
     pub fn first_split(&self) -> Option<(usize, &Design)> {
         let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
         (1..).zip(&self.designs).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
     }
 
     /// The summed error probabilities of all claims.
-    #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals: Totals = self.designs.iter().flatten().collect();
         for (bounds, miss) in &self.watched {
@@ -122,7 +107,7 @@ impl PlannedStage<'_> {
         let designs = self.stage.claims().map(|claim| {
             Design::new(claim)
                 .map(|design| design.of_variants(self.variants(&claim.from)))
-                .map_err(|source| PlanError::Design { place: claim.origin.clone(), source })
+                .map_err(|source| PlanError::new(&claim.origin, source))
         });
         designs.collect()
     }

@@ -22,25 +22,14 @@ pub fn during_claims(stage: &Stage) -> impl Iterator<Item = &During> {
 
 /// Why a `during` claim cannot be decided by any watch.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum Undecidable {
     /// The gap is shorter than the spacing of requests allows.
     #[error("a gap of {} is too short to be measured: the shortest limit for {populations} {} is {}", shown_time(*gap), if *populations == 1 { "population" } else { "populations" }, shown_time(*shortest))]
-    ShortGap {
-        /// The claimed limit.
-        gap: Duration,
-        /// How many populations take turns.
-        populations: usize,
-        /// The shortest limit that can be decided.
-        shortest: Duration,
-    },
+    ShortGap { gap: Duration, populations: usize, shortest: Duration },
     /// The bound takes more requests than are sent.
     #[error("excluding a share above {excludes} with {errors} errors takes more than {MOST_REQUESTS} requests")]
-    RareErrors {
-        /// The share that a pass has to exclude.
-        excludes: Share,
-        /// How many errors are allowed.
-        errors: u64,
-    },
+    RareErrors { excludes: Share, errors: u64 },
 }
 
 /// Why a claim cannot be decided by any watch.
@@ -60,9 +49,9 @@ fn undecidable(during: &During, populations: usize) -> Option<Undecidable> {
 }
 
 /// The first `during` claim of a scenario that cannot be decided: its place, and why not.
-pub(super) fn refused(scenario: &Scenario) -> Option<(Origin, Undecidable)> {
+pub(super) fn refused(scenario: &Scenario) -> Option<(&Origin, Undecidable)> {
     let mut all = scenario.stages.iter().flat_map(during_claims);
-    all.find_map(|during| Some((during.origin.clone(), undecidable(during, scenario.populations.len())?)))
+    all.find_map(|during| Some((&during.origin, undecidable(during, scenario.populations.len())?)))
 }
 
 /// For each `during` claim of a scenario, how many bounds it states, and the error probability of each.
@@ -73,7 +62,6 @@ pub(super) fn bounds(scenario: &Scenario) -> Vec<(u32, f64)> {
 }
 
 /// The requests a second, of all populations together, that the gaps claimed of a stage take; none where no gap is claimed.
-#[must_use]
 pub fn watch_rate(stage: &Stage, populations: usize) -> Option<u32> {
     during_claims(stage).filter_map(|during| rate_for(during.gap?, populations)).max()
 }
@@ -86,7 +74,6 @@ fn rate_for(gap: Duration, populations: usize) -> Option<u32> {
 }
 
 /// `84 ms`, `1.2 s`.
-#[must_use]
 pub fn shown_time(time: Duration) -> String {
     let number = |value: f64, digits: i32| {
         let ten = 10_f64.powi(digits);

@@ -16,33 +16,28 @@ pub struct Edit {
 
 impl PlannedStage<'_> {
     /// The changes to objects, in the order in which they are made.
-    #[must_use]
     pub fn edits(&self) -> Vec<Edit> {
-        let mut live = self.before.live().clone();
+        let mut live = self.before.live.clone();
         let mut edits = Vec::new();
         for step in &self.stage.steps {
             match step {
-                Step::Apply(manifests) => {
-                    for manifest in manifests {
-                        edits.push(Edit {
-                            object: manifest.id(),
-                            origin: Some(manifest.origin.clone()),
-                            before: live.like(manifest).map(|object| Manifest::clone(&object.manifest)),
-                            after: Some(manifest.clone()),
-                        });
-                        live.apply(manifest);
-                    }
+                Step::Apply(manifest) => {
+                    edits.push(Edit {
+                        object: manifest.id(),
+                        origin: Some(manifest.origin.clone()),
+                        before: live.like(manifest).map(|object| Manifest::clone(&object.manifest)),
+                        after: Some(Manifest::clone(manifest)),
+                    });
+                    live.apply(manifest);
                 }
-                Step::Delete(targets) => {
-                    for target in targets {
-                        edits.extend(live.named(target).map(|object| Edit {
-                            object: object.manifest.id(),
-                            origin: None,
-                            before: Some(Manifest::clone(&object.manifest)),
-                            after: None,
-                        }));
-                        live.delete(target);
-                    }
+                Step::Delete(target) => {
+                    edits.extend(live.named(target).map(|object| Edit {
+                        object: object.manifest.id(),
+                        origin: None,
+                        before: Some(Manifest::clone(&object.manifest)),
+                        after: None,
+                    }));
+                    live.delete(target);
                 }
                 Step::Mesh(_) => {}
             }

@@ -41,7 +41,6 @@ pub(crate) fn requests<'a>(
 
 impl Given {
     /// The responses to a population's requests for a path, with equal shares of the population's variants.
-    #[must_use]
     pub fn to(population: &Population, service: &Service, path: &str, outbound: &Outbound<'_>) -> Self {
         let mut given = Self::default();
         let share = Chance::of(1, population.variants.len() as u64);
@@ -82,7 +81,6 @@ impl Given {
     }
 
     /// The probability of all responses that meet a condition.
-    #[must_use]
     pub fn chance(&self, of: impl Fn(&Seen) -> bool) -> Chance {
         self.seen.iter().filter(|(seen, _)| of(seen)).fold(Chance::NONE, |sum, (_, chance)| sum.or(*chance))
     }

@@ -9,7 +9,7 @@ mod given;
 mod stages;
 
 pub use at_once::{at_once, in_turn};
-pub use designs::{Designs, PlanError};
+pub use designs::{Designs, PlanError, Refused};
 pub use during::{HIGHEST_RATE, Undecidable, during_claims, shown_time, watch_rate};
 pub use edits::Edit;
 pub(crate) use given::requests;

@@ -33,9 +33,11 @@ pub struct PlannedStage<'a> {
 /// The applied objects at one point of a plan.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
-    scenario: &'a Scenario,
+    /// The scenario.
+    pub scenario: &'a Scenario,
     naming: Arc<Naming>,
-    live: Live,
+    /// The applied objects.
+    pub live: Live,
     mesh: OnceLock<Mesh>,
 }
 
@@ -52,13 +54,11 @@ pub struct ExpectedAnswers {
 
 impl<'a> Plan<'a> {
     /// The plan of a scenario in the namespace that it declares.
-    #[must_use]
     pub fn new(scenario: &'a Scenario) -> Self {
         Self::in_namespace(scenario, &scenario.namespace)
     }
 
     /// The plan of a scenario whose objects are applied to another namespace than it declares.
-    #[must_use]
     pub fn in_namespace(scenario: &'a Scenario, namespace: &str) -> Self {
         let mut live = Live::new(&scenario.namespace, namespace);
         scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
@@ -80,13 +80,11 @@ impl<'a> Plan<'a> {
     }
 
     /// The namespace of the objects.
-    #[must_use]
     pub fn namespace(&self) -> &str {
-        self.start.live().namespace()
+        self.start.live.namespace()
     }
 
     /// The objects after so many stages, or after the last.
-    #[must_use]
     pub fn after(&self, stages: usize) -> &Arc<Snapshot<'a>> {
         self.stages[..stages.min(self.stages.len())].last().map_or(&self.start, |planned| &planned.after)
     }
@@ -100,25 +98,21 @@ impl PlannedStage<'_> {
 
     /// Whether traffic is watched while the stage is applied: it changes something, it claims something about requests, and the client is
     /// running already.
-    #[must_use]
     pub fn is_watched(&self) -> bool {
         self.number > 1 && !self.stage.steps.is_empty() && self.stage.claims().next().is_some()
     }
 
     /// Whether the stage changes the mesh itself.
-    #[must_use]
     pub fn changes_mesh(&self) -> bool {
         self.stage.steps.iter().any(|step| matches!(step, Step::Mesh(_)))
     }
 
     /// Whether the stage changes the client's routes or their endpoints.
-    #[must_use]
     pub fn changes_routes(&self) -> bool {
         self.before.table() != self.after.table()
     }
 
     /// The answers to expect while the stage is applied, for each population.
-    #[must_use]
     pub fn answers(&self) -> Vec<ExpectedAnswers> {
         let populations = &self.after.scenario.populations;
         let (before, after) = (self.before.outbound(), self.after.outbound());
@@ -135,39 +129,23 @@ impl PlannedStage<'_> {
     }
 }
 
-impl<'a> Snapshot<'a> {
-    /// The scenario.
-    #[must_use]
-    pub const fn scenario(&self) -> &'a Scenario {
-        self.scenario
-    }
-
-    /// The applied objects.
-    #[must_use]
-    pub const fn live(&self) -> &Live {
-        &self.live
-    }
-
+impl Snapshot<'_> {
     /// The pods that the objects ask for, with the versions that they answer with, as far as the scenario and the demo images tell.
-    #[must_use]
     pub fn pods(&self) -> Vec<Pod> {
         pods_of(&self.live, &self.naming)
     }
 
     /// What the objects mean to Istio with these pods.
-    #[must_use]
     pub fn mesh_of(&self, pods: Vec<Pod>) -> Mesh {
         Mesh::new(&self.live, pods)
     }
 
     /// What the objects mean to Istio, once all pods that they ask for are ready.
-    #[must_use]
     pub fn mesh(&self) -> &Mesh {
         self.mesh.get_or_init(|| Mesh::new(&self.live, self.pods()))
     }
 
     /// The client; one that is not applied is taken for one in the mesh, without labels.
-    #[must_use]
     pub fn client(&self) -> Client {
         client_of(&self.live, &self.scenario.client.pod).unwrap_or_else(|| Client {
             namespace: self.live.namespace().to_owned(),
@@ -177,25 +155,21 @@ impl<'a> Snapshot<'a> {
     }
 
     /// What becomes of the client's requests.
-    #[must_use]
     pub fn outbound(&self) -> Outbound<'_> {
         self.mesh().outbound(self.client())
     }
 
     /// What a population is given on a path.
-    #[must_use]
     pub fn given(&self, population: &Population, path: &str, outbound: &Outbound<'_>) -> Given {
         Given::to(population, &self.scenario.service, path, outbound)
     }
 
     /// A request to the scenario's service.
-    #[must_use]
     pub fn request(&self) -> Request {
         Request::get(&self.scenario.service.host, self.scenario.service.port, "/")
     }
 
     /// The client's routes to the scenario's service; empty where there is no connection.
-    #[must_use]
     pub fn table(&self) -> RouteTable {
         self.outbound().routes(&self.request()).map(|routes| routes.table).unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
+use displaydoc::Display;
 use serde_json::Value;
 
 use super::condition::Pattern;
@@ -10,7 +10,8 @@ use super::rule::{Part, field};
 use crate::scenario::{Origin, nearest};
 
 /// An error or a suspicious setting in an applied object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Display)]
+#[displaydoc("{origin}: {message}")]
 pub struct Problem {
     /// The position of the field.
     pub origin: Origin,
@@ -29,14 +30,7 @@ pub enum Severity {
     Warning,
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.origin, self.message)
-    }
-}
-
 /// Checks the applied objects, and the references between them.
-#[must_use]
 pub fn check(live: &Live) -> Vec<Problem> {
     let services = live.of(Kind::Service).map(|object| full_name(object.manifest.name(), &object.namespace));
     let mut checker = Checker { services: services.collect(), ..Checker::default() };

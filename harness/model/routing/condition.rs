@@ -22,7 +22,6 @@ pub struct Request {
 
 impl Request {
     /// A `GET` request without headers.
-    #[must_use]
     pub fn get(host: &str, port: u16, path: &str) -> Self {
         Self { method: "GET".to_owned(), path: path.to_owned(), host: host.to_owned(), port, headers: BTreeMap::new() }
     }
@@ -35,7 +34,6 @@ impl Request {
     }
 
     /// The value of the `Host` header. Clients omit port 80.
-    #[must_use]
     pub fn authority(&self) -> Cow<'_, str> {
         match self.headers.get("host") {
             Some(host) => Cow::Borrowed(host),
@@ -45,7 +43,6 @@ impl Request {
     }
 
     /// The path without the query.
-    #[must_use]
     pub fn bare_path(&self) -> &str {
         self.path.split(['?', '#']).next().unwrap_or_default()
     }
@@ -125,19 +122,16 @@ pub struct Pattern {
 
 impl Pattern {
     /// An expression, which may be invalid: an invalid one matches nothing.
-    #[must_use]
     pub fn new(text: &str) -> Self {
         Self { text: text.to_owned(), compiled: OnceLock::new() }
     }
 
     /// The text of the expression.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Why the expression is invalid; none if it is valid.
-    #[must_use]
     pub fn error(text: &str) -> Option<String> {
         let error = Regex::new(text).err()?;
         // the last line of the regex crate's message is the reason; the lines before it show the position
@@ -201,13 +195,11 @@ impl fmt::Debug for Pattern {
 
 impl Condition {
     /// A condition whose test has to succeed.
-    #[must_use]
     pub const fn new(subject: Subject, test: Test) -> Self {
         Self { subject, test, polarity: Polarity::Positive }
     }
 
     /// Whether a request meets the condition.
-    #[must_use]
     pub fn met_by(&self, request: &Request) -> bool {
         let authority;
         let value = match &self.subject {

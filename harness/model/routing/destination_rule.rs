@@ -4,7 +4,7 @@ use super::hosts::{falls_under, is_wildcard, resolved};
 use super::live::Object;
 use super::rule::Part;
 use super::unmodelled::{Notes, ROOT, Scope};
-use super::version::IstioVersion;
+use super::version::RoutingVersion;
 use crate::scenario::Origin;
 
 /// A subset of a service's endpoints.
@@ -38,7 +38,7 @@ pub(super) struct DestinationRules {
 }
 
 impl DestinationRules {
-    pub fn read<'a>(version: IstioVersion, objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Self {
+    pub fn read<'a>(version: RoutingVersion, objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Self {
         let mut objects: Vec<&Object> = objects.collect();
         objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
         let mut rules = Self::default();
@@ -85,7 +85,7 @@ impl DestinationRules {
 
 impl Rules {
     /// Adds the subsets of a rule: to those of older rules, or beside them if the older ones are exported more widely or elsewhere.
-    fn add(&mut self, version: IstioVersion, host: &str, added: &Subsets) {
+    fn add(&mut self, version: RoutingVersion, host: &str, added: &Subsets) {
         let others = if is_wildcard(host) {
             self.wildcards.entry((host.len(), host.to_owned())).or_default()
         } else {

@@ -1,127 +1,25 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use displaydoc::Display;
 
 use super::condition::Request;
 use super::outbound::Outbound;
 use super::service::{Protocol, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
-use crate::scenario::Origin;
 
-/// Why requests do not reach the destination of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// No `DestinationRule` defines the subset.
-    UndefinedSubset {
-        /// The subset.
-        subset: String,
-        /// The service's full name.
-        host: String,
-    },
-    /// The service or its port does not exist.
-    NoService {
-        /// The service's full name.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-    /// The selector of the Service excludes the pods of the subset.
-    Excluded {
-        /// The subset.
-        subset: String,
-        /// The labels of the subset.
-        labels: BTreeMap<String, String>,
-        /// The position of the subset.
-        rule: Origin,
-        /// The Service's name.
-        service: String,
-        /// The Service's selector.
-        selector: BTreeMap<String, String>,
-        /// The position of the Service.
-        origin: Origin,
-    },
-    /// The port is not HTTP, so that rules for requests do not apply.
-    NotHttp {
-        /// The rule's kind and name.
-        rule: String,
-        /// The position of the rule.
-        rule_origin: Origin,
-        /// The Service's name.
-        service: String,
-        /// The position of the Service.
-        origin: Origin,
-        /// The port.
-        port: u16,
-        /// Why the port counts as TCP.
-        declared: String,
-    },
-    /// The client has no sidecar, so that no rule applies.
-    NoSidecar {
-        /// The rule's kind and name.
-        rule: String,
-        /// The position of the rule.
-        rule_origin: Origin,
-    },
-    /// No ready pod carries the labels.
-    NoPods {
-        /// The subset; none for the Service itself.
-        subset: Option<String>,
-        /// The labels.
-        labels: BTreeMap<String, String>,
-        /// Workloads whose pods carry all of the labels except one, with the key of that label and the pod's value for it.
-        almost: BTreeSet<(String, String, Option<String>)>,
-    },
-}
-
-impl Finding {
+/// Why requests do not reach the destination of a rule, with the manifests to blame.
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
+#[displaydoc("{message}")]
+pub struct Finding {
     /// Whether the route exists and its destination has no endpoints.
-    #[must_use]
-    pub const fn is_of_endpoints(&self) -> bool {
-        matches!(self, Self::Excluded { .. } | Self::NoPods { .. })
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotHttp { rule, rule_origin, service, origin, port, declared } => write!(
-                formatter,
-                "{rule} ({rule_origin}) is not used: port {port} of Service {service} ({origin}) {declared}, so that \
-                 connections are balanced over all pods, not requests by rules"
-            ),
-            Self::NoSidecar { rule, rule_origin } => {
-                write!(formatter, "{rule} ({rule_origin}) is not used: the client has no sidecar")
-            }
-            Self::UndefinedSubset { subset, host } => {
-                write!(formatter, "no DestinationRule for {host} that the client sees defines the subset {subset}")
-            }
-            Self::NoService { host, port } => write!(formatter, "there is no service {host} with a port {port}"),
-            Self::Excluded { subset, labels, rule, service, selector, origin } => write!(
-                formatter,
-                "subset {subset} ({}, {rule}) has no endpoints: the selector of Service {service} ({}, {origin}) excludes its pods",
-                shown(labels),
-                shown(selector),
-            ),
-            Self::NoPods { subset, labels, almost } => {
-                match subset {
-                    Some(subset) => write!(formatter, "subset {subset} has no endpoints")?,
-                    None => formatter.write_str("the service has no endpoints")?,
-                }
-                write!(formatter, ": no ready pod carries {}", shown(labels))?;
-                for (workload, key, value) in almost {
-                    match value {
-                        Some(value) => write!(formatter, "; {workload} carries {key}={value}")?,
-                        None => write!(formatter, "; {workload} carries no {key}")?,
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
+    pub lacks_endpoints: bool,
+    /// The reason.
+    pub message: String,
 }
 
 impl Outbound<'_> {
     /// Why requests to a host and port do not reach the destinations of the rules.
-    #[must_use]
     pub fn diagnose(&self, request: &Request) -> Vec<Finding> {
         let Ok(routes) = self.routes(request) else { return Vec::new() };
         let unused = (routes.table.unit == RoutingUnit::Connection).then(|| self.unused(request)).flatten();
@@ -136,52 +34,65 @@ impl Outbound<'_> {
     fn unused(&self, request: &Request) -> Option<Finding> {
         let service = self.service(&request.host)?;
         let rule = &self.rules_for(&service.host).next()?.object;
-        let (rule, rule_origin) = (rule.object.to_string(), rule.origin.clone());
-        match &service.port(request.port)?.protocol {
-            _ if !self.client.sidecar => Some(Finding::NoSidecar { rule, rule_origin }),
-            Protocol::Tcp(declared) => Some(Finding::NotHttp {
-                rule,
-                rule_origin,
-                service: service.name.clone(),
-                origin: service.origin.clone(),
-                port: request.port,
-                declared: declared.clone(),
-            }),
-            _ => None,
-        }
+        let reason = match &service.port(request.port)?.protocol {
+            _ if !self.client.sidecar => "the client has no sidecar".to_owned(),
+            Protocol::Tcp(declared) => format!(
+                "port {} of Service {} ({}) {declared}, so that connections are balanced over all pods, not requests by rules",
+                request.port, service.name, service.origin
+            ),
+            _ => return None,
+        };
+        let message = format!("{} ({}) is not used: {reason}", rule.object, rule.origin);
+        Some(Finding { lacks_endpoints: false, message })
     }
 
-    fn missing(&self, cluster: &Cluster) -> Finding {
-        match (&cluster.subset, self.service(&cluster.host).and_then(|service| service.port(cluster.port))) {
-            (Some(subset), Some(_)) => Finding::UndefinedSubset { subset: subset.clone(), host: cluster.host.clone() },
-            _ => Finding::NoService { host: cluster.host.clone(), port: cluster.port },
-        }
+    fn missing(&self, Cluster { host, port, subset }: &Cluster) -> Finding {
+        let is_served = self.service(host).is_some_and(|service| service.port(*port).is_some());
+        let message = match subset {
+            Some(subset) if is_served => {
+                format!("no DestinationRule for {host} that the client sees defines the subset {subset}")
+            }
+            _ => format!("there is no service {host} with a port {port}"),
+        };
+        Finding { lacks_endpoints: false, message }
     }
 
     fn empty(&self, cluster: &Cluster) -> Option<Finding> {
         let service = self.service(&cluster.host)?;
         let selector = service.selector.clone().unwrap_or_default();
-        let Some(name) = &cluster.subset else {
-            return Some(self.no_pods(None, service, selector));
+        let message = match &cluster.subset {
+            None => format!("the service has no endpoints: {}", self.no_pods(service, &selector)),
+            Some(name) => {
+                let subset = self.mesh.subset(service, name, &self.client.namespace)?;
+                let excludes = |(key, value)| selector.get(key).is_some_and(|other: &String| other != value);
+                if subset.labels.iter().any(excludes) {
+                    format!(
+                        "subset {name} ({}, {}) has no endpoints: the selector of Service {} ({}, {}) excludes its pods",
+                        shown(&subset.labels),
+                        subset.origin,
+                        service.name,
+                        shown(&selector),
+                        service.origin,
+                    )
+                } else {
+                    let labels = selector.into_iter().chain(subset.labels.clone()).collect();
+                    format!("subset {name} has no endpoints: {}", self.no_pods(service, &labels))
+                }
+            }
         };
-        let subset = self.mesh.subset(service, name, &self.client.namespace)?;
-        if subset.labels.iter().any(|(key, value)| selector.get(key).is_some_and(|other| other != value)) {
-            return Some(Finding::Excluded {
-                subset: name.clone(),
-                labels: subset.labels.clone(),
-                rule: subset.origin.clone(),
-                service: service.name.clone(),
-                selector,
-                origin: service.origin.clone(),
-            });
-        }
-        let labels = selector.into_iter().chain(subset.labels.clone()).collect();
-        Some(self.no_pods(Some(name.clone()), service, labels))
+        Some(Finding { lacks_endpoints: true, message })
     }
 
-    fn no_pods(&self, subset: Option<String>, service: &Service, labels: BTreeMap<String, String>) -> Finding {
-        let almost = self.mesh.pods.almost(&service.namespace, &labels);
-        Finding::NoPods { subset, labels, almost }
+    /// That no pod carries the labels, with the workloads whose pods carry all of them but one.
+    fn no_pods(&self, service: &Service, labels: &BTreeMap<String, String>) -> String {
+        let mut message = format!("no ready pod carries {}", shown(labels));
+        for (workload, key, value) in self.mesh.pods.almost(&service.namespace, labels) {
+            let _ = match value {
+                Some(value) => write!(message, "; {workload} carries {key}={value}"),
+                None => write!(message, "; {workload} carries no {key}"),
+            };
+        }
+        message
     }
 }
 

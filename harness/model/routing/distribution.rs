@@ -15,7 +15,6 @@ impl Chance {
     pub const NONE: Self = Self(Ratio::new_raw(0, 1));
 
     /// The ratio of `part` to `whole`; 0 if `whole` is 0.
-    #[must_use]
     pub fn of(part: u64, whole: u64) -> Self {
         if whole == 0 { Self::NONE } else { Self(Ratio::new(u128::from(part), u128::from(whole))) }
     }
@@ -39,7 +38,6 @@ impl Chance {
     }
 
     /// The nearest floating-point number.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rounded number is asked for")]
     pub fn fraction(self) -> f64 {
         *self.0.numer() as f64 / *self.0.denom() as f64
@@ -99,7 +97,6 @@ pub enum Unconnected {
 
 impl Outcome {
     /// The status of the mesh's response; none if a pod responds, or if there is no connection.
-    #[must_use]
     pub const fn mesh_status(&self) -> Option<u16> {
         match self {
             Self::Served { .. } | Self::NoConnection(_) => None,
@@ -111,23 +108,10 @@ impl Outcome {
     }
 
     /// The version that serves the request.
-    #[must_use]
     pub fn version(&self) -> Option<&str> {
         match self {
             Self::Served { version, .. } => Some(version),
             _ => None,
-        }
-    }
-
-    /// The beginning of the body of Envoy's response; empty if Envoy sends none.
-    #[must_use]
-    pub fn mesh_body(&self) -> &str {
-        match self {
-            Self::Responded { body, .. } => body,
-            Self::Aborted(_) => "fault filter abort",
-            Self::NoEndpoint => "no healthy upstream",
-            Self::NotListening => "upstream connect error or disconnect/reset before headers",
-            _ => "",
         }
     }
 }
@@ -156,7 +140,6 @@ pub struct Distribution(Vec<(Outcome, Chance)>);
 
 impl Distribution {
     /// A single certain outcome.
-    #[must_use]
     pub fn certain(outcome: Outcome) -> Self {
         Self(vec![(outcome, Chance::CERTAIN)])
     }
@@ -178,7 +161,6 @@ impl Distribution {
     }
 
     /// The probability of all outcomes that meet a condition.
-    #[must_use]
     pub fn chance(&self, of: impl Fn(&Outcome) -> bool) -> Chance {
         self.iter().filter(|(outcome, _)| of(outcome)).fold(Chance::NONE, |sum, (_, chance)| sum.or(chance))
     }

@@ -16,7 +16,6 @@ pub(super) fn full_name(name: &str, namespace: &str) -> String {
 
 /// The full name of the service that a client in a namespace reaches by an address: as its DNS search list and the virtual hosts of its
 /// sidecar resolve it. The address may end in a dot.
-#[must_use]
 pub fn addressed(host: &str, namespace: &str) -> String {
     let host = host.trim_end_matches('.').to_lowercase();
     match host.split('.').count() {

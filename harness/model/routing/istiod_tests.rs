@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rstest::rstest;
 
-use super::{Client, IstioVersion, Live, Mesh, Naming, Request, pods_of};
+use super::{Client, Live, Mesh, Naming, Request, RoutingVersion, pods_of};
 use crate::scenario::parse_manifests;
 
 const BASE: &str = "
@@ -43,7 +43,7 @@ fn outcome(version: &str, text: &str, host: &str) -> String {
     for manifest in &manifests {
         live.apply(manifest);
     }
-    let version = IstioVersion::parse(version).unwrap();
+    let version = RoutingVersion::parse(version).unwrap();
     let mesh = Mesh::of(version, &live, pods_of(&live, &Naming::default()));
     let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
     let distribution = outbound.distribution(&Request::get("svc", 8080, "/").with("host", host));

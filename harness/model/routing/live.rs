@@ -73,13 +73,11 @@ impl Kind {
 
 impl Live {
     /// No objects. Objects whose manifests name no namespace, or `declared`, belong to `namespace`.
-    #[must_use]
     pub fn new(declared: &str, namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), declared: declared.to_owned(), ..Self::default() }
     }
 
     /// The namespace of objects whose manifests name none.
-    #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -89,8 +87,8 @@ impl Live {
         self.later();
         for step in &stage.steps {
             match step {
-                Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
-                Step::Delete(targets) => targets.iter().for_each(|target| self.delete(target)),
+                Step::Apply(manifest) => self.apply(manifest),
+                Step::Delete(target) => self.delete(target),
                 // changes of the mesh leave objects as they are
                 Step::Mesh(_) => {}
             }
@@ -120,7 +118,6 @@ impl Live {
     }
 
     /// The object that a deletion refers to, if it exists.
-    #[must_use]
     pub fn named(&self, target: &Target) -> Option<&Object> {
         self.objects.get(&self.resolve(target).ok()?)
     }
@@ -134,13 +131,11 @@ impl Live {
     }
 
     /// The object that applying a manifest would change.
-    #[must_use]
     pub fn like(&self, manifest: &Manifest) -> Option<&Object> {
         self.objects.get(&self.id(manifest))
     }
 
     /// The id of an object once it is applied.
-    #[must_use]
     pub fn id(&self, manifest: &Manifest) -> ObjectId {
         let scope = ApiKind::of(manifest.group(), manifest.kind()).scope;
         ObjectId::of(manifest, scope, &self.declared, &self.namespace)
@@ -158,7 +153,6 @@ impl Live {
     }
 
     /// The object of that kind and name in the scenario's namespace.
-    #[must_use]
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
         let (group, kind) = kind.group_and_name();
         let scope = ApiKind::of(group, kind).scope;

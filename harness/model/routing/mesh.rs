@@ -8,30 +8,30 @@ use super::live::{Kind, Live};
 use super::rule::Destination;
 use super::service::{Pod, Pods, Service};
 use super::unmodelled::{NotModelled, Notes, note};
-use super::version::IstioVersion;
+use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 
 /// All objects that affect routing, parsed and indexed.
 #[derive(Debug)]
 pub struct Mesh {
-    pub(super) version: IstioVersion,
+    pub(super) version: RoutingVersion,
     pub(super) services: HashMap<String, Service>,
     pub(super) virtual_services: Vec<VirtualService>,
     pub(super) destination_rules: DestinationRules,
     pub(super) pods: Pods,
-    not_modelled: Vec<NotModelled>,
+    /// The fields and objects that the model does not cover.
+    pub not_modelled: Vec<NotModelled>,
 }
 
 impl Mesh {
     /// Reads the applied objects. `pods` are the ready pods: [`pods_of`](super::pods_of) returns those that the objects ask for.
-    #[must_use]
     pub fn new(live: &Live, pods: Vec<Pod>) -> Self {
-        Self::of(IstioVersion::NEWEST, live, pods)
+        Self::of(RoutingVersion::NEWEST, live, pods)
     }
 
     /// The mesh as [`new`](Self::new), with the behaviour of a version of Istio.
     #[must_use]
-    pub fn of(version: IstioVersion, live: &Live, pods: Vec<Pod>) -> Self {
+    pub fn of(version: RoutingVersion, live: &Live, pods: Vec<Pod>) -> Self {
         let mut notes = Notes::default();
         let services = live.of(Kind::Service).map(|object| Service::read(object, &mut notes));
         let services: HashMap<String, Service> = services.map(|service| (service.host.clone(), service)).collect();
@@ -63,14 +63,7 @@ impl Mesh {
         Self { version, services, virtual_services, destination_rules, pods, not_modelled }
     }
 
-    /// The fields and objects that the model does not cover.
-    #[must_use]
-    pub fn not_modelled(&self) -> &[NotModelled] {
-        &self.not_modelled
-    }
-
     /// The number of pods of each version that a service selects: the distribution of requests if no rule applies.
-    #[must_use]
     pub fn replicas(&self, host: &str, namespace: &str) -> BTreeMap<String, u64> {
         let service = self.services.get(&addressed(host, namespace));
         let selected =

@@ -56,5 +56,5 @@ pub use table::{
     RoutingUnit,
 };
 pub use unmodelled::{NotModelled, Scope};
-pub use version::IstioVersion;
+pub use version::RoutingVersion;
 pub use virtual_service::MATCH_FIELDS;

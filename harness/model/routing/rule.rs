@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::condition::{Condition, Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
-use super::table::{Abort, RedirectPath, Rewrite};
+use super::table::{Abort, Redirect, Rewrite};
 use super::unmodelled::Notes;
-use crate::scenario::{Manifest, Origin};
+use crate::scenario::{Manifest, Origin, escaped, unescaped};
 
 /// A reference to a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,20 +25,16 @@ pub(super) struct Rule {
     pub at: RuleRef,
     pub matches: Vec<Match>,
     pub route: Vec<Destination>,
-    pub redirect: Option<RedirectRule>,
+    /// The redirect, without its port, which depends on the port of the request.
+    pub redirect: Option<(Redirect, RedirectPort)>,
     pub response: Option<(u16, String)>,
     pub rewrite: Option<RewriteRule>,
     pub mirrors: Vec<(Destination, u32)>,
     pub abort: Option<Abort>,
-    pub delegate: Option<Delegate>,
+    /// Namespace and name; an empty namespace is that of the rule.
+    pub delegate: Option<(String, String)>,
     /// The status of the response if a destination does not exist.
     pub missing: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Delegate {
-    pub namespace: String,
-    pub name: String,
 }
 
 #[derive(Debug, Clone)]
@@ -49,19 +45,10 @@ pub(super) struct Destination {
     pub weight: u32,
 }
 
-#[derive(Debug, Clone, Default)]
-pub(super) struct RedirectRule {
-    pub status: u16,
-    pub scheme: Option<String>,
-    pub host: Option<String>,
-    pub port: RedirectPort,
-    pub path: Option<RedirectPath>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The port that a redirect names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RedirectPort {
     /// The default port of the scheme.
-    #[default]
     OfScheme,
     /// The port of the request.
     OfRequest,
@@ -77,14 +64,11 @@ pub(super) struct RewriteRule {
 /// One entry of a rule's matches, any of which has to match.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Match {
+    /// The test of the path, as written.
     pub uri: Option<Test>,
     pub ignore_case: bool,
-    pub scheme: Option<Test>,
-    pub method: Option<Test>,
-    pub authority: Option<Test>,
-    pub headers: BTreeMap<String, Test>,
-    pub without: BTreeMap<String, Test>,
-    pub query: BTreeMap<String, Test>,
+    /// The tests of other parts of the request.
+    pub tests: BTreeMap<(Subject, Polarity), Test>,
     pub port: Option<u16>,
     pub source_labels: BTreeMap<String, String>,
     pub source_namespace: Option<String>,
@@ -95,24 +79,14 @@ pub(super) struct Match {
 impl Match {
     /// The conditions on the request. A prefix of `/` is no condition.
     pub fn conditions(&self) -> Vec<Condition> {
-        let parts = [
-            (Subject::Path, self.path()),
-            (Subject::Scheme, self.scheme.clone()),
-            (Subject::Method, self.method.clone()),
-            (Subject::Authority, self.authority.clone()),
-        ];
-        let parts = parts.into_iter().filter_map(|(subject, test)| Some(Condition::new(subject, test?)));
-        let headers = self.headers.iter().map(|(name, test)| (name, test, Polarity::Positive));
-        let without = self.without.iter().map(|(name, test)| (name, test, Polarity::Negative));
-        let headers = headers.chain(without).map(|(name, test, polarity)| Condition {
-            subject: Subject::Header(name.to_lowercase()),
+        let path = self.path().map(|test| Condition::new(Subject::Path, test));
+        let others = self.tests.iter().map(|((subject, polarity), test)| Condition {
+            subject: subject.clone(),
             test: test.clone(),
-            polarity,
+            polarity: *polarity,
         });
-        let query = self.query.iter().map(|(name, test)| Condition::new(Subject::Query(name.clone()), test.clone()));
-        let mut conditions: Vec<Condition> = parts.chain(headers).chain(query).collect();
+        let mut conditions: Vec<Condition> = path.into_iter().chain(others).collect();
         conditions.sort();
-        conditions.dedup();
         conditions
     }
 
@@ -141,8 +115,7 @@ impl<'a> Part<'a> {
 
     /// The value of a key; null if there is none.
     pub fn get(&self, key: &str) -> Self {
-        let escaped = key.replace('~', "~0").replace('/', "~1");
-        Self { manifest: self.manifest, value: &self.value[key], pointer: format!("{}/{escaped}", self.pointer) }
+        Self { manifest: self.manifest, value: &self.value[key], pointer: format!("{}/{}", self.pointer, escaped(key)) }
     }
 
     pub fn items(&self) -> impl Iterator<Item = Self> + use<'_, 'a> {
@@ -225,7 +198,7 @@ impl<'a> Part<'a> {
 pub(super) fn field(pointer: &str) -> String {
     let mut field = String::new();
     for part in pointer.split('/').skip(1) {
-        let part = part.replace("~1", "/").replace("~0", "~");
+        let part = unescaped(part);
         if part.parse::<usize>().is_ok() {
             field = format!("{field}[{part}]");
         } else if field.is_empty() {

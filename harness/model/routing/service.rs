@@ -111,11 +111,7 @@ impl Service {
             name: object.manifest.name().to_owned(),
             namespace: object.namespace.clone(),
             host: full_name(object.manifest.name(), &object.namespace),
-            selector: spec
-                .get("selector")
-                .is_there()
-                .then(|| spec.get("selector").labels())
-                .filter(|labels| !labels.is_empty()),
+            selector: Some(spec.get("selector").labels()).filter(|labels| !labels.is_empty()),
             ports: ports.collect(),
             origin: object.manifest.origin.clone(),
         }
@@ -194,33 +190,41 @@ impl Naming {
 }
 
 /// The pods of the applied workloads, all ready, each with a made-up address.
-#[must_use]
 pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
     let mut pods = Vec::new();
     let workloads = [Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet];
     for object in workloads.into_iter().flat_map(|kind| live.of(kind)) {
-        let replicas = object.manifest.at("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or(1);
-        let template = Part::root(&object.manifest).get("spec").get("template");
+        let spec = Part::root(&object.manifest).get("spec");
+        let template = spec.get("template");
         let metadata = template.get("metadata");
         let (labels, annotations) = (metadata.get("labels").labels(), metadata.get("annotations").labels());
-        let sidecar = is_meshed(live, object, &labels, &annotations, &template.get("spec"));
-        let pod = Pod { sidecar, ..pod(object, &labels, &template.get("spec"), naming) };
+        let pod = made_from(live, object, labels, &annotations, &template.get("spec"), naming);
+        let replicas: u64 = spec.get("replicas").number().unwrap_or(1);
         pods.extend((1..=replicas.min(MOST_PODS)).map(|number| {
             let name = format!("{}-{number}", pod.name);
             Pod { address: format!("{}/{name}", pod.namespace), name, ..pod.clone() }
         }));
     }
-    for object in live.of(Kind::Pod) {
-        let labels = object.manifest.object.metadata.labels.clone().unwrap_or_default();
-        let annotations = object.manifest.object.metadata.annotations.clone().unwrap_or_default();
-        let spec = Part::root(&object.manifest).get("spec");
-        let sidecar = is_meshed(live, object, &labels, &annotations, &spec);
-        pods.push(Pod { sidecar, ..pod(object, &labels, &spec, naming) });
-    }
+    pods.extend(live.of(Kind::Pod).map(|object| pod_of(live, object, naming)));
     pods
 }
 
-fn pod(object: &Object, labels: &BTreeMap<String, String>, spec: &Part<'_>, naming: &Naming) -> Pod {
+/// The pod that an applied Pod describes.
+pub(super) fn pod_of(live: &Live, object: &Object, naming: &Naming) -> Pod {
+    let metadata = &object.manifest.object.metadata;
+    let (labels, annotations) = (metadata.labels.clone(), metadata.annotations.clone().unwrap_or_default());
+    let spec = Part::root(&object.manifest).get("spec");
+    made_from(live, object, labels.unwrap_or_default(), &annotations, &spec, naming)
+}
+
+fn made_from(
+    live: &Live,
+    object: &Object,
+    labels: BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    spec: &Part<'_>,
+    naming: &Naming,
+) -> Pod {
     let name = object.manifest.name().to_owned();
     let containers = spec.get("containers");
     // the container that serves is not always the first
@@ -233,28 +237,18 @@ fn pod(object: &Object, labels: &BTreeMap<String, String>, spec: &Part<'_>, nami
             ports.items().filter_map(|port| Some((port.get("name").owned(), port.get("containerPort").number()?)));
         ports.collect::<Vec<_>>()
     });
+    let on_host = spec.get("hostNetwork").value == true;
     Pod {
         address: format!("{}/{name}", object.namespace),
         workload: name.clone(),
         namespace: object.namespace.clone(),
-        labels: labels.clone(),
         ports: ports.collect(),
-        version: naming.version(&image, labels, &name),
+        version: naming.version(&image, &labels, &name),
+        sidecar: !on_host && is_injected(&namespace_labels(live, &object.namespace), &labels, annotations),
+        labels,
         name,
         image,
-        sidecar: false,
     }
-}
-
-fn is_meshed(
-    live: &Live,
-    object: &Object,
-    labels: &BTreeMap<String, String>,
-    annotations: &BTreeMap<String, String>,
-    spec: &Part<'_>,
-) -> bool {
-    spec.get("hostNetwork").value != true
-        && is_injected(&namespace_labels(live, &object.namespace), labels, annotations)
 }
 
 /// Pods by namespace and label.

@@ -129,86 +129,21 @@ pub enum Endpoints {
     Ready(BTreeSet<String>),
 }
 
-/// A difference between the expected routes and those found.
+/// A difference between the expected routes and those found: the routes at one position, or the endpoints of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RouteDiff {
-    /// A route that differs.
-    Route {
-        /// The position, from 1.
-        number: usize,
-        /// The expected route; none if no route is expected at this position.
-        expected: Option<Box<(RoutingUnit, Route)>>,
-        /// The route found, if there is one at this position.
-        found: Option<Box<(RoutingUnit, Route)>>,
-    },
-    /// A cluster whose endpoints differ.
-    Cluster {
-        /// The cluster.
-        cluster: Cluster,
-        /// The expected endpoints; none if no route is expected to lead to the cluster.
-        expected: Option<Endpoints>,
-        /// The endpoints found; none if no route leads to the cluster.
-        found: Option<Endpoints>,
-    },
+pub struct RouteDiff {
+    /// The expected route or endpoints, as text; none if the table has no such route or cluster.
+    pub expected: Option<String>,
+    /// The route or endpoints found, as text; none if the table has no such route or cluster.
+    pub found: Option<String>,
 }
 
 impl RouteDiff {
-    /// Whether the two sides differ.
-    fn differs(&self) -> bool {
-        match self {
-            Self::Route { expected, found, .. } => expected != found,
-            Self::Cluster { expected, found, .. } => expected != found,
-        }
-    }
-
-    /// The expected route or endpoints, as text.
-    #[must_use]
-    pub fn expected(&self) -> Option<String> {
-        match self {
-            Self::Route { number, expected, .. } => {
-                expected.as_deref().map(|(unit, route)| route_line(*unit, *number, route))
-            }
-            Self::Cluster { cluster, expected, .. } => {
-                expected.as_ref().map(|endpoints| cluster_line(cluster, endpoints))
-            }
-        }
-    }
-
-    /// The route or endpoints found, as text.
-    #[must_use]
-    pub fn found(&self) -> Option<String> {
-        match self {
-            Self::Route { number, found, .. } => {
-                found.as_deref().map(|(unit, route)| route_line(*unit, *number, route))
-            }
-            Self::Cluster { cluster, found, .. } => found.as_ref().map(|endpoints| cluster_line(cluster, endpoints)),
-        }
-    }
-
     /// The differences as lines of a diff: expected lines with `-`, then found lines with `+`.
-    #[must_use]
     pub fn lines(all: &[Self]) -> Vec<String> {
-        let expected = all.iter().filter_map(Self::expected).map(|line| format!("- {line}"));
-        let found = all.iter().filter_map(Self::found).map(|line| format!("+ {line}"));
+        let expected = all.iter().filter_map(|diff| Some(format!("- {}", diff.expected.as_ref()?)));
+        let found = all.iter().filter_map(|diff| Some(format!("+ {}", diff.found.as_ref()?)));
         expected.chain(found).collect()
-    }
-}
-
-fn route_line(unit: RoutingUnit, number: usize, route: &Route) -> String {
-    match unit {
-        RoutingUnit::Request => format!("route {number}: {route}"),
-        RoutingUnit::Connection => format!("route of connections {number}: {route}"),
-    }
-}
-
-fn cluster_line(cluster: &Cluster, endpoints: &Endpoints) -> String {
-    match endpoints {
-        Endpoints::NoCluster => format!("there is no {cluster}"),
-        Endpoints::Ready(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
-        Endpoints::Ready(addresses) => {
-            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            format!("endpoints of {cluster}: {}", addresses.join(", "))
-        }
     }
 }
 
@@ -223,7 +158,6 @@ impl RouteTable {
     }
 
     /// The index of the route that a request takes, if there is one.
-    #[must_use]
     pub fn route(&self, request: &Request) -> Option<usize> {
         self.routes.iter().position(|route| route.conditions.iter().all(|condition| condition.met_by(request)))
     }
@@ -237,30 +171,39 @@ impl RouteTable {
     }
 
     /// The differences from the expected table: first routes, then clusters.
-    #[must_use]
     pub fn difference(&self, expected: &Self) -> Vec<RouteDiff> {
-        let route =
-            |table: &Self, index: usize| table.routes.get(index).map(|route| Box::new((table.unit, route.clone())));
-        let routes = (0..self.routes.len().max(expected.routes.len())).map(|index| RouteDiff::Route {
-            number: index + 1,
-            expected: route(expected, index),
-            found: route(self, index),
-        });
+        let differs =
+            |index: &usize| self.unit != expected.unit || self.routes.get(*index) != expected.routes.get(*index);
+        let routes = (0..self.routes.len().max(expected.routes.len())).filter(differs);
+        let routes =
+            routes.map(|index| RouteDiff { expected: expected.route_line(index), found: self.route_line(index) });
         let names: BTreeSet<&Cluster> = self.clusters.keys().chain(expected.clusters.keys()).collect();
-        let clusters = names.into_iter().map(|cluster| RouteDiff::Cluster {
-            cluster: cluster.clone(),
-            expected: expected.clusters.get(cluster).cloned(),
-            found: self.clusters.get(cluster).cloned(),
-        });
-        routes.chain(clusters).filter(RouteDiff::differs).collect()
+        let clusters = names.into_iter().filter(|name| self.clusters.get(*name) != expected.clusters.get(*name));
+        let clusters =
+            clusters.map(|name| RouteDiff { expected: expected.cluster_line(name), found: self.cluster_line(name) });
+        routes.chain(clusters).collect()
     }
 
     /// The table as text: one line for each route and each cluster.
-    #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let routes = self.routes.iter().enumerate().map(|(index, route)| route_line(self.unit, index + 1, route));
-        let clusters = self.clusters.iter().map(|(cluster, endpoints)| cluster_line(cluster, endpoints));
-        routes.chain(clusters).collect()
+        let routes = (0..self.routes.len()).filter_map(|index| self.route_line(index));
+        routes.chain(self.clusters.keys().filter_map(|cluster| self.cluster_line(cluster))).collect()
+    }
+
+    fn route_line(&self, index: usize) -> Option<String> {
+        let of = if self.unit == RoutingUnit::Connection { "route of connections" } else { "route" };
+        Some(format!("{of} {}: {}", index + 1, self.routes.get(index)?))
+    }
+
+    fn cluster_line(&self, cluster: &Cluster) -> Option<String> {
+        Some(match self.clusters.get(cluster)? {
+            Endpoints::NoCluster => format!("there is no {cluster}"),
+            Endpoints::Ready(addresses) if addresses.is_empty() => format!("endpoints of {cluster}: none"),
+            Endpoints::Ready(addresses) => {
+                let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+                format!("endpoints of {cluster}: {}", addresses.join(", "))
+            }
+        })
     }
 
     /// The clusters that are destinations of routes, without mirrors.
@@ -277,13 +220,11 @@ impl RouteTable {
 
 impl Route {
     /// A route for every request, to one cluster.
-    #[must_use]
     pub fn all_to(cluster: Cluster) -> Self {
         Self { conditions: Vec::new(), abort: None, action: Action::Forward(Forward::to(cluster)) }
     }
 
     /// The path that the server receives.
-    #[must_use]
     pub fn path(&self, request: &Request) -> String {
         let Action::Forward(Forward { rewrite: Some(rewrite), .. }) = &self.action else {
             return request.path.clone();
@@ -311,7 +252,6 @@ impl Route {
 
 impl Forward {
     /// All requests to one cluster.
-    #[must_use]
     pub fn to(cluster: Cluster) -> Self {
         Self { clusters: vec![(cluster, 1)], rewrite: None, host: None, mirrors: Vec::new(), missing: 503 }
     }
@@ -428,8 +368,8 @@ mod tests {
     fn a_difference_has_both_sides_and_reads_missing_first() {
         let (found, expected) = (table("v2", &["10.0.0.2:80"]), table("v1", &[]));
         let differences = found.difference(&expected);
-        let route = |subset: &str| Some(Box::new((RoutingUnit::Request, Route::all_to(cluster(subset)))));
-        assert_eq!(differences[0], RouteDiff::Route { number: 1, expected: route("v1"), found: route("v2") });
+        let route = |subset: &str| Some(format!("route 1: any request to subset {subset} of h:80"));
+        assert_eq!(differences[0], RouteDiff { expected: route("v1"), found: route("v2") });
         assert_eq!(differences.len(), 3);
         assert_eq!(
             RouteDiff::lines(&differences),
@@ -447,7 +387,10 @@ mod tests {
     fn an_endpoint_that_is_missing_is_a_difference_of_its_cluster() {
         let differences = table("v1", &["10.0.0.1:80"]).difference(&table("v1", &["10.0.0.1:80", "10.0.0.2:80"]));
         assert_eq!(differences.len(), 1);
-        assert_eq!(differences[0].expected().unwrap(), "endpoints of subset v1 of h:80: 10.0.0.1:80, 10.0.0.2:80");
-        assert_eq!(differences[0].found().unwrap(), "endpoints of subset v1 of h:80: 10.0.0.1:80");
+        assert_eq!(
+            differences[0].expected.as_ref().unwrap(),
+            "endpoints of subset v1 of h:80: 10.0.0.1:80, 10.0.0.2:80"
+        );
+        assert_eq!(differences[0].found.as_ref().unwrap(), "endpoints of subset v1 of h:80: 10.0.0.1:80");
     }
 }

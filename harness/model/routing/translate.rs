@@ -2,14 +2,14 @@
 
 use super::client::Client;
 use super::condition::{Condition, Pattern, Test};
-use super::rule::{Destination, Match, RedirectPort, RedirectRule, Rule, RuleRef};
+use super::rule::{Destination, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
-use super::version::IstioVersion;
+use super::version::RoutingVersion;
 use super::virtual_service::{MESH, VirtualService};
 
 /// The routes that a `VirtualService` gives a client on a port; none if no rule applies to the client, so that Istio ignores the object.
 pub(super) fn routes(
-    version: IstioVersion,
+    version: RoutingVersion,
     service: &VirtualService,
     client: &Client,
     port: u16,
@@ -22,7 +22,9 @@ pub(super) fn routes(
         }
         for one in rule.matches.iter().filter(|one| applies(one, client, port)) {
             let conditions = one.conditions();
-            let catches_all = conditions.is_empty() || version.is_after_1_22() && is_catch_all(one);
+            // later versions of Istio take the regular expression `.*` for a path that matches every request
+            let any_path = matches!(&one.uri, Some(Test::Regex(pattern)) if pattern.as_str() == ".*");
+            let catches_all = conditions.is_empty() || version.is_after_1_22() && any_path && conditions.len() == 1;
             let route = route(rule, conditions, one.uri.as_ref(), port, service.gateway_api);
             routes.push((route, rule.at.clone()));
             // Istio sends no routes after one that matches every request
@@ -47,8 +49,8 @@ fn applies(one: &Match, client: &Client, port: u16) -> bool {
 }
 
 fn route(rule: &Rule, conditions: Vec<Condition>, uri: Option<&Test>, port: u16, gateway_api: bool) -> Route {
-    let action = if let Some(rule) = &rule.redirect {
-        Action::Redirect(redirect(rule, port))
+    let action = if let Some((target, named)) = &rule.redirect {
+        Action::Redirect(redirect(target, *named, port))
     } else if let Some((status, body)) = &rule.response {
         Action::Respond { status: *status, body: body.clone() }
     } else {
@@ -57,20 +59,15 @@ fn route(rule: &Rule, conditions: Vec<Condition>, uri: Option<&Test>, port: u16,
     Route { conditions, abort: rule.abort, action }
 }
 
-fn redirect(rule: &RedirectRule, port: u16) -> Redirect {
-    let scheme = rule.scheme.as_deref().unwrap_or("http");
-    let target = match rule.port {
+fn redirect(redirect: &Redirect, named: RedirectPort, port: u16) -> Redirect {
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let target = match named {
         RedirectPort::OfScheme => None,
         RedirectPort::OfRequest => Some(port),
         RedirectPort::Number(number) => Some(number),
     };
-    Redirect {
-        status: rule.status,
-        scheme: rule.scheme.clone(),
-        host: rule.host.clone(),
-        port: target.filter(|port| !matches!((port, scheme), (80, "http") | (443, "https"))),
-        path: rule.path.clone(),
-    }
+    let target = target.filter(|port| !matches!((port, scheme), (80, "http") | (443, "https")));
+    Redirect { port: target, ..redirect.clone() }
 }
 
 fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> Forward {
@@ -100,11 +97,6 @@ fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> For
         mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),
         missing: rule.missing,
     }
-}
-
-/// Whether Istio takes a match for one of every request, though it names a regular expression.
-fn is_catch_all(one: &Match) -> bool {
-    matches!(&one.uri, Some(Test::Regex(pattern)) if pattern.as_str() == ".*") && one.conditions().len() == 1
 }
 
 /// The rewrite that removes a prefix as the Gateway API defines it: whole path elements, and at least a `/` remains.

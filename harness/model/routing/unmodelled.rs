@@ -373,7 +373,7 @@ spec:
             let routes = outbound.routes(request).ok();
             !outbound.not_modelled(request, routes.as_ref()).is_empty()
         });
-        let named = mesh.not_modelled().iter().map(|note| note.field.clone()).collect();
+        let named = mesh.not_modelled.iter().map(|note| note.field.clone()).collect();
         (populations.into_iter().map(|(name, _)| name).collect(), named)
     }
 

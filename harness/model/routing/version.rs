@@ -2,11 +2,11 @@
 ///
 /// The oracle compares the model with istiod 1.22 and 1.31. Changes whose version no release note tells are taken to have come with 1.23.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct IstioVersion {
+pub struct RoutingVersion {
     minor: u32,
 }
 
-impl IstioVersion {
+impl RoutingVersion {
     /// The newest version that the model knows.
     pub const NEWEST: Self = Self { minor: 31 };
 
@@ -34,8 +34,8 @@ mod tests {
 
     #[test]
     fn versions_are_read_by_their_minor_number() {
-        assert_eq!(IstioVersion::parse("1.31.0-dev.55"), Some(IstioVersion::NEWEST));
-        assert!(IstioVersion::parse("1.22").unwrap() < IstioVersion::NEWEST);
-        assert_eq!(IstioVersion::parse("2.0"), None);
+        assert_eq!(RoutingVersion::parse("1.31.0-dev.55"), Some(RoutingVersion::NEWEST));
+        assert!(RoutingVersion::parse("1.22").unwrap() < RoutingVersion::NEWEST);
+        assert_eq!(RoutingVersion::parse("2.0"), None);
     }
 }

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::condition::{Pattern, Test};
+use super::condition::{Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::live::Object;
-use super::rule::{Delegate, Export, Match, Part, RedirectPort, RedirectRule, RewriteRule, Rule, RuleRef, destination};
-use super::table::{Abort, RedirectPath, Rewrite};
+use super::rule::{Destination, Export, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination};
+use super::table::{Abort, Redirect, RedirectPath, Rewrite};
 use super::unmodelled::{Notes, Scope};
 
 /// The name of the gateway that stands for all sidecars.
@@ -89,7 +89,7 @@ impl VirtualService {
     pub fn merged(mut self, delegates: &BTreeMap<(String, String), Self>) -> Self {
         let rules = std::mem::take(&mut self.rules);
         for rule in rules {
-            let Some(Delegate { namespace, name }) = rule.delegate.clone() else {
+            let Some((namespace, name)) = rule.delegate.clone() else {
                 self.rules.push(rule);
                 continue;
             };
@@ -133,9 +133,9 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
         rewrite,
         mirrors: mirrors(http, namespace),
         abort,
-        delegate: delegate.is_there().then(|| Delegate {
-            namespace: delegate.get("namespace").owned().unwrap_or_default(),
-            name: delegate.get("name").owned().unwrap_or_default(),
+        delegate: delegate.is_there().then(|| {
+            let text = |key: &str| delegate.get(key).owned().unwrap_or_default();
+            (text("namespace"), text("name"))
         }),
         missing: 503,
     }
@@ -155,31 +155,27 @@ fn headers(part: &Part<'_>, notes: &mut Notes) {
 
 fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
     part.only(&MATCH_FIELDS, notes);
-    let test = |key: &str| {
-        let part = part.get(key);
-        part.is_there().then(|| part.test())
-    };
-    let tests = |key: &str, notes: &mut Notes| -> BTreeMap<String, Test> {
-        let part = part.get(key);
-        let mut tests = BTreeMap::new();
-        for (name, value) in part.entries() {
+    let mut tests = BTreeMap::new();
+    let parts = [("scheme", Subject::Scheme), ("method", Subject::Method), ("authority", Subject::Authority)];
+    for (key, subject) in parts.into_iter().filter(|(key, _)| part.get(key).is_there()) {
+        tests.insert((subject, Polarity::Positive), part.get(key).test());
+    }
+    for (key, polarity) in [("headers", Polarity::Positive), ("withoutHeaders", Polarity::Negative)] {
+        for (name, value) in part.get(key).entries() {
             // claims of a JWT, not headers
             if name.starts_with('@') {
                 value.not_modelled(notes);
             }
-            tests.insert(name.to_owned(), value.test());
+            tests.insert((Subject::Header(name.to_lowercase()), polarity), value.test());
         }
-        tests
-    };
+    }
+    for (name, value) in part.get("queryParams").entries() {
+        tests.insert((Subject::Query(name.to_owned()), Polarity::Positive), value.test());
+    }
     Match {
-        uri: test("uri"),
+        uri: part.get("uri").is_there().then(|| part.get("uri").test()),
         ignore_case: part.get("ignoreUriCase").value.as_bool().unwrap_or(false),
-        scheme: test("scheme"),
-        method: test("method"),
-        authority: test("authority"),
-        headers: tests("headers", notes),
-        without: tests("withoutHeaders", notes),
-        query: tests("queryParams", notes),
+        tests,
         port: part.get("port").number(),
         source_labels: part.get("sourceLabels").labels(),
         source_namespace: part.get("sourceNamespace").owned().filter(|name| !name.is_empty()),
@@ -187,7 +183,7 @@ fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
     }
 }
 
-fn redirect(part: &Part<'_>, notes: &mut Notes) -> Option<RedirectRule> {
+fn redirect(part: &Part<'_>, notes: &mut Notes) -> Option<(Redirect, RedirectPort)> {
     part.is_there().then(|| {
         part.only(&["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme", "redirectCode"], notes);
         let text = |key: &str| part.get(key).owned().filter(|text| !text.is_empty());
@@ -196,13 +192,14 @@ fn redirect(part: &Part<'_>, notes: &mut Notes) -> Option<RedirectRule> {
             (None, Some("FROM_REQUEST_PORT")) => RedirectPort::OfRequest,
             _ => RedirectPort::OfScheme,
         };
-        RedirectRule {
+        let redirect = Redirect {
             status: part.get("redirectCode").number().filter(|status| *status != 0).unwrap_or(301),
             scheme: text("scheme"),
             host: text("authority"),
-            port: target,
+            port: None,
             path: text("prefixRewrite").map(RedirectPath::Matched).or_else(|| text("uri").map(RedirectPath::Full)),
-        }
+        };
+        (redirect, target)
     })
 }
 
@@ -229,7 +226,7 @@ fn rewrite(part: &Part<'_>, notes: &mut Notes) -> Option<RewriteRule> {
     })
 }
 
-fn mirrors(http: &Part<'_>, namespace: &str) -> Vec<(super::rule::Destination, u32)> {
+fn mirrors(http: &Part<'_>, namespace: &str) -> Vec<(Destination, u32)> {
     let mut mirrors = Vec::new();
     let single = http.get("mirror");
     if single.is_there() {
@@ -294,12 +291,7 @@ fn merge_match(root: &Match, delegate: &Match) -> Match {
     Match {
         uri: delegate.uri.clone().or_else(|| root.uri.clone()),
         ignore_case: delegate.ignore_case,
-        scheme: delegate.scheme.clone().or_else(|| root.scheme.clone()),
-        method: delegate.method.clone().or_else(|| root.method.clone()),
-        authority: delegate.authority.clone().or_else(|| root.authority.clone()),
-        headers: both(&root.headers, &delegate.headers),
-        without: both(&root.without, &delegate.without),
-        query: both(&root.query, &delegate.query),
+        tests: both(&root.tests, &delegate.tests),
         port: delegate.port.or(root.port),
         source_labels: both(&root.source_labels, &delegate.source_labels),
         source_namespace: delegate.source_namespace.clone().or_else(|| root.source_namespace.clone()),
@@ -309,17 +301,9 @@ fn merge_match(root: &Match, delegate: &Match) -> Match {
 
 /// Whether Istio rejects a delegate's match because the root's match does not contain it.
 fn excludes(root: &Match, delegate: &Match) -> bool {
-    let pairs = [
-        (root.uri.as_ref(), delegate.uri.as_ref()),
-        (root.scheme.as_ref(), delegate.scheme.as_ref()),
-        (root.method.as_ref(), delegate.method.as_ref()),
-        (root.authority.as_ref(), delegate.authority.as_ref()),
-    ];
-    let maps = [(&root.headers, &delegate.headers), (&root.without, &delegate.without), (&root.query, &delegate.query)];
-    pairs.iter().any(|(root, delegate)| tests_exclude(*root, *delegate))
-        || maps
-            .iter()
-            .any(|(root, delegate)| delegate.iter().any(|(name, test)| tests_exclude(root.get(name), Some(test))))
+    let mut tests = delegate.tests.iter();
+    tests_exclude(root.uri.as_ref(), delegate.uri.as_ref())
+        || tests.any(|(subject, test)| tests_exclude(root.tests.get(subject), Some(test)))
         || root.ignore_case != delegate.ignore_case
         || root.port.zip(delegate.port).is_some_and(|(root, delegate)| root != delegate)
         || root.source_namespace.is_some() && delegate.source_namespace != root.source_namespace

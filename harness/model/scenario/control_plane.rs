@@ -1,10 +1,12 @@
 use std::fmt;
 
+use super::istio_version::IstioVersion;
+
 /// An Istio control plane to install.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControlPlane {
     /// The version as requested: `1.31`.
-    pub version: String,
+    pub version: IstioVersion,
     /// The revision; empty for the default revision.
     pub revision: String,
     /// Additional settings, in the syntax of `istioctl --set`.
@@ -13,15 +15,14 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// The default revision of a version.
-    #[must_use]
-    pub fn of(version: &str) -> Self {
-        Self { version: version.to_owned(), ..Self::default() }
+    pub const fn of(version: IstioVersion) -> Self {
+        Self { version, revision: String::new(), set: Vec::new() }
     }
 
     /// The same control plane as a separate revision, named after the version: `1-31`.
     #[must_use]
     pub fn beside(mut self) -> Self {
-        self.revision = self.version.replace('.', "-");
+        self.revision = self.version.to_string().replace('.', "-");
         self
     }
 }
@@ -29,7 +30,7 @@ impl ControlPlane {
 impl fmt::Display for ControlPlane {
     /// `1.31`, `1.31 with compatibilityVersion=1.30`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.version)?;
+        self.version.fmt(formatter)?;
         if self.set.is_empty() { Ok(()) } else { write!(formatter, " with {}", self.set.join(", ")) }
     }
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
 
-use super::positions::{Part, Position, Positions};
+use super::positions::{Part, Position};
 use super::scalar::{Scalar, resolve};
 
 /// The largest number of values that aliases and merge keys may add to a file.
@@ -17,7 +17,7 @@ pub(super) struct Document {
     /// The position of the value.
     pub start: Position,
     /// The positions of the parts of the value.
-    pub positions: Positions,
+    pub part: Part,
 }
 
 /// Why a file cannot be parsed, with the position.
@@ -51,7 +51,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Refused> {
                 if !node.value.is_null() {
                     // the first key of a mapping, not a `{` before it
                     let start = node.part.first().unwrap_or(start);
-                    documents.push(Document { value: node.value, start, positions: Positions::new(node.part) });
+                    documents.push(Document { value: node.value, start, part: node.part });
                 }
             }
         }
@@ -383,7 +383,7 @@ metadata:
 ";
 
     fn position(text: &str, pointer: &str) -> Option<(u64, u64)> {
-        read(text).unwrap()[0].positions.of(pointer).map(|at| (at.line, at.column))
+        read(text).unwrap()[0].part.position_of(pointer).map(|at| (at.line, at.column))
     }
 
     #[rstest]

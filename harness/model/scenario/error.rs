@@ -7,40 +7,21 @@ use super::origin::Origin;
 
 /// An error in a scenario or its manifests. Every variant names the file.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum ScenarioError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A file has an error: in the syntax, a key, or a value.
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// A file has an error: in the syntax, a key, or a value. The message ends with an excerpt of the file if there is one.
     #[error("{origin}: {message}")]
-    Malformed {
-        /// The position.
-        origin: Origin,
-        /// The error, followed by an excerpt of the file if there is one.
-        message: String,
-    },
-    /// The scenario has no such stage.
+    Malformed { origin: Origin, message: String },
+    /// The scenario has no such stage. `meant` is `; did you mean …?` if a name is similar, otherwise empty.
     #[error("{} has no stage `{name}`{meant}; its stages: {names}", path.display())]
-    NoStage {
-        /// The scenario file.
-        path: PathBuf,
-        /// The requested stage.
-        name: String,
-        /// `; did you mean …?` if a name is similar; otherwise empty.
-        meant: String,
-        /// The stages, with their numbers.
-        names: String,
-    },
+    NoStage { path: PathBuf, name: String, meant: String, names: String },
 }
 
 impl ScenarioError {
     /// The position; none if it is not within a file.
-    #[must_use]
     pub const fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Malformed { origin, .. } => Some(origin),

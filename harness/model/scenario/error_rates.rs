@@ -1,4 +1,4 @@
-use std::fmt;
+use displaydoc::Display;
 
 /// The probability of an error, above 0 and below one half.
 ///
@@ -8,18 +8,17 @@ use std::fmt;
 /// assert!(ErrorProbability::new(1e-6).is_some());
 /// assert!(ErrorProbability::new(0.5).is_none());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Display)]
+#[displaydoc("{0:e}")]
 pub struct ErrorProbability(f64);
 
 impl ErrorProbability {
     /// An error probability; none unless it lies strictly between 0 and 0.5.
-    #[must_use]
     pub fn new(probability: f64) -> Option<Self> {
         (probability > 0.0 && probability < 0.5).then_some(Self(probability))
     }
 
     /// The probability.
-    #[must_use]
     pub const fn value(self) -> f64 {
         self.0
     }
@@ -36,25 +35,17 @@ impl ErrorProbability {
     }
 }
 
-impl fmt::Display for ErrorProbability {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:e}", self.0)
-    }
-}
-
 /// A confidence level, such as 99.9 %.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Confidence(f64);
 
 impl Confidence {
     /// The confidence of a statement that is wrong with this probability.
-    #[must_use]
     pub fn of(miss: ErrorProbability) -> Self {
         Self(1.0 - miss.0)
     }
 
     /// The level as a fraction of 1.
-    #[must_use]
     pub const fn fraction(self) -> f64 {
         self.0
     }
@@ -77,7 +68,6 @@ pub struct ErrorRates {
 
 impl ErrorRates {
     /// The confidence of intervals and bounds: `1 - miss`.
-    #[must_use]
     pub fn confidence(&self) -> Confidence {
         Confidence::of(self.miss)
     }

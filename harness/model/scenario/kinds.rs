@@ -2,13 +2,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
+use displaydoc::Display;
+use serde::Deserialize;
 use thiserror::Error;
 
 use super::manifest::Manifest;
 use super::origin::Origin;
 
 /// A kind of object in an API group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ApiKind {
     /// The API group; empty for the core group.
     pub group: String,
@@ -17,15 +20,18 @@ pub struct ApiKind {
     /// The plural, such as `virtualservices`.
     pub plural: String,
     /// Short names, such as `vs`.
+    #[serde(default)]
     pub short: Vec<String>,
     /// Whether objects of the kind belong to a namespace.
+    #[serde(default)]
     pub scope: Scope,
 }
 
 /// Whether objects of a kind belong to a namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum Scope {
     /// Namespaced.
+    #[default]
     Namespaced,
     /// Cluster-scoped.
     Cluster,
@@ -45,11 +51,13 @@ pub struct ObjectId {
 }
 
 /// The kind of an object to delete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
 pub enum KindRef {
     /// As in `KIND/NAME`: a kind, a plural or a short name in any case, with or without a group: `vs`, `gateway.networking.istio.io`.
+    #[displaydoc("{0}")]
     Written(String),
     /// The kind of an object in a manifest file.
+    #[displaydoc("{kind}")]
     Exact {
         /// The API group; empty for the core group.
         group: String,
@@ -73,107 +81,30 @@ pub struct Target {
 
 /// Why the kind of a deletion is not clear.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum UnresolvedKind {
     /// There is no such kind.
     #[error("there is no kind `{0}`")]
     Unknown(String),
     /// Several kinds have this name.
     #[error("the kind `{written}` is ambiguous: it may be {}", candidates.join(" or "))]
-    Ambiguous {
-        /// The kind as written.
-        written: String,
-        /// The kinds with their groups.
-        candidates: Vec<String>,
-    },
+    Ambiguous { written: String, candidates: Vec<String> },
 }
-
-/// Kinds that Kubernetes, Istio, the Gateway API and rollout controllers define: group, kind, plural, short names, scope.
-#[rustfmt::skip]
-const KNOWN: [(&str, &str, &str, &[&str], Scope); 54] = {
-    use Scope::{Cluster, Namespaced};
-    [
-        ("", "ConfigMap", "configmaps", &["cm"], Namespaced),
-        ("", "Endpoints", "endpoints", &["ep"], Namespaced),
-        ("", "LimitRange", "limitranges", &["limits"], Namespaced),
-        ("", "Namespace", "namespaces", &["ns"], Cluster),
-        ("", "Node", "nodes", &["no"], Cluster),
-        ("", "PersistentVolume", "persistentvolumes", &["pv"], Cluster),
-        ("", "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], Namespaced),
-        ("", "Pod", "pods", &["po"], Namespaced),
-        ("", "ReplicationController", "replicationcontrollers", &["rc"], Namespaced),
-        ("", "ResourceQuota", "resourcequotas", &["quota"], Namespaced),
-        ("", "Secret", "secrets", &[], Namespaced),
-        ("", "Service", "services", &["svc"], Namespaced),
-        ("", "ServiceAccount", "serviceaccounts", &["sa"], Namespaced),
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", &[], Cluster),
-        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", &[], Cluster),
-        ("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", &["crd", "crds"], Cluster),
-        ("apps", "DaemonSet", "daemonsets", &["ds"], Namespaced),
-        ("apps", "Deployment", "deployments", &["deploy"], Namespaced),
-        ("apps", "ReplicaSet", "replicasets", &["rs"], Namespaced),
-        ("apps", "StatefulSet", "statefulsets", &["sts"], Namespaced),
-        ("argoproj.io", "AnalysisTemplate", "analysistemplates", &["at"], Namespaced),
-        ("argoproj.io", "Rollout", "rollouts", &["ro"], Namespaced),
-        ("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", &["hpa"], Namespaced),
-        ("batch", "CronJob", "cronjobs", &["cj"], Namespaced),
-        ("batch", "Job", "jobs", &[], Namespaced),
-        ("discovery.k8s.io", "EndpointSlice", "endpointslices", &[], Namespaced),
-        ("extensions.istio.io", "WasmPlugin", "wasmplugins", &[], Namespaced),
-        ("flagger.app", "Canary", "canaries", &[], Namespaced),
-        ("gateway.networking.k8s.io", "GRPCRoute", "grpcroutes", &[], Namespaced),
-        ("gateway.networking.k8s.io", "Gateway", "gateways", &["gtw"], Namespaced),
-        ("gateway.networking.k8s.io", "GatewayClass", "gatewayclasses", &["gc"], Cluster),
-        ("gateway.networking.k8s.io", "HTTPRoute", "httproutes", &[], Namespaced),
-        ("gateway.networking.k8s.io", "ReferenceGrant", "referencegrants", &["refgrant"], Namespaced),
-        ("networking.istio.io", "DestinationRule", "destinationrules", &["dr"], Namespaced),
-        ("networking.istio.io", "EnvoyFilter", "envoyfilters", &[], Namespaced),
-        ("networking.istio.io", "Gateway", "gateways", &["gw"], Namespaced),
-        ("networking.istio.io", "ProxyConfig", "proxyconfigs", &[], Namespaced),
-        ("networking.istio.io", "ServiceEntry", "serviceentries", &["se"], Namespaced),
-        ("networking.istio.io", "Sidecar", "sidecars", &[], Namespaced),
-        ("networking.istio.io", "VirtualService", "virtualservices", &["vs"], Namespaced),
-        ("networking.istio.io", "WorkloadEntry", "workloadentries", &["we"], Namespaced),
-        ("networking.istio.io", "WorkloadGroup", "workloadgroups", &["wg"], Namespaced),
-        ("networking.k8s.io", "Ingress", "ingresses", &["ing"], Namespaced),
-        ("networking.k8s.io", "IngressClass", "ingressclasses", &[], Cluster),
-        ("networking.k8s.io", "NetworkPolicy", "networkpolicies", &["netpol"], Namespaced),
-        ("policy", "PodDisruptionBudget", "poddisruptionbudgets", &["pdb"], Namespaced),
-        ("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", &[], Cluster),
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding", "clusterrolebindings", &[], Cluster),
-        ("rbac.authorization.k8s.io", "Role", "roles", &[], Namespaced),
-        ("rbac.authorization.k8s.io", "RoleBinding", "rolebindings", &[], Namespaced),
-        ("security.istio.io", "AuthorizationPolicy", "authorizationpolicies", &["ap"], Namespaced),
-        ("security.istio.io", "PeerAuthentication", "peerauthentications", &["pa"], Namespaced),
-        ("security.istio.io", "RequestAuthentication", "requestauthentications", &["ra"], Namespaced),
-        ("telemetry.istio.io", "Telemetry", "telemetries", &["telemetry"], Namespaced),
-    ]
-};
 
 impl ApiKind {
     /// The kinds that are known without a cluster.
-    #[must_use]
     pub fn known() -> &'static [Self] {
-        static KINDS: LazyLock<Vec<ApiKind>> = LazyLock::new(|| {
-            let kinds = KNOWN.iter().map(|(group, kind, plural, short, scope)| ApiKind {
-                group: (*group).to_owned(),
-                kind: (*kind).to_owned(),
-                plural: (*plural).to_owned(),
-                short: short.iter().map(|name| (*name).to_owned()).collect(),
-                scope: *scope,
-            });
-            kinds.collect()
-        });
+        static KINDS: LazyLock<Vec<ApiKind>> =
+            LazyLock::new(|| serde_saphyr::from_str(include_str!("kinds.yaml")).unwrap_or_default());
         &KINDS
     }
 
     /// The known kind with a group and a name.
-    #[must_use]
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
         Self::known().iter().find(|known| known.group == group && known.kind == kind)
     }
 
     /// The kind of an applied object. An unknown kind counts as namespaced, with a regular plural.
-    #[must_use]
     pub fn of(group: &str, kind: &str) -> Self {
         Self::find(group, kind).cloned().unwrap_or_else(|| {
             let lower = kind.to_lowercase();
@@ -188,7 +119,6 @@ impl ApiKind {
     }
 
     /// Whether a name refers to this kind: by kind, plural or short name in any case, alone, with the group, or with version and group.
-    #[must_use]
     pub fn is_called(&self, written: &str) -> bool {
         let written = written.to_lowercase();
         let (name, group) =
@@ -217,7 +147,6 @@ impl fmt::Display for ApiKind {
 
 impl ObjectId {
     /// The id of an applied object. An object whose manifest names no namespace, or `declared`, is in `namespace`.
-    #[must_use]
     pub fn of(manifest: &Manifest, scope: Scope, declared: &str, namespace: &str) -> Self {
         let written = manifest.object.metadata.namespace.as_deref();
         Self {
@@ -234,14 +163,6 @@ impl fmt::Display for ObjectId {
         in_group(formatter, &self.kind, &self.group)?;
         write!(formatter, "/{}", self.name)?;
         if self.namespace.is_empty() { Ok(()) } else { write!(formatter, " in namespace {}", self.namespace) }
-    }
-}
-
-impl fmt::Display for KindRef {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Written(kind) | Self::Exact { kind, .. } => formatter.write_str(kind),
-        }
     }
 }
 
@@ -262,7 +183,6 @@ fn effective_namespace(scope: Scope, written: Option<&str>, declared: &str, name
 
 impl Target {
     /// The deletion of the object that a manifest describes.
-    #[must_use]
     pub fn of(manifest: &Manifest, origin: Origin) -> Self {
         let kind = KindRef::Exact {
             group: manifest.group().to_owned(),
@@ -369,6 +289,13 @@ mod tests {
         assert_eq!(resolved("gateway", &[]).unwrap_err(), refused);
         assert_eq!(resolved("gateway", std::slice::from_ref(&istio)).unwrap(), istio.to_string());
         assert_eq!(resolved("gateway", &[istio, kubernetes]).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn the_list_of_known_kinds_is_complete() {
+        assert_eq!(ApiKind::known().len(), include_str!("kinds.yaml").matches("- {group: ").count());
+        assert_eq!(ApiKind::known().len(), 54);
+        assert_eq!(ApiKind::find("", "Namespace").unwrap().scope, Scope::Cluster);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::document::{self, Document};
 use super::error::ScenarioError;
 use super::origin::Origin;
-use super::positions::{Position, Positions};
+use super::positions::{Part, Position, escaped, unescaped};
 use super::unstructured::Unstructured;
 
 /// One object of a manifest file.
@@ -16,46 +16,40 @@ pub struct Manifest {
     pub object: Unstructured,
     /// The position of the object: the first key of its document.
     pub origin: Origin,
-    positions: Arc<Positions>,
+    parts: Arc<Part>,
 }
 
 impl Manifest {
     /// The position of the field at a JSON pointer, such as `/spec/http/0/route`; if it is not written, that of the innermost field that would
     /// contain it.
-    #[must_use]
     pub fn origin_of(&self, pointer: &str) -> Origin {
-        match self.positions.of(pointer) {
+        match self.parts.position_of(pointer) {
             Some(Position { line, column }) => Origin::new(&self.origin.path, line, column),
             None => self.origin.clone(),
         }
     }
 
     /// The value at a JSON pointer.
-    #[must_use]
     pub fn at(&self, pointer: &str) -> Option<&serde_json::Value> {
         self.object.data.pointer(pointer)
     }
 
     /// The API group of the object's kind; empty for the core group.
-    #[must_use]
     pub fn group(&self) -> &str {
         self.object.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
     /// The object's kind, such as `Service`.
-    #[must_use]
     pub fn kind(&self) -> &str {
         &self.object.kind
     }
 
     /// The object's name.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.object.metadata.name
     }
 
     /// The object as `Kind/name`.
-    #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}", self.kind(), self.name())
     }
@@ -84,10 +78,9 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
 }
 
 fn read_objects(path: &Path, text: &str) -> Result<Vec<Manifest>, ScenarioError> {
-    let malformed = |at: Position, message: String| malformed(path, at, message);
-    let documents = document::read(text).map_err(|refused| malformed(refused.at, refused.message))?;
+    let documents = document::read(text).map_err(|refused| malformed(path, refused.at, refused.message))?;
     if documents.is_empty() {
-        return Err(malformed(Position { line: 1, column: 1 }, "this file holds no object".to_owned()));
+        return Err(malformed(path, Position { line: 1, column: 1 }, "this file holds no object".to_owned()));
     }
     documents.into_iter().map(|document| object(path, document)).collect()
 }
@@ -98,31 +91,32 @@ fn malformed(path: &Path, at: Position, message: String) -> ScenarioError {
 
 /// Reads the object in a document.
 fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
-    let Document { value, start, positions } = document;
-    for pointer in ["/apiVersion", "/kind", "/metadata/name"] {
-        match value.pointer(pointer) {
-            None => return Err(malformed(path, start, format!("this object has no `{}`", dotted(pointer)))),
-            Some(text) => is_text(text).map_err(|message| {
-                malformed(path, positions.of(pointer).unwrap_or(start), format!("`{}` {message}", dotted(pointer)))
-            })?,
-        }
-    }
+    let Document { value, start, part } = document;
+    let mut texts: Vec<String> = ["/apiVersion", "/kind", "/metadata/name"].map(ToOwned::to_owned).to_vec();
     for map in ["/metadata/labels", "/metadata/annotations"] {
-        for (key, text) in value.pointer(map).and_then(Value::as_object).into_iter().flatten() {
-            let pointer = format!("{map}/{}", key.replace('~', "~0").replace('/', "~1"));
-            is_text(text).map_err(|message| {
-                malformed(path, positions.of(&pointer).unwrap_or(start), format!("`{}.{key}` {message}", dotted(map)))
-            })?;
+        let entries = value.pointer(map).and_then(Value::as_object).into_iter().flatten();
+        texts.extend(entries.map(|(key, _)| format!("{map}/{}", escaped(key))));
+    }
+    for pointer in texts {
+        match value.pointer(&pointer) {
+            None => return Err(malformed(path, start, format!("this object has no `{}`", dotted(&pointer)))),
+            Some(text) => is_text(text).map_err(|message| {
+                malformed(
+                    path,
+                    part.position_of(&pointer).unwrap_or(start),
+                    format!("`{}` {message}", dotted(&pointer)),
+                )
+            })?,
         }
     }
     let object = serde_json::from_value(value)
         .map_err(|error| malformed(path, start, format!("not a Kubernetes object: {error}")))?;
-    Ok(Manifest { object, origin: Origin::new(path, start.line, start.column), positions: Arc::new(positions) })
+    Ok(Manifest { object, origin: Origin::new(path, start.line, start.column), parts: Arc::new(part) })
 }
 
 /// `metadata.name` for `/metadata/name`.
 fn dotted(pointer: &str) -> String {
-    pointer[1..].replace('/', ".")
+    unescaped(&pointer[1..].replace('/', "."))
 }
 
 /// Checks that a value is a string; otherwise returns how `kubectl` interprets it.

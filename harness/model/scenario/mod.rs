@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod error_rates;
 mod excerpt;
+mod istio_version;
 mod kinds;
 mod manifest;
 mod model;
@@ -23,6 +24,7 @@ mod unstructured;
 pub use control_plane::{ControlPlane, MeshStep};
 pub use error::ScenarioError;
 pub use error_rates::{Confidence, ErrorProbability, ErrorRates};
+pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
@@ -30,6 +32,7 @@ pub use model::{
     Step, Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
+pub(crate) use positions::{escaped, unescaped};
 pub use share::{InvalidShare, Share};
 pub(crate) use suggest::nearest;
 pub use unstructured::{Metadata, Unstructured};

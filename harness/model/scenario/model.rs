@@ -3,6 +3,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use displaydoc::Display;
 use regex::Regex;
 
 use super::control_plane::MeshStep;
@@ -58,7 +59,6 @@ pub struct Service {
 
 impl Service {
     /// The name of the Service object: the host up to its first dot.
-    #[must_use]
     pub fn name(&self) -> &str {
         self.host.split('.').next().unwrap_or(&self.host)
     }
@@ -155,20 +155,9 @@ pub struct Stage {
 impl Stage {
     /// The objects that the stage applies, in order.
     pub fn applied(&self) -> impl Iterator<Item = &Manifest> {
-        let applied = self.steps.iter().filter_map(|step| match step {
-            Step::Apply(manifests) => Some(manifests),
+        self.steps.iter().filter_map(|step| match step {
+            Step::Apply(manifest) => Some(&**manifest),
             Step::Delete(_) | Step::Mesh(_) => None,
-        });
-        applied.flatten()
-    }
-
-    /// Whether the stage changes anything.
-    #[must_use]
-    pub fn does_something(&self) -> bool {
-        self.steps.iter().any(|step| match step {
-            Step::Apply(manifests) => !manifests.is_empty(),
-            Step::Delete(targets) => !targets.is_empty(),
-            Step::Mesh(_) => true,
         })
     }
 
@@ -184,10 +173,10 @@ impl Stage {
 /// A change of the cluster.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Apply objects, in this order.
-    Apply(Vec<Manifest>),
-    /// Delete objects, in this order.
-    Delete(Vec<Target>),
+    /// Apply an object.
+    Apply(Box<Manifest>),
+    /// Delete an object.
+    Delete(Target),
     /// Change the mesh. Scenario files have no such steps: upgrade runs insert them between stages.
     Mesh(MeshStep),
 }
@@ -208,22 +197,18 @@ pub enum Expectation {
     },
     /// What callers observe while the stage is applied.
     During(During),
-    /// None of the objects that the scenario applied is left.
-    NoObjects {
-        /// The position of the claim.
-        origin: Origin,
-    },
+    /// None of the objects that the scenario applied is left. With the position of the claim.
+    NoObjects(Origin),
 }
 
 impl Expectation {
     /// The position of the claim.
-    #[must_use]
     pub const fn origin(&self) -> &Origin {
         match self {
             Self::Claim(Claim { origin, .. })
             | Self::Served { origin, .. }
             | Self::During(During { origin, .. })
-            | Self::NoObjects { origin } => origin,
+            | Self::NoObjects(origin) => origin,
         }
     }
 }
@@ -268,21 +253,14 @@ fn shown(duration: Duration) -> String {
 }
 
 /// A number of requests that a workload serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Count {
     /// Exactly this number.
+    #[displaydoc("{0}")]
     Exactly(u64),
     /// At least one, as for mirrored requests, whose number is not exact.
+    #[displaydoc("some")]
     Some,
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exactly(requests) => write!(formatter, "{requests}"),
-            Self::Some => formatter.write_str("some"),
-        }
-    }
 }
 
 /// The shares of versions and statuses for a population.
@@ -324,7 +302,7 @@ impl fmt::Display for Expectation {
             Self::Claim(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
             Self::Served { workload, requests, .. } => write!(formatter, "{workload}: {requests} served"),
             Self::During(during) => write!(formatter, "during the change: {during}"),
-            Self::NoObjects { .. } => formatter.write_str("objects: none"),
+            Self::NoObjects(_) => formatter.write_str("objects: none"),
         }
     }
 }
@@ -340,7 +318,6 @@ pub enum Statuses {
 
 impl Statuses {
     /// The claimed share of a status.
-    #[must_use]
     pub fn share(&self, status: u16) -> Share {
         match self {
             Self::Implied if status == 200 => Share::ALL,
@@ -385,7 +362,6 @@ impl Scenario {
     }
 
     /// The versions in the claims.
-    #[must_use]
     pub fn versions(&self) -> BTreeSet<String> {
         self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys().cloned()).collect()
     }
@@ -401,13 +377,11 @@ impl Scenario {
     }
 
     /// Whether a stage applies an object of the Kubernetes Gateway API, whose CRDs the cluster needs.
-    #[must_use]
     pub fn uses_gateway_api(&self) -> bool {
         self.stages.iter().flat_map(Stage::applied).any(|manifest| manifest.group() == "gateway.networking.k8s.io")
     }
 
     /// The population with a name.
-    #[must_use]
     pub fn population(&self, name: &str) -> Option<&Population> {
         self.populations.iter().find(|population| population.name == name)
     }

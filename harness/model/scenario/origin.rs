@@ -32,7 +32,6 @@ pub struct InvalidOrigin(String);
 
 impl Origin {
     /// A position in a file; line and column start at 1.
-    #[must_use]
     pub fn new(path: impl Into<PathBuf>, line: u64, column: u64) -> Self {
         Self { path: path.into(), line, column }
     }

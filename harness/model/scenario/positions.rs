@@ -32,35 +32,24 @@ impl Part {
             Self::Mapping(entries) => entries.iter().find(|(key, ..)| key == name).map(|(_, at, part)| (*at, part)),
         }
     }
-}
-
-/// The positions of the keys and list items of a YAML document, by JSON pointer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Positions(Part);
-
-impl Positions {
-    /// The positions of the parts of a value.
-    pub const fn new(root: Part) -> Self {
-        Self(root)
-    }
-
-    /// The structure of the document.
-    pub const fn root(&self) -> &Part {
-        &self.0
-    }
 
     /// The position of the value at a JSON pointer; if it does not exist, that of the innermost value that would contain it.
-    pub fn of(&self, pointer: &str) -> Option<Position> {
-        let (mut found, mut part) = (None, &self.0);
+    pub fn position_of(&self, pointer: &str) -> Option<Position> {
+        let (mut found, mut part) = (None, self);
         for name in pointer.split('/').skip(1) {
-            let plain = if name.contains('~') {
-                name.replace("~1", "/").replace("~0", "~").into()
-            } else {
-                std::borrow::Cow::from(name)
-            };
-            let Some((at, next)) = part.get(&plain) else { break };
+            let Some((at, next)) = part.get(&unescaped(name)) else { break };
             (found, part) = (Some(at), next);
         }
         found
     }
+}
+
+/// A key as a part of a JSON pointer.
+pub(crate) fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// The key that a part of a JSON pointer stands for.
+pub(crate) fn unescaped(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
 }

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
@@ -13,8 +14,12 @@ use thiserror::Error;
 /// assert!("150%".parse::<Share>().is_err());
 /// # Ok::<(), shiftcheck_model::scenario::InvalidShare>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Share(f64);
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, JsonSchema)]
+#[schemars(
+    description = "A share of traffic, from 0% to 100%.",
+    extend("examples" = ["50%", "12.5%"], "pattern" = r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$"),
+)]
+pub struct Share(#[schemars(with = "String")] f64);
 
 /// Why a text or a number is not a share.
 #[derive(Debug, Error, PartialEq)]
@@ -48,25 +53,21 @@ impl Share {
     }
 
     /// The share as a fraction of 1.
-    #[must_use]
     pub const fn fraction(self) -> f64 {
         self.0
     }
 
     /// Whether the share is 100 %.
-    #[must_use]
     pub fn is_all(self) -> bool {
         self.0 >= 1.0
     }
 
     /// Whether the share is between 0 % and 100 %, both excluded.
-    #[must_use]
     pub fn is_part(self) -> bool {
         !self.is_none() && !self.is_all()
     }
 
     /// Whether the share is 0 %.
-    #[must_use]
     pub fn is_none(self) -> bool {
         self.0 <= 0.0
     }

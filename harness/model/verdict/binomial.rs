@@ -1,5 +1,6 @@
 use statrs::function::beta::ln_beta;
 
+use super::search::{bisect, largest};
 use super::tails::Tails;
 use crate::scenario::{Confidence, ErrorProbability, ErrorRates, Share};
 
@@ -18,7 +19,6 @@ pub struct Band {
 impl Band {
     /// The exact band for `n` requests, each of which counts with probability `share`: the probability of either tail outside of the band is
     /// at most `alpha / 2`.
-    #[must_use]
     pub fn exact(n: u64, share: f64, alpha: ErrorProbability) -> Self {
         let (tails, half) = (Tails::new(n, share), alpha.divided_among(2).value());
         // the largest low with P(S < low) <= α/2
@@ -42,13 +42,11 @@ impl Band {
     }
 
     /// Whether the band contains a count.
-    #[must_use]
     pub const fn contains(self, count: u64) -> bool {
         self.low <= count && count <= self.high
     }
 
     /// The probability that the count of `n` requests with another share lies within the band.
-    #[must_use]
     pub fn chance(self, n: u64, share: f64) -> f64 {
         let tails = Tails::new(n, share);
         let below = if self.low == 0 { 0.0 } else { tails.at_most(self.low - 1) };
@@ -57,7 +55,6 @@ impl Band {
 }
 
 /// The probability, if `share` is correct, of a count at least as extreme as this one, on either side: the two-sided p-value.
-#[must_use]
 pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
     let tails = Tails::new(n, share);
     let at_most = tails.at_most(count);
@@ -74,13 +71,11 @@ pub fn two_sided_chance(n: u64, count: u64, share: f64) -> f64 {
 /// let confidence = ErrorRates::default().confidence();
 /// assert!(leak_bound(688, confidence) < 0.01 && leak_bound(687, confidence) > 0.01);
 /// ```
-#[must_use]
 pub fn leak_bound(n: u64, confidence: Confidence) -> f64 {
     1.0 - (1.0 - confidence.fraction()).powf(1.0 / n as f64)
 }
 
 /// The number of clean requests that exclude a leak with the given confidence. `leak` is a fraction.
-#[must_use]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
 pub fn requests_for_leak(leak: f64, confidence: Confidence) -> u64 {
     ((1.0 - confidence.fraction()).ln() / (-leak).ln_1p()).ceil() as u64
@@ -91,26 +86,17 @@ pub fn requests_for_leak(leak: f64, confidence: Confidence) -> u64 {
 ///
 /// The interval contains each p with `0.05 M(p) + 0.95 C(p) < 1 / (1 - confidence)`. Both are martingales from 1 under p: the Beta(½, ½)
 /// mixture `M(p) = B(S + ½, n - S + ½) / B(½, ½) / (p^S (1-p)^(n-S))`, which detects any wrong share, and the likelihood ratio `C(p)` of
-/// the claimed share to p. (Robbins 1970; Howard et al. 2021.) The interval of a share that a test decides is `ShareDesign::interval`.
+/// the claimed share to p. (Robbins 1970; Howard et al. 2021.) Without a claim, the interval contains each p
+/// with `M(p) < 1 / (1 - confidence)`. The interval of a share that a test decides is `ShareDesign::interval`.
 ///
 /// ```
 /// use shiftcheck_model::{scenario::ErrorRates, verdict::confidence_interval};
 ///
-/// let (low, high) = confidence_interval(500, 260, "50%".parse()?, ErrorRates::default().confidence());
+/// let (low, high) = confidence_interval(500, 260, Some("50%".parse()?), ErrorRates::default().confidence());
 /// assert!(0.42 < low && low < 0.46 && 0.58 < high && high < 0.62);
 /// # Ok::<(), shiftcheck_model::scenario::InvalidShare>(())
 /// ```
-#[must_use]
-pub fn confidence_interval(n: u64, count: u64, claimed: Share, confidence: Confidence) -> (f64, f64) {
-    interval(n, count, confidence, Some(claimed))
-}
-
-/// The same by the mixture alone, for a share without a claim: the interval contains each p with `M(p) < 1 / (1 - confidence)`.
-#[must_use]
-pub(super) fn mixture_interval(n: u64, count: u64, confidence: Confidence) -> (f64, f64) {
-    interval(n, count, confidence, None)
-}
-fn interval(n: u64, count: u64, confidence: Confidence, claimed: Option<Share>) -> (f64, f64) {
+pub fn confidence_interval(n: u64, count: u64, claimed: Option<Share>, confidence: Confidence) -> (f64, f64) {
     let (hits, misses) = (count.min(n) as f64, n.saturating_sub(count) as f64);
     let power = |times: f64, share: f64| if times > 0.0 { times * share.ln() } else { 0.0 };
     let likelihood = |share: f64| power(hits, share) + power(misses, 1.0 - share);
@@ -123,18 +109,7 @@ fn interval(n: u64, count: u64, confidence: Confidence, claimed: Option<Share>) 
     });
     let within = |share: f64| together - likelihood(share) < -(1.0 - confidence.fraction()).ln();
     let seen = if n == 0 { 0.5 } else { hits / (hits + misses) };
-    let edge = |outside: f64| {
-        if within(outside) {
-            return outside;
-        }
-        let (mut inside, mut outside) = (seen, outside);
-        // enough bisections for double precision
-        for _ in 0..60 {
-            let middle = f64::midpoint(inside, outside);
-            if within(middle) { inside = middle } else { outside = middle }
-        }
-        inside
-    };
+    let edge = |end: f64| if within(end) { end } else { bisect(seen, end, 60, |share| !within(share)).0 };
     (edge(0.0), edge(1.0))
 }
 
@@ -179,16 +154,6 @@ pub(super) fn smallest(share: f64, wrong: &[f64], errors: ErrorRates) -> Option<
         }
     }
     None
-}
-
-/// The largest value up to `limit` for which a predicate is true, if it is true up to some value and false beyond.
-fn largest(limit: u64, holds: impl Fn(u64) -> bool) -> u64 {
-    let (mut low, mut high) = (0, limit);
-    while low < high {
-        let middle = low + (high - low).div_ceil(2);
-        if holds(middle) { low = middle } else { high = middle - 1 }
-    }
-    low
 }
 
 #[cfg(test)]
@@ -260,7 +225,7 @@ mod tests {
                     count += u64::from(random.f64() < 0.3);
                     // a look at every request costs; these are where it moves
                     (n < 50 || n % 10 == 0) && {
-                        let (low, high) = confidence_interval(n, count, share(0.4), confidence(0.05));
+                        let (low, high) = confidence_interval(n, count, Some(share(0.4)), confidence(0.05));
                         0.3 < low || high < 0.3
                     }
                 })
@@ -271,7 +236,7 @@ mod tests {
 
     #[test]
     fn nothing_seen_excludes_nothing() {
-        assert_eq!(confidence_interval(0, 0, share(0.5), confidence(1e-3)), (0.0, 1.0));
+        assert_eq!(confidence_interval(0, 0, Some(share(0.5)), confidence(1e-3)), (0.0, 1.0));
     }
 
     #[rstest]
@@ -312,11 +277,11 @@ mod tests {
         fn an_interval_holds_what_was_seen_and_shrinks(n in 1_u64..5000, part in 0.0_f64..1.0) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
             let (count, seen) = { let count = ((n as f64 * part) as u64).min(n); (count, count as f64 / n as f64) };
-            let (low, high) = confidence_interval(n, count, share(0.5), confidence(1e-3));
+            let (low, high) = confidence_interval(n, count, Some(share(0.5)), confidence(1e-3));
             prop_assert!(0.0 <= low && low <= seen && seen <= high && high <= 1.0);
-            let (finer_low, finer_high) = confidence_interval(10 * n, 10 * count, share(0.5), confidence(1e-3));
+            let (finer_low, finer_high) = confidence_interval(10 * n, 10 * count, Some(share(0.5)), confidence(1e-3));
             prop_assert!(low <= finer_low && finer_high <= high);
-            let (surer_low, surer_high) = confidence_interval(n, count, share(0.5), confidence(1e-6));
+            let (surer_low, surer_high) = confidence_interval(n, count, Some(share(0.5)), confidence(1e-6));
             prop_assert!(surer_low <= low && high <= surer_high);
         }
 

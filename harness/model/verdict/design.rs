@@ -1,5 +1,4 @@
-use std::fmt;
-
+use displaydoc::Display;
 use thiserror::Error;
 
 use super::binomial::requests_for_leak;
@@ -7,21 +6,14 @@ use super::sequential::ShareDesign;
 use crate::scenario::{Claim, ErrorRates, Share, Statuses};
 
 /// The answers that one share of a claim counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
 pub enum Part {
     /// The answers of a version.
+    #[displaydoc("{0}")]
     Version(String),
     /// The answers with a status.
+    #[displaydoc("status {0}")]
     Status(u16),
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Version(version) => formatter.write_str(version),
-            Self::Status(status) => write!(formatter, "status {status}"),
-        }
-    }
 }
 
 /// The statistical design of a claim, fixed before the first request.
@@ -41,31 +33,16 @@ pub struct Design {
 
 /// Why a claim cannot be decided.
 #[derive(Debug, Error, PartialEq)]
+#[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum DesignError {
-    /// A test may need more requests than are allowed.
+    /// A test may need more requests than are allowed. The deviation is in percentage points.
     #[error(
         "{share} of {part} with a deviation of {deviation} points may need more than the {limit} requests that are allowed"
     )]
-    TooManyRequests {
-        /// The version or status.
-        part: String,
-        /// The claimed share.
-        share: Share,
-        /// δ in percentage points.
-        deviation: f64,
-        /// The largest number of requests.
-        limit: u64,
-    },
-    /// Excluding the leak takes more requests than are allowed.
+    TooManyRequests { part: String, share: Share, deviation: f64, limit: u64 },
+    /// Excluding the leak takes more requests than are allowed. The leak is in percent.
     #[error("excluding a leak of {leak} % takes {needed} clean requests; {limit} are allowed")]
-    TooSmallALeak {
-        /// The leak, in percent.
-        leak: f64,
-        /// The number of clean requests that exclude the leak.
-        needed: u64,
-        /// The largest number of requests.
-        limit: u64,
-    },
+    TooSmallALeak { leak: f64, needed: u64, limit: u64 },
 }
 
 impl Design {
@@ -123,21 +100,13 @@ impl Design {
     }
 
     /// The mean number of requests of the verdict if the claim is correct.
-    #[must_use]
     pub fn mean(&self) -> f64 {
         self.tests.iter().map(|(_, test)| test.mean()).fold(self.clean as f64, f64::max)
     }
 
     /// The smallest number of requests with which the claim can pass, give or take one or two.
-    #[must_use]
     pub fn least(&self) -> u64 {
         self.tests.iter().map(|(_, test)| test.least()).chain([self.clean]).max().unwrap_or(0)
-    }
-
-    /// The error rates of the claim.
-    #[must_use]
-    pub const fn errors(&self) -> ErrorRates {
-        self.claim.errors
     }
 }
 
@@ -174,7 +143,6 @@ impl Totals {
     /// let totals = shiftcheck_model::verdict::Totals { requests: 16_418.0, ..Default::default() };
     /// assert!((totals.refused_by_losses(1e-6) - 0.016).abs() < 5e-4);
     /// ```
-    #[must_use]
     pub fn refused_by_losses(&self, chance: f64) -> f64 {
         -(self.requests * (-chance).ln_1p()).exp_m1()
     }
@@ -186,10 +154,10 @@ impl<'a> FromIterator<&'a Design> for Totals {
         for design in designs {
             totals.claims += 1;
             totals.requests += design.mean();
-            totals.miss += design.errors().miss.value();
-            totals.worst_miss = totals.worst_miss.max(design.errors().miss.value());
+            totals.miss += design.claim.errors.miss.value();
+            totals.worst_miss = totals.worst_miss.max(design.claim.errors.miss.value());
             if !design.tests.is_empty() {
-                totals.false_alarm += design.errors().false_alarm.value();
+                totals.false_alarm += design.claim.errors.false_alarm.value();
             }
         }
         totals

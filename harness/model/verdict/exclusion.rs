@@ -1,3 +1,4 @@
+use super::search::{bisect, largest};
 use super::tails::Tails;
 use crate::scenario::{ErrorProbability, Share};
 
@@ -15,19 +16,13 @@ const MOST: u64 = 1 << 40;
 /// assert_eq!(requests_to_exclude(Share::ONE_PERCENT, 0, miss), Some(688));
 /// assert_eq!(requests_to_exclude(Share::ONE_PERCENT, 1, miss), Some(920));
 /// ```
-#[must_use]
 pub fn requests_to_exclude(share: Share, count: u64, miss: ErrorProbability) -> Option<u64> {
     let excludes = |n: u64| Tails::new(n, share.fraction()).at_most(count) <= miss.value();
     let mut high = count + 1;
     while !excludes(high) {
         high = high.checked_mul(2).filter(|high| *high <= MOST)?;
     }
-    let mut low = count;
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if excludes(middle) { high = middle } else { low = middle }
-    }
-    Some(high)
+    Some(largest(high, |n| !excludes(n)) + 1)
 }
 
 /// The smallest share that `count` of `n` requests exclude from above, as a fraction: the upper end of the one-sided interval of Clopper and
@@ -39,18 +34,8 @@ pub fn requests_to_exclude(share: Share, count: u64, miss: ErrorProbability) -> 
 /// let miss = ErrorRates::default().miss; // 10⁻³
 /// assert!(excluded_share(688, 0, miss) <= 0.01 && excluded_share(687, 0, miss) > 0.01);
 /// ```
-#[must_use]
 pub fn excluded_share(n: u64, count: u64, miss: ErrorProbability) -> f64 {
-    let (mut low, mut high) = (0.0, 1.0);
-    if count >= n {
-        return high;
-    }
-    // enough bisections for double precision
-    for _ in 0..60 {
-        let middle = f64::midpoint(low, high);
-        if Tails::new(n, middle).at_most(count) <= miss.value() { high = middle } else { low = middle }
-    }
-    high
+    if count >= n { 1.0 } else { bisect(0.0, 1.0, 60, |share| Tails::new(n, share).at_most(count) <= miss.value()).1 }
 }
 
 #[cfg(test)]

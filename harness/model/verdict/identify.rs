@@ -4,10 +4,6 @@ use thiserror::Error;
 
 use crate::scenario::Claim;
 
-/// The number of pods of a service by version, or by another name of the workload: the distribution of answers without any route.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Replicas(pub BTreeMap<String, u64>);
-
 /// A claim that would pass even if Istio ignored its routes.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error(
@@ -23,11 +19,12 @@ pub struct Unidentified {
 }
 
 /// Refuses a split that load balancing over all pods would give as well, unless another claim of the stage on the same path distinguishes the
-/// two: one that would fail under load balancing alone.
+/// two: one that would fail under load balancing alone. `replicas` are the numbers of pods by version, or by another name of the workload: the
+/// distribution of answers without any route.
 ///
 /// # Errors
 /// The claim proves nothing about its routes.
-pub fn identify(claim: &Claim, beside: &[&Claim], replicas: &Replicas) -> Result<(), Unidentified> {
+pub fn identify(claim: &Claim, beside: &[&Claim], replicas: &BTreeMap<String, u64>) -> Result<(), Unidentified> {
     let same_path = |other: &&&Claim| other.path == claim.path && !std::ptr::eq(**other, claim);
     if !balancing_gives(claim, replicas)
         || beside
@@ -38,7 +35,7 @@ pub fn identify(claim: &Claim, beside: &[&Claim], replicas: &Replicas) -> Result
         return Ok(());
     }
     let shown = claim.versions.iter().map(|(version, share)| format!("{version} {share}"));
-    let counted = replicas.0.iter().map(|(version, count)| format!("{count} of {version}"));
+    let counted = replicas.iter().map(|(version, count)| format!("{count} of {version}"));
     Err(Unidentified {
         from: claim.from.clone(),
         shown: shown.collect::<Vec<_>>().join(", "),
@@ -47,7 +44,7 @@ pub fn identify(claim: &Claim, beside: &[&Claim], replicas: &Replicas) -> Result
 }
 
 /// Whether load balancing over all pods gives each version its share, within the deviation of the claim.
-fn balancing_gives(claim: &Claim, Replicas(replicas): &Replicas) -> bool {
+fn balancing_gives(claim: &Claim, replicas: &BTreeMap<String, u64>) -> bool {
     let total: u64 = replicas.values().sum();
     let claimed: BTreeMap<_, _> =
         claim.versions.iter().filter(|(_, share)| !share.is_none()).map(|(v, share)| (v, share.fraction())).collect();
@@ -74,8 +71,8 @@ mod tests {
     use super::super::design::tests::claim;
     use super::*;
 
-    fn replicas(counts: &[(&str, u64)]) -> Replicas {
-        Replicas(counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect())
+    fn replicas(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
     }
 
     #[rstest]

@@ -1,24 +1,17 @@
-use std::fmt;
+use displaydoc::Display;
 
 /// Whether a claim holds. Of several rulings the greatest decides about all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Display)]
 pub enum Ruling {
     /// The claim holds.
+    #[displaydoc("pass")]
     Pass,
     /// The sample ended before a decision.
+    #[displaydoc("inconclusive")]
     Inconclusive,
     /// The claim does not hold.
+    #[displaydoc("FAIL")]
     Fail,
-}
-
-impl fmt::Display for Ruling {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Pass => "pass",
-            Self::Fail => "FAIL",
-            Self::Inconclusive => "inconclusive",
-        })
-    }
 }
 
 /// The event that ended a sample.

@@ -3,6 +3,8 @@ use std::f64::consts::{PI, SQRT_2};
 use statrs::distribution::{Binomial, Discrete};
 use statrs::function::erf::erfc;
 
+use super::search::bisect;
+
 /// Values with a smaller probability are left out of a distribution.
 const NEGLIGIBLE: f64 = 1e-18;
 /// The largest number of steps in the search for the saddlepoint.
@@ -114,15 +116,11 @@ impl ScoreSum {
     /// The sum that is exceeded with this probability, which is below one half.
     pub fn exceeded(&self, chance: f64) -> f64 {
         let [_, mean, variance] = self.cumulants(0.0);
-        let (mut low, mut high) = (mean, mean + variance.sqrt());
+        let mut high = mean + variance.sqrt();
         while self.tail(high).0 > chance && high < mean + 1e6 * variance.sqrt() {
             high += high - mean;
         }
-        for _ in 0..40 {
-            let middle = f64::midpoint(low, high);
-            if self.tail(middle).0 > chance { low = middle } else { high = middle }
-        }
-        high
+        bisect(mean, high, 40, |sum| self.tail(sum).0 <= chance).1
     }
 }
 

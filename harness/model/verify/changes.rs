@@ -22,7 +22,6 @@ pub struct GivenChange {
 
 /// Compares what two versions of a scenario give each population of the newer version, at each stage and on every path that a claim
 /// names. Stages are paired by name, otherwise by position.
-#[must_use]
 pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
     let scenario = after.scenario;
     let stages = [before, after].into_iter().flat_map(|plan| &plan.scenario.stages);

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use super::operators::{Mutation, Vocabulary, mutations};
 use super::stages::{Decided, decide_stage};
-use crate::plan::{Given, Plan, PlannedStage};
+use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
 use crate::scenario::{Scenario, Stage, Step};
 
@@ -53,25 +54,21 @@ pub struct Gap {
 }
 
 /// Returns every mutant of a scenario: each mutation operator applied wherever it fits.
-#[must_use]
 pub fn mutants(scenario: &Scenario) -> Vec<Mutant> {
     let vocabulary = Vocabulary::of(scenario);
     let mut mutants = Vec::new();
     for (index, stage) in scenario.stages.iter().enumerate() {
-        for (step, part) in stage.steps.iter().enumerate() {
-            let Step::Apply(manifests) = part else { continue };
-            for (position, manifest) in manifests.iter().enumerate() {
-                for Mutation { operator, pointer, what, data } in mutations(manifest, &vocabulary) {
-                    let mut mutated = scenario.clone();
-                    if let Step::Apply(manifests) = &mut mutated.stages[index].steps[step] {
-                        match data {
-                            Some(data) => manifests[position].object.data = data,
-                            None => drop(manifests.remove(position)),
-                        }
-                    }
-                    let what = format!("{} ({}): {what}", manifest.id(), manifest.origin_of(&pointer));
-                    mutants.push(Mutant { operator, what, stage: index + 1, scenario: mutated });
+        for (position, step) in stage.steps.iter().enumerate() {
+            let Step::Apply(manifest) = step else { continue };
+            for Mutation { operator, pointer, what, data } in mutations(manifest, &vocabulary) {
+                let mut mutated = scenario.clone();
+                let steps = &mut mutated.stages[index].steps;
+                match (data, &mut steps[position]) {
+                    (Some(data), Step::Apply(manifest)) => manifest.object.data = data,
+                    _ => drop(steps.remove(position)),
                 }
+                let what = format!("{} ({}): {what}", manifest.id(), manifest.origin_of(&pointer));
+                mutants.push(Mutant { operator, what, stage: index + 1, scenario: mutated });
             }
         }
     }
@@ -89,7 +86,6 @@ fn not_injected(scenario: &Scenario) -> Option<Mutant> {
 }
 
 /// Evaluates a mutant of the planned scenario exactly, by the routing model.
-#[must_use]
 pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
     let mutated = Plan::new(&mutant.scenario);
     let (mut gap, mut undecided) = (None, false);
@@ -112,7 +108,7 @@ pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
 /// something unmodelled can affect it, is not compared: it sets `undecided`.
 fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: &mut bool) -> Option<Gap> {
     let (before, after) = (original.after.outbound(), mutated.after.outbound());
-    let scenario = original.after.scenario();
+    let scenario = original.after.scenario;
     let mut paths: Vec<&str> =
         scenario.stages.iter().flat_map(Stage::claims).map(|claim| claim.path.as_str()).collect();
     paths.sort_unstable();
@@ -132,31 +128,35 @@ fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: 
     None
 }
 
-/// What is given, as a claim in the syntax of a scenario.
-fn as_claim(from: &str, path: &str, given: &Given) -> String {
-    let mut versions: BTreeMap<&str, Chance> = BTreeMap::new();
+/// The probability of each version, status or other property of what is given.
+fn totals<'a, K: Ord>(given: &'a Given, of: impl Fn(&'a Seen) -> Option<K>) -> BTreeMap<K, Chance> {
+    let mut totals = BTreeMap::new();
     for (seen, chance) in &given.seen {
-        if let Some(version) = &seen.version {
-            let total = versions.entry(version).or_insert(Chance::NONE);
+        if let Some(key) = of(seen) {
+            let total = totals.entry(key).or_insert(Chance::NONE);
             *total = total.or(*chance);
         }
     }
-    let percent = |chance: Chance| format!("{}%", (chance.fraction() * 1e4).round() / 1e2);
+    totals
+}
+
+/// `v1: 50%, v2: 50%`.
+fn listed<K: Display>(totals: &BTreeMap<K, Chance>) -> String {
+    let percent = |chance: &Chance| (chance.fraction() * 1e4).round() / 1e2;
+    totals.iter().map(|(key, chance)| format!("{key}: {}%", percent(chance))).collect::<Vec<_>>().join(", ")
+}
+
+/// What is given, as a claim in the syntax of a scenario.
+fn as_claim(from: &str, path: &str, given: &Given) -> String {
+    let versions = totals(given, |seen| seen.version.as_deref());
+    let statuses = totals(given, |seen| Some(seen.status.unwrap_or(200)));
     let path = if path == "/" { String::new() } else { format!(", path: {path}") };
-    let get: Vec<String> =
-        versions.iter().map(|(version, chance)| format!("{version}: {}", percent(*chance))).collect();
-    let mut statuses: BTreeMap<u16, Chance> = BTreeMap::new();
-    for (seen, chance) in &given.seen {
-        let total = statuses.entry(seen.status.unwrap_or(200)).or_insert(Chance::NONE);
-        *total = total.or(*chance);
-    }
-    let status: Vec<String> =
-        statuses.iter().map(|(status, chance)| format!("{status}: {}", percent(*chance))).collect();
-    let get = if get.is_empty() { String::new() } else { format!(", get: {{{}}}", get.join(", ")) };
+    let (get, status) = (listed(&versions), listed(&statuses));
+    let get = if get.is_empty() { String::new() } else { format!(", get: {{{get}}}") };
     let status = match statuses.keys().collect::<Vec<_>>()[..] {
         [200] => String::new(),
         [status] => format!(", status: {status}"),
-        _ => format!(", status: {{{}}}", status.join(", ")),
+        _ => format!(", status: {{{status}}}"),
     };
     format!("{{from: {from}{path}{get}{status}}}")
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::scenario::{Manifest, Scenario, Stage};
+use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
@@ -105,12 +105,29 @@ impl Mutator<'_> {
         }
     }
 
+    /// Misspells the name at a pointer, if there is one.
+    fn misspell(&mut self, operator: &'static str, pointer: &str, what: &str) {
+        if let Some(wrong) = self.value(pointer).and_then(Value::as_str).map(typo) {
+            self.set(operator, pointer, format!("{what} `{wrong}`"), json!(wrong));
+        }
+    }
+
     fn value(&self, pointer: &str) -> Option<&Value> {
         self.manifest.at(pointer)
     }
 
+    /// The items of the list at a pointer; empty if there is none.
+    fn list(&self, pointer: &str) -> &[Value] {
+        self.value(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
     fn count(&self, pointer: &str) -> usize {
-        self.value(pointer).and_then(Value::as_array).map_or(0, Vec::len)
+        self.list(pointer).len()
+    }
+
+    /// The entries of the mapping at a pointer; empty if there is none.
+    fn entries(&self, pointer: &str) -> Map<String, Value> {
+        self.value(pointer).and_then(Value::as_object).cloned().unwrap_or_default()
     }
 }
 
@@ -133,27 +150,20 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
 fn virtual_service(mutator: &mut Mutator<'_>) {
     let rules = mutator.count("/spec/http");
     if rules > 1 {
-        let mut reversed = mutator.value("/spec/http").and_then(Value::as_array).cloned().unwrap_or_default();
-        reversed.reverse();
+        let written = mutator.list("/spec/http").to_vec();
+        let reversed = written.iter().rev().cloned().collect();
         mutator.set("rule order reversed", "/spec/http", "rules in reverse".to_owned(), Value::Array(reversed));
-        let mut rest = mutator.value("/spec/http").and_then(Value::as_array).cloned().unwrap_or_default();
-        rest.retain(|rule| rule.get("match").is_some());
+        let rest = written.into_iter().filter(|rule| rule.get("match").is_some()).collect();
         mutator.set("default route lost", "/spec/http", "without its default route".to_owned(), Value::Array(rest));
     }
-    if let Some(host) = mutator.value("/spec/hosts/0").and_then(Value::as_str).map(typo) {
-        mutator.set("host typo", "/spec/hosts/0", format!("host `{host}`"), json!(host));
-    }
+    mutator.misspell("host typo", "/spec/hosts/0", "host");
     for rule in 0..rules {
         let rule = format!("/spec/http/{rule}");
-        weights(mutator, &format!("{rule}/route"), "weight");
+        weights(mutator, &format!("{rule}/route"));
         for entry in 0..mutator.count(&format!("{rule}/route")) {
             let destination = format!("{rule}/route/{entry}/destination");
-            for (operator, key) in [("host typo", "host"), ("subset name typo", "subset")] {
-                let pointer = format!("{destination}/{key}");
-                if let Some(wrong) = mutator.value(&pointer).and_then(Value::as_str).map(typo) {
-                    mutator.set(operator, &pointer, format!("{key} `{wrong}`"), json!(wrong));
-                }
-            }
+            mutator.misspell("host typo", &format!("{destination}/host"), "host");
+            mutator.misspell("subset name typo", &format!("{destination}/subset"), "subset");
         }
         for one in 0..mutator.count(&format!("{rule}/match")) {
             matches(mutator, &format!("{rule}/match/{one}"));
@@ -168,7 +178,7 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
 
 fn matches(mutator: &mut Mutator<'_>, pointer: &str) {
     let headers = format!("{pointer}/headers");
-    let written: Map<String, Value> = mutator.value(&headers).and_then(Value::as_object).cloned().unwrap_or_default();
+    let written = mutator.entries(&headers);
     for (name, test) in &written {
         let other = format!("x-{name}");
         let mut renamed = written.clone();
@@ -177,11 +187,9 @@ fn matches(mutator: &mut Mutator<'_>, pointer: &str) {
         mutator.set("header name changed", &headers, format!("header `{other}`"), Value::Object(renamed));
         for kind in ["exact", "prefix", "regex"] {
             let Some(value) = test[kind].as_str() else { continue };
-            let pointer = format!("{headers}/{}/{kind}", name.replace('~', "~0").replace('/', "~1"));
-            let other = typo(value);
-            mutator.set("header value changed", &pointer, format!("value `{other}`"), json!(other));
+            let pointer = format!("{headers}/{}", escaped(name));
+            mutator.misspell("header value changed", &format!("{pointer}/{kind}"), "value");
             if kind == "exact" {
-                let pointer = format!("{headers}/{}", name.replace('~', "~0").replace('/', "~1"));
                 let any = format!("(?i){value}");
                 mutator.set("match made case-insensitive", &pointer, format!("regex `{any}`"), json!({"regex": any}));
             }
@@ -196,17 +204,13 @@ fn matches(mutator: &mut Mutator<'_>, pointer: &str) {
 }
 
 /// Swaps weights, and moves them by ten points.
-fn weights(mutator: &mut Mutator<'_>, list: &str, key: &str) {
-    let written: Vec<u64> = mutator
-        .value(list)
-        .and_then(Value::as_array)
-        .map(|entries| entries.iter().map(|entry| entry[key].as_u64().unwrap_or(0)).collect())
-        .unwrap_or_default();
+fn weights(mutator: &mut Mutator<'_>, list: &str) {
+    let written: Vec<u64> = mutator.list(list).iter().map(|entry| entry["weight"].as_u64().unwrap_or(0)).collect();
     let [first, .., other] = written[..] else { return };
     let with = |mutator: &Mutator<'_>, changed: [u64; 2]| {
         let mut entries = mutator.value(list).cloned().unwrap_or_default();
-        entries[0][key] = json!(changed[0]);
-        entries[written.len() - 1][key] = json!(changed[1]);
+        entries[0]["weight"] = json!(changed[0]);
+        entries[written.len() - 1]["weight"] = json!(changed[1]);
         entries
     };
     let swapped = with(mutator, [other, first]);
@@ -220,18 +224,12 @@ fn weights(mutator: &mut Mutator<'_>, list: &str, key: &str) {
 }
 
 fn destination_rule(mutator: &mut Mutator<'_>) {
-    if let Some(host) = mutator.value("/spec/host").and_then(Value::as_str).map(typo) {
-        mutator.set("host typo", "/spec/host", format!("host `{host}`"), json!(host));
-    }
+    mutator.misspell("host typo", "/spec/host", "host");
     for subset in 0..mutator.count("/spec/subsets") {
-        let name = format!("/spec/subsets/{subset}/name");
-        if let Some(wrong) = mutator.value(&name).and_then(Value::as_str).map(typo) {
-            mutator.set("subset name typo", &name, format!("subset `{wrong}`"), json!(wrong));
-        }
+        mutator.misspell("subset name typo", &format!("/spec/subsets/{subset}/name"), "subset");
         let labels = format!("/spec/subsets/{subset}/labels");
-        let written = mutator.value(&labels).and_then(Value::as_object).cloned().unwrap_or_default();
-        for (key, value) in written {
-            let pointer = format!("{labels}/{}", key.replace('~', "~0").replace('/', "~1"));
+        for (key, value) in mutator.entries(&labels) {
+            let pointer = format!("{labels}/{}", escaped(&key));
             let wrong = typo(value.as_str().unwrap_or_default());
             mutator.set("subset label changed", &pointer, format!("{key}={wrong}"), json!(wrong));
         }
@@ -239,7 +237,7 @@ fn destination_rule(mutator: &mut Mutator<'_>) {
 }
 
 fn service(mutator: &mut Mutator<'_>, labels: &BTreeSet<(String, String)>) {
-    let selector = mutator.value("/spec/selector").and_then(Value::as_object).cloned().unwrap_or_default();
+    let selector = mutator.entries("/spec/selector");
     for (key, value) in labels {
         let mut pinned = selector.clone();
         pinned.insert(key.clone(), json!(value));
@@ -275,12 +273,9 @@ fn deployment(mutator: &mut Mutator<'_>, images: &[String]) {
 fn http_route(mutator: &mut Mutator<'_>) {
     for rule in 0..mutator.count("/spec/rules") {
         let backends = format!("/spec/rules/{rule}/backendRefs");
-        weights(mutator, &backends, "weight");
+        weights(mutator, &backends);
         for backend in 0..mutator.count(&backends) {
-            let pointer = format!("{backends}/{backend}/name");
-            if let Some(wrong) = mutator.value(&pointer).and_then(Value::as_str).map(typo) {
-                mutator.set("host typo", &pointer, format!("backend `{wrong}`"), json!(wrong));
-            }
+            mutator.misspell("host typo", &format!("{backends}/{backend}/name"), "backend");
         }
     }
 }

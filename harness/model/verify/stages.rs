@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use displaydoc::Display;
+
 use crate::plan::{Given, Plan, PlannedStage, requests};
 use crate::routing::{Chance, Finding, Live, NotModelled, Outbound, Problem, Request, Severity, check};
 use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step};
@@ -61,30 +63,23 @@ pub struct ShareMismatch {
 }
 
 /// The events that a share counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Display)]
 pub enum Measure {
     /// Requests that a version serves.
+    #[displaydoc("{0}")]
     Version(String),
     /// Requests that no version serves.
+    #[displaydoc("no version")]
     NoVersion,
     /// Requests with a status.
+    #[displaydoc("status {0}")]
     Status(u16),
     /// Requests that a workload serves.
+    #[displaydoc("a route leads to {0}")]
     Workload(String),
     /// Objects that are left.
+    #[displaydoc("left: {0}")]
     Left(String),
-}
-
-impl fmt::Display for Measure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Version(version) => formatter.write_str(version),
-            Self::NoVersion => formatter.write_str("no version"),
-            Self::Status(status) => write!(formatter, "status {status}"),
-            Self::Workload(workload) => write!(formatter, "a route leads to {workload}"),
-            Self::Left(object) => write!(formatter, "left: {object}"),
-        }
-    }
 }
 
 impl fmt::Display for ShareMismatch {
@@ -105,24 +100,21 @@ impl Decided {
     }
 
     /// Whether the claim fails, and a run on a cluster would detect it.
-    #[must_use]
     pub fn is_detectable(&self) -> bool {
         matches!(self, Self::Fails(mismatches) if mismatches.iter().any(|mismatch| mismatch.detectable))
     }
 }
 
 /// Decides every claim of a plan from its manifests.
-#[must_use]
 pub fn verify<'a>(plan: &Plan<'a>) -> Vec<VerifiedStage<'a>> {
     plan.stages.iter().map(decide_stage).collect()
 }
 
 /// Errors and suspicious settings in the manifests, over all stages, without duplicates.
-#[must_use]
 pub fn problems(plan: &Plan<'_>) -> Vec<Problem> {
     let of_stage = |planned: &PlannedStage<'_>| {
-        let deletions = deletions(planned.before.live(), planned.stage);
-        deletions.into_iter().chain(check(planned.after.live()))
+        let deletions = deletions(&planned.before.live, planned.stage);
+        deletions.into_iter().chain(check(&planned.after.live))
     };
     let problems: BTreeSet<Problem> = plan.stages.iter().flat_map(of_stage).collect();
     problems.into_iter().collect()
@@ -134,22 +126,19 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
     let mut problems = Vec::new();
     for step in &stage.steps {
         match step {
-            Step::Apply(manifests) => manifests.iter().for_each(|manifest| live.apply(manifest)),
-            Step::Delete(targets) => {
-                for target in targets {
-                    let found = match live.resolve(target) {
-                        Err(source) => Some((Severity::Error, source.to_string())),
-                        // a controller may have created it
-                        Ok(id) if live.named(target).is_none() => Some((
-                            Severity::Warning,
-                            format!("no stage before has applied {id}, which is deleted here"),
-                        )),
-                        Ok(_) => None,
-                    };
-                    let problem = |(severity, message)| Problem { origin: target.origin.clone(), severity, message };
-                    problems.extend(found.map(problem));
-                    live.delete(target);
-                }
+            Step::Apply(manifest) => live.apply(manifest),
+            Step::Delete(target) => {
+                let found = match live.resolve(target) {
+                    Err(source) => Some((Severity::Error, source.to_string())),
+                    // a controller may have created it
+                    Ok(id) if live.named(target).is_none() => {
+                        Some((Severity::Warning, format!("no stage before has applied {id}, which is deleted here")))
+                    }
+                    Ok(_) => None,
+                };
+                let problem = |(severity, message)| Problem { origin: target.origin.clone(), severity, message };
+                problems.extend(found.map(problem));
+                live.delete(target);
             }
             Step::Mesh(_) => {}
         }
@@ -165,7 +154,7 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
     for expectation in &stage.expect {
         let (given, decided) = match expectation {
             Expectation::Claim(claim) => {
-                let population = after.scenario().population(&claim.from);
+                let population = after.scenario.population(&claim.from);
                 let given = population.map(|population| after.given(population, &claim.path, &outbound));
                 let given = given.unwrap_or_default();
                 let decided = decide(claim, &given);
@@ -176,7 +165,7 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
                 let decided = count(workload, *requests, &served);
                 (Given::default(), if not_modelled.is_empty() { decided } else { Decided::Undecided(not_modelled) })
             }
-            Expectation::NoObjects { .. } => (Given::default(), left(after.live())),
+            Expectation::NoObjects(_) => (Given::default(), left(&after.live)),
             Expectation::During(_) => {
                 let open = "only a run on a mesh shows what happens while a stage is applied";
                 (Given::default(), Decided::Open(open.to_owned()))
@@ -186,13 +175,13 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
         let findings = if fails { outbound.diagnose(&after.request()) } else { Vec::new() };
         claims.push(VerifiedClaim { expectation, given, decided, findings });
     }
-    let not_modelled = after.mesh().not_modelled().to_vec();
+    let not_modelled = after.mesh().not_modelled.clone();
     VerifiedStage { number: planned.number, name: &stage.name, claims, not_modelled }
 }
 
 /// The workloads that may receive a stage's claimed requests, or mirrored copies of them, and what the model does not cover.
 fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<String>, Vec<NotModelled>) {
-    let scenario = planned.after.scenario();
+    let scenario = planned.after.scenario;
     let asked = planned.stage.claims().filter_map(|claim| Some((scenario.population(&claim.from)?, &claim.path)));
     let requests: Vec<Request> =
         asked.flat_map(|(population, path)| requests(population, &scenario.service, path)).collect();
@@ -202,28 +191,19 @@ fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<S
     (requests.iter().flat_map(|request| outbound.workloads(request)).collect(), notes.into_iter().collect())
 }
 
+/// A claim that fails without any tolerance.
+fn mismatch(measure: Measure, claimed: Share, given: Chance) -> ShareMismatch {
+    ShareMismatch { measure, claimed, given, detectable: true }
+}
+
 fn left(live: &Live) -> Decided {
-    let left: Vec<ShareMismatch> = live
-        .left()
-        .map(|id| ShareMismatch {
-            measure: Measure::Left(id.to_string()),
-            claimed: Share::NONE,
-            given: Chance::CERTAIN,
-            detectable: true,
-        })
-        .collect();
+    let left = live.left().map(|id| mismatch(Measure::Left(id.to_string()), Share::NONE, Chance::CERTAIN));
+    let left: Vec<ShareMismatch> = left.collect();
     if left.is_empty() { Decided::Holds } else { Decided::Fails(left) }
 }
 
 fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided {
-    let fails = |claimed, given| {
-        Decided::Fails(vec![ShareMismatch {
-            measure: Measure::Workload(workload.to_owned()),
-            claimed,
-            given,
-            detectable: true,
-        }])
-    };
+    let fails = |claimed, given| Decided::Fails(vec![mismatch(Measure::Workload(workload.to_owned()), claimed, given)]);
     match (requests, served.contains(workload)) {
         (Count::Exactly(0), false) | (Count::Some, true) => Decided::Holds,
         (Count::Exactly(0), true) => fails(Share::NONE, Chance::CERTAIN),
@@ -233,7 +213,6 @@ fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided 
 }
 
 /// Compares what a population is given with a claim about it.
-#[must_use]
 pub fn decide(claim: &Claim, given: &Given) -> Decided {
     if !given.not_modelled.is_empty() {
         return Decided::Undecided(given.not_modelled.clone());

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::events::Calibration;
 use crate::report::marks::Marks;
 use crate::report::words::{chance, seconds};
-use crate::verdict::{CALIBRATION_ALARM, FOUND, Power};
+use crate::verdict::{CALIBRATION_ALARM, FOUND, Power, TestResult};
 
 /// The results of a calibration, line by line.
 pub(super) fn lines(calibration: &Calibration, took: Duration, marks: Marks) -> Vec<String> {
@@ -14,14 +14,9 @@ pub(super) fn lines(calibration: &Calibration, took: Duration, marks: Marks) -> 
         calibration.share * 100.0,
     )];
     let tests = [
-        (findings.mean_passes(), findings.mean, "mean of all samples is the claimed share".to_owned()),
+        (findings.mean, "mean of all samples is the claimed share".to_owned()),
+        (findings.spread, "variance of the samples is that of independent requests".to_owned()),
         (
-            findings.spread_passes(),
-            findings.spread,
-            "variance of the samples is that of independent requests".to_owned(),
-        ),
-        (
-            findings.blocks_pass(),
             findings.blocks,
             format!(
                 "variance of blocks of 2 to 100 answers is that of independent requests; smallest p-value at blocks of {}",
@@ -29,16 +24,18 @@ pub(super) fn lines(calibration: &Calibration, took: Duration, marks: Marks) -> 
             ),
         ),
         (
-            findings.order_passes(),
             findings.order,
             format!(
                 "order of sending has no effect: {:+.1} standard deviations from the expected number of runs",
                 findings.excess_runs
             ),
         ),
-        (findings.connections_pass(), findings.connections, "connections all have the claimed share".to_owned()),
+        (findings.connections, "connections all have the claimed share".to_owned()),
     ];
-    lines.extend(tests.map(|(passes, p, what)| format!("  {} {what} (p = {})", marks.verdict(passes), chance(p))));
+    let line = |(test, what): (TestResult, String)| {
+        format!("  {} {what} (p = {})", marks.verdict(test.passes()), chance(test.chance))
+    };
+    lines.extend(tests.map(line));
     lines.push(format!(
         "  {} verdicts: {} accepted, {} rejected (at most {} allowed); decided after {:.0} requests on average and {:.2} s of traffic in the \
          median",
@@ -54,7 +51,7 @@ pub(super) fn lines(calibration: &Calibration, took: Duration, marks: Marks) -> 
         lines.push(format!("  these tests detect with a power of at least {:.0} %:", FOUND * 100.0));
         lines.extend(detectable.into_iter().map(|what| format!("    {what}")));
     }
-    lines.push(if calibration.independent() {
+    lines.push(if findings.independent() {
         format!("  no evidence against independent routing (type I error {})", chance(CALIBRATION_ALARM))
     } else {
         "  requests are not routed independently with the claimed share: verdicts on shares are not valid for this route"

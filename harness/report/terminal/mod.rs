@@ -106,7 +106,7 @@ impl<W: Write> Terminal<W> {
                 }
             }
             Event::Trialled(trialled) => self.trialled(&trialled),
-            Event::Removed { took } => self.line(&format!("  clean-up finished in {}", seconds(took))),
+            Event::Removed(took) => self.line(&format!("  clean-up finished in {}", seconds(took))),
             Event::Kept { look, remove } => self.kept(&look, &remove),
             other => {
                 if let Event::Sampled { requests, .. } = other {
@@ -125,7 +125,7 @@ impl<W: Write> Terminal<W> {
             Event::SettingUp(what) => what.clone(),
             Event::Waiting(state) => format!("waiting: {state}"),
             Event::Stage { number, name, .. } => format!("stage {number} of {}: {name}", self.stages),
-            Event::RolledOut { .. } => "waiting for the client's sidecar".to_owned(),
+            Event::RolledOut(_) => "waiting for the client's sidecar".to_owned(),
             Event::Sampling { done, decided, claims } => {
                 format!("{done} requests, {decided} of {} decided", plural(*claims, "claim"))
             }

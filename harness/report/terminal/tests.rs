@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::events::{Calibration, FailureLayer, Judged, Routing, Subject, TrafficPath};
 use crate::scenario::Origin;
-use crate::verdict::{Findings, Power, Ruling, Verdict};
+use crate::verdict::{Findings, Power, Ruling, TestResult, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -23,7 +23,7 @@ fn judged(name: &str, ruling: Ruling, reason: &str, hints: &[&str]) -> Event {
 fn stage(number: usize, name: &str) -> [Event; 4] {
     [
         Event::Stage { number, name: name.to_owned(), edits: Vec::new() },
-        Event::RolledOut { took: 4 * SECOND },
+        Event::RolledOut(4 * SECOND),
         Event::Converged { took: Duration::from_millis(180), readings: 3, routing: Routing::default() },
         Event::Sampled {
             requests: 2064,
@@ -95,11 +95,12 @@ fn a_run_that_passes() {
     events.extend(stage(1, "first release"));
     events.push(judged("everyone", Ruling::Pass, "all 688 from v1", &[]));
     events.push(Event::StageDone { passed: true, took: 6 * SECOND });
-    events.push(Event::Removed { took: SECOND });
+    events.push(Event::Removed(SECOND));
     insta::assert_snapshot!(printed(events, "all stages passed"));
 }
 
 fn calibration(counts: f64, connections: f64) -> Event {
+    let at = |level, chance| TestResult { chance, level };
     let calibration = Calibration {
         from: "testers".to_owned(),
         version: "v2".to_owned(),
@@ -109,13 +110,13 @@ fn calibration(counts: f64, connections: f64) -> Event {
         sent: 22_345,
         share: 0.5012,
         findings: Findings {
-            mean: 0.76,
-            spread: counts,
-            blocks: 0.21,
+            mean: at(1e-5, 0.76),
+            spread: at(2e-5, counts),
+            blocks: at(1e-5, 0.21),
             block: 16,
-            order: 0.7,
+            order: at(1e-5, 0.7),
             excess_runs: -0.4,
-            connections,
+            connections: at(1e-5, connections),
             refused: 0,
             refusable: 0,
         },
@@ -174,7 +175,7 @@ fn a_run_that_cannot_tell() {
     let reason = "only 40 of at most 1711 requests were answered in time, too few for a verdict; so far v1 55.0 % (20.1 to 86.3)";
     events.push(judged("testers", Ruling::Inconclusive, reason, &[]));
     events.push(Event::StageDone { passed: false, took: 120 * SECOND });
-    events.push(Event::Removed { took: SECOND });
+    events.push(Event::Removed(SECOND));
     insta::assert_snapshot!(printed(events, "stage 1 of 2 failed; 1 stage not run"));
 }
 
@@ -186,7 +187,7 @@ fn a_run_whose_environment_failed() {
     let message = "the rollout of hello-server-v1 did not come to be".to_owned();
     events.push(Event::Broke { layer: FailureLayer::Rollout, place: None, message });
     events.push(Event::Collected("shiftcheck-report/state".into()));
-    events.push(Event::Removed { took: SECOND });
+    events.push(Event::Removed(SECOND));
     insta::assert_snapshot!(printed(events, "did not complete"));
 }
 
@@ -195,7 +196,7 @@ fn a_run_that_is_interrupted() {
     let mut events = start();
     events.extend(stage(1, "first release"));
     events.push(Event::Removing);
-    events.push(Event::Removed { took: SECOND });
+    events.push(Event::Removed(SECOND));
     insta::assert_snapshot!(printed(events, "interrupted"));
 }
 

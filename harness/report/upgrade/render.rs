@@ -5,6 +5,7 @@ use super::model::{Cell, Change, Cleared, Difference, LeftOut, RowName, UPGRADE_
 use crate::events::{Judged, Transition};
 use crate::report::model::{Outcome, Tool};
 use crate::report::words::{float, plural};
+use crate::scenario::IstioVersion;
 use crate::upgrade::{
     Aspect, AspectChange, Assessment, Cause, Phase, Regression, Row, StageRecord, UpgradeRecord, UpgradeResult,
 };
@@ -105,7 +106,7 @@ fn sentence(record: &UpgradeRecord, assessment: &Assessment) -> String {
 }
 
 /// A cause in words. `to` is the new version.
-fn cleared(stage: String, Regression { claims, cause, suspects, .. }: &Regression, to: &str) -> Cleared {
+fn cleared(stage: String, Regression { claims, cause, suspects, .. }: &Regression, to: &IstioVersion) -> Cleared {
     let cause = match cause {
         Cause::Setting(setting) => {
             format!("the setting {setting}, which only {to} has; without the setting the claims hold on {to}")
@@ -193,8 +194,7 @@ mod tests {
     /// The report of an upgrade with this number of errors in each of two runs that change the mesh. Ten errors are allowed in all.
     fn report(errors: u64) -> UpgradeReport {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let planes = [ControlPlane::of("1.30"), ControlPlane::of("1.31")];
-        let [from, to] = planes;
+        let [from, to] = [30, 31].map(|minor| ControlPlane::of(IstioVersion::new(1, minor)));
         let modes = [Mode::InPlace, Mode::RollBack];
         let spec = UpgradeSpec::new(&scenario, from, to, None, &modes, true).unwrap();
         let spec = UpgradeSpec { errors: Some(10), ..spec };
@@ -239,8 +239,8 @@ mod tests {
         #[case] sentence: &str,
     ) {
         let flags = ["A", "B"].map(|name| (name.to_owned(), "false".to_owned())).into();
-        let cause = Cause::of_flags(flags, alone, "1.25".to_owned());
+        let cause = Cause::of_flags(flags, alone, IstioVersion::new(1, 25));
         let regression = Regression { stage: 1, claims: Vec::new(), cause, suspects: Vec::new() };
-        assert_eq!(cleared("canary".to_owned(), &regression, "1.31").cause, sentence);
+        assert_eq!(cleared("canary".to_owned(), &regression, &IstioVersion::new(1, 31)).cause, sentence);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn leave_undecided(judged: &mut [Judged], snapshot: &Snapshot<'_>) {
     let outbound = snapshot.outbound();
     for judged in judged {
         let Subject::Population { name, path } = &judged.subject else { continue };
-        let population = snapshot.scenario().population(name);
+        let population = snapshot.scenario.population(name);
         let given = population.map(|own| snapshot.given(own, path, &outbound)).unwrap_or_default();
         let Some(NotModelled { origin, field, .. }) = given.not_modelled.first() else { continue };
         judged.verdict.ruling = Ruling::Inconclusive;
@@ -59,7 +59,7 @@ fn blame(
 ) -> (FailureLayer, Vec<String>) {
     let claim = &trial.design().claim;
     let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    let population = snapshot.scenario().population(&claim.from);
+    let population = snapshot.scenario.population(&claim.from);
     let given = population.map(|own| snapshot.given(own, &claim.path, outbound)).unwrap_or_default();
     let model = decide(claim, &given);
     if let Decided::Fails(_) = model
@@ -70,7 +70,7 @@ fn blame(
         hints.push(format!("the manifests give {given} by {by}"));
     }
     let layer = match (findings, &model) {
-        (findings, _) if findings.iter().any(Finding::is_of_endpoints) => FailureLayer::Endpoints,
+        (findings, _) if findings.iter().any(|finding| finding.lacks_endpoints) => FailureLayer::Endpoints,
         ([], Decided::Fails(_)) | ([_, ..], _) => FailureLayer::Route,
         ([], _) => match trial.most_excluded() {
             None => FailureLayer::Share,
@@ -121,7 +121,7 @@ pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
                 (Subject::Workload(workload.clone()), format!("{requests} served"))
             }
             Expectation::During(during) => (Subject::Change, during.to_string()),
-            Expectation::NoObjects { .. } => (Subject::Objects, "none".to_owned()),
+            Expectation::NoObjects(_) => (Subject::Objects, "none".to_owned()),
         };
         let verdict = Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned());
         counted(subject, claim, verdict, place.clone(), None)

@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::EmbeddedMesh;
-    use crate::scenario::{Scenario, Step};
+    use crate::scenario::Scenario;
     use crate::venue::OpenVenue;
 
     /// `POD START COUNT`, with `?` for a counter that cannot be read and a `-` in front of a pod that is at its end.
@@ -184,11 +184,7 @@ mod tests {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/mirror")).unwrap();
         let client = &scenario.client;
         let mut mesh = EmbeddedMesh::start(&scenario.namespace, &client.pod, &scenario.service).unwrap();
-        let stage = scenario.stages[0].steps.iter().filter_map(|step| match step {
-            Step::Apply(manifests) => Some(manifests),
-            _ => None,
-        });
-        for manifest in client.manifests.iter().chain(stage.flatten()) {
+        for manifest in client.manifests.iter().chain(scenario.stages[0].applied()) {
             mesh.apply(manifest).unwrap();
         }
         let served = scenario.served.as_ref().unwrap();

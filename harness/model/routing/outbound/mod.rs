@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -46,7 +45,7 @@ pub struct Decision<'a> {
     /// The outcomes with their probabilities.
     pub distribution: &'a Distribution,
     /// The path that the server receives.
-    pub path: Cow<'a, str>,
+    pub path: String,
     /// The rule that decides; the Service if no rule applies to the host; none if no route matches.
     pub rule: Option<&'a RuleRef>,
     /// The index of the route in the table.
@@ -55,14 +54,7 @@ pub struct Decision<'a> {
 
 impl Mesh {
     /// The outbound routing of a client.
-    #[must_use]
     pub fn outbound(&self, client: Client) -> Outbound<'_> {
-        Outbound::new(self, client)
-    }
-}
-
-impl<'m> Outbound<'m> {
-    fn new(mesh: &'m Mesh, client: Client) -> Self {
         // Objects that are exported to some namespaces only take precedence over those that are exported to all; among equals, routes of
         // the Gateway API in the client's namespace come first.
         let namespace = client.namespace.as_str();
@@ -75,7 +67,7 @@ impl<'m> Outbound<'m> {
             (scope, !(service.gateway_api && service.namespace == namespace))
         };
         let mut visible: Vec<&VirtualService> =
-            mesh.virtual_services.iter().filter(|service| service.export.to(namespace)).collect();
+            self.virtual_services.iter().filter(|service| service.export.to(namespace)).collect();
         visible.sort_by_key(|service| rank(service));
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut wildcards: BTreeMap<(Reverse<usize>, &str), Vec<usize>> = BTreeMap::new();
@@ -89,9 +81,11 @@ impl<'m> Outbound<'m> {
             }
         }
         let wildcards = wildcards.into_iter().map(|((_, host), indices)| (host, indices)).collect();
-        Self { mesh, client, visible, exact, wildcards }
+        Outbound { mesh: self, client, visible, exact, wildcards }
     }
+}
 
+impl<'m> Outbound<'m> {
     /// The routes for requests to a host and port, as the client addresses them.
     ///
     /// # Errors
@@ -137,7 +131,6 @@ impl<'m> Outbound<'m> {
     }
 
     /// The outcomes of a request. To evaluate many requests to one host, call [`routes`](Self::routes) once.
-    #[must_use]
     pub fn distribution(&self, request: &Request) -> Distribution {
         match self.routes(request) {
             Ok(routes) => routes.decide(request).distribution.clone(),
@@ -146,7 +139,6 @@ impl<'m> Outbound<'m> {
     }
 
     /// The hosts that rules can route requests to: the names of all services, in every form that this client may use.
-    #[must_use]
     pub fn hosts(&self) -> Vec<String> {
         let names = self.mesh.services.values().flat_map(|service| {
             let within = format!("{}.{}", service.name, service.namespace);
@@ -167,14 +159,12 @@ impl<'m> Outbound<'m> {
     }
 
     /// The addresses of the ready endpoints of a cluster, as in a table; none if the cluster does not exist.
-    #[must_use]
     pub fn endpoints(&self, cluster: &Cluster) -> Option<BTreeSet<String>> {
         let ready = self.mesh.ready(cluster, &self.client.namespace)?;
         Some(ready.into_iter().map(|(pod, port)| format!("{}:{port}", pod.address)).collect())
     }
 
     /// The workloads that may receive a request, or a mirrored copy of it.
-    #[must_use]
     pub fn workloads(&self, request: &Request) -> BTreeSet<String> {
         let routes = self.routes(request).ok();
         let route = routes.as_ref().and_then(|routes| routes.table.routes.get(routes.decide(request).route?));
@@ -203,7 +193,7 @@ impl<'m> Outbound<'m> {
             rule: decision.as_ref().and_then(|decision| Some(&decision.rule?.origin)),
             destinations: clusters.iter().filter_map(|cluster| self.destination(cluster)).collect(),
         };
-        let notes = self.mesh.not_modelled().iter();
+        let notes = self.mesh.not_modelled.iter();
         notes.filter(|note| note.scope.covers(&reach)).cloned().collect()
     }
 
@@ -339,22 +329,15 @@ impl<'m> Outbound<'m> {
 
 impl Routes {
     /// The routing of a request to this host and port.
-    #[must_use]
     pub fn decide(&self, request: &Request) -> Decision<'_> {
-        match self.table.route(request) {
-            Some(index) => {
-                let route = &self.table.routes[index];
-                let rewritten = matches!(&route.action, Action::Forward(forward) if forward.rewrite.is_some());
-                Decision {
-                    distribution: &self.distributions[index],
-                    path: if rewritten { route.path(request).into() } else { request.path.clone().into() },
-                    rule: Some(&self.rules[index]),
-                    route: Some(index),
-                }
-            }
-            None => {
-                Decision { distribution: &self.no_route, path: request.path.clone().into(), rule: None, route: None }
-            }
+        let Some(index) = self.table.route(request) else {
+            return Decision { distribution: &self.no_route, path: request.path.clone(), rule: None, route: None };
+        };
+        Decision {
+            distribution: &self.distributions[index],
+            path: self.table.routes[index].path(request),
+            rule: Some(&self.rules[index]),
+            route: Some(index),
         }
     }
 }

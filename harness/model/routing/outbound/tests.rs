@@ -46,7 +46,7 @@ metadata: {name: own}
 ";
     let live = live(&format!("{SERVICE}{rule}"));
     let mesh = Mesh::new(&live, Vec::new());
-    let notes = mesh.not_modelled().iter().map(|note| format!("{}: {}", note.origin, note.field));
+    let notes = mesh.not_modelled.iter().map(|note| format!("{}: {}", note.origin, note.field));
     assert_eq!(
         notes.collect::<Vec<_>>(),
         [

@@ -102,8 +102,8 @@ const HEADERS: &str = "a mapping of header names to values, such as {end-user: t
 /// Explains why the parser rejects a scenario file at a line: the value of an unexpected form, or the misplaced key of an expectation, with
 /// its position. None if the cause is another.
 pub(super) fn explain(text: &str, line: u64) -> Option<(Position, String)> {
-    let Document { value, start, positions } = document::read(text).ok()?.into_iter().next()?;
-    find(&value, positions.root(), start, &mut Vec::new(), line)
+    let Document { value, start, part } = document::read(text).ok()?.into_iter().next()?;
+    find(&value, &part, start, &mut Vec::new(), line)
 }
 
 fn find<'v>(

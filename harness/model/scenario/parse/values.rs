@@ -35,8 +35,13 @@ pub struct ErrorRates {
 }
 
 /// A duration above zero: `200ms`, `5s`, `1m30s`.
-#[derive(Clone, Copy)]
-pub struct Time(pub Duration);
+#[derive(Clone, Copy, JsonSchema)]
+#[schemars(
+    rename = "Duration",
+    description = "A duration above zero.",
+    extend("examples" = ["200ms", "5s", "1m30s"], "pattern" = r"^\s*([0-9]+(\.[0-9]+)?\s*(h|m|s|ms)\s*)+$"),
+)]
+pub struct Time(#[schemars(with = "String")] pub Duration);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -48,36 +53,6 @@ impl<'de> Deserialize<'de> for Time {
         }
         let duration: jiff::SignedDuration = text.trim().parse().map_err(|_| invalid())?;
         Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).map(Self).ok_or_else(invalid)
-    }
-}
-
-impl JsonSchema for Time {
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A duration above zero.",
-            "type": "string",
-            "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(h|m|s|ms)\s*)+$",
-            "examples": ["200ms", "5s", "1m30s"],
-        })
-    }
-}
-
-impl JsonSchema for Share {
-    fn schema_name() -> Cow<'static, str> {
-        "Share".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A share of traffic, from 0% to 100%.",
-            "type": "string",
-            "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$",
-            "examples": ["50%", "12.5%"],
-        })
     }
 }
 

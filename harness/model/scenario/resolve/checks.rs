@@ -10,9 +10,9 @@ use crate::scenario::origin::Origin;
 use crate::scenario::suggest::nearest;
 
 /// Rejects two manifests of one object in a stage: the second would overwrite the first at once.
-pub(super) fn declared_once(manifests: &[Manifest]) -> Result<(), ScenarioError> {
+pub(super) fn declared_once(stage: &Stage) -> Result<(), ScenarioError> {
     let mut first: HashMap<(String, &str, Option<&str>), &Manifest> = HashMap::new();
-    for manifest in manifests {
+    for manifest in stage.applied() {
         let key = (manifest.id(), manifest.group(), manifest.object.metadata.namespace.as_deref());
         if let Some(first) = first.insert(key, manifest) {
             return Err(ScenarioError::Malformed {
@@ -36,8 +36,8 @@ impl Countable {
     pub fn step_through(&mut self, stage: &Stage) {
         for step in &stage.steps {
             match step {
-                Step::Apply(manifests) => manifests.iter().for_each(|manifest| self.apply(manifest)),
-                Step::Delete(targets) => targets.iter().for_each(|target| self.delete(target)),
+                Step::Apply(manifest) => self.apply(manifest),
+                Step::Delete(target) => self.delete(target),
                 Step::Mesh(_) => {}
             }
         }
@@ -97,7 +97,7 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
         let (key, origin) = match expectation {
             Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.origin),
             Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),
-            Expectation::During(_) | Expectation::NoObjects { .. } => continue,
+            Expectation::During(_) | Expectation::NoObjects(_) => continue,
         };
         let Some(first) = first.insert(key, origin) else { continue };
         let what = match key {
@@ -124,7 +124,7 @@ pub(super) fn watchable(number: usize, stage: &Stage) -> Result<(), ScenarioErro
     }
     let reason = if number == 1 {
         "the client pod, which sends the requests, starts in the first stage"
-    } else if !stage.does_something() {
+    } else if stage.steps.is_empty() {
         "nothing is applied or deleted in this stage"
     } else if stage.claims().next().is_none() {
         "this stage has no claim with `from`, whose requests could be watched"

@@ -39,7 +39,7 @@ impl Resolver<'_> {
                 Ok(served.collect())
             }
             parse::Expectation::Left(Left { objects }) if objects.value == "none" => {
-                Ok(vec![Expectation::NoObjects { origin: self.origin(at) }])
+                Ok(vec![Expectation::NoObjects(self.origin(at))])
             }
             parse::Expectation::Left(Left { objects }) => {
                 self.error(objects.referenced, format!("`objects` can only be `none`, not `{}`", objects.value))

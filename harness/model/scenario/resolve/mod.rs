@@ -41,7 +41,6 @@ impl Scenario {
     }
 
     /// The JSON schema of scenario files, for editors.
-    #[must_use]
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(raw::Scenario).to_value()
     }
@@ -109,6 +108,7 @@ impl Resolver<'_> {
             countable.check(&stage)?;
             stages.push(stage);
         }
+        let counter = |raw: raw::Counter| Ok(Served { path: self.http_path(raw.path)?, port: raw.port });
         Ok(Scenario {
             path: self.path.to_owned(),
             name: raw.name,
@@ -117,7 +117,7 @@ impl Resolver<'_> {
             client,
             version: self.version(raw.version)?,
             pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
-            served: raw.served.map(|counter| self.counter(counter)).transpose()?,
+            served: raw.served.map(counter).transpose()?,
             traffic,
             populations,
             stages,
@@ -152,10 +152,6 @@ impl Resolver<'_> {
         let container = client.container.unwrap_or_else(|| client.pod.value.clone());
         let driver = client.driver.unwrap_or_else(|| DRIVER.to_owned());
         Ok(Client { manifests, pod: client.pod.value, container, driver })
-    }
-
-    fn counter(&self, raw: raw::Counter) -> Result<Served, ScenarioError> {
-        Ok(Served { path: self.http_path(raw.path)?, port: raw.port })
     }
 
     /// A request path that is sent as written.
@@ -246,22 +242,15 @@ impl Resolver<'_> {
 
     fn stage(&self, number: usize, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
         let mut steps = Vec::new();
-        if let Some(files) = &stage.apply {
-            let mut manifests = Vec::new();
-            for file in &files.value {
-                manifests.extend(self.manifests(file)?);
-            }
-            declared_once(&manifests)?;
-            steps.push((files.referenced, Step::Apply(manifests)));
+        for file in stage.apply.iter().flat_map(|files| &files.value) {
+            let applied = self.manifests(file)?.into_iter().map(|manifest| Step::Apply(Box::new(manifest)));
+            steps.extend(applied.map(|step| (&stage.apply, step)));
         }
-        if let Some(targets) = &stage.delete {
-            let mut resolved = Vec::new();
-            for target in &targets.value {
-                resolved.extend(self.targets(target)?);
-            }
-            steps.push((targets.referenced, Step::Delete(resolved)));
+        for target in stage.delete.iter().flat_map(|targets| &targets.value) {
+            steps.extend(self.targets(target)?.into_iter().map(|target| (&stage.delete, Step::Delete(target))));
         }
-        steps.sort_by_key(|(at, _)| (at.line(), at.column()));
+        // the order of the two keys
+        steps.sort_by_key(|(key, _)| key.as_ref().map(|key| (key.referenced.line(), key.referenced.column())));
         let mut expect = Vec::new();
         for keys in stage.expect {
             expect.extend(self.expectation(keys, context)?);
@@ -272,6 +261,7 @@ impl Resolver<'_> {
             expect,
             origin: self.origin(stage.name.referenced),
         };
+        declared_once(&stage)?;
         watchable(number, &stage)?;
         claimed_once(&stage)?;
         Ok(stage)

@@ -12,9 +12,9 @@ const LEAST_FOR_RUNS: f64 = 10.0;
 /// A runs test of whether successive answers depend on each other, over several samples: too few runs mean that answers repeat, too many that
 /// they alternate. (Wald and Wolfowitz 1940; conditional on the counts.)
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct RunsTest {
+pub(super) struct RunsTest {
     excess: f64,
-    pub(super) variance: f64,
+    pub variance: f64,
 }
 
 impl RunsTest {
@@ -33,13 +33,11 @@ impl RunsTest {
     }
 
     /// The excess of runs, in standard deviations; negative for too few runs.
-    #[must_use]
     pub fn deviations(&self) -> f64 {
         if self.variance > 0.0 { self.excess / self.variance.sqrt() } else { 0.0 }
     }
 
     /// The p-value: the probability of a number of runs this extreme if answers are independent.
-    #[must_use]
     pub fn chance(&self) -> f64 {
         erfc(self.deviations().abs() / std::f64::consts::SQRT_2)
     }
@@ -48,7 +46,7 @@ impl RunsTest {
 /// A two-sided test of whether the counts of hits in groups of requests vary like independent requests with the claimed share: the sum of
 /// squared deviations, each divided by its exact variance, against the exact distribution of such sums.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dispersion {
+pub(super) struct Dispersion {
     share: f64,
     sum: f64,
     /// By number of requests, the number of groups.
@@ -57,7 +55,6 @@ pub struct Dispersion {
 
 impl Dispersion {
     /// A test without groups, for requests that count with probability `share`, strictly between 0 and 1.
-    #[must_use]
     pub const fn new(share: f64) -> Self {
         Self { share, sum: 0.0, sizes: BTreeMap::new() }
     }
@@ -80,14 +77,13 @@ impl Dispersion {
     }
 
     /// The p-value: the probability of a dispersion this extreme, on either side; 1 without groups.
-    #[must_use]
     pub fn chance(&self) -> f64 {
         if self.sizes.is_empty() { 1.0 } else { self.law().chance(self.sum) }
     }
 
     /// The smallest factor on the variances of all groups at which [`chance`](Self::chance) is below this level with a probability of [`FOUND`];
     /// none without groups.
-    pub(super) fn detectable(&self, level: f64) -> Option<f64> {
+    pub fn detectable(&self, level: f64) -> Option<f64> {
         let groups = self.sizes.values().sum::<u64>();
         let law = ChiSquared::new(groups as f64).ok()?;
         Some(self.law().exceeded(level / 2.0) / law.inverse_cdf(1.0 - FOUND))

@@ -10,23 +10,39 @@ pub(super) const EACH: f64 = 0.1;
 /// The probability with which a calibration detects the effects in [`Power`](super::Power).
 pub const FOUND: f64 = 0.99;
 
-/// The results of all tests: for each, the p-value if requests are routed independently.
+/// The result of a test.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TestResult {
+    /// The p-value if requests are routed independently.
+    pub chance: f64,
+    /// The type I error of the test.
+    pub level: f64,
+}
+
+impl TestResult {
+    /// Whether the test finds no evidence against independent requests.
+    pub fn passes(self) -> bool {
+        self.chance >= self.level
+    }
+}
+
+/// The results of all tests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Findings {
     /// The share of all samples together: an exact two-sided binomial test.
-    pub mean: f64,
+    pub mean: TestResult,
     /// The variance of the counts of samples, two-sided.
-    pub spread: f64,
+    pub spread: TestResult,
     /// The variances of the counts of blocks of 2 to 100 successive answers, two-sided.
-    pub blocks: f64,
+    pub blocks: TestResult,
     /// The block size with the smallest p-value.
     pub block: u64,
     /// The number of runs in the order of sending.
-    pub order: f64,
+    pub order: TestResult,
     /// The excess of runs, in standard deviations; negative for too few runs.
     pub excess_runs: f64,
     /// The variance of the counts of connections.
-    pub connections: f64,
+    pub connections: TestResult,
     /// The number of samples whose verdict failed.
     pub refused: u64,
     /// The number of samples that may fail; for 40 samples at a type I error of 10⁻⁶ none.
@@ -34,51 +50,15 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Whether the test of the mean passes.
-    #[must_use]
-    pub fn mean_passes(&self) -> bool {
-        self.mean >= EACH * CALIBRATION_ALARM
-    }
-
-    /// Whether the test of the spread of the samples passes.
-    #[must_use]
-    pub fn spread_passes(&self) -> bool {
-        self.spread >= SPREAD * CALIBRATION_ALARM
-    }
-
-    /// Whether the test of the variances of blocks passes.
-    #[must_use]
-    pub fn blocks_pass(&self) -> bool {
-        self.blocks >= EACH * CALIBRATION_ALARM
-    }
-
-    /// Whether the test of the order passes.
-    #[must_use]
-    pub fn order_passes(&self) -> bool {
-        self.order >= EACH * CALIBRATION_ALARM
-    }
-
-    /// Whether the test of the connections passes.
-    #[must_use]
-    pub fn connections_pass(&self) -> bool {
-        self.connections >= EACH * CALIBRATION_ALARM
-    }
-
     /// Whether the number of failed verdicts is within its limit.
-    #[must_use]
     pub const fn verdicts_pass(&self) -> bool {
         self.refused <= self.refusable
     }
 
     /// Whether there is no evidence against independent routing with the claimed share. The type I error is at most [`CALIBRATION_ALARM`]: 40 %
     /// of it for failed verdicts, 20 % for the spread of the samples, 10 % for each of the other tests.
-    #[must_use]
     pub fn independent(&self) -> bool {
-        self.verdicts_pass()
-            && self.mean_passes()
-            && self.spread_passes()
-            && self.blocks_pass()
-            && self.order_passes()
-            && self.connections_pass()
+        let tests = [self.mean, self.spread, self.blocks, self.order, self.connections];
+        self.verdicts_pass() && tests.into_iter().all(TestResult::passes)
     }
 }

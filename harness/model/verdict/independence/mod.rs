@@ -5,11 +5,12 @@ mod tests;
 
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
 
-pub use dispersion::{Dispersion, RunsTest};
-pub use findings::{CALIBRATION_ALARM, FOUND, Findings};
+use dispersion::{Dispersion, RunsTest};
+pub use findings::{CALIBRATION_ALARM, FOUND, Findings, TestResult};
 use findings::{EACH, REFUSED, SPREAD};
 
 use super::binomial::two_sided_chance;
+use super::search::bisect;
 use crate::scenario::{ErrorProbability, Share};
 
 /// The sizes of the blocks of successive answers whose variance is tested.
@@ -51,7 +52,6 @@ pub struct Power {
 
 impl Independence {
     /// Tests without samples, for a share strictly between 0 and 1 and verdicts with this type I error.
-    #[must_use]
     pub fn new(share: Share, false_alarm: ErrorProbability) -> Self {
         let share = share.fraction();
         Self {
@@ -92,31 +92,32 @@ impl Independence {
     }
 
     /// The number of samples.
-    #[must_use]
     pub const fn samples(&self) -> u64 {
         self.samples
     }
 
     /// The share of all answers that count.
-    #[must_use]
     pub fn seen(&self) -> f64 {
         self.hits as f64 / self.requests.max(1) as f64
     }
 
     /// The results of the tests.
-    #[must_use]
     pub fn findings(&self) -> Findings {
         let blocks = self.blocks.iter().map(|(size, blocks)| (blocks.chance(), *size));
         let (least, block) = blocks.min_by(|one, other| one.0.total_cmp(&other.0)).unwrap_or((1.0, 0));
+        let at = |part: f64, chance: f64| TestResult { chance, level: part * CALIBRATION_ALARM };
         Findings {
-            mean: if self.requests == 0 { 1.0 } else { two_sided_chance(self.requests, self.hits, self.share) },
-            spread: self.spread.chance(),
+            mean: at(
+                EACH,
+                if self.requests == 0 { 1.0 } else { two_sided_chance(self.requests, self.hits, self.share) },
+            ),
+            spread: at(SPREAD, self.spread.chance()),
             // the smallest of several p-values, with Bonferroni's correction
-            blocks: (least * self.sizes()).min(1.0),
+            blocks: at(EACH, (least * self.sizes()).min(1.0)),
             block,
-            order: self.runs.chance(),
+            order: at(EACH, self.runs.chance()),
             excess_runs: self.runs.deviations(),
-            connections: self.connections.chance(),
+            connections: at(EACH, self.connections.chance()),
             refused: self.refused,
             refusable: self.refusable(),
         }
@@ -132,7 +133,6 @@ impl Independence {
     }
 
     /// The power of the tests with these samples.
-    #[must_use]
     pub fn power(&self) -> Power {
         let Ok(normal) = Normal::new(0.0, 1.0) else { return Power::default() };
         let all = self.requests as f64;
@@ -175,13 +175,5 @@ fn repeats(lag: f64, size: f64, factor: f64) -> Option<f64> {
         let lags = (1..).map(|j| (f64::from(j), size - f64::from(j) * lag)).take_while(|(_, pairs)| *pairs > 0.0);
         1.0 + 2.0 * lags.map(|(j, pairs)| pairs / size * chance.powf(j)).sum::<f64>()
     };
-    if larger(1.0) < factor {
-        return None;
-    }
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..40 {
-        let middle = f64::midpoint(low, high);
-        if larger(middle) < factor { low = middle } else { high = middle }
-    }
-    Some(high)
+    (larger(1.0) >= factor).then(|| bisect(0.0, 1.0, 40, |chance| larger(chance) >= factor).1)
 }

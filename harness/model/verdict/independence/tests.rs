@@ -92,7 +92,8 @@ fn each_test_keeps_its_chance(#[case] share: f64) {
     let mut below = [0_u64; 5];
     for seed in 0..TIMES {
         let findings = calibrated(share, seed, |_, _, random| random.f64() < share).findings();
-        let chances = [findings.mean, findings.spread, findings.blocks, findings.order, findings.connections];
+        let tests = [findings.mean, findings.spread, findings.blocks, findings.order, findings.connections];
+        let chances = tests.map(|test| test.chance);
         for (below, chance) in below.iter_mut().zip(chances) {
             *below += u64::from(chance < 0.02);
         }
@@ -123,25 +124,25 @@ fn a_share_that_swings_by_ten_points_within_a_sample_is_found() {
 #[test]
 fn answers_that_stick_together_or_take_turns_are_found() {
     let stick = sticky(0.5, 1, 0.9, 1).findings();
-    assert!(!stick.order_passes() && stick.excess_runs < 0.0, "{stick:?}");
+    assert!(!stick.order.passes() && stick.excess_runs < 0.0, "{stick:?}");
     let turns = calibrated(0.5, 1, |_, before, _| before.len() % 2 == 0).findings();
-    assert!(!turns.order_passes() && turns.excess_runs > 0.0, "{turns:?}");
+    assert!(!turns.order.passes() && turns.excess_runs > 0.0, "{turns:?}");
     // counts that are more even than chance makes them
-    assert!(!turns.spread_passes() && !turns.blocks_pass(), "{turns:?}");
+    assert!(!turns.spread.passes() && !turns.blocks.passes(), "{turns:?}");
 }
 
 #[test]
 fn connections_that_keep_their_version_are_found_however_even_they_are() {
     let kept = calibrated(0.5, 1, |_, before, _| before.len() % CONNECTIONS < CONNECTIONS / 2).findings();
-    assert!(!kept.connections_pass() && kept.connections < 1e-12, "{kept:?}");
+    assert!(!kept.connections.passes() && kept.connections.chance < 1e-12, "{kept:?}");
 }
 
 #[test]
 fn a_share_that_is_off_and_samples_of_one_version_each_are_found() {
     let off = calibrated(0.5, 1, |_, _, random| random.f64() < 0.55).findings();
-    assert!(!off.mean_passes() && off.mean < 1e-6, "{off:?}");
+    assert!(!off.mean.passes() && off.mean.chance < 1e-6, "{off:?}");
     let whole = calibrated(0.5, 1, |sample, _, _| sample % 2 == 0).findings();
-    assert!(!whole.spread_passes() && whole.mean_passes(), "{whole:?}");
+    assert!(!whole.spread.passes() && whole.mean.passes(), "{whole:?}");
 }
 
 #[rstest]

@@ -25,7 +25,6 @@ pub struct Line {
 
 impl Line {
     /// The hits after a number of requests.
-    #[must_use]
     pub fn after(self, requests: u64) -> f64 {
         self.at(requests as f64)
     }

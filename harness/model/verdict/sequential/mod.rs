@@ -15,7 +15,7 @@ use frontier::Frontier;
 pub use paths::Characteristics;
 pub use share_test::ShareTest;
 
-use super::binomial::{Band, mixture_interval, smallest};
+use super::binomial::{Band, confidence_interval, smallest};
 use crate::scenario::{Confidence, ErrorProbability, ErrorRates, Share};
 
 /// The weight of M in the bound on the type I error before the cap.
@@ -51,13 +51,15 @@ pub struct ShareDesign {
     share: f64,
     /// `p₀ - δ` and `p₀ + δ`.
     others: (f64, f64),
-    alpha: ErrorProbability,
+    /// The type I error.
+    pub(in crate::verdict) alpha: ErrorProbability,
     beta: ErrorProbability,
     more: Side,
     fewer: Side,
     /// The level of M.
     gross: f64,
     cap: u64,
+    /// The counts that pass at the cap.
     band: Band,
     /// The mean number of requests if the claim is correct; none without recursion.
     mean: Option<f64>,
@@ -74,7 +76,6 @@ const MOST_KNOWN: usize = 1024;
 impl ShareDesign {
     /// The test of a share strictly between 0 and 1. Returns none if it may need more than `max_requests`, or if `p₀ ± δ` is not within 0
     /// and 1.
-    #[must_use]
     pub fn new(share: Share, errors: ErrorRates) -> Option<Self> {
         let ErrorRates { false_alarm, miss, deviation, max_requests, .. } = errors;
         let bits = [share.fraction(), deviation, false_alarm.value(), miss.value()].map(f64::to_bits);
@@ -127,9 +128,8 @@ impl ShareDesign {
     /// inequality (at most `0.02 β`); at `p₀ ± δ` because the calibration sums the probabilities of a pass and of a failure whose interval
     /// excludes `p₀ ± δ`; and beyond, where a pass is less likely. For a design without calibration, only `1.02 β` is proven at `p₀ ± δ`: at most β
     /// for a pass and `0.02 β` for such a failure.
-    #[must_use]
     pub fn interval(&self, requests: u64, hits: u64, passed: bool) -> (f64, f64) {
-        let (low, high) = mixture_interval(requests, hits, Confidence::of(self.beta.part(EXCLUDES)));
+        let (low, high) = confidence_interval(requests, hits, None, Confidence::of(self.beta.part(EXCLUDES)));
         let within = (low.max(self.others.0), high.min(self.others.1));
         // answers after the ruling may leave nothing within
         if passed && within.0 <= within.1 { within } else { (low, high) }
@@ -137,7 +137,6 @@ impl ShareDesign {
 
     /// The boundary of M, where it stops the test before those of `p₀ ± δ`: numbers of requests, each with the share below which and the share
     /// above which the test fails; 0 or 1 if there is none.
-    #[must_use]
     pub fn gross_faults(&self) -> Vec<(u64, f64, f64)> {
         let mut frontier = Frontier::START;
         let mut found = Vec::new();
@@ -154,26 +153,17 @@ impl ShareDesign {
         found
     }
 
-    /// The type I error.
-    #[must_use]
-    pub const fn alpha(&self) -> ErrorProbability {
-        self.alpha
-    }
-
     /// The largest number of requests.
-    #[must_use]
     pub const fn cap(&self) -> u64 {
         self.cap
     }
 
     /// The exact mean number of requests if the claim is correct; the cap if the mean was not computed.
-    #[must_use]
     pub fn mean(&self) -> f64 {
         self.mean.unwrap_or(self.cap as f64)
     }
 
     /// The smallest number of requests with which the test can pass.
-    #[must_use]
     pub fn least(&self) -> u64 {
         let mut frontier = Frontier::START;
         let passes = |_: &u64| {
@@ -184,20 +174,12 @@ impl ShareDesign {
         (1..self.cap).find(passes).unwrap_or(self.cap)
     }
 
-    /// The counts that pass at the cap.
-    #[must_use]
-    pub const fn band(&self) -> Band {
-        self.band
-    }
-
     /// The claimed share, as a fraction.
-    #[must_use]
     pub const fn share(&self) -> f64 {
         self.share
     }
 
     /// The lines where the likelihood ratios of `p₀ ± δ` stop the test. M stops it slightly earlier within the first hundred requests.
-    #[must_use]
     pub const fn boundaries(&self) -> Boundaries {
         Boundaries {
             fails_above: self.more.fails,

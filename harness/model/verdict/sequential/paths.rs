@@ -17,7 +17,6 @@ pub struct Characteristics {
 
 impl ShareDesign {
     /// The behaviour of the test at a true share, summed over all paths.
-    #[must_use]
     pub fn characteristics(&self, truth: f64) -> Characteristics {
         let mut found = Characteristics { fails: 0.0, passes: 0.0, mean: 0.0 };
         let mut ends = |ruling, requests: u64, chance: f64| {

@@ -11,7 +11,7 @@ use crate::verdict::ruling::{Ruling, Stop};
 ///
 /// let half: Share = "50%".parse()?;
 /// let design = ShareDesign::new(half, ErrorRates::default()).unwrap();
-/// let mut test = ShareTest::new();
+/// let mut test = ShareTest::default();
 /// // one version answers everything: no route splits the traffic
 /// let needed = (1..).find(|_| test.observe(&design, true) == Some(Ruling::Fail));
 /// assert_eq!(needed, Some(30));
@@ -24,18 +24,13 @@ pub struct ShareTest {
 }
 
 impl Default for ShareTest {
+    /// A test before its first request.
     fn default() -> Self {
-        Self::new()
+        Self { hits: 0, frontier: Frontier::START }
     }
 }
 
 impl ShareTest {
-    /// A test before its first request.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { hits: 0, frontier: Frontier::START }
-    }
-
     /// Takes the next request in the order of sending: whether it counts for the share. Returns the ruling, once there is one.
     #[inline]
     pub fn observe(&mut self, design: &ShareDesign, hit: bool) -> Option<Ruling> {
@@ -45,7 +40,6 @@ impl ShareTest {
     }
 
     /// The event that stopped the test, if it has stopped.
-    #[must_use]
     pub fn stop(&self, design: &ShareDesign) -> Option<Stop> {
         self.state(design).map(|(_, stop)| stop)
     }
@@ -67,7 +61,6 @@ impl ShareTest {
 
     /// A bound, valid at any stopping time, on the probability of evidence this strong if the claim is correct: `0.49 (L+ + L-) + 0.02 M` is
     /// a martingale that starts at 1, so that it reaches `1/p` with a probability of at most p.
-    #[must_use]
     pub fn chance(&self, design: &ShareDesign) -> f64 {
         let (hits, n) = (self.hits, self.requests());
         let ratios = design.more.steps.sum(hits, n).exp() + design.fewer.steps.sum(hits, n).exp();
@@ -76,14 +69,12 @@ impl ShareTest {
     }
 
     /// The number of requests so far.
-    #[must_use]
     #[expect(clippy::cast_sign_loss, reason = "a number of requests")]
     pub const fn requests(&self) -> u64 {
         self.frontier.requests as u64
     }
 
     /// The number of requests that counted for the share.
-    #[must_use]
     pub const fn hits(&self) -> u64 {
         self.hits
     }

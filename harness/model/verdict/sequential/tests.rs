@@ -59,7 +59,7 @@ fn means_are_within_their_bars_and_exact_errors_below_their_bounds(
 /// The same by every path one by one, as `ShareTest` takes them.
 fn by_every_path(design: &ShareDesign, truth: f64) -> Characteristics {
     let mut found = Characteristics { fails: 0.0, passes: 0.0, mean: 0.0 };
-    let mut alive = vec![(ShareTest::new(), 1.0)];
+    let mut alive = vec![(ShareTest::default(), 1.0)];
     while let Some((test, chance)) = alive.pop() {
         for (hit, part) in [(true, truth), (false, 1.0 - truth)] {
             let mut next = test;
@@ -195,7 +195,7 @@ fn above_the_limit_of_the_recursion_the_levels_are_those_that_need_none() {
 #[case::a_tenth(0.1, 0.05, true, 9)]
 fn a_gross_fault_fails_at_once(#[case] share: f64, #[case] deviation: f64, #[case] hit: bool, #[case] needed: u64) {
     let design = designed(share, deviation, 1e-6, 1e-3).unwrap();
-    let mut test = ShareTest::new();
+    let mut test = ShareTest::default();
     let found = (1..=design.cap()).find(|_| test.observe(&design, hit) == Some(Ruling::Fail)).unwrap();
     assert!(found <= needed, "{found}");
     assert!(test.chance(&design) <= 0.5e-6, "{:e}", test.chance(&design));
@@ -211,7 +211,7 @@ fn gross_faults_are_shown_where_the_test_stops_for_them() {
     for (n, below, above) in gross {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
         let hits = (above * n as f64).round() as u64;
-        let mut test = ShareTest::new();
+        let mut test = ShareTest::default();
         // misses first: no boundary is met on the way
         let rulings = (0..n).map(|at| test.observe(&design, at >= n - hits));
         assert_eq!(rulings.last().unwrap(), Some(Ruling::Fail), "{hits} of {n}");
@@ -271,7 +271,7 @@ fn no_sample_passes_with_fewer_requests_than_the_least(#[case] share: f64, #[cas
     let design = designed(share, deviation, 1e-6, 1e-3).unwrap();
     let mut random = fastrand::Rng::with_seed(9);
     let passed = |truth: f64, random: &mut fastrand::Rng| {
-        let mut test = ShareTest::new();
+        let mut test = ShareTest::default();
         let ruling = (0..).find_map(|_| test.observe(&design, random.f64() < truth)).unwrap();
         (ruling == Ruling::Pass).then_some(test.requests())
     };
@@ -301,7 +301,7 @@ fn a_test_that_cannot_decide_is_refused(#[case] share: f64, #[case] deviation: f
 fn a_deviation_to_the_very_edge_ends_with_the_first_answer_that_excludes_it() {
     // 90 % ± 10 points: one miss excludes 100 %
     let design = designed(0.9, 0.1, 1e-6, 1e-3).unwrap();
-    let mut test = ShareTest::new();
+    let mut test = ShareTest::default();
     assert_eq!(test.observe(&design, false), None);
     assert!(design.more.steps.sum(test.hits(), 1).is_infinite());
     let ruling = (1..design.cap()).find_map(|n| test.observe(&design, n % 10 != 0));

@@ -10,19 +10,10 @@ use super::binomial::confidence_interval;
 use super::design::{Design, Part, groups};
 use super::ruling::{Ruling, Stop};
 use super::sequential::ShareTest;
-use crate::scenario::Share;
+use crate::scenario::{Claim, Share};
 
 /// The distance between two points of a path is this part of the number of requests: some hundred points in all.
 const THINNING: u64 = 24;
-
-/// Whether a claim allows a kind of answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admission {
-    /// The claim allows the answer.
-    Allowed,
-    /// The claim excludes the answer, however rare.
-    Excluded,
-}
 
 /// The decision of a claim: takes the answers one by one, in the order of sending, and returns the ruling as soon as there is one.
 ///
@@ -31,7 +22,8 @@ enum Admission {
 pub struct Trial {
     design: Design,
     kinds: Kinds,
-    admissions: Vec<Admission>,
+    /// Whether the claim allows a kind. It excludes all others, however rare.
+    allowed: Vec<bool>,
     /// Whether a kind counts for a test: one row for each kind, one column for each test.
     hits: Vec<bool>,
     counts: Vec<u64>,
@@ -65,16 +57,15 @@ struct Decided {
 
 impl Trial {
     /// A trial before its first request.
-    #[must_use]
     pub fn new(design: Design) -> Self {
-        let tests = vec![(ShareTest::new(), None); design.tests.len()];
+        let tests = vec![(ShareTest::default(), None); design.tests.len()];
         let points = vec![Vec::new(); design.tests.len()];
         let kinds = usize::try_from(design.variants).unwrap_or(1);
         let variants = vec![Variant { requests: 0, hits: vec![0; design.tests.len()] }; kinds];
         Self {
             design,
             kinds: Kinds::default(),
-            admissions: Vec::new(),
+            allowed: Vec::new(),
             hits: Vec::new(),
             counts: Vec::new(),
             requests: 0,
@@ -87,7 +78,6 @@ impl Trial {
     }
 
     /// The statistical design of the claim.
-    #[must_use]
     pub const fn design(&self) -> &Design {
         &self.design
     }
@@ -95,10 +85,10 @@ impl Trial {
     /// The kind of an answer.
     pub fn kind(&mut self, answer: &Answer) -> AnswerKind {
         let kind = self.kinds.kind(answer);
-        while self.admissions.len() < self.kinds.answers().len() {
-            let answer = &self.kinds.answers()[self.admissions.len()];
+        while self.allowed.len() < self.kinds.answers().len() {
+            let answer = &self.kinds.answers()[self.allowed.len()];
             self.hits.extend(self.design.tests.iter().map(|(part, _)| counts_for(answer, part)));
-            self.admissions.push(admission(&self.design, answer));
+            self.allowed.push(is_allowed(&self.design.claim, answer));
             self.counts.push(0);
         }
         kind
@@ -122,7 +112,7 @@ impl Trial {
             }
         }
         self.requests += 1;
-        if self.admissions[kind] == Admission::Excluded {
+        if !self.allowed[kind] {
             if !matches!(self.decided, Some(Decided { ruling: Ruling::Fail, .. })) {
                 self.decide(Ruling::Fail, Stop::Excluded);
             }
@@ -156,25 +146,21 @@ impl Trial {
     }
 
     /// The ruling, once there is one.
-    #[must_use]
     pub fn ruling(&self) -> Option<Ruling> {
         self.decided.as_ref().map(|decided| decided.ruling)
     }
 
     fn decide(&mut self, ruling: Ruling, stop: Stop) {
-        self.decided = Some(Decided { ruling, stop, requests: self.requests, counts: self.counts.clone() });
+        self.decided = Some(self.state(ruling, stop));
+    }
+
+    fn state(&self, ruling: Ruling, stop: Stop) -> Decided {
+        Decided { ruling, stop, requests: self.requests, counts: self.counts.clone() }
     }
 
     /// The verdict on the answers so far.
-    #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let undecided = || Decided {
-            ruling: Ruling::Inconclusive,
-            stop: Stop::Time,
-            requests: self.requests,
-            counts: self.counts.clone(),
-        };
-        let decided = self.decided.clone().unwrap_or_else(undecided);
+        let decided = self.decided.clone().unwrap_or_else(|| self.state(Ruling::Inconclusive, Stop::Time));
         let shares = self.shares(&decided);
         let (reason, chance) = match decided.ruling {
             Ruling::Pass => (self.reason_of_pass(&decided, &shares), None),
@@ -236,8 +222,8 @@ impl Trial {
             let (low, high) = of(other, self.count(decided, other))?;
             Some((1.0 - high, 1.0 - low))
         };
-        let confidence = self.design.errors().confidence();
-        of(part, count).or_else(mirrored).unwrap_or_else(|| confidence_interval(n, count, claimed, confidence))
+        let confidence = self.design.claim.errors.confidence();
+        of(part, count).or_else(mirrored).unwrap_or_else(|| confidence_interval(n, count, Some(claimed), confidence))
     }
 
     fn count(&self, decided: &Decided, part: &Part) -> u64 {
@@ -254,17 +240,15 @@ fn counts_for(answer: &Answer, part: &Part) -> bool {
     }
 }
 
-fn admission(design: &Design, answer: &Answer) -> Admission {
-    let claim = &design.claim;
-    let allowed = match answer {
+fn is_allowed(claim: &Claim, answer: &Answer) -> bool {
+    match answer {
         Answer::Version { version, status } => {
             (claim.versions.is_empty() || is_claimed(claim.versions.get(version)))
                 && !claim.statuses.share(*status).is_none()
         }
         Answer::Unknown { status, .. } => claim.versions.is_empty() && !claim.statuses.share(*status).is_none(),
         Answer::Nothing { .. } => false,
-    };
-    if allowed { Admission::Allowed } else { Admission::Excluded }
+    }
 }
 
 fn is_claimed(share: Option<&Share>) -> bool {

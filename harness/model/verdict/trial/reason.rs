@@ -1,9 +1,9 @@
 //! The reasons of rulings, as text.
 
-use super::{Admission, Decided, ServedShare, Trial, is_claimed};
+use super::{Decided, ServedShare, Trial, is_claimed};
 use crate::scenario::{Confidence, Statuses};
 use crate::verdict::answer::Answer;
-use crate::verdict::binomial::{leak_bound, mixture_interval, two_sided_chance};
+use crate::verdict::binomial::{confidence_interval, leak_bound, two_sided_chance};
 use crate::verdict::design::{Part, groups};
 use crate::verdict::ruling::{Ruling, Stop};
 
@@ -16,7 +16,7 @@ impl Trial {
     }
 
     pub(super) fn reason_of_pass(&self, decided: &Decided, shares: &[ServedShare]) -> String {
-        let confidence = self.design.errors().confidence();
+        let confidence = self.design.claim.errors.confidence();
         let whole: Vec<&str> =
             shares.iter().filter(|share| share.claimed.is_all()).map(|share| share.part.as_str()).collect();
         let split = shares.iter().any(|share| share.claimed.is_part());
@@ -57,8 +57,9 @@ impl Trial {
             return String::new();
         }
         let tests = self.design.tests.iter().enumerate().map(|(index, (part, _))| {
+            let variants = self.variants.iter();
             let intervals =
-                self.variants.iter().map(|variant| mixture_interval(variant.requests, variant.hits[index], confidence));
+                variants.map(|variant| confidence_interval(variant.requests, variant.hits[index], None, confidence));
             let (low, high) = intervals.fold((1.0_f64, 0.0_f64), |all, next| (all.0.min(next.0), all.1.max(next.1)));
             format!("{part} {:.1} to {:.1} %", low * 100.0, high * 100.0)
         });
@@ -75,7 +76,7 @@ impl Trial {
         let n = decided.requests;
         let count = self.count(decided, part);
         let chance = match test.stop(design) {
-            Some(Stop::Cap) => two_sided_chance(n, count, design.share()).min(design.alpha().value()),
+            Some(Stop::Cap) => two_sided_chance(n, count, design.share()).min(design.alpha.value()),
             _ => test.chance(design),
         };
         // if there are two parts, the one with more than its share
@@ -108,28 +109,25 @@ impl Trial {
     }
 
     /// The most frequent answer that the claim excludes, if there is one.
-    #[must_use]
     pub fn most_excluded(&self) -> Option<&Answer> {
         self.excluded().map(|(answer, _)| answer)
     }
 
     fn excluded(&self) -> Option<(&Answer, &u64)> {
-        let answers = self.kinds.answers().iter().zip(&self.counts).zip(&self.admissions);
-        let excluded = answers.filter(|((_, count), admission)| **admission == Admission::Excluded && **count > 0);
+        let answers = self.kinds.answers().iter().zip(&self.counts).zip(&self.allowed);
+        let excluded = answers.filter(|((_, count), allowed)| !**allowed && **count > 0);
         excluded.map(|(counted, _)| counted).max_by_key(|(_, count)| **count)
     }
 
     /// The reason of a failure by answers that the claim excludes: the most frequent kind.
     fn reason_of_excluded(&self) -> Option<String> {
         let n = self.requests;
-        let answers = || self.kinds.answers().iter().zip(&self.counts).zip(&self.admissions);
+        let answers = || self.kinds.answers().iter().zip(&self.counts).zip(&self.allowed);
         let (first, count) = self.excluded()?;
         let of = |count: u64| format!("{count} of {n} requests {}", if count == 1 { "was" } else { "were" });
         let claim = &self.design.claim;
         Some(match first {
-            Answer::Nothing { reason } => {
-                format!("{count} of {n} requests got no answer: {reason}")
-            }
+            Answer::Nothing { reason } => format!("{count} of {n} requests got no answer: {reason}"),
             Answer::Unknown { status, excerpt } if !claim.versions.is_empty() => {
                 format!("{} answered {status} `{excerpt}`, which tells no version", of(*count))
             }

@@ -49,7 +49,6 @@ pub struct ServedShare {
 
 impl Verdict {
     /// A ruling on something that is counted and not sampled.
-    #[must_use]
     pub const fn counted(ruling: Ruling, requests: u64, reason: String) -> Self {
         Self {
             ruling,
