@@ -32,6 +32,7 @@ pub(super) fn read_all<'a>(
                     mesh: true,
                     export: Export::Everyone,
                     rules: Vec::new(),
+                    delegates: false,
                     gateway_api: true,
                     object: RuleRef { object: named, origin: object.manifest.origin.clone() },
                 });

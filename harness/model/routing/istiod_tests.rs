@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rstest::rstest;
 
-use super::{Client, Live, Mesh, Naming, Request, RoutingVersion, pods_of};
+use super::{Action, Client, Live, Mesh, Naming, Request, RoutingVersion, pods_of};
 use crate::scenario::parse_manifests;
 
 const BASE: &str = "
@@ -144,19 +144,31 @@ fn a_rule_without_matches_comes_before_a_regular_expression() {
     assert_eq!(outcome("1.31", &route, "svc"), "500 by the route itself 100 %");
 }
 
-#[test]
-fn a_mirror_of_a_route_to_no_service_is_left_out() {
-    let mirrored = |name: &str| {
-        let mirror = format!("[{{type: RequestMirror, requestMirror: {{backendRef: {{name: {name}, port: 8080}}}}}}]");
-        let rules = format!("rules: [{{filters: {mirror}, backendRefs: [{{name: svc, port: 8080}}]}}]");
-        let mut live = Live::new("here", "here");
-        let text = format!("{BASE}{}", http_route("a", &format!("{PARENT}, {rules}")));
-        parse_manifests(Path::new("a.yaml"), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
-        let mesh = Mesh::new(&live, Vec::new());
-        let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
-        let table = outbound.routes(&Request::get("svc", 8080, "/")).unwrap().table;
-        table.routes.iter().any(|route| route.to_string().contains("mirror"))
-    };
-    assert!(mirrored("svc"));
-    assert!(!mirrored("none"));
+#[rstest]
+#[case::left_out_where_there_is_no_such_service("1.31", "none", None)]
+#[case::whole_up_to_1_22("1.22", "svc", Some(1_000_000))]
+#[case::in_part("1.31", "svc", Some(200_000))]
+fn mirrors_of_routes(#[case] version: &str, #[case] name: &str, #[case] expected: Option<u32>) {
+    let mirror = format!("{{backendRef: {{name: {name}, port: 8080}}, percent: 20}}");
+    let rules = format!(
+        "rules: [{{filters: [{{type: RequestMirror, requestMirror: {mirror}}}], backendRefs: [{{name: svc, port: 8080}}]}}]"
+    );
+    let mut live = Live::new("here", "here");
+    let text = format!("{BASE}{}", http_route("a", &format!("{PARENT}, {rules}")));
+    parse_manifests(Path::new("a.yaml"), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
+    let mesh = Mesh::of(RoutingVersion::parse(version).unwrap(), &live, Vec::new());
+    let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
+    let table = outbound.routes(&Request::get("svc", 8080, "/")).unwrap().table;
+    let Action::Forward(forward) = &table.routes[0].action else { panic!("{:?}", table.routes) };
+    assert_eq!(forward.mirrors.first().map(|(_, share)| *share), expected);
+}
+
+#[rstest]
+#[case("1.22", "v1 100 %")]
+#[case("1.31", "503, unknown cluster 100 %")]
+fn a_rule_that_delegates_comes_later_up_to_1_22(#[case] version: &str, #[case] expected: &str) {
+    let delegating = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+                      spec: {hosts: [svc], http: [{delegate: {name: gone}}, {route: [{destination: {host: none}}]}]}\n---\n";
+    let other = virtual_service("b", "[svc]", "{host: next.there.svc.cluster.local}");
+    assert_eq!(outcome(version, &format!("{delegating}{other}"), "svc"), expected);
 }

@@ -51,12 +51,21 @@ impl Mesh {
             let broken: BTreeSet<Arc<str>> = broken.map(|rule| Arc::clone(&rule.at.object)).collect();
             // up to 1.22, the HTTPRoute is ignored as a whole
             routes.rules.retain(|rule| version.is_after_1_22() || !broken.contains(&rule.at.object));
-            routes.rules.iter_mut().for_each(|rule| rule.mirrors.retain(|mirror| !is_missing(mirror)));
+            for mirrors in routes.rules.iter_mut().map(|rule| &mut rule.mirrors) {
+                mirrors.retain(|mirror| !is_missing(mirror));
+                if !version.is_after_1_22() {
+                    // up to 1.22, the percentage is ignored
+                    mirrors.iter_mut().for_each(|(_, share)| *share = 1_000_000);
+                }
+            }
         }
         virtual_services.retain(|service| !service.gateway_api || !service.rules.is_empty());
         virtual_services.sort_by(|left, right| {
             (left.created, &left.name, &left.namespace).cmp(&(right.created, &right.name, &right.namespace))
         });
+        if !version.is_after_1_22() {
+            virtual_services.sort_by_key(|service| service.delegates);
+        }
         let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
         let (pods, not_modelled) = (Pods::new(pods), notes.into_sorted());

@@ -39,6 +39,8 @@ pub(super) struct VirtualService {
     pub mesh: bool,
     pub export: Export,
     pub rules: Vec<Rule>,
+    /// Whether a rule delegates: up to 1.22, such objects come after all others.
+    pub delegates: bool,
     /// Whether the rules come from `HTTPRoute`s.
     pub gateway_api: bool,
     pub object: RuleRef,
@@ -75,6 +77,7 @@ impl VirtualService {
             mesh,
             export: Export::of(&spec.get("exportTo"), namespace),
             rules: spec.get("http").items().map(|http| rule(&http, namespace, &named, notes)).collect(),
+            delegates: spec.get("http").items().any(|http| http.get("delegate").is_there()),
             gateway_api: false,
             object: RuleRef { object: named, origin: object.manifest.origin.clone() },
         }

@@ -95,8 +95,6 @@ fn hosts() -> BoxedStrategy<Value> {
         "*.there.svc.cluster.local",
         "*.local",
         "hello.here",
-        "Hello",
-        "hello.Here.svc.cluster.local",
         "shop.acme.io",
         "*.acme.io",
         "gone",
