@@ -55,7 +55,9 @@ impl Mesh {
                 mirrors.retain(|mirror| !is_missing(mirror));
                 if !version.is_after_1_22() {
                     // up to 1.22, the percentage is ignored
-                    mirrors.iter_mut().for_each(|(_, share)| *share = 1_000_000);
+                    for (_, share) in mirrors.iter_mut() {
+                        *share = 1_000_000;
+                    }
                 }
             }
         }
