@@ -1,7 +1,6 @@
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{Write, stderr};
 
 use super::exit::ExitCode;
-use super::process::width;
 use crate::cluster::wait::{Failure as WaitFailure, WaitError};
 use crate::cluster::{ClusterError, LoadError};
 use crate::mesh::MeshError;
@@ -138,7 +137,7 @@ pub(super) fn print(failure: &Failure) {
     if let Some(hint) = &failure.hint {
         text = format!("{text}\nhint: {hint}\n");
     }
-    let mut out = Wrapped::new(stderr(), width(stderr().is_terminal()));
+    let mut out = Wrapped::fitting(stderr());
     for line in text.lines() {
         // an error on stderr cannot be reported
         let _ = if is_excerpt(line) { out.verbatim(line) } else { writeln!(out, "{line}") };

@@ -40,12 +40,7 @@ pub(super) fn interrupt() -> Interrupt {
 /// The standard output: on a terminal coloured, and wrapped at its width.
 pub(super) fn output() -> (Wrapped<Stdout>, Marks) {
     let terminal = stdout().is_terminal();
-    (Wrapped::new(stdout(), width(terminal)), Marks { colour: coloured(terminal) })
-}
-
-/// The width of the terminal, for output on one.
-pub(super) fn width(terminal: bool) -> Option<usize> {
-    terminal.then(textwrap::termwidth)
+    (Wrapped::fitting(stdout()), Marks { colour: coloured(terminal) })
 }
 
 /// Whether output has colours: on a terminal, unless `NO_COLOR` is set.

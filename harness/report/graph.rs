@@ -264,7 +264,8 @@ impl Graph {
 
 /// Sets the shares of a claim's population to those that the verdict counted: it counts the requests up to its decision only.
 fn claimed_shares(nodes: &mut [Node], claim: &Claim) {
-    for counted in &claim.shares {
+    // a verdict at the first excluded answer has no counts
+    for counted in claim.shares.iter().filter(|_| claim.stop != "excluded") {
         let mut parts = nodes
             .iter_mut()
             .filter(|node| matches!(&node.kind, NodeKind::Workload(workload) if workload.version == counted.part));

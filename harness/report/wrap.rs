@@ -1,4 +1,4 @@
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -22,6 +22,15 @@ impl<W: Write> Wrapped<W> {
     /// Wraps lines at `width` columns; none for output that is not on a terminal, where lines stay whole.
     pub const fn new(out: W, width: Option<usize>) -> Self {
         Self { out, width, line: Vec::new() }
+    }
+
+    /// Wraps lines at the width of the terminal, if `out` is on one.
+    pub fn fitting(out: W) -> Self
+    where
+        W: IsTerminal,
+    {
+        let width = out.is_terminal().then(textwrap::termwidth);
+        Self::new(out, width)
     }
 
     /// The width at which lines are wrapped.

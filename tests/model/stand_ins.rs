@@ -25,7 +25,7 @@ const CAVEAT: &str = "on the embedded mesh, which checks your manifests, not an 
 fn own_images_have_stand_ins_that_state_the_version(#[case] version: &str) {
     let (printed, errors, code) = run(&scenario(version, &[]));
     assert_eq!(code, Some(0), "{printed}{errors}");
-    assert!(printed.starts_with(&format!("checkout: 1 stage {CAVEAT}, run ")), "{printed}");
+    assert!(printed.starts_with(&format!("checkout: 1 stage, 3 claims {CAVEAT}, run ")), "{printed}");
     assert!(printed.contains(&format!("\nall stages passed {CAVEAT} (")), "{printed}");
     assert!(printed.contains("testers at /cart: v2 — all 688 from v2"), "{printed}");
 }
