@@ -12,9 +12,9 @@ const TRUNK: usize = 32;
 /// The upper edge of the first workload.
 const TOP: usize = 196;
 /// The left edge and the width of the boxes of workloads.
-const BOX: (usize, usize) = (62, 88);
+const BOX: (usize, usize) = (60, 82);
 /// The left edge of the lines about a workload.
-const LINES: usize = BOX.0 + BOX.1 + 8;
+const LINES: usize = BOX.0 + BOX.1 + 6;
 /// The height of a line of text.
 const LINE: usize = 15;
 /// The height of the box of a workload.
@@ -82,7 +82,7 @@ fn node(node: &Node, top: usize) -> Markup {
                 }
                 text class="small" x=(LINES) y=(top + 11) { (short(&workload.name, 24)) }
                 @if !workload.sidecar {
-                    rect class="badge" x=(left + 13) y=(top - 9) width="62" height="15" rx="7" {}
+                    rect class="badge" x=(left + 10) y=(top - 9) width="62" height="15" rx="7" {}
                     text class="small Failure" x=(middle) y=(top + 2) text-anchor="middle" { "no sidecar" }
                 }
             }
