@@ -15,6 +15,7 @@ pub struct KnownChange {
     /// A short name, such as `native sidecars`.
     pub id: String,
     /// The version that introduced the change.
+    #[schemars(with = "String")]
     pub since: IstioVersion,
     /// A description in one sentence.
     pub what: String,

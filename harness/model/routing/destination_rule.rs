@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::hosts::{falls_under, is_wildcard, resolved};
 use super::live::Object;
+use super::notes::{Notes, Scope};
 use super::rule::Part;
-use super::unmodelled::{Notes, ROOT, Scope};
+use super::unmodelled::ROOT;
 use super::version::RoutingVersion;
 use crate::scenario::Origin;
 

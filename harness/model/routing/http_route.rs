@@ -4,9 +4,9 @@ use std::sync::Arc;
 use super::condition::{Pattern, Polarity, Subject, Test};
 use super::hosts::full_name;
 use super::live::Object;
+use super::notes::{Notes, Scope};
 use super::rule::{Destination, Export, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef};
 use super::table::{Redirect, RedirectPath, Rewrite};
-use super::unmodelled::{Notes, Scope};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 

@@ -5,9 +5,10 @@ use super::destination_rule::DestinationRules;
 use super::hosts::addressed;
 use super::http_route;
 use super::live::{Kind, Live};
+use super::notes::{NotModelled, Notes};
 use super::rule::Destination;
 use super::service::{Pod, Pods, Service};
-use super::unmodelled::{NotModelled, Notes, note};
+use super::unmodelled::note;
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 

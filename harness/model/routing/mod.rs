@@ -31,6 +31,7 @@ mod injection;
 mod istiod_tests;
 mod live;
 mod mesh;
+mod notes;
 mod outbound;
 mod rule;
 mod service;
@@ -48,6 +49,7 @@ pub use distribution::{Chance, Distribution, Outcome, Unconnected};
 pub use hosts::addressed;
 pub use live::{Kind, Live, Object};
 pub use mesh::Mesh;
+pub use notes::{NotModelled, Scope};
 pub use outbound::{Decision, Outbound, Routes};
 pub use rule::RuleRef;
 pub use service::{Naming, Pod, Protocol, pods_of};
@@ -55,6 +57,5 @@ pub use table::{
     Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
     RoutingUnit,
 };
-pub use unmodelled::{NotModelled, Scope};
 pub use version::RoutingVersion;
 pub use virtual_service::MATCH_FIELDS;

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::condition::{Condition, Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
+use super::notes::Notes;
 use super::table::{Abort, Redirect, Rewrite};
-use super::unmodelled::Notes;
 use crate::scenario::{Manifest, Origin, escaped, unescaped};
 
 /// A reference to a rule.

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::hosts::full_name;
 use super::injection::{is_injected, namespace_labels};
 use super::live::{Kind, Live, Object};
+use super::notes::{Notes, Scope};
 use super::rule::Part;
-use super::unmodelled::{Notes, Scope};
 use crate::scenario::Origin;
 
 /// Ports of server-first protocols: without a declared protocol, Istio does not detect HTTP on them.

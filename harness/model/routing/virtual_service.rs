@@ -4,9 +4,9 @@ use std::sync::Arc;
 use super::condition::{Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::live::Object;
+use super::notes::{Notes, Scope};
 use super::rule::{Destination, Export, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination};
 use super::table::{Abort, Redirect, RedirectPath, Rewrite};
-use super::unmodelled::{Notes, Scope};
 
 /// The name of the gateway that stands for all sidecars.
 pub(super) const MESH: &str = "mesh";

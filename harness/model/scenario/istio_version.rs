@@ -1,7 +1,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -16,9 +15,8 @@ use thiserror::Error;
 /// assert_eq!("latest".parse::<IstioVersion>().unwrap_err().to_string(), "`latest` is not a version of Istio, such as 1.31");
 /// # Ok::<(), shiftcheck_model::scenario::InvalidVersion>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
 pub struct IstioVersion {
     /// The major version.
     pub major: u32,

@@ -6,11 +6,12 @@ use super::condition::Request;
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
 use super::hosts::{addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
+use super::notes::NotModelled;
 use super::rule::{Export, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Route, RouteTable, RoutingUnit};
 use super::translate;
-use super::unmodelled::{self, NotModelled, Reach};
+use super::unmodelled::{self, Reach};
 use super::virtual_service::VirtualService;
 
 /// The outbound routing of a client: by its sidecar's rules, or without a sidecar by the node.

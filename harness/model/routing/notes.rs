@@ -1,0 +1,65 @@
+//! Notes about what the model does not cover.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::scenario::Origin;
+
+/// A field or an object that the model does not cover.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotModelled {
+    /// Its position in a file.
+    pub origin: Origin,
+    /// The field, such as `spec.http[0].corsPolicy`, or the object.
+    pub field: String,
+    /// The requests that it can affect.
+    pub scope: Scope,
+}
+
+/// The requests that something unmodelled can affect.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[non_exhaustive]
+pub enum Scope {
+    /// No request of a pod in the mesh, such as an ingress gateway.
+    Nothing,
+    /// Requests to these hosts, or that a rule forwards to them. Full names or wildcards.
+    Hosts(BTreeSet<String>),
+    /// Requests that are forwarded to this subset of a host.
+    Subset(String, String),
+    /// Requests to these hosts that are not routed as HTTP.
+    Connections(BTreeSet<String>),
+    /// Requests to these hosts that a pod without a sidecar can receive.
+    WithoutSidecar(BTreeSet<String>),
+    /// Requests that the rule at this position decides.
+    Rule(Origin),
+    /// Requests from or to the pods of a namespace that carry all of these labels; without a namespace, of every namespace.
+    Pods(Option<String>, BTreeMap<String, String>),
+    /// Requests to the pods of a namespace that carry all of these labels; without a namespace, of every namespace.
+    Servers(Option<String>, BTreeMap<String, String>),
+    /// Requests to Services of a namespace that select pods with these labels, because such pods may exist.
+    MorePods(String, BTreeMap<String, String>),
+    /// Requests that are balanced over pods of this workload of a namespace and of others, because the number of its pods changes.
+    Replicas(String, String),
+    /// Every request from or to a namespace; without one, every request.
+    #[default]
+    Everything,
+    /// Every request from a namespace or to a Service or pod in it.
+    Namespace(String),
+}
+
+/// Collects what is not modelled, while objects are read.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// The scope of what is added next.
+    pub scope: Scope,
+    found: BTreeSet<NotModelled>,
+}
+
+impl Notes {
+    pub fn add(&mut self, origin: Origin, field: String) {
+        self.found.insert(NotModelled { origin, field, scope: self.scope.clone() });
+    }
+
+    pub fn into_sorted(self) -> Vec<NotModelled> {
+        self.found.into_iter().collect()
+    }
+}
