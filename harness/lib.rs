@@ -1,16 +1,28 @@
 //! End-to-end tests for Istio traffic-shifting rollouts.
 
-pub mod cli;
+//!
+//! [`prove`] runs scenarios from tests. [`scenario`] reads them, [`verify`] checks them without a cluster, [`events`] says what happens in a run,
+//! and [`report`] has the results. Hidden modules are for this repository's own tests; they can change in every version.
+
+mod cli;
+#[doc(hidden)]
 pub mod cluster;
-pub mod draft;
+mod draft;
 pub mod events;
+#[doc(hidden)]
 pub mod mesh;
 pub mod prove;
 pub mod report;
+#[doc(hidden)]
 pub mod session;
+#[doc(hidden)]
 pub mod traffic;
+#[doc(hidden)]
 pub mod upgrade;
 pub mod venue;
 
+#[doc(hidden)]
+pub use cli::main;
 pub use shiftcheck_model::{demo, plan, routing, scenario, verdict, verify};
+#[doc(hidden)]
 pub use shiftcheck_workload as workload;

@@ -1,5 +1,5 @@
 //! The `shiftcheck` program; everything is in the library.
 
 fn main() -> std::process::ExitCode {
-    shiftcheck::cli::main()
+    shiftcheck::main()
 }

@@ -1,6 +1,7 @@
 use std::io::{Write, stderr};
 
 use super::exit::ExitCode;
+use super::nearest::nearest;
 use crate::cluster::wait::{Failure as WaitFailure, WaitError};
 use crate::cluster::{ClusterError, LoadError};
 use crate::mesh::MeshError;
@@ -53,6 +54,18 @@ impl Failure {
 /// The sets of images that `ci/images/build` supports.
 const BUILT_SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];
 
+/// A hint about missing images. Only a checkout of the repository has the script that builds them.
+fn images_hint(pull: &str, set: Option<&str>) -> String {
+    match nearest("ci/images/build") {
+        Some(script) if set.is_none_or(|set| BUILT_SETS.contains(&set)) => {
+            let script = script.display();
+            let set = set.map(|set| format!(" {set}")).unwrap_or_default();
+            format!("{pull}, or run `{script}{set}` to build it")
+        }
+        _ => pull.to_owned(),
+    }
+}
+
 fn hint(error: &SessionError) -> Option<String> {
     let text = match error {
         SessionError::Cluster(error)
@@ -86,15 +99,21 @@ fn hint(error: &SessionError) -> Option<String> {
 
 fn cluster_hint(error: &ClusterError) -> Option<String> {
     let text = match error {
-        ClusterError::NoEngine(_) => "start Docker, or install it with ci/engine",
-        ClusterError::NoImage { .. } => "run ci/images/build to load it from the image cache, or to fill the cache",
-        ClusterError::NoSet { set, .. } if BUILT_SETS.contains(&set.as_str()) => {
-            return Some(format!("run `ci/images/build {set}` to pull or build it"));
+        ClusterError::NoEngine(_) => "start Docker, or use the mesh in this process with --cluster embedded",
+        ClusterError::NoImage { .. } => {
+            return Some(images_hint("pass an image that can be pulled with --node-image IMAGE:TAG", Some("node")));
         }
-        ClusterError::NoSet { .. } => {
-            "run `shiftcheck images --pull VERSION` to pull a release of Istio, such as 1.27.3"
+        ClusterError::NoSet { set, .. } if set == "node" => {
+            return Some(images_hint("pass one with --node-image, such as rancher/k3s:v1.34.4-k3s1", Some(set)));
         }
-        ClusterError::BadSet { .. } => "run ci/images/build to fill the image cache",
+        ClusterError::NoSet { set, .. } => {
+            let pull = "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3";
+            return Some(images_hint(pull, Some(set)));
+        }
+        ClusterError::BadSet { .. } => {
+            let pull = "delete the folder of the set, and pull it with `shiftcheck images --pull VERSION`";
+            return Some(images_hint(pull, None));
+        }
         ClusterError::Pull { .. } => "check the network and the version, or use a mirror with --hub",
         ClusterError::NoDisk { .. } => "free disk space, for example with `docker system prune`",
         ClusterError::UnknownKind { .. } => "check the spelling of the kind, and that its CRD is installed",
@@ -118,6 +137,9 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         ClusterError::Load(LoadError::NotNamed { .. }) => "give the image the name and the tag that the manifest has",
         ClusterError::Load(LoadError::Pulled { .. }) => "set `imagePullPolicy: IfNotPresent`",
         ClusterError::NotEmbedded { .. } => "run it on a cluster, with --cluster k3s or --cluster kubeconfig",
+        ClusterError::NoNamespace(_) => {
+            "`kubectl get namespaces` lists the namespaces; choose the cluster with --context"
+        }
         ClusterError::NamespaceTaken(_) => "choose another namespace with --namespace, or delete this one",
         ClusterError::Kubeconfig(_) => "pass a file with --kubeconfig and a context with --context",
         ClusterError::NoAnswer { .. } => "it exists but does not respond: restart it, or check its log",

@@ -1,10 +1,12 @@
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
+use crate::draft::examples;
 use crate::report::Granularity;
 use crate::scenario::IstioVersion;
 use crate::upgrade::Mode;
@@ -88,6 +90,9 @@ pub enum Command {
         before: PathBuf,
         /// The second report.json, or the folder of the report
         after: PathBuf,
+        /// The format of the output
+        #[arg(long, default_value = "text")]
+        format: Format,
     },
     /// Remove clusters and namespaces that killed runs left behind
     Sweep(SweepArgs),
@@ -108,9 +113,6 @@ pub enum Command {
 /// Options for running a scenario.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WalkArgs {
-    /// The scenario file or the folder with scenario.yaml [default: the current folder, or else the bundled example]
-    #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
-    pub scenario: PathBuf,
     /// The kind of cluster [default: k3s; embedded without a Docker engine, unless CI is set]
     #[arg(long, env = "SHIFTCHECK_CLUSTER")]
     pub cluster: Option<ClusterKind>,
@@ -184,9 +186,8 @@ pub struct TrafficArgs {
 /// Options of `upgrade`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct UpgradeArgs {
-    /// The scenario file or the folder with scenario.yaml [default: the current folder, or else the bundled example]
-    #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
-    pub scenario: PathBuf,
+    /// The scenario file or the folder with scenario.yaml [default: scenario.yaml here or in a parent folder]
+    pub scenario: Option<PathBuf>,
     /// The old version of Istio
     #[arg(long, value_name = "VERSION")]
     pub from: IstioVersion,
@@ -237,9 +238,26 @@ pub struct UpgradeArgs {
     pub no_report: bool,
 }
 
+/// The scenarios of a command that accepts several.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SeveralArgs {
+    /// The scenario files or the folders with scenario.yaml [default: scenario.yaml here or in a parent folder]
+    #[arg(value_name = "SCENARIO")]
+    pub scenarios: Vec<PathBuf>,
+    /// With several scenarios: continue after one that does not pass
+    #[arg(long)]
+    pub no_fail_fast: bool,
+    /// Print only failures and the result
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
+    /// The scenarios.
+    #[command(flatten)]
+    pub several: SeveralArgs,
     /// The options for running a scenario.
     #[command(flatten)]
     pub walk: WalkArgs,
@@ -270,9 +288,12 @@ pub struct RunArgs {
 /// Options of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// The scenario file or the folder with scenario.yaml [default: the current folder, or else the bundled example]
-    #[arg(default_value_os_t = usual_scenario(), hide_default_value = true)]
-    pub scenario: PathBuf,
+    /// The scenarios.
+    #[command(flatten)]
+    pub several: SeveralArgs,
+    /// The format of the output
+    #[arg(long, default_value = "text")]
+    pub format: Format,
     /// Also compare the behaviour with another version of the manifests: a folder with the scenario, or a git revision
     #[arg(long, value_name = "GIT_REF|DIR")]
     pub against: Option<String>,
@@ -283,8 +304,15 @@ pub struct VerifyArgs {
 
 /// Options of `mutants`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("cluster", |cluster| cluster.help("Also run a sample of the mutants on this kind of cluster, k3s [default: no cluster: the routing model alone]")))]
 pub struct MutantsArgs {
-    /// The scenario, and where to run mutants; without --cluster the routing model evaluates them.
+    /// The scenarios.
+    #[command(flatten)]
+    pub several: SeveralArgs,
+    /// The format of the output
+    #[arg(long, default_value = "text")]
+    pub format: Format,
+    /// Where to run mutants; without --cluster the routing model evaluates them.
     #[command(flatten)]
     pub walk: WalkArgs,
     /// With --cluster k3s: how many mutants also run on a real mesh
@@ -295,6 +323,8 @@ pub struct MutantsArgs {
 /// Options of `calibrate`.
 #[derive(Debug, clap::Args)]
 pub struct CalibrateArgs {
+    /// The scenario file or the folder with scenario.yaml [default: scenario.yaml here or in a parent folder]
+    pub scenario: Option<PathBuf>,
     /// The options for running the scenario up to the first stage that splits versions.
     #[command(flatten)]
     pub walk: WalkArgs,
@@ -304,6 +334,17 @@ pub struct CalibrateArgs {
     /// The requests of each sample that are tested for independence
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(50..=100_000))]
     pub requests: u32,
+}
+
+/// A format of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// For pages, such as the summary of a CI job
+    Markdown,
 }
 
 /// A kind of cluster.
@@ -320,9 +361,13 @@ pub enum ClusterKind {
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
-    /// The folder of the manifests and the scenario
-    #[arg(default_value = ".")]
-    pub folder: PathBuf,
+    /// The folder of the manifests; a file with rendered manifests, such as Helm's output; or - for stdin. With --example, the new folder
+    /// [default: the current folder; with --example, its name]
+    #[arg(value_name = "FOLDER|FILE|-")]
+    pub source: Option<PathBuf>,
+    /// Write this bundled scenario and its manifests instead
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(examples()), conflicts_with = "namespace")]
+    pub example: Option<String>,
     /// Export the manifests from this namespace of a live cluster first
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -400,12 +445,6 @@ pub enum Workload {
     Drive,
     /// The list of files that this program loads
     Files,
-}
-
-/// The scenario in the current folder, or else the bundled example.
-fn usual_scenario() -> PathBuf {
-    const OWN: &str = "scenario.yaml";
-    if Path::new(OWN).is_file() { OWN.into() } else { "fixtures/canary".into() }
 }
 
 fn setting(text: &str) -> Result<String, String> {

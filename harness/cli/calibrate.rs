@@ -9,8 +9,10 @@ use crate::session::{CalibrateOptions, Ending, Outcome};
 pub(super) async fn run(args: &CalibrateArgs) -> ExitCode {
     let options = CalibrateOptions { samples: usize::from(args.samples), requests: u64::from(args.requests) };
     let execution = Execution {
+        scenario: args.scenario.as_deref(),
         args: &args.walk,
         task: Task::Calibrate(options),
+        quiet: false,
         reports: Reports::none(),
         part: &Ok,
         note: &note,

@@ -1,7 +1,10 @@
 //! Execution of a scenario, shared by the commands that need a cluster or the embedded mesh.
 
+use std::path::Path;
+
 use super::advice::{self, Failure};
 use super::args::{ClusterKind, WalkArgs};
+use super::discovery;
 use super::exit::ExitCode;
 use super::options::{cluster_of, options};
 use super::process::{output, reproduce};
@@ -24,8 +27,12 @@ pub(super) enum Task {
 
 /// The execution of a scenario by a command.
 pub(super) struct Execution<'a> {
+    /// The scenario that the user named, if any.
+    pub scenario: Option<&'a Path>,
     pub args: &'a WalkArgs,
     pub task: Task,
+    /// Whether to print only failures and the result.
+    pub quiet: bool,
     pub reports: Reports,
     /// Selects the stages to run.
     pub part: &'a dyn Fn(Scenario) -> Result<Scenario, Failure>,
@@ -37,7 +44,7 @@ impl Execution<'_> {
     /// Runs the scenario, shows progress and writes reports.
     pub async fn run(mut self, interrupt: Interrupt) -> ExitCode {
         let (out, marks) = output();
-        let mut terminal = Terminal::new(out, marks);
+        let mut terminal = Terminal::new(out, marks).quiet(self.quiet);
         if (self.reports.asked || self.reports.has_earlier())
             && let Err(failure) = self.reports.begin()
         {
@@ -83,7 +90,12 @@ impl Execution<'_> {
         let (code, note, failure) = self.conclude(result, signal);
         // the result must not be taken for that of a real mesh
         let note = if let Some(place) = embedded { format!("{note} on {place}") } else { note };
-        terminal.close(&note);
+        if code == ExitCode::BadInput {
+            // nothing was decided, so that there is nothing to sum up
+            terminal.abandon();
+        } else {
+            terminal.close(&note);
+        }
         let report = recorder.close(code.outcome(), &note, failure.as_ref().map(reported));
         if let Some(failure) = failure {
             advice::print(&failure);
@@ -113,7 +125,7 @@ impl Execution<'_> {
 
     /// Checks everything that can be checked before anything starts.
     fn prepare(&mut self) -> Result<(Scenario, Options), Failure> {
-        let scenario = Scenario::read(&self.args.scenario).map_err(|error| Failure::of(&SessionError::from(error)))?;
+        let scenario = discovery::read(self.scenario)?;
         let scenario = (self.part)(scenario)?;
         let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
         let options = options(self.args, &scenario, state)?;

@@ -22,6 +22,31 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// The exit code of several scenarios: what needs attention first.
+    pub(super) fn worst(self, other: Self) -> Self {
+        let severity = |code: Self| match code {
+            Self::Pass => 0,
+            Self::Undecided => 1,
+            Self::Fail => 2,
+            Self::BadInput => 3,
+            Self::Environment => 4,
+            Self::Interrupted | Self::Terminated => 5,
+        };
+        if severity(other) > severity(self) { other } else { self }
+    }
+
+    /// The result of one of several scenarios.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "ok",
+            Self::Fail => "FAIL",
+            Self::Undecided => "undecided",
+            Self::BadInput => "bad input",
+            Self::Environment => "environment",
+            Self::Interrupted | Self::Terminated => "interrupted",
+        }
+    }
+
     /// The result in a report of the run.
     pub(super) const fn outcome(self) -> Outcome {
         match self {

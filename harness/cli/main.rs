@@ -47,9 +47,9 @@ pub fn main() -> std::process::ExitCode {
 async fn dispatch(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Run(args) if args.watch => return Box::pin(watch::watch(&args)).await,
-        Command::Run(args) => return Box::pin(run::run(&args, interrupt())).await,
+        Command::Run(args) => return Box::pin(run::run(&args, &interrupt())).await,
         Command::Upgrade(args) => Box::pin(upgrade::run(&args)).await,
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => return verify::run(&args).await,
         Command::Mutants(args) => return Box::pin(mutants::run(&args)).await,
         Command::Calibrate(args) => return Box::pin(calibrate::run(&args)).await,
         Command::Init(args) => passed(init::run(&args).await),
@@ -63,7 +63,7 @@ async fn dispatch(args: Args) -> ExitCode {
             schema::run(what);
             Ok(ExitCode::Pass)
         }
-        Command::Compare { before, after } => compare::run(&before, &after),
+        Command::Compare { before, after, format } => compare::run(&before, &after, format),
         Command::Sweep(args) => passed(sweep::run(&args).await),
         Command::Image { archive } => passed(own_binary().and_then(|binary| {
             write_archive(&binary, &archive).map_err(|error| Failure::environment(error.to_string()))

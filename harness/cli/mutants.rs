@@ -1,34 +1,41 @@
+use std::io::stdout;
 use std::path::Path;
 
 use super::advice::{self, Failure};
-use super::args::MutantsArgs;
+use super::args::{Format, MutantsArgs};
+use super::discovery;
 use super::execute::{Execution, Task};
 use super::exit::ExitCode;
 use super::process::{interrupt, output};
 use super::reports::Reports;
 use crate::plan::Plan;
-use crate::report::mutated;
-use crate::scenario::Scenario;
-use crate::session::{Ending, Outcome, SessionError};
+use crate::report::{Mutation, Structured, mutated};
+use crate::session::{Ending, Outcome};
 use crate::verify::{Mutant, MutantStatus, evaluate, mutants};
 
-/// Evaluates the mutants of a scenario with the routing model, and a sample of them on a cluster if one is requested.
+/// Evaluates the mutants of scenarios with the routing model, and a sample of them on a cluster if one is requested.
 pub(super) async fn run(args: &MutantsArgs) -> ExitCode {
-    let code = evaluated(&args.walk.scenario).unwrap_or_else(|failure| {
-        advice::print(&failure);
-        failure.code
-    });
-    if args.walk.cluster.is_none() || code == ExitCode::BadInput {
-        return code;
-    }
-    let execution = Execution {
-        args: &args.walk,
-        task: Task::TryMutants(usize::from(args.sample)),
-        reports: Reports::none(),
-        part: &Ok,
-        note: &note,
-    };
-    execution.run(interrupt()).await
+    let mut signals = None;
+    discovery::each(&args.several, args.format == Format::Text, async |scenario| {
+        let code = evaluated(args, scenario).unwrap_or_else(|failure| {
+            advice::print(&failure);
+            failure.code
+        });
+        if args.walk.cluster.is_none() || code == ExitCode::BadInput {
+            return code;
+        }
+        let execution = Execution {
+            scenario,
+            args: &args.walk,
+            task: Task::TryMutants(usize::from(args.sample)),
+            quiet: args.several.quiet,
+            reports: Reports::none(),
+            part: &Ok,
+            note: &note,
+        };
+        Box::pin(execution.run(signals.get_or_insert_with(interrupt).clone())).await
+    })
+    .await
 }
 
 fn note(Outcome { ending, passed, stages }: &Outcome) -> String {
@@ -40,15 +47,19 @@ fn note(Outcome { ending, passed, stages }: &Outcome) -> String {
 }
 
 /// Evaluates the mutants of a scenario and prints the mutation report.
-fn evaluated(path: &Path) -> Result<ExitCode, Failure> {
-    let scenario = Scenario::read(path).map_err(|error| Failure::of(&SessionError::from(error)))?;
+fn evaluated(args: &MutantsArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> {
+    let scenario = discovery::read(scenario)?;
     let plan = Plan::new(&scenario);
     let mutants = mutants(&scenario);
     let evaluated: Vec<(&Mutant, MutantStatus)> =
         mutants.iter().map(|mutant| (mutant, evaluate(&plan, mutant))).collect();
     let (mut out, marks) = output();
     // a closed pipe is not an error
-    let _ = mutated(&mut out, marks, &scenario.name, &evaluated);
+    let _ = match args.format {
+        Format::Text => mutated(&mut out, marks, args.several.quiet, &scenario.name, &evaluated),
+        Format::Json => Mutation::new(&scenario.name, &evaluated).json(&mut stdout()),
+        Format::Markdown => Mutation::new(&scenario.name, &evaluated).markdown(&mut stdout()),
+    };
     let any = |is: fn(&MutantStatus) -> bool| evaluated.iter().any(|(_, status)| is(status));
     Ok(if any(|status| matches!(status, MutantStatus::Survived(_))) {
         ExitCode::Fail

@@ -8,17 +8,36 @@ use super::advice::{self, Failure};
 use crate::report::{Marks, Wrapped};
 use crate::session::Interrupt;
 
-/// The command line of this process, quoted for a shell.
+/// The environment variables that change what a run does.
+const VARIABLES: [&str; 6] = [
+    "SHIFTCHECK_CLUSTER",
+    "SHIFTCHECK_ISTIO",
+    "SHIFTCHECK_ISTIO_PROFILE",
+    "SHIFTCHECK_ISTIOCTL",
+    "SHIFTCHECK_NODE_IMAGE",
+    "SHIFTCHECK_SNAPSHOTTER",
+];
+
+/// The command line of this process with the environment variables that matter, quoted for a shell.
 pub(super) fn reproduce() -> String {
-    let mut words = std::env::args();
+    let set = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+    command_line(set, std::env::args())
+}
+
+fn command_line<'a>(
+    variables: impl Iterator<Item = (&'a str, String)>,
+    mut words: impl Iterator<Item = String>,
+) -> String {
     let program = words.next().unwrap_or_default();
     let program =
         Path::new(&program).file_name().map_or_else(|| program.clone(), |name| name.to_string_lossy().into_owned());
-    let quoted = words.map(|word| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
-        if !word.is_empty() && word.bytes().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    });
-    std::iter::once(program).chain(quoted).collect::<Vec<_>>().join(" ")
+    let set = variables.map(|(name, value)| format!("{name}={}", quoted(value)));
+    set.chain(std::iter::once(program)).chain(words.map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: String) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The path of this executable.
@@ -64,5 +83,19 @@ pub(super) fn add_summary(markdown: &str) {
     let file = OpenOptions::new().create(true).append(true).open(&path);
     if let Err(error) = file.and_then(|mut file| writeln!(file, "{markdown}")) {
         advice::print(&Failure::environment(format!("cannot write {}: {error}", path.display())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_repeats_the_variables_that_matter() {
+        let variables = [("SHIFTCHECK_ISTIO", "1.22".to_owned()), ("SHIFTCHECK_NODE_IMAGE", "my image:1".to_owned())];
+        let words = ["/usr/bin/shiftcheck", "run", "fixtures/canary", "--only", "testers' canary"];
+        let line = command_line(variables.into_iter(), words.into_iter().map(str::to_owned));
+        let expected = r"SHIFTCHECK_ISTIO=1.22 SHIFTCHECK_NODE_IMAGE='my image:1' shiftcheck run fixtures/canary --only 'testers'\'' canary'";
+        assert_eq!(line, expected);
     }
 }

@@ -1,7 +1,8 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::advice::Failure;
 use super::args::{ClusterKind, RunArgs};
+use super::discovery;
 use super::execute::{Execution, Task};
 use super::exit::ExitCode;
 use super::options::cluster_of;
@@ -12,16 +13,30 @@ use crate::report::note;
 use crate::scenario::Scenario;
 use crate::session::{Interrupt, SessionError};
 
-/// Runs a scenario and decides every claim.
-pub(super) async fn run(args: &RunArgs, interrupt: Interrupt) -> ExitCode {
+/// Runs scenarios and decides every claim.
+pub(super) async fn run(args: &RunArgs, interrupt: &Interrupt) -> ExitCode {
+    let mut names = discovery::names(&args.several.scenarios).into_iter();
+    discovery::each(&args.several, true, async |scenario| {
+        // several scenarios have a folder each
+        let name = names.next().filter(|_| args.several.scenarios.len() > 1);
+        Box::pin(one(args, scenario, name, interrupt.clone())).await
+    })
+    .await
+}
+
+/// Runs a scenario. Its reports are in the folder of the reports, or below it if they have a name.
+async fn one(args: &RunArgs, scenario: Option<&Path>, name: Option<String>, interrupt: Interrupt) -> ExitCode {
     let mut walk = args.walk.clone();
     if args.pause.is_some() {
         walk.keep = Keep::Always;
     }
     let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
+    let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
     let execution = Execution {
+        scenario,
         args: &walk,
         task: Task::Run,
+        quiet: args.several.quiet,
         reports: Reports {
             folder: (!args.no_report).then_some(folder),
             asked: !args.no_report && args.report.is_some(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::advice::{self, Failure};
 use super::args::UpgradeArgs;
+use super::discovery;
 use super::exit::ExitCode;
 use super::options::{driver, istio, throwaway};
 use super::process::{interrupt, output, reproduce};
@@ -11,7 +12,7 @@ use crate::cluster::{ClusterError, Keep};
 use crate::events::{Event, Timed};
 use crate::mesh::MeshError;
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
-use crate::scenario::{ControlPlane, IstioVersion, Scenario};
+use crate::scenario::{ControlPlane, IstioVersion};
 use crate::session::{Options, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 
@@ -59,7 +60,7 @@ pub(super) async fn run(args: &UpgradeArgs) -> Result<ExitCode, Failure> {
 
 /// Checks everything that can be checked before a cluster starts.
 async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>) -> Result<(UpgradeSpec, Upgrade), Failure> {
-    let scenario = Scenario::read(&args.scenario).map_err(|error| Failure::of(&error.into()))?;
+    let scenario = discovery::read(args.scenario.as_deref())?;
     let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     let at = args.at.as_ref().map(stage).transpose()?;
     let plane = |version: &IstioVersion, set: &[String]| ControlPlane {

@@ -1,42 +1,56 @@
-use std::io::Write;
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::advice::Failure;
-use super::args::VerifyArgs;
+use super::advice::{self, Failure};
+use super::args::{Format, VerifyArgs};
+use super::discovery;
 use super::exit::ExitCode;
 use super::process::{add_summary, in_github, output};
 use crate::plan::Plan;
-use crate::report::{changed, verified, verified_annotations, verified_summary};
+use crate::report::{Structured, Verification, changed, verified, verified_annotations, verified_summary};
 use crate::routing::Severity;
-use crate::scenario::Scenario;
-use crate::session::SessionError;
-use crate::verify::{Decided, changes, problems, verify};
+use crate::verify::{Decided, GivenChange, changes, problems, verify};
 
-/// Checks every claim against the manifests, and compares the manifests with another version.
-pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
-    let scenario = read(&args.scenario)?;
+/// Checks every claim of scenarios against the manifests, and compares the manifests with another version.
+pub(super) async fn run(args: &VerifyArgs) -> ExitCode {
+    discovery::each(&args.several, args.format == Format::Text, async |scenario| {
+        one(args, scenario).unwrap_or_else(|failure| {
+            advice::print(&failure);
+            failure.code
+        })
+    })
+    .await
+}
+
+fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> {
+    let path = discovery::scenario(scenario)?;
+    let scenario = discovery::read(Some(&path))?;
     let plan = Plan::new(&scenario);
     let stages = verify(&plan);
     let problems = problems(&plan);
+    let changes = args.against.as_deref().map(|against| compared(against, &path, &plan)).transpose()?;
     let (mut out, marks) = output();
+    let structured = || Verification::new(&scenario, &stages, &problems, changes.as_deref());
     // a closed pipe is not an error
-    let _ = verified(&mut out, marks, &scenario, &stages, &problems);
+    let _ = match args.format {
+        Format::Text => verified(&mut out, marks, args.several.quiet, &scenario, &stages, &problems),
+        Format::Json => structured().json(&mut stdout()),
+        Format::Markdown => structured().markdown(&mut stdout()),
+    };
     if in_github() {
-        for line in verified_annotations(&stages, &problems) {
+        // annotations are commands to the runner, not data
+        for line in verified_annotations(&stages, &problems).iter().filter(|_| args.format == Format::Text) {
             let _ = writeln!(out, "{line}");
         }
         add_summary(&verified_summary(&scenario.name, &stages, &problems));
     }
-    let mut differs = false;
-    if let Some(against) = &args.against {
-        let other = Other::find(against, &args.scenario)?;
-        let before =
-            read(&other.scenario).map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
-        let changes = changes(&Plan::new(&before), &plan);
-        differs = !changes.is_empty();
-        let _ = changed(&mut out, against, &changes);
+    if let Some((against, changes)) = args.against.as_ref().zip(changes.as_ref())
+        && args.format == Format::Text
+    {
+        let _ = changed(&mut out, against, changes);
     }
+    let differs = changes.as_ref().is_some_and(|changes| !changes.is_empty());
     let any = |is: fn(&Decided) -> bool| stages.iter().flat_map(|stage| &stage.claims).any(|claim| is(&claim.decided));
     Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {
         ExitCode::BadInput
@@ -49,8 +63,12 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-fn read(path: &Path) -> Result<Scenario, Failure> {
-    Scenario::read(path).map_err(|error| Failure::of(&SessionError::from(error)))
+/// The changes in behaviour since another version.
+fn compared(against: &str, path: &Path, plan: &Plan<'_>) -> Result<Vec<GivenChange>, Failure> {
+    let other = Other::find(against, path)?;
+    let before = discovery::read(Some(&other.scenario))
+        .map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
+    Ok(changes(&Plan::new(&before), plan))
 }
 
 /// Whether two paths of scenario files or folders name the same file.

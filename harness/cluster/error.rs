@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::load_error::LoadError;
 use super::run_id::RunId;
-use super::wait::WaitError;
+use super::wait::{WaitError, reason};
 use super::workload_image::ImageError;
 use crate::events::Reach;
 use crate::scenario::{Origin, UnresolvedKind};
@@ -29,6 +29,7 @@ pub enum NotEmbedded {
 /// An error of a cluster or of the objects in it.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
+#[non_exhaustive]
 pub enum ClusterError {
     #[error("no Docker engine answers: {0}")]
     NoEngine(String),
@@ -72,7 +73,7 @@ pub enum ClusterError {
     #[error("cannot use the kubeconfig: {0}")]
     Kubeconfig(String),
     /// A request to the API server failed.
-    #[error("{doing} failed at the API server: {source}")]
+    #[error("{doing} failed at the API server: {}", reason(source))]
     Api { doing: String, source: Box<kube::Error> },
     #[error("{origin}: the cluster has no kind `{kind}` in `{api_version}`")]
     UnknownKind { origin: Origin, kind: String, api_version: String },
@@ -101,6 +102,9 @@ pub enum ClusterError {
     Reaches(Vec<Reach>),
     #[error("the namespace `{0}` already exists and was not created by this run")]
     NamespaceTaken(String),
+    /// The cluster does not have a namespace.
+    #[error("the cluster has no namespace `{0}`")]
+    NoNamespace(String),
     /// A wait timed out or failed.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -154,7 +158,8 @@ impl ClusterError {
             | Self::Rejected { .. }
             | Self::Outside { .. }
             | Self::Reaches(_)
-            | Self::NotEmbedded { .. } => true,
+            | Self::NotEmbedded { .. }
+            | Self::NoNamespace(_) => true,
             _ => false,
         }
     }
@@ -181,6 +186,19 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_response_of_the_api_server_is_its_message() {
+        let status = Status::failure("pods is forbidden: User \"ci\" cannot list pods", "Forbidden").with_code(403);
+        let error = ClusterError::api("listing every Pod")(kube::Error::Api(status.clone().boxed()));
+        let message = "pods is forbidden: User \"ci\" cannot list pods";
+        assert_eq!(error.to_string(), format!("listing every Pod failed at the API server: {message}"));
+        let blank = kube::Error::Api(Status { message: String::new(), ..status }.boxed());
+        assert_eq!(super::reason(&blank), "status 403 Forbidden");
+        let failure =
+            crate::cluster::wait::Failure::Api(Box::new(kube::Error::Api(Status::failure(message, "").boxed())));
+        assert_eq!(failure.to_string(), message);
+    }
 
     #[rstest]
     #[case::malformed(400, "BadRequest", "strict decoding error: unknown field \"spec.x\"", true)]

@@ -30,6 +30,8 @@ pub struct Swept {
     pub clusters: Vec<RunId>,
     /// The namespaces that were removed from existing clusters.
     pub namespaces: Vec<String>,
+    /// What runs with the same cache folder have kept on purpose, with the runs.
+    pub kept: Vec<(String, RunId)>,
     /// What was left alone because its owner may still run.
     pub left: Vec<LeftAlone>,
     /// What could not be removed, with the reasons.
@@ -106,6 +108,9 @@ impl Sweep<'_> {
     fn removes(&mut self, what: &str, run: &RunId, owner: Option<&Owner>, kept: bool) -> bool {
         match decide(&self.here, run, owner, kept, self.wanted, process) {
             Decision::Remove => return true,
+            Decision::Leave if kept && self.wanted.only.is_none() => {
+                self.swept.kept.push((what.to_owned(), run.clone()));
+            }
             Decision::Leave => {}
             Decision::List(why) => {
                 self.swept.left.push(LeftAlone { what: what.to_owned(), run: Some(run.clone()), why });

@@ -60,9 +60,32 @@ impl<T> Progress<T> {
     pub fn after(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => Self::Failed(Failure::Api(Box::new(error))),
-            _ => Self::NotYet(error.to_string()),
+            _ => Self::NotYet(reason(&error)),
         }
     }
+}
+
+/// The message of the API server's response that caused an error, or else the error.
+pub(crate) fn reason(error: &kube::Error) -> String {
+    message(error)
+}
+
+fn watch_reason(error: &kube::runtime::wait::Error) -> String {
+    message(error)
+}
+
+fn message(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(kube::Error::Api(status)) if status.message.is_empty() => {
+                return format!("status {} {}", status.code, status.reason);
+            }
+            Some(kube::Error::Api(status)) => return status.message.clone(),
+            _ => cause = error.source(),
+        }
+    }
+    error.to_string()
 }
 
 /// Why a condition cannot hold any more.
@@ -79,10 +102,10 @@ pub enum Failure {
     #[error("{0} was deleted")]
     Deleted(String),
     /// The API server refuses the request.
-    #[error(transparent)]
+    #[error("{}", reason(.0))]
     Api(Box<kube::Error>),
     /// A watch of one object failed.
-    #[error(transparent)]
+    #[error("{}", watch_reason(.0))]
     Watch(Box<kube::runtime::wait::Error>),
 }
 
@@ -91,7 +114,7 @@ pub enum Failure {
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
 pub enum WaitError {
     /// The timeout has passed.
-    #[error("{what} took longer than {} s; last state: {last}", limit.as_secs())]
+    #[error("{what} took longer than {} s{}", limit.as_secs(), if last.is_empty() { String::new() } else { format!("; last state: {last}") })]
     TimedOut { what: Awaited, limit: Duration, last: String },
     /// The condition cannot hold any more.
     #[error("{what} cannot succeed: {source}")]

@@ -27,7 +27,9 @@ const BUILT_IN: [&str; 4] = ["kube-root-ca.crt", "istio-ca-root-cert", "istio-ca
 /// The namespace does not exist, or a request to the API server fails.
 pub async fn export(client: &Client, namespace: &str) -> Result<Vec<(String, String)>, ClusterError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.get(namespace).await.map_err(ClusterError::api(format!("looking for the namespace `{namespace}`")))?;
+    let found = namespaces.get_opt(namespace).await;
+    let found = found.map_err(ClusterError::api(format!("looking for the namespace `{namespace}`")))?;
+    found.ok_or_else(|| ClusterError::NoNamespace(namespace.to_owned()))?;
     let discovery = discover(client).await?;
     let mut files = Vec::new();
     for kind in KINDS {

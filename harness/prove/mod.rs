@@ -33,6 +33,7 @@ use crate::venue::{Embedded, Throwaway, Venue};
 
 /// An error that prevents a report.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ProveError {
     /// The scenario is invalid, or the environment failed.
     #[error(transparent)]

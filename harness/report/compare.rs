@@ -3,6 +3,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::model::{Claim, Outcome, Report, Stage};
 use super::words::{float, plural};
 use crate::events::{SourceFile, Transition};
@@ -15,7 +17,7 @@ const NOTABLE: f64 = 0.5;
 const ONE_OUTAGE: f64 = 0.5;
 
 /// A difference between two reports.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// The stage; none for a difference that is not about a stage.
     pub stage: Option<String>,

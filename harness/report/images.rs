@@ -52,7 +52,11 @@ pub fn images(out: &mut impl Write, cache: &ImageCache) -> io::Result<()> {
         }
     }
     match cache.gateway_api() {
-        Ok(_) => writeln!(out, "gateway-api CRDs"),
-        Err(error) => writeln!(out, "gateway-api {error}"),
+        Ok(_) => writeln!(out, "gateway-api CRDs")?,
+        Err(error) => writeln!(out, "gateway-api {error}")?,
     }
+    if cache.istio_versions().is_empty() {
+        writeln!(out, "istio       no version; `shiftcheck images --pull VERSION` pulls a release, such as 1.27.3")?;
+    }
+    Ok(())
 }

@@ -15,6 +15,7 @@ mod model;
 mod page;
 mod place;
 mod recorder;
+mod structured;
 mod swept;
 mod terminal;
 mod upgrade;
@@ -33,6 +34,7 @@ pub use model::{
     Share, Stage, Tool, Totals, Traffic,
 };
 pub use recorder::Recorder;
+pub use structured::{Comparison, Mutation, Structured, Verification};
 pub use swept::swept;
 pub use terminal::Terminal;
 pub use upgrade::{

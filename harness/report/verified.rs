@@ -10,23 +10,22 @@ use crate::verify::{
 use super::marks::Marks;
 use super::words::plural;
 
-/// Writes for each claim whether it holds according to the manifests.
+/// Writes for each claim whether it holds according to the manifests; with `quiet`, only for those that fail.
 ///
 /// # Errors
 /// The output is closed.
 pub fn verified(
     out: &mut impl Write,
     marks: Marks,
+    quiet: bool,
     scenario: &Scenario,
     stages: &[VerifiedStage<'_>],
     problems: &[Problem],
 ) -> io::Result<()> {
-    writeln!(
-        out,
-        "{}: {}, checked against the manifests without a cluster",
-        scenario.name,
-        plural(stages.len(), "stage")
-    )?;
+    if !quiet {
+        let stages = plural(stages.len(), "stage");
+        writeln!(out, "{}: {stages}, checked against the manifests without a cluster", scenario.name)?;
+    }
     for problem in problems {
         let word = match problem.severity {
             Severity::Error => marks.bad("error"),
@@ -37,6 +36,9 @@ pub fn verified(
     for stage in stages {
         let failed = stage.claims.iter().any(|claim| matches!(claim.decided, Decided::Fails(_)));
         let undecided = stage.claims.iter().any(|claim| !claim.decided.not_modelled().is_empty());
+        if quiet && !failed && !undecided {
+            continue;
+        }
         let (number, name) = (format!("{}/{}", stage.number, stages.len()), stage.name);
         match (failed, undecided) {
             _ if stage.claims.is_empty() => writeln!(out, "-- {number} {name}: not judged")?,
@@ -44,11 +46,12 @@ pub fn verified(
             (false, true) => writeln!(out, "{} {number} {name}", marks.unsure("undecided"))?,
             (false, false) => writeln!(out, "{} {number} {name}", marks.good("ok"))?,
         }
-        for claim in &stage.claims {
+        let is_shown = |claim: &Decided| !quiet || matches!(claim, Decided::Fails(_) | Decided::Undecided(_));
+        for claim in stage.claims.iter().filter(|claim| is_shown(&claim.decided)) {
             one_claim(out, marks, claim)?;
         }
         let named: Vec<&NotModelled> = stage.claims.iter().flat_map(|claim| claim.decided.not_modelled()).collect();
-        for note in stage.not_modelled.iter().filter(|note| !named.contains(note)) {
+        for note in stage.not_modelled.iter().filter(|note| !quiet && !named.contains(note)) {
             writeln!(out, "     {}: not modelled: {}; no claim of this stage depends on it", note.origin, note.field)?;
         }
     }
@@ -63,10 +66,13 @@ pub fn verified(
         (undecided, 0) => format!(", {undecided} undecided"),
         (undecided, open) => format!(", {undecided} undecided, {open} for a run to decide"),
     };
+    if !quiet {
+        writeln!(out)?;
+    }
     match (failed, open.is_empty()) {
-        (0, true) => writeln!(out, "\nevery claim holds according to the manifests ({claims})"),
-        (0, false) => writeln!(out, "\nno claim fails according to the manifests ({claims}{open})"),
-        (failed, _) => writeln!(out, "\n{failed} of {claims} fail according to the manifests{open}"),
+        (0, true) => writeln!(out, "every claim holds according to the manifests ({claims})"),
+        (0, false) => writeln!(out, "no claim fails according to the manifests ({claims}{open})"),
+        (failed, _) => writeln!(out, "{failed} of {claims} fail according to the manifests{open}"),
     }
 }
 
@@ -118,13 +124,14 @@ pub(super) fn explanation(claim: &VerifiedClaim<'_>) -> Vec<String> {
 }
 
 /// Writes the mutation report: a table by mutation operator, the mutants that survived with the claims that would kill them, and the
-/// equivalent mutants.
+/// equivalent mutants; with `quiet`, only the survivors and the sums.
 ///
 /// # Errors
 /// The output is closed.
 pub fn mutated(
     out: &mut impl Write,
     marks: Marks,
+    quiet: bool,
     name: &str,
     evaluated: &[(&Mutant, MutantStatus)],
 ) -> io::Result<()> {
@@ -141,7 +148,7 @@ pub fn mutated(
             format_args!("  {title:<width$}  {:>7} {equivalent:>10} {killed:>7} {survived:>9}\n", all.len()),
         )
     };
-    for operator in MUTATION_OPERATORS {
+    for operator in MUTATION_OPERATORS.into_iter().filter(|_| !quiet) {
         let all: Vec<_> = evaluated.iter().filter(|(mutant, _)| mutant.operator == operator).collect();
         if !all.is_empty() {
             row(out, operator, &all)?;
@@ -159,7 +166,7 @@ pub fn mutated(
             writeln!(out, "    at stage {stage} {name}, this claim would kill it: {claim}")?;
         }
     }
-    for (mutant, status) in evaluated {
+    for (mutant, status) in evaluated.iter().filter(|_| !quiet) {
         if *status == MutantStatus::Equivalent {
             writeln!(out, "equivalent {}: {}", mutant.operator, mutant.what)?;
         }

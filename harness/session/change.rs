@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
         for during in during_claims(planned.stage) {
             let (mut decided, excluded) = judge_during(during, &requests);
             if decided.verdict.ruling == Ruling::Fail {
-                decided.hints = causes(&seen);
+                decided.hints = causes(&seen, planned);
             }
             judged.push(decided);
             bounds.extend(excluded);

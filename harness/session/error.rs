@@ -13,6 +13,7 @@ use crate::venue::{LeftBehind, VenueError};
 
 /// Why a run could not be completed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The scenario is wrong.
     #[error(transparent)]

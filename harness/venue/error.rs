@@ -5,6 +5,7 @@ use crate::mesh::MeshError;
 
 /// Why a venue cannot be opened or changed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum VenueError {
     /// The cluster failed.
     #[error(transparent)]

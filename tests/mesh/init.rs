@@ -37,6 +37,6 @@ fn a_namespace_that_is_not_there_is_told() {
     let kubeconfig = shared().kubeconfig.to_str().unwrap();
     let mut command = shiftcheck(&["init", "--namespace", "nowhere", "--kubeconfig", kubeconfig]);
     let (_, errors, code) = said(&command.arg(folder.path().join("nowhere")).output().unwrap());
-    assert_eq!(code, Some(3), "{errors}");
-    assert!(errors.contains("looking for the namespace `nowhere`"), "{errors}");
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.starts_with("error: the cluster has no namespace `nowhere`\n"), "{errors}");
 }

@@ -188,7 +188,7 @@ fn a_scenario_that_is_not_there_is_told() {
 #[rstest]
 #[case::cluster(&["run", "--cluster", "kind"])]
 #[case::command(&["walk"])]
-#[case::node_image(&["run", "--cluster", "k3s", "--node-image", "rancher/k3s"])]
+#[case::node_image(&["run", "fixtures/canary", "--cluster", "k3s", "--node-image", "rancher/k3s"])]
 fn wrong_arguments_are_bad_input(#[case] arguments: &[&str]) {
     let (_, errors, code) = said(&shiftcheck(arguments).output().unwrap());
     assert_eq!(code, Some(2), "{errors}");
@@ -199,7 +199,7 @@ fn wrong_arguments_are_bad_input(#[case] arguments: &[&str]) {
 fn without_an_engine_the_environment_is_to_blame() {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.31"]);
-    let output = shiftcheck(&["run", "--cluster", "k3s"])
+    let output = shiftcheck(&["run", "fixtures/canary", "--cluster", "k3s"])
         .env("SHIFTCHECK_CACHE", folder.path())
         .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
         .output()
@@ -207,14 +207,17 @@ fn without_an_engine_the_environment_is_to_blame() {
     let (_, errors, code) = said(&output);
     assert_eq!(code, Some(3));
     assert!(errors.starts_with("error: no Docker engine answers: "), "{errors}");
-    assert!(errors.ends_with("hint: start Docker, or install it with ci/engine\n"), "{errors}");
+    assert!(
+        errors.ends_with("hint: start Docker, or use the mesh in this process with --cluster embedded\n"),
+        "{errors}"
+    );
 }
 
 #[test]
 fn without_images_the_environment_is_to_blame() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::start(folder.path());
-    let mut command = shiftcheck(&["run"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary"]);
     command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
     let (_, errors, code) = said(&command.output().unwrap());
     assert_eq!(code, Some(3));
@@ -222,16 +225,19 @@ fn without_images_the_environment_is_to_blame() {
     insta::assert_snapshot!(errors, @r"
     error: the image cache has no set `istio-1.31` (CACHE/images)
 
-    hint: run `ci/images/build istio-1.31` to pull or build it
+    hint: `shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3, or run `ci/images/build istio-1.31` to build it
     ");
 }
 
 #[rstest]
-#[case::built("1.22", "run `ci/images/build istio-1.22` to pull or build it")]
-#[case::a_release("1.27", "run `shiftcheck images --pull VERSION` to pull a release of Istio, such as 1.27.3")]
+#[case::built(
+    "1.22",
+    "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3, or run `ci/images/build istio-1.22` to build it"
+)]
+#[case::a_release("1.27", "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3")]
 fn a_set_that_is_missing_is_named_with_the_command_that_gets_it(#[case] version: &str, #[case] hint: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = shiftcheck(&["upgrade", "--from", version, "--to", "1.31", "--no-report"]);
+    let mut command = shiftcheck(&["upgrade", "fixtures/canary", "--from", version, "--to", "1.31", "--no-report"]);
     let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains(&format!("the image cache has no set `istio-{version}`")), "{errors}");
@@ -243,7 +249,7 @@ fn an_unknown_version_of_istio_is_answered_with_those_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.22", "1.31"]);
     let engine = Engine::start(folder.path());
-    let mut command = shiftcheck(&["run", "--istio", "1.99"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary", "--istio", "1.99"]);
     command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
     let (_, errors, code) = said(&command.output().unwrap());
     assert_eq!(code, Some(3));
@@ -253,7 +259,7 @@ fn an_unknown_version_of_istio_is_answered_with_those_that_are_there() {
 
 #[test]
 fn a_kubeconfig_that_is_not_there_is_told() {
-    let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere"];
+    let arguments = ["run", "fixtures/canary", "--cluster", "kubeconfig", "--kubeconfig", "nowhere"];
     let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(3));
     assert!(errors.contains("cannot use the kubeconfig: "), "{errors}");
@@ -338,8 +344,11 @@ fn a_loaded_image_that_the_node_would_pull_is_told_with_its_place() {
 
 #[test]
 fn images_are_loaded_into_throwaway_clusters_alone() {
-    let (_, errors, code) =
-        said(&shiftcheck(&["run", "--cluster", "embedded", "--load-image", "checkout.tar"]).output().unwrap());
+    let (_, errors, code) = said(
+        &shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded", "--load-image", "checkout.tar"])
+            .output()
+            .unwrap(),
+    );
     assert_eq!(code, Some(2), "{errors}");
     insta::assert_snapshot!(errors, @"error: --load-image needs a throwaway cluster: --cluster k3s");
 }

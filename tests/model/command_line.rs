@@ -13,7 +13,7 @@ use crate::common::server::{Engine, cache_with_images};
 use crate::common::{self, Deadline, said, shiftcheck};
 
 fn run(extra: &[&str]) -> (String, String, Option<i32>) {
-    said(&shiftcheck(&[&["run", "--cluster", "embedded"], extra].concat()).output().unwrap())
+    said(&shiftcheck(&[&["run", "fixtures/canary", "--cluster", "embedded"], extra].concat()).output().unwrap())
 }
 
 #[test]
@@ -46,27 +46,124 @@ fn a_stage_that_is_not_there_is_told_with_those_that_are() {
     assert!(errors.contains("--pause needs a cluster"), "{errors}");
 }
 
-#[test]
-fn it_walks_again_when_something_is_saved() {
+/// A save in one write, and one as editors do it: a new file is renamed.
+#[derive(Debug, Clone, Copy)]
+enum Save {
+    Write,
+    Rename,
+}
+
+#[rstest]
+#[case::a_folder(Some("."), Save::Write)]
+#[case::the_current_folder(None, Save::Rename)]
+#[case::a_bare_file_name(Some("scenario.yaml"), Save::Rename)]
+fn it_walks_again_when_something_is_saved(#[case] scenario: Option<&str>, #[case] save: Save) {
     let folder = tempfile::tempdir().unwrap();
     common::spoilt(folder.path(), &[]);
     let mut command = shiftcheck(&["run", "--cluster", "embedded", "--watch"]);
-    let mut child = command.arg(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
+    command.args(scenario).current_dir(folder.path()).env("SHIFTCHECK_REPORT", ".");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let _deadline = Deadline::of(&child, Duration::from_secs(120));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.starts_with("all stages passed")));
     assert!(lines.any(|line| line == "waiting for a change"));
     let file = folder.path().join("vs-hello-testers.yaml");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replacen("weight: 50", "weight: 90", 1).replacen("weight: 50", "weight: 10", 1)).unwrap();
+    let changed = text.replacen("weight: 50", "weight: 90", 1).replacen("weight: 50", "weight: 10", 1);
+    match save {
+        Save::Write => fs::write(&file, changed).unwrap(),
+        Save::Rename => {
+            let new = folder.path().join(".vs-hello-testers.yaml.new");
+            fs::write(&new, changed).unwrap();
+            fs::rename(&new, &file).unwrap();
+        }
+    }
     assert!(lines.any(|line| line.starts_with("stage 4 of 9 failed")));
     assert!(lines.any(|line| line == "waiting for a change"));
     let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(status.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    let (_, errors, code) = said(&shiftcheck(&["run", "--watch"]).output().unwrap());
+    let (_, errors, code) = said(&shiftcheck(&["run", "fixtures/canary", "--watch"]).output().unwrap());
     assert_eq!(code, Some(2));
     assert!(errors.contains("--watch needs --cluster embedded"), "{errors}");
+}
+
+/// The program outside of the repository, in a folder.
+fn installed(folder: &Path, arguments: &[&str]) -> (String, String, Option<i32>) {
+    let mut command = shiftcheck(arguments);
+    said(&command.env_remove("SHIFTCHECK_REPORT").current_dir(folder).output().unwrap())
+}
+
+#[test]
+fn without_a_scenario_it_names_the_commands_that_write_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["run", "verify", "mutants", "calibrate"] {
+        let (printed, errors, code) = installed(folder.path(), &[command]);
+        assert_eq!((printed.as_str(), code), ("", Some(2)), "{command}: {errors}");
+        let hint = "`shiftcheck init` writes one from manifests, `shiftcheck init --example canary` a bundled one";
+        assert_eq!(errors, format!("error: no scenario.yaml here or above\n\nhint: {hint}\n"), "{command}");
+    }
+    let (_, errors, code) = installed(folder.path(), &["verify", "."]);
+    assert_eq!(code, Some(2));
+    assert!(errors.ends_with("hint: `shiftcheck init .` writes one from manifests\n"), "{errors}");
+}
+
+#[test]
+fn a_bundled_example_runs_outside_of_the_repository_and_is_found_from_its_subfolders() {
+    let folder = tempfile::tempdir().unwrap();
+    let (printed, errors, code) = installed(folder.path(), &["init", "--example", "blue-green"]);
+    assert_eq!(code, Some(0), "{errors}");
+    insta::assert_snapshot!(printed, @r"
+    wrote blue-green/canary/hello-server-v1.yaml
+    wrote blue-green/canary/hello-server-v2.yaml
+    wrote blue-green/canary/httpbin.yaml
+    wrote blue-green/canary/svc-hello-v1.yaml
+    wrote blue-green/scenario.yaml
+    wrote blue-green/svc-hello-green.yaml
+    next: `shiftcheck verify blue-green`, `shiftcheck run blue-green --cluster embedded`
+    ");
+    let below = folder.path().join("blue-green/a/b");
+    fs::create_dir_all(&below).unwrap();
+    let (printed, errors, code) = installed(&below, &["run", "--cluster", "embedded", "--no-report"]);
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.starts_with("blue-green: ") && printed.contains("all stages passed"), "{printed}");
+    let (_, errors, code) = installed(folder.path(), &["init", "--example", "blue-green"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.starts_with("error: blue-green/") && errors.contains(" already exists\n"), "{errors}");
+    let (_, errors, code) = installed(folder.path(), &["init", "--example", "green-blue"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("[possible values: ab-test, blue-green, canary"), "{errors}");
+}
+
+#[test]
+fn outside_of_a_checkout_no_hint_names_a_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(folder.path());
+    installed(folder.path(), &["init", "--example", "canary"]);
+    let mut command = shiftcheck(&["run", "canary", "--no-report"]);
+    command.current_dir(folder.path()).env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3));
+    let hint = "\nhint: `shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3\n";
+    assert!(errors.ends_with(hint), "{errors}");
+}
+
+#[rstest]
+#[case::stops_at_a_failure(&[], "1 of 3 scenarios passed\n  ok           a\n  FAIL         b\n  not run      c\n")]
+#[case::continues(&["--no-fail-fast"], "2 of 3 scenarios passed\n  ok           a\n  FAIL         b\n  ok           c\n")]
+fn several_scenarios_run_one_after_the_other(#[case] more: &[&str], #[case] end: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, example) in [("a", "blue-green"), ("b", "canary-pinned-selector"), ("c", "mirror")] {
+        let (_, errors, code) = installed(folder.path(), &["init", name, "--example", example]);
+        assert_eq!(code, Some(0), "{errors}");
+    }
+    for command in [&["verify"][..], &["run", "--cluster", "embedded"]] {
+        let (printed, errors, code) = installed(folder.path(), &[command, &["a", "b", "c"], more].concat());
+        assert_eq!(code, Some(1), "{printed}{errors}");
+        assert!(printed.ends_with(end), "{printed}");
+    }
+    let report = |name: &str| folder.path().join("shiftcheck-report").join(name).join("report.json").is_file();
+    assert_eq!([report("a"), report("b"), report("c")], [true, true, !more.is_empty()]);
 }
 
 #[rstest]
@@ -95,6 +192,8 @@ fn it_has_a_man_page_and_tells_an_empty_cache() {
     let empty = tempfile::tempdir().unwrap();
     let (printed, _, _) = said(&shiftcheck(&["images", "--cache", empty.path().to_str().unwrap()]).output().unwrap());
     assert!(printed.contains("the image cache has no set `node`"), "{printed}");
+    let pull = "istio       no version; `shiftcheck images --pull VERSION` pulls a release, such as 1.27.3\n";
+    assert!(printed.ends_with(pull), "{printed}");
     let arguments = ["images", "--check", "--cache", empty.path().to_str().unwrap()];
     let (printed, _, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(3));
@@ -165,8 +264,12 @@ fn a_sweep_of_what_is_no_run_is_refused(#[case] run: &str) {
 
 #[test]
 fn an_engine_that_hangs_is_an_error_of_the_environment_within_seconds() {
-    let cases: [(&[&str], Option<&str>); 4] =
-        [(&["run"], None), (&["run"], Some("1")), (&["run", "--cluster", "k3s"], None), (&["sweep"], None)];
+    let cases: [(&[&str], Option<&str>); 4] = [
+        (&["run", "fixtures/canary"], None),
+        (&["run", "fixtures/canary"], Some("1")),
+        (&["run", "fixtures/canary", "--cluster", "k3s"], None),
+        (&["sweep"], None),
+    ];
     // each waits for five seconds
     std::thread::scope(|scope| {
         for (arguments, ci) in cases {
@@ -228,7 +331,7 @@ fn signals_that_follow_each_other_at_once_are_one_call(#[case] signals: &[&str],
     // tests that are run under `nohup` would pass on that SIGHUP is ignored
     let mut command = Command::new("env");
     command.arg("--default-signal=HUP").arg(own.get_program());
-    command.args(["run", "--cluster", "embedded", "--qps", "5"]).current_dir(common::ROOT);
+    command.args(["run", "fixtures/canary", "--cluster", "embedded", "--qps", "5"]).current_dir(common::ROOT);
     for (name, value) in own.get_envs() {
         command.env(name, value.unwrap_or_default());
     }
@@ -244,7 +347,10 @@ fn signals_that_follow_each_other_at_once_are_one_call(#[case] signals: &[&str],
 fn a_run_under_nohup_goes_on_without_its_terminal() {
     let own = shiftcheck(&[]);
     let mut command = Command::new("sh");
-    let script = format!("trap '' HUP; exec {} run --cluster embedded --qps 5", own.get_program().to_string_lossy());
+    let script = format!(
+        "trap '' HUP; exec {} run fixtures/canary --cluster embedded --qps 5",
+        own.get_program().to_string_lossy()
+    );
     command
         .args(["-c", &script])
         .current_dir(common::ROOT)
@@ -256,7 +362,7 @@ fn a_run_under_nohup_goes_on_without_its_terminal() {
 #[test]
 fn an_upgrade_whose_reports_cannot_be_written_ends_before_it_starts() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut command = shiftcheck(&["upgrade", "--from", "1.22", "--to", "1.31", "--report"]);
+    let mut command = shiftcheck(&["upgrade", "fixtures/canary", "--from", "1.22", "--to", "1.31", "--report"]);
     let (printed, errors, code) = said(&command.arg(file.path()).output().unwrap());
     assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
     assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");

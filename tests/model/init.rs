@@ -1,7 +1,11 @@
 //! A first scenario is written from manifests, holds at once, and says what it leaves open.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
+
+use rstest::rstest;
 
 use crate::common::{ROOT, said, shiftcheck};
 
@@ -52,10 +56,10 @@ fn what_is_there_is_not_written_over() {
 #[test]
 fn later_steps_and_other_files_are_left_out_and_said() {
     let folder = folder(&[&SPLIT[..], &["vs-hello-rollback.yaml"]].concat());
-    fs::write(folder.path().join("kustomization.yaml"), "resources: [svc-hello.yaml]\n").unwrap();
+    fs::write(folder.path().join("values.yaml"), "resources: [svc-hello.yaml]\n").unwrap();
     let (printed, errors, code) = said(&shiftcheck(&["init", folder.path().to_str().unwrap()]).output().unwrap());
     assert_eq!(code, Some(0), "{errors}");
-    assert!(printed.contains("kustomization.yaml was skipped: this object has no `apiVersion`"), "{printed}");
+    assert!(printed.contains("values.yaml was skipped: line 1: this object has no `apiVersion`"), "{printed}");
     let later = "vs-hello-testers.yaml was skipped: VirtualService/vs-hello is also in vs-hello-rollback.yaml";
     assert!(printed.contains(later), "{printed}");
 }
@@ -69,4 +73,261 @@ fn a_folder_without_a_service_is_refused() {
     let (_, errors, code) = said(&shiftcheck(&["init", "nowhere"]).output().unwrap());
     assert_eq!(code, Some(2));
     assert!(errors.contains("nowhere"), "{errors}");
+}
+
+/// A command with `init`, its exit code, and what it says of the folder, which is called `FOLDER`.
+fn init(folder: &Path, arguments: &[&str]) -> (String, Option<i32>) {
+    let mut command = shiftcheck(&[&["init"], arguments].concat());
+    let (printed, errors, code) = said(&command.current_dir(folder).output().unwrap());
+    (format!("{printed}{errors}").replace(folder.to_str().unwrap(), "FOLDER"), code)
+}
+
+fn assert_verified(folder: &Path) -> String {
+    let (printed, errors, code) = said(&shiftcheck(&["verify"]).current_dir(folder).output().unwrap());
+    // what the model does not cover is named, not refused
+    assert!(matches!(code, Some(0 | 4)), "{printed}{errors}");
+    let run = ["run", "--cluster", "embedded", "--no-report", "-q"];
+    let (said_of_run, errors, code) = said(&shiftcheck(&run).current_dir(folder).output().unwrap());
+    // designs and claims are checked before images
+    assert!(code != Some(2) || errors.contains("stand-in"), "{said_of_run}{errors}");
+    printed
+}
+
+#[test]
+fn an_existing_client_is_kept() {
+    let folder = folder(&SPLIT);
+    let client = folder.path().join("shiftcheck-client.yaml");
+    let (_, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0));
+    let own = format!("# mine\n{}", fs::read_to_string(&client).unwrap());
+    fs::write(&client, &own).unwrap();
+    fs::remove_file(folder.path().join("scenario.yaml")).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.starts_with("wrote ./scenario.yaml\nfor you to decide:"), "{printed}");
+    assert_eq!(fs::read_to_string(&client).unwrap(), own);
+}
+
+#[test]
+fn subfolders_are_read_and_what_is_not_is_listed() {
+    let folder = folder(&SPLIT[3..]);
+    let put = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    for file in &SPLIT[..3] {
+        put(
+            &format!("apps/hello/{file}"),
+            &fs::read_to_string(Path::new(ROOT).join("fixtures/canary").join(file)).unwrap(),
+        );
+    }
+    put("chart/Chart.yaml", "name: chart\n");
+    put("overlays/staging/kustomization.yaml", "resources: [../../apps]\n");
+    put("older/scenario.yaml", "name: older\n");
+    put(".github/workflow.yaml", "on: push\n");
+    put("broken.yaml", "kind: [\n");
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    insta::assert_snapshot!("init_of_subfolders", printed);
+    let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    assert!(scenario.contains("      - apps/hello/hello-server-v1.yaml\n"), "{scenario}");
+    let printed = assert_verified(folder.path());
+    assert!(printed.contains("end-user-testers: v1 50 %, v2 50 %"), "{printed}");
+}
+
+/// A folder with programs that stand for kubectl or kustomize, as the only ones on the `PATH`.
+fn programs(folder: &Path, scripts: &[(&str, &str)]) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = folder.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    for (name, script) in scripts {
+        fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bin
+}
+
+#[rstest]
+#[case::kubectl(&[("kubectl", "echo \"$@\" > args; cat rendered")], "kustomize .", "by `kubectl kustomize`")]
+#[case::kustomize(&[("kustomize", "echo \"$@\" > args; cat rendered")], "build .", "by `kustomize build`")]
+fn a_kustomization_is_rendered(#[case] scripts: &[(&str, &str)], #[case] asked: &str, #[case] by: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("kustomization.yaml"), "resources: [base]\n").unwrap();
+    let texts = SPLIT.map(|file| fs::read_to_string(Path::new(ROOT).join("fixtures/canary").join(file)).unwrap());
+    fs::write(folder.path().join("rendered"), texts.join("---\n")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bin = programs(elsewhere.path(), scripts);
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    // the real kubectl must not come first where kustomize is asked for
+    let path = if by.contains("kubectl") { path } else { bin.display().to_string() };
+    if !by.contains("kubectl") {
+        std::os::unix::fs::symlink("/bin/cat", bin.join("cat")).unwrap();
+    }
+    let mut command = shiftcheck(&["init"]);
+    let (printed, errors, code) = said(&command.current_dir(folder.path()).env("PATH", path).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("wrote ./shiftcheck-manifests.yaml\n"), "{printed}");
+    assert_eq!(fs::read_to_string(folder.path().join("args")).unwrap().trim(), asked);
+    let manifests = fs::read_to_string(folder.path().join("shiftcheck-manifests.yaml")).unwrap();
+    assert!(
+        manifests.starts_with(&format!("# Manifests from ./kustomization.yaml {by}, written by `shiftcheck init`.\n"))
+    );
+    assert_verified(folder.path());
+}
+
+#[test]
+fn a_kustomization_that_cannot_be_rendered_is_told() {
+    let folder = folder(&SPLIT);
+    fs::write(folder.path().join("kustomization.yaml"), "resources: [base]\n").unwrap();
+    let nothing = tempfile::tempdir().unwrap();
+    let mut command = shiftcheck(&["init"]);
+    let (printed, errors, code) =
+        said(&command.current_dir(folder.path()).env("PATH", nothing.path()).output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    let note = "kustomization.yaml was not rendered: neither kubectl nor kustomize is on the PATH; the files are read as they are";
+    assert!(printed.contains(note), "{printed}");
+    fs::remove_file(folder.path().join("scenario.yaml")).unwrap();
+    let bin = programs(nothing.path(), &[("kubectl", "echo 'error: no base' >&2; exit 1")]);
+    let (printed, errors, code) = said(&command.env("PATH", bin).output().unwrap());
+    assert_eq!((printed.as_str(), code), ("", Some(2)));
+    assert_eq!(errors, "error: `kubectl kustomize .` failed: error: no base\n");
+}
+
+const HOOK: &str = "---\n# Source: web/templates/test.yaml\napiVersion: v1\nkind: Pod\nmetadata:\n  name: test\n  annotations: {helm.sh/hook: test}\n";
+
+#[rstest]
+#[case::stdin(true)]
+#[case::a_file(false)]
+fn the_output_of_helm_is_read(#[case] stdin: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = SPLIT.map(|file| fs::read_to_string(Path::new(ROOT).join("fixtures/canary").join(file)).unwrap());
+    let text = format!("---\n{}{HOOK}", texts.join("---\n"));
+    let mut command = shiftcheck(&["init"]);
+    command.current_dir(folder.path());
+    let output = if stdin {
+        let mut child = command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    } else {
+        fs::write(folder.path().join("rendered.yaml"), text).unwrap();
+        command.arg("rendered.yaml").output().unwrap()
+    };
+    let (printed, errors, code) = said(&output);
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("\nskipped:\n  - Pod/test was skipped: it is a Helm hook\n"), "{printed}");
+    assert!(!fs::read_to_string(folder.path().join("shiftcheck-manifests.yaml")).unwrap().contains("kind: Pod"));
+    assert!(assert_verified(folder.path()).contains("end-user-testers: v1 50 %, v2 50 %"));
+}
+
+#[test]
+fn a_helm_chart_is_refused_with_the_command_that_renders_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("chart")).unwrap();
+    fs::write(folder.path().join("chart/Chart.yaml"), "name: chart\n").unwrap();
+    let (printed, code) = init(folder.path(), &["chart"]);
+    assert_eq!(code, Some(2));
+    let hint = "hint: `helm template chart | shiftcheck init -` reads the rendered manifests\n";
+    assert_eq!(printed, format!("error: chart is a Helm chart, not a folder of manifests\n\n{hint}"));
+}
+
+const APP: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web-v1}
+spec:
+  selector: {matchLabels: {app: web, version: v1}}
+  template:
+    metadata: {labels: {app: web, version: v1}}
+    spec: {containers: [{name: web, image: registry.example.com/web:1}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: grpc, port: 9090}, {name: http, port: 80}]}
+";
+
+fn virtual_service(spec: &str) -> String {
+    format!(
+        "{APP}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: web}}\nspec:\n  hosts: [web]\n{spec}"
+    )
+}
+
+/// Manifests that tempt a draft to write what a check refuses.
+#[rstest]
+#[case::only_a_service(APP.to_owned(), "")]
+#[case::gateway(
+    virtual_service(
+        "  gateways: [public]\n  http: [{route: [{destination: {host: web}}]}]\n---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec: {}\n"
+    ),
+    "VirtualService/web applies at the gateway public only, not to requests in the mesh: add `mesh` to its gateways to test it"
+)]
+#[case::a_method(
+    virtual_service(
+        "  http: [{match: [{method: {exact: POST}}], route: [{destination: {host: web}}]}, {route: [{destination: {host: web}}]}]\n"
+    ),
+    "a route matches the method: requests of populations differ in headers and paths only"
+)]
+#[case::values_with_one_name(
+    virtual_service(
+        "  http: [{match: [{headers: {user: {exact: 'a b'}}}, {headers: {user: {exact: a-b}}}, {headers: {user: {exact: 'on'}}}], route: [{destination: {host: web}}]}, {route: [{destination: {host: web}}]}]\n"
+    ),
+    ""
+)]
+#[case::a_tiny_share(
+    format!("{}---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: web}}\nspec: {{host: web, subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2, labels: {{version: v2}}}}]}}\n---\n{}",
+        virtual_service("  http: [{route: [{destination: {host: web, subset: v1}, weight: 9999}, {destination: {host: web, subset: v2}, weight: 1}]}]\n"),
+        APP.split("---").next().unwrap().replace("v1", "v2").replace("apps/v2", "apps/v1")),
+    ""
+)]
+#[case::nothing_answers(virtual_service("  http: [{route: [{destination: {host: nowhere}}]}]\n"), "")]
+#[case::the_same_object_twice(format!("{APP}---\n{APP}"), "")]
+#[case::rejected_by_the_api(format!("{APP}---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: x}}\nspec: {{host: web, subsets: [{{labels: {{a: b}}}}]}}\n"), "")]
+fn a_draft_is_never_refused(#[case] manifests: String, #[case] note: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("app.yaml"), &manifests).unwrap();
+    fs::write(
+        folder.path().join("0-service.yaml"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {ports: [{port: 80}]}\n",
+    )
+    .unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains(note), "{printed}");
+    assert_verified(folder.path());
+}
+
+#[test]
+fn every_fixture_makes_a_draft_that_is_not_refused() {
+    for entry in fs::read_dir(Path::new(ROOT).join("fixtures")).unwrap().map(Result::unwrap) {
+        let folder = tempfile::tempdir().unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let (printed, code) = init(folder.path(), &[".", "--example", &name]);
+        assert_eq!(code, Some(0), "{printed}");
+        fs::remove_file(folder.path().join("scenario.yaml")).unwrap();
+        let (printed, code) = init(folder.path(), &[]);
+        // an example whose only Service is one that it shares has none of its own
+        if code == Some(2) {
+            assert!(printed.contains("has no Service with a port"), "{name}: {printed}");
+            continue;
+        }
+        assert_eq!(code, Some(0), "{name}: {printed}");
+        assert_verified(folder.path());
+    }
+}
+
+#[test]
+fn a_deviation_is_rounded() {
+    let folder = folder(&SPLIT);
+    let path = folder.path().join("vs-hello-testers.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("weight: 50", "weight: 93", 1).replacen("weight: 50", "weight: 7", 1)).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    assert!(
+        scenario.contains("{v1: 7%, v2: 93%}, error-rates: {deviation: 5.6%}}")
+            || scenario.contains("{v1: 93%, v2: 7%}, error-rates: {deviation: 5.6%}}"),
+        "{scenario}"
+    );
 }

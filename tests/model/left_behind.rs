@@ -64,7 +64,7 @@ fn an_api_server_that_hangs_is_an_error_of_the_environment_within_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = ApiServer::silent();
     let kubeconfig = cluster.kubeconfig(folder.path());
-    let mut command = shiftcheck(&["run", "--cluster", "kubeconfig", "--no-report", "--kubeconfig"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary", "--cluster", "kubeconfig", "--no-report", "--kubeconfig"]);
     let start = std::time::Instant::now();
     let (_, errors, code) = said(&command.arg(kubeconfig).arg("--cache").arg(folder.path()).output().unwrap());
     assert_eq!(code, Some(3), "{errors}");
@@ -76,7 +76,7 @@ fn an_api_server_that_hangs_is_an_error_of_the_environment_within_seconds() {
 fn a_run_that_has_created_nothing_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let (report, cache) = (folder.path().join("report"), folder.path().join("cache"));
-    let mut command = shiftcheck(&["run", "--cluster", "k3s", "--keep", "failed", "--report"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary", "--cluster", "k3s", "--keep", "failed", "--report"]);
     let (_, errors, code) = said(&command.arg(report).arg("--cache").arg(&cache).output().unwrap());
     assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("the image cache has no set"), "{errors}");
@@ -88,7 +88,7 @@ fn a_cluster_that_cannot_be_removed_is_told_and_its_record_stays() {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.31"]);
     let mut engine = Engine::start(folder.path());
-    let mut command = shiftcheck(&["run", "--cluster", "k3s", "--no-report", "--cache"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary", "--cluster", "k3s", "--no-report", "--cache"]);
     command.arg(folder.path()).env("DOCKER_HOST", engine.address());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _deadline = Deadline::of(&child, Duration::from_secs(120));

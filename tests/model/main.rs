@@ -23,6 +23,7 @@ mod init;
 mod left_behind;
 mod left_objects;
 mod manifests;
+mod messages;
 mod packages;
 mod processes;
 mod prove;

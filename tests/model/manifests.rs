@@ -30,7 +30,7 @@ const TESTERS: &str = "vs-hello-testers.yaml";
 
 #[test]
 fn every_claim_of_the_canary_is_given_and_says_by_which_rule() {
-    let (printed, _, code) = said(&shiftcheck(&["verify"]).output().unwrap());
+    let (printed, _, code) = said(&shiftcheck(&["verify", "fixtures/canary"]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}");
     assert!(printed.contains(
         "the manifests give v1 50 %, v2 50 % by VirtualService vs-hello (fixtures/canary/vs-hello-testers.yaml:8:7)"
@@ -92,7 +92,7 @@ fn a_value_means_what_kubectl_makes_of_it(#[context] context: Context, #[case] c
 
 #[test]
 fn the_canary_kills_every_mutant_that_is_not_equivalent() {
-    let (printed, _, code) = said(&shiftcheck(&["mutants"]).output().unwrap());
+    let (printed, _, code) = said(&shiftcheck(&["mutants", "fixtures/canary"]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}");
     insta::assert_snapshot!(printed);
 }
@@ -113,7 +113,7 @@ fn a_mutant_that_survives_is_reported_with_the_claim_that_would_kill_it() {
 #[test]
 fn without_an_engine_the_embedded_mesh_walks_in_a_moment() {
     let start = Instant::now();
-    let mut command = shiftcheck(&["run", "--cluster", "embedded"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded"]);
     command.env("DOCKER_HOST", "unix:///nonexistent").env_remove("CI").env_remove("SHIFTCHECK_CLUSTER");
     let (printed, errors, code) = said(&command.output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
@@ -132,7 +132,7 @@ fn without_an_engine_the_embedded_mesh_walks_in_a_moment() {
 fn an_engine_that_is_named_and_missing_is_an_error(#[case] ci: &str) {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.31"]);
-    let mut command = shiftcheck(&["run"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary"]);
     command.env("DOCKER_HOST", "unix:///nonexistent").env("CI", ci).env_remove("SHIFTCHECK_CLUSTER");
     command.env("SHIFTCHECK_CACHE", folder.path());
     let (_, errors, code) = said(&command.output().unwrap());

@@ -28,6 +28,24 @@ fn features(arguments: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
+fn the_package_has_what_the_program_includes() {
+    let mut cargo = Command::new(env!("CARGO"));
+    let output = cargo.args(["package", "--list", "--offline", "--allow-dirty"]).current_dir(ROOT).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let packed = String::from_utf8(output.stdout).unwrap();
+    let packed: BTreeSet<&str> = packed.lines().collect();
+    let mut git = Command::new("git");
+    let files =
+        git.args(["ls-files", "fixtures", "schemas", "harness", "LICENSE-MIT"]).current_dir(ROOT).output().unwrap();
+    let files = String::from_utf8(files.stdout).unwrap();
+    let own = |file: &&str| !["harness/model/", "harness/workload/"].iter().any(|other| file.starts_with(other));
+    let missing: Vec<&str> = files.lines().filter(own).filter(|file| !packed.contains(file)).collect();
+    assert!(missing.is_empty() && packed.len() > 100, "not in the package: {missing:?}");
+    // tests and scripts need the repository
+    assert!(!packed.iter().any(|file| file.starts_with("ci/") || file.starts_with("tests/")), "{packed:?}");
+}
+
+#[test]
 fn tests_are_built_on_the_packages_of_the_build() {
     let built = features(&["--edges", "normal,build"]);
     let tested = features(&["--edges", "normal,build,dev"]);

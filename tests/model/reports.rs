@@ -144,7 +144,7 @@ fn reports_are_written_when_nothing_could_be_proven() {
     assert!(junit.contains(r#"<testcase name="4 testers&apos; canary""#) && junit.contains("not run"), "{junit}");
     // the environment fails: there is no such cluster
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["run", "--cluster", "kubeconfig", "--kubeconfig", "nowhere", "--report"];
+    let arguments = ["run", "fixtures/canary", "--cluster", "kubeconfig", "--kubeconfig", "nowhere", "--report"];
     let output = shiftcheck(&arguments).arg(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let report = Report::read(folder.path()).unwrap();
@@ -160,7 +160,7 @@ fn what_an_earlier_run_left_goes_and_what_others_left_stays() {
     fs::write(mine.join("notes"), "mine").unwrap();
     let run = |more: &[&str]| {
         let report = folder.path().to_str().unwrap();
-        let arguments = [&["run", "--cluster", "embedded", "--report", report], more].concat();
+        let arguments = [&["run", "fixtures/canary", "--cluster", "embedded", "--report", report], more].concat();
         assert_eq!(shiftcheck(&arguments).output().unwrap().status.code(), Some(0));
     };
     // nothing of shiftcheck was in this folder: nothing in it is shiftcheck's to remove
@@ -177,7 +177,8 @@ fn a_folder_that_cannot_be_written_ends_the_run_before_it_starts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");
     fs::write(&file, "").unwrap();
-    let output = shiftcheck(&["run", "--cluster", "embedded", "--report"]).arg(&file).output().unwrap();
+    let output =
+        shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded", "--report"]).arg(&file).output().unwrap();
     let (printed, errors, code) = said(&output);
     assert_eq!((code, printed.as_str()), (Some(3), ""), "{errors}");
     assert!(errors.contains("error: cannot write ") && errors.contains("--no-report"), "{errors}");
@@ -185,7 +186,7 @@ fn a_folder_that_cannot_be_written_ends_the_run_before_it_starts() {
 
 /// Starts a run on the embedded mesh that takes minutes, and waits for its first stage.
 fn slow_run(report: &Path) -> (Child, Deadline) {
-    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--qps", "5", "--report"]);
+    let mut command = shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded", "--qps", "5", "--report"]);
     let mut child = command.arg(report).stdout(Stdio::piped()).spawn().unwrap();
     let deadline = Deadline::of(&child, Duration::from_secs(60));
     let mut first = String::new();
@@ -229,7 +230,8 @@ fn no_report_of_an_earlier_run_outlives_a_run_that_is_killed() {
 fn reports_that_cannot_be_written_at_the_end_are_an_error_of_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
-    let mut command = shiftcheck(&["run", "--cluster", "embedded", "--until", "1", "--qps", "1000", "--report"]);
+    let mut command =
+        shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded", "--until", "1", "--qps", "1000", "--report"]);
     let mut child = command.arg(&report).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let _deadline = Deadline::of(&child, Duration::from_secs(60));
     let mut first = String::new();

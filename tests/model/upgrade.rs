@@ -50,10 +50,10 @@ fn an_istioctl_of_another_version_is_told_before_anything_starts() {
     std::fs::write(&istioctl, "#!/bin/sh\necho client version: 1.30.1\n").unwrap();
     std::fs::set_permissions(&istioctl, std::fs::Permissions::from_mode(0o755)).unwrap();
     let istioctl = istioctl.to_str().unwrap();
-    let (_, errors, code) = upgrade(&["--from", "1.22", "--to", "1.31", "--to-istioctl", istioctl]);
+    let (_, errors, code) = upgrade(&["fixtures/canary", "--from", "1.22", "--to", "1.31", "--to-istioctl", istioctl]);
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("istioctl has version 1.30.1, but 1.31 was requested"), "{errors}");
-    let (_, errors, code) = with_images(&["run", "--istio", "1.31", "--istioctl", istioctl]);
+    let (_, errors, code) = with_images(&["run", "fixtures/canary", "--istio", "1.31", "--istioctl", istioctl]);
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("istioctl has version 1.30.1, but 1.31 was requested"), "{errors}");
 }

@@ -2,6 +2,7 @@ use displaydoc::Display;
 
 /// The layer between manifests and answers that a failure is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[non_exhaustive]
 pub enum FailureLayer {
     /// An object was rejected, or does not fit its API.
     #[displaydoc("a manifest was rejected")]
@@ -18,6 +19,12 @@ pub enum FailureLayer {
     /// A subset or service has no endpoints.
     #[displaydoc("there are no endpoints")]
     Endpoints,
+    /// The manifests and the mesh agree, and the expectation says something else.
+    #[displaydoc("the manifests give something else than the expectation says")]
+    Expectation,
+    /// No version can be read from responses.
+    #[displaydoc("the version cannot be read from the responses")]
+    Version,
     /// The application answered an error.
     #[displaydoc("the application answered an error")]
     Application,

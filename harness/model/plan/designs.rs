@@ -18,6 +18,7 @@ pub struct PlanError {
 /// Why a claim is refused before anything starts.
 #[derive(Debug, Error)]
 #[error(transparent)]
+#[non_exhaustive]
 pub enum Refused {
     /// No sample can decide it.
     Design(#[from] DesignError),

@@ -112,6 +112,22 @@ impl PlannedStage<'_> {
         self.before.table() != self.after.table()
     }
 
+    /// What the stage routes requests to although the stage itself starts the pods behind it: a subset or a service, each with the workload.
+    #[must_use]
+    pub fn routed_early(&self) -> BTreeSet<(String, String)> {
+        let old: BTreeSet<String> = self.before.pods().into_iter().map(|pod| pod.workload).collect();
+        let outbound = self.after.outbound();
+        let table = self.after.table();
+        let behind = table.targets().flat_map(|cluster| {
+            let what = match &cluster.subset {
+                Some(subset) => format!("subset {subset}"),
+                None => format!("service {}", cluster.host),
+            };
+            outbound.workloads_of(cluster).into_iter().map(move |workload| (what.clone(), workload))
+        });
+        behind.filter(|(_, workload)| !old.contains(workload)).collect()
+    }
+
     /// The answers to expect while the stage is applied, for each population.
     pub fn answers(&self) -> Vec<ExpectedAnswers> {
         let populations = &self.after.scenario.populations;

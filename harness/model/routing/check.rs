@@ -145,6 +145,8 @@ impl Checker {
             }
             if route.items().count() > 1 && total == 0 {
                 self.error(&route, "the weights sum to 0".to_owned());
+            } else if route.items().count() > 1 && total != 100 && route.items().all(|entry| is_weight(&entry)) {
+                self.warn(&route, format!("the weights sum to {total}, not 100; Istio takes them as proportions"));
             }
             if rule.get("mirror").is_there() {
                 self.destination(&rule.get("mirror"), object);
@@ -219,6 +221,12 @@ impl Checker {
             }
         }
     }
+}
+
+/// Whether an entry of a route has no weight or a valid one.
+fn is_weight(entry: &Part<'_>) -> bool {
+    let weight = entry.get("weight");
+    !weight.is_there() || weight.value.is_u64()
 }
 
 fn shown(value: &Value) -> String {

@@ -94,6 +94,19 @@ pub enum Subject {
     Query(String),
 }
 
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => formatter.write_str("the path"),
+            Self::Method => formatter.write_str("the method"),
+            Self::Authority => formatter.write_str("the host"),
+            Self::Scheme => formatter.write_str("the scheme"),
+            Self::Header(name) => write!(formatter, "the header `{name}`"),
+            Self::Query(name) => write!(formatter, "the query parameter `{name}`"),
+        }
+    }
+}
+
 /// A test of a part of a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Test {

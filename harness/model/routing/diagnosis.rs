@@ -21,7 +21,11 @@ pub struct Finding {
 impl Outbound<'_> {
     /// Why requests to a host and port do not reach the destinations of the rules.
     pub fn diagnose(&self, request: &Request) -> Vec<Finding> {
-        let Ok(routes) = self.routes(request) else { return Vec::new() };
+        let Ok(routes) = self.routes(request) else {
+            // the response already says that a name is unknown
+            let known = self.service(&request.host).is_some();
+            return known.then(|| self.unknown(&request.host, request.port)).into_iter().collect();
+        };
         let unused = (routes.table.unit == RoutingUnit::Connection).then(|| self.unused(request)).flatten();
         let wanting = routes.table.clusters.iter().filter_map(|(cluster, endpoints)| match endpoints {
             Endpoints::NoCluster => Some(self.missing(cluster)),
@@ -48,11 +52,25 @@ impl Outbound<'_> {
 
     fn missing(&self, Cluster { host, port, subset }: &Cluster) -> Finding {
         let is_served = self.service(host).is_some_and(|service| service.port(*port).is_some());
-        let message = match subset {
+        match subset {
             Some(subset) if is_served => {
-                format!("no DestinationRule for {host} that the client sees defines the subset {subset}")
+                let message = format!("no DestinationRule for {host} that the client sees defines the subset {subset}");
+                Finding { lacks_endpoints: false, message }
             }
-            _ => format!("there is no service {host} with a port {port}"),
+            _ => self.unknown(host, *port),
+        }
+    }
+
+    /// A host or port that does not exist.
+    fn unknown(&self, host: &str, port: u16) -> Finding {
+        let message = match self.service(host) {
+            Some(service) => {
+                let ports: Vec<String> = service.ports.iter().map(|own| own.number.to_string()).collect();
+                let word = if ports.len() == 1 { "port" } else { "ports" };
+                let ports = if ports.is_empty() { "no".to_owned() } else { ports.join(" and ") };
+                format!("Service {} has {word} {ports}, not {port} ({})", service.name, service.origin)
+            }
+            None => format!("there is no service {host} with a port {port}"),
         };
         Finding { lacks_endpoints: false, message }
     }
@@ -149,6 +167,15 @@ mod tests {
     )]
     fn the_manifest_to_blame_is_named(#[case] files: &[&str], #[case] finding: &str) {
         assert_eq!(findings(&live(&[&PODS[..], files].concat())), [finding]);
+    }
+
+    #[test]
+    fn a_port_that_the_service_does_not_have_is_named_with_those_that_it_has() {
+        let live = live(&[&PODS[..], &["svc-hello.yaml"]].concat());
+        let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
+        let found = mesh.outbound(client_of(&live, "httpbin").unwrap()).diagnose(&Request::get("svc-hello", 80, "/"));
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["Service svc-hello has port 8080, not 80 (svc-hello.yaml:1:1)"]);
     }
 
     fn deleted(kind: &str, name: &str) -> Target {

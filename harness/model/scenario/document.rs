@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
 
+use super::excerpt::{TAB, tab};
 use super::positions::{Part, Position};
 use super::scalar::{Scalar, resolve};
 
@@ -35,6 +36,15 @@ pub(super) struct Refused {
 /// # Errors
 /// The text is not YAML, sets a key twice, or contains a value without an equivalent in JSON.
 pub(super) fn read(text: &str) -> Result<Vec<Document>, Refused> {
+    read_documents(text).map_err(|refused| match tab(text, refused.at.line) {
+        Some((line, column)) if refused.message.starts_with("not YAML") => {
+            Refused { at: Position { line, column }, message: TAB.to_owned() }
+        }
+        _ => refused,
+    })
+}
+
+fn read_documents(text: &str) -> Result<Vec<Document>, Refused> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let mut reader =

@@ -8,6 +8,7 @@ use super::origin::Origin;
 /// An error in a scenario or its manifests. Every variant names the file.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum ScenarioError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]

@@ -26,6 +26,19 @@ pub(super) fn excerpt(text: &str, line: u64, column: u64, message: &str) -> Stri
     out
 }
 
+/// The position of a tab in the indentation of a line or one of its neighbours.
+pub(super) fn tab(text: &str, line: u64) -> Option<(u64, u64)> {
+    let near = (1..).zip(text.lines()).filter(|(number, _)| line.abs_diff(*number) <= 1);
+    let mut tabs = near.filter_map(|(number, content)| {
+        let indent = &content[..content.len() - content.trim_start().len()];
+        Some((number, indent.find('\t')? as u64 + 1))
+    });
+    tabs.next()
+}
+
+/// The message about a tab in the indentation.
+pub(super) const TAB: &str = "not YAML: this line is indented with a tab, and YAML allows only spaces";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub client: Client,
     /// How to read the version from a response.
     pub version: VersionRule,
+    /// Where the scenario says how to read the version.
+    pub version_origin: Origin,
     /// The response header with the pod's name, if the service sends one.
     pub pod_header: Option<String>,
     /// Where a server pod reports the number of requests that it has served.

@@ -11,7 +11,8 @@ use super::model::{Outcome, Stage, Traffic};
 use super::words::{chance, millis, plural, seconds, short};
 use super::wrap::Wrapped;
 use crate::events::{Event, Gap, Latency, Reach, Shift, Timed, Transition, TrialledMutant};
-use crate::verdict::Totals;
+use crate::scenario::ErrorRates;
+use crate::verdict::{Totals, excluded_share};
 use crate::verify::MutantStatus;
 
 /// The width of the final table without the names of stages.
@@ -34,6 +35,8 @@ pub struct Terminal<W> {
     latest: Duration,
     /// Whether claims that hold are hidden.
     brief: bool,
+    /// Whether everything is hidden except failures and the result.
+    quiet: bool,
 }
 
 impl<W: Write> Terminal<W> {
@@ -58,6 +61,7 @@ impl<W: Write> Terminal<W> {
             requests: 0,
             latest: Duration::ZERO,
             brief: false,
+            quiet: false,
         }
     }
 
@@ -65,6 +69,14 @@ impl<W: Write> Terminal<W> {
     #[must_use]
     pub const fn brief(mut self) -> Self {
         self.brief = true;
+        self
+    }
+
+    /// Hides everything except failures and the result.
+    #[must_use]
+    pub const fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
+        self.brief |= quiet;
         self
     }
 
@@ -79,23 +91,26 @@ impl<W: Write> Terminal<W> {
                 self.stages = stages.len();
                 let stages = plural(self.stages, "stage");
                 let claims = totals.map(|_| format!(", {}", plural(claims, "claim"))).unwrap_or_default();
-                self.line(&format!("{scenario}: {stages}{claims} on {place}, run {run}"));
-                if let Some(totals) = totals {
+                self.progressed(&format!("{scenario}: {stages}{claims} on {place}, run {run}"));
+                if let Some(totals) = totals.filter(|_| !self.quiet) {
                     self.totals(&totals);
                 }
             }
-            Event::Swept(what) => self.line(&format!("removed {what}, which was killed")),
+            Event::Swept(what) => self.progressed(&format!("removed {what}, which was killed")),
             Event::NotSwept(what) => self.line(&what),
             Event::Reaches(reach) => self.reaches(&reach),
-            Event::Ready(what) => self.line(&format!("  {what} ready after {}", seconds(since_start))),
+            Event::Ready(what) => self.progressed(&format!("  {what} ready after {}", seconds(since_start))),
             Event::Stage { number, name, .. } => self.stage = Some(Stage { number, name, ..Stage::default() }),
             Event::Collected(folder) => {
-                self.line(&format!("  cluster state saved to {}", folder.display()));
+                self.progressed(&format!("  cluster state saved to {}", folder.display()));
             }
             Event::StageDone { .. } => {
                 if let Some(mut stage) = self.stage.take() {
                     stage.take(&event);
-                    self.stage_done(&stage);
+                    let passed = matches!(stage.result, Some(Outcome::Passed | Outcome::NotJudged));
+                    if !self.quiet || !passed {
+                        self.stage_done(&stage);
+                    }
                     self.rows.push(stage);
                 }
             }
@@ -106,7 +121,7 @@ impl<W: Write> Terminal<W> {
                 }
             }
             Event::Trialled(trialled) => self.trialled(&trialled),
-            Event::Removed(took) => self.line(&format!("  clean-up finished in {}", seconds(took))),
+            Event::Removed(took) => self.progressed(&format!("  clean-up finished in {}", seconds(took))),
             Event::Kept { look, remove } => self.kept(&look, &remove),
             other => {
                 if let Event::Sampled { requests, .. } = other {
@@ -229,7 +244,7 @@ impl<W: Write> Terminal<W> {
         // the stages above have the names that do not fit the table
         let longest = self.out.width().map_or(usize::MAX, |columns| columns.saturating_sub(COLUMNS).max(12));
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).min(longest);
-        if !self.rows.is_empty() {
+        if !self.rows.is_empty() && !self.quiet {
             self.line("");
             let rows = std::mem::take(&mut self.rows);
             let undecided = rows.iter().any(|row| row.result == Some(Outcome::Inconclusive));
@@ -273,6 +288,13 @@ impl<W: Write> Terminal<W> {
         });
     }
 
+    /// Writes a line about progress.
+    fn progressed(&mut self, text: &str) {
+        if !self.quiet {
+            self.line(text);
+        }
+    }
+
     fn line(&mut self, text: &str) {
         let out = &mut self.out;
         // a closed pipe ends the output but not the run, which must clean up
@@ -302,6 +324,11 @@ fn change(transition: &Transition) -> Option<String> {
     let what = transition.errors.iter().map(|(answer, count)| format!("{count} × {answer}"));
     let what = what.collect::<Vec<_>>().join(", ");
     let mut seen = format!("during the change: {failed} of {} requests failed", transition.requests);
+    if transition.bounds.is_empty() && failed == 0 {
+        // a claim about errors states its own bound
+        let excluded = excluded_share(transition.requests, 0, ErrorRates::default().miss) * 100.0;
+        seen = format!("{seen}, which excludes an error share above {excluded:.2} % with 99.9 % confidence");
+    }
     if failed > 0 {
         seen = format!("{seen} ({what})");
         if let Some(Gap { from, lasted, .. }) = &transition.gap {

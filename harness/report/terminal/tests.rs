@@ -70,7 +70,7 @@ fn start() -> Vec<Event> {
 
 #[rstest::rstest]
 #[case::nothing_to_tell(&[], None, None)]
-#[case::a_shift(&[], Some(50), Some("during the change: 0 of 16 requests failed; testers: last old answer after 0.05 s"))]
+#[case::a_shift(&[], Some(50), Some("during the change: 0 of 16 requests failed, which excludes an error share above 35.06 % with 99.9 % confidence; testers: last old answer after 0.05 s"))]
 #[case::failed(&[("503", 1), ("503 `no healthy upstream`", 2)], None, Some("during the change: 3 of 16 requests failed (1 × 503, 2 × 503 `no healthy upstream`); longest time without a correct answer 1.25 s (testers)"))]
 fn what_was_seen_of_a_change(
     #[case] errors: &[(&str, u64)],

@@ -1,6 +1,6 @@
 use crate::cluster::ClusterError;
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
-use crate::plan::Snapshot;
+use crate::plan::{PlannedStage, Snapshot};
 use crate::routing::{Finding, NotModelled, Outbound};
 use crate::scenario::{During, Expectation, Origin, Stage};
 use crate::verdict::{Answer, Ruling, Trial, Verdict};
@@ -67,16 +67,23 @@ fn blame(
     {
         let rules: Vec<String> = given.rules.iter().map(|rule| format!("{} ({})", rule.object, rule.origin)).collect();
         let by = if rules.is_empty() { "no rule".to_owned() } else { rules.join(" and ") };
-        hints.push(format!("the manifests give {given} by {by}"));
+        hints.push(format!("the manifests give {given} by {by}; the expectation says {claim}"));
     }
     let layer = match (findings, &model) {
         (findings, _) if findings.iter().any(|finding| finding.lacks_endpoints) => FailureLayer::Endpoints,
-        ([], Decided::Fails(_)) | ([_, ..], _) => FailureLayer::Route,
+        ([], Decided::Fails(_)) => FailureLayer::Expectation,
+        ([_, ..], _) => FailureLayer::Route,
         ([], _) => match trial.most_excluded() {
             None => FailureLayer::Share,
             // what should not come at all, though the routes are right
             Some(Answer::Version { version, .. }) if claim.versions.get(version).is_none_or(|own| own.is_none()) => {
                 FailureLayer::Delivery
+            }
+            // a response that is no error, from a server whose version cannot be read
+            Some(Answer::Unknown { status, .. }) if *status < 400 => {
+                let scenario = snapshot.scenario;
+                hints.push(format!("it does not match `version: {}`, {}", scenario.version, scenario.version_origin));
+                FailureLayer::Version
             }
             Some(_) => FailureLayer::Application,
         },
@@ -103,9 +110,17 @@ pub(crate) fn judge_during(claim: &During, watched: &Watched) -> (Judged, Vec<Bo
     (counted(Subject::Change, claim.to_string(), verdict, claim.origin.clone(), layer), bounds)
 }
 
-/// What was answered instead of what the stage before or this one gives.
-pub(crate) fn causes(transition: &Transition) -> Vec<String> {
-    transition.errors.iter().map(|(answer, count)| format!("{count} of them were answered {answer}")).collect()
+/// What was answered instead of what the stage before or this one gives, and why.
+pub(crate) fn causes(transition: &Transition, planned: &PlannedStage<'_>) -> Vec<String> {
+    let answers = transition.errors.iter();
+    let mut causes: Vec<String> =
+        answers.map(|(answer, count)| format!("{count} of them were answered {answer}")).collect();
+    if transition.errors.keys().any(|answer| answer.starts_with("503")) {
+        causes.extend(planned.routed_early().into_iter().map(|(what, workload)| {
+            format!("{what} was routed to before {workload} was ready; give it a stage of its own")
+        }));
+    }
+    causes
 }
 
 /// The expectations of a stage that nothing was judged of. There are none, unless the walk has a gap: then it does not pass.
@@ -164,6 +179,7 @@ mod tests {
     use super::super::during::Sighting;
     use super::*;
     use crate::cluster::wait::{Awaited, WaitError};
+    use crate::plan::Plan;
     use crate::scenario::{ErrorRates, Scenario};
 
     #[test]
@@ -223,8 +239,22 @@ mod tests {
         assert_eq!((failed.verdict.ruling, failed.layer), (Ruling::Fail, Some(FailureLayer::Transition)));
         assert_eq!(failed.verdict.reason, "2 of 9 requests failed while the stage was applied");
         let errors = [("503".to_owned(), 1), ("no answer in time".to_owned(), 1)].into_iter().collect();
-        let hints = causes(&Transition { requests: 9, errors, ..Transition::default() });
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let transition = Transition { requests: 9, errors, ..Transition::default() };
+        let hints = causes(&transition, &Plan::new(&scenario).stages[3]);
         assert_eq!(hints, ["1 of them were answered 503", "1 of them were answered no answer in time"]);
+    }
+
+    #[test]
+    fn a_subset_that_was_routed_to_before_its_pods_were_ready_is_named() {
+        let mut scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let deployment = std::mem::take(&mut scenario.stages[2].steps);
+        scenario.stages[3].steps.extend(deployment);
+        let errors = [("503 `no healthy upstream`".to_owned(), 2)].into_iter().collect();
+        let transition = Transition { requests: 9, errors, ..Transition::default() };
+        let hints = causes(&transition, &Plan::new(&scenario).stages[3]);
+        let early = "subset v2 was routed to before hello-server-v2 was ready; give it a stage of its own";
+        assert_eq!(hints, ["2 of them were answered 503 `no healthy upstream`", early]);
     }
 
     fn during() -> During {

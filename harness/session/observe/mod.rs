@@ -154,7 +154,7 @@ fn is_as(answer: &Answer, seen: &Seen) -> bool {
 }
 
 fn words(seen: &Seen) -> String {
-    seen.version.clone().or_else(|| seen.mesh.clone()).unwrap_or_default()
+    seen.version.clone().or_else(|| seen.mesh.clone()).unwrap_or_else(|| "no response".to_owned())
 }
 
 #[cfg(test)]

@@ -214,6 +214,13 @@ impl<'m> Outbound<'m> {
         })
     }
 
+    /// The workloads whose ready pods are the endpoints of a cluster.
+    #[must_use]
+    pub fn workloads_of(&self, cluster: &Cluster) -> BTreeSet<String> {
+        let ready = self.mesh.ready(cluster, &self.client.namespace).unwrap_or_default();
+        ready.into_iter().map(|(pod, _)| pod.workload.clone()).collect()
+    }
+
     pub(super) fn service(&self, host: &str) -> Option<&'m Service> {
         self.mesh.services.get(&addressed(host, &self.client.namespace))
     }

@@ -12,6 +12,7 @@ use serde_saphyr::Location;
 pub(super) use values::ErrorRates;
 
 use super::error::ScenarioError;
+use super::excerpt::{TAB, tab};
 use super::origin::Origin;
 use super::suggest::nearest;
 
@@ -22,6 +23,10 @@ use super::suggest::nearest;
 pub(super) fn parse(path: &Path, text: &str) -> Result<raw::Scenario, ScenarioError> {
     serde_saphyr::from_str(text).map_err(|error| {
         let location = error.location().unwrap_or(Location::UNKNOWN);
+        if let Some((line, column)) = tab(text, location.line()) {
+            let origin = Origin::new(path, line, column);
+            return ScenarioError::Malformed { origin, message: TAB.to_owned() }.with_excerpt(path, text);
+        }
         if let Some((at, message)) = shapes::explain(text, location.line()) {
             let origin = Origin::new(path, at.line, at.column);
             return ScenarioError::Malformed { origin, message }.with_excerpt(path, text);

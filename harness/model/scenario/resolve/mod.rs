@@ -115,6 +115,7 @@ impl Resolver<'_> {
             namespace: raw.namespace.value,
             service: self.service(&raw.service)?,
             client,
+            version_origin: self.origin(raw.version.referenced),
             version: self.version(raw.version)?,
             pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
             served: raw.served.map(counter).transpose()?,

@@ -1,0 +1,79 @@
+//! Who calls the service of a draft: populations and paths.
+
+use std::collections::BTreeMap;
+
+use crate::routing::{Outbound, Polarity, Request, Subject, Test};
+use crate::scenario::{Population, Request as Variant, Service};
+
+/// The populations and the paths of requests: everyone, and a population for each header value in a route. What they cannot express is noted
+/// in `open`.
+pub(super) fn callers(
+    outbound: &Outbound<'_>,
+    service: &Service,
+    open: &mut Vec<String>,
+) -> (Vec<Population>, Vec<String>) {
+    let mut populations =
+        vec![Population { name: "everyone".to_owned(), variants: vec![Variant { headers: BTreeMap::new() }] }];
+    let mut paths = vec!["/".to_owned()];
+    let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
+    let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();
+    for condition in routes.iter().flat_map(|route| &route.conditions) {
+        let value = match &condition.test {
+            Test::Exact(text) | Test::ExactInAnyCase(text) | Test::Prefix(text) | Test::PrefixInAnyCase(text) => {
+                text.clone()
+            }
+            Test::PathPrefix(text) => text.clone(),
+            Test::Present => "anything".to_owned(),
+            Test::Regex(pattern) => {
+                let pattern = pattern.as_str();
+                note(open, format!("the expression `{pattern}`: add a population that matches it"));
+                continue;
+            }
+        };
+        match &condition.subject {
+            Subject::Path => {
+                if !paths.contains(&value) {
+                    paths.push(value);
+                }
+            }
+            Subject::Header(header) if condition.polarity == Polarity::Positive => {
+                add(&mut populations, header, &value, value.clone());
+                // a value that almost matches tests that the match is exact
+                if matches!(condition.test, Test::Exact(_)) {
+                    add(&mut populations, header, &format!("not-{value}"), format!("{value}2"));
+                }
+            }
+            other => {
+                note(
+                    open,
+                    format!("a route matches {other}: requests of populations differ in headers and paths only"),
+                );
+            }
+        }
+    }
+    (populations, paths)
+}
+
+fn note(open: &mut Vec<String>, text: String) {
+    if !open.contains(&text) {
+        open.push(text);
+    }
+}
+
+/// Adds a population with a header, unless there is one. Its name occurs once.
+fn add(populations: &mut Vec<Population>, header: &str, name: &str, value: String) {
+    let word: String = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    let headers = BTreeMap::from([(header.to_owned(), value)]);
+    if populations.iter().any(|known| known.variants[0].headers == headers) {
+        return;
+    }
+    let first = format!("{header}-{word}");
+    let mut name = first.clone();
+    for number in 2.. {
+        if !populations.iter().any(|known| known.name == name) {
+            break;
+        }
+        name = format!("{first}-{number}");
+    }
+    populations.push(Population { name, variants: vec![Variant { headers }] });
+}
