@@ -29,15 +29,11 @@ fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> 
     let plan = Plan::new(&scenario);
     let stages = verify(&plan);
     let problems = problems(&plan);
-    let changes = args.against.as_deref().map(|against| compared(against, &path, &plan)).transpose()?;
     let (mut out, marks) = output();
-    let structured = || Verification::new(&scenario, &stages, &problems, changes.as_deref());
     // a closed pipe is not an error
-    let _ = match args.format {
-        Format::Text => verified(&mut out, marks, args.several.quiet, &scenario, &stages, &problems),
-        Format::Json => structured().json(&mut stdout()),
-        Format::Markdown => structured().markdown(&mut stdout()),
-    };
+    if args.format == Format::Text {
+        let _ = verified(&mut out, marks, args.several.quiet, &scenario, &stages, &problems);
+    }
     if in_github() {
         // annotations are commands to the runner, not data
         for line in verified_annotations(&stages, &problems).iter().filter(|_| args.format == Format::Text) {
@@ -45,11 +41,14 @@ fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> 
         }
         add_summary(&verified_summary(&scenario.name, &stages, &problems));
     }
-    if let Some((against, changes)) = args.against.as_ref().zip(changes.as_ref())
-        && args.format == Format::Text
-    {
-        let _ = changed(&mut out, against, changes);
-    }
+    let changes = args.against.as_deref().map(|against| compared(against, &path, &plan)).transpose()?;
+    let structured = || Verification::new(&scenario, &stages, &problems, changes.as_deref());
+    let _ = match (args.format, &args.against, &changes) {
+        (Format::Text, Some(against), Some(changes)) => changed(&mut out, against, changes),
+        (Format::Text, ..) => Ok(()),
+        (Format::Json, ..) => structured().json(&mut stdout()),
+        (Format::Markdown, ..) => structured().markdown(&mut stdout()),
+    };
     let differs = changes.as_ref().is_some_and(|changes| !changes.is_empty());
     let any = |is: fn(&Decided) -> bool| stages.iter().flat_map(|stage| &stage.claims).any(|claim| is(&claim.decided));
     Ok(if problems.iter().any(|problem| problem.severity == Severity::Error) {
