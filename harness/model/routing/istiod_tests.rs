@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rstest::rstest;
 
-use super::{Action, Client, Live, Mesh, Naming, Request, RoutingVersion, pods_of};
+use super::{Action, Client, Live, Mesh, Naming, Request, pods_of};
 use crate::scenario::parse_manifests;
 
 const BASE: &str = "
@@ -43,8 +43,7 @@ fn outcome(version: &str, text: &str, host: &str) -> String {
     for manifest in &manifests {
         live.apply(manifest);
     }
-    let version = RoutingVersion::parse(version).unwrap();
-    let mesh = Mesh::of(version, &live, pods_of(&live, &Naming::default()));
+    let mesh = Mesh::of(&version.parse().unwrap(), &live, pods_of(&live, &Naming::default()));
     let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
     let distribution = outbound.distribution(&Request::get("svc", 8080, "/").with("host", host));
     let mut outcomes: Vec<String> =
@@ -156,7 +155,7 @@ fn mirrors_of_routes(#[case] version: &str, #[case] name: &str, #[case] expected
     let mut live = Live::new("here", "here");
     let text = format!("{BASE}{}", http_route("a", &format!("{PARENT}, {rules}")));
     parse_manifests(Path::new("a.yaml"), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
-    let mesh = Mesh::of(RoutingVersion::parse(version).unwrap(), &live, Vec::new());
+    let mesh = Mesh::of(&version.parse().unwrap(), &live, Vec::new());
     let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
     let table = outbound.routes(&Request::get("svc", 8080, "/")).unwrap().table;
     let Action::Forward(forward) = &table.routes[0].action else { panic!("{:?}", table.routes) };

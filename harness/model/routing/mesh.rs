@@ -11,6 +11,7 @@ use super::service::{Pod, Pods, Service};
 use super::unmodelled::note;
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
+use crate::scenario::IstioVersion;
 
 /// All objects that affect routing, parsed and indexed.
 #[derive(Debug)]
@@ -27,12 +28,16 @@ pub struct Mesh {
 impl Mesh {
     /// Reads the applied objects. `pods` are the ready pods: [`pods_of`](super::pods_of) returns those that the objects ask for.
     pub fn new(live: &Live, pods: Vec<Pod>) -> Self {
-        Self::of(RoutingVersion::NEWEST, live, pods)
+        Self::with(RoutingVersion::NEWEST, live, pods)
     }
 
     /// The mesh as [`new`](Self::new), with the behaviour of a version of Istio.
     #[must_use]
-    pub fn of(version: RoutingVersion, live: &Live, pods: Vec<Pod>) -> Self {
+    pub fn of(version: &IstioVersion, live: &Live, pods: Vec<Pod>) -> Self {
+        Self::with(version.into(), live, pods)
+    }
+
+    fn with(version: RoutingVersion, live: &Live, pods: Vec<Pod>) -> Self {
         let mut notes = Notes::default();
         let services = live.of(Kind::Service).map(|object| Service::read(object, &mut notes));
         let services: HashMap<String, Service> = services.map(|service| (service.host.clone(), service)).collect();

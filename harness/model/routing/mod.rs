@@ -57,5 +57,4 @@ pub use table::{
     Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
     RoutingUnit,
 };
-pub use version::RoutingVersion;
 pub use virtual_service::MATCH_FIELDS;

@@ -8,7 +8,7 @@ mod random;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use shiftcheck::routing::{Kind, Live, Mesh, Naming, Request, RouteDiff, RoutingVersion, client_of, pods_of};
+use shiftcheck::routing::{Kind, Live, Mesh, Naming, Request, RouteDiff, client_of, pods_of};
 use shiftcheck::scenario::Scenario;
 
 use crate::common::ROOT;
@@ -80,8 +80,7 @@ fn differences(version: &str, case: &Case, pushed: &Pushed) -> Vec<String> {
     if !pushed.error.is_empty() {
         return vec![pushed.error.clone()];
     }
-    let version = RoutingVersion::parse(version).unwrap();
-    let mesh = Mesh::of(version, &case.live, pods_of(&case.live, &Naming::default()));
+    let mesh = Mesh::of(&version.parse().unwrap(), &case.live, pods_of(&case.live, &Naming::default()));
     let mut notes = mesh.not_modelled.iter().map(|note| format!("not modelled: {}", note.field)).collect::<Vec<_>>();
     let outbound = mesh.outbound(case.client.clone());
     let mut seen = BTreeSet::new();
