@@ -21,7 +21,6 @@ fn logged(wanted: Option<&str>) -> Targets {
 }
 
 /// Runs the program.
-#[must_use]
 pub fn main() -> std::process::ExitCode {
     let args = Args::parse();
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(coloured(stderr().is_terminal()));

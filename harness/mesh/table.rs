@@ -32,7 +32,6 @@ pub fn read_virtual_host(dump: &ConfigDump, virtual_host: &Value) -> Result<Rout
 }
 
 /// The route table of a listener that forwards connections to a cluster.
-#[must_use]
 pub fn connections_to(dump: &ConfigDump, cluster: Cluster) -> RouteTable {
     with_endpoints(dump, RoutingUnit::Connection, vec![Route::all_to(cluster)])
 }

@@ -62,20 +62,17 @@ pub struct Prover {
 
 impl Prover {
     /// Uses the embedded mesh, which checks your manifests, not an Istio release. Needs no Docker.
-    #[must_use]
     pub fn embedded() -> Self {
         Self::on(Embedded)
     }
 
     /// Uses a throwaway cluster with the newest Istio in the image cache. Needs Docker, the image cache, and the `shiftcheck` executable, which
     /// becomes the image of the client and the demo server. The executable is on the `PATH` or at the path in `SHIFTCHECK_PROGRAM`.
-    #[must_use]
     pub fn throwaway() -> Self {
         Self::on(Throwaway::new(program()))
     }
 
     /// In this venue.
-    #[must_use]
     pub fn on(venue: impl Venue + 'static) -> Self {
         Self { venue: Arc::new(venue), reports: None, until: None }
     }

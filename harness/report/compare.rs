@@ -52,7 +52,6 @@ impl fmt::Display for Difference {
 /// Two shares differ if their confidence intervals do not overlap. The intervals are valid at any stopping time, with confidence 1 − β.
 /// Numbers of failed requests are not compared, since failures within one outage are not independent. Outages differ if the total duration in
 /// one run is more than twice that in the other run, and more than half a second longer.
-#[must_use]
 pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut differs = |what: &str, before: &str, after: &str| {

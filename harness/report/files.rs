@@ -94,7 +94,6 @@ impl Report {
     }
 
     /// Whether a folder contains the reports of a run.
-    #[must_use]
     pub fn is_in(folder: &Path) -> bool {
         ["report.json", "junit.xml"].iter().any(|name| folder.join(name).exists())
     }
@@ -144,19 +143,16 @@ impl Report {
     }
 
     /// The HTML page of the report.
-    #[must_use]
     pub fn html(&self) -> String {
         page(self, None)
     }
 
     /// GitHub workflow commands that annotate the line of each failed claim.
-    #[must_use]
     pub fn annotations(&self) -> Vec<String> {
         annotations(self)
     }
 
     /// The claims as a Markdown table, for the summary of a job.
-    #[must_use]
     pub fn summary(&self) -> String {
         summary(self)
     }

@@ -30,7 +30,6 @@ pub(super) fn annotations(report: &Report) -> Vec<String> {
 }
 
 /// Workflow commands that annotate each problem of the manifests and each claim that does not hold according to them.
-#[must_use]
 pub fn verified_annotations(stages: &[VerifiedStage<'_>], problems: &[Problem]) -> Vec<String> {
     let problems = problems.iter().map(|problem| {
         let level = if problem.severity == Severity::Error { "error" } else { "warning" };
@@ -70,7 +69,6 @@ pub(super) fn summary(report: &Report) -> String {
 }
 
 /// The claims of a scenario and what the manifests give, as a Markdown table.
-#[must_use]
 pub fn verified_summary(name: &str, stages: &[VerifiedStage<'_>], problems: &[Problem]) -> String {
     let rows = stages.iter().flat_map(|stage| {
         stage.claims.iter().map(move |claim| {

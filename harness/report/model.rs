@@ -87,7 +87,6 @@ pub enum Outcome {
 
 impl Outcome {
     /// The result in words.
-    #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -295,7 +294,6 @@ impl Claim {
     }
 
     /// The layer of a failure, the explanations and the position of the claim, line by line. None if the claim holds.
-    #[must_use]
     pub fn explanation(&self) -> Vec<String> {
         if self.result == Outcome::Passed {
             return Vec::new();
@@ -369,13 +367,11 @@ pub struct GrossFault {
 
 impl Report {
     /// The JSON schema of `report.json`.
-    #[must_use]
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
     }
 
     /// The numbers of decided claims and of claims that hold.
-    #[must_use]
     pub fn claims(&self) -> (usize, usize) {
         let claims = || self.stages.iter().flat_map(|stage| &stage.claims);
         (claims().count(), claims().filter(|claim| claim.result == Outcome::Passed).count())

@@ -26,7 +26,6 @@ pub struct Recorder {
 
 impl Recorder {
     /// Records a run that starts with its first event, or now if there is none. `reproduce` is the command that repeats the run.
-    #[must_use]
     pub fn new(reproduce: String) -> Self {
         let report = Report {
             schema_version: SCHEMA_VERSION,
@@ -82,7 +81,6 @@ impl Recorder {
     }
 
     /// The report of a run with this result.
-    #[must_use]
     pub fn close(mut self, result: Outcome, note: &str, failure: Option<Failure>) -> Report {
         self.report.took = self.span.map_or(Duration::ZERO, |(first, latest)| latest.saturating_sub(first));
         self.report.result = result;

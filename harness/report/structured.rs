@@ -98,7 +98,6 @@ fn rules(rules: &[RuleRef]) -> Vec<VerificationRule> {
 
 impl Verification {
     /// The result for a scenario, with the changes since another version if there is one.
-    #[must_use]
     pub fn new(
         scenario: &Scenario,
         stages: &[VerifiedStage<'_>],
@@ -229,7 +228,6 @@ struct SurvivedMutant {
 
 impl Mutation {
     /// The result for a scenario.
-    #[must_use]
     pub fn new(scenario: &str, evaluated: &[(&Mutant, MutantStatus)]) -> Self {
         let count = |operator: &'static str| {
             let all = evaluated.iter().filter(|(mutant, _)| mutant.operator == operator);

@@ -4,14 +4,12 @@ use std::time::Duration;
 use crate::session::{Ending, Outcome};
 
 /// `1 stage`, `2 stages`.
-#[must_use]
 pub fn plural(count: impl Display, word: &str) -> String {
     let count = count.to_string();
     format!("{count} {word}{}", if count == "1" { "" } else { "s" })
 }
 
 /// The result of a run in words.
-#[must_use]
 pub fn note(outcome: &Outcome) -> String {
     let Outcome { ending, passed, stages } = outcome;
     match ending {

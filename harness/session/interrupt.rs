@@ -75,7 +75,6 @@ impl Interrupt {
     }
 
     /// The first signal, if there was one.
-    #[must_use]
     pub fn signal(&self) -> Option<Signal> {
         *self.0.borrow()
     }

@@ -23,7 +23,6 @@ pub enum Aspect {
 
 impl Aspect {
     /// The name of the aspect in the list of known changes.
-    #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Claim(_) => "claim",
@@ -38,7 +37,6 @@ impl Aspect {
     }
 
     /// The claim, population or configuration path; empty for aspects that exist once a stage.
-    #[must_use]
     pub fn path(&self) -> &str {
         match self {
             Self::Claim(path) | Self::Answers(path) | Self::Order(path) | Self::Configuration(path) => path,
@@ -47,14 +45,12 @@ impl Aspect {
     }
 
     /// Whether clients or operators can observe the aspect. They cannot observe values of a sidecar's configuration.
-    #[must_use]
     pub const fn is_behaviour(&self) -> bool {
         !matches!(self, Self::Configuration(_))
     }
 
     /// Whether the aspect is sampled, so that two runs may differ in it by chance. A claim is decided with error probabilities of its
     /// own, and a configuration is read.
-    #[must_use]
     pub const fn is_sampled(&self) -> bool {
         !matches!(self, Self::Claim(_) | Self::Configuration(_))
     }

@@ -68,7 +68,6 @@ pub enum Cause {
 impl Cause {
     /// The cause of a claim that holds with the old values of several flags, each given by name and old value. `alone` is the position of the
     /// first flag that is enough; none if no flag alone is.
-    #[must_use]
     pub fn of_flags(mut flags: Vec<(String, String)>, alone: Option<usize>, compatible_with: IstioVersion) -> Self {
         if let Some(index) = alone {
             let (name, old) = flags.swap_remove(index);

@@ -45,7 +45,6 @@ fn expression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Regex
 }
 
 /// All known changes, in the order of the versions that introduced them.
-#[must_use]
 pub fn known_changes() -> &'static [KnownChange] {
     static KNOWN: LazyLock<Vec<KnownChange>> =
         LazyLock::new(|| serde_yaml::from_str(include_str!("known.yaml")).unwrap_or_default());
@@ -54,7 +53,6 @@ pub fn known_changes() -> &'static [KnownChange] {
 
 impl KnownChange {
     /// Whether the known change explains a difference between runs on these two versions.
-    #[must_use]
     pub fn explains(&self, change: &AspectChange, Versions { from, to }: Versions<'_>) -> bool {
         let (before, after) = (change.before.as_str(), change.after.as_str());
         // a roll-back shows the same difference in the opposite direction

@@ -28,7 +28,6 @@ pub enum Mode {
 
 impl Mode {
     /// The runs that the mode needs.
-    #[must_use]
     pub const fn paths(self) -> &'static [UpgradePath] {
         match self {
             Self::Fresh => &[UpgradePath::FreshOnOld, UpgradePath::FreshOnNew],
@@ -63,13 +62,11 @@ pub enum UpgradePath {
 
 impl UpgradePath {
     /// Whether the mesh is upgraded or rolled back during the run.
-    #[must_use]
     pub const fn changes_mesh(self) -> bool {
         !matches!(self, Self::FreshOnOld | Self::FreshOnNew)
     }
 
     /// The column heading, such as `fresh 1.31` or `in place`.
-    #[must_use]
     pub fn heading(self, Versions { from, to }: Versions<'_>) -> String {
         match self {
             Self::FreshOnOld => format!("fresh {from}"),
@@ -82,7 +79,6 @@ impl UpgradePath {
     }
 
     /// The name of the folder with the reports of the run, such as `in-place`.
-    #[must_use]
     pub fn folder(self, versions: Versions<'_>) -> String {
         self.heading(versions).replace(' ', "-")
     }

@@ -42,7 +42,6 @@ pub struct StageRecord {
 
 impl PathRecord {
     /// An empty record of a run that will visit these rows.
-    #[must_use]
     pub const fn new(path: UpgradePath, rows: Vec<Row>) -> Self {
         Self { path, stages: Vec::new(), broke: None, rows }
     }
@@ -81,7 +80,6 @@ impl PathRecord {
     }
 
     /// The stage at a row, if the run reached it.
-    #[must_use]
     pub fn stage(&self, row: Row) -> Option<&StageRecord> {
         self.stages.iter().find(|stage| stage.row == row)
     }
@@ -92,7 +90,6 @@ impl PathRecord {
     }
 
     /// Whether the run reached its end and every claim held.
-    #[must_use]
     pub fn holds(&self) -> bool {
         self.broke.is_none() && self.stages.len() == self.rows.len() && self.stages.iter().all(StageRecord::holds)
     }
@@ -105,7 +102,6 @@ impl StageRecord {
     }
 
     /// Whether every claim holds.
-    #[must_use]
     pub fn holds(&self) -> bool {
         self.failed().next().is_none()
     }

@@ -87,7 +87,6 @@ struct Compared {
 
 impl UpgradeRecord {
     /// An empty record of a test that starts now.
-    #[must_use]
     pub fn new(spec: UpgradeSpec, scenario: Scenario) -> Self {
         Self {
             spec,
@@ -143,7 +142,6 @@ impl UpgradeRecord {
     }
 
     /// Draws the conclusions.
-    #[must_use]
     pub fn assess(&self) -> Assessment {
         let differences = self.differences();
         let too_many_errors = self.too_many_errors();

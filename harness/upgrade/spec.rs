@@ -102,13 +102,11 @@ impl UpgradeSpec {
     }
 
     /// The old and the new version.
-    #[must_use]
     pub fn versions(&self) -> Versions<'_> {
         Versions { from: &self.from.version, to: &self.to.version }
     }
 
     /// The unsupported combination of versions in a mode, in words.
-    #[must_use]
     pub fn skew(&self, mode: Mode) -> Option<String> {
         let (from, to) = (&self.from.version, &self.to.version);
         let apart = to.minor.saturating_sub(from.minor);
@@ -122,7 +120,6 @@ impl UpgradeSpec {
     }
 
     /// The modes that are skipped because Istio does not support their version skew, each with that skew.
-    #[must_use]
     pub fn skipped(&self) -> Vec<(Mode, String)> {
         let out = Mode::value_variants().iter().filter(|mode| !self.modes.contains(mode));
         out.filter_map(|mode| Some((*mode, self.skew(*mode)?))).collect()
@@ -130,7 +127,6 @@ impl UpgradeSpec {
 
     /// The runs on each throwaway cluster, in order: each version alone has a cluster. Each run that changes the mesh follows on the cluster whose control plane it
     /// starts with, which saves a start. That cluster has the CRDs of the new version, since an upgrade begins with them.
-    #[must_use]
     pub fn plan(&self, scenario: &Scenario) -> Vec<Vec<(UpgradePath, ComparedRun)>> {
         let groups: [&[UpgradePath]; 3] = if self.modes.contains(&Mode::RollBack) {
             [
@@ -153,7 +149,6 @@ impl UpgradeSpec {
 
     /// The rows that a run visits, in order. A run that changes the mesh begins at the stage of that change, since the runs on each version
     /// alone cover the stages before.
-    #[must_use]
     pub fn rows(&self, scenario: &Scenario, path: UpgradePath) -> Vec<Row> {
         let mut rows = Vec::new();
         let first = if path.changes_mesh() { self.at } else { 1 };

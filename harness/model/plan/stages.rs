@@ -113,7 +113,6 @@ impl PlannedStage<'_> {
     }
 
     /// What the stage routes requests to although the stage itself starts the pods behind it: a subset or a service, each with the workload.
-    #[must_use]
     pub fn routed_early(&self) -> BTreeSet<(String, String)> {
         let old: BTreeSet<String> = self.before.pods().into_iter().map(|pod| pod.workload).collect();
         let outbound = self.after.outbound();

@@ -32,7 +32,6 @@ impl Mesh {
     }
 
     /// The mesh as [`new`](Self::new), with the behaviour of a version of Istio.
-    #[must_use]
     pub fn of(version: &IstioVersion, live: &Live, pods: Vec<Pod>) -> Self {
         Self::with(version.into(), live, pods)
     }

@@ -91,7 +91,6 @@ impl fmt::Display for ShareMismatch {
 
 impl Decided {
     /// What the model does not cover and what can affect the claim.
-    #[must_use]
     pub fn not_modelled(&self) -> &[NotModelled] {
         match self {
             Self::Undecided(notes) => notes,

@@ -37,7 +37,6 @@ impl UpgradeReport {
     }
 
     /// The HTML page of the report.
-    #[must_use]
     pub fn html(&self) -> String {
         page(self)
     }

@@ -160,7 +160,6 @@ impl UpgradeReport {
     }
 
     /// The JSON schema of `upgrade.json`.
-    #[must_use]
     pub fn schema() -> serde_json::Value {
         schemars::schema_for!(Self).to_value()
     }

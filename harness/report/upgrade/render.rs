@@ -12,7 +12,6 @@ use crate::upgrade::{
 
 impl UpgradeReport {
     /// The report of an upgrade test; `reproduce` is the command that repeats the test.
-    #[must_use]
     pub fn of(record: &UpgradeRecord, reproduce: String) -> Self {
         let UpgradeRecord { spec, scenario, .. } = record;
         let versions = spec.versions();

@@ -176,7 +176,6 @@ impl<'m> Outbound<'m> {
     }
 
     /// What the model does not cover and what can affect a request, given its routes. Without routes there is no connection.
-    #[must_use]
     pub fn not_modelled(&self, request: &Request, routes: Option<&Routes>) -> Vec<NotModelled> {
         let decision = routes.map(|routes| routes.decide(request));
         let route = decision.as_ref().and_then(|decision| routes?.table.routes.get(decision.route?));
@@ -215,7 +214,6 @@ impl<'m> Outbound<'m> {
     }
 
     /// The workloads whose ready pods are the endpoints of a cluster.
-    #[must_use]
     pub fn workloads_of(&self, cluster: &Cluster) -> BTreeSet<String> {
         let ready = self.mesh.ready(cluster, &self.client.namespace).unwrap_or_default();
         ready.into_iter().map(|(pod, _)| pod.workload.clone()).collect()
