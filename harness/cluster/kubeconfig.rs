@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -72,7 +72,11 @@ impl KubeCluster {
         let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
         let mut merged: Option<Kubeconfig> = None;
         for file in &files {
-            let next = Kubeconfig::read_from(file).map_err(|error| bad(&error))?;
+            // kube's message of a file that cannot be read has its path with the quotes of a debug form
+            let next = Kubeconfig::read_from(file).map_err(|error| match error {
+                KubeconfigError::ReadConfig(error, path) => bad(&format!("{}: {error}", path.display())),
+                error => bad(&error),
+            })?;
             merged = Some(match merged {
                 Some(before) => before.merge(next).map_err(|error| bad(&error))?,
                 None => next,

@@ -56,10 +56,10 @@ fn main() -> ExitCode {
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,
-        own_images: Engine,
         upgrade: Engine,
         // the first test of `canary` has a cluster of its own, too; the others are on the shared one, which is not up before
         canary: Engine,
+        own_images: Engine,
         existing_cluster: Engine,
         calibrate: Engine,
         init: Engine,

@@ -3,7 +3,7 @@
 use rstest::{Context, rstest};
 
 use crate::common::server::{Engine, cache_with_images};
-use crate::common::{own_images, said, shiftcheck, spoilt};
+use crate::common::{ROOT, own_images, said, shiftcheck, spoilt};
 
 /// The message for a spoilt canary scenario, without the folder's name.
 fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
@@ -262,7 +262,8 @@ fn a_kubeconfig_that_is_not_there_is_told() {
     let arguments = ["run", "fixtures/canary", "--cluster", "kubeconfig", "--kubeconfig", "nowhere"];
     let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(3));
-    assert!(errors.contains("cannot use the kubeconfig: "), "{errors}");
+    let first = format!("error: cannot use the kubeconfig: {ROOT}/nowhere: No such file or directory (os error 2)\n");
+    assert!(errors.starts_with(&first), "{errors}");
     assert!(errors.ends_with("hint: pass a file with --kubeconfig and a context with --context\n"), "{errors}");
 }
 
