@@ -12,7 +12,7 @@ use crate::session::SessionError;
 
 const FILE: &str = "scenario.yaml";
 
-/// Runs a command for each named scenario, one after the other, until one does not pass. Without a name, the command gets the nearest
+/// Runs a command for each named scenario, in order, and stops at the first that does not pass. Without a name, the command gets the nearest
 /// scenario. With a summary, the results of several scenarios are printed at the end.
 pub(super) async fn each(
     SeveralArgs { scenarios, no_fail_fast, .. }: &SeveralArgs,

@@ -15,7 +15,7 @@ use super::model::{Claim, Edit, Outcome, Path as DecisionPath, Report, Stage};
 use super::words::{chance, millis, seconds};
 use crate::events::Transition;
 
-/// The page. `folder` is the folder of the page, for links to files beside it.
+/// The page as HTML. `folder` is the folder in which the page is stored; links to its other files are relative to it.
 pub(super) fn page(report: &Report, folder: Option<&Path>) -> String {
     let name = if report.scenario.name.is_empty() { "shiftcheck" } else { &report.scenario.name };
     let graphs: Vec<Graph> = report.stages.iter().map(|stage| Graph::of(report, stage)).collect();
