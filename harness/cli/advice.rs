@@ -106,6 +106,12 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         ClusterError::NoSet { set, .. } if set == "node" => {
             return Some(images_hint("pass one with --node-image, such as rancher/k3s:v1.34.4-k3s1", Some(set)));
         }
+        ClusterError::NoSet { set, .. } if set == "gateway-api" => {
+            return Some(images_hint(
+                "the scenario needs the CRDs of the Gateway API: use a cluster that has them with --cluster kubeconfig",
+                Some(set),
+            ));
+        }
         ClusterError::NoSet { set, .. } => {
             let pull = "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3";
             return Some(images_hint(pull, Some(set)));

@@ -405,6 +405,12 @@ pub enum SchemaOf {
     Report,
     /// upgrade.json
     Upgrade,
+    /// The output of `verify --format json`
+    Verify,
+    /// The output of `mutants --format json`
+    Mutants,
+    /// The output of `compare --format json`
+    Compare,
 }
 
 /// Options of `sweep`.

@@ -1,7 +1,7 @@
 use std::io::{Write, stdout};
 
 use super::args::SchemaOf;
-use crate::report::{Report, UpgradeReport};
+use crate::report::{Comparison, Mutation, Report, Structured, UpgradeReport, Verification};
 use crate::scenario::Scenario;
 
 /// Prints a JSON schema.
@@ -10,6 +10,9 @@ pub(super) fn run(what: SchemaOf) {
         SchemaOf::Scenario => Scenario::schema(),
         SchemaOf::Report => Report::schema(),
         SchemaOf::Upgrade => UpgradeReport::schema(),
+        SchemaOf::Verify => Verification::schema(),
+        SchemaOf::Mutants => Mutation::schema(),
+        SchemaOf::Compare => Comparison::schema(),
     };
     // a closed pipe is not an error
     let _ = writeln!(stdout(), "{schema:#}");

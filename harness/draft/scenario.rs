@@ -10,7 +10,7 @@ use super::sources::{ManifestFile, Sources};
 use super::text::{claim, plain, population};
 use crate::demo::demo_versions;
 use crate::plan::Given;
-use crate::routing::{Client, Kind, Live, Mesh, Naming, pods_of};
+use crate::routing::{Client, Kind, Live, Mesh, Naming, Object, pods_of};
 use crate::scenario::{Manifest, Population, Service};
 
 /// The order in which a stage applies kinds. Other kinds come first.
@@ -95,7 +95,7 @@ fn compose(sources: &Sources, refused: &BTreeMap<String, String>) -> Result<Draf
         sidecar: true,
     });
     let (populations, paths) = callers(&outbound, &service, &mut open);
-    let is_demo = live.of(Kind::Deployment).any(|object| {
+    let is_demo = workloads(&live).any(|object| {
         let image = object.manifest.at("/spec/template/spec/containers/0/image").and_then(serde_json::Value::as_str);
         image.is_some_and(|image| naming.images.contains_key(image))
     });
@@ -139,10 +139,15 @@ fn claims(
 ) -> Vec<String> {
     let (mut claims, mut notes) = (Vec::new(), Vec::new());
     for (own, path) in populations.iter().flat_map(|own| paths.iter().map(move |path| (own, path))) {
-        match claim(&own.name, path, &given(own, path)) {
-            Ok(claim) => match refused.get(&format!("- {claim}")) {
-                None => claims.push(format!("      - {claim}")),
-                Some(why) => notes.push(format!("      # - {claim} is not checked: {why}")),
+        let given = given(own, path);
+        match claim(&own.name, path, &given) {
+            Ok(claim) => match (given.not_modelled.first(), refused.get(&format!("- {claim}"))) {
+                (None, None) => claims.push(format!("      - {claim}")),
+                (Some(note), _) => notes.push(format!(
+                    "      # - {claim} is undecided: {}: {} is not modelled; a run on a mesh decides it",
+                    note.origin, note.field
+                )),
+                (None, Some(why)) => notes.push(format!("      # - {claim} is not checked: {why}")),
             },
             Err(why) => notes.push(format!("      # {why}")),
         }
@@ -259,8 +264,13 @@ fn port(service: &Manifest) -> Option<u16> {
     u16::try_from(port["port"].as_u64()?).ok()
 }
 
+fn workloads(live: &Live) -> impl Iterator<Item = &Object> {
+    Kind::WORKLOADS.into_iter().flat_map(|kind| live.of(kind))
+}
+
+/// The versions that the labels of pods name.
 fn versions(live: &Live) -> BTreeSet<String> {
-    let labels = live.of(Kind::Deployment).filter_map(|object| {
+    let labels = workloads(live).filter_map(|object| {
         let labels = object.manifest.at("/spec/template/metadata/labels")?;
         let version = labels.get("version").or_else(|| labels.get("app.kubernetes.io/version"))?;
         version.as_str().map(ToOwned::to_owned)

@@ -3,6 +3,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::model::{Claim, Outcome, Report, Stage};
@@ -17,7 +18,7 @@ const NOTABLE: f64 = 0.5;
 const ONE_OUTAGE: f64 = 0.5;
 
 /// A difference between two reports.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Difference {
     /// The stage; none for a difference that is not about a stage.
     pub stage: Option<String>,

@@ -2,17 +2,23 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::compare::Difference;
+use super::verified::shown;
 use super::words::plural;
-use crate::plan::Given;
 use crate::routing::{NotModelled, Problem, RuleRef, Severity};
 use crate::scenario::{Expectation, Scenario};
 use crate::verify::{Decided, Gap, GivenChange, MUTATION_OPERATORS, Mutant, MutantStatus, VerifiedStage};
 
 /// A result that can be written as JSON or as Markdown.
-pub trait Structured: Serialize {
+pub trait Structured: Serialize + JsonSchema {
+    /// The JSON schema of the result.
+    fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// Writes the result as JSON.
     ///
     /// # Errors
@@ -35,11 +41,12 @@ pub trait Structured: Serialize {
 }
 
 /// The result of `verify`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
     scenario: String,
     /// `passed`, `failed`, `undecided`, or `bad input` if the Kubernetes API would reject an object.
+    #[schemars(extend("enum" = ["passed", "failed", "undecided", "bad input"]))]
     result: &'static str,
     problems: Vec<VerificationProblem>,
     claims: Vec<VerificationClaim>,
@@ -48,14 +55,15 @@ pub struct Verification {
     changes: Option<Vec<BehaviourChange>>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct VerificationProblem {
+    #[schemars(extend("enum" = ["error", "warning"]))]
     severity: &'static str,
     place: String,
     message: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct VerificationClaim {
     stage: usize,
@@ -63,8 +71,9 @@ struct VerificationClaim {
     claim: String,
     place: String,
     /// `holds`, `fails`, `undecided` if the model does not cover something, or `open` if only a run can decide the claim.
+    #[schemars(extend("enum" = ["holds", "fails", "undecided", "open"]))]
     result: &'static str,
-    /// What the manifests give, for a claim about a population.
+    /// What the manifests give, for a claim about a population, unless it is undecided.
     #[serde(skip_serializing_if = "Option::is_none")]
     given: Option<String>,
     rules: Vec<VerificationRule>,
@@ -72,13 +81,13 @@ struct VerificationClaim {
     reasons: Vec<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct VerificationRule {
     object: String,
     place: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct BehaviourChange {
     stage: usize,
@@ -116,14 +125,14 @@ impl Verification {
                     Decided::Open(why) => ("open", vec![why.clone()]),
                 };
                 reasons.extend(claim.findings.iter().map(ToString::to_string));
-                let is_claim = matches!(claim.expectation, Expectation::Claim(_));
+                let is_given = matches!(claim.expectation, Expectation::Claim(_)) && result != "undecided";
                 VerificationClaim {
                     stage: stage.number,
                     stage_name: stage.name.to_owned(),
                     claim: claim.expectation.to_string(),
                     place: claim.expectation.origin().to_string(),
                     result,
-                    given: is_claim.then(|| claim.given.to_string()),
+                    given: is_given.then(|| claim.given.to_string()),
                     rules: rules(&claim.given.rules),
                     reasons,
                 }
@@ -157,8 +166,8 @@ impl BehaviourChange {
             stage_name: change.stage.clone(),
             population: change.from.clone(),
             path: change.path.clone(),
-            before: change.before.as_ref().map(Given::to_string),
-            after: change.after.to_string(),
+            before: change.before.as_ref().map(shown),
+            after: shown(&change.after),
             rules: rules(&change.after.rules),
         }
     }
@@ -198,14 +207,14 @@ impl Structured for Verification {
 }
 
 /// The result of `mutants`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Mutation {
     scenario: String,
     operators: Vec<OperatorCount>,
     survived: Vec<SurvivedMutant>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct OperatorCount {
     operator: &'static str,
     mutants: usize,
@@ -215,7 +224,7 @@ struct OperatorCount {
     undecided: usize,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct SurvivedMutant {
     operator: &'static str,
@@ -277,7 +286,7 @@ impl Structured for Mutation {
 }
 
 /// The result of `compare`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Comparison<'a> {
     /// The differences.
     pub differences: &'a [Difference],

@@ -200,7 +200,7 @@ pub fn changed(out: &mut impl Write, against: &str, changes: &[GivenChange]) -> 
 }
 
 /// What is given, or that it is not known.
-fn shown(given: &Given) -> String {
+pub(super) fn shown(given: &Given) -> String {
     match given.not_modelled.first() {
         None => given.to_string(),
         Some(note) => format!("undecided ({}: {} is not modelled)", note.origin, note.field),

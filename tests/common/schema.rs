@@ -21,3 +21,9 @@ impl Schema {
         self.schemas.validate(value, self.index).map_err(|error| format!("{error:#}"))
     }
 }
+
+/// The schema in `schemas/`.
+pub fn committed_schema(name: &str) -> Schema {
+    let text = std::fs::read_to_string(format!("{}/schemas/{name}.json", super::ROOT)).expect("the schema is there");
+    Schema::of(serde_json::from_str(&text).expect("the schema is JSON"))
+}

@@ -245,6 +245,24 @@ fn a_set_that_is_missing_is_named_with_the_command_that_gets_it(#[case] version:
 }
 
 #[test]
+fn without_the_definitions_of_the_gateway_api_the_hint_is_about_them() {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.31"]);
+    std::fs::remove_dir_all(folder.path().join("images/gateway-api")).unwrap();
+    let engine = Engine::start(folder.path());
+    let mut command = shiftcheck(&["run", "fixtures/gateway-api"]);
+    command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3));
+    let errors = errors.replace(folder.path().to_str().unwrap(), "CACHE");
+    insta::assert_snapshot!(errors, @r"
+    error: the image cache has no set `gateway-api` (CACHE/images); it has istio-1.31, node
+
+    hint: the scenario needs the CRDs of the Gateway API: use a cluster that has them with --cluster kubeconfig, or run `ci/images/build gateway-api` to build it
+    ");
+}
+
+#[test]
 fn an_unknown_version_of_istio_is_answered_with_those_that_are_there() {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.22", "1.31"]);

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rstest::rstest;
+
 use crate::common::{Deadline, ROOT, said, signal};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -424,4 +426,21 @@ fn a_part_that_cannot_be_built_ends_the_build_with_the_end_of_its_log() {
     assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("no such module\nerror: could not build first\n"), "{errors}");
     assert_eq!(machine.parts(), [""; 0]);
+}
+
+/// Two parts that share packages are compiled one after the other, so that these are compiled once.
+#[rstest]
+#[case::follows("follows='first'\n", true)]
+#[case::does_not_follow("", false)]
+#[case::follows_a_part_that_is_not_built("follows='other'\n", false)]
+fn a_part_is_built_after_the_one_that_it_follows(#[case] follows: &str, #[case] after: bool) {
+    let machine = three_parts();
+    machine.recipe("first", "title='the first'\ntakes='1 s'\nmake() { sleep 1; touch \"$out/file\"; }\n");
+    machine
+        .recipe("second", &format!("title='the second'\ntakes='2 min'\n{follows}make() {{ touch \"$out/file\"; }}\n"));
+    machine.recipe("other", "title='another'\ntakes='1 s'\nmake() { touch \"$out/file\"; }\n");
+    let lines = built_on(&machine);
+    let place = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    let (first, second) = (place("build: the first: done in "), place("build: the second: started"));
+    assert_eq!(first < second, after, "{lines:#?}");
 }

@@ -331,3 +331,54 @@ fn a_deviation_is_rounded() {
         "{scenario}"
     );
 }
+
+#[test]
+fn a_draft_claims_nothing_that_depends_on_what_is_not_modelled() {
+    let folder = folder(&SPLIT);
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: only-v2}\n\
+                  spec: {selector: {matchLabels: {version: v2}}}\n";
+    fs::write(folder.path().join("policy.yaml"), policy).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    let claims: Vec<&str> = scenario.lines().filter(|line| line.contains("get: {") && line.contains("from: e")).collect();
+    let why = "is undecided: policy.yaml:1:1: AuthorizationPolicy/only-v2 is not modelled; a run on a mesh decides it";
+    assert_eq!(
+        claims,
+        [
+            "      - {from: everyone, get: {v1: 100%}}",
+            "      - {from: end-user-not-testers, get: {v1: 100%}}",
+            &format!("      # - {{from: end-user-testers, get: {{v1: 50%, v2: 50%}}}} {why}"),
+            "  #     - {from: everyone, get: {v2: 100%}}",
+        ]
+    );
+    let doubt = "the claims: policy.yaml:1:1: AuthorizationPolicy/only-v2 is not modelled and can affect them";
+    assert!(printed.contains(doubt), "{printed}");
+    assert_verified(folder.path());
+}
+
+#[rstest]
+#[case::deployment("Deployment")]
+#[case::stateful_set("StatefulSet")]
+fn versions_come_from_labels_before_tags(#[case] kind: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let stable = APP.replace("Deployment", kind).replace("version: v1", "version: stable");
+    let canary = stable.split("---").next().unwrap().replace("stable", "canary").replace("web-v1", "web-v2");
+    fs::write(folder.path().join("app.yaml"), format!("{stable}---\n{}", canary.replace("web:1", "web:2"))).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    assert!(scenario.contains("{from: everyone, get: {canary: 50%, stable: 50%}}"), "{scenario}");
+    assert_verified(folder.path());
+}
+
+#[test]
+fn a_rule_for_gateways_alone_is_no_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = virtual_service("  gateways: [public]\n  http: [{route: [{destination: {host: web}}]}]\n");
+    fs::write(folder.path().join("app.yaml"), rule.replace("hosts: [web]", "hosts: [shop.acme.io]")).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let printed = assert_verified(folder.path());
+    assert!(!printed.contains("warning"), "{printed}");
+}

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shiftcheck::report::{Granularity, Report};
 
 use crate::common::report::{hostile, json_of, passed, read, walked};
-use crate::common::schema::Schema;
+use crate::common::schema::committed_schema;
 use crate::common::{self, Deadline, ROOT, said, shiftcheck, spoilt};
 
 #[test]
@@ -264,6 +264,9 @@ fn no_report_of_an_earlier_run_outlives_a_scenario_that_is_refused() {
 #[case::scenario("scenario")]
 #[case::report("report")]
 #[case::upgrade("upgrade")]
+#[case::verify("verify")]
+#[case::mutants("mutants")]
+#[case::compare("compare")]
 fn the_schema_is_the_committed_one(#[case] what: &str) {
     let (printed, _, code) = said(&shiftcheck(&["schema", what]).output().unwrap());
     assert_eq!(code, Some(0));
@@ -276,9 +279,7 @@ fn the_schema_is_the_committed_one(#[case] what: &str) {
 #[case::scenario("scenario")]
 #[case::report("report")]
 fn what_is_written_fits_its_schema(#[case] what: &str) {
-    let schema: Value =
-        serde_json::from_str(&fs::read_to_string(format!("{ROOT}/schemas/{what}.json")).unwrap()).unwrap();
-    let schema = Schema::of(schema);
+    let schema = committed_schema(what);
     let mut instances: Vec<(PathBuf, Value)> = Vec::new();
     if what == "report" {
         let (_, _, failed) = walked("fixtures/canary-pinned-selector", &[]);
@@ -298,6 +299,23 @@ fn what_is_written_fits_its_schema(#[case] what: &str) {
         let fits = schema.check(&instance);
         assert!(fits.is_ok(), "{}: {}", path.display(), fits.unwrap_err());
     }
+}
+
+#[rstest]
+#[case::verify("verify", &["verify", "fixtures/canary"], 0)]
+#[case::verify_with_a_failure("verify", &["verify", "fixtures/canary-pinned-selector", "--against", "fixtures/canary"], 1)]
+#[case::mutants("mutants", &["mutants", "fixtures/blue-green"], 0)]
+#[case::compare("compare", &["compare", "PASSED", "FAILED"], 1)]
+fn what_is_printed_as_json_fits_its_schema(#[case] what: &str, #[case] command: &[&str], #[case] expected: i32) {
+    let (_, _, failed) = walked("fixtures/canary-pinned-selector", &[]);
+    let paths = [("PASSED", passed().0.as_path()), ("FAILED", failed.path())];
+    let of = |word: &&str| paths.iter().find(|(name, _)| name == word).map(|(_, path)| path.to_str().unwrap());
+    let command: Vec<&str> = command.iter().map(|word| of(word).unwrap_or(word)).chain(["--format", "json"]).collect();
+    let (printed, errors, code) = said(&shiftcheck(&command).output().unwrap());
+    assert_eq!(code, Some(expected), "{printed}{errors}");
+    let schema = committed_schema(what);
+    assert_eq!(schema.check(&serde_json::from_str(&printed).unwrap()), Ok(()));
+    assert!(schema.check(&json!({})).is_err(), "a schema that allows everything is none");
 }
 
 #[test]

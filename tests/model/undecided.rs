@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::common::schema::committed_schema;
 use crate::common::{said, shiftcheck, spoilt};
 
 const DENY: &str = "\
@@ -62,6 +64,25 @@ fn a_policy_that_was_added_is_a_change_in_behaviour() {
     assert_eq!(code, Some(4), "{printed}");
     let change = "testers: v1 50 %, v2 50 % → undecided (FOLDER/vs-hello-testers.yaml:19:1: AuthorizationPolicy/deny-v2 is not modelled)";
     assert!(printed.contains(change), "{printed}");
+}
+
+#[test]
+fn programs_are_told_no_shares_where_a_claim_is_undecided() {
+    let folder = denied();
+    let arguments = ["verify", "FOLDER", "--against", "fixtures/canary", "--format", "json"];
+    let (printed, code) = about(folder.path(), &arguments);
+    assert_eq!(code, Some(4), "{printed}");
+    let result: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(committed_schema("verify").check(&result), Ok(()));
+    assert_eq!(result["result"], "undecided");
+    let claims = result["claims"].as_array().unwrap().iter();
+    let undecided: Vec<&Value> = claims.filter(|claim| claim["result"] == "undecided").collect();
+    assert!(!undecided.is_empty() && undecided.iter().all(|claim| claim["given"].is_null()), "{undecided:#?}");
+    let note = "FOLDER/vs-hello-testers.yaml:19:1";
+    assert_eq!(undecided[0]["reasons"][0], format!("not modelled: AuthorizationPolicy/deny-v2 ({note})"));
+    let after = format!("undecided ({note}: AuthorizationPolicy/deny-v2 is not modelled)");
+    let changes = result["changes"].as_array().unwrap();
+    assert!(!changes.is_empty() && changes.iter().all(|change| change["after"] == after), "{changes:#?}");
 }
 
 #[test]

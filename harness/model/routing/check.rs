@@ -4,9 +4,10 @@ use displaydoc::Display;
 use serde_json::Value;
 
 use super::condition::Pattern;
-use super::hosts::{falls_under, full_name, is_wildcard, resolved};
+use super::hosts::{DOMAIN, Wildcards, falls_under, full_name, is_wildcard, resolved};
 use super::live::{Kind, Live, Object};
 use super::rule::{Part, field};
+use super::virtual_service::MESH;
 use crate::scenario::{Origin, nearest};
 
 /// An error or a suspicious setting in an applied object.
@@ -32,12 +33,20 @@ pub enum Severity {
 
 /// Checks the applied objects, and the references between them.
 pub fn check(live: &Live) -> Vec<Problem> {
-    let services = live.of(Kind::Service).map(|object| full_name(object.manifest.name(), &object.namespace));
-    let mut checker = Checker { services: services.collect(), ..Checker::default() };
+    let mut checker = Checker::default();
+    for object in live.of(Kind::Service) {
+        let name = full_name(object.manifest.name(), &object.namespace);
+        checker.domains.extend(name.match_indices('.').map(|(dot, _)| name[dot..].to_owned()));
+        checker.services.insert(name);
+    }
     for object in live.of(Kind::DestinationRule) {
         let spec = Part::root(&object.manifest).get("spec");
         let host = resolved(spec.get("host").text().unwrap_or_default(), &object.namespace);
-        let defined = checker.subsets.entry(host).or_default();
+        let defined = if is_wildcard(&host) {
+            checker.wildcard_subsets.entry(&host)
+        } else {
+            checker.subsets.entry(host).or_default()
+        };
         defined.extend(spec.get("subsets").items().filter_map(|subset| subset.get("name").owned()));
     }
     for object in live.of(Kind::DestinationRule) {
@@ -46,8 +55,8 @@ pub fn check(live: &Live) -> Vec<Problem> {
     for object in live.of(Kind::VirtualService) {
         checker.virtual_service(object);
     }
-    for object in live.of(Kind::Deployment) {
-        checker.deployment(object);
+    for object in Kind::WORKLOADS.into_iter().flat_map(|kind| live.of(kind)) {
+        checker.workload(object);
     }
     for object in live.of(Kind::HttpRoute) {
         for rule in Part::root(&object.manifest).get("spec").get("rules").items() {
@@ -63,8 +72,11 @@ pub fn check(live: &Live) -> Vec<Problem> {
 struct Checker {
     /// The full names of all Services.
     services: BTreeSet<String>,
+    /// The domains that the names of Services end in, with the dot that they begin with.
+    domains: BTreeSet<String>,
     /// The subsets of each host.
     subsets: BTreeMap<String, BTreeSet<String>>,
+    wildcard_subsets: Wildcards<BTreeSet<String>>,
     problems: BTreeSet<Problem>,
 }
 
@@ -111,10 +123,10 @@ impl Checker {
     fn known_host(&mut self, part: &Part<'_>, full: &str, effect: &str) {
         let Some(host) = part.text() else { return };
         let services = &self.services;
-        let known = if is_wildcard(full) {
-            services.iter().any(|service| falls_under(service, full))
-        } else {
-            services.contains(full)
+        let known = match full.strip_prefix('*') {
+            Some(domain) if domain.starts_with('.') => self.domains.contains(domain),
+            Some(_) => services.iter().any(|service| falls_under(service, full)),
+            None => services.contains(full),
         };
         if known {
             return;
@@ -130,7 +142,15 @@ impl Checker {
 
     fn virtual_service(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
-        for host in spec.get("hosts").items() {
+        // at a gateway, a host is the name by which clients outside of the mesh call it
+        let gateways = spec.get("gateways").texts();
+        let (mesh, gateways): (Vec<String>, Vec<String>) = gateways.into_iter().partition(|gateway| gateway == MESH);
+        let is_of_mesh = |host: &Part<'_>| match (mesh.is_empty(), gateways.is_empty()) {
+            (_, true) => true,
+            (true, false) => false,
+            (false, false) => host.text().is_some_and(|host| !host.contains('.') || host.ends_with(DOMAIN)),
+        };
+        for host in spec.get("hosts").items().filter(is_of_mesh) {
             // capitals do not matter here, as they do in destinations
             let full = resolved(host.text().unwrap_or_default(), &object.namespace).to_lowercase();
             self.known_host(&host, &full, "so the rule has no effect");
@@ -178,8 +198,8 @@ impl Checker {
         self.known_host(&host, &full, "so these requests fail with status 503");
         let subset = part.get("subset");
         let Some(name) = subset.text().filter(|_| self.services.contains(&full)) else { return };
-        let defined = |host: &String| *host == full || is_wildcard(host) && falls_under(&full, host);
-        let known = self.subsets.iter().filter(|(host, _)| defined(host)).flat_map(|(_, names)| names);
+        let wildcards = self.wildcard_subsets.matching(&full).map(|(_, names)| names);
+        let known = self.subsets.get(&full).into_iter().chain(wildcards).flatten();
         let known: BTreeSet<&str> = known.map(String::as_str).collect();
         if !known.contains(name) {
             let hint = nearest(name, known.into_iter());
@@ -209,7 +229,7 @@ impl Checker {
         }
     }
 
-    fn deployment(&mut self, object: &Object) {
+    fn workload(&mut self, object: &Object) {
         let spec = Part::root(&object.manifest).get("spec");
         self.whole_number(&spec.get("replicas"), u64::from(u32::MAX >> 1));
         let selector = spec.get("selector").get("matchLabels");
@@ -233,5 +253,52 @@ fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => format!("`{text}`"),
         other => format!("`{other}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::fixture::{SERVICE, live};
+    use super::*;
+
+    const UNKNOWN: &str = "no Service is called `shop.acme.io`, so the rule has no effect";
+    const MISSPELT: &str = "no Service is called `svcc.here.svc.cluster.local`, so the rule has no effect; \
+                            did you mean `svc.here.svc.cluster.local`?";
+
+    #[rstest]
+    #[case::in_the_mesh("hosts: [shop.acme.io]", &[UNKNOWN])]
+    #[case::at_a_gateway("hosts: [shop.acme.io], gateways: [public]", &[])]
+    #[case::at_both("hosts: [shop.acme.io, svc], gateways: [public, mesh]", &[])]
+    #[case::misspelt_at_both("hosts: [shop.acme.io, svcc], gateways: [public, mesh]", &[MISSPELT])]
+    #[case::wildcard("hosts: ['*.here.svc.cluster.local']", &[])]
+    #[case::everything("hosts: ['*']", &[])]
+    #[case::wildcard_of_nothing("hosts: ['*.there.svc.cluster.local']", &[
+        "no Service is called `*.there.svc.cluster.local`, so the rule has no effect; did you mean `svc.here.svc.cluster.local`?",
+    ])]
+    fn hosts_of_rules_are_those_of_services(#[case] spec: &str, #[case] expected: &[&str]) {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs}}\n\
+             spec: {{{spec}, http: [{{route: [{{destination: {{host: svc}}}}]}}]}}\n"
+        );
+        let problems = check(&live(&format!("{SERVICE}{rule}")));
+        assert_eq!(problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_subset_may_be_defined_by_a_wildcard() {
+        let rules = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\n\
+                     spec: {hosts: [svc], http: [{route: [{destination: {host: svc, subset: one}}]}]}\n---\n\
+                     apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: dr}\n\
+                     spec: {host: '*.svc.cluster.local', subsets: [{name: one, labels: {version: v1}}]}\n";
+        assert_eq!(check(&live(&format!("{SERVICE}{rules}"))), []);
+    }
+
+    #[test]
+    fn a_selector_has_to_fit_the_template_of_every_kind_of_workload() {
+        let text = SERVICE.replace("Deployment", "StatefulSet").replace("{template", "{selector: {matchLabels: {app: b}}, template");
+        let message = "the selector requires app=b, which the template's labels lack";
+        assert_eq!(check(&live(&text)).iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), [message, message]);
     }
 }

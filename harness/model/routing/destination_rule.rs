@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::hosts::{falls_under, is_wildcard, resolved};
+use super::hosts::{Wildcards, is_wildcard, resolved};
 use super::live::Object;
 use super::notes::{Notes, Scope};
 use super::rule::Part;
@@ -27,8 +27,7 @@ pub(super) struct Subsets {
 #[derive(Debug, Default)]
 struct Rules {
     exact: HashMap<String, Vec<Subsets>>,
-    /// Wildcards by their length: the longest is the most specific.
-    wildcards: BTreeMap<(usize, String), Vec<Subsets>>,
+    wildcards: Wildcards<Vec<Subsets>>,
 }
 
 /// The `DestinationRule`s by namespace: those that clients of the same namespace see, and those that clients of others may see.
@@ -88,7 +87,7 @@ impl Rules {
     /// Adds the subsets of a rule: to those of older rules, or beside them if the older ones are exported more widely or elsewhere.
     fn add(&mut self, version: RoutingVersion, host: &str, added: &Subsets) {
         let others = if is_wildcard(host) {
-            self.wildcards.entry((host.len(), host.to_owned())).or_default()
+            self.wildcards.entry(host)
         } else {
             self.exact.entry(host.to_owned()).or_default()
         };
@@ -113,8 +112,7 @@ impl Rules {
 
     /// The rules for the most specific host.
     fn of(&self, host: &str) -> Option<&Vec<Subsets>> {
-        let wildcard = || self.wildcards.iter().rfind(|((_, wildcard), _)| falls_under(host, wildcard));
-        self.exact.get(host).or_else(|| wildcard().map(|(_, subsets)| subsets))
+        self.exact.get(host).or_else(|| self.wildcards.matching(host).next().map(|(_, subsets)| subsets))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Names of services, as Istio resolves and compares them.
 
+use std::collections::{BTreeSet, HashMap};
+
 /// The domain of cluster-internal names.
 pub(super) const DOMAIN: &str = "svc.cluster.local";
 
@@ -34,6 +36,29 @@ pub(super) fn is_wildcard(host: &str) -> bool {
 /// Whether a wildcard matches a service's full name.
 pub(super) fn falls_under(host: &str, wildcard: &str) -> bool {
     host.ends_with(wildcard.trim_start_matches('*'))
+}
+
+/// Values by the wildcard host of a rule, found by the names that the wildcards match.
+#[derive(Debug, Default)]
+pub(super) struct Wildcards<T> {
+    by_suffix: HashMap<String, T>,
+    /// The lengths of all suffixes: a name is looked up once for each of them, not compared with each wildcard.
+    lengths: BTreeSet<usize>,
+}
+
+impl<T: Default> Wildcards<T> {
+    /// The value of a wildcard.
+    pub fn entry(&mut self, wildcard: &str) -> &mut T {
+        let suffix = wildcard.trim_start_matches('*');
+        self.lengths.insert(suffix.len());
+        self.by_suffix.entry(suffix.to_owned()).or_default()
+    }
+
+    /// The wildcards that match a name, without their `*`, and their values. The most specific wildcard comes first.
+    pub fn matching(&self, host: &str) -> impl Iterator<Item = (&str, &T)> {
+        let suffixes = self.lengths.iter().rev().filter_map(|length| host.get(host.len().checked_sub(*length)?..));
+        suffixes.filter_map(|suffix| self.by_suffix.get_key_value(suffix)).map(|(suffix, value)| (suffix.as_str(), value))
+    }
 }
 
 #[cfg(test)]
@@ -71,5 +96,17 @@ mod tests {
     #[case("*.other.svc.cluster.local", false)]
     fn wildcards_are_suffixes(#[case] wildcard: &str, #[case] falls: bool) {
         assert_eq!(falls_under("svc-hello.canary.svc.cluster.local", wildcard), falls);
+    }
+
+    #[test]
+    fn the_most_specific_wildcard_comes_first() {
+        let mut wildcards: Wildcards<u8> = Wildcards::default();
+        for (index, wildcard) in ["*", "*.local", "*.canary.svc.cluster.local", "*.other.svc.cluster.local"].iter().enumerate() {
+            *wildcards.entry(wildcard) = u8::try_from(index).unwrap();
+        }
+        let matching = |host: &str| wildcards.matching(host).map(|(_, index)| *index).collect::<Vec<_>>();
+        assert_eq!(matching("svc-hello.canary.svc.cluster.local"), [2, 1, 0]);
+        assert_eq!(matching("local"), [0]);
+        assert_eq!(matching("ä"), [0]);
     }
 }

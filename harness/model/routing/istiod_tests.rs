@@ -1,33 +1,16 @@
 //! Behaviour of istiod that comparisons with istiod itself have found, one case each.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use rstest::rstest;
 
-use super::{Action, Client, Live, Mesh, Naming, Request, pods_of};
-use crate::scenario::parse_manifests;
+use super::fixture::{SERVICE, client, mesh_of};
+use super::{Action, Request};
 
-const BASE: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: svc}
-spec: {selector: {app: a}, ports: [{name: http, port: 8080}]}
----
+/// Another Service, in the namespace `there`.
+const NEXT: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: next, namespace: there}
 spec: {selector: {app: a}, ports: [{name: http, port: 8080}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: v1}
-spec: {template: {metadata: {labels: {app: a, version: v1}}, spec: {containers: [{image: 'a:v1'}]}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: v2}
-spec: {template: {metadata: {labels: {app: a, version: v2}}, spec: {containers: [{image: 'a:v2'}]}}}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -38,14 +21,8 @@ spec: {template: {metadata: {labels: {app: a, version: v1}}, spec: {containers: 
 
 /// What becomes of a request from the namespace `here` to `svc`, or to the host in its `Host` header.
 fn outcome(version: &str, text: &str, host: &str) -> String {
-    let mut live = Live::new("here", "here");
-    let manifests = parse_manifests(Path::new("a.yaml"), &format!("{BASE}{text}")).unwrap();
-    for manifest in &manifests {
-        live.apply(manifest);
-    }
-    let mesh = Mesh::of(&version.parse().unwrap(), &live, pods_of(&live, &Naming::default()));
-    let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
-    let distribution = outbound.distribution(&Request::get("svc", 8080, "/").with("host", host));
+    let mesh = mesh_of(&version.parse().unwrap(), &format!("{SERVICE}{NEXT}{text}"));
+    let distribution = mesh.outbound(client()).distribution(&Request::get("svc", 8080, "/").with("host", host));
     let mut outcomes: Vec<String> =
         distribution.iter().map(|(outcome, chance)| format!("{outcome} {chance}")).collect();
     outcomes.sort();
@@ -152,11 +129,9 @@ fn mirrors_of_routes(#[case] version: &str, #[case] name: &str, #[case] expected
     let rules = format!(
         "rules: [{{filters: [{{type: RequestMirror, requestMirror: {mirror}}}], backendRefs: [{{name: svc, port: 8080}}]}}]"
     );
-    let mut live = Live::new("here", "here");
-    let text = format!("{BASE}{}", http_route("a", &format!("{PARENT}, {rules}")));
-    parse_manifests(Path::new("a.yaml"), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
-    let mesh = Mesh::of(&version.parse().unwrap(), &live, Vec::new());
-    let outbound = mesh.outbound(Client { namespace: "here".to_owned(), labels: BTreeMap::new(), sidecar: true });
+    let text = format!("{SERVICE}{NEXT}{}", http_route("a", &format!("{PARENT}, {rules}")));
+    let mesh = mesh_of(&version.parse().unwrap(), &text);
+    let outbound = mesh.outbound(client());
     let table = outbound.routes(&Request::get("svc", 8080, "/")).unwrap().table;
     let Action::Forward(forward) = &table.routes[0].action else { panic!("{:?}", table.routes) };
     assert_eq!(forward.mirrors.first().map(|(_, share)| *share), expected);

@@ -22,13 +22,18 @@ pub struct Live {
 
 /// A kind that the model covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Kind {
     /// `Service`.
     Service,
+    /// `DaemonSet`.
+    DaemonSet,
     /// `Deployment`.
     Deployment,
     /// `ReplicaSet`.
     ReplicaSet,
+    /// `ReplicationController`.
+    ReplicationController,
     /// `StatefulSet`.
     StatefulSet,
     /// `Pod`.
@@ -55,12 +60,18 @@ pub struct Object {
 }
 
 impl Kind {
+    /// The kinds of workloads whose pods are modelled. A `DaemonSet` counts as one pod.
+    pub const WORKLOADS: [Self; 5] =
+        [Self::DaemonSet, Self::Deployment, Self::ReplicaSet, Self::ReplicationController, Self::StatefulSet];
+
     /// The API group and the name of the kind.
     const fn group_and_name(self) -> (&'static str, &'static str) {
         match self {
             Self::Service => ("", "Service"),
+            Self::DaemonSet => ("apps", "DaemonSet"),
             Self::Deployment => ("apps", "Deployment"),
             Self::ReplicaSet => ("apps", "ReplicaSet"),
+            Self::ReplicationController => ("", "ReplicationController"),
             Self::StatefulSet => ("apps", "StatefulSet"),
             Self::Pod => ("", "Pod"),
             Self::Namespace => ("", "Namespace"),

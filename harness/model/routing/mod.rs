@@ -24,6 +24,8 @@ mod destination_rule;
 mod diagnosis;
 mod distribution;
 mod endpoints;
+#[cfg(test)]
+mod fixture;
 mod hosts;
 mod http_route;
 mod injection;

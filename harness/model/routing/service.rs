@@ -41,6 +41,7 @@ pub(super) enum Target {
 
 /// The protocol that Istio assumes for a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Protocol {
     /// HTTP, by declaration.
     Http,
@@ -48,6 +49,8 @@ pub enum Protocol {
     Detected,
     /// TCP, or a protocol that is forwarded like TCP, with the reason.
     Tcp(String),
+    /// UDP. Istio routes none of it, but knows the port.
+    Udp,
 }
 
 impl Protocol {
@@ -66,7 +69,8 @@ impl Protocol {
         }
         match declared.split('-').next().unwrap_or_default().to_lowercase().as_str() {
             "http" | "http2" | "grpc" | "http_proxy" => Self::Http,
-            "tcp" | "https" | "tls" | "mongo" | "redis" | "mysql" => Self::Tcp(how),
+            // the connections of a TCP port that is named after UDP pass the sidecar
+            "tcp" | "udp" | "https" | "tls" | "mongo" | "redis" | "mysql" => Self::Tcp(how),
             _ if SERVER_FIRST.contains(&number) => {
                 Self::Tcp(format!("is {number}, on which servers are expected to speak first"))
             }
@@ -104,8 +108,11 @@ impl Service {
                 (None, Some(name)) => Target::Name(name.to_owned()),
                 (None, None) => Target::Number(number),
             };
-            let protocol = Protocol::of(number, part.get("name").text(), part.get("appProtocol").text());
-            (part.get("protocol").text() != Some("UDP")).then_some(Port { number, target, protocol })
+            let protocol = match part.get("protocol").text() {
+                Some("UDP") => Protocol::Udp,
+                _ => Protocol::of(number, part.get("name").text(), part.get("appProtocol").text()),
+            };
+            Some(Port { number, target, protocol })
         });
         Self {
             name: object.manifest.name().to_owned(),
@@ -117,13 +124,24 @@ impl Service {
         }
     }
 
-    pub fn port(&self, number: u16) -> Option<&Port> {
-        self.ports.iter().find(|port| port.number == number)
+    /// The ports for connections.
+    pub fn stream_ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.iter().filter(|port| port.protocol != Protocol::Udp)
     }
 
-    /// The port, if Istio routes its requests.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.stream_ports().find(|port| port.number == number)
+    }
+
+    /// Whether there is a port with this number, of any protocol.
+    pub fn has_port(&self, number: u16) -> bool {
+        self.ports.iter().any(|port| port.number == number)
+    }
+
+    /// The port, if Istio routes its requests. Of several ports with one number, Istio takes the first.
     pub fn http_port(&self, number: u16) -> Option<&Port> {
-        self.port(number).filter(|port| !matches!(port.protocol, Protocol::Tcp(_)))
+        let first = self.ports.iter().find(|port| port.number == number);
+        first.filter(|port| matches!(port.protocol, Protocol::Http | Protocol::Detected))
     }
 }
 
@@ -192,8 +210,7 @@ impl Naming {
 /// The pods of the applied workloads, all ready, each with a made-up address.
 pub fn pods_of(live: &Live, naming: &Naming) -> Vec<Pod> {
     let mut pods = Vec::new();
-    let workloads = [Kind::Deployment, Kind::ReplicaSet, Kind::StatefulSet];
-    for object in workloads.into_iter().flat_map(|kind| live.of(kind)) {
+    for object in Kind::WORKLOADS.into_iter().flat_map(|kind| live.of(kind)) {
         let spec = Part::root(&object.manifest).get("spec");
         let template = spec.get("template");
         let metadata = template.get("metadata");
@@ -309,6 +326,7 @@ mod tests {
     #[case::named_in_capitals(8080, Some("HTTP2-x"), None, "http")]
     #[case::named_tcp(8080, Some("tcp"), None, "tcp")]
     #[case::named_tcp_something(8080, Some("tcp-hello"), None, "tcp")]
+    #[case::named_udp(8080, Some("udp-x"), None, "tcp")]
     #[case::only_the_first_part_counts(8080, Some("hello-tcp"), None, "detected")]
     #[case::not_a_part(8080, Some("tcpish"), None, "detected")]
     #[case::app_protocol_counts_more(8080, Some("tcp-hello"), Some("http"), "http")]
@@ -328,6 +346,7 @@ mod tests {
             Protocol::Http => "http",
             Protocol::Detected => "detected",
             Protocol::Tcp(_) => "tcp",
+            Protocol::Udp => "udp",
         };
         assert_eq!(protocol, expected);
     }

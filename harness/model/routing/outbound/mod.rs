@@ -1,10 +1,9 @@
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Client;
 use super::condition::Request;
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
-use super::hosts::{addressed, falls_under, is_wildcard};
+use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
 use super::notes::NotModelled;
 use super::rule::{Export, RuleRef};
@@ -23,8 +22,8 @@ pub struct Outbound<'m> {
     visible: Vec<&'m VirtualService>,
     /// By host in lower case, the indices of its virtual services, in order of precedence.
     exact: HashMap<String, Vec<usize>>,
-    /// Wildcards with the indices of their virtual services, the longest first.
-    wildcards: Vec<(&'m str, Vec<usize>)>,
+    /// By wildcard, the indices of its virtual services, in order of precedence.
+    wildcards: Wildcards<Vec<usize>>,
 }
 
 /// Routes with the rules that they come from.
@@ -71,17 +70,16 @@ impl Mesh {
             self.virtual_services.iter().filter(|service| service.export.to(namespace)).collect();
         visible.sort_by_key(|service| rank(service));
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
-        let mut wildcards: BTreeMap<(Reverse<usize>, &str), Vec<usize>> = BTreeMap::new();
+        let mut wildcards: Wildcards<Vec<usize>> = Wildcards::default();
         for (index, service) in visible.iter().enumerate() {
             for host in &service.hosts {
                 if is_wildcard(host) {
-                    wildcards.entry((Reverse(host.len()), host.as_str())).or_default().push(index);
+                    wildcards.entry(host).push(index);
                 } else {
                     exact.entry(host.to_lowercase()).or_default().push(index);
                 }
             }
         }
-        let wildcards = wildcards.into_iter().map(|((_, host), indices)| (host, indices)).collect();
         Outbound { mesh: self, client, visible, exact, wildcards }
     }
 }
@@ -98,7 +96,7 @@ impl<'m> Outbound<'m> {
             return Ok(self.connections(called, port));
         }
         match &port.protocol {
-            Protocol::Tcp(_) => Ok(self.connections(called, port)),
+            Protocol::Tcp(_) | Protocol::Udp => Ok(self.connections(called, port)),
             Protocol::Detected => Ok(self.detected(called, port)),
             Protocol::Http => {
                 let authority = request.authority().to_lowercase();
@@ -152,7 +150,7 @@ impl<'m> Outbound<'m> {
     /// The routes of all ports of all services.
     pub fn all(&self) -> impl Iterator<Item = Routes> {
         self.mesh.services.values().flat_map(|service| {
-            service.ports.iter().map(|port| match port.protocol {
+            service.stream_ports().map(|port| match port.protocol {
                 Protocol::Tcp(_) => self.connections(service, port),
                 _ => self.requests(service, port),
             })
@@ -258,7 +256,7 @@ impl<'m> Outbound<'m> {
     /// The routes for a host that is no service with this port, such as a name with a namespace but without a domain. Istio applies rules to
     /// such hosts on port 80, and on the ports of the services that the same rules name.
     fn unregistered(&self, host: &str, port: u16) -> Option<(usize, RuleRoutes)> {
-        let is_service = |name: &str| self.mesh.services.get(name).is_some_and(|service| service.port(port).is_some());
+        let is_service = |name: &str| self.mesh.services.get(name).is_some_and(|service| service.has_port(port));
         let is_registered = |index: usize| {
             let written = self.visible[index].hosts.iter().find(|name| name.to_lowercase() == host);
             written.is_some_and(|name| is_service(if self.mesh.version.is_after_1_22() { host } else { name }))
@@ -268,15 +266,15 @@ impl<'m> Outbound<'m> {
     }
 
     fn unregistered_wildcard(&self, host: &str, port: u16) -> Option<RuleRoutes> {
-        let is_registered = |wildcard: &str| {
-            let mut services = self.mesh.services.values().filter(|service| service.port(port).is_some());
+        let is_registered = |suffix: &str| {
+            let mut services = self.mesh.services.values().filter(|service| service.has_port(port));
             if self.mesh.version.is_after_1_22() {
-                services.any(|service| falls_under(&service.host, wildcard))
+                services.any(|service| falls_under(&service.host, suffix))
             } else {
                 services.any(|service| self.most_specific(&service.host).is_some())
             }
         };
-        let fit = self.wildcards.iter().filter(|(wildcard, _)| falls_under(host, wildcard) && !is_registered(wildcard));
+        let fit = self.wildcards.matching(host).filter(|(suffix, _)| !is_registered(suffix));
         fit.flat_map(|(_, indices)| indices).find_map(|index| self.beside_services(*index, port))
     }
 
@@ -313,8 +311,7 @@ impl<'m> Outbound<'m> {
     /// The first virtual service that names a service, in lower case, otherwise the first with the most specific wildcard.
     fn most_specific(&self, host: &str) -> Option<usize> {
         let exact = self.exact.get(host).into_iter().flatten().copied().find(|index| self.visible[*index].names(host));
-        let wildcard = || self.wildcards.iter().find(|(wildcard, _)| falls_under(host, wildcard));
-        exact.or_else(|| wildcard().and_then(|(_, indices)| indices.first().copied()))
+        exact.or_else(|| self.wildcards.matching(host).next().and_then(|(_, indices)| indices.first().copied()))
     }
 
     /// Adds the endpoints of all clusters, and the distribution of outcomes of each route.
