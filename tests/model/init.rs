@@ -341,7 +341,8 @@ fn a_draft_claims_nothing_that_depends_on_what_is_not_modelled() {
     let (printed, code) = init(folder.path(), &[]);
     assert_eq!(code, Some(0), "{printed}");
     let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
-    let claims: Vec<&str> = scenario.lines().filter(|line| line.contains("get: {") && line.contains("from: e")).collect();
+    let claims: Vec<&str> =
+        scenario.lines().filter(|line| line.contains("get: {") && line.contains("from: e")).collect();
     let why = "is undecided: policy.yaml:1:1: AuthorizationPolicy/only-v2 is not modelled; a run on a mesh decides it";
     assert_eq!(
         claims,

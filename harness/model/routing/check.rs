@@ -297,8 +297,13 @@ mod tests {
 
     #[test]
     fn a_selector_has_to_fit_the_template_of_every_kind_of_workload() {
-        let text = SERVICE.replace("Deployment", "StatefulSet").replace("{template", "{selector: {matchLabels: {app: b}}, template");
+        let text = SERVICE
+            .replace("Deployment", "StatefulSet")
+            .replace("{template", "{selector: {matchLabels: {app: b}}, template");
         let message = "the selector requires app=b, which the template's labels lack";
-        assert_eq!(check(&live(&text)).iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), [message, message]);
+        assert_eq!(
+            check(&live(&text)).iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(),
+            [message, message]
+        );
     }
 }

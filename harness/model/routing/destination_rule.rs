@@ -86,11 +86,8 @@ impl DestinationRules {
 impl Rules {
     /// Adds the subsets of a rule: to those of older rules, or beside them if the older ones are exported more widely or elsewhere.
     fn add(&mut self, version: RoutingVersion, host: &str, added: &Subsets) {
-        let others = if is_wildcard(host) {
-            self.wildcards.entry(host)
-        } else {
-            self.exact.entry(host.to_owned()).or_default()
-        };
+        let others =
+            if is_wildcard(host) { self.wildcards.entry(host) } else { self.exact.entry(host.to_owned()).or_default() };
         let mut apart = true;
         for other in &mut *others {
             let narrower = !other.export.is_empty() && added.export.is_superset(&other.export);

@@ -57,7 +57,9 @@ impl<T: Default> Wildcards<T> {
     /// The wildcards that match a name, without their `*`, and their values. The most specific wildcard comes first.
     pub fn matching(&self, host: &str) -> impl Iterator<Item = (&str, &T)> {
         let suffixes = self.lengths.iter().rev().filter_map(|length| host.get(host.len().checked_sub(*length)?..));
-        suffixes.filter_map(|suffix| self.by_suffix.get_key_value(suffix)).map(|(suffix, value)| (suffix.as_str(), value))
+        suffixes
+            .filter_map(|suffix| self.by_suffix.get_key_value(suffix))
+            .map(|(suffix, value)| (suffix.as_str(), value))
     }
 }
 
@@ -101,7 +103,9 @@ mod tests {
     #[test]
     fn the_most_specific_wildcard_comes_first() {
         let mut wildcards: Wildcards<u8> = Wildcards::default();
-        for (index, wildcard) in ["*", "*.local", "*.canary.svc.cluster.local", "*.other.svc.cluster.local"].iter().enumerate() {
+        for (index, wildcard) in
+            ["*", "*.local", "*.canary.svc.cluster.local", "*.other.svc.cluster.local"].iter().enumerate()
+        {
             *wildcards.entry(wildcard) = u8::try_from(index).unwrap();
         }
         let matching = |host: &str| wildcards.matching(host).map(|(_, index)| *index).collect::<Vec<_>>();

@@ -32,13 +32,16 @@ const BOTH: &[&str] = &[EVERYONE, TESTERS];
     "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x, namespace: other}}", &[])]
 #[case::denied_in_the_root_namespace(
     "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x, namespace: istio-system}}",
-    BOTH)]
+    BOTH
+)]
 #[case::denied_for_one_version(
     "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x}, \
       spec: {selector: {matchLabels: {version: v2}}}}", &[TESTERS])]
 #[case::filter_of_the_client(
     "{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}, \
-      spec: {workloadSelector: {labels: {app: client}}}}", BOTH)]
+      spec: {workloadSelector: {labels: {app: client}}}}",
+    BOTH
+)]
 #[case::filter_of_another_pod(
     "{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}, \
       spec: {workloadSelector: {labels: {app: other}}}}", &[])]
@@ -47,7 +50,9 @@ const BOTH: &[&str] = &[EVERYONE, TESTERS];
     "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x}, spec: {hosts: [example.com]}}", &[])]
 #[case::service_entry_of_this_host(
     "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x}, \
-      spec: {hosts: [svc.here.svc.cluster.local]}}", BOTH)]
+      spec: {hosts: [svc.here.svc.cluster.local]}}",
+    BOTH
+)]
 #[case::rollout_with_the_selected_labels(
     "{apiVersion: argoproj.io/v1alpha1, kind: Rollout, metadata: {name: x}, \
       spec: {template: {metadata: {labels: {app: a, version: v2}}}}}", &[TESTERS])]
@@ -60,7 +65,9 @@ const BOTH: &[&str] = &[EVERYONE, TESTERS];
 #[case::unknown_kind_elsewhere("{apiVersion: flagger.app/v1beta1, kind: Canary, metadata: {name: x, namespace: other}}", &[])]
 #[case::endpoint_slice(
     "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, \
-      metadata: {name: x, labels: {kubernetes.io/service-name: svc}}}", BOTH)]
+      metadata: {name: x, labels: {kubernetes.io/service-name: svc}}}",
+    BOTH
+)]
 #[case::network_policy("{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: x}}", BOTH)]
 fn an_object_of_an_unmodelled_kind_affects(#[case] object: &str, #[case] populations: &[&str]) {
     let (affected, named) = affected(&format!("{}{object}", base()));
@@ -76,7 +83,12 @@ fn an_object_of_an_unmodelled_kind_affects(#[case] object: &str, #[case] populat
 #[case::job_of_another_service("batch/v1", "Job", "metadata: {name: x}, spec: {template: {metadata: {labels: {app: b}}}}", &[])]
 #[case::cron_job(
     "batch/v1", "CronJob", "metadata: {name: x}, spec: {jobTemplate: {spec: {template: {metadata: {labels: {app: b}}}}}}", &[])]
-#[case::rollout_of_a_deployment("argoproj.io/v1alpha1", "Rollout", "metadata: {name: x}, spec: {workloadRef: {name: v1}}", BOTH)]
+#[case::rollout_of_a_deployment(
+    "argoproj.io/v1alpha1",
+    "Rollout",
+    "metadata: {name: x}, spec: {workloadRef: {name: v1}}",
+    BOTH
+)]
 #[case::canary("flagger.app/v1beta1", "Canary", "metadata: {name: x}, spec: {targetRef: {name: v1}}", BOTH)]
 #[case::autoscaler_of_one_of_two(
     "autoscaling/v2", "HorizontalPodAutoscaler", "metadata: {name: x}, spec: {scaleTargetRef: {name: v1}}", &[])]
@@ -86,10 +98,19 @@ fn an_object_of_an_unmodelled_kind_affects(#[case] object: &str, #[case] populat
     "discovery.k8s.io/v1", "EndpointSlice", "metadata: {name: svc-x, labels: {kubernetes.io/service-name: other}}", &[])]
 #[case::endpoint_slice_without_a_service("discovery.k8s.io/v1", "EndpointSlice", "metadata: {name: svc-x}", BOTH)]
 #[case::backend_tls(
-    "gateway.networking.k8s.io/v1", "BackendTLSPolicy", "metadata: {name: x}, spec: {targetRefs: [{group: '', kind: Service, name: svc}]}", BOTH)]
+    "gateway.networking.k8s.io/v1",
+    "BackendTLSPolicy",
+    "metadata: {name: x}, spec: {targetRefs: [{group: '', kind: Service, name: svc}]}",
+    BOTH
+)]
 #[case::backend_tls_of_another_service(
     "gateway.networking.k8s.io/v1", "BackendTLSPolicy", "metadata: {name: x}, spec: {targetRefs: [{group: '', kind: Service, name: b}]}", &[])]
-#[case::grpc_route("gateway.networking.k8s.io/v1", "GRPCRoute", "metadata: {name: x}, spec: {parentRefs: [{kind: Service, name: svc}]}", BOTH)]
+#[case::grpc_route(
+    "gateway.networking.k8s.io/v1",
+    "GRPCRoute",
+    "metadata: {name: x}, spec: {parentRefs: [{kind: Service, name: svc}]}",
+    BOTH
+)]
 #[case::workload_entry("networking.istio.io/v1", "WorkloadEntry", "metadata: {name: x}, spec: {labels: {app: a, version: v2}}", &[TESTERS])]
 #[case::webhook("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "metadata: {name: x}", BOTH)]
 #[case::quota("v1", "ResourceQuota", "metadata: {name: x}", BOTH)]
@@ -107,7 +128,10 @@ fn a_kind_is_named(#[case] version: &str, #[case] kind: &str, #[case] rest: &str
 #[case::stateful_set("apps/v1", "StatefulSet")]
 #[case::replication_controller("v1", "ReplicationController")]
 fn pods_of_a_workload_of_known_size_are_endpoints(#[case] version: &str, #[case] kind: &str) {
-    let workload = SERVICE.replace("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: v2}", &format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: v2}}"));
+    let workload = SERVICE.replace(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: v2}",
+        &format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: v2}}"),
+    );
     let text = workload.replace("{name: v2}\nspec: {", "{name: v2}\nspec: {replicas: 3, ");
     let mesh = mesh(&text);
     assert_eq!(mesh.not_modelled, []);
@@ -151,8 +175,10 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 #[case::least_request("  host: svc\n", "  host: svc\n  trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}\n", &[])]
 #[case::outlier_detection("  host: svc\n", "  host: svc\n  trafficPolicy: {outlierDetection: {}, connectionPool: {}}\n", &[])]
 #[case::consistent_hash(
-    "  host: svc\n", "  host: svc\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n",
-    BOTH)]
+    "  host: svc\n",
+    "  host: svc\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n",
+    BOTH
+)]
 #[case::of_one_subset(
     "labels: {version: v2}}]", "labels: {version: v2}, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}}]",
     &[TESTERS])]
@@ -172,9 +198,16 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
     "{labels: {app: a, version: v2}}", "{labels: {app: a, version: v2, istio.io/use-waypoint: w}}", &[TESTERS])]
 #[case::resources_of_a_sidecar(
     "{labels: {app: a, version: v2}}", "{labels: {app: a, version: v2}, annotations: {sidecar.istio.io/proxyCPU: 100m}}", &[])]
-#[case::subsets_of_another_revision("metadata: {name: dr}", "metadata: {name: dr, labels: {istio.io/rev: canary}}", BOTH)]
+#[case::subsets_of_another_revision(
+    "metadata: {name: dr}",
+    "metadata: {name: dr, labels: {istio.io/rev: canary}}",
+    BOTH
+)]
 #[case::traffic_distribution(
-    "metadata: {name: svc}", "metadata: {name: svc, annotations: {networking.istio.io/traffic-distribution: PreferClose}}", BOTH)]
+    "metadata: {name: svc}",
+    "metadata: {name: svc, annotations: {networking.istio.io/traffic-distribution: PreferClose}}",
+    BOTH
+)]
 #[case::traffic_distribution_of_the_service("ports: [{name", "trafficDistribution: PreferClose, ports: [{name", BOTH)]
 #[case::cluster_wide_traffic_policy("ports: [{name", "internalTrafficPolicy: Cluster, ports: [{name", &[])]
 #[case::session_affinity("ports: [{name", "sessionAffinity: ClientIP, ports: [{name", BOTH)]
