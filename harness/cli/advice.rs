@@ -122,6 +122,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         }
         ClusterError::Pull { .. } => "check the network and the version, or use a mirror with --hub",
         ClusterError::NoDisk { .. } => "free disk space, for example with `docker system prune`",
+        ClusterError::FewFiles { .. } => "raise the limit, for example with `ulimit -n 4096`",
         ClusterError::UnknownKind { .. } => "check the spelling of the kind, and that its CRD is installed",
         ClusterError::Outside { .. } => "remove it from the scenario, or use a throwaway cluster with --cluster k3s",
         ClusterError::Reaches(_) => {
@@ -153,6 +154,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         ClusterError::OtherCluster { .. } => {
             "point the context to that cluster again, or delete the namespace there manually"
         }
+        ClusterError::NoRun(_) => "`shiftcheck sweep` lists what is left of runs",
         ClusterError::Remove { .. } => "`shiftcheck sweep` tries again",
         _ => return None,
     };

@@ -16,6 +16,7 @@ mod nearest;
 mod options;
 mod process;
 mod reports;
+mod revision;
 mod run;
 mod schema;
 mod sweep;

@@ -42,7 +42,7 @@ impl Reports {
     /// Writes the reports and prints the path of the HTML page. Returns false if they cannot be written.
     pub fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) -> bool {
         if self.annotates {
-            report.annotations().iter().for_each(|line| terminal.note(line));
+            report.annotations().iter().for_each(|line| terminal.annotation(line));
             add_summary(&report.summary());
         }
         // a rejected scenario gets reports only if the user named a folder

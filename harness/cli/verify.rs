@@ -1,15 +1,16 @@
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::advice::{self, Failure};
 use super::args::{Format, VerifyArgs};
 use super::discovery;
 use super::exit::ExitCode;
 use super::process::{add_summary, in_github, output};
+use super::revision::Revision;
 use crate::plan::Plan;
 use crate::report::{Structured, Verification, changed, verified, verified_annotations, verified_summary};
 use crate::routing::Severity;
+use crate::scenario::Sensitive;
 use crate::verify::{Decided, GivenChange, changes, problems, verify};
 
 /// Checks every claim of scenarios against the manifests, and compares the manifests with another version.
@@ -30,6 +31,7 @@ fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> 
     let stages = verify(&plan);
     let problems = problems(&plan);
     let (mut out, marks) = output();
+    out.hide(Sensitive::of(&scenario));
     // a closed pipe is not an error
     if args.format == Format::Text {
         let _ = verified(&mut out, marks, args.several.quiet, &scenario, &stages, &problems);
@@ -37,7 +39,7 @@ fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> 
     if in_github() {
         // annotations are commands to the runner, not data
         for line in verified_annotations(&stages, &problems).iter().filter(|_| args.format == Format::Text) {
-            let _ = writeln!(out, "{line}");
+            let _ = out.annotation(line);
         }
         add_summary(&verified_summary(&scenario.name, &stages, &problems));
     }
@@ -79,13 +81,10 @@ fn same_file(left: &Path, right: &Path) -> bool {
     }
 }
 
-const SHALLOW: &str = "this clone is shallow: fetch the history with `git fetch --unshallow`, or check out with `fetch-depth: 0` in GitHub \
-                       Actions and `GIT_DEPTH: 0` in GitLab CI";
-
 /// Another version of a scenario: in a folder, or in a git revision that is extracted to a temporary folder.
 struct Other {
     scenario: PathBuf,
-    revision: Option<(String, tempfile::TempDir)>,
+    revision: Option<Revision>,
 }
 
 impl Other {
@@ -106,45 +105,12 @@ impl Other {
             }
             return Ok(Self { scenario: found, revision: None });
         }
-        let full = scenario.canonicalize().map_err(|error| Failure::bad_input(error.to_string()))?;
-        let beside = if full.is_dir() { full.as_path() } else { full.parent().unwrap_or(Path::new("/")) };
-        let wrong = |said: &str| {
-            let said = said.lines().next().unwrap_or_default();
-            Failure::bad_input(format!("`{against}` is neither a folder nor a git revision: {said}"))
-        };
-        let git = |folder: &Path, arguments: &[&str]| -> Result<Vec<u8>, Failure> {
-            let output = Command::new("git").arg("-C").arg(folder).args(arguments).output();
-            let output = output.map_err(|error| wrong(&error.to_string()))?;
-            if output.status.success() {
-                Ok(output.stdout)
-            } else {
-                Err(wrong(&String::from_utf8_lossy(&output.stderr)))
-            }
-        };
-        let root = git(beside, &["rev-parse", "--show-toplevel"])?;
-        let root = PathBuf::from(String::from_utf8_lossy(&root).trim_end());
-        // `--end-of-options` prevents that git reads a revision as an option
-        let commit = format!("{against}^{{commit}}");
-        let commit = git(&root, &["rev-parse", "--verify", "--end-of-options", &commit]).map_err(|failure| {
-            let shallow =
-                git(&root, &["rev-parse", "--is-shallow-repository"]).is_ok_and(|said| said.starts_with(b"true"));
-            Failure { hint: shallow.then(|| SHALLOW.to_owned()), ..failure }
-        })?;
-        let archive = git(&root, &["archive", "--format=tar", String::from_utf8_lossy(&commit).trim_end()])?;
-        let failed = |error: std::io::Error| Failure::environment(format!("cannot extract {against}: {error}"));
-        let folder = tempfile::tempdir().map_err(failed)?;
-        tar::Archive::new(archive.as_slice()).unpack(folder.path()).map_err(failed)?;
-        let scenario = folder.path().join(full.strip_prefix(&root).unwrap_or(&full));
-        Ok(Self { scenario, revision: Some((against.to_owned(), folder)) })
+        let revision = Revision::read(against, scenario)?;
+        Ok(Self { scenario: revision.scenario.clone(), revision: Some(revision) })
     }
 
     /// A message with paths as `REVISION:PATH` instead of paths in the temporary folder.
     fn shown(&self, message: &str) -> String {
-        match &self.revision {
-            Some((revision, folder)) => {
-                message.replace(&format!("{}/", folder.path().display()), &format!("{revision}:"))
-            }
-            None => message.to_owned(),
-        }
+        self.revision.as_ref().map_or_else(|| message.to_owned(), |revision| revision.shown(message))
     }
 }

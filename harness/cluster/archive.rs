@@ -43,6 +43,10 @@ impl OciManifest {
 /// The file cannot be read or is no such archive.
 pub(super) fn images_in(archive: &Path) -> io::Result<Vec<String>> {
     let invalid = |reason: &str| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    // a pipe cannot be read twice, and opening one may never end
+    if !archive.metadata()?.is_file() {
+        return invalid("it is not a regular file");
+    }
     let mut file = File::open(archive)?;
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(4).read_to_end(&mut start)?;

@@ -65,11 +65,16 @@ pub enum ClusterError {
     /// The record of a run does not name the cluster of its namespace.
     #[error("the record of run {0} does not name the cluster of its namespace: an earlier version wrote it")]
     UnknownCluster(RunId),
+    /// Neither the container engine nor the cache folder knows a run that is to be swept.
+    #[error("there is no run `{0}`: no container and no record in the cache folder has this id")]
+    NoRun(RunId),
     /// A kubeconfig context refers to another cluster than at the start of the run.
     #[error("the context `{context}` referred to {server}; now it refers to {found} or trusts other certificates")]
     OtherCluster { context: String, server: String, found: String },
     #[error("only {free} MB are free on the disk of {}, and a cluster needs {needed} MB", path.display())]
     NoDisk { path: PathBuf, free: u64, needed: u64 },
+    #[error("this process may open {limit} files and connections at once, and a run needs {needed}")]
+    FewFiles { limit: u64, needed: u64 },
     #[error("cannot use the kubeconfig: {0}")]
     Kubeconfig(String),
     /// A request to the API server failed.
@@ -159,7 +164,8 @@ impl ClusterError {
             | Self::Outside { .. }
             | Self::Reaches(_)
             | Self::NotEmbedded { .. }
-            | Self::NoNamespace(_) => true,
+            | Self::NoNamespace(_)
+            | Self::NoRun(_) => true,
             _ => false,
         }
     }

@@ -1,12 +1,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
+use tokio::time::timeout;
 
 use super::ClusterError;
 
+/// The timeout of the exit status of a program whose output has ended.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
 /// The maximum size of the kept error output, in bytes.
 const STDERR: usize = 4096;
 
@@ -89,7 +93,8 @@ impl Session {
     /// An error with the error output of the program, or with its exit status.
     async fn failed(&mut self, reason: String) -> ClusterError {
         let ended = match self.process.take_status() {
-            Some(status) => status.await.and_then(|status| status.message),
+            // the connection may be dead
+            Some(status) => timeout(STATUS_LIMIT, status).await.ok().flatten().and_then(|status| status.message),
             None => None,
         };
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone();

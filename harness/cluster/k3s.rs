@@ -22,6 +22,7 @@ use testcontainers::{ContainerAsync, ContainerRequest, CopyTargetOptions, ImageE
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
 
 use super::answer::answered;
+use super::client;
 use super::credentials::RegistryCredentials;
 use super::images::NodeImage;
 use super::owner::Owner;
@@ -278,7 +279,7 @@ impl K3sCluster {
         let port = answered(who, ENGINE_LIMIT, container.get_host_port_ipv4(KUBE_SECURE_PORT)).await?;
         let port = port.map_err(|error| ClusterError::Start(Box::new(error)))?;
         let kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
-        let client = client(&kubeconfig).await?;
+        let client = client_of(&kubeconfig).await?;
         Ok(Self { kubeconfig, client })
     }
 }
@@ -354,12 +355,12 @@ async fn published(
     })
 }
 
-async fn client(kubeconfig: &str) -> Result<Client, ClusterError> {
+async fn client_of(kubeconfig: &str) -> Result<Client, ClusterError> {
     let bad = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| bad(&error))?;
     let config =
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|error| bad(&error))?;
-    Client::try_from(config).map_err(|error| bad(&error))
+    client::client(config)
 }
 
 fn start_error(image: &str, error: testcontainers::TestcontainersError) -> ClusterError {

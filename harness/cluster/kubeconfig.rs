@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::ClusterError;
 use super::answer::answered;
+use super::client;
 
 /// The timeout of a single request to an API server at the start and the end of a run.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -91,7 +92,7 @@ impl KubeCluster {
         certificates.clone().for_each(|certificate| digest.update(certificate));
         let ca = if certificates.count() == 0 { String::new() } else { hex::encode(digest.finalize()) };
         let found = Self { kubeconfig: files, context, server: config.cluster_url.to_string(), ca };
-        Ok((found, Client::try_from(config).map_err(|error| bad(&error))?))
+        Ok((found, client::client(config)?))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 mod archive;
+mod client;
 mod credentials;
 mod discovery;
 mod embedded;
@@ -24,6 +25,7 @@ mod run;
 mod run_id;
 mod sweep;
 mod tunnel;
+mod unanswered;
 pub mod wait;
 mod workload_image;
 

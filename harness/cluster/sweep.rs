@@ -125,7 +125,7 @@ impl Sweep<'_> {
 /// run. A process of another host, container or user that cannot be seen from here counts as running; what it owns is listed.
 ///
 /// # Errors
-/// The engine does not list its containers. Without an engine, only namespaces are removed.
+/// The engine does not list its containers, or the only wanted run is not known. Without an engine, only namespaces are removed.
 pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted<'_>) -> Result<Swept, ClusterError> {
     let mut sweep = Sweep { here: records.observer(), wanted, swept: Swept::default() };
     let known = records.all();
@@ -135,10 +135,21 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
             sweep.swept.left.push(LeftAlone { what, run: None, why: format!("it cannot be read: {reason}") });
         }
     }
+    let containers = match docker {
+        Some(docker) => docker.run_containers().await?,
+        None => Vec::new(),
+    };
+    if let Some(only) = wanted.only {
+        let mut runs =
+            containers.iter().map(|container| &container.run).chain(known.records.iter().map(|record| &record.id));
+        if runs.all(|run| run != only) {
+            return Err(ClusterError::NoRun(only.clone()));
+        }
+    }
     // runs whose cluster still exists
     let mut standing = BTreeSet::new();
     if let Some(docker) = docker {
-        for RunContainer { id, run, owner, kept } in docker.run_containers().await? {
+        for RunContainer { id, run, owner, kept } in containers {
             let kept = kept || known.records.iter().any(|record| record.id == run && record.kept);
             if sweep.removes(&format!("the cluster of run {run}"), &run, owner.as_ref(), kept) {
                 match docker.remove(&id).await {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 /// The timeout of opening a connection and of a request.
 const LIMIT: Duration = Duration::from_secs(20);
+/// The maximum size of a response, in bytes. The configuration of a sidecar in a large mesh has tens of megabytes.
+const MAX_BODY: usize = 256 * 1024 * 1024;
 
 /// An HTTP connection to a port of a pod by port-forwarding. It also reaches ports on the pod's loopback address.
 pub struct Tunnel {
@@ -36,6 +38,9 @@ pub enum TunnelError {
     /// The connection was closed.
     #[error("no response to GET {path}: {source}")]
     Broken { path: String, source: hyper::Error },
+    /// The response is too large or ended early.
+    #[error("the response to GET {path} cannot be read: {source}")]
+    Body { path: String, source: Box<dyn std::error::Error + Send + Sync> },
     /// The response has an error status.
     #[error("GET {path} returned {status}: {body}")]
     Status { path: String, status: StatusCode, body: String },
@@ -84,7 +89,8 @@ impl Tunnel {
             .unwrap_or_else(|_| unreachable!("paths are literals of this crate"));
         let response = self.sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let body = body.map_err(|source| TunnelError::Body { path: path.to_owned(), source })?.to_bytes();
         if status.is_success() {
             Ok(body)
         } else {

@@ -10,6 +10,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::unanswered::Unanswered;
+
 /// The condition of a wait. The text of each is what messages say.
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
 pub enum Awaited {
@@ -77,6 +79,9 @@ fn watch_reason(error: &kube::runtime::wait::Error) -> String {
 fn message(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if let Some(unanswered) = error.downcast_ref::<Unanswered>() {
+            return unanswered.to_string();
+        }
         match error.downcast_ref() {
             Some(kube::Error::Api(status)) if status.message.is_empty() => {
                 return format!("status {} {}", status.code, status.reason);

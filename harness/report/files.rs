@@ -131,7 +131,12 @@ impl Report {
     /// The file cannot be read, or is not a report with the supported schema version.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let path = if path.is_dir() { path.join("report.json") } else { path.to_owned() };
-        let text = fs::read(&path).map_err(|source| ReportError::Unreadable { path: path.clone(), source })?;
+        let unreadable = |source| ReportError::Unreadable { path: path.clone(), source };
+        // a pipe or a device may never end
+        if !fs::metadata(&path).map_err(unreadable)?.is_file() {
+            return Err(unreadable(std::io::Error::other("not a regular file")));
+        }
+        let text = fs::read(&path).map_err(unreadable)?;
         let wrong = |source| ReportError::NotAReport { path: path.clone(), source };
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
         if let Some(found) = value["schema_version"].as_u64().filter(|found| *found != u64::from(super::SCHEMA_VERSION))

@@ -117,6 +117,7 @@ fn annotation(level: &str, place: Option<&Origin>, title: &str, message: &str) -
 }
 
 fn escaped(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
@@ -139,6 +140,12 @@ mod tests {
         let event = Event::Broke { layer: FailureLayer::Manifest, place, message: "a:1 was rejected".to_owned() };
         recorder.record(&Timed { at: Timestamp::UNIX_EPOCH, since_start: Duration::ZERO, event });
         annotations(&recorder.close(Outcome::BadInput, "did not complete", None))
+    }
+
+    #[test]
+    fn an_annotation_is_one_command_whatever_it_says() {
+        let annotation = annotation("error", None, "a\n::add-mask::b", "50 %\x1b[2J\r\n::add-mask::c");
+        assert_eq!(annotation, "::error title=a%0A%3A%3Aadd-mask%3A%3Ab::50 %25[2J%0D%0A::add-mask::c");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::model::{
 };
 use crate::events::{Event, Judged, Subject, Tallied, Timed};
 use crate::plan;
-use crate::scenario::Manifest;
+use crate::scenario::{Manifest, Redactor, Sensitive};
 use crate::verdict::{self, Answer, Line, Ruling, Stop};
 
 /// The number of unchanged lines around a change.
@@ -20,6 +20,7 @@ const CONTEXT: usize = 3;
 #[derive(Debug)]
 pub struct Recorder {
     report: Report,
+    sensitive: Sensitive,
     /// The times of the first and the latest event since the start of the stream.
     span: Option<(Duration, Duration)>,
 }
@@ -34,7 +35,7 @@ impl Recorder {
             reproduce,
             ..Report::default()
         };
-        Self { report, span: None }
+        Self { report, sensitive: Sensitive::default(), span: None }
     }
 
     /// Takes an event.
@@ -47,7 +48,10 @@ impl Recorder {
         *latest = *since_start;
         let now = since_start.saturating_sub(*first);
         match event {
-            Event::Started { .. } => started(report, event),
+            Event::Started { sensitive, .. } => {
+                self.sensitive.clone_from(sensitive);
+                started(report, event);
+            }
             Event::Environment(known) => {
                 let environment = &mut report.environment;
                 environment.kubernetes = known.kubernetes.clone().or(environment.kubernetes.take());
@@ -95,13 +99,19 @@ impl Recorder {
         if let Some(stage) = self.report.stages.last_mut().filter(|stage| stage.result.is_none()) {
             stage.took = self.report.took.saturating_sub(stage.began);
         }
-        self.report
+        if self.sensitive.is_empty() {
+            return self.report;
+        }
+        let report = serde_json::to_value(&self.report).map(|report| self.sensitive.hidden_in_value(report));
+        report.and_then(serde_json::from_value).unwrap_or_else(|error| unreachable!("a report is plain data: {error}"))
     }
 }
 
 /// Records the start of a run.
 fn started(report: &mut Report, event: &Event) {
-    let Event::Started { run, scenario, place, stages, claims, totals, files, path } = event else { return };
+    let Event::Started { run, scenario, place, stages, claims, totals, files, path, sensitive: _ } = event else {
+        return;
+    };
     report.run.clone_from(run);
     report.place.clone_from(place);
     report.scenario = ScenarioFiles {
@@ -247,8 +257,12 @@ fn answers(tallied: &Tallied) -> Answers {
 }
 
 fn edit(edit: &plan::Edit) -> Edit {
-    let text = |manifest: &Manifest| serde_yaml::to_string(&manifest.object).unwrap_or_default();
-    let (before, after) = (edit.before.as_ref().map(text), edit.after.as_ref().map(text));
+    let mut redactor = Redactor::default();
+    let mut text = |manifest: &Manifest| {
+        let object = serde_json::to_value(&manifest.object).map(|object| redactor.redacted(object));
+        object.ok().and_then(|object| serde_yaml::to_string(&object).ok()).unwrap_or_default()
+    };
+    let (before, after) = (edit.before.as_ref().map(&mut text), edit.after.as_ref().map(&mut text));
     let (before, after) = (before.as_deref(), after.as_deref());
     let what = match (before, after) {
         (None, _) => "created",

@@ -25,7 +25,7 @@ fn sample(plan: &Plan<'_>, size: usize) -> Vec<(Mutant, MutantStatus)> {
     });
     // a mutant behind whose stage nothing is claimed proves nothing on the mesh
     let mut left: Vec<(Mutant, MutantStatus)> = evaluated
-        .filter(|(mutant, status)| *status != MutantStatus::Equivalent || claimed_from(mutant).is_some())
+        .filter(|(mutant, status)| *status != MutantStatus::Equivalent || claimed_from(plan.scenario, mutant).is_some())
         .filter(|(_, status)| *status != MutantStatus::Undecided)
         .collect();
     let mut sample: Vec<(Mutant, MutantStatus)> = Vec::new();
@@ -63,8 +63,8 @@ fn take_of_each_operator(
 }
 
 /// The first stage with a claim, from the one on at which a mutant is wrong.
-fn claimed_from(mutant: &Mutant) -> Option<usize> {
-    let stages = (1..).zip(&mutant.scenario.stages).skip(mutant.stage - 1);
+fn claimed_from(scenario: &Scenario, mutant: &Mutant) -> Option<usize> {
+    let stages = (1..).zip(&scenario.stages).skip(mutant.stage - 1);
     stages.into_iter().find(|(_, stage)| stage.claims().next().is_some()).map(|(number, _)| number)
 }
 
@@ -90,7 +90,7 @@ pub async fn try_mutants(
         let (cluster, _) = throwaway.start(run).await?;
         let sample = sample(plan, size);
         let stages = sample.len();
-        let trialled = trial(&cluster, run, sample, options.driver).await?;
+        let trialled = trial(&cluster, &prepared, sample, options.driver).await?;
         let passed = trialled.iter().filter(|trialled| trialled.agrees()).count();
         let ending = if passed == stages { Ending::Passed } else { Ending::Failed };
         Ok(Outcome { ending, passed, stages })
@@ -103,13 +103,13 @@ pub async fn try_mutants(
 /// pods follow each other in one namespace: pods take longer to start than all the rest.
 async fn trial(
     cluster: &ProvisionedCluster,
-    run: &Run<'_>,
+    prepared: &Prepared<'_>,
     sample: Vec<(Mutant, MutantStatus)>,
     driver: DriverOptions,
 ) -> Result<Vec<TrialledMutant>, SessionError> {
     let mut lots: Vec<(String, Vec<Trial>)> = Vec::new();
     for (mutant, status) in sample {
-        let trial = Trial::of(mutant, status);
+        let trial = Trial::of(prepared.plan.scenario, mutant, status);
         let pods = trial.pods();
         match lots.iter_mut().find(|(own, _)| *own == pods) {
             Some((_, lot)) => lot.push(trial),
@@ -120,7 +120,7 @@ async fn trial(
     lots.sort_by_key(|(_, lot)| std::cmp::Reverse(lot.len()));
     let mut trials: Vec<BoxFuture<'_, Result<Vec<TrialledMutant>, SessionError>>> = Vec::new();
     for (number, (_, lot)) in (1..).zip(lots) {
-        trials.push(trial_lot(cluster, run, number, lot, driver).boxed());
+        trials.push(trial_lot(cluster, &prepared.run, number, lot, driver).boxed());
     }
     let trialled: Vec<_> = stream::iter(trials).buffer_unordered(AT_ONCE).collect().await;
     Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
@@ -170,13 +170,15 @@ struct Trial {
 }
 
 impl Trial {
-    fn of(mutant: Mutant, status: MutantStatus) -> Self {
+    fn of(scenario: &Scenario, mutant: Mutant, status: MutantStatus) -> Self {
         let number = match &status {
             MutantStatus::Killed(kill) => kill.stage,
             MutantStatus::Survived(gap) => gap.stage,
-            MutantStatus::Equivalent | MutantStatus::Undecided => claimed_from(&mutant).unwrap_or(mutant.stage),
+            MutantStatus::Equivalent | MutantStatus::Undecided => {
+                claimed_from(scenario, &mutant).unwrap_or(mutant.stage)
+            }
         };
-        let scenario = at_once(&mutant.scenario, number);
+        let scenario = at_once(&mutant.applied_to(scenario), number);
         Self { mutant, status, number, scenario }
     }
 
@@ -208,7 +210,7 @@ mod tests {
             assert!(sample.iter().all(|(_, status)| !matches!(status, MutantStatus::Survived(_))));
             // at a stage without a claim nothing could fail
             for (mutant, status) in equivalent {
-                let trial = Trial::of(mutant.clone(), status.clone());
+                let trial = Trial::of(&scenario, mutant.clone(), status.clone());
                 assert!(trial.scenario.stages[0].claims().next().is_some(), "{}", mutant.what);
             }
         }

@@ -14,7 +14,7 @@ use super::stage::{Mode, Session};
 use crate::cluster::{Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::plan::{Designs, Plan};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Sensitive};
 use crate::traffic::DriverOptions;
 use crate::venue::{Run, Venue};
 use crate::verdict::{Ruling, Totals};
@@ -197,6 +197,7 @@ pub(super) fn started(run: &RunId, plan: &Plan<'_>, place: String, totals: Optio
         stages: scenario.stages.iter().map(|stage| stage.name.clone()).collect(),
         claims: scenario.stages.iter().map(|stage| stage.expect.len()).sum(),
         files: files(scenario),
+        sensitive: Sensitive::of(scenario),
         path: TrafficPath {
             namespace: plan.namespace().to_owned(),
             client: scenario.client.pod.clone(),

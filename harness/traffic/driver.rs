@@ -1,7 +1,9 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use tokio::time::timeout;
 
 use super::decode::{Decoded, Decoder};
 use super::error::{ProtocolError, TrafficError};
@@ -11,6 +13,9 @@ use super::sample::{Next, ObservedResponse, Sample};
 use crate::cluster::Session;
 use crate::scenario::{DRIVER, Scenario};
 use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
+
+/// How long the driver may be silent, in addition to the longest time that a request of its plan takes.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// The traffic driver of the client pod. It is started with the first sample and runs until it is dropped.
 pub struct Driver {
@@ -111,12 +116,14 @@ impl Driver {
         if let Backend::Local(address, _) = &self.backend {
             plan.connect = Some(address.to_string());
         }
-        let mut running = vec![true; plan.flows.len()];
+        let (mut running, silence) = (vec![true; plan.flows.len()], longest_silence(&plan));
         let mut decoder = Decoder::new(id, plan.flows.len());
-        self.send(DriverCommand::Drive(plan)).await?;
+        let deadline = Deadline { pod, limit: silence };
+        deadline.of(self.send(DriverCommand::Drive(plan))).await?;
         let invalid = |source: ProtocolError| TrafficError::Protocol { pod: pod.to_owned(), source };
         loop {
-            let response = match decoder.decode(self.receive(invalid).await?).map_err(invalid)? {
+            let message = deadline.of(self.receive(invalid)).await?;
+            let response = match decoder.decode(message).map_err(invalid)? {
                 Decoded::Kind => continue,
                 Decoded::Response(response) => response,
                 Decoded::End => return Ok(decoder.finish()),
@@ -125,7 +132,7 @@ impl Driver {
             let stopped = match observe(response) {
                 Next::Continue => continue,
                 Next::Rate(qps) => {
-                    self.send(DriverCommand::Rate { plan: id, qps: f64::from(qps) }).await?;
+                    deadline.of(self.send(DriverCommand::Rate { plan: id, qps: f64::from(qps) })).await?;
                     continue;
                 }
                 Next::Stop => flow..flow + 1,
@@ -133,7 +140,7 @@ impl Driver {
             };
             for flow in stopped {
                 if std::mem::replace(&mut running[flow], false) {
-                    self.send(DriverCommand::Stop { plan: id, flow }).await?;
+                    deadline.of(self.send(DriverCommand::Stop { plan: id, flow })).await?;
                 }
             }
         }
@@ -174,6 +181,25 @@ impl Driver {
     }
 }
 
+/// Ends the wait for a driver that does not run any more.
+struct Deadline<'a> {
+    pod: &'a str,
+    limit: Duration,
+}
+
+impl Deadline<'_> {
+    async fn of<T>(&self, exchange: impl Future<Output = Result<T, TrafficError>>) -> Result<T, TrafficError> {
+        let silent = |_| TrafficError::Silent { pod: self.pod.to_owned(), limit: self.limit };
+        timeout(self.limit, exchange).await.map_err(silent)?
+    }
+}
+
+/// The longest time without a message from a driver that runs this plan.
+fn longest_silence(plan: &DrivePlan) -> Duration {
+    let pause = plan.qps.and_then(|qps| Duration::try_from_secs_f64(qps.recip()).ok()).unwrap_or_default();
+    Duration::from_millis(plan.timeout_ms) + pause + SILENCE
+}
+
 fn line(command: &DriverCommand) -> String {
     serde_json::to_string(command).unwrap_or_else(|error| unreachable!("a command is plain data: {error}"))
 }
@@ -200,10 +226,23 @@ mod tests {
         assert!(error.starts_with(expected), "{error}");
     }
 
-    #[tokio::test]
-    async fn an_error_of_the_driver_ends_the_sample() {
-        let mut driver = Driver::local((Ipv4Addr::LOCALHOST, 1).into(), DriverOptions::default());
-        let plan = DrivePlan {
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_is_silent_ends_the_sample() {
+        let pending = std::future::pending::<Result<(), TrafficError>>();
+        let silent = Deadline { pod: "client", limit: Duration::from_secs(30) }.of(pending).await.unwrap_err();
+        assert_eq!(silent.to_string(), "the driver in pod client sent nothing for 30 s");
+    }
+
+    #[test]
+    fn a_driver_may_be_silent_between_two_requests_and_until_one_times_out() {
+        let silence = |qps: Option<f64>| longest_silence(&DrivePlan { qps, timeout_ms: 10_000, ..plan() }).as_secs();
+        assert_eq!(silence(None), 30);
+        assert_eq!(silence(Some(0.1)), 40);
+        assert_eq!(silence(Some(f64::INFINITY)), 30);
+    }
+
+    fn plan() -> DrivePlan {
+        DrivePlan {
             id: 0,
             base: "https://svc-hello:8080".to_owned(),
             connect: None,
@@ -216,11 +255,16 @@ mod tests {
             version: VersionSource::Header("x-version".to_owned()),
             pod_header: None,
             flows: Vec::new(),
-        };
-        let failed = driver.drive("client", "client", plan.clone(), |_| Next::Continue).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_driver_ends_the_sample() {
+        let mut driver = Driver::local((Ipv4Addr::LOCALHOST, 1).into(), DriverOptions::default());
+        let failed = driver.drive("client", "client", plan(), |_| Next::Continue).await;
         assert_matches!(failed, Err(TrafficError::Failed(DriveError::Plan(reason))) if reason.contains("https://"));
         // the driver is not running any more
-        let ended = driver.drive("client", "client", plan, |_| Next::Continue).await;
+        let ended = driver.drive("client", "client", plan(), |_| Next::Continue).await;
         assert_matches!(ended, Err(TrafficError::Ended));
     }
 }

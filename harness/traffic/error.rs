@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
@@ -21,6 +23,14 @@ pub enum TrafficError {
     /// The driver ended before the sample was complete.
     #[error("the driver ended before the sample was complete")]
     Ended,
+    /// The driver sent no message for longer than its requests can take: it, its node or the API server does not run any more.
+    #[error("the driver in pod {pod} sent nothing for {} s", limit.as_secs())]
+    Silent {
+        /// The client pod.
+        pod: String,
+        /// The timeout.
+        limit: Duration,
+    },
     /// The driver sent a message that does not fit the plan.
     #[error("the driver in pod {pod} sent an invalid message: {source}")]
     Protocol {

@@ -3,6 +3,7 @@
 //! venue borrows its run, so that it cannot be used after the run is closed.
 
 mod cluster;
+mod descriptors;
 mod embedded;
 mod error;
 mod existing;

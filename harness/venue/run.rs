@@ -2,12 +2,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::descriptors::raise_limit;
 use super::state::StateCollector;
 use super::{LeftBehind, OpenVenue, Venue, VenueError};
 use crate::cluster::{ClusterError, RunId, RunRecord, RunRecords, Swept};
 use crate::events::{Event, Events};
 use crate::plan::Snapshot;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Sensitive};
 
 /// One run of a scenario in a venue. What the run creates carries its id.
 #[derive(Debug)]
@@ -50,8 +51,9 @@ impl<'a> Run<'a> {
     /// Opens the venue.
     ///
     /// # Errors
-    /// As those of [`Venue::open`].
+    /// As those of [`Venue::open`]; the process may not open enough files.
     pub async fn open(&self) -> Result<Box<dyn OpenVenue + '_>, VenueError> {
+        raise_limit()?;
         self.venue.open(self).await
     }
 
@@ -65,7 +67,8 @@ impl<'a> Run<'a> {
         let Some(client) = self.venue.client(self).await else { return };
         self.events.tell(Event::SettingUp("collecting the cluster state".to_owned()));
         let (scenario, namespace) = (self.scenario, self.namespace.as_str());
-        Box::pin(StateCollector { client, scenario, namespace, expected, folder }.collect()).await;
+        let sensitive = Sensitive::of(scenario);
+        Box::pin(StateCollector { client, scenario, namespace, expected, folder, sensitive }.collect()).await;
         self.events.tell(Event::Collected(folder.to_owned()));
     }
 

@@ -14,7 +14,7 @@ use crate::cluster::Tunnel;
 use crate::mesh::{ADMIN_PORT, Sidecar};
 use crate::plan::Snapshot;
 use crate::routing::{RouteDiff, addressed};
-use crate::scenario::Scenario;
+use crate::scenario::{Redactor, Scenario, Sensitive};
 
 /// The timeout of collecting the state of a cluster.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ const KINDS: [(&str, &str, &str); 5] = [
 /// - `sidecar/config_dump.json`, `clusters.json`, `stats.txt`: the client's Envoy;
 /// - `routes.txt`: the routes of the client's requests, and their differences from the expected routes.
 ///
-/// Parts that the cluster does not return in time are missing.
+/// Values of environment variables and other sensitive values are not saved. Parts that the cluster does not return in time are missing.
 pub(super) struct StateCollector<'a> {
     pub client: Client,
     pub scenario: &'a Scenario,
@@ -47,6 +47,8 @@ pub(super) struct StateCollector<'a> {
     /// The objects of the stage that was begun last.
     pub expected: &'a Snapshot<'a>,
     pub folder: &'a Path,
+    /// The values that no file shows.
+    pub sensitive: Sensitive,
 }
 
 impl StateCollector<'_> {
@@ -65,7 +67,8 @@ impl StateCollector<'_> {
     }
 
     fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) {
-        if let Err(error) = std::fs::write(self.folder.join(name), text) {
+        let text = String::from_utf8_lossy(text.as_ref());
+        if let Err(error) = std::fs::write(self.folder.join(name), &*self.sensitive.hidden_in(&text)) {
             tracing::warn!(%error, "the cluster state cannot be saved");
         }
     }
@@ -154,8 +157,10 @@ impl StateCollector<'_> {
             let Ok(list) = api.list(&ListParams::default()).await else { return };
             for mut object in list {
                 object.meta_mut().managed_fields = None;
-                if let Ok(text) = serde_yaml::to_string(&object) {
-                    self.write(format!("objects/{kind}-{}.yaml", object.name_any()), text);
+                let name = object.name_any();
+                let object = serde_json::to_value(&object).map(|object| Redactor::default().redacted(object));
+                if let Some(text) = object.ok().and_then(|object| serde_yaml::to_string(&object).ok()) {
+                    self.write(format!("objects/{kind}-{name}.yaml"), text);
                 }
             }
         }

@@ -11,6 +11,10 @@ use super::protocol::{ResultKind, VersionSource};
 
 /// The maximum length of a body's excerpt, in characters.
 const EXCERPT: usize = 120;
+/// The maximum length of a version, in characters.
+const VERSION: usize = 64;
+/// The maximum length of the name of a pod, in characters: that of Kubernetes.
+const POD: usize = 253;
 
 /// Reads the version and the pod from responses.
 pub(super) struct ResponseReader {
@@ -52,7 +56,8 @@ impl ResponseReader {
             }
         };
         let excerpt = version.is_none().then(|| excerpt(&response.body));
-        ResultKind { status: Some(response.status.as_u16()), version, pod: text(pod), excerpt, failure: None }
+        let (version, pod) = (version.map(|version| cut(&version, VERSION)), text(pod).map(|pod| cut(&pod, POD)));
+        ResultKind { status: Some(response.status.as_u16()), version, pod, excerpt, failure: None }
     }
 }
 
@@ -107,6 +112,17 @@ fn json_version(body: &[u8], pointer: &str) -> Option<String> {
     }
 }
 
+/// A text of a response on one line of at most so many characters. A text that was changed contains a character that no version in a scenario
+/// has, so that it equals none.
+fn cut(text: &str, most: usize) -> String {
+    let mut line: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(most).collect();
+    if text.chars().nth(most).is_some() {
+        line.pop();
+        line.push('…');
+    }
+    line
+}
+
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(EXCERPT).collect();
@@ -143,6 +159,20 @@ mod tests {
             assert_eq!(seen, (Some(status), Some(pod), Some(version)));
         }
         assert_eq!(cache.0.len(), ResponseCache::MAX_RESPONSES);
+    }
+
+    #[rstest::rstest]
+    #[case::short("v1", "v1")]
+    #[case::escape_sequence("v1\u{1b}[2J", "v1\u{fffd}[2J")]
+    #[case::lines("v1\n::error::x", "v1\u{fffd}::error::x")]
+    #[case::as_long_as_allowed(&"v".repeat(64), &"v".repeat(64))]
+    #[case::too_long(&"v".repeat(3_000_000), &format!("{}…", "v".repeat(63)))]
+    fn a_version_is_one_short_line(#[case] answered: &str, #[case] version: &str) {
+        let body = serde_json::json!({ "version": answered }).to_string();
+        let reader = ResponseReader::new(VersionSource::Json("/version".to_owned()), None).unwrap();
+        let headers = hyper::HeaderMap::new();
+        let kind = reader.read(&HttpResponse { status: StatusCode::OK, headers, body: body.into() });
+        assert_eq!(kind.version.as_deref(), Some(version));
     }
 
     #[rstest::rstest]

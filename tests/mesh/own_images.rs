@@ -19,6 +19,9 @@ const PASSWORD: &str = "c0rrect-h0rse";
 /// `ci:c0rrect-h0rse`.
 const AUTH: &str = "Y2k6YzBycmVjdC1oMHJzZQ==";
 
+/// Values that no report shows: of a Secret, of two variables, and of a request header.
+const PLANTED: [&str; 4] = ["planted-in-secret", "planted-in-variable", "planted-as-password", "planted-token"];
+
 /// The images of the application in the engine, for as long as a test lasts.
 struct OwnImages;
 
@@ -60,7 +63,26 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 
 fn own_images_are_loaded_and_credentials_stay_in_the_node() {
     // a claim fails on purpose, so that the state of the cluster is collected
-    let folder = scenario(VERSION, &[ONE_CONTAINER, ("v1: 75%, v2: 25%", "v1: 25%, v2: 75%")]);
+    let secret =
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{key: {}}}\n---\n", PLANTED[0]);
+    let first = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: checkout-v1}";
+    let image = "          image: registry.acme.io/checkout:1.5\n";
+    let variables = format!(
+        "{image}          env: [{{name: FEATURE, value: {}}}, {{name: DB_PASSWORD, value: {}}}]\n",
+        PLANTED[1], PLANTED[2]
+    );
+    let (header, matched) = ("headers: {x-tester: 'yes'}", "headers: {x-tester: {exact: 'yes'}}");
+    let folder = scenario(
+        VERSION,
+        &[
+            ONE_CONTAINER,
+            ("v1: 75%, v2: 25%", "v1: 25%, v2: 75%"),
+            (first, &format!("{secret}{first}")),
+            (image, &variables),
+            (header, &format!("headers: {{x-tester: 'yes', Authorization: Bearer {}}}", PLANTED[3])),
+            (matched, &format!("headers: {{authorization: {{exact: Bearer {}}}}}", PLANTED[3])),
+        ],
+    );
     let _images = OwnImages::make(folder.path());
     let archive = folder.path().join("checkout-1.5.tar");
     docker(&["save", "--output", archive.to_str().unwrap(), IMAGES[1]]);
@@ -98,7 +120,10 @@ fn own_images_are_loaded_and_credentials_stay_in_the_node() {
     );
     for (place, text) in texts {
         assert!(!text.contains(PASSWORD) && !text.contains(AUTH), "credentials are in {place}");
+        let planted: Vec<_> = PLANTED.iter().filter(|planted| text.contains(**planted)).collect();
+        assert!(planted.is_empty(), "{planted:?} are in {place}");
     }
+    assert!(fs::read_to_string(reports.join("state/routes.txt")).unwrap().contains("(redacted)"));
 }
 
 fn an_image_that_cannot_be_pulled_is_told_at_once() {

@@ -80,6 +80,35 @@ fn a_revision_of_git_is_compared_with() {
     assert!(printed.contains("~ 4 testers' canary, testers: v1 50 %, v2 50 % → v1 by"), "{printed}");
 }
 
+/// `git archive`, for example, leaves out what is marked as `export-ignore`.
+#[test]
+fn a_revision_has_all_files_that_the_scenario_names_through_links_too() {
+    let folder = canary(&[]);
+    fs::write(folder.path().join(".gitattributes"), "* export-ignore\n").unwrap();
+    fs::rename(folder.path().join(DR), folder.path().join("elsewhere.yaml")).unwrap();
+    std::os::unix::fs::symlink("elsewhere.yaml", folder.path().join(DR)).unwrap();
+    git(folder.path(), &["init", "-q"]);
+    commit(folder.path());
+    replace(folder.path(), TESTERS, "exact: testers", "exact: staff");
+    let (printed, code) = verify(folder.path(), "HEAD", &[]);
+    assert_eq!(code, Some(1));
+    assert!(printed.contains("~ 4 testers' canary, testers: v1 50 %, v2 50 % → v1 by"), "{printed}");
+}
+
+#[test]
+fn a_file_that_a_revision_lacks_is_named_with_the_revision() {
+    let folder = canary(&[]);
+    git(folder.path(), &["init", "-q"]);
+    fs::write(folder.path().join(".gitignore"), DR).unwrap();
+    commit(folder.path());
+    let (printed, code) = verify(folder.path(), "HEAD", &[]);
+    assert_eq!(code, Some(2));
+    assert!(
+        printed.contains("error: HEAD:scenario.yaml:") && printed.contains("there is no file HEAD:dr-hello.yaml"),
+        "{printed}"
+    );
+}
+
 #[rstest]
 #[case::is_listed(&[], 0)]
 #[case::fails_where_that_is_asked_for(&["--fail-on-change"], 1)]

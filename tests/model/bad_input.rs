@@ -26,6 +26,13 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::a_split_of_statuses_that_does_not_sum("scenario.yaml", "status: 503", "status: {503: 50%, 200: 40%}")]
 #[case::a_false_alarm_of_one_half("scenario.yaml", "populations:", "errors: {false-alarm: 0.5}\npopulations:")]
 #[case::a_miss_of_nothing("scenario.yaml", "v2: 50%}}", "v2: 50%}, errors: {miss: 0}}")]
+#[case::a_miss_too_small("scenario.yaml", "populations:", "errors: {miss: 1e-300}\npopulations:")]
+#[case::a_deviation_too_small("scenario.yaml", "populations:", "errors: {deviation: 1e-9%}\npopulations:")]
+#[case::too_many_requests(
+    "scenario.yaml",
+    "populations:",
+    "errors: {max-requests: 18446744073709551615}\npopulations:"
+)]
 #[case::a_deviation_above_all("scenario.yaml", "v1: 50%, v2: 50%", "v1: 95%, v2: 5%")]
 #[case::a_deviation_below_nothing("scenario.yaml", "v1: 50%, v2: 50%", "v1: 90%, v2: 5%, v3: 5%")]
 #[case::a_deviation_of_nothing("scenario.yaml", "populations:", "errors: {deviation: 0%}\npopulations:")]

@@ -26,6 +26,42 @@ fn one_stage_is_judged_alone_on_what_those_before_it_applied() {
     assert!(!printed.contains("rollback"), "{printed}");
 }
 
+/// Without enough of them, requests fail as if the service did.
+#[test]
+fn too_few_files_that_may_be_open_are_an_error_of_the_environment() {
+    let limited = "ulimit -n 64; exec \"$0\" run fixtures/canary --cluster embedded";
+    let mut command = Command::new("bash");
+    let output = command.current_dir(common::ROOT).args(["-c", limited]).arg(common::BINARY).output().unwrap();
+    let (_, errors, code) = said(&output);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("this process may open 64 files and connections at once, and a run needs 256"), "{errors}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_of_the_environment() {
+    let (_, errors, code) = run(&["--until", "1", "--report", "/dev/full/report"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("cannot write /dev/full/report"), "{errors}");
+}
+
+/// Opening a pipe that nobody writes to takes forever, and a device may have no end.
+#[rstest]
+#[case::verify(&["verify", "PIPE"])]
+#[case::compare(&["compare", "PIPE", "PIPE"])]
+#[case::an_archive(&["run", "fixtures/canary", "--cluster", "k3s", "--load-image", "PIPE"])]
+fn a_pipe_is_no_input(#[case] arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.tar");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let arguments: Vec<&str> =
+        arguments.iter().map(|word| if *word == "PIPE" { pipe.to_str().unwrap() } else { word }).collect();
+    let child = shiftcheck(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(10));
+    let (_, errors, code) = said(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("not a regular file"), "{errors}");
+}
+
 #[test]
 fn a_run_stops_where_it_is_told() {
     let (printed, _, code) = run(&["--until", "3"]);
@@ -260,6 +296,17 @@ fn a_sweep_of_what_is_no_run_is_refused(#[case] run: &str) {
     let (_, errors, code) = said(&shiftcheck(&["sweep", "--run", run]).output().unwrap());
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains(&format!("`{run}` is not the id of a run: eight hexadecimal digits")), "{errors}");
+}
+
+#[test]
+fn a_sweep_of_an_unknown_run_is_refused() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut sweep = shiftcheck(&["sweep", "--run", "0123abcd", "--cache"]);
+    let (_, errors, code) = said(&sweep.arg(cache.path()).env("DOCKER_HOST", "").output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let told = "there is no run `0123abcd`: no container and no record in the cache folder has this id";
+    assert!(errors.contains(told), "{errors}");
+    assert!(errors.contains("`shiftcheck sweep` lists what is left of runs"), "{errors}");
 }
 
 #[test]

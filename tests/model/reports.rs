@@ -51,6 +51,45 @@ fn a_run_that_passes_is_told_in_every_form() {
 }
 
 #[test]
+fn no_report_shows_values_of_secrets_variables_and_sensitive_headers() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {key: cGxhbnRlZC1pbi1zZWNyZXQ=}\n---\n";
+    let image = "          imagePullPolicy: IfNotPresent\n";
+    let changes = [
+        ("svc-hello.yaml", "apiVersion", &format!("{secret}apiVersion") as &str),
+        (
+            "hello-server-v2.yaml",
+            image,
+            &format!("{image}          env: [{{name: FEATURE, value: planted-in-variable}}]\n"),
+        ),
+        (
+            "scenario.yaml",
+            "headers: {end-user: testers}",
+            "headers: {end-user: testers, Authorization: Bearer planted-token}",
+        ),
+        (
+            "vs-hello-testers.yaml",
+            "{exact: testers}\n",
+            "{exact: testers}\n            authorization: {exact: Bearer planted-token}\n",
+        ),
+    ];
+    let fixture = tempfile::tempdir().unwrap();
+    spoilt(fixture.path(), &changes);
+    let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &["--until", "4"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let mut texts = vec![("the terminal".to_owned(), printed)];
+    for name in ["report.json", "report.html", "conformance.yaml", "junit.xml"] {
+        texts.push((name.to_owned(), read(folder.path(), name)));
+    }
+    for (place, text) in &texts {
+        for planted in ["planted", "cGxhbnRlZC1pbi1zZWNyZXQ"] {
+            assert!(!text.contains(planted), "`{planted}` is in {place}");
+        }
+    }
+    // the change of an object is told without the value
+    assert!(texts[1].1.contains("(redacted value 1)") && texts[1].1.contains("authorization"), "{}", texts[1].1);
+}
+
+#[test]
 fn what_was_watched_during_a_change_is_told_in_every_form() {
     let promotion = "    apply: [hello-server-v2-fixed.yaml, vs-hello-promotion.yaml]\n    expect:\n";
     let claimed = format!("{promotion}      - {{during: {{errors: 0, gap: 900ms, last-of: {{v1: 300ms}}}}}}\n");

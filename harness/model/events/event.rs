@@ -12,7 +12,7 @@ use super::traffic::{Latency, Tallied};
 use super::transition::Transition;
 use crate::plan::Edit;
 use crate::routing::RouteDiff;
-use crate::scenario::Origin;
+use crate::scenario::{Origin, Sensitive};
 use crate::verdict::Totals;
 
 /// The names of the files and folders of a saved cluster state, in the folder of [`Event::Collected`].
@@ -51,6 +51,8 @@ pub enum Event {
         totals: Option<Totals>,
         /// The files of the scenario, the scenario itself first.
         files: Vec<SourceFile>,
+        /// The values that no reader shows.
+        sensitive: Sensitive,
     },
     /// Versions and images are known, or more of them.
     Environment(Environment),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::stages::Plan;
 use crate::routing::Live;
 use crate::scenario::{Expectation, Manifest, ObjectId, Scenario, Stage, Step, Target};
@@ -7,13 +9,13 @@ pub fn at_once(scenario: &Scenario, number: usize) -> Scenario {
     let plan = Plan::new(scenario);
     let planned = &plan.stages[number - 1];
     let is_clients = |manifest: &Manifest| scenario.client.manifests.iter().any(|own| own.id() == manifest.id());
-    let objects = planned.after.live.all().map(|object| Manifest::clone(&object.manifest));
-    let mut manifests: Vec<Manifest> = objects.filter(|manifest| !is_clients(manifest)).collect();
+    let objects = planned.after.live.all().map(|object| Arc::clone(&object.manifest));
+    let mut manifests: Vec<Arc<Manifest>> = objects.filter(|manifest| !is_clients(manifest)).collect();
     // rules before pods, so that sidecars start with them
     manifests.sort_by_key(|manifest| manifest.kind() == "Deployment");
     let claims = planned.stage.expect.iter();
     let claims = claims.filter(|own| matches!(own, Expectation::Claim(_) | Expectation::Served { .. }));
-    let steps = manifests.into_iter().map(|manifest| Step::Apply(Box::new(manifest))).collect();
+    let steps = manifests.into_iter().map(Step::Apply).collect();
     let stage = Stage { steps, expect: claims.cloned().collect(), ..planned.stage.clone() };
     Scenario { stages: vec![stage], ..scenario.clone() }
 }

@@ -28,7 +28,7 @@ impl PlannedStage<'_> {
                         before: live.like(manifest).map(|object| Manifest::clone(&object.manifest)),
                         after: Some(Manifest::clone(manifest)),
                     });
-                    live.apply(manifest);
+                    live.apply_shared(manifest);
                 }
                 Step::Delete(target) => {
                     edits.extend(live.named(target).map(|object| Edit {

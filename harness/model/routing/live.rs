@@ -98,7 +98,7 @@ impl Live {
         self.later();
         for step in &stage.steps {
             match step {
-                Step::Apply(manifest) => self.apply(manifest),
+                Step::Apply(manifest) => self.apply_shared(manifest),
                 Step::Delete(target) => self.delete(target),
                 // changes of the mesh leave objects as they are
                 Step::Mesh(_) => {}
@@ -113,10 +113,15 @@ impl Live {
 
     /// Applies an object.
     pub fn apply(&mut self, manifest: &Manifest) {
+        self.apply_shared(&Arc::new(manifest.clone()));
+    }
+
+    /// Applies an object whose manifest others read too, so that it is not copied.
+    pub fn apply_shared(&mut self, manifest: &Arc<Manifest>) {
         let key = self.id(manifest);
         let namespace = key.namespace.clone();
         let created = self.objects.get(&key).map_or(self.moment, |earlier| earlier.created);
-        self.objects.insert(key, Object { manifest: Arc::new(manifest.clone()), namespace, created });
+        self.objects.insert(key, Object { manifest: Arc::clone(manifest), namespace, created });
     }
 
     /// Deletes an object; with a namespace, all objects in it. If the kind is unknown or ambiguous, nothing is deleted.

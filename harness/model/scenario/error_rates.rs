@@ -1,21 +1,25 @@
 use displaydoc::Display;
 
-/// The probability of an error, above 0 and below one half.
+/// The probability of an error, at least 10⁻¹² and below one half. A smaller one cannot be told from 0 in `1 - probability`.
 ///
 /// ```
 /// use shiftcheck_model::scenario::ErrorProbability;
 ///
 /// assert!(ErrorProbability::new(1e-6).is_some());
 /// assert!(ErrorProbability::new(0.5).is_none());
+/// assert!(ErrorProbability::new(1e-300).is_none());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Display)]
 #[displaydoc("{0:e}")]
 pub struct ErrorProbability(f64);
 
 impl ErrorProbability {
-    /// An error probability; none unless it lies strictly between 0 and 0.5.
+    /// The smallest error probability.
+    pub const SMALLEST: f64 = 1e-12;
+
+    /// An error probability; none unless it is at least [`SMALLEST`](Self::SMALLEST) and below 0.5.
     pub fn new(probability: f64) -> Option<Self> {
-        (probability > 0.0 && probability < 0.5).then_some(Self(probability))
+        (probability >= Self::SMALLEST && probability < 0.5).then_some(Self(probability))
     }
 
     /// The probability.
@@ -62,11 +66,16 @@ pub struct ErrorRates {
     pub deviation: f64,
     /// The leak, as a fraction, that a claim of 100 % has to exclude with a confidence of `1 - miss`.
     pub leak: f64,
-    /// The largest number of requests for one claim. A claim that may need more is rejected.
+    /// The largest number of requests for one claim, at most [`MAX_REQUESTS`](Self::MAX_REQUESTS). A claim that may need more is rejected.
     pub max_requests: u64,
 }
 
 impl ErrorRates {
+    /// The largest number of requests that a scenario may allow for one claim: an hour at the usual rate of a driver.
+    pub const MAX_REQUESTS: u64 = 10_000_000;
+    /// The smallest deviation and the smallest leak that a verdict detects.
+    pub const SMALLEST_EFFECT: f64 = 1e-5;
+
     /// The confidence of intervals and bounds: `1 - miss`.
     pub fn confidence(&self) -> Confidence {
         Confidence::of(self.miss)
@@ -96,10 +105,11 @@ mod tests {
     #[case(0.0)]
     #[case(0.5)]
     #[case(-1e-9)]
+    #[case(1e-13)]
     #[case(1.0)]
     #[case(f64::NAN)]
     #[case(f64::INFINITY)]
-    fn only_numbers_between_zero_and_one_half_are_error_probabilities(#[case] probability: f64) {
+    fn only_numbers_above_zero_and_below_one_half_are_error_probabilities(#[case] probability: f64) {
         assert_eq!(ErrorProbability::new(probability), None);
     }
 }

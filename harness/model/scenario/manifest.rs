@@ -63,9 +63,13 @@ pub fn read(path: &Path) -> Result<Vec<Manifest>, ScenarioError> {
     parse(path, &text(path)?)
 }
 
-/// Reads the text of a file.
+/// Reads the text of a file. A pipe or a device is refused: it may never end.
 pub(super) fn text(path: &Path) -> Result<String, ScenarioError> {
-    std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })
+    let unreadable = |source| ScenarioError::Unreadable { path: path.to_owned(), source };
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(std::io::Error::other("not a regular file")));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 /// Parses the text of a manifest file: one or more YAML documents; empty documents are skipped. Values are interpreted as `kubectl` does: YAML

@@ -17,6 +17,7 @@ mod parse;
 mod positions;
 mod resolve;
 mod scalar;
+mod sensitive;
 mod share;
 mod suggest;
 mod unstructured;
@@ -33,6 +34,7 @@ pub use model::{
 };
 pub use origin::{InvalidOrigin, Origin};
 pub(crate) use positions::{escaped, unescaped};
+pub use sensitive::{Redactor, Sensitive};
 pub use share::{InvalidShare, Share};
 pub(crate) use suggest::nearest;
 pub use unstructured::{Metadata, Unstructured};

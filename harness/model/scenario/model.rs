@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use displaydoc::Display;
@@ -44,6 +45,8 @@ pub struct Scenario {
     pub served: Option<Served>,
     /// How traffic is driven, as far as the scenario sets it.
     pub traffic: Traffic,
+    /// Names of request headers whose values no report shows, in addition to well-known ones.
+    pub sensitive_headers: Vec<String>,
     /// The populations of callers.
     pub populations: Vec<Population>,
     /// The stages, in order.
@@ -176,7 +179,7 @@ impl Stage {
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Apply an object.
-    Apply(Box<Manifest>),
+    Apply(Arc<Manifest>),
     /// Delete an object.
     Delete(Target),
     /// Change the mesh. Scenario files have no such steps: upgrade runs insert them between stages.

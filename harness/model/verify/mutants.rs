@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use super::operators::{Mutation, Vocabulary, mutations};
 use super::stages::{Decided, decide_stage};
 use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
-use crate::scenario::{Scenario, Stage, Step};
+use crate::scenario::{Manifest, Scenario, Stage, Step};
 
 /// A scenario with one fault in its manifests.
 #[derive(Debug, Clone)]
@@ -16,8 +17,44 @@ pub struct Mutant {
     pub what: String,
     /// The position of the stage that applies the changed manifest, from 1.
     pub stage: usize,
-    /// The scenario with the fault.
-    pub scenario: Scenario,
+    fault: Fault,
+}
+
+/// The fault of a mutant. Objects that it does not change stay shared with the scenario.
+#[derive(Debug, Clone)]
+enum Fault {
+    /// A stage, by its index, applies this manifest at the position of another step.
+    Changed(usize, usize, Arc<Manifest>),
+    /// A stage, by its index, lacks the step at a position.
+    Dropped(usize, usize),
+    /// The client pod has no sidecar.
+    NotInjected,
+}
+
+impl Mutant {
+    /// A scenario with the fault of this mutant, which was made from that scenario.
+    ///
+    /// # Panics
+    /// The mutant was made from another scenario.
+    #[must_use]
+    pub fn applied_to(&self, scenario: &Scenario) -> Scenario {
+        let mut mutated = scenario.clone();
+        match &self.fault {
+            Fault::Changed(stage, step, manifest) => {
+                mutated.stages[*stage].steps[*step] = Step::Apply(Arc::clone(manifest));
+            }
+            Fault::Dropped(stage, step) => drop(mutated.stages[*stage].steps.remove(*step)),
+            Fault::NotInjected => {
+                let pod = mutated.client.pod.clone();
+                let client = mutated.client.manifests.iter_mut().filter(|manifest| manifest.name() == pod);
+                for manifest in client {
+                    let labels = manifest.object.metadata.labels.get_or_insert_default();
+                    labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+                }
+            }
+        }
+        mutated
+    }
 }
 
 /// The result of evaluating a mutant.
@@ -61,14 +98,16 @@ pub fn mutants(scenario: &Scenario) -> Vec<Mutant> {
         for (position, step) in stage.steps.iter().enumerate() {
             let Step::Apply(manifest) = step else { continue };
             for Mutation { operator, pointer, what, data } in mutations(manifest, &vocabulary) {
-                let mut mutated = scenario.clone();
-                let steps = &mut mutated.stages[index].steps;
-                match (data, &mut steps[position]) {
-                    (Some(data), Step::Apply(manifest)) => manifest.object.data = data,
-                    _ => drop(steps.remove(position)),
-                }
+                let fault = match data {
+                    Some(data) => {
+                        let mut changed = Manifest::clone(manifest);
+                        changed.object.data = data;
+                        Fault::Changed(index, position, Arc::new(changed))
+                    }
+                    None => Fault::Dropped(index, position),
+                };
                 let what = format!("{} ({}): {what}", manifest.id(), manifest.origin_of(&pointer));
-                mutants.push(Mutant { operator, what, stage: index + 1, scenario: mutated });
+                mutants.push(Mutant { operator, what, stage: index + 1, fault });
             }
         }
     }
@@ -77,17 +116,15 @@ pub fn mutants(scenario: &Scenario) -> Vec<Mutant> {
 }
 
 fn not_injected(scenario: &Scenario) -> Option<Mutant> {
-    let mut mutated = scenario.clone();
-    let client = mutated.client.manifests.iter_mut().find(|manifest| manifest.name() == mutated.client.pod)?;
-    let labels = client.object.metadata.labels.get_or_insert_default();
-    labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+    let client = scenario.client.manifests.iter().find(|manifest| manifest.name() == scenario.client.pod)?;
     let what = format!("{} ({}): without a sidecar", client.id(), client.origin);
-    Some(Mutant { operator: "client not injected", what, stage: 1, scenario: mutated })
+    Some(Mutant { operator: "client not injected", what, stage: 1, fault: Fault::NotInjected })
 }
 
 /// Evaluates a mutant of the planned scenario exactly, by the routing model.
 pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
-    let mutated = Plan::new(&mutant.scenario);
+    let scenario = mutant.applied_to(original.scenario);
+    let mutated = Plan::new(&scenario);
     let (mut gap, mut undecided) = (None, false);
     for (original, mutated) in original.stages.iter().zip(&mutated.stages) {
         let decided = decide_stage(mutated);
@@ -184,6 +221,26 @@ mod tests {
     fn pinned(scenario: &Scenario) -> BTreeSet<String> {
         let pinned = mutants(scenario).into_iter().filter(|mutant| mutant.operator == "selector pinned");
         pinned.filter_map(|mutant| mutant.what.rsplit_once("pinned to ").map(|(_, label)| label.to_owned())).collect()
+    }
+
+    /// Without shared objects, the mutants of 200 objects take more than a gigabyte.
+    #[test]
+    fn a_mutant_shares_the_objects_that_it_does_not_change() {
+        let canary = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/canary")).unwrap();
+        let applied = |scenario: &Scenario| -> Vec<Arc<Manifest>> {
+            let steps = scenario.stages.iter().flat_map(|stage| &stage.steps);
+            let applied = steps.filter_map(|step| match step {
+                Step::Apply(manifest) => Some(Arc::clone(manifest)),
+                _ => None,
+            });
+            applied.collect()
+        };
+        let original = applied(&canary);
+        for mutant in mutants(&canary) {
+            let mutated = applied(&mutant.applied_to(&canary));
+            let own = mutated.iter().filter(|own| original.iter().all(|other| !Arc::ptr_eq(own, other))).count();
+            assert_eq!(own, usize::from(matches!(mutant.fault, Fault::Changed(..))), "{}", mutant.what);
+        }
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
     let mut problems = Vec::new();
     for step in &stage.steps {
         match step {
-            Step::Apply(manifest) => live.apply(manifest),
+            Step::Apply(manifest) => live.apply_shared(manifest),
             Step::Delete(target) => {
                 let found = match live.resolve(target) {
                     Err(source) => Some((Severity::Error, source.to_string())),

@@ -87,7 +87,8 @@ impl<W: Write> Terminal<W> {
             self.bar.set_message(message);
         }
         match event {
-            Event::Started { run, scenario, place, stages, claims, totals, .. } => {
+            Event::Started { run, scenario, place, stages, claims, totals, sensitive, .. } => {
+                self.out.hide(sensitive.clone());
                 self.stages = stages.len();
                 let stages = plural(self.stages, "stage");
                 let claims = totals.map(|_| format!(", {}", plural(claims, "claim"))).unwrap_or_default();
@@ -278,6 +279,14 @@ impl<W: Write> Terminal<W> {
     /// Writes a line.
     pub fn note(&mut self, text: &str) {
         self.line(text);
+    }
+
+    /// Writes an annotation for the CI system.
+    pub fn annotation(&mut self, annotation: &str) {
+        let out = &mut self.out;
+        self.bar.suspend(|| {
+            let _ = out.annotation(annotation);
+        });
     }
 
     /// Writes a command, which is copied and therefore not wrapped.

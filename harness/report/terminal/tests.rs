@@ -2,7 +2,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::events::{Calibration, FailureLayer, Judged, Routing, Subject, TrafficPath};
-use crate::scenario::Origin;
+use crate::scenario::{Origin, Sensitive};
 use crate::verdict::{Findings, Power, Ruling, TestResult, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,6 +61,7 @@ fn start() -> Vec<Event> {
             path: TrafficPath::default(),
             claims: 5,
             files: Vec::new(),
+            sensitive: Sensitive::default(),
             totals: Some(Totals { claims: 3, false_alarm: 1e-6, miss: 3e-3, worst_miss: 1e-3, requests: 1860.4 }),
         },
         Event::Swept("the cluster of run 4567cdef".to_owned()),
@@ -147,6 +148,7 @@ fn a_calibration(#[case] counts: f64, #[case] connections: f64) {
         path: TrafficPath::default(),
         claims: 0,
         files: Vec::new(),
+        sensitive: Sensitive::default(),
         totals: None,
     };
     let name =

@@ -40,6 +40,10 @@ pub struct Scenario {
     /// The former name of `error-rates`.
     #[schemars(with = "Option<ErrorRates>", extend("deprecated" = true))]
     pub errors: Option<Spanned<ErrorRates>>,
+    /// Names of request headers whose values no report shows, besides `authorization`, `cookie` and the like.
+    #[serde(default, rename = "redact-headers")]
+    #[schemars(with = "Vec<String>")]
+    pub redact_headers: Vec<Spanned<String>>,
     /// The populations of callers, by name.
     pub populations: BTreeMap<String, Population>,
     /// The stages, in order.

@@ -153,7 +153,11 @@ impl Resolver<'_> {
                 || {
                     self.error(
                         chance.referenced,
-                        format!("`{name}` must be above 0 and below 0.5, not {}", chance.value),
+                        format!(
+                            "`{name}` must be at least {:e} and below 0.5, not {}",
+                            ErrorProbability::SMALLEST,
+                            chance.value
+                        ),
                     )
                 },
                 Ok,
@@ -164,11 +168,24 @@ impl Resolver<'_> {
             Some(share) if share.value.is_none() || share.value.is_all() => {
                 self.error(share.referenced, format!("`{name}` must be between 0% and 100%, not {}", share.value))
             }
+            Some(share) if share.value.fraction() < ErrorRates::SMALLEST_EFFECT => self.error(
+                share.referenced,
+                format!(
+                    "`{name}` must be at least {} %, not {} %",
+                    100.0 * ErrorRates::SMALLEST_EFFECT,
+                    100.0 * share.value.fraction()
+                ),
+            ),
             Some(share) => Ok(share.value.fraction()),
         };
         let max_requests = match raw.max_requests {
             Some(requests) if requests.value == 0 => {
                 return self.error(requests.referenced, "`max-requests` must be at least 1");
+            }
+            Some(requests) if requests.value > ErrorRates::MAX_REQUESTS => {
+                let message =
+                    format!("`max-requests` must be at most {}, not {}", ErrorRates::MAX_REQUESTS, requests.value);
+                return self.error(requests.referenced, message);
             }
             Some(requests) => requests.value,
             None => base.max_requests,

@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
@@ -38,6 +39,19 @@ impl Scenario {
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
         let resolver = Resolver { path, folder: path.parent().unwrap_or(Path::new("")) };
         resolver.scenario(parse(path, text)?).map_err(|error| error.with_excerpt(path, text))
+    }
+
+    /// The manifest files that the text of a scenario file names, relative to where `path` is. They are not read.
+    ///
+    /// # Errors
+    /// The text is not YAML, a key is unknown, or a value has the wrong type.
+    pub fn named_files(path: &Path, text: &str) -> Result<Vec<PathBuf>, ScenarioError> {
+        let raw = parse(path, text)?;
+        let resolver = Resolver { path, folder: path.parent().unwrap_or(Path::new("")) };
+        let stages = raw.stages.value.iter();
+        let named = stages.flat_map(|stage| stage.apply.iter().chain(&stage.delete).flat_map(|files| &files.value));
+        let named = std::iter::once(&raw.client.manifest).chain(named.filter(|name| is_yaml(&name.value)));
+        Ok(named.map(|name| resolver.full_path(&name.value)).collect())
     }
 
     /// The JSON schema of scenario files, for editors.
@@ -95,6 +109,8 @@ impl Resolver<'_> {
             errors: self.top_level_error_rates(raw.error_rates, raw.errors)?,
         };
         let traffic = self.traffic(raw.traffic)?;
+        let sensitive_headers = raw.redact_headers.into_iter().map(|name| self.header_name(name));
+        let sensitive_headers = sensitive_headers.collect::<Result<_, _>>()?;
         let mut stages: Vec<Stage> = Vec::new();
         let mut countable = Countable::default();
         for stage in raw.stages.value {
@@ -120,6 +136,7 @@ impl Resolver<'_> {
             pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
             served: raw.served.map(counter).transpose()?,
             traffic,
+            sensitive_headers,
             populations,
             stages,
         })
@@ -244,7 +261,7 @@ impl Resolver<'_> {
     fn stage(&self, number: usize, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
         let mut steps = Vec::new();
         for file in stage.apply.iter().flat_map(|files| &files.value) {
-            let applied = self.manifests(file)?.into_iter().map(|manifest| Step::Apply(Box::new(manifest)));
+            let applied = self.manifests(file)?.into_iter().map(|manifest| Step::Apply(Arc::new(manifest)));
             steps.extend(applied.map(|step| (&stage.apply, step)));
         }
         for target in stage.delete.iter().flat_map(|targets| &targets.value) {
