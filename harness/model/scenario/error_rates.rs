@@ -19,7 +19,7 @@ impl ErrorProbability {
 
     /// An error probability; none unless it is at least [`SMALLEST`](Self::SMALLEST) and below 0.5.
     pub fn new(probability: f64) -> Option<Self> {
-        (probability >= Self::SMALLEST && probability < 0.5).then_some(Self(probability))
+        (Self::SMALLEST..0.5).contains(&probability).then_some(Self(probability))
     }
 
     /// The probability.
