@@ -135,14 +135,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
                  Docker engine, and `--load-image FILE.tar` from an archive"
             ));
         }
-        ClusterError::Load(LoadError::NotInEngine { .. }) => {
-            "build or pull it, or pass an archive: --load-image FILE.tar"
-        }
-        ClusterError::Load(LoadError::Archive { .. }) => {
-            "pass an archive of `docker save --output FILE.tar IMAGE`, or an OCI archive"
-        }
-        ClusterError::Load(LoadError::NotNamed { .. }) => "give the image the name and the tag that the manifest has",
-        ClusterError::Load(LoadError::Pulled { .. }) => "set `imagePullPolicy: IfNotPresent`",
+        ClusterError::Load(error) => return load_hint(error).map(str::to_owned),
         ClusterError::NotEmbedded { .. } => "run it on a cluster, with --cluster k3s or --cluster kubeconfig",
         ClusterError::NoNamespace(_) => {
             "`kubectl get namespaces` lists the namespaces; choose the cluster with --context"
@@ -159,6 +152,18 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+const fn load_hint(error: &LoadError) -> Option<&'static str> {
+    match error {
+        LoadError::NotInEngine { .. } => Some("build or pull it, or pass an archive: --load-image FILE.tar"),
+        LoadError::Archive { .. } => {
+            Some("pass an archive of `docker save --output FILE.tar IMAGE`, or an OCI archive")
+        }
+        LoadError::NotNamed { .. } => Some("give the image the name and the tag that the manifest has"),
+        LoadError::Pulled { .. } => Some("set `imagePullPolicy: IfNotPresent`"),
+        _ => None,
+    }
 }
 
 /// Writes an error and its hint to stderr, wrapped at the width of a terminal.
