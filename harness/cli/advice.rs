@@ -162,7 +162,7 @@ const fn load_hint(error: &LoadError) -> Option<&'static str> {
         }
         LoadError::NotNamed { .. } => Some("give the image the name and the tag that the manifest has"),
         LoadError::Pulled { .. } => Some("set `imagePullPolicy: IfNotPresent`"),
-        _ => None,
+        LoadError::Export { .. } => None,
     }
 }
 
