@@ -23,6 +23,6 @@ pub mod venue;
 
 #[doc(hidden)]
 pub use cli::main;
-pub use shiftcheck_model::{demo, plan, routing, scenario, verdict, verify};
+pub use shiftcheck_model::{admission, demo, plan, routing, scenario, verdict, verify};
 #[doc(hidden)]
 pub use shiftcheck_workload as workload;

@@ -3,6 +3,7 @@
 //! It needs no cluster and does no I/O, except to read the files of a scenario. The `shiftcheck` package re-exports every module under the
 //! same name.
 
+pub mod admission;
 pub mod demo;
 pub mod events;
 pub mod plan;

@@ -7,6 +7,7 @@ use crate::cluster::wait::Awaited;
 use crate::events::{Event, FailureLayer};
 use crate::mesh::MeshError;
 use crate::plan::PlanError;
+use crate::routing::Problem;
 use crate::scenario::{Origin, ScenarioError};
 use crate::traffic::TrafficError;
 use crate::venue::{LeftBehind, VenueError};
@@ -21,6 +22,9 @@ pub enum SessionError {
     /// A claim is refused before anything starts.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The API would refuse objects, for these reasons.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Problem>),
     /// No claim splits versions.
     #[error("{}: no claim splits versions, so that there is nothing to calibrate", .0.display())]
     NothingToCalibrate(PathBuf),
@@ -62,6 +66,10 @@ impl SessionError {
         match self {
             Self::Scenario(error) => error.origin(),
             Self::Plan(error) => Some(&error.place),
+            Self::Refused(problems) => match problems.as_slice() {
+                [first, ..] => Some(&first.origin),
+                [] => None,
+            },
             _ => match self.cluster() {
                 Some(error) => error.place(),
                 None => None,
@@ -82,7 +90,7 @@ impl SessionError {
     /// The layer that failed.
     pub const fn layer(&self) -> FailureLayer {
         match self {
-            Self::Scenario(_) | Self::Plan(_) | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
+            Self::Scenario(_) | Self::Plan(_) | Self::Refused(_) | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
                 FailureLayer::Delivery
             }
@@ -105,6 +113,7 @@ impl SessionError {
         match self {
             Self::Scenario(_)
             | Self::Plan(_)
+            | Self::Refused(_)
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
             | Self::Traffic(TrafficError::NoPopulation(_))

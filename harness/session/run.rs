@@ -119,10 +119,14 @@ impl<'a> Prepared<'a> {
     /// Plans the scenario.
     ///
     /// # Errors
-    /// A claim cannot be decided.
+    /// A claim cannot be decided, or the API would refuse an object.
     pub fn new(scenario: &'a Scenario, options: &'a Options, events: Events) -> Result<Self, SessionError> {
         let run = Run::new(Arc::clone(&options.venue), scenario, &options.cache, events);
         let plan = Plan::in_namespace(scenario, &run.namespace);
+        let refused = plan.refused();
+        if !refused.is_empty() && options.venue.has_known_definitions() {
+            return Err(SessionError::Refused(refused));
+        }
         let designs = Designs::new(&plan)?;
         Ok(Self { run, plan, designs, options, reached: AtomicUsize::new(0) })
     }

@@ -64,6 +64,10 @@ impl Venue for Existing {
         format!("namespace {namespace} of an existing cluster")
     }
 
+    fn has_known_definitions(&self) -> bool {
+        false
+    }
+
     fn namespace(&self, declared: &str, run: &RunId) -> String {
         self.namespace.clone().unwrap_or_else(|| format!("{declared}-{run}"))
     }

@@ -53,6 +53,12 @@ pub trait Venue: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether the API has the definitions that manifests are validated by before anything starts. An existing cluster may have others, by which
+    /// it decides itself.
+    fn has_known_definitions(&self) -> bool {
+        true
+    }
+
     /// Opens the venue: everything is ready for the first object.
     ///
     /// # Errors

@@ -147,23 +147,23 @@ fn an_engine_that_is_named_and_missing_is_an_error(#[case] ci: &str) {
 )]
 #[case::unknown_field(
     &[("svc-hello.yaml", "selector: {app: hello}", "selectors: {app: hello}")],
-    "svc-hello.yaml:6:3: Service/svc-hello was rejected: .spec.selectors: field not declared in schema"
+    "svc-hello.yaml:6:3: unknown field `spec.selectors`; did you mean `selector`?"
 )]
 #[case::unknown_field_of_a_rule(
     &[(TESTERS, "    - match:", "    - matches:")],
-    "vs-hello-testers.yaml:8:7: VirtualService/vs-hello was rejected: .spec.http.0.matches: field not declared in schema"
+    "vs-hello-testers.yaml:8:7: unknown field `spec.http[0].matches`; did you mean `match`?"
 )]
 #[case::unknown_field_of_a_destination(
     &[(TESTERS, "{host: svc-hello, subset: v2}", "{host: svc-hello, subsets: v2}")],
-    "VirtualService/vs-hello was rejected: .spec.http.0.route.1.destination.subsets: field not declared in schema"
+    "unknown field `spec.http[0].route[1].destination.subsets`; did you mean `subset`?"
 )]
 #[case::unknown_field_of_the_metadata(
     &[("svc-hello.yaml", "metadata:\n", "metadata:\n  label: {app: hello}\n")],
-    "svc-hello.yaml:4:3: Service/svc-hello was rejected: .metadata.label: field not declared in schema"
+    "svc-hello.yaml:4:3: unknown field `metadata.label`; did you mean `labels`?"
 )]
 #[case::wrong_type_in_the_metadata(
     &[("svc-hello.yaml", "metadata:\n", "metadata:\n  finalizers: none\n")],
-    "Service/svc-hello was rejected: failed to create typed patch object: .metadata: invalid type: string \"none\""
+    "svc-hello.yaml:4:3: metadata.finalizers is the string `none`, not a list; did you mean `[none]`?"
 )]
 #[case::another_image(
     &[("hello-server-v2.yaml", "hello-server:v2", "nginx:1")],

@@ -3,7 +3,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::given::{Given, Seen};
 use crate::demo::demo_versions;
-use crate::routing::{Client, Live, Mesh, Naming, Outbound, Pod, Request, RouteTable, client_of, pods_of};
+use crate::routing::{
+    Client, Live, Mesh, Naming, Object, Outbound, Pod, Problem, Request, RouteTable, client_of, pods_of,
+};
 use crate::scenario::{Population, Scenario, Stage, Step};
 
 /// A scenario with the objects before and after each of its stages.
@@ -82,6 +84,13 @@ impl<'a> Plan<'a> {
     /// The namespace of the objects.
     pub fn namespace(&self) -> &str {
         self.start.live.namespace()
+    }
+
+    /// What the API would refuse of the objects of all stages, in the order of files and lines.
+    pub fn refused(&self) -> Vec<Problem> {
+        let snapshots = self.stages.iter().map(|planned| &planned.after).chain([&self.start]);
+        let refused = snapshots.flat_map(|snapshot| snapshot.live.all().flat_map(Object::refused));
+        refused.collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 
     /// The objects after so many stages, or after the last.

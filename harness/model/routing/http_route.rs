@@ -87,15 +87,9 @@ fn read(object: &Object, notes: &mut Notes) -> Vec<(String, Option<u16>, Vec<Rul
     let written = spec.get("rules");
     let read = written.items().map(|part| rules(&part, &object.namespace, &named, notes));
     // a route with a filter that Istio does not support is ignored as a whole
-    let mut rules: Vec<Rule> = read.collect::<Option<Vec<_>>>().unwrap_or_default().concat();
-    if !written.is_there() {
-        // the default of the definition
-        let default = RuleRef { object: Arc::clone(&named), origin: spec.origin() };
-        rules.push(Rule { matches: vec![any_path()], response: Some(NO_BACKEND), ..empty(default) });
-    }
+    let rules: Vec<Rule> = read.collect::<Option<Vec<_>>>().unwrap_or_default().concat();
     let mut routes = Vec::new();
     for parent in parents.items() {
-        // by default a parent is a Gateway; a Service is of the group ""
         if parent.get("kind").text() != Some("Service") {
             // a gateway: no client of the mesh is affected
             notes.scope = Scope::Nothing;
@@ -141,14 +135,8 @@ fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) 
     notes.scope = outer;
     let written = part.get("matches");
     let matches: Vec<Match> = written.items().map(|part| one_match(&part, notes)).collect();
-    let matches = if !matches.is_empty() {
-        matches
-    } else if written.is_there() {
-        // an empty list comes last, although it matches every path
-        vec![Match::default()]
-    } else {
-        vec![any_path()]
-    };
+    // an empty list comes last, although it matches every path
+    let matches = if matches.is_empty() { vec![Match::default()] } else { matches };
     Some(matches.into_iter().map(|one| Rule { matches: vec![one], ..rule.clone() }).collect())
 }
 
@@ -168,11 +156,6 @@ fn empty(at: RuleRef) -> Rule {
         delegate: None,
         missing: 500,
     }
-}
-
-/// The match that a rule has by default.
-fn any_path() -> Match {
-    Match { uri: Some(Test::PathPrefix("/".to_owned())), ..Match::default() }
 }
 
 fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {

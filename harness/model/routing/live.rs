@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::admission::{Problem, with_defaults};
 use crate::scenario::{ApiKind, Manifest, ObjectId, Scope, Stage, Step, Target, UnresolvedKind};
 
 /// The API group of Istio's traffic rules, in all versions.
@@ -8,7 +9,7 @@ const ISTIO: &str = "networking.istio.io";
 /// The API group of the Kubernetes Gateway API.
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
-/// The objects that a scenario has applied and not deleted, as written.
+/// The objects that a scenario has applied and not deleted, with the defaults of their definitions.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
     /// The namespace of objects whose manifests name none.
@@ -57,6 +58,8 @@ pub struct Object {
     pub namespace: String,
     /// The logical time of creation.
     pub created: u64,
+    /// What the API would refuse, once it is asked for.
+    pub(super) refused: Arc<OnceLock<Vec<Problem>>>,
 }
 
 impl Kind {
@@ -121,7 +124,8 @@ impl Live {
         let key = self.id(manifest);
         let namespace = key.namespace.clone();
         let created = self.objects.get(&key).map_or(self.moment, |earlier| earlier.created);
-        self.objects.insert(key, Object { manifest: Arc::clone(manifest), namespace, created });
+        let manifest = with_defaults(manifest);
+        self.objects.insert(key, Object { manifest, namespace, created, refused: Arc::default() });
     }
 
     /// Deletes an object; with a namespace, all objects in it. If the kind is unknown or ambiguous, nothing is deleted.

@@ -35,6 +35,7 @@ mod live;
 mod mesh;
 mod notes;
 mod outbound;
+mod refusal;
 mod rule;
 mod service;
 mod table;
@@ -43,7 +44,8 @@ mod unmodelled;
 mod version;
 mod virtual_service;
 
-pub use check::{Problem, Severity, check};
+pub use crate::admission::{Problem, Severity};
+pub use check::check;
 pub use client::{Client, client_of};
 pub use condition::{Condition, Pattern, Polarity, Request, Subject, Test};
 pub use diagnosis::Finding;
@@ -59,4 +61,3 @@ pub use table::{
     Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
     RoutingUnit,
 };
-pub use virtual_service::MATCH_FIELDS;

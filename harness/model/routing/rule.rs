@@ -9,7 +9,7 @@ use super::condition::{Condition, Pattern, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::notes::Notes;
 use super::table::{Abort, Redirect, Rewrite};
-use crate::scenario::{Manifest, Origin, escaped, unescaped};
+use crate::scenario::{Manifest, Origin, escaped, field};
 
 /// A reference to a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,22 +192,6 @@ impl<'a> Part<'a> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Istio truncates as well")]
         Some((percent * 10_000.0) as u32)
     }
-}
-
-/// A JSON pointer in the notation of `kubectl explain`: `spec.http[0].corsPolicy`.
-pub(super) fn field(pointer: &str) -> String {
-    let mut field = String::new();
-    for part in pointer.split('/').skip(1) {
-        let part = unescaped(part);
-        if part.parse::<usize>().is_ok() {
-            field = format!("{field}[{part}]");
-        } else if field.is_empty() {
-            field = part;
-        } else {
-            field = format!("{field}.{part}");
-        }
-    }
-    field
 }
 
 /// Reads an Istio destination: host, subset and port.

@@ -13,7 +13,7 @@ pub(super) const MESH: &str = "mesh";
 
 /// The fields of a match.
 #[rustfmt::skip]
-pub const MATCH_FIELDS: [&str; 14] = [
+const MATCH_FIELDS: [&str; 14] = [
     "name", "uri", "scheme", "method", "authority", "headers", "port", "sourceLabels", "gateways",
     "queryParams", "ignoreUriCase", "withoutHeaders", "sourceNamespace", "statPrefix",
 ];

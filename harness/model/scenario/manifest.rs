@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::document::{self, Document};
 use super::error::ScenarioError;
 use super::origin::Origin;
-use super::positions::{Part, Position, escaped, unescaped};
+use super::positions::{Part, Position, escaped, field};
 use super::unstructured::Unstructured;
 
 /// One object of a manifest file.
@@ -37,6 +37,11 @@ impl Manifest {
     /// The API group of the object's kind; empty for the core group.
     pub fn group(&self) -> &str {
         self.object.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The version of the API group, such as `v1`.
+    pub fn version(&self) -> &str {
+        self.object.api_version.rsplit('/').next().unwrap_or_default()
     }
 
     /// The object's kind, such as `Service`.
@@ -103,12 +108,12 @@ fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
     }
     for pointer in texts {
         match value.pointer(&pointer) {
-            None => return Err(malformed(path, start, format!("this object has no `{}`", dotted(&pointer)))),
+            None => return Err(malformed(path, start, format!("this object has no `{}`", field(&pointer)))),
             Some(text) => is_text(text).map_err(|message| {
                 malformed(
                     path,
                     part.position_of(&pointer).unwrap_or(start),
-                    format!("`{}` {message}", dotted(&pointer)),
+                    format!("`{}` {message}", field(&pointer)),
                 )
             })?,
         }
@@ -116,11 +121,6 @@ fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
     let object = serde_json::from_value(value)
         .map_err(|error| malformed(path, start, format!("not a Kubernetes object: {error}")))?;
     Ok(Manifest { object, origin: Origin::new(path, start.line, start.column), parts: Arc::new(part) })
-}
-
-/// `metadata.name` for `/metadata/name`.
-fn dotted(pointer: &str) -> String {
-    unescaped(&pointer[1..].replace('/', "."))
 }
 
 /// Checks that a value is a string; otherwise returns how `kubectl` interprets it.

@@ -33,7 +33,7 @@ pub use model::{
     Step, Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
-pub(crate) use positions::{escaped, unescaped};
+pub(crate) use positions::{escaped, field};
 pub use sensitive::{Redactor, Sensitive};
 pub use share::{InvalidShare, Share};
 pub(crate) use suggest::nearest;

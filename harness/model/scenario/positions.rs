@@ -50,6 +50,22 @@ pub(crate) fn escaped(key: &str) -> String {
 }
 
 /// The key that a part of a JSON pointer stands for.
-pub(crate) fn unescaped(part: &str) -> String {
+fn unescaped(part: &str) -> String {
     part.replace("~1", "/").replace("~0", "~")
+}
+
+/// A JSON pointer in the notation of `kubectl explain`: `spec.http[0].corsPolicy`.
+pub(crate) fn field(pointer: &str) -> String {
+    let mut field = String::new();
+    for part in pointer.split('/').skip(1) {
+        let part = unescaped(part);
+        if part.parse::<usize>().is_ok() {
+            field = format!("{field}[{part}]");
+        } else if field.is_empty() {
+            field = part;
+        } else {
+            field = format!("{field}.{part}");
+        }
+    }
+    field
 }

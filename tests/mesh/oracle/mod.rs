@@ -1,6 +1,7 @@
 //! The model agrees with istiod: for every variant, every example scenario and random manifests, the routes that the model computes are those
 //! that istiod would push to the client's sidecar, in both versions of Istio.
 
+mod definitions;
 mod generate;
 mod istiod;
 mod random;
@@ -15,6 +16,7 @@ use crate::common::ROOT;
 use crate::harness::tests;
 use crate::variants::{CLIENT, Table};
 
+use definitions::definitions_are_those_of_the_modules;
 pub use istiod::program;
 use istiod::{Case, Istiod, Pushed};
 use random::random_manifests_are_routed_as_istiod_says;
@@ -23,6 +25,7 @@ tests![
     variants_are_routed_as_istiod_says(),
     fixtures_are_routed_as_istiod_says(),
     random_manifests_are_routed_as_istiod_says(),
+    definitions_are_those_of_the_modules(),
 ];
 
 /// The versions of Istio that are asked.

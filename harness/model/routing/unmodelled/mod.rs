@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::hosts::{falls_under, full_name, is_wildcard, resolved};
 use super::live::Object;
 use super::notes::{Notes, Scope};
-use super::rule::{Part, field};
+use super::rule::Part;
 use super::service::Pod;
-use crate::scenario::Origin;
+use crate::scenario::{Origin, field};
 
 /// Istio's root namespace, whose policies apply in all namespaces.
 pub(super) const ROOT: &str = "istio-system";

@@ -1,0 +1,72 @@
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, OnceLock};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::schema::{KUBERNETES, Schema};
+
+/// The definitions, as `ci/schemas` writes them: one entry a line, for a kind (`group/Kind`) or a schema that several kinds share.
+const FILES: [&str; 3] =
+    [include_str!("definitions/gateway-api.json"), include_str!("definitions/istio-1.31.json"), KUBERNETES];
+
+/// The definition of a kind in some of its versions.
+#[derive(Debug, Deserialize)]
+pub(super) struct Definition {
+    /// The versions of the API group that have this schema.
+    pub versions: Vec<String>,
+    pub schema: Schema,
+}
+
+/// A kind of an API group, whose definitions are parsed when they are needed.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub group: &'static str,
+    pub name: &'static str,
+    text: &'static str,
+    parsed: OnceLock<Vec<Definition>>,
+}
+
+static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+    let entries = FILES.into_iter().flat_map(|file| {
+        serde_json::from_str::<BTreeMap<&'static str, &'static RawValue>>(file).unwrap_or_default()
+    });
+    let kind = |(name, raw): (&'static str, &'static RawValue)| {
+        let (group, name) = name.split_once('/')?;
+        Some(Kind { group, name, text: raw.get(), parsed: OnceLock::new() })
+    };
+    entries.filter_map(kind).collect()
+});
+
+impl Kind {
+    /// All known kinds.
+    pub fn all() -> &'static [Self] {
+        &KINDS
+    }
+
+    /// The known kind with a group and a name.
+    pub fn find(group: &str, name: &str) -> Option<&'static Self> {
+        Self::all().iter().find(|kind| kind.name == name && kind.group == group)
+    }
+
+    /// The definitions of the kind.
+    pub fn definitions(&self) -> &[Definition] {
+        self.parsed.get_or_init(|| serde_json::from_str(self.text).unwrap_or_default())
+    }
+
+    /// The schema of a version.
+    pub fn schema(&self, version: &str) -> Option<&Schema> {
+        let has_version = |definition: &&Definition| definition.versions.iter().any(|own| own == version);
+        self.definitions().iter().find(has_version).map(|definition| &definition.schema)
+    }
+
+    /// The versions of the API group that have the kind.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        self.definitions().iter().flat_map(|definition| &definition.versions).map(String::as_str)
+    }
+
+    /// Whether the API fills in a field of the kind.
+    pub fn has_defaults(&self) -> bool {
+        self.text.contains("\"default\":")
+    }
+}
