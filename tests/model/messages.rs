@@ -83,8 +83,28 @@ fn a_tab_is_named(#[case] change: (&str, &str, &str), #[case] place: &str) {
 }
 
 #[test]
+fn everything_that_the_api_would_refuse_is_told_before_anything_starts() {
+    let spoilt = [
+        ("svc-hello.yaml", "metadata:\n", "metadata:\n  label: {app: hello}\n"),
+        ("hello-server-v2.yaml", "replicas: ", "replica: "),
+        (TESTERS, "route:", "timout: 5s\n      route:"),
+        (TESTERS, "hosts: [svc-hello]", "hosts: ['*']"),
+    ];
+    let (printed, code) = told(&RUN, &spoilt);
+    assert_eq!(code, Some(2), "{printed}");
+    insta::assert_snapshot!(printed, @r"
+    error: canary/hello-server-v2.yaml:7:3: unknown field `spec.replica`; did you mean `replicas`?
+    canary/svc-hello.yaml:4:3: unknown field `metadata.label`; did you mean `labels`?
+    canary/vs-hello-testers.yaml:6:11: the host `*` is allowed for gateways only, not in the mesh
+    canary/vs-hello-testers.yaml:11:7: unknown field `spec.http[0].timout`; did you mean `timeout`?
+    ");
+}
+
+#[test]
 fn bad_input_has_no_summary() {
-    let (printed, code) = told(&RUN, &[("svc-hello.yaml", "metadata:\n", "metadata:\n  label: {app: hello}\n")]);
+    // the selector of a Deployment cannot be changed
+    let stage = "    delete: [deployment/hello-server-v1]\n    apply: [hello-server-v1.yaml";
+    let (printed, code) = told(&RUN, &[("scenario.yaml", stage, "    apply: [hello-server-v1.yaml")]);
     assert_eq!(code, Some(2), "{printed}");
     assert!(printed.contains("was rejected: ") && !printed.contains("did not complete"), "{printed}");
 }

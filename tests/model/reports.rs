@@ -173,12 +173,13 @@ fn reports_are_written_when_nothing_could_be_proven() {
     assert!(read(folder.path(), "junit.xml").contains(r#"errors="1""#));
     // a stage cannot be applied
     let fixture = tempfile::tempdir().unwrap();
-    spoilt(fixture.path(), &[("hello-server-v2.yaml", "replicas: ", "replica: ")]);
+    let stage = "    delete: [deployment/hello-server-v1]\n    apply: [hello-server-v1.yaml";
+    spoilt(fixture.path(), &[("scenario.yaml", stage, "    apply: [hello-server-v1.yaml")]);
     let (code, printed, folder) = walked(fixture.path().to_str().unwrap(), &[]);
     assert_eq!(code, Some(2), "{printed}");
     let report = Report::read(folder.path()).unwrap();
     assert_eq!(report.failure.as_ref().unwrap().link, "a manifest was rejected");
-    assert_eq!((report.stages.len(), report.stages[2].result), (3, None));
+    assert_eq!((report.stages.len(), report.stages[1].result), (2, None));
     let junit = read(folder.path(), "junit.xml");
     assert!(junit.contains(r#"<testcase name="4 testers&apos; canary""#) && junit.contains("not run"), "{junit}");
     // the environment fails: there is no such cluster

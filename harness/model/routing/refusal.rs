@@ -11,16 +11,13 @@ use super::hosts::{falls_under, is_wildcard};
 use super::live::Object;
 use super::rule::Part;
 use crate::admission::{Problem, Severity, validate};
-use crate::scenario::field;
+use crate::scenario::{Origin, field};
 
 impl Object {
     /// What the API refuses of the object.
     pub fn refused(&self) -> &[Problem] {
         self.refused.get_or_init(|| {
-            let found = validate(&self.manifest);
-            if !found.is_empty() {
-                return found;
-            }
+            let mut found = validate(&self.manifest);
             let mut istiod = Istiod::default();
             let spec = Part::root(&self.manifest).get("spec");
             match (self.manifest.group(), self.manifest.kind()) {
@@ -28,7 +25,10 @@ impl Object {
                 ("networking.istio.io", "DestinationRule") => istiod.destination_rule(&spec),
                 _ => {}
             }
-            istiod.problems.into_iter().collect()
+            // where the definition is violated, istiod says the same in other words
+            let places: BTreeSet<Origin> = found.iter().map(|problem| problem.origin.clone()).collect();
+            found.extend(istiod.problems.into_iter().filter(|problem| !places.contains(&problem.origin)));
+            found
         })
     }
 }
