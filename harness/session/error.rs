@@ -90,7 +90,9 @@ impl SessionError {
     /// The layer that failed.
     pub const fn layer(&self) -> FailureLayer {
         match self {
-            Self::Scenario(_) | Self::Plan(_) | Self::Refused(_) | Self::NothingToCalibrate(_) => FailureLayer::Manifest,
+            Self::Scenario(_) | Self::Plan(_) | Self::Refused(_) | Self::NothingToCalibrate(_) => {
+                FailureLayer::Manifest
+            }
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
                 FailureLayer::Delivery
             }

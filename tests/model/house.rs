@@ -10,8 +10,25 @@ use crate::common::ROOT;
 
 /// The rooms, each of which may use those before it.
 const ROOMS: [&str; 19] = [
-    "demo", "scenario", "admission", "routing", "verdict", "plan", "verify", "events", "workload", "cluster", "mesh", "traffic",
-    "venue", "session", "upgrade", "report", "draft", "prove", "cli",
+    "demo",
+    "scenario",
+    "admission",
+    "routing",
+    "verdict",
+    "plan",
+    "verify",
+    "events",
+    "workload",
+    "cluster",
+    "mesh",
+    "traffic",
+    "venue",
+    "session",
+    "upgrade",
+    "report",
+    "draft",
+    "prove",
+    "cli",
 ];
 const MOST_LINES: usize = 500;
 

@@ -28,9 +28,9 @@ pub(super) struct Kind {
 }
 
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let entries = FILES.into_iter().flat_map(|file| {
-        serde_json::from_str::<BTreeMap<&'static str, &'static RawValue>>(file).unwrap_or_default()
-    });
+    let entries = FILES
+        .into_iter()
+        .flat_map(|file| serde_json::from_str::<BTreeMap<&'static str, &'static RawValue>>(file).unwrap_or_default());
     let kind = |(name, raw): (&'static str, &'static RawValue)| {
         let (group, name) = name.split_once('/')?;
         Some(Kind { group, name, text: raw.get(), parsed: OnceLock::new() })

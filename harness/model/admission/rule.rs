@@ -154,7 +154,19 @@ mod tests {
         assert!(rules.len() > 100, "{}", rules.len());
         // what the rules may call: the standard library, the strings extension, and what is added here
         let known = [
-            "duration", "url", "getScheme", "isURL", "isIP", "size", "contains", "startsWith", "endsWith", "matches", "split", "substring", "int",
+            "duration",
+            "url",
+            "getScheme",
+            "isURL",
+            "isIP",
+            "size",
+            "contains",
+            "startsWith",
+            "endsWith",
+            "matches",
+            "split",
+            "substring",
+            "int",
         ];
         let operator = |name: &str| name.starts_with(|first: char| !first.is_alphabetic()) || name.starts_with('@');
         let unevaluated = rules.into_iter().filter(|(rule, _)| {

@@ -114,7 +114,9 @@ impl Schema {
         let fits = |schema: &Self| schema.resolved().wanted(value).is_none();
         match (self.r#type.as_str(), value) {
             ("string", Value::Bool(_) | Value::Number(_)) => "; write it in quotes".to_owned(),
-            ("integer" | "number", Value::String(text)) if text.parse::<f64>().is_ok() => "; write it without quotes".to_owned(),
+            ("integer" | "number", Value::String(text)) if text.parse::<f64>().is_ok() => {
+                "; write it without quotes".to_owned()
+            }
             ("boolean", Value::String(text)) if text.parse::<bool>().is_ok() => "; write it without quotes".to_owned(),
             ("array", _) if self.items.as_deref().is_some_and(fits) => format!("; did you mean `[{}]`?", bare(value)),
             ("object", _) => match self.properties.iter().collect::<Vec<_>>()[..] {

@@ -67,7 +67,8 @@ spec:
 
 fn problems(text: &str) -> String {
     let manifests = parse_manifests(Path::new("a.yaml"), text).unwrap();
-    let problems = manifests.into_iter().flat_map(|manifest| validate(&Arc::new(manifest))).map(|problem| problem.to_string());
+    let problems =
+        manifests.into_iter().flat_map(|manifest| validate(&Arc::new(manifest))).map(|problem| problem.to_string());
     problems.collect::<Vec<_>>().join("\n")
 }
 
@@ -149,7 +150,9 @@ fn all_problems_of_an_object_are_told() {
 
 #[rstest]
 #[case::custom_kind("{apiVersion: acme.io/v1, kind: Canary, metadata: {name: x}, spec: {any: thing}}")]
-#[case::knative_service("{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: x}, spec: {template: {}}}")]
+#[case::knative_service(
+    "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: x}, spec: {template: {}}}"
+)]
 #[case::kruise("{apiVersion: apps.kruise.io/v1, kind: StatefulSet, metadata: {name: x}, spec: {any: thing}}")]
 #[case::config_map("{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, data: {any: thing}}")]
 #[case::float_quantity(

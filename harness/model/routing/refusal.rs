@@ -39,7 +39,8 @@ static HOST: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!(r"^(\*|(\*-?)?{label})(\.{label})*\.?$")).ok()
 });
 /// A label of a host name.
-static LABEL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$").ok());
+static LABEL: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$").ok());
 
 fn is_host(text: &str) -> bool {
     let is_number = |label: &str| !label.is_empty() && label.bytes().all(|letter| letter.is_ascii_digit());
@@ -72,8 +73,12 @@ impl Istiod {
     fn virtual_service(&mut self, spec: &Part<'_>) {
         let (hosts, gateways) = (spec.get("hosts"), spec.get("gateways").texts());
         let is_delegate = hosts.items().next().is_none();
-        for key in ["gateways", "tls", "tcp"].iter().filter(|key| is_delegate && spec.get(key).items().next().is_some()) {
-            self.refuse(&spec.get(key), format!("a VirtualService without `hosts` is a delegate, which has no `{key}`"));
+        for key in ["gateways", "tls", "tcp"].iter().filter(|key| is_delegate && spec.get(key).items().next().is_some())
+        {
+            self.refuse(
+                &spec.get(key),
+                format!("a VirtualService without `hosts` is a delegate, which has no `{key}`"),
+            );
         }
         let in_mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh");
         self.hosts(&hosts, in_mesh);
@@ -299,7 +304,10 @@ impl Istiod {
         }
         let there = |key: &&str| redirect.get(key).is_there();
         if ["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme"].iter().all(|key| !there(&key)) {
-            self.refuse(&redirect, format!("{} has no target: add `uri`, `authority`, `scheme` or `port`", field(&redirect.pointer)));
+            self.refuse(
+                &redirect,
+                format!("{} has no target: add `uri`, `authority`, `scheme` or `port`", field(&redirect.pointer)),
+            );
         }
         if there(&"uri") && there(&"prefixRewrite") {
             self.refuse(&redirect.get("prefixRewrite"), "a redirect has `uri` or `prefixRewrite`, not both".to_owned());

@@ -110,11 +110,7 @@ fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
         match value.pointer(&pointer) {
             None => return Err(malformed(path, start, format!("this object has no `{}`", field(&pointer)))),
             Some(text) => is_text(text).map_err(|message| {
-                malformed(
-                    path,
-                    part.position_of(&pointer).unwrap_or(start),
-                    format!("`{}` {message}", field(&pointer)),
-                )
+                malformed(path, part.position_of(&pointer).unwrap_or(start), format!("`{}` {message}", field(&pointer)))
             })?,
         }
     }

@@ -204,7 +204,9 @@ fn stripped(schema: &Value) -> Value {
     let mut left = Map::new();
     for (key, value) in written {
         let value = match key.as_str() {
-            "properties" => value.as_object().unwrap().iter().map(|(name, each)| (name.clone(), stripped(each))).collect(),
+            "properties" => {
+                value.as_object().unwrap().iter().map(|(name, each)| (name.clone(), stripped(each))).collect()
+            }
             "items" | "additionalProperties" | "not" => stripped(value),
             "oneOf" | "anyOf" | "allOf" => value.as_array().unwrap().iter().map(stripped).collect(),
             "x-kubernetes-validations" => {

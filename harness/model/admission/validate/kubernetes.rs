@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::names::is_label;
 use super::Reader;
+use super::names::is_label;
 use crate::admission::schema::shown;
 use crate::scenario::field;
 
@@ -82,7 +82,9 @@ impl Reader<'_> {
             self.one_of(&format!("{port}/protocol"), &["TCP", "UDP", "SCTP"]);
             let name = format!("{port}/name");
             match self.at(&name).as_str().map(ToOwned::to_owned) {
-                None if several > 1 => self.refuse_at(&port, "has no `name`, which is required where there are several ports"),
+                None if several > 1 => {
+                    self.refuse_at(&port, "has no `name`, which is required where there are several ports")
+                }
                 Some(text) if !is_label(&text) => {
                     let wrong = format!("is `{text}`; the name of a port has lower-case letters, digits and `-`");
                     self.refuse_at(&name, &wrong);
@@ -148,5 +150,8 @@ fn is_empty(value: &Value) -> bool {
 
 /// Whether a text is the name of a port: at most 15 lower-case letters, digits and `-`, with a letter among them.
 fn is_port_name(text: &str) -> bool {
-    text.len() <= 15 && is_label(text) && text.contains(|letter: char| letter.is_ascii_lowercase()) && !text.contains("--")
+    text.len() <= 15
+        && is_label(text)
+        && text.contains(|letter: char| letter.is_ascii_lowercase())
+        && !text.contains("--")
 }

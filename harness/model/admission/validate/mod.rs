@@ -89,7 +89,9 @@ impl<'a> Reader<'a> {
             if known.group.is_empty() { version.to_owned() } else { format!("{}/{version}", known.group) }
         };
         let elsewhere = Kind::all().iter().filter(|known| known.name == kind);
-        let elsewhere = elsewhere.map(|known| (strsim::levenshtein(known.group, group), known)).min_by_key(|(distance, _)| *distance);
+        let elsewhere = elsewhere
+            .map(|known| (strsim::levenshtein(known.group, group), known))
+            .min_by_key(|(distance, _)| *distance);
         let (pointer, message) = match elsewhere {
             // no other group would have such a name
             Some((distance, known)) if of_group().next().is_some() || distance <= 2 => {
@@ -166,7 +168,8 @@ impl<'a> Reader<'a> {
             return;
         }
         for message in schema.rules.iter().filter_map(|rule| rule.violated(value, context)) {
-            let found = if value.is_object() || value.is_array() { String::new() } else { format!(" is {}", shown(value)) };
+            let found =
+                if value.is_object() || value.is_array() { String::new() } else { format!(" is {}", shown(value)) };
             self.refuse(format!("{}{found}: {message}", field(&self.pointer)));
         }
         match value {

@@ -8,7 +8,8 @@ use super::Reader;
 /// A part of a DNS name, at most 63 characters long.
 static LABEL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$").ok());
 /// The name of a label, or its value.
-static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("^[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$").ok());
+static WORD: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("^[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$").ok());
 
 fn fits(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
     pattern.as_ref().is_none_or(|pattern| pattern.is_match(text))
@@ -38,7 +39,9 @@ impl Reader<'_> {
         let (name, kind) = (metadata.name.as_str(), self.manifest.kind());
         let of_service = || is_label(name) && !name.starts_with(|first: char| first.is_ascii_digit());
         let (valid, wanted) = match (self.manifest.group(), kind) {
-            ("", "Service") => (of_service(), "lower-case letters, digits and `-`, after a letter, at most 63 characters"),
+            ("", "Service") => {
+                (of_service(), "lower-case letters, digits and `-`, after a letter, at most 63 characters")
+            }
             ("", "Namespace") => (is_label(name), "lower-case letters, digits and `-`, at most 63 characters"),
             // any part of a path
             ("rbac.authorization.k8s.io", _) => (true, ""),
@@ -67,7 +70,9 @@ impl Reader<'_> {
     fn label(&mut self, pointer: &str, key: &str, value: Option<&str>) {
         let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
         let wrong = if prefix.is_some_and(|prefix| !is_domain(prefix)) || !fits(&WORD, &name.to_owned()) {
-            format!("`{key}` is no name of a label: letters, digits, `-`, `_` and `.`, after a domain and `/` if there is one")
+            format!(
+                "`{key}` is no name of a label: letters, digits, `-`, `_` and `.`, after a domain and `/` if there is one"
+            )
         } else if let Some(value) = value.filter(|value| !value.is_empty() && !fits(&WORD, value)) {
             format!("`{value}` is no value of a label: letters, digits, `-`, `_` and `.`, at most 63 characters")
         } else {
