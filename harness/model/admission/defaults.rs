@@ -29,13 +29,15 @@ fn fill(value: &mut Value, schema: &Schema) {
                     fill(value, property);
                 }
             }
-            if let Some(Additional::Schema(each)) = schema.additional_properties.as_deref() {
+            if let Some(Additional::Schema(each)) = &schema.additional_properties {
                 fields.values_mut().for_each(|value| fill(value, each));
             }
         }
         Value::Array(items) => {
             if let Some(schema) = &schema.items {
-                items.iter_mut().for_each(|item| fill(item, schema));
+                for item in items {
+                    fill(item, schema);
+                }
             }
         }
         _ => {}

@@ -140,7 +140,7 @@ mod tests {
         rules.extend(schema.rules.iter().map(|rule| (rule.rule.as_str(), rule.message.as_str())));
         schema.properties.values().for_each(|property| collect(property, rules));
         schema.items.iter().for_each(|items| collect(items, rules));
-        if let Some(Additional::Schema(each)) = schema.additional_properties.as_deref() {
+        if let Some(Additional::Schema(each)) = &schema.additional_properties {
             collect(each, rules);
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Schema {
     r#type: String,
     format: String,
     pub properties: BTreeMap<String, Schema>,
-    pub additional_properties: Option<Box<Additional>>,
+    pub additional_properties: Option<Additional>,
     pub items: Option<Box<Schema>>,
     pub required: Vec<String>,
     r#enum: Vec<Value>,
@@ -70,7 +70,7 @@ pub(super) struct Schema {
 #[serde(untagged)]
 pub(super) enum Additional {
     Allowed(bool),
-    Schema(Schema),
+    Schema(Box<Schema>),
 }
 
 impl Schema {
@@ -81,15 +81,16 @@ impl Schema {
 
     /// The schema of a field; none if it is unknown.
     pub fn field(&self, name: &str) -> Option<&Self> {
-        match (self.properties.get(name), self.additional_properties.as_deref()) {
-            (Some(property), _) | (None, Some(Additional::Schema(property))) => Some(property.resolved()),
+        match (self.properties.get(name), &self.additional_properties) {
+            (Some(property), _) => Some(property.resolved()),
+            (None, Some(Additional::Schema(each))) => Some(each.resolved()),
             _ => None,
         }
     }
 
     /// Whether fields that the schema does not name are kept.
     pub fn keeps_unknown(&self) -> bool {
-        self.preserves_unknown || matches!(self.additional_properties.as_deref(), Some(Additional::Allowed(true)))
+        self.preserves_unknown || matches!(&self.additional_properties, Some(Additional::Allowed(true)))
     }
 
     /// What a value has to be, if its type is wrong.
@@ -250,8 +251,8 @@ mod tests {
     fn check(schema: &Schema) {
         assert!(schema.pattern.as_ref().is_none_or(|pattern| Regex::new(pattern).is_ok()), "{:?}", schema.pattern);
         assert!(schema.reference.as_deref().is_none_or(|name| shared(name).is_some()), "{:?}", schema.reference);
-        let each = schema.additional_properties.iter().filter_map(|additional| match &**additional {
-            Additional::Schema(each) => Some(each),
+        let each = schema.additional_properties.iter().filter_map(|additional| match additional {
+            Additional::Schema(each) => Some(&**each),
             Additional::Allowed(_) => None,
         });
         let branches = [&schema.one_of, &schema.any_of, &schema.all_of].into_iter().flatten();
@@ -284,7 +285,9 @@ mod tests {
             let kinds = entries.iter().filter(|(name, _)| name.contains('/'));
             for (_, raw) in kinds {
                 let definitions: Vec<Definition> = serde_json::from_str(raw.get()).unwrap();
-                definitions.iter().for_each(|definition| check(&definition.schema));
+                for definition in &definitions {
+                    check(&definition.schema);
+                }
             }
         }
     }

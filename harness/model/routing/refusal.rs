@@ -303,7 +303,7 @@ impl Istiod {
             return;
         }
         let there = |key: &&str| redirect.get(key).is_there();
-        if ["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme"].iter().all(|key| !there(&key)) {
+        if ["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme"].iter().all(|key| !there(key)) {
             self.refuse(
                 &redirect,
                 format!("{} has no target: add `uri`, `authority`, `scheme` or `port`", field(&redirect.pointer)),

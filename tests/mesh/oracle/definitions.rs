@@ -133,11 +133,11 @@ fn kubernetes() -> BTreeMap<String, Value> {
         }
         needed.insert("apimachinery.pkg.apis.meta.v1.ObjectMeta".to_owned());
         while let Some(name) = needed.pop_first() {
-            if !found.contains_key(&name) {
+            found.entry(name).or_insert_with_key(|name| {
                 let schema = stripped(&simplified(&schemas[&format!("io.k8s.{name}")]));
                 referred(&schema, &mut needed);
-                found.insert(name, schema);
-            }
+                schema
+            });
         }
     }
     found

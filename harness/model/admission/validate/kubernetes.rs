@@ -83,17 +83,16 @@ impl Reader<'_> {
             let name = format!("{port}/name");
             match self.at(&name).as_str().map(ToOwned::to_owned) {
                 None if several > 1 => {
-                    self.refuse_at(&port, "has no `name`, which is required where there are several ports")
+                    self.refuse_at(&port, "has no `name`, which is required where there are several ports");
                 }
                 Some(text) if !is_label(&text) => {
                     let wrong = format!("is `{text}`; the name of a port has lower-case letters, digits and `-`");
                     self.refuse_at(&name, &wrong);
                 }
-                Some(text) => {
-                    if !names.insert(text.clone()) {
-                        self.refuse_at(&name, &format!("is `{text}`, the name of another port"));
-                    }
+                Some(text) if names.contains(&text) => {
+                    self.refuse_at(&name, &format!("is `{text}`, the name of another port"));
                 }
+                Some(text) => drop(names.insert(text)),
                 None => {}
             }
         }

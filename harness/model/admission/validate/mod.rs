@@ -30,7 +30,7 @@ struct Reader<'a> {
     problems: BTreeSet<Problem>,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     /// Adds a problem with the value that is validated.
     pub fn refuse(&mut self, message: String) {
         let origin = self.manifest.origin_of(&self.pointer);

@@ -69,7 +69,7 @@ impl Reader<'_> {
 
     fn label(&mut self, pointer: &str, key: &str, value: Option<&str>) {
         let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-        let wrong = if prefix.is_some_and(|prefix| !is_domain(prefix)) || !fits(&WORD, &name.to_owned()) {
+        let wrong = if prefix.is_some_and(|prefix| !is_domain(prefix)) || !fits(&WORD, name) {
             format!(
                 "`{key}` is no name of a label: letters, digits, `-`, `_` and `.`, after a domain and `/` if there is one"
             )
