@@ -25,7 +25,7 @@ use shiftcheck::scenario::{Scenario, Service, parse_manifests};
 use shiftcheck::session::{Ending, Options, run};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
 use shiftcheck::venue::Embedded;
-use shiftcheck::verify::{evaluate, mutants, verify};
+use shiftcheck::verify::{evaluate, mutants, problems, verify};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
 const CANARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary");
@@ -60,14 +60,18 @@ fn main() {
     }
     tell("500 mutants", start.elapsed().as_secs_f64() * 500.0 / f64::from(decided), "s", 2.0, true);
 
-    let text = rules(10_000);
+    tell("verify of 1,000 VirtualServices, files read", verify_many(1_000).as_secs_f64() * 1e3, "ms", 150.0, true);
+
+    let text = rules(10_000, Hosts::Names);
     let read = best(1, || drop(black_box(parse_manifests(Path::new("many.yaml"), &text).unwrap())));
     tell("20,000 objects read from one file", read.as_secs_f64(), "s", 3.0, true);
 
-    let whole = compile(10_000);
-    let twice = compile(20_000);
+    let whole = compile(10_000, Hosts::Names);
+    let twice = compile(20_000, Hosts::Names);
     tell("10,000 VirtualServices with 10,000 Services", whole.as_secs_f64(), "s", 1.0, true);
     tell("twice as many take", twice.as_secs_f64() / whole.as_secs_f64(), "times as long", 2.6, true);
+    let wildcards = compile(10_000, Hosts::Wildcards);
+    tell("10,000 VirtualServices for wildcard hosts", wildcards.as_secs_f64(), "s", 1.0, true);
 
     tell("a request's distribution", decide().as_secs_f64() * 1e6, "µs", 1.0, true);
     tell("embedded traffic", runtime.block_on(traffic()), "requests a second", 50_000.0, false);
@@ -106,15 +110,28 @@ async fn walk() -> Duration {
     times[times.len() / 2]
 }
 
+/// The hosts of rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hosts {
+    Names,
+    /// Each matches the names in a namespace, in which there is one Service.
+    Wildcards,
+}
+
 /// As many rules as services, three routes each, in one file's text.
-fn rules(count: u32) -> String {
+fn rules(count: u32, hosts: Hosts) -> String {
     let mut text = String::new();
     for number in 0..count {
         let name = format!("svc-{number}");
+        let (namespace, host) = match hosts {
+            Hosts::Names => ("many".to_owned(), name.clone()),
+            Hosts::Wildcards => (format!("many-{number}"), format!("'*.many-{number}.svc.cluster.local'")),
+        };
+        let metadata = format!("metadata: {{name: {name}, namespace: {namespace}}}");
         write!(
             text,
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  selector: {{app: {name}}}\n  ports: [{{name: http, port: 8080}}]\n---\n\
-             apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec:\n  hosts: [{name}]\n  http:\n    \
+            "apiVersion: v1\nkind: Service\n{metadata}\nspec:\n  selector: {{app: {name}}}\n  ports: [{{name: http, port: 8080}}]\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: VirtualService\n{metadata}\nspec:\n  hosts: [{host}]\n  http:\n    \
              - match: [{{headers: {{end-user: {{exact: testers}}}}}}]\n      route: [{{destination: {{host: {name}}}}}]\n    \
              - match: [{{uri: {{prefix: /api}}}}]\n      route: [{{destination: {{host: {name}}}}}]\n    \
              - route: [{{destination: {{host: {name}}}}}]\n---\n"
@@ -125,9 +142,9 @@ fn rules(count: u32) -> String {
 }
 
 /// Compiles as many rules as services for one client.
-fn compile(count: u32) -> Duration {
+fn compile(count: u32, hosts: Hosts) -> Duration {
     let mut live = Live::new("many", "many");
-    for manifest in parse_manifests(Path::new("many.yaml"), &rules(count)).unwrap() {
+    for manifest in parse_manifests(Path::new("many.yaml"), &rules(count, hosts)).unwrap() {
         live.apply(&manifest);
     }
     best(3, || {
@@ -135,6 +152,25 @@ fn compile(count: u32) -> Duration {
         let client = Client { namespace: "many".to_owned(), labels: BTreeMap::new(), sidecar: true };
         let routes = mesh.outbound(client).all().map(|routes| routes.table.routes.len()).sum::<usize>();
         assert_eq!(routes, 3 * count as usize);
+    })
+}
+
+/// Checks a claim about one of many rules, as the command does.
+fn verify_many(count: u32) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put("many.yaml", &rules(count, Hosts::Names));
+    put("client.yaml", &std::fs::read_to_string(Path::new(CANARY).join("httpbin.yaml")).unwrap());
+    put(
+        "scenario.yaml",
+        "name: many\nnamespace: many\nservice: http://svc-0:8080\nclient: {manifest: client.yaml, pod: httpbin}\n\
+         version: {header: x-version}\npopulations: {everyone: {}}\nstages:\n  - name: all\n    apply: [many.yaml]\n    \
+         expect: [{from: everyone, status: 503}]\n",
+    );
+    best(5, || {
+        let scenario = Scenario::read(folder.path()).unwrap();
+        let plan = Plan::new(&scenario);
+        black_box((verify(&plan).len(), problems(&plan).len()));
     })
 }
 

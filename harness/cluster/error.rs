@@ -15,6 +15,7 @@ use crate::scenario::{Origin, UnresolvedKind};
 /// Why stand-ins cannot answer as a claim asks for.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what variants and fields mean")]
+#[non_exhaustive]
 pub enum NotEmbedded {
     #[error(
         "a stand-in for {image} cannot state the version `{version}`: no response was found in which `version: {rule}` reads it"

@@ -8,6 +8,7 @@ use crate::scenario::Origin;
 /// Why an image cannot be loaded.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what variants and fields mean")]
+#[non_exhaustive]
 pub enum LoadError {
     #[error("the Docker engine at {engine} has no image {image}")]
     NotInEngine { image: String, engine: String },

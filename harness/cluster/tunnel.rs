@@ -28,6 +28,7 @@ pub struct Tunnel {
 /// Why a request through a tunnel failed.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum TunnelError {
     /// The API server or the pod refused the connection.
     #[error("port {port} of pod {pod} cannot be reached: {reason}")]

@@ -14,6 +14,7 @@ use super::unanswered::Unanswered;
 
 /// The condition of a wait. The text of each is what messages say.
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
+#[non_exhaustive]
 pub enum Awaited {
     /// the node's start
     NodeStart,
@@ -96,6 +97,7 @@ fn message(error: &(dyn std::error::Error + 'static)) -> String {
 /// Why a condition cannot hold any more.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum Failure {
     /// A workload or the node reports a permanent failure.
     #[error("{0}")]
@@ -117,6 +119,7 @@ pub enum Failure {
 /// Why a wait failed.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum WaitError {
     /// The timeout has passed.
     #[error("{what} took longer than {} s{}", limit.as_secs(), if last.is_empty() { String::new() } else { format!("; last state: {last}") })]

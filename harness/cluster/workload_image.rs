@@ -41,6 +41,7 @@ pub(super) fn is_workload_image(full_name: &str) -> bool {
 /// Why the workload image cannot be written.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum ImageError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]

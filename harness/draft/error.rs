@@ -4,6 +4,7 @@ use thiserror::Error;
 
 /// An error in drafting a scenario.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum DraftError {
     /// A file or folder cannot be read or written.
     #[error("{}: {source}", path.display())]

@@ -10,6 +10,7 @@ use crate::scenario::IstioVersion;
 /// An error of the mesh.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
+#[non_exhaustive]
 pub enum MeshError {
     /// `istioctl` cannot be run or fails.
     #[error("{} failed: {reason}", istioctl.display())]
@@ -70,6 +71,7 @@ impl Mismatch {
 /// Why Envoy's configuration cannot be read.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
+#[non_exhaustive]
 pub enum EnvoyError {
     #[error("it is not JSON: {0}")]
     Json(#[from] serde_json::Error),

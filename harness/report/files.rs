@@ -15,6 +15,7 @@ use crate::events::STATE;
 
 /// An error in writing or reading a report.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// A file or folder cannot be written.
     #[error("cannot write {}: {source}", path.display())]

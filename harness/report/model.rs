@@ -67,6 +67,7 @@ impl Default for Tool {
 /// The result of a run, a stage or a claim.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// Every claim holds.
     Passed,

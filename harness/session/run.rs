@@ -36,6 +36,7 @@ pub struct Options {
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// Every claim of every stage held.
     Passed,

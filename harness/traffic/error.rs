@@ -7,6 +7,7 @@ use crate::workload::DriveError;
 
 /// Why a sample could not be taken.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TrafficError {
     /// A claim names a population that the scenario does not have.
     #[error("there is no population `{0}`")]
@@ -43,6 +44,7 @@ pub enum TrafficError {
 
 /// An invalid message of the driver.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// A line that is not a message.
     #[error("`{0}`: {1}")]

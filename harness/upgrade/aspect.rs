@@ -2,6 +2,7 @@ use std::fmt;
 
 /// A property of a stage that is compared between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Aspect {
     /// Whether a claim holds.
     Claim(String),

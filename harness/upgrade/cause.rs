@@ -26,6 +26,7 @@ pub struct Regression {
 
 /// The cause of a claim that holds on the old version and fails on the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cause {
     /// A setting that only the new version has. Without the setting the claim holds.
     Setting(String),

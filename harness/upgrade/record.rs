@@ -39,6 +39,7 @@ pub struct UpgradeRecord {
 
 /// The result of an upgrade test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UpgradeResult {
     /// Every claim holds in all runs, and known changes explain all differences in behaviour.
     Safe,

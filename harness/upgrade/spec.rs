@@ -13,6 +13,7 @@ const SUPPORTED_SKEW: u32 = 1;
 
 /// An upgrade that cannot be tested.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum UpgradeError {
     /// Both control planes are the same.
     #[error("both versions are {0}")]

@@ -26,6 +26,7 @@ pub struct Judged {
 
 /// The subject of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Subject {
     /// The answers to a population.
     Population {

@@ -23,6 +23,7 @@ pub fn during_claims(stage: &Stage) -> impl Iterator<Item = &During> {
 /// Why a `during` claim cannot be decided by any watch.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum Undecidable {
     /// The gap is shorter than the spacing of requests allows.
     #[error("a gap of {} is too short to be measured: the shortest limit for {populations} {} is {}", shown_time(*gap), if *populations == 1 { "population" } else { "populations" }, shown_time(*shortest))]

@@ -79,6 +79,7 @@ pub enum Polarity {
 
 /// The part of a request that a condition tests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Subject {
     /// The path, without the query.
     Path,

@@ -65,7 +65,7 @@ impl Outbound<'_> {
     fn unknown(&self, host: &str, port: u16) -> Finding {
         let message = match self.service(host) {
             Some(service) => {
-                let ports: Vec<String> = service.stream_ports().map(|own| own.number.to_string()).collect();
+                let ports: Vec<String> = service.ports.iter().map(|own| own.number.to_string()).collect();
                 let word = if ports.len() == 1 { "port" } else { "ports" };
                 let ports = if ports.is_empty() { "no".to_owned() } else { ports.join(" and ") };
                 format!("Service {} has {word} {ports}, not {port} ({})", service.name, service.origin)

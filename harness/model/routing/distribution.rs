@@ -53,6 +53,7 @@ impl fmt::Display for Chance {
 
 /// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// A pod serves the request.
     Served {
@@ -86,6 +87,7 @@ pub enum Outcome {
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unconnected {
     /// The name of the service is unknown.
     UnknownName,

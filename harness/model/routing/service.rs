@@ -49,8 +49,6 @@ pub enum Protocol {
     Detected,
     /// TCP, or a protocol that is forwarded like TCP, with the reason.
     Tcp(String),
-    /// UDP. Istio routes none of it, but knows the port.
-    Udp,
 }
 
 impl Protocol {
@@ -69,8 +67,7 @@ impl Protocol {
         }
         match declared.split('-').next().unwrap_or_default().to_lowercase().as_str() {
             "http" | "http2" | "grpc" | "http_proxy" => Self::Http,
-            // the connections of a TCP port that is named after UDP pass the sidecar
-            "tcp" | "udp" | "https" | "tls" | "mongo" | "redis" | "mysql" => Self::Tcp(how),
+            "tcp" | "https" | "tls" | "mongo" | "redis" | "mysql" => Self::Tcp(how),
             _ if SERVER_FIRST.contains(&number) => {
                 Self::Tcp(format!("is {number}, on which servers are expected to speak first"))
             }
@@ -108,11 +105,14 @@ impl Service {
                 (None, Some(name)) => Target::Name(name.to_owned()),
                 (None, None) => Target::Number(number),
             };
-            let protocol = match part.get("protocol").text() {
-                Some("UDP") => Protocol::Udp,
-                _ => Protocol::of(number, part.get("name").text(), part.get("appProtocol").text()),
-            };
-            Some(Port { number, target, protocol })
+            let protocol = Protocol::of(number, part.get("name").text(), part.get("appProtocol").text());
+            let is_udp = part.get("protocol").text() == Some("UDP");
+            if !is_udp && is_named_after_udp(&part) {
+                // connections pass the sidecar, unless another Service has a port with this number
+                part.get("name").not_modelled(notes);
+                return None;
+            }
+            (!is_udp).then_some(Port { number, target, protocol })
         });
         Self {
             name: object.manifest.name().to_owned(),
@@ -124,25 +124,20 @@ impl Service {
         }
     }
 
-    /// The ports for connections.
-    pub fn stream_ports(&self) -> impl Iterator<Item = &Port> {
-        self.ports.iter().filter(|port| port.protocol != Protocol::Udp)
-    }
-
     pub fn port(&self, number: u16) -> Option<&Port> {
-        self.stream_ports().find(|port| port.number == number)
+        self.ports.iter().find(|port| port.number == number)
     }
 
-    /// Whether there is a port with this number, of any protocol.
-    pub fn has_port(&self, number: u16) -> bool {
-        self.ports.iter().any(|port| port.number == number)
-    }
-
-    /// The port, if Istio routes its requests. Of several ports with one number, Istio takes the first.
+    /// The port, if Istio routes its requests.
     pub fn http_port(&self, number: u16) -> Option<&Port> {
-        let first = self.ports.iter().find(|port| port.number == number);
-        first.filter(|port| matches!(port.protocol, Protocol::Http | Protocol::Detected))
+        self.port(number).filter(|port| !matches!(port.protocol, Protocol::Tcp(_)))
     }
+}
+
+/// Whether Istio takes a port for UDP, so that it ignores the port, because of its `appProtocol` or name.
+fn is_named_after_udp(port: &Part<'_>) -> bool {
+    let declared = port.get("appProtocol").text().or_else(|| port.get("name").text()).unwrap_or_default();
+    declared.split('-').next().is_some_and(|protocol| protocol.eq_ignore_ascii_case("udp"))
 }
 
 /// A pod, with the properties that affect routing.
@@ -326,7 +321,6 @@ mod tests {
     #[case::named_in_capitals(8080, Some("HTTP2-x"), None, "http")]
     #[case::named_tcp(8080, Some("tcp"), None, "tcp")]
     #[case::named_tcp_something(8080, Some("tcp-hello"), None, "tcp")]
-    #[case::named_udp(8080, Some("udp-x"), None, "tcp")]
     #[case::only_the_first_part_counts(8080, Some("hello-tcp"), None, "detected")]
     #[case::not_a_part(8080, Some("tcpish"), None, "detected")]
     #[case::app_protocol_counts_more(8080, Some("tcp-hello"), Some("http"), "http")]
@@ -346,7 +340,6 @@ mod tests {
             Protocol::Http => "http",
             Protocol::Detected => "detected",
             Protocol::Tcp(_) => "tcp",
-            Protocol::Udp => "udp",
         };
         assert_eq!(protocol, expected);
     }

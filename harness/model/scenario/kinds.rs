@@ -82,6 +82,7 @@ pub struct Target {
 /// Why the kind of a deletion is not clear.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields are")]
+#[non_exhaustive]
 pub enum UnresolvedKind {
     /// There is no such kind.
     #[error("there is no kind `{0}`")]

@@ -23,6 +23,7 @@ pub struct Share(#[schemars(with = "String")] f64);
 
 /// Why a text or a number is not a share.
 #[derive(Debug, Error, PartialEq)]
+#[non_exhaustive]
 pub enum InvalidShare {
     /// Not a number followed by `%`.
     #[error("`{0}` is not a percentage such as 50%")]

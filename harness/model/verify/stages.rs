@@ -64,6 +64,7 @@ pub struct ShareMismatch {
 
 /// The events that a share counts.
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
+#[non_exhaustive]
 pub enum Measure {
     /// Requests that a version serves.
     #[displaydoc("{0}")]

@@ -98,6 +98,10 @@ fn hosts() -> BoxedStrategy<Value> {
         "shop.acme.io",
         "*.acme.io",
         "gone",
+        "Hello",
+        "HELLO.here.svc.cluster.local",
+        "Shop.acme.io",
+        "*",
     ]))
 }
 
@@ -107,12 +111,13 @@ fn exported() -> Part {
 
 fn service(name: &'static str, namespace: &'static str) -> BoxedStrategy<Written> {
     let port = |number: u64| {
-        let named = select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP"]);
+        let named = select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP", "udp"]);
         let named = prop_oneof![3 => Just("http"), 2 => named];
         object(vec![
             ("name", must(named.prop_map(move |name| json!(format!("{name}-{number}"))))),
             ("port", must(Just(json!(number)))),
             ("targetPort", must(one_of(json!([8080, "web", 9090])))),
+            ("protocol", may(0.05, one_of(json!(["UDP", "TCP"])))),
             (
                 "appProtocol",
                 may(0.1, one_of(json!(["http", "tcp", "https", "kubernetes.io/h2c", "HTTP", "acme.io/x"]))),
@@ -128,6 +133,7 @@ fn service(name: &'static str, namespace: &'static str) -> BoxedStrategy<Written
     let spec = object(vec![
         ("selector", may(0.95, one_of(json!([{"app": "hello"}, {"app": "hello", "version": "v1"}, {"app": "none"}])))),
         ("ports", must(ports)),
+        ("clusterIP", may(if name == "next" { 0.1 } else { 0.02 }, one_of(json!(["None"])))),
     ]);
     let service = move |spec| Written {
         created: 0,
@@ -330,8 +336,8 @@ fn http_match() -> BoxedStrategy<Value> {
 
 fn http_route() -> BoxedStrategy<Written> {
     let parent = object(vec![
-        ("group", must(Just(json!("")))),
-        ("kind", must(Just(json!("Service")))),
+        ("group", may(0.9, Just(json!("")))),
+        ("kind", may(0.95, Just(json!("Service")))),
         ("name", must(one_of(json!(["hello", "next", "gone"])))),
         ("namespace", may(0.2, one_of(json!(["here", "there"])))),
         ("port", may(0.3, one_of(json!([8080, 80])))),

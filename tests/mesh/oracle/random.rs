@@ -10,7 +10,7 @@ use shiftcheck::scenario::parse_manifests;
 
 use super::generate::{MOMENTS, Written, objects};
 use super::istiod::{Case, Istiod, Pushed};
-use super::{VERSIONS, differences};
+use super::{Compared, VERSIONS};
 use crate::common::scratch;
 
 /// How many cases are in memory at a time.
@@ -39,16 +39,25 @@ pub fn random_manifests_are_routed_as_istiod_says() {
         let size = CHUNK.min(count - start);
         let mut trees: Vec<_> = (0..size).map(|_| objects.new_tree(&mut runner).unwrap()).collect();
         let cases: Vec<Case> = trees.iter().map(|tree| case(&tree.current())).collect();
+        // one version is compared while the other is asked
+        let different: Vec<Vec<usize>> = std::thread::scope(|scope| {
+            let versions = istiods.iter_mut().zip(&mut tally);
+            let cases = &cases;
+            let threads: Vec<_> =
+                versions.map(|(istiod, tally)| scope.spawn(move || tally.compare(istiod, cases))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
         let mut shrunk = BTreeSet::new();
-        for (istiod, tally) in istiods.iter_mut().zip(&mut tally) {
-            tally.compare(istiod, &cases, &mut trees, &mut shrunk);
+        for ((istiod, tally), different) in istiods.iter_mut().zip(&mut tally).zip(different) {
+            tally.show(istiod, &different, &mut trees, &mut shrunk);
         }
     }
     let all: String = VERSIONS.iter().zip(&tally).map(|(version, tally)| tally.shown(version, count)).collect();
     eprintln!("{count} random cases from seed {seed}\n{all}");
-    assert!(tally.iter().all(|tally| tally.different == 0), "seed {seed}\n{all}");
-    // a generator whose objects are refused compares nothing
+    assert!(tally.iter().all(|tally| tally.different == 0), "the model differs from istiod: seed {seed}");
+    // a generator whose objects are refused compares nothing, nor does a model that knows little
     assert!(tally.iter().all(|tally| tally.refused * 4 < count), "{all}");
+    assert!(tally.iter().all(|tally| tally.skipped * 5 < tally.requests), "{all}");
 }
 
 /// What the comparison with one version has given.
@@ -56,28 +65,42 @@ pub fn random_manifests_are_routed_as_istiod_says() {
 struct Tally {
     different: usize,
     refused: usize,
+    requests: usize,
+    skipped: usize,
     reports: String,
     kept: usize,
 }
 
 impl Tally {
-    fn compare(
+    /// The cases in which the model differs.
+    fn compare(&mut self, istiod: &mut Istiod, cases: &[Case]) -> Vec<usize> {
+        let mut different = Vec::new();
+        for (index, pushed) in istiod.ask(cases).iter().enumerate() {
+            self.refused += usize::from(!pushed.refused.is_empty());
+            let compared = Compared::new(&istiod.version, &accepted(&cases[index], pushed), pushed);
+            self.requests += compared.requests;
+            self.skipped += compared.skipped;
+            if !compared.differences.is_empty() {
+                different.push(index);
+            }
+        }
+        self.different += different.len();
+        different
+    }
+
+    /// Shrinks the first cases that differ and keeps them.
+    fn show(
         &mut self,
         istiod: &mut Istiod,
-        cases: &[Case],
+        different: &[usize],
         trees: &mut [impl ValueTree<Value = Vec<Written>>],
         shrunk: &mut BTreeSet<usize>,
     ) {
-        for (index, pushed) in istiod.ask(cases).iter().enumerate() {
-            self.refused += usize::from(!pushed.refused.is_empty());
-            if differences(&istiod.version, &accepted(&cases[index], pushed), pushed).is_empty() {
-                continue;
-            }
-            self.different += 1;
+        for index in different {
             // what differs from both versions is shrunk once
-            if self.kept < asked("SHIFTCHECK_ORACLE_SHOWN", || 3) && shrunk.insert(index) {
-                shrink(istiod, &mut trees[index]);
-                self.keep(istiod, &trees[index].current());
+            if self.kept < asked("SHIFTCHECK_ORACLE_SHOWN", || 3) && shrunk.insert(*index) {
+                shrink(istiod, &mut trees[*index]);
+                self.keep(istiod, &trees[*index].current());
             }
         }
     }
@@ -85,7 +108,8 @@ impl Tally {
     fn keep(&mut self, istiod: &mut Istiod, written: &[Written]) {
         let name = format!("{}-{}", istiod.version, self.kept);
         let folder = scratch(&format!("oracle-{name}"));
-        let manifests = written.iter().map(|object| serde_yaml::to_string(&object.manifest).unwrap());
+        // an object a line: JSON is YAML
+        let manifests = written.iter().map(|object| format!("# created at {}\n{}\n", object.created, object.manifest));
         let text = manifests.collect::<Vec<_>>().join("---\n");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("objects.yaml"), &text).unwrap();
@@ -95,8 +119,11 @@ impl Tally {
     }
 
     fn shown(&self, version: &str, count: usize) -> String {
-        let Self { different, refused, reports, .. } = self;
-        format!("{version}: {different} of {count} cases differ, {refused} hold objects that are refused\n{reports}")
+        let Self { different, refused, requests, skipped, reports, .. } = self;
+        format!(
+            "{version}: {different} of {count} cases differ, {refused} hold objects that are refused; {requests} requests, \
+             {skipped} of them to what is not modelled\n{reports}"
+        )
     }
 }
 
@@ -135,7 +162,7 @@ fn accepted(case: &Case, pushed: &Pushed) -> Case {
 fn differ(istiod: &mut Istiod, written: &[Written]) -> Vec<String> {
     let case = case(written);
     let pushed = istiod.ask(std::slice::from_ref(&case)).remove(0);
-    differences(&istiod.version, &accepted(&case, &pushed), &pushed)
+    Compared::new(&istiod.version, &accepted(&case, &pushed), &pushed).differences
 }
 
 /// Makes a case as small as it can be while the model differs from istiod.

@@ -96,7 +96,7 @@ impl<'m> Outbound<'m> {
             return Ok(self.connections(called, port));
         }
         match &port.protocol {
-            Protocol::Tcp(_) | Protocol::Udp => Ok(self.connections(called, port)),
+            Protocol::Tcp(_) => Ok(self.connections(called, port)),
             Protocol::Detected => Ok(self.detected(called, port)),
             Protocol::Http => {
                 let authority = request.authority().to_lowercase();
@@ -150,7 +150,7 @@ impl<'m> Outbound<'m> {
     /// The routes of all ports of all services.
     pub fn all(&self) -> impl Iterator<Item = Routes> {
         self.mesh.services.values().flat_map(|service| {
-            service.stream_ports().map(|port| match port.protocol {
+            service.ports.iter().map(|port| match port.protocol {
                 Protocol::Tcp(_) => self.connections(service, port),
                 _ => self.requests(service, port),
             })
@@ -256,7 +256,7 @@ impl<'m> Outbound<'m> {
     /// The routes for a host that is no service with this port, such as a name with a namespace but without a domain. Istio applies rules to
     /// such hosts on port 80, and on the ports of the services that the same rules name.
     fn unregistered(&self, host: &str, port: u16) -> Option<(usize, RuleRoutes)> {
-        let is_service = |name: &str| self.mesh.services.get(name).is_some_and(|service| service.has_port(port));
+        let is_service = |name: &str| self.mesh.services.get(name).is_some_and(|service| service.port(port).is_some());
         let is_registered = |index: usize| {
             let written = self.visible[index].hosts.iter().find(|name| name.to_lowercase() == host);
             written.is_some_and(|name| is_service(if self.mesh.version.is_after_1_22() { host } else { name }))
@@ -267,7 +267,7 @@ impl<'m> Outbound<'m> {
 
     fn unregistered_wildcard(&self, host: &str, port: u16) -> Option<RuleRoutes> {
         let is_registered = |suffix: &str| {
-            let mut services = self.mesh.services.values().filter(|service| service.has_port(port));
+            let mut services = self.mesh.services.values().filter(|service| service.port(port).is_some());
             if self.mesh.version.is_after_1_22() {
                 services.any(|service| falls_under(&service.host, suffix))
             } else {

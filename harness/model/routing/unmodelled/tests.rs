@@ -212,6 +212,8 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 #[case::cluster_wide_traffic_policy("ports: [{name", "internalTrafficPolicy: Cluster, ports: [{name", &[])]
 #[case::session_affinity("ports: [{name", "sessionAffinity: ClientIP, ports: [{name", BOTH)]
 #[case::headless("ports: [{name", "clusterIP: None, ports: [{name", BOTH)]
+#[case::port_named_after_udp("{name: http, port: 8080}", "{name: udp-x, port: 8080}", BOTH)]
+#[case::udp_beside_tcp("{name: http, port: 8080}", "{name: http, port: 8080}, {name: udp-x, port: 8080, protocol: UDP}", &[])]
 #[case::internal_traffic_policy("ports: [{name", "internalTrafficPolicy: Local, ports: [{name", BOTH)]
 fn a_field_affects(#[case] part: &str, #[case] instead: &str, #[case] populations: &[&str]) {
     let base = base();
