@@ -21,21 +21,24 @@ pub(super) fn read_all<'a>(
     objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
     let mut merged: BTreeMap<(String, Option<u16>, String), VirtualService> = BTreeMap::new();
     for object in objects {
-        for (number, (host, port, rules)) in read(object, notes).into_iter().enumerate() {
+        let mut made = 0;
+        for (host, port, rules) in read(object, notes) {
             let named: Arc<str> = format!("HTTPRoute {}", object.manifest.name()).into();
-            let service =
-                merged.entry((object.namespace.clone(), port, host.clone())).or_insert_with(|| VirtualService {
-                    name: name(version, object, number, port, &host),
-                    namespace: object.namespace.clone(),
-                    created: object.created,
-                    hosts: vec![host],
-                    mesh: true,
-                    export: Export::Everyone,
-                    rules: Vec::new(),
-                    delegates: false,
-                    gateway_api: true,
-                    object: RuleRef { object: named, origin: object.manifest.origin.clone() },
-                });
+            let key = (object.namespace.clone(), port, host.clone());
+            let number = made;
+            made += usize::from(!merged.contains_key(&key));
+            let service = merged.entry(key).or_insert_with(|| VirtualService {
+                name: name(version, object, number, port, &host),
+                namespace: object.namespace.clone(),
+                created: object.created,
+                hosts: vec![host],
+                mesh: true,
+                export: Export::Everyone,
+                rules: Vec::new(),
+                delegates: false,
+                gateway_api: true,
+                object: RuleRef { object: named, origin: object.manifest.origin.clone() },
+            });
             service.rules.extend(rules);
         }
     }
@@ -46,7 +49,8 @@ pub(super) fn read_all<'a>(
     merged
 }
 
-/// The name of the `VirtualService` that Istio makes: among those of one second, the name decides which applies.
+/// The name of the `VirtualService` that Istio makes: among those of one second, the name decides which applies. `number` counts those that
+/// are made for the object.
 fn name(version: RoutingVersion, object: &Object, number: usize, port: Option<u16>, host: &str) -> String {
     match port {
         _ if !version.is_after_1_22() => {

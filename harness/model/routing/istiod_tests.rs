@@ -120,6 +120,24 @@ fn a_rule_without_matches_comes_before_a_regular_expression() {
     assert_eq!(outcome("1.31", &route, "svc"), "500 by the route itself 100 %");
 }
 
+/// Among objects of one second the name decides: up to 1.22, that of the second object that is made for `b` is `b-0`, not `b-1`, since the
+/// rules for `other` join those of `a`.
+#[rstest]
+#[case("1.22", "500 by the route itself 100 %")]
+#[case("1.31", "503, unknown cluster 100 %")]
+fn routes_are_named_by_the_number_of_objects_that_are_made(#[case] version: &str, #[case] expected: &str) {
+    let parents = |names: &[&str]| {
+        let parents = names.iter().map(|name| format!("{{group: '', kind: Service, name: {name}}}"));
+        format!("parentRefs: [{}], rules: [{{}}]", parents.collect::<Vec<_>>().join(", "))
+    };
+    let route = |name: &str, names: &[&str]| http_route(&format!("{name}, namespace: there"), &parents(names));
+    let routes = format!("{}{}", route("a", &["other"]), route("b", &["other", "next"]));
+    // `b-0-istio…` comes before this name, `b-1-istio…` does not, nor does the name that later versions make up from the host
+    let next = "next.there.svc.cluster.local";
+    let rule = virtual_service("b-0-j", &format!("[{next}]"), "{host: none}");
+    assert_eq!(outcome(version, &format!("{routes}{rule}"), next), expected);
+}
+
 #[rstest]
 #[case::left_out_where_there_is_no_such_service("1.31", "none", None)]
 #[case::whole_up_to_1_22("1.22", "svc", Some(1_000_000))]

@@ -377,7 +377,7 @@ fn http_route() -> BoxedStrategy<Written> {
         ),
     ]);
     let spec = object(vec![
-        ("parentRefs", must(list(parent, 1..2))),
+        ("parentRefs", must(list(parent, 1..3))),
         ("rules", may(0.95, list(prop_oneof![6 => forwarding, 1 => redirecting], 1..3))),
     ]);
     written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "c"], &["here", "there"], spec)
