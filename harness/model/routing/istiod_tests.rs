@@ -120,6 +120,21 @@ fn a_rule_without_matches_comes_before_a_regular_expression() {
     assert_eq!(outcome("1.31", &route, "svc"), "500 by the route itself 100 %");
 }
 
+#[rstest]
+#[case("1.22", "503, unknown cluster 100 %", "v2 100 %")]
+#[case("1.31", "v1 100 %", "v1 100 %")]
+fn a_name_with_a_dash_comes_first_up_to_1_22(#[case] version: &str, #[case] rule: &str, #[case] subset: &str) {
+    let rules = |one: &str, other: &str| {
+        format!("{}{}", virtual_service("a", "[svc]", one), virtual_service("a-b", "[svc]", other))
+    };
+    let next = "{host: next.there.svc.cluster.local}";
+    assert_eq!(outcome(version, &rules(next, "{host: none}"), "svc"), rule);
+    let (older, younger) =
+        (destination_rule("name: a", "svc", "['*']", "v1"), destination_rule("name: a-b", "svc", "['*']", "v2"));
+    let destination = "{host: svc, subset: one}";
+    assert_eq!(outcome(version, &format!("{}{older}{younger}", rules(destination, destination)), "svc"), subset);
+}
+
 /// Among objects of one second the name decides: up to 1.22, that of the second object that is made for `b` is `b-0`, not `b-1`, since the
 /// rules for `other` join those of `a`.
 #[rstest]

@@ -67,9 +67,8 @@ impl Mesh {
             }
         }
         virtual_services.retain(|service| !service.gateway_api || !service.rules.is_empty());
-        virtual_services.sort_by(|left, right| {
-            (left.created, &left.name, &left.namespace).cmp(&(right.created, &right.name, &right.namespace))
-        });
+        virtual_services
+            .sort_by_cached_key(|service| (service.created, version.order(&service.name, &service.namespace)));
         if !version.is_after_1_22() {
             virtual_services.sort_by_key(|service| service.delegates);
         }

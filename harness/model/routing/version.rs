@@ -17,6 +17,15 @@ impl RoutingVersion {
         self.minor >= 24
     }
 
+    /// The order of objects of one second: by name, then by namespace. Up to 1.22, by the text `name.namespace`, so that `a-b` comes before `a`.
+    pub fn order(self, name: &str, namespace: &str) -> (String, String) {
+        if self.is_after_1_22() {
+            (name.to_owned(), namespace.to_owned())
+        } else {
+            (format!("{name}.{namespace}"), String::new())
+        }
+    }
+
     /// Whether the version is later than 1.22.
     pub(super) const fn is_after_1_22(self) -> bool {
         self.minor > 22

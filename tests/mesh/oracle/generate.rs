@@ -176,7 +176,7 @@ fn destination_rule() -> BoxedStrategy<Written> {
         Value::Array(chosen.into_iter().map(|index| [&v1, &v2, &v3][index].clone()).collect())
     });
     let spec = object(vec![("host", must(hosts())), ("subsets", must(subsets)), ("exportTo", exported())]);
-    written("DestinationRule", "networking.istio.io/v1", &["a", "b", "c"], NAMESPACES, spec)
+    written("DestinationRule", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec)
 }
 
 fn virtual_service() -> BoxedStrategy<Written> {
@@ -193,7 +193,7 @@ fn virtual_service() -> BoxedStrategy<Written> {
         ("exportTo", exported()),
         ("http", must(list(rule(true), 1..4))),
     ]);
-    written("VirtualService", "networking.istio.io/v1", &["a", "b", "c"], NAMESPACES, spec)
+    written("VirtualService", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec)
 }
 
 fn delegate() -> BoxedStrategy<Written> {
@@ -380,5 +380,5 @@ fn http_route() -> BoxedStrategy<Written> {
         ("parentRefs", must(list(parent, 1..3))),
         ("rules", may(0.95, list(prop_oneof![6 => forwarding, 1 => redirecting], 1..3))),
     ]);
-    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "c"], &["here", "there"], spec)
+    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "a-b"], &["here", "there"], spec)
 }
