@@ -40,8 +40,7 @@ pub(super) struct DestinationRules {
 impl DestinationRules {
     pub fn read<'a>(version: RoutingVersion, objects: impl Iterator<Item = &'a Object>, notes: &mut Notes) -> Self {
         let mut objects: Vec<&Object> = objects.collect();
-        objects
-            .sort_by_cached_key(|object| (object.created, version.order(object.manifest.name(), &object.namespace)));
+        objects.sort_by_cached_key(|object| (object.created, version.order(object.manifest.name(), &object.namespace)));
         let mut rules = Self::default();
         for object in objects {
             let root = Part::root(&object.manifest);
