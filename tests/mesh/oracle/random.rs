@@ -54,7 +54,7 @@ pub fn random_manifests_are_routed_as_istiod_says() {
         for ((istiod, tally), different) in istiods.iter_mut().zip(&mut tally).zip(different) {
             tally.show(istiod, &different, &mut trees, &mut shrunk);
         }
-        if (start + size) % 1000 == 0 {
+        if (start + size).is_multiple_of(1000) {
             eprintln!("{} of {count} cases after {} s", start + size, begin.elapsed().as_secs());
         }
     }
