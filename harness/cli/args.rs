@@ -297,6 +297,9 @@ pub struct VerifyArgs {
     /// Also compare the behaviour with another version of the manifests: a folder with the scenario, or a git revision
     #[arg(long, value_name = "GIT_REF|DIR")]
     pub against: Option<String>,
+    /// The version of Istio to verify for [default: the newest that the routing model knows, 1.31]
+    #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
+    pub istio: Option<IstioVersion>,
     /// With --against: exit with code 1 if the behaviour differs
     #[arg(long, requires = "against")]
     pub fail_on_change: bool,

@@ -49,7 +49,7 @@ fn note(Outcome { ending, passed, stages }: &Outcome) -> String {
 /// Evaluates the mutants of a scenario and prints the mutation report.
 fn evaluated(args: &MutantsArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> {
     let scenario = discovery::read(scenario)?;
-    let plan = Plan::new(&scenario);
+    let plan = Plan::of(&scenario, &scenario.namespace, args.walk.istio.as_ref());
     let mutants = mutants(&scenario);
     let evaluated: Vec<(&Mutant, MutantStatus)> =
         mutants.iter().map(|mutant| (mutant, evaluate(&plan, mutant))).collect();

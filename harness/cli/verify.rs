@@ -27,7 +27,7 @@ pub(super) async fn run(args: &VerifyArgs) -> ExitCode {
 fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> {
     let path = discovery::scenario(scenario)?;
     let scenario = discovery::read(Some(&path))?;
-    let plan = Plan::new(&scenario);
+    let plan = Plan::of(&scenario, &scenario.namespace, args.istio.as_ref());
     let stages = verify(&plan);
     let problems = problems(&plan);
     let (mut out, marks) = output();
@@ -69,7 +69,7 @@ fn compared(against: &str, path: &Path, plan: &Plan<'_>) -> Result<Vec<GivenChan
     let other = Other::find(against, path)?;
     let before = discovery::read(Some(&other.scenario))
         .map_err(|failure| Failure { message: other.shown(&failure.message), ..failure })?;
-    Ok(changes(&Plan::new(&before), plan))
+    Ok(changes(&Plan::of(&before, &before.namespace, plan.istio.as_ref()), plan))
 }
 
 /// Whether two paths of scenario files or folders name the same file.

@@ -17,6 +17,8 @@ const NO_IMAGE: [&str; 2] = ["ImagePullBackOff", "ErrImageNeverPull"];
 pub struct PodState {
     /// The name.
     pub name: String,
+    /// The namespace.
+    pub namespace: String,
     /// The IP address, once it is assigned.
     pub address: Option<String>,
     /// The labels.
@@ -44,6 +46,7 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
     PodState {
         name: pod.name_any(),
+        namespace: pod.namespace().unwrap_or_default(),
         address: status.and_then(|status| status.pod_ip.clone()),
         labels: pod.labels().clone(),
         ports: ports.collect(),

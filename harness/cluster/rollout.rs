@@ -21,7 +21,7 @@ use super::wait::{Again, Awaited, Failure, Progress, until};
 /// The annotation with the revision, on a Deployment and on the `ReplicaSet` of each revision.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// The Deployments, `ReplicaSet`s and pods of a namespace, updated by watches.
+/// The Deployments, `ReplicaSet`s and pods of a namespace or of all, updated by watches.
 ///
 /// One watch may lag behind another. [`Workloads::rolled_out`] therefore waits until all of them show the same complete rollouts.
 #[derive(Debug)]
@@ -36,11 +36,26 @@ pub struct Workloads {
 impl Workloads {
     /// Starts the watches of a namespace.
     pub fn watch(client: &Client, namespace: &str) -> Self {
+        let client = || client.clone();
+        Self::follow(
+            Api::namespaced(client(), namespace),
+            Api::namespaced(client(), namespace),
+            Api::namespaced(client(), namespace),
+        )
+    }
+
+    /// Starts the watches of all namespaces.
+    pub fn watch_all(client: &Client) -> Self {
+        let client = || client.clone();
+        Self::follow(Api::all(client()), Api::all(client()), Api::all(client()))
+    }
+
+    fn follow(pods: Api<Pod>, replica_sets: Api<ReplicaSet>, deployments: Api<Deployment>) -> Self {
         let (sender, changes) = watch::channel(0);
         let mut watches = JoinSet::new();
-        let pods = follow(Api::namespaced(client.clone(), namespace), sender.clone(), &mut watches);
-        let replica_sets = follow(Api::namespaced(client.clone(), namespace), sender.clone(), &mut watches);
-        let deployments = follow(Api::namespaced(client.clone(), namespace), sender, &mut watches);
+        let pods = follow(pods, sender.clone(), &mut watches);
+        let replica_sets = follow(replica_sets, sender.clone(), &mut watches);
+        let deployments = follow(deployments, sender, &mut watches);
         Self { pods, replica_sets, deployments, changes, _watches: watches }
     }
 
@@ -259,7 +274,8 @@ fn replica_set_of(pod: &Pod) -> Option<&OwnerReference> {
 /// Whether a Deployment's selector selects a pod.
 fn selects(deployment: &Deployment, pod: &Pod) -> bool {
     let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
-    labels.into_iter().flatten().all(|(key, value)| pod.labels().get(key) == Some(value))
+    deployment.namespace() == pod.namespace()
+        && labels.into_iter().flatten().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
 fn follow<K>(api: Api<K>, changed: watch::Sender<u64>, watches: &mut JoinSet<()>) -> Store<K>

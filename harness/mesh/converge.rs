@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -5,11 +6,15 @@ use tokio::time::Instant;
 
 use super::{MeshError, Mismatch};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait, WaitError};
-use crate::routing::RouteTable;
+use crate::routing::{RouteDiff, RouteTable, Uncompared};
 
 /// How long Envoy's worker threads may not use an endpoint that the admin interface already shows as healthy. Envoy merges health changes
 /// within one second (`update_merge_window`), and a pod that becomes ready is a health change if istiod has sent its endpoint before.
 pub const MERGE_WINDOW: Duration = Duration::from_secs(1);
+
+/// How long a table may not change whose differences from the expected one are not compared: nothing tells whether the configuration that
+/// the manifests ask for has arrived.
+const UNCOMPARED: Duration = Duration::from_secs(5);
 
 /// A sidecar that has the expected routes and endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,10 @@ pub struct Converged {
     pub readings: u32,
     /// The sidecar's table.
     pub table: RouteTable,
+    /// The differences from the expected table that were not compared, because something that is not modelled can cause them.
+    pub differences: Vec<RouteDiff>,
+    /// What is not modelled, if there are such differences.
+    pub not_compared: BTreeSet<String>,
 }
 
 /// A reading of a sidecar, with the table that the manifests ask for, given the current pods.
@@ -29,6 +38,8 @@ pub struct TableReading {
     pub table: RouteTable,
     /// The expected table.
     pub expected: RouteTable,
+    /// What cannot be compared.
+    pub uncompared: Uncompared,
 }
 
 /// How often a sidecar is read, and for how long.
@@ -51,7 +62,7 @@ pub trait ReadTable: Send {
 }
 
 /// Waits until two consecutive readings of a sidecar are the same and as expected, and until the table has been as expected for the time that
-/// `settles` returns for it.
+/// `settles` returns for it. A table that differs where it cannot be compared has to stay the same for five seconds.
 ///
 /// # Errors
 /// The sidecar did not converge in time; the error has the differences of the last reading.
@@ -70,7 +81,7 @@ pub async fn converge(
     loop {
         readings += 1;
         let check = async {
-            let TableReading { table, expected } = match reader.read().await {
+            let TableReading { table, expected, uncompared } = match reader.read().await {
                 Ok(reading) => reading,
                 Err(error) => {
                     last = None;
@@ -79,16 +90,24 @@ pub async fn converge(
                     return Progress::NotYet(state);
                 }
             };
-            if table == expected {
+            if uncompared.are_same(&table, &expected) {
+                let differences = table.difference(&expected);
                 let Some((_, since)) = last.take().filter(|(same, _)| *same == table) else {
                     last = Some((table, Instant::now()));
                     return Progress::NotYet("as expected in one reading".to_owned());
                 };
-                if since.elapsed() >= settles(&table) {
-                    return Progress::Done(table);
+                let (least, state) = if differences.is_empty() {
+                    (Duration::ZERO, "as expected; Envoy may not use new endpoints yet")
+                } else {
+                    (UNCOMPARED, "as expected, apart from what is not modelled; it may still change")
+                };
+                if since.elapsed() >= settles(&table).max(least) {
+                    let not_compared = if differences.is_empty() { BTreeSet::new() } else { uncompared.notes };
+                    let took = start.elapsed();
+                    return Progress::Done(Converged { took, readings, table, differences, not_compared });
                 }
                 last = Some((table, since));
-                return Progress::NotYet("as expected; Envoy may not use new endpoints yet".to_owned());
+                return Progress::NotYet(state.to_owned());
             }
             last = None;
             mismatch = Mismatch { differences: table.difference(&expected), ..Mismatch::default() };
@@ -96,7 +115,7 @@ pub async fn converge(
         };
         match wait.check(check).await {
             Ok(None) => {}
-            Ok(Some(table)) => return Ok(Converged { took: start.elapsed(), readings, table }),
+            Ok(Some(converged)) => return Ok(converged),
             Err(WaitError::TimedOut { limit, .. }) => {
                 return Err(MeshError::NotConverged { seconds: limit.as_secs(), mismatch });
             }
@@ -121,20 +140,49 @@ mod tests {
     }
 
     /// A sidecar that has these tables in turn.
-    struct Tables<'a>(std::iter::Cycle<std::slice::Iter<'a, RouteTable>>);
+    struct Tables<'a>(std::iter::Cycle<std::slice::Iter<'a, RouteTable>>, Uncompared);
 
     #[async_trait]
     impl ReadTable for Tables<'_> {
         async fn read(&mut self) -> Result<TableReading, MeshError> {
             let table = self.0.next().cloned().unwrap_or_default();
-            Ok(TableReading { table, expected: expected_table() })
+            Ok(TableReading { table, expected: expected_table(), uncompared: self.1.clone() })
         }
     }
 
     async fn settled(tables: &[RouteTable], settles: Duration) -> Result<Converged, MeshError> {
-        let second = Duration::from_secs(1);
-        converge(Polling { interval: second, limit: 10 * second }, |_| settles, |_| {}, Tables(tables.iter().cycle()))
-            .await
+        waited(tables, settles, Uncompared::default()).await
+    }
+
+    async fn waited(tables: &[RouteTable], settles: Duration, uncompared: Uncompared) -> Result<Converged, MeshError> {
+        let polling = Polling { interval: Duration::from_secs(1), limit: Duration::from_secs(10) };
+        converge(polling, |_| settles, |_| {}, Tables(tables.iter().cycle(), uncompared)).await
+    }
+
+    fn everything() -> Uncompared {
+        let mut everything = Uncompared::default();
+        everything.notes.insert("Sidecar/x (a.yaml:1:1)".to_owned());
+        everything.everything = true;
+        everything
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_cannot_be_compared_is_waited_for_until_it_stays_the_same() {
+        let other = [table(None), table(Some("v2")), table(Some("v2"))];
+        let still =
+            [&other[..], &[table(Some("v2")), table(Some("v2")), table(Some("v2")), table(Some("v2"))]].concat();
+        let converged = waited(&still, Duration::ZERO, everything()).await.unwrap();
+        // from the second reading on it is the same, for five seconds
+        assert_eq!((converged.readings, converged.took), (7, Duration::from_secs(6)));
+        assert_eq!(converged.not_compared, everything().notes);
+        assert_eq!(converged.differences.len(), 1);
+        assert!(waited(&other, Duration::ZERO, everything()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_as_expected_leaves_nothing_out() {
+        let converged = waited(&[expected_table()], Duration::ZERO, everything()).await.unwrap();
+        assert_eq!((converged.readings, converged.not_compared), (2, BTreeSet::new()));
     }
 
     fn expected_table() -> RouteTable {

@@ -15,6 +15,7 @@ use super::MeshError;
 use super::manifests::{Manifests, NAMESPACE, api_of, id, is_definition, kind};
 use crate::cluster::wait::{Again, Awaited, Failure, Progress, WaitError, until};
 use crate::cluster::{ClusterError, discover, is_about_object, is_complete};
+use crate::scenario::IstioVersion;
 
 const FIELD_MANAGER: &str = "shiftcheck";
 /// The number of objects applied concurrently.
@@ -37,6 +38,11 @@ impl Istio {
     /// The Istio with this image tag and revision that this program installs.
     pub(super) fn new(version: &str, revision: &str) -> Self {
         Self { version: version.to_owned(), namespace: NAMESPACE.to_owned(), revision: revision.to_owned() }
+    }
+
+    /// The version, where the image tag is one.
+    pub fn parsed_version(&self) -> Option<IstioVersion> {
+        self.version.parse().ok()
     }
 
     /// Applies the objects of the installation: first the CRDs and the namespace, then the rest.

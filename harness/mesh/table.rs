@@ -94,7 +94,9 @@ fn read_route(route: &Value) -> Result<Route, EnvoyError> {
     };
     let abort = &route["typed_per_filter_config"]["envoy.filters.http.fault"]["abort"];
     let per_million = per_million(&abort["percentage"]);
-    let abort = (per_million > 0).then(|| Abort { per_million, status: small(&abort["http_status"]) });
+    // a status of gRPC is a header of a response with the HTTP status 200
+    let status = if abort.get("grpc_status").is_some() { 200 } else { small(&abort["http_status"]) };
+    let abort = (per_million > 0).then_some(Abort { per_million, status });
     Ok(Route { conditions, abort, action })
 }
 
@@ -119,12 +121,7 @@ fn path_test(matched: &Value) -> Result<Option<Test>, EnvoyError> {
 }
 
 fn header_condition(header: &Value) -> Result<Condition, EnvoyError> {
-    let subject = match header["name"].as_str().unwrap_or_default().to_lowercase() {
-        name if name == ":method" => Subject::Method,
-        name if name == ":authority" => Subject::Authority,
-        name if name == ":scheme" => Subject::Scheme,
-        name => Subject::Header(name),
-    };
+    let subject = Subject::header(header["name"].as_str().unwrap_or_default());
     let polarity = if header["invert_match"] == true { Polarity::Negative } else { Polarity::Positive };
     Ok(Condition { subject, test: string_test(header)?, polarity })
 }

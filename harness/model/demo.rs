@@ -21,6 +21,9 @@ pub const DEMO_IMAGES: [DemoImage; 3] = [
 ];
 
 impl DemoImage {
+    /// The port on which the demo server listens unless its arguments name another. It speaks HTTP/1 alone.
+    pub const PORT: u16 = 8080;
+
     /// The demo image with this name, with or without `docker.io/library/`; none for any other image.
     pub fn find(name: &str) -> Option<&'static Self> {
         DEMO_IMAGES.iter().find(|image| image.name == name || image.short_name() == name)

@@ -48,11 +48,12 @@ pub async fn calibrate(
         return Err(SessionError::NothingToCalibrate(scenario.path.clone()));
     };
     let body = async {
-        let Prepared { run, plan, .. } = &prepared;
+        let run = &prepared.run;
         prepared.tell_started(None);
         let mut venue = run.open().await?;
+        let plan = prepared.plan_on(&*venue);
         let mut driver = venue.driver(options.driver);
-        let mut session = Session::new(plan, &mut *venue, run.events.clone(), Mode::Judge);
+        let mut session = Session::new(&plan, &mut *venue, run.events.clone(), Mode::Judge);
         let independent = session.calibrate(split, calibration, &mut driver).await?.findings.independent();
         let ending = if independent { Ending::Passed } else { Ending::Failed };
         Ok(Outcome { ending, passed: 0, stages: plan.stages.len() })

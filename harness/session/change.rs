@@ -11,7 +11,9 @@ use super::observe::{TransitionObserver, watch_for};
 use super::stage::{Mode, Session};
 use crate::cluster::{Applied, ClusterError};
 use crate::events::{Event, Judged, Routing, Tallied, Transition};
-use crate::mesh::{Converged, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge};
+use crate::mesh::{
+    Converged, EnvoyError, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
+};
 use crate::plan::{PlannedStage, Snapshot, during_claims};
 use crate::routing::{Action, Client, Request, Route, RouteTable, addressed};
 use crate::scenario::{Manifest, MeshStep, Step};
@@ -40,7 +42,7 @@ impl<'a> Session<'a> {
         let stage = planned.stage;
         if self.mode == Mode::TryMutants || !planned.is_watched() {
             self.roll_out(planned).await?;
-            let mismatch = if converging { self.settled().await?.1 } else { None };
+            let mismatch = if converging { self.settled().await?.mismatch } else { None };
             let unwatched = Watched::default();
             return Ok((during_claims(stage).map(|during| judge_during(during, &unwatched).0).collect(), mismatch));
         }
@@ -48,7 +50,7 @@ impl<'a> Session<'a> {
         if stage.steps.iter().any(|step| matches!(step, Step::Mesh(MeshStep::Restart))) {
             // the client's turn comes when nobody sends from it
             self.restart_client(driver).await?;
-            mismatch = self.settled().await?.1;
+            mismatch = self.settled().await?.mismatch;
         }
         Ok((judged, mismatch))
     }
@@ -58,7 +60,7 @@ impl<'a> Session<'a> {
         planned: &PlannedStage<'a>,
         driver: &mut Driver,
     ) -> Result<(Vec<Judged>, Option<Mismatch>), SessionError> {
-        let before = self.table().await?;
+        let before = self.reader().read().await?.table;
         let (scenario, watch) = (self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
@@ -85,8 +87,8 @@ impl<'a> Session<'a> {
             }
         });
         let (changed, watched) = tokio::join!(changing, watching);
-        let ((table, mismatch), watched) = (changed?, watched?);
-        if planned.changes_routes() && table == before && mismatch.is_none() {
+        let (settled, watched) = (changed?, watched?);
+        if planned.changes_routes() && settled.as_expected && settled.table == before {
             return Err(MeshError::Blind.into());
         }
         let (seen, requests) = observer.end(applied.get().copied());
@@ -108,16 +110,23 @@ impl<'a> Session<'a> {
         });
         let transition = Transition { answers: answers.collect(), bounds, took: watched.took, ..seen };
         self.events.tell(Event::Changed(transition));
-        Ok((judged, mismatch))
+        Ok((judged, settled.mismatch))
     }
 
     /// Waits for the client's routes to converge. In a run that is compared with another, routes that do not converge are returned with the
     /// mismatch; in any other run they are an error.
-    async fn settled(&mut self) -> Result<(RouteTable, Option<Mismatch>), SessionError> {
+    async fn settled(&mut self) -> Result<Settled, SessionError> {
         match self.converged().await {
-            Ok(converged) => Ok((converged.table, None)),
+            Ok(Converged { table, differences, .. }) => {
+                let as_expected = differences.is_empty();
+                if !as_expected {
+                    self.events.tell(Event::Misrouted(differences));
+                }
+                Ok(Settled { table, as_expected, mismatch: None })
+            }
             Err(SessionError::Mesh(MeshError::NotConverged { mismatch, .. })) if self.mode == Mode::Compare => {
-                Ok((self.table().await?, Some(mismatch)))
+                let table = self.reader().read().await?.table;
+                Ok(Settled { table, as_expected: false, mismatch: Some(mismatch) })
             }
             Err(error) => Err(error),
         }
@@ -141,10 +150,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How the client's requests are routed now.
-    async fn table(&mut self) -> Result<RouteTable, MeshError> {
-        let host = addressed(&self.plan.scenario.service.host, self.namespace());
-        self.venue.table(&host, self.plan.scenario.service.port).await
+    /// Reads how the client's requests are routed now, and how the applied objects ask for it.
+    fn reader(&mut self) -> RouteReader<'_, 'a> {
+        let service = &self.plan.scenario.service;
+        RouteReader {
+            host: addressed(&service.host, self.namespace()),
+            port: service.port,
+            client: self.as_client(),
+            request: self.snapshot.request(),
+            snapshot: &self.snapshot,
+            venue: &mut *self.venue,
+        }
     }
 
     /// Applies the objects of the client.
@@ -179,9 +195,8 @@ impl<'a> Session<'a> {
         }
         let _ = applied_all.set(Instant::now());
         self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
-        let client = &self.plan.scenario.client.pod;
-        if with_client && !self.venue.pods().iter().any(|pod| pod.name == *client && pod.sidecar.is_some()) {
-            return Err(MeshError::NoSidecar { pod: client.clone() }.into());
+        if with_client && !self.venue.pods().iter().any(|pod| self.is_client(pod) && pod.sidecar.is_some()) {
+            return Err(MeshError::NoSidecar { pod: self.plan.scenario.client.pod.clone() }.into());
         }
         self.events.tell(Event::RolledOut(start.elapsed()));
         Ok(())
@@ -198,21 +213,12 @@ impl<'a> Session<'a> {
 
     /// Waits until the client's sidecar has the routes that the manifests ask for.
     pub async fn converged(&mut self) -> Result<Converged, SessionError> {
-        let service = &self.plan.scenario.service;
         let limit = if self.mode == Mode::Compare { COMPARED_LIMIT } else { CONVERGENCE_LIMIT };
         let polling = Polling { interval: self.venue.interval(), limit };
         let known = self.venue.endpoints().cloned();
         let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
-        let reader = RouteReader {
-            host: addressed(&service.host, self.namespace()),
-            port: service.port,
-            namespace: self.namespace(),
-            client: self.as_client(),
-            request: self.snapshot.request(),
-            snapshot: &self.snapshot,
-            venue: &mut *self.venue,
-        };
-        let converged = match converge(polling, settles, self.events.waiting(), reader).await {
+        let events = self.events.clone();
+        let converged = match converge(polling, settles, events.waiting(), self.reader()).await {
             Err(MeshError::NotConverged { seconds, mismatch }) => {
                 let rejected = match self.venue.sidecar() {
                     Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
@@ -226,13 +232,13 @@ impl<'a> Session<'a> {
         if let Some(endpoints) = self.venue.endpoints() {
             endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
         }
-        let routing = self.routing(&converged.table);
+        let routing = self.routing(&converged);
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings, routing });
         Ok(converged)
     }
 
     /// How the client's requests are routed, for people.
-    fn routing(&self, table: &RouteTable) -> Routing {
+    fn routing(&self, Converged { table, not_compared, .. }: &Converged) -> Routing {
         let mesh = self.mesh();
         let outbound = mesh.outbound(self.as_client());
         let populations = self.plan.scenario.populations.iter();
@@ -241,6 +247,7 @@ impl<'a> Session<'a> {
         let splits = |route: &Route| matches!(&route.action, Action::Forward(forward) if forward.clusters.len() > 1);
         Routing {
             lines: table.lines(),
+            not_compared: not_compared.iter().cloned().collect(),
             rules: rules.into_iter().filter(|rule| !rule.starts_with("Service ")).collect(),
             traffic_shifting: table.routes.iter().any(splits),
             fault_injection: table.routes.iter().any(|route| route.abort.is_some()),
@@ -248,11 +255,18 @@ impl<'a> Session<'a> {
     }
 }
 
+/// The client's routes after a change.
+struct Settled {
+    table: RouteTable,
+    /// Whether all of them are as the manifests ask for.
+    as_expected: bool,
+    mismatch: Option<Mismatch>,
+}
+
 /// Reads the client's routes, and what the applied objects ask for.
 struct RouteReader<'a, 'plan> {
     venue: &'a mut dyn OpenVenue,
     snapshot: &'a Snapshot<'plan>,
-    namespace: &'a str,
     client: Client,
     request: Request,
     host: String,
@@ -262,11 +276,22 @@ struct RouteReader<'a, 'plan> {
 #[async_trait]
 impl ReadTable for RouteReader<'_, '_> {
     async fn read(&mut self) -> Result<TableReading, MeshError> {
-        let table = self.venue.table(&self.host, self.port).await?;
+        let read = self.venue.table(&self.host, self.port).await;
         // pods come and go meanwhile
-        let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods(), self.namespace));
-        let expected = mesh.outbound(self.client.clone()).routes(&self.request).map(|routes| routes.table);
-        Ok(TableReading { table, expected: expected.unwrap_or_default() })
+        let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods()));
+        let outbound = mesh.outbound(self.client.clone());
+        let routes = outbound.routes(&self.request).ok();
+        let uncompared = outbound.uncompared(&self.request, routes.as_ref());
+        let table = match read {
+            // what is not modelled can take the routes away or make them unreadable
+            Err(MeshError::Unreadable { source, .. })
+                if uncompared.everything && !matches!(source, EnvoyError::Json(_)) =>
+            {
+                RouteTable::default()
+            }
+            read => read?,
+        };
+        Ok(TableReading { table, expected: routes.map(|routes| routes.table).unwrap_or_default(), uncompared })
     }
 }
 

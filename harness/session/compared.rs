@@ -57,7 +57,7 @@ pub async fn run_compared(
     let prepared = Prepared::new(&first.scenario, &options, events)?;
     let mut others = Vec::new();
     for (number, run) in (1..).zip(&runs.runs).skip(1) {
-        let plan = Plan::in_namespace(&run.scenario, &format!("{}-{number}", run.scenario.namespace));
+        let plan = Plan::of(&run.scenario, &format!("{}-{number}", run.scenario.namespace), Some(&run.first.version));
         let designs = Designs::new(&plan)?;
         others.push((plan, designs));
     }
@@ -114,12 +114,13 @@ async fn in_turn(
 /// Runs all stages of one run, and returns how many held.
 async fn compared(
     Prepared { run, options, reached, .. }: &Prepared<'_>,
-    Planned { plan, designs, .. }: &Planned<'_>,
+    Planned { run: ComparedRun { first, .. }, plan, designs }: &Planned<'_>,
     (cluster, objects): (&ProvisionedCluster, Objects),
 ) -> Result<usize, SessionError> {
     run.events.tell(Event::Environment(cluster.environment().await));
-    let mut venue = OpenNamespace::new(cluster, objects, &plan.scenario.client, &run.events);
+    let mut venue = OpenNamespace::new(cluster, objects, plan.scenario, &run.events);
     let mut driver = venue.driver(options.driver);
-    let mut session = Session::new(plan, &mut venue, run.events.clone(), Mode::Compare);
+    let plan = plan.on(Some(&first.version));
+    let mut session = Session::new(&plan, &mut venue, run.events.clone(), Mode::Compare);
     session.stages(designs, &mut driver, reached, |_, _| {}).await.map(|(held, _)| held)
 }

@@ -88,7 +88,7 @@ pub async fn try_mutants(
         let Prepared { run, plan, .. } = &prepared;
         prepared.tell_started(None);
         let (cluster, _) = throwaway.start(run).await?;
-        let sample = sample(plan, size);
+        let sample = sample(&plan.on(cluster.istio.parsed_version().as_ref()), size);
         let stages = sample.len();
         let trialled = trial(&cluster, &prepared, sample, options.driver).await?;
         let passed = trialled.iter().filter(|trialled| trialled.agrees()).count();
@@ -137,12 +137,12 @@ async fn trial_lot(
     let scenarios: Vec<Scenario> = lot.iter().map(|trial| trial.scenario.clone()).collect();
     let Some(scenario) = in_turn(&scenarios) else { return Ok(Vec::new()) };
     let namespace = format!("mutant-{number}");
-    let plan = Plan::in_namespace(&scenario, &namespace);
+    let plan = Plan::of(&scenario, &namespace, cluster.istio.parsed_version().as_ref());
     let designs = Designs::unchecked(&plan)?;
     let objects = cluster.create_namespace(&run.id, &scenario.namespace, &namespace).await?;
     // the events of a mutant are summed up in one
     let (silent, _) = Events::channel();
-    let mut venue = OpenNamespace::new(cluster, objects, &scenario.client, &silent);
+    let mut venue = OpenNamespace::new(cluster, objects, &scenario, &silent);
     let mut driver = venue.driver(driver);
     let mut session = Session::new(&plan, &mut venue, silent, Mode::TryMutants);
     let (mut lot, mut trialled) = (lot.into_iter(), Vec::new());

@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
 use sha2::{Digest, Sha256};
@@ -14,9 +14,9 @@ use super::stage::{Mode, Session};
 use crate::cluster::{Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::plan::{Designs, Plan};
-use crate::scenario::{Scenario, Sensitive};
+use crate::scenario::{IstioVersion, Scenario, Sensitive};
 use crate::traffic::DriverOptions;
-use crate::venue::{Run, Venue};
+use crate::venue::{OpenVenue, Run, Venue};
 use crate::verdict::{Ruling, Totals};
 
 /// How a scenario is run.
@@ -86,11 +86,12 @@ pub async fn run(
 ) -> Result<Outcome, SessionError> {
     let prepared = Prepared::new(&scenario, &options, events)?;
     let body = async {
-        let Prepared { run, plan, designs, reached, .. } = &prepared;
+        let Prepared { run, designs, reached, .. } = &prepared;
         prepared.tell_started(Some(designs.totals()));
         let mut venue = run.open().await?;
+        let plan = prepared.plan_on(&*venue);
         let mut driver = venue.driver(options.driver);
-        let mut session = Session::new(plan, &mut *venue, run.events.clone(), Mode::Judge);
+        let mut session = Session::new(&plan, &mut *venue, run.events.clone(), Mode::Judge);
         let (passed, ruling) = session.stages(designs, &mut driver, reached, |_, _| {}).await?;
         let ending = match ruling {
             Ruling::Pass => Ending::Passed,
@@ -111,6 +112,8 @@ pub(super) struct Prepared<'a> {
     pub options: &'a Options,
     /// The number of stages that were begun.
     pub reached: AtomicUsize,
+    /// The version of Istio on the cluster, once the venue is open; none where it is not known.
+    istio: OnceLock<Option<IstioVersion>>,
 }
 
 /// How a run ended, and the panic that ended it, if one did.
@@ -123,13 +126,18 @@ impl<'a> Prepared<'a> {
     /// A claim cannot be decided, or the API would refuse an object.
     pub fn new(scenario: &'a Scenario, options: &'a Options, events: Events) -> Result<Self, SessionError> {
         let run = Run::new(Arc::clone(&options.venue), scenario, &options.cache, events);
-        let plan = Plan::in_namespace(scenario, &run.namespace);
+        let plan = Plan::of(scenario, &run.namespace, None);
         let refused = plan.refused();
         if !refused.is_empty() && options.venue.has_known_definitions() {
             return Err(SessionError::Refused(refused));
         }
         let designs = Designs::new(&plan)?;
-        Ok(Self { run, plan, designs, options, reached: AtomicUsize::new(0) })
+        Ok(Self { run, plan, designs, options, reached: AtomicUsize::new(0), istio: OnceLock::new() })
+    }
+
+    /// The plan for the version of Istio of an open venue.
+    pub fn plan_on(&self, venue: &dyn OpenVenue) -> Plan<'a> {
+        self.plan.on(self.istio.get_or_init(|| venue.istio()).as_ref())
     }
 
     /// Sends the event with which the run begins.
@@ -164,7 +172,7 @@ impl<'a> Prepared<'a> {
     /// # Panics
     /// The panic that ended the run is passed on.
     pub async fn close(self, (outcome, panic): Ended) -> Result<Outcome, SessionError> {
-        let Self { run, plan, options, reached, .. } = self;
+        let Self { run, plan, options, reached, istio, .. } = self;
         let events = run.events.clone();
         let ending = match &outcome {
             Ok(outcome) => outcome.ending,
@@ -174,6 +182,7 @@ impl<'a> Prepared<'a> {
             }
         };
         if let (Ending::Failed | Ending::Undecided, Some(folder)) = (ending, &options.state) {
+            let plan = plan.on(istio.into_inner().flatten().as_ref());
             run.collect(plan.after(reached.into_inner()), folder).await;
         }
         let closed = run.close(ending.is_kept(options.keep)).await;

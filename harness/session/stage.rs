@@ -145,12 +145,17 @@ impl<'a> Session<'a> {
 
     /// What the applied objects mean to Istio with the pods that are ready now.
     pub fn mesh(&self) -> Mesh {
-        self.snapshot.mesh_of(ready_pods(self.venue.pods(), self.namespace()))
+        self.snapshot.mesh_of(ready_pods(self.venue.pods()))
+    }
+
+    /// Whether a pod is the client's.
+    pub fn is_client(&self, pod: &PodState) -> bool {
+        pod.name == self.plan.scenario.client.pod && pod.namespace == self.namespace()
     }
 
     /// The client as rules see it.
     pub fn as_client(&self) -> routing::Client {
-        let pod = self.venue.pods().into_iter().find(|pod| pod.name == self.plan.scenario.client.pod);
+        let pod = self.venue.pods().into_iter().find(|pod| self.is_client(pod));
         let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar.is_some()));
         routing::Client { namespace: self.namespace().to_owned(), labels, sidecar }
     }
@@ -169,7 +174,7 @@ impl<'a> Session<'a> {
             let own: Vec<&PodState> = pods
                 .iter()
                 .filter(|pod| model.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value)))
-                .filter(|pod| pod.name.starts_with(&model.workload))
+                .filter(|pod| pod.name.starts_with(&model.workload) && pod.namespace == model.namespace)
                 .collect();
             deployed.push(Workload {
                 name: model.workload,

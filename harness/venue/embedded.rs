@@ -25,7 +25,7 @@ impl Venue for Embedded {
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
-        let stand_ins = stand_ins(&Plan::in_namespace(run.scenario, &run.namespace))?;
+        let stand_ins = stand_ins(&Plan::of(run.scenario, &run.namespace, None))?;
         let mesh = EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?;
         Ok(Box::new(mesh.with_stand_ins(stand_ins)))
     }

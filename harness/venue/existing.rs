@@ -79,7 +79,7 @@ impl Venue for Existing {
         account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
         run.events.tell(Event::Ready(format!("Istio {}, found in {}", cluster.istio.version, cluster.istio.namespace)));
         run.events.tell(Event::Environment(cluster.environment().await));
-        Ok(Box::new(OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events)))
+        Ok(Box::new(OpenNamespace::new(&cluster, objects, run.scenario, &run.events)))
     }
 
     async fn client(&self, run: &Run<'_>) -> Option<Client> {

@@ -25,7 +25,7 @@ use crate::cluster::{Applied, ClusterError, Deleted, PodState, RunId, RunRecord}
 use crate::events::Environment;
 use crate::mesh::{MeshError, Sidecar};
 use crate::routing::RouteTable;
-use crate::scenario::{Manifest, MeshStep, Scenario, Served, Target};
+use crate::scenario::{IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 pub use cluster::{ClusterSpec, ProvisionedCluster};
@@ -135,7 +135,12 @@ pub trait OpenVenue: Send + Sync {
         Ok(())
     }
 
-    /// The pods that are there now.
+    /// The version of Istio; none where there is none, or where its image does not tell.
+    fn istio(&self) -> Option<IstioVersion> {
+        None
+    }
+
+    /// The pods that are there now, in the namespace and in others that the scenario names.
     fn pods(&self) -> Vec<PodState>;
 
     /// How the client's requests to a service port are routed now.

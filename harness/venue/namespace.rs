@@ -15,7 +15,7 @@ use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
-use crate::scenario::{Client, ControlPlane, Manifest, MeshStep, Served, Target};
+use crate::scenario::{Client, ControlPlane, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 /// The timeout for the first push of a control plane that has replaced another.
@@ -43,11 +43,19 @@ pub struct OpenNamespace {
 
 impl OpenNamespace {
     /// The namespace of these objects, which is there.
-    pub fn new(cluster: &ProvisionedCluster, objects: Objects, client: &Client, events: &Events) -> Self {
+    pub fn new(cluster: &ProvisionedCluster, objects: Objects, scenario: &Scenario, events: &Events) -> Self {
         let name = objects.namespace().to_owned();
+        let client = &scenario.client;
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &name);
+        let is_elsewhere = |manifest: &Manifest| {
+            manifest.object.metadata.namespace.as_ref().is_some_and(|own| *own != scenario.namespace && *own != name)
+        };
         Self {
-            workloads: Workloads::watch(&cluster.client, &name),
+            workloads: if scenario.manifests().any(is_elsewhere) {
+                Workloads::watch_all(&cluster.client)
+            } else {
+                Workloads::watch(&cluster.client, &name)
+            },
             sidecar: Sidecar::new(pods.clone(), client.pod.clone()),
             endpoints: BTreeSet::new(),
             cluster: cluster.clone(),
@@ -111,6 +119,10 @@ impl OpenVenue for OpenNamespace {
         // the next pod has another sidecar
         self.sidecar = Sidecar::new(self.pods.clone(), self.client.pod.clone());
         self.objects.end_pod(&self.client.pod, self.events.waiting()).await
+    }
+
+    fn istio(&self) -> Option<IstioVersion> {
+        self.cluster.istio.parsed_version()
     }
 
     fn pods(&self) -> Vec<PodState> {

@@ -20,7 +20,7 @@ pub struct PodCounter {
 pub type Reading = BTreeMap<String, PodCounter>;
 
 /// The ready pods. Their versions are not known.
-pub fn ready_pods(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
+pub fn ready_pods(pods: Vec<PodState>) -> Vec<routing::Pod> {
     let ready = pods.into_iter().filter(|pod| pod.ready);
     ready
         .filter_map(|pod| {
@@ -31,7 +31,7 @@ pub fn ready_pods(pods: Vec<PodState>, namespace: &str) -> Vec<routing::Pod> {
             Some(routing::Pod {
                 workload: workload.unwrap_or_else(|| pod.name.clone()),
                 name: pod.name,
-                namespace: namespace.to_owned(),
+                namespace: pod.namespace,
                 labels: pod.labels,
                 address: pod.address?,
                 ports: pod.ports,

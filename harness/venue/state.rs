@@ -190,7 +190,7 @@ impl StateCollector<'_> {
         let Ok(table) = sidecar.table(&host, service.port).await else { return };
         let Ok(there) = pods.list(&ListParams::default()).await else { return };
         let there = there.iter().map(crate::cluster::pod_state).collect();
-        let mesh = self.expected.mesh_of(ready_pods(there, self.namespace));
+        let mesh = self.expected.mesh_of(ready_pods(there));
         let expected = mesh.outbound(self.expected.client()).routes(&self.expected.request());
         let expected = expected.map(|routes| routes.table).unwrap_or_default();
         let mut text = format!("the client's sidecar routes requests to {host}:{}:\n", service.port);

@@ -80,7 +80,7 @@ impl Venue for Throwaway {
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
         let (cluster, objects) = self.start(run).await?;
         run.events.tell(Event::Environment(cluster.environment().await));
-        Ok(Box::new(OpenNamespace::new(&cluster, objects, &run.scenario.client, &run.events)))
+        Ok(Box::new(OpenNamespace::new(&cluster, objects, run.scenario, &run.events)))
     }
 
     async fn client(&self, run: &Run<'_>) -> Option<Client> {

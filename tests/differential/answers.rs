@@ -124,7 +124,7 @@ fn mesh_body(outcome: &Outcome) -> &str {
         Outcome::Responded { body, .. } => body,
         Outcome::Aborted(_) => "fault filter abort",
         Outcome::NoEndpoint => "no healthy upstream",
-        Outcome::NotListening => "upstream connect error or disconnect/reset before headers",
+        Outcome::NotListening | Outcome::NotHttp2 => "upstream connect error or disconnect/reset before headers",
         _ => "",
     }
 }

@@ -9,7 +9,7 @@ use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
 use shiftcheck::mesh::{MeshError, Polling, ReadTable, Sidecar, TableReading, converge};
-use shiftcheck::routing::{Client, Endpoints, Live, Mesh, Request, addressed, client_of, pods_of};
+use shiftcheck::routing::{Client, Endpoints, Live, Mesh, Request, Uncompared, addressed, client_of, pods_of};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
 use shiftcheck::venue::{ProvisionedCluster, ready_pods};
@@ -152,7 +152,6 @@ impl Slot {
             host: addressed(HOST, &self.namespace),
             live: &self.live,
             workloads: &self.workloads,
-            namespace: &self.namespace,
             sidecar: &mut self.sidecar,
             client,
             request,
@@ -166,7 +165,6 @@ struct Reader<'a> {
     sidecar: &'a mut Sidecar,
     live: &'a Live,
     workloads: &'a Workloads,
-    namespace: &'a str,
     client: Client,
     request: Request,
     host: String,
@@ -176,10 +174,10 @@ struct Reader<'a> {
 impl ReadTable for Reader<'_> {
     async fn read(&mut self) -> Result<TableReading, MeshError> {
         let table = self.sidecar.table(&self.host, PORT).await?;
-        let pods = ready_pods(self.workloads.pods(), self.namespace);
+        let pods = ready_pods(self.workloads.pods());
         let mesh = Mesh::new(self.live, pods);
         let expected = mesh.outbound(self.client.clone()).routes(&self.request).unwrap().table;
-        Ok(TableReading { table, expected })
+        Ok(TableReading { table, expected, uncompared: Uncompared::default() })
     }
 }
 

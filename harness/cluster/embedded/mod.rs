@@ -133,6 +133,7 @@ impl EmbeddedMesh {
         let pods = pods_of(&self.live, &self.naming).into_iter().map(|pod| PodState {
             sidecar: pod.sidecar.then_some(Injection::Classic),
             name: pod.name,
+            namespace: pod.namespace,
             address: Some(pod.address),
             labels: pod.labels,
             ports: pod.ports,
@@ -171,7 +172,7 @@ impl EmbeddedMesh {
         }
         self.servers = servers;
         let of = |pod: &Pod| self.servers.get(&key(pod)).map(|own| Arc::clone(&own.answers));
-        let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), (of(pod)?, pod.ports.clone()))));
+        let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), of(pod)?)));
         let by_address = by_address.collect::<HashMap<_, _>>();
         let client = client_of(&self.live, &self.client);
         let mesh = Mesh::new(&self.live, pods);

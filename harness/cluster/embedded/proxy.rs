@@ -1,6 +1,6 @@
 //! The client's sidecar on loopback. Requests take the routes of the model to servers in this process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -19,8 +19,6 @@ use crate::routing::{
     Abort, Action, Client, Cluster, Endpoints, Mesh, Redirect, RedirectPath, Request, RouteTable, Routes, RoutingUnit,
     Unconnected,
 };
-
-type Ports = Vec<(Option<String>, u16)>;
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -46,7 +44,15 @@ struct RoutesWithServers {
     routes: Routes,
     /// The headers that the routes match.
     headers: Vec<HeaderName>,
-    servers: BTreeMap<Cluster, Vec<Option<Arc<dyn PodServer>>>>,
+    servers: BTreeMap<Cluster, Vec<Endpoint>>,
+}
+
+/// An endpoint: a server, or none if a connection is refused or the server does not speak the protocol.
+#[derive(Debug, Clone)]
+struct Endpoint {
+    server: Option<Arc<dyn PodServer>>,
+    /// Whether a connection is refused.
+    is_refused: bool,
 }
 
 /// A connection.
@@ -110,24 +116,22 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>
 }
 
 impl Serving {
-    pub fn new(
-        mesh: &Mesh,
-        client: Client,
-        request: &Request,
-        servers: &HashMap<String, (Arc<dyn PodServer>, Ports)>,
-    ) -> Self {
+    pub fn new(mesh: &Mesh, client: Client, request: &Request, servers: &HashMap<String, Arc<dyn PodServer>>) -> Self {
         let outbound = mesh.outbound(client);
         let with_servers = |routes: Routes| {
-            let server = |address: &String| {
-                let (pod, port) = address.rsplit_once(':')?;
-                let (server, ports) = servers.get(pod)?;
-                // a pod that declares ports listens on no others
-                let listens = ports.is_empty() || ports.iter().any(|(_, own)| own.to_string() == port);
-                listens.then(|| Arc::clone(server))
+            let is_request = routes.table.unit == RoutingUnit::Request;
+            let endpoint = |cluster: &Cluster, address: &String| {
+                let server = address.rsplit_once(':').and_then(|(pod, _)| servers.get(pod));
+                let answers = outbound.answers(cluster, address);
+                let server = server.filter(|_| if is_request { answers == Some(true) } else { answers.is_some() });
+                Endpoint { server: server.map(Arc::clone), is_refused: answers.is_none() }
+            };
+            let of = |cluster: &Cluster, addresses: &BTreeSet<String>| -> Vec<Endpoint> {
+                addresses.iter().map(|address| endpoint(cluster, address)).collect()
             };
             let targets = routes.table.clusters.iter().map(|(cluster, behind)| match behind {
                 Endpoints::NoCluster => (cluster.clone(), Vec::new()),
-                Endpoints::Ready(addresses) => (cluster.clone(), addresses.iter().map(server).collect()),
+                Endpoints::Ready(addresses) => (cluster.clone(), of(cluster, addresses)),
             });
             let mirrors = routes.table.routes.iter().flat_map(|route| match &route.action {
                 Action::Forward(forward) => forward.mirrors.as_slice(),
@@ -135,7 +139,7 @@ impl Serving {
             });
             let mirrors = mirrors.map(|(cluster, _)| {
                 let addresses = outbound.endpoints(cluster).unwrap_or_default();
-                (cluster.clone(), addresses.iter().map(server).collect())
+                (cluster.clone(), of(cluster, &addresses))
             });
             let found: BTreeMap<_, Vec<_>> = mirrors.chain(targets).collect();
             let headers = routes.table.headers().chain(["host"]).filter_map(|name| name.parse().ok());
@@ -171,7 +175,7 @@ impl Serving {
         if endpoints.routes.table.unit == RoutingUnit::Connection {
             if line.server.is_none() {
                 let servers = endpoints.servers.values().next()?;
-                line.server.clone_from(servers.get(fastrand::usize(..servers.len().max(1)))?);
+                line.server.clone_from(&servers.get(fastrand::usize(..servers.len().max(1)))?.server);
             }
             return line.server.as_ref().map(|server| server.answer(path));
         }
@@ -207,7 +211,7 @@ impl RoutesWithServers {
                 for (mirror, per_million) in &forward.mirrors {
                     let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
                     if fastrand::u32(..1_000_000) < *per_million
-                        && let Some(Some(server)) = servers.get(fastrand::usize(..servers.len().max(1)))
+                        && let Some(server) = connected(servers, self.routes.retries(index))
                     {
                         // the answers of mirrors are discarded
                         drop(server.answer(&route.path(request)));
@@ -217,8 +221,7 @@ impl RoutesWithServers {
                 match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
                     (None | Some(Endpoints::NoCluster), _) => plain(forward.missing, ""),
                     (_, None | Some([])) => plain(503, "no healthy upstream"),
-                    (_, Some(servers)) => match &servers[fastrand::usize(..servers.len())] {
-                        Some(server) if forward.rewrite.is_none() => server.answer(&request.path),
+                    (_, Some(servers)) => match connected(servers, self.routes.retries(index)) {
                         Some(server) => server.answer(&route.path(request)),
                         None => plain(503, "upstream connect error or disconnect/reset before headers"),
                     },
@@ -226,6 +229,18 @@ impl RoutesWithServers {
             }
         }
     }
+}
+
+/// Picks an endpoint at random, and others if the connection is refused, as often as requests are sent again.
+fn connected(endpoints: &[Endpoint], retries: u32) -> Option<&dyn PodServer> {
+    let picked = endpoints.get(fastrand::usize(..endpoints.len().max(1)))?;
+    if !picked.is_refused {
+        return picked.server.as_deref();
+    }
+    let mut others: Vec<&Endpoint> = endpoints.iter().filter(|other| !std::ptr::eq(*other, picked)).collect();
+    fastrand::shuffle(&mut others);
+    let mut tried = others.into_iter().take(usize::try_from(retries).unwrap_or(usize::MAX));
+    tried.find(|other| !other.is_refused)?.server.as_deref()
 }
 
 /// Picks a cluster at random by the weights.

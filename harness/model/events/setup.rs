@@ -43,6 +43,9 @@ pub struct Environment {
 pub struct Routing {
     /// The routes, the clusters and their endpoints, in words.
     pub lines: Vec<String>,
+    /// What is not modelled and was therefore not compared with the routes that the manifests ask for, with its position.
+    #[serde(default)]
+    pub not_compared: Vec<String>,
     /// The rules that applied, such as `VirtualService vs-hello`.
     pub rules: Vec<String>,
     /// Whether a route splits requests.

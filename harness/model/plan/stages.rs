@@ -6,13 +6,15 @@ use crate::demo::demo_versions;
 use crate::routing::{
     Client, Live, Mesh, Naming, Object, Outbound, Pod, Problem, Request, RouteTable, client_of, pods_of,
 };
-use crate::scenario::{Population, Scenario, Stage, Step};
+use crate::scenario::{IstioVersion, MeshStep, Population, Scenario, Stage, Step};
 
 /// A scenario with the objects before and after each of its stages.
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// The scenario.
     pub scenario: &'a Scenario,
+    /// The version of Istio before the first stage; none stands for the newest that the model knows.
+    pub istio: Option<IstioVersion>,
     /// The stages, in their order.
     pub stages: Vec<PlannedStage<'a>>,
     /// The objects before the first stage: the client's alone.
@@ -38,6 +40,8 @@ pub struct Snapshot<'a> {
     /// The scenario.
     pub scenario: &'a Scenario,
     naming: Arc<Naming>,
+    /// The version of Istio that configures the client's sidecar; none stands for the newest that the model knows.
+    istio: Option<IstioVersion>,
     /// The applied objects.
     pub live: Live,
     mesh: OnceLock<Mesh>,
@@ -55,30 +59,38 @@ pub struct ExpectedAnswers {
 }
 
 impl<'a> Plan<'a> {
-    /// The plan of a scenario in the namespace that it declares.
+    /// The plan of a scenario in the namespace that it declares, for the newest version of Istio.
     pub fn new(scenario: &'a Scenario) -> Self {
-        Self::in_namespace(scenario, &scenario.namespace)
+        Self::of(scenario, &scenario.namespace, None)
     }
 
-    /// The plan of a scenario whose objects are applied to another namespace than it declares.
-    pub fn in_namespace(scenario: &'a Scenario, namespace: &str) -> Self {
+    /// The plan of a scenario whose objects are applied to another namespace than it declares, for a version of Istio.
+    pub fn of(scenario: &'a Scenario, namespace: &str, istio: Option<&IstioVersion>) -> Self {
         let mut live = Live::new(&scenario.namespace, namespace);
         scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
         let naming = Arc::new(Naming { versions: scenario.versions(), images: demo_versions() });
-        let snapshot = |live: &Live| {
-            let (live, mesh) = (live.clone(), OnceLock::new());
-            Arc::new(Snapshot { scenario, naming: Arc::clone(&naming), live, mesh })
+        let snapshot = |live: &Live, planes: &ControlPlanes| {
+            let (live, istio, mesh) = (live.clone(), planes.current.clone(), OnceLock::new());
+            Arc::new(Snapshot { scenario, naming: Arc::clone(&naming), istio, live, mesh })
         };
-        let start = snapshot(&live);
+        let mut planes = ControlPlanes { current: istio.cloned(), injected: None };
+        let start = snapshot(&live, &planes);
         let mut before = Arc::clone(&start);
         let stages = (1..).zip(&scenario.stages).map(|(number, stage)| {
             live.step_through(stage);
-            let after = snapshot(&live);
+            planes.step_through(stage);
+            let after = snapshot(&live, &planes);
             let before = std::mem::replace(&mut before, Arc::clone(&after));
             PlannedStage { number, stage, before, after }
         });
         let stages = stages.collect();
-        Self { scenario, stages, start }
+        Self { scenario, istio: istio.cloned(), stages, start }
+    }
+
+    /// The same plan for another version of Istio.
+    #[must_use]
+    pub fn on(&self, istio: Option<&IstioVersion>) -> Self {
+        Self::of(self.scenario, self.namespace(), istio)
     }
 
     /// The namespace of the objects.
@@ -96,6 +108,29 @@ impl<'a> Plan<'a> {
     /// The objects after so many stages, or after the last.
     pub fn after(&self, stages: usize) -> &Arc<Snapshot<'a>> {
         self.stages[..stages.min(self.stages.len())].last().map_or(&self.start, |planned| &planned.after)
+    }
+}
+
+/// The version of Istio that configures the client's sidecar, through changes of the mesh.
+struct ControlPlanes {
+    current: Option<IstioVersion>,
+    /// The version whose sidecars are injected into pods that start from now on, if it is another.
+    injected: Option<IstioVersion>,
+}
+
+impl ControlPlanes {
+    fn step_through(&mut self, stage: &Stage) {
+        for step in &stage.steps {
+            match step {
+                // it replaces the control plane that the sidecar is connected to
+                Step::Mesh(MeshStep::Install(plane)) if plane.revision.is_empty() => {
+                    self.current = Some(plane.version.clone());
+                }
+                Step::Mesh(MeshStep::Inject(plane)) => self.injected = Some(plane.version.clone()),
+                Step::Mesh(MeshStep::Restart) => self.current = self.injected.take().or_else(|| self.current.take()),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -161,12 +196,15 @@ impl Snapshot<'_> {
 
     /// What the objects mean to Istio with these pods.
     pub fn mesh_of(&self, pods: Vec<Pod>) -> Mesh {
-        Mesh::new(&self.live, pods)
+        match &self.istio {
+            Some(version) => Mesh::of(version, &self.live, pods),
+            None => Mesh::new(&self.live, pods),
+        }
     }
 
     /// What the objects mean to Istio, once all pods that they ask for are ready.
     pub fn mesh(&self) -> &Mesh {
-        self.mesh.get_or_init(|| Mesh::new(&self.live, self.pods()))
+        self.mesh.get_or_init(|| self.mesh_of(self.pods()))
     }
 
     /// The client; one that is not applied is taken for one in the mesh, without labels.

@@ -1,9 +1,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
 
-use regex::Regex;
+use super::pattern::Pattern;
 
 /// The parts of a request that routes can match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +44,21 @@ impl Request {
     /// The path without the query.
     pub fn bare_path(&self) -> &str {
         self.path.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    /// The value of a header as routes see it, by lower-case name. Envoy adds `x-forwarded-proto`, and `host` is another name of the authority.
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        match (name, self.headers.get(name)) {
+            ("host", _) => Some(self.authority()),
+            ("x-forwarded-proto", None) => Some(Cow::Borrowed("http")),
+            (_, value) => value.map(|value| Cow::Borrowed(value.as_str())),
+        }
+    }
+
+    /// The scheme that Envoy assumes for a request over HTTP/1.
+    fn scheme(&self) -> &str {
+        let forwarded = self.headers.get("x-forwarded-proto").map_or("http", String::as_str);
+        if forwarded.eq_ignore_ascii_case("https") { "https" } else { "http" }
     }
 
     fn query(&self, name: &str) -> Option<&str> {
@@ -95,6 +109,18 @@ pub enum Subject {
     Query(String),
 }
 
+impl Subject {
+    /// The subject for the name of a header in any case. Envoy takes the names of pseudo-headers for parts of the request line.
+    pub fn header(name: &str) -> Self {
+        match name.to_lowercase() {
+            name if name == ":method" => Self::Method,
+            name if name == ":authority" => Self::Authority,
+            name if name == ":scheme" => Self::Scheme,
+            name => Self::Header(name),
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -127,84 +153,48 @@ pub enum Test {
     Present,
 }
 
-/// A regular expression, compiled on first use. Two are equal if their texts are.
-#[derive(Clone)]
-pub struct Pattern {
-    text: String,
-    compiled: OnceLock<Option<Regex>>,
+/// A path without a query as Envoy normalizes it before it routes a request, which Istio asks for by default: dot segments are resolved,
+/// backslashes become slashes, and escaped characters that need no escape are decoded.
+pub(super) fn normalized(path: &str) -> Cow<'_, str> {
+    if !path.contains(['%', '\\']) && !path.contains("/.") {
+        return Cow::Borrowed(path);
+    }
+    let decoded = decoded(path).replace('\\', "/");
+    let mut segments: Vec<&str> = Vec::new();
+    let mut all = decoded.split('/').skip(1).peekable();
+    while let Some(segment) = all.next() {
+        let is_last = all.peek().is_none();
+        if segment == ".." {
+            segments.pop();
+        } else if segment != "." {
+            segments.push(segment);
+            continue;
+        }
+        if is_last {
+            segments.push("");
+        }
+    }
+    Cow::Owned(format!("/{}", segments.join("/")))
 }
 
-impl Pattern {
-    /// An expression, which may be invalid: an invalid one matches nothing.
-    pub fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), compiled: OnceLock::new() }
-    }
-
-    /// The text of the expression.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Why the expression is invalid; none if it is valid.
-    pub fn error(text: &str) -> Option<String> {
-        let error = Regex::new(text).err()?;
-        // the last line of the regex crate's message is the reason; the lines before it show the position
-        Some(error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        let compiled = self.compiled.get_or_init(|| Regex::new(&format!("^(?:{})$", self.text)).ok());
-        compiled.as_ref().is_some_and(|regex| regex.is_match(text))
-    }
-
-    /// Replaces every match in a text; `\1` in the substitution refers to a group.
-    pub(super) fn replace_all(&self, text: &str, substitution: &str) -> String {
-        let Ok(regex) = Regex::new(&self.text) else { return text.to_owned() };
-        let mut template = String::new();
-        let mut characters = substitution.chars();
-        while let Some(character) = characters.next() {
-            match character {
-                '$' => template.push_str("$$"),
-                '\\' => match characters.next() {
-                    Some(digit) if digit.is_ascii_digit() => {
-                        template.push_str("${");
-                        template.push(digit);
-                        template.push('}');
-                    }
-                    Some(other) => template.push(other),
-                    None => {}
-                },
-                other => template.push(other),
+/// Decodes the escaped letters, digits and marks that a path may contain without an escape.
+fn decoded(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let character = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).map(char::from);
+        match character.filter(|character| character.is_ascii_alphanumeric() || "-._~".contains(*character)) {
+            Some(character) => {
+                decoded.push(character);
+                decoded.push_str(&part[2..]);
+            }
+            None => {
+                decoded.push('%');
+                decoded.push_str(part);
             }
         }
-        regex.replace_all(text, template).into_owned()
     }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Pattern {}
-
-impl PartialOrd for Pattern {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Pattern {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.text.cmp(&other.text)
-    }
-}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.text, formatter)
-    }
+    decoded
 }
 
 impl Condition {
@@ -215,18 +205,15 @@ impl Condition {
 
     /// Whether a request meets the condition.
     pub fn met_by(&self, request: &Request) -> bool {
-        let authority;
         let value = match &self.subject {
-            Subject::Path => Some(request.bare_path()),
-            Subject::Method => Some(request.method.as_str()),
-            Subject::Authority => {
-                authority = request.authority();
-                Some(authority.as_ref())
-            }
-            Subject::Scheme => Some("http"),
-            Subject::Header(name) => request.headers.get(name).map(String::as_str),
-            Subject::Query(name) => request.query(name),
+            Subject::Path => Some(normalized(request.bare_path())),
+            Subject::Method => Some(Cow::Borrowed(request.method.as_str())),
+            Subject::Authority => Some(request.authority()),
+            Subject::Scheme => Some(Cow::Borrowed(request.scheme())),
+            Subject::Header(name) => request.header(name),
+            Subject::Query(name) => request.query(name).map(Cow::Borrowed),
         };
+        let value = value.as_deref();
         match self.polarity {
             Polarity::Positive => value.is_some_and(|value| self.test.met_by(value)),
             Polarity::Negative if self.test == Test::Present => value.is_none(),
@@ -319,6 +306,8 @@ mod tests {
     #[case::query_present(Subject::Query(text("flag")), Test::Present, true)]
     #[case::query_absent(Subject::Query(text("p")), Test::Present, false)]
     #[case::scheme(Subject::Scheme, Test::Exact(text("https")), false)]
+    #[case::the_host_is_the_authority(header("host"), Test::Exact(text("svc-hello:8080")), true)]
+    #[case::envoy_adds_the_protocol(header("x-forwarded-proto"), Test::Exact(text("http")), true)]
     fn a_request_is_looked_at(#[case] subject: Subject, #[case] test: Test, #[case] met: bool) {
         assert_eq!(Condition::new(subject, test).met_by(&request()), met);
     }
@@ -335,20 +324,33 @@ mod tests {
         assert_eq!(condition.met_by(&request()), met);
     }
 
+    #[rstest]
+    #[case::nothing_to_do("/a//b/.c", "/a//b/.c")]
+    #[case::dots("/a/./b/../c", "/a/c")]
+    #[case::dots_at_the_end("/a/b/..", "/a/")]
+    #[case::a_dot_at_the_end("/a/.", "/a/")]
+    #[case::above_the_root("/../../a", "/a")]
+    #[case::escaped_dots("/a/%2e%2E/b", "/b")]
+    #[case::backslashes(r"/a\b", "/a/b")]
+    #[case::an_escaped_letter("/%61pi", "/api")]
+    #[case::an_escaped_slash("/a%2Fb", "/a%2Fb")]
+    #[case::no_escape("/a%zz", "/a%zz")]
+    fn paths_are_normalized(#[case] path: &str, #[case] expected: &str) {
+        assert_eq!(normalized(path), expected);
+        let condition = Condition::new(Subject::Path, Test::Exact(text(expected)));
+        assert!(condition.met_by(&Request::get("svc", 80, &format!("{path}?x=/../y"))));
+    }
+
+    #[test]
+    fn the_scheme_is_the_forwarded_protocol() {
+        let https = Condition::new(Subject::Scheme, Test::Exact(text("https")));
+        assert!(https.met_by(&Request::get("svc", 80, "/").with("X-Forwarded-Proto", "https")));
+        assert!(!https.met_by(&Request::get("svc", 80, "/").with("X-Forwarded-Proto", "spdy")));
+    }
+
     #[test]
     fn clients_leave_out_port_80() {
         assert_eq!(Request::get("svc", 80, "/").authority(), "svc");
         assert_eq!(Request::get("svc", 80, "/").with("Host", "other").authority(), "other");
-    }
-
-    #[test]
-    fn replacements_name_groups_with_a_backslash() {
-        assert_eq!(Pattern::new("^/api/(v[0-9])/").replace_all("/api/v1/x", r"/\1/$"), "/v1/$x");
-    }
-
-    #[test]
-    fn a_wrong_expression_is_explained() {
-        assert_eq!(Pattern::error("a(b").as_deref(), Some("unclosed group"));
-        assert_eq!(Pattern::error("a|b"), None);
     }
 }

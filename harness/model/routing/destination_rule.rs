@@ -48,6 +48,7 @@ impl DestinationRules {
             let host = resolved(spec.get("host").text().unwrap_or_default(), &object.namespace);
             notes.scope = Scope::Hosts([host.clone()].into());
             spec.only(&["host", "subsets", "exportTo", "trafficPolicy"], notes);
+            notes.only_answers = true;
             traffic_policy(&spec.get("trafficPolicy"), &host, notes);
             let mut subsets =
                 Subsets { by_name: BTreeMap::new(), export: spec.get("exportTo").texts().into_iter().collect() };
@@ -59,6 +60,7 @@ impl DestinationRules {
                 let subset = Subset { labels: part.get("labels").labels(), origin: part.origin() };
                 subsets.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
             }
+            notes.only_answers = false;
             let own = |name: &str| name == "." || name == object.namespace;
             if subsets.is_exported(|name| name == "*" || own(name)) {
                 rules.local.entry(object.namespace.clone()).or_default().add(version, &host, &subsets);
@@ -129,6 +131,16 @@ fn traffic_policy(part: &Part<'_>, host: &str, notes: &mut Notes) {
     let locality = balancer.get("localityLbSetting");
     if locality.is_there() && locality.get("enabled").value != false {
         locality.not_modelled(notes);
+    }
+    // it connects to the address that was called, past the endpoints
+    if balancer.get("simple").text() == Some("PASSTHROUGH") {
+        balancer.get("simple").not_modelled(notes);
+    }
+    let http = part.get("connectionPool").get("http");
+    for protocol in [http.get("h2UpgradePolicy"), http.get("useClientProtocol")] {
+        if protocol.text() == Some("UPGRADE") || protocol.value == true {
+            protocol.not_modelled(notes);
+        }
     }
     let mode = part.get("tls").get("mode");
     match mode.text() {

@@ -7,35 +7,58 @@ use super::service::{Pod, Port, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
 
 impl Mesh {
-    /// The endpoints of a cluster, and the outcomes of requests to it; none if the cluster does not exist.
-    pub(super) fn endpoints(
+    /// The endpoints of a cluster.
+    pub(super) fn endpoints(&self, cluster: &Cluster, client_namespace: &str) -> Endpoints {
+        match self.ready(cluster, client_namespace) {
+            Some(ready) => {
+                Endpoints::Ready(ready.iter().map(|(pod, number)| format!("{}:{number}", pod.address)).collect())
+            }
+            None => Endpoints::NoCluster,
+        }
+    }
+
+    /// The outcomes of requests to a cluster, which are retried so often if no connection comes about; none if the cluster does not exist.
+    pub(super) fn outcomes(
         &self,
         cluster: &Cluster,
         unit: RoutingUnit,
         client_namespace: &str,
-    ) -> (Endpoints, Distribution) {
-        let Some(ready) = self.ready(cluster, client_namespace) else {
-            return (Endpoints::NoCluster, Distribution::default());
-        };
-        let mut distribution = Distribution::default();
-        for (pod, number) in &ready {
-            let outcome = if pod.listens(*number) {
-                Outcome::Served { version: pod.version.clone(), image: pod.image.clone() }
-            } else if unit == RoutingUnit::Connection {
-                Outcome::NoConnection(Unconnected::Refused)
-            } else {
-                Outcome::NotListening
-            };
-            distribution.add(outcome, Chance::of(1, ready.len() as u64));
-        }
+        retries: u32,
+    ) -> Distribution {
+        let Some(ready) = self.ready(cluster, client_namespace) else { return Distribution::default() };
         if ready.is_empty() {
-            distribution = Distribution::certain(match unit {
+            return Distribution::certain(match unit {
                 RoutingUnit::Request => Outcome::NoEndpoint,
                 RoutingUnit::Connection => Outcome::NoConnection(Unconnected::Refused),
             });
         }
-        let addresses = ready.iter().map(|(pod, number)| format!("{}:{number}", pod.address));
-        (Endpoints::Ready(addresses.collect()), distribution)
+        let is_http2 = self.speaks_http2(cluster);
+        let (alive, dead): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(pod, number)| pod.listens(*number));
+        let (all, dead) = ((alive.len() + dead.len()) as u64, dead.len() as u64);
+        let mut failed = Chance::of(dead, all);
+        if unit == RoutingUnit::Request {
+            // each retry goes to an endpoint that was not tried
+            for tried in 1..=u64::from(retries).min(dead).min(all - 1) {
+                failed = failed.and(Chance::of(dead - tried, all - tried));
+            }
+        }
+        let mut distribution = Distribution::default();
+        distribution.add(
+            match unit {
+                RoutingUnit::Request => Outcome::NotListening,
+                RoutingUnit::Connection => Outcome::NoConnection(Unconnected::Refused),
+            },
+            failed,
+        );
+        for (pod, _) in &alive {
+            let outcome = if is_http2 && unit == RoutingUnit::Request && pod.demo_port.is_some() {
+                Outcome::NotHttp2
+            } else {
+                Outcome::Served { version: pod.version.clone(), image: pod.image.clone() }
+            };
+            distribution.add(outcome, failed.otherwise().and(Chance::of(1, alive.len() as u64)));
+        }
+        distribution
     }
 
     /// The ready pods of a cluster, each with its target port; none if the cluster does not exist.
@@ -55,6 +78,11 @@ impl Mesh {
         }
         let pods = self.pods.select(&service.namespace, &labels);
         Some(pods.into_iter().filter_map(|pod| Some((pod, pod.port(&port.target)?))).collect())
+    }
+
+    /// Whether sidecars speak HTTP/2 to the endpoints of a cluster.
+    pub(super) fn speaks_http2(&self, cluster: &Cluster) -> bool {
+        self.service_port(cluster).is_some_and(|(_, port)| port.is_http2)
     }
 
     fn service_port(&self, cluster: &Cluster) -> Option<(&Service, &Port)> {

@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::condition::{Pattern, Polarity, Subject, Test};
+use super::condition::{Polarity, Subject, Test};
 use super::hosts::full_name;
 use super::live::Object;
 use super::notes::{Notes, Scope};
-use super::rule::{Destination, Export, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef};
+use super::pattern::Pattern;
+use super::rule::{Destination, Export, HeaderChanges, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef};
 use super::table::{Redirect, RedirectPath, Rewrite};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
@@ -155,8 +156,10 @@ fn empty(at: RuleRef) -> Rule {
         redirect: None,
         response: None,
         rewrite: None,
+        headers: None,
         mirrors: Vec::new(),
         abort: None,
+        retries: None,
         delegate: None,
         missing: 500,
     }
@@ -215,6 +218,7 @@ fn backend(part: &Part<'_>, namespace: &str) -> Destination {
         subset: None,
         port: part.get("port").number(),
         weight: part.get("weight").number().unwrap_or(1),
+        headers: HeaderChanges::default(),
     }
 }
 
@@ -235,6 +239,15 @@ fn read_filter(filter: &Part<'_>, namespace: &str, rule: &mut Rule, notes: &mut 
                 _ => None,
             };
             rule.rewrite = Some(RewriteRule { path: by_path, host: part.get("hostname").owned() });
+        }
+        Some("RequestHeaderModifier") => {
+            let part = filter.get("requestHeaderModifier");
+            let changes = rule.headers.get_or_insert_default();
+            for key in ["set", "add"] {
+                for item in part.get(key).items() {
+                    changes.add(item.get("name").text().unwrap_or_default(), item.get("value").text());
+                }
+            }
         }
         Some("RequestMirror") => {
             let part = filter.get("requestMirror");

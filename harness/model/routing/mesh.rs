@@ -5,9 +5,9 @@ use super::destination_rule::DestinationRules;
 use super::hosts::addressed;
 use super::http_route;
 use super::live::{Kind, Live};
-use super::notes::{NotModelled, Notes};
+use super::notes::{NotModelled, Notes, Scope};
 use super::rule::Destination;
-use super::service::{Pod, Pods, Service};
+use super::service::{Pod, Pods, Service, Target};
 use super::unmodelled::note;
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
@@ -23,6 +23,21 @@ pub struct Mesh {
     pub(super) pods: Pods,
     /// The fields and objects that the model does not cover.
     pub not_modelled: Vec<NotModelled>,
+}
+
+/// Notes target ports that pods do not declare although they declare others: nothing tells whether a server listens there.
+fn undeclared(service: &Service, pods: &Pods, notes: &mut Notes) {
+    let Some(selector) = &service.selector else { return };
+    let selected = pods.select(&service.namespace, selector);
+    for port in &service.ports {
+        let Target::Number(number) = port.target else { continue };
+        if selected.iter().any(|pod| pod.may_not_listen(number)) {
+            notes.scope = Scope::Port(service.host.clone(), port.number, number);
+            notes.only_answers = true;
+            notes.add(port.origin.clone(), format!("the target port {number}, which not all pods declare,"));
+            notes.only_answers = false;
+        }
+    }
 }
 
 impl Mesh {
@@ -74,7 +89,9 @@ impl Mesh {
         }
         let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
-        let (pods, not_modelled) = (Pods::new(pods), notes.into_sorted());
+        let pods = Pods::new(pods);
+        services.values().for_each(|service| undeclared(service, &pods, &mut notes));
+        let not_modelled = notes.into_sorted();
         Self { version, services, virtual_services, destination_rules, pods, not_modelled }
     }
 

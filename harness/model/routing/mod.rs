@@ -35,11 +35,13 @@ mod live;
 mod mesh;
 mod notes;
 mod outbound;
+mod pattern;
 mod refusal;
 mod rule;
 mod service;
 mod table;
 mod translate;
+mod uncompared;
 mod unmodelled;
 mod version;
 mod virtual_service;
@@ -47,7 +49,7 @@ mod virtual_service;
 pub use crate::admission::{Problem, Severity};
 pub use check::check;
 pub use client::{Client, client_of};
-pub use condition::{Condition, Pattern, Polarity, Request, Subject, Test};
+pub use condition::{Condition, Polarity, Request, Subject, Test};
 pub use diagnosis::Finding;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};
 pub use hosts::addressed;
@@ -55,9 +57,11 @@ pub use live::{Kind, Live, Object};
 pub use mesh::Mesh;
 pub use notes::{NotModelled, Scope};
 pub use outbound::{Decision, Outbound, Routes};
+pub use pattern::Pattern;
 pub use rule::RuleRef;
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
     Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
     RoutingUnit,
 };
+pub use uncompared::Uncompared;

@@ -13,6 +13,8 @@ pub struct NotModelled {
     pub field: String,
     /// The requests that it can affect.
     pub scope: Scope,
+    /// Whether it can change the answers to requests alone, not the routes of a sidecar or their endpoints.
+    pub only_answers: bool,
 }
 
 /// The requests that something unmodelled can affect.
@@ -25,6 +27,8 @@ pub enum Scope {
     Hosts(BTreeSet<String>),
     /// Requests that are forwarded to this subset of a host.
     Subset(String, String),
+    /// Requests that are forwarded through this port of a host to pods that may not listen on this target port.
+    Port(String, u16, u16),
     /// Requests to these hosts that are not routed as HTTP.
     Connections(BTreeSet<String>),
     /// Requests to these hosts that a pod without a sidecar can receive.
@@ -51,12 +55,14 @@ pub enum Scope {
 pub(super) struct Notes {
     /// The scope of what is added next.
     pub scope: Scope,
+    /// Whether what is added next can change answers alone.
+    pub only_answers: bool,
     found: BTreeSet<NotModelled>,
 }
 
 impl Notes {
     pub fn add(&mut self, origin: Origin, field: String) {
-        self.found.insert(NotModelled { origin, field, scope: self.scope.clone() });
+        self.found.insert(NotModelled { origin, field, scope: self.scope.clone(), only_answers: self.only_answers });
     }
 
     pub fn into_sorted(self) -> Vec<NotModelled> {

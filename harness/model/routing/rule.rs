@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::condition::{Condition, Pattern, Polarity, Subject, Test};
+use super::condition::{Condition, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::notes::Notes;
+use super::pattern::Pattern;
 use super::table::{Abort, Redirect, Rewrite};
 use crate::scenario::{Manifest, Origin, escaped, field};
 
@@ -29,8 +30,11 @@ pub(super) struct Rule {
     pub redirect: Option<(Redirect, RedirectPort)>,
     pub response: Option<(u16, String)>,
     pub rewrite: Option<RewriteRule>,
+    pub headers: Option<HeaderChanges>,
     pub mirrors: Vec<(Destination, u32)>,
     pub abort: Option<Abort>,
+    /// How often a request is sent again if no connection to an endpoint comes about; none stands for Istio's default.
+    pub retries: Option<u32>,
     /// Namespace and name; an empty namespace is that of the rule.
     pub delegate: Option<(String, String)>,
     /// The status of the response if a destination does not exist.
@@ -43,6 +47,23 @@ pub(super) struct Destination {
     pub subset: Option<String>,
     pub port: Option<u16>,
     pub weight: u32,
+    pub headers: HeaderChanges,
+}
+
+/// The changes of request headers that affect routing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HeaderChanges {
+    /// The new value of the `Host` header.
+    pub host: Option<String>,
+}
+
+impl HeaderChanges {
+    /// Reads one change, in the order of precedence: the first value for the authority applies.
+    pub fn add(&mut self, name: &str, value: Option<&str>) {
+        if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
+            self.host = self.host.take().or_else(|| value.map(ToOwned::to_owned));
+        }
+    }
 }
 
 /// The port that a redirect names.
@@ -201,6 +222,7 @@ pub(super) fn destination(part: &Part<'_>, namespace: &str, weight: u32) -> Dest
         subset: part.get("subset").owned().filter(|subset| !subset.is_empty()),
         port: part.get("port").get("number").number(),
         weight,
+        headers: HeaderChanges::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use super::injection::{is_injected, namespace_labels};
 use super::live::{Kind, Live, Object};
 use super::notes::{Notes, Scope};
 use super::rule::Part;
+use crate::demo::DemoImage;
 use crate::scenario::Origin;
 
 /// Ports of server-first protocols: without a declared protocol, Istio does not detect HTTP on them.
@@ -31,6 +32,10 @@ pub(super) struct Port {
     pub number: u16,
     pub target: Target,
     pub protocol: Protocol,
+    /// Whether Envoy speaks HTTP/2 to the endpoints, because the port is declared so.
+    pub is_http2: bool,
+    /// The position of the target port, or of the port if it names none.
+    pub origin: Origin,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +81,12 @@ impl Protocol {
     }
 }
 
+/// Whether an HTTP protocol, by `appProtocol` or the name of a port, is HTTP/2.
+fn is_http2(declared: &str) -> bool {
+    let declared = declared.to_lowercase();
+    declared == "kubernetes.io/h2c" || matches!(declared.split('-').next(), Some("http2" | "grpc"))
+}
+
 impl Service {
     pub fn read(object: &Object, notes: &mut Notes) -> Self {
         let root = Part::root(&object.manifest);
@@ -105,14 +116,17 @@ impl Service {
                 (None, Some(name)) => Target::Name(name.to_owned()),
                 (None, None) => Target::Number(number),
             };
-            let protocol = Protocol::of(number, part.get("name").text(), part.get("appProtocol").text());
+            let (name, app_protocol) = (part.get("name").text(), part.get("appProtocol").text());
+            let protocol = Protocol::of(number, name, app_protocol);
             let is_udp = part.get("protocol").text() == Some("UDP");
             if !is_udp && is_named_after_udp(&part) {
                 // connections pass the sidecar, unless another Service has a port with this number
                 part.get("name").not_modelled(notes);
                 return None;
             }
-            (!is_udp).then_some(Port { number, target, protocol })
+            let is_http2 = protocol == Protocol::Http && is_http2(app_protocol.or(name).unwrap_or_default());
+            let origin = part.get("targetPort").origin();
+            (!is_udp).then_some(Port { number, target, protocol, is_http2, origin })
         });
         Self {
             name: object.manifest.name().to_owned(),
@@ -161,6 +175,8 @@ pub struct Pod {
     pub version: String,
     /// Whether a sidecar is injected.
     pub sidecar: bool,
+    /// The one port on which the server listens, for HTTP/1; none if that is not known, as for images other than the demo's.
+    pub demo_port: Option<u16>,
 }
 
 impl Pod {
@@ -173,9 +189,15 @@ impl Pod {
         }
     }
 
-    /// Whether the pod may listen on a port: a pod that declares no ports may listen on any.
+    /// Whether the pod listens on a port, as far as that is known. Declarations do not matter: they only give names to ports.
     pub(super) fn listens(&self, port: u16) -> bool {
-        self.ports.is_empty() || self.ports.iter().any(|(_, number)| *number == port)
+        self.demo_port.is_none_or(|own| own == port)
+    }
+
+    /// Whether the pod declares ports, but not this one, so that it is not known whether it listens.
+    pub(super) fn may_not_listen(&self, port: u16) -> bool {
+        let declared = self.ports.iter().any(|(_, number)| *number == port);
+        self.demo_port.is_none() && !self.ports.is_empty() && !declared
     }
 }
 
@@ -242,13 +264,15 @@ fn made_from(
     // the container that serves is not always the first
     let has_ports = |container: &Part<'_>| container.get("ports").items().next().is_some();
     let main = containers.items().find(has_ports).or_else(|| containers.items().next());
-    let image = main.and_then(|main| main.get("image").owned()).unwrap_or_default();
+    let image = main.as_ref().and_then(|main| main.get("image").owned()).unwrap_or_default();
     let ports = containers.items().flat_map(|container| {
         let ports = container.get("ports");
         let ports =
             ports.items().filter_map(|port| Some((port.get("name").owned(), port.get("containerPort").number()?)));
         ports.collect::<Vec<_>>()
     });
+    let is_default = |main: &Part<'_>| !main.get("command").is_there() && !main.get("args").is_there();
+    let is_demo = main.as_ref().is_some_and(is_default) && DemoImage::find(&image).is_some();
     let on_host = spec.get("hostNetwork").value == true;
     Pod {
         address: format!("{}/{name}", object.namespace),
@@ -257,6 +281,7 @@ fn made_from(
         ports: ports.collect(),
         version: naming.version(&image, &labels, &name),
         sidecar: !on_host && is_injected(&namespace_labels(live, &object.namespace), &labels, annotations),
+        demo_port: is_demo.then_some(DemoImage::PORT),
         labels,
         name,
         image,

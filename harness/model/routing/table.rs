@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::condition::{Condition, Pattern, Request, Subject, Test};
+use super::condition::{Condition, Request, Subject, Test, normalized};
+use super::pattern::Pattern;
 
 /// The routes for one service port, with the endpoints of their clusters. Computed from manifests, or read from a sidecar: equal tables
 /// route equally.
@@ -162,10 +164,11 @@ impl RouteTable {
         self.routes.iter().position(|route| route.conditions.iter().all(|condition| condition.met_by(request)))
     }
 
-    /// The names of the headers in the conditions of the routes.
+    /// The names of the headers that the conditions of the routes depend on.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().flat_map(|route| &route.conditions).filter_map(|condition| match &condition.subject {
             Subject::Header(name) => Some(name.as_str()),
+            Subject::Scheme => Some("x-forwarded-proto"),
             _ => None,
         })
     }
@@ -224,14 +227,20 @@ impl Route {
         Self { conditions: Vec::new(), abort: None, action: Action::Forward(Forward::to(cluster)) }
     }
 
-    /// The path that the server receives.
-    pub fn path(&self, request: &Request) -> String {
-        let Action::Forward(Forward { rewrite: Some(rewrite), .. }) = &self.action else {
-            return request.path.clone();
+    /// The path that the server of an HTTP request receives.
+    pub fn path<'r>(&self, request: &'r Request) -> Cow<'r, str> {
+        let query = &request.path[request.bare_path().len()..];
+        let bare = normalized(request.bare_path());
+        let rewritten = match (&self.action, &bare) {
+            (Action::Forward(Forward { rewrite: Some(rewrite), .. }), _) => self.rewritten(rewrite, &bare),
+            (_, Cow::Borrowed(_)) => return Cow::Borrowed(&request.path),
+            (_, Cow::Owned(bare)) => bare.clone(),
         };
-        let bare = request.bare_path();
-        let query = &request.path[bare.len()..];
-        let rewritten = match rewrite {
+        Cow::Owned(format!("{rewritten}{query}"))
+    }
+
+    fn rewritten(&self, rewrite: &Rewrite, bare: &str) -> String {
+        match rewrite {
             Rewrite::Regex(pattern, substitution) => pattern.replace_all(bare, substitution),
             Rewrite::Matched(replacement) => {
                 let matched =
@@ -245,8 +254,7 @@ impl Route {
                 // a route without a condition on the path matches its first character
                 format!("{replacement}{}", bare.get(matched.unwrap_or(1)..).unwrap_or_default())
             }
-        };
-        format!("{rewritten}{query}")
+        }
     }
 }
 

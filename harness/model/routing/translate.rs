@@ -1,11 +1,18 @@
 //! Translation of rules into routes, for one client and port.
 
 use super::client::Client;
-use super::condition::{Condition, Pattern, Test};
+use super::condition::{Condition, Test};
+use super::pattern::Pattern;
 use super::rule::{Destination, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
 use super::version::RoutingVersion;
 use super::virtual_service::{MESH, VirtualService};
+
+/// How often Istio sends a request again by default if no connection to an endpoint comes about.
+pub(super) const DEFAULT_RETRIES: u32 = 2;
+
+/// A route, the rule that it comes from, and how often a request is sent again if no connection comes about.
+pub(super) type RuleRoute = (Route, RuleRef, u32);
 
 /// The routes that a `VirtualService` gives a client on a port; none if no rule applies to the client, so that Istio ignores the object.
 pub(super) fn routes(
@@ -13,11 +20,12 @@ pub(super) fn routes(
     service: &VirtualService,
     client: &Client,
     port: u16,
-) -> Option<Vec<(Route, RuleRef)>> {
+) -> Option<Vec<RuleRoute>> {
     let mut routes = Vec::new();
     'rules: for rule in &service.rules {
+        let retries = rule.retries.unwrap_or(DEFAULT_RETRIES);
         if rule.matches.is_empty() {
-            routes.push((route(rule, Vec::new(), None, port, service.gateway_api), rule.at.clone()));
+            routes.push((route(rule, Vec::new(), None, port, service.gateway_api), rule.at.clone(), retries));
             break;
         }
         for one in rule.matches.iter().filter(|one| applies(one, client, port)) {
@@ -26,7 +34,7 @@ pub(super) fn routes(
             let any_path = matches!(&one.uri, Some(Test::Regex(pattern)) if pattern.as_str() == ".*");
             let catches_all = conditions.is_empty() || version.is_after_1_22() && any_path && conditions.len() == 1;
             let route = route(rule, conditions, one.uri.as_ref(), port, service.gateway_api);
-            routes.push((route, rule.at.clone()));
+            routes.push((route, rule.at.clone(), retries));
             // Istio sends no routes after one that matches every request
             if catches_all {
                 break 'rules;
@@ -93,10 +101,21 @@ fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> For
     Forward {
         clusters,
         rewrite,
-        host: rule.rewrite.as_ref().and_then(|rewrite| rewrite.host.clone()),
+        host: host(rule),
         mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),
         missing: rule.missing,
     }
+}
+
+/// The host that replaces the `Host` header. Several destinations have hosts of their own, which move no share.
+fn host(rule: &Rule) -> Option<String> {
+    let rewritten = rule.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_ref());
+    let changed = || rule.headers.as_ref().and_then(|headers| headers.host.as_ref());
+    let of_destination = || match rule.route.as_slice() {
+        [destination] => destination.headers.host.as_ref(),
+        _ => None,
+    };
+    rewritten.or_else(changed).or_else(of_destination).cloned()
 }
 
 /// The rewrite that removes a prefix as the Gateway API defines it: whole path elements, and at least a `/` remains.

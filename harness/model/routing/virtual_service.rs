@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::condition::{Pattern, Polarity, Subject, Test};
+use super::condition::{Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::live::Object;
 use super::notes::{Notes, Scope};
-use super::rule::{Destination, Export, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination};
+use super::pattern::Pattern;
+use super::rule::{
+    Destination, Export, HeaderChanges, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
+};
 use super::table::{Abort, Redirect, RedirectPath, Rewrite};
 
 /// The name of the gateway that stands for all sidecars.
@@ -114,12 +117,13 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
         notes.scope = Scope::Rule(http.origin());
     }
     http.only(&RULE_FIELDS, notes);
-    headers(&http.get("headers"), notes);
+    let changes = headers(&http.get("headers"), notes);
     let route = http.get("route");
     let destinations = route.items().map(|entry| {
         entry.only(&["destination", "weight", "headers"], notes);
-        headers(&entry.get("headers"), notes);
-        destination(&entry.get("destination"), namespace, entry.get("weight").number().unwrap_or(0))
+        let headers = headers(&entry.get("headers"), notes).unwrap_or_default();
+        let weight = entry.get("weight").number().unwrap_or(0);
+        Destination { headers, ..destination(&entry.get("destination"), namespace, weight) }
     });
     let route = destinations.collect();
     let redirect = redirect(&http.get("redirect"), notes);
@@ -134,8 +138,10 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
         redirect,
         response,
         rewrite,
+        headers: changes,
         mirrors: mirrors(http, namespace),
         abort,
+        retries: retries(&http.get("retries")),
         delegate: delegate.is_there().then(|| {
             let text = |key: &str| delegate.get(key).owned().unwrap_or_default();
             (text("namespace"), text("name"))
@@ -144,16 +150,14 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
     }
 }
 
-/// Adds changes of headers that a route or a claim can depend on: of the request's host, and of any header of the response.
-fn headers(part: &Part<'_>, notes: &mut Notes) {
+/// Reads changes of headers. Changes of the response's headers are noted: a claim can depend on them.
+fn headers(part: &Part<'_>, notes: &mut Notes) -> Option<HeaderChanges> {
     part.only(&["request"], notes);
+    let mut changes = HeaderChanges::default();
     for change in ["set", "add"].map(|key| part.get("request").get(key)) {
-        for (name, value) in change.entries() {
-            if name.eq_ignore_ascii_case("host") || name.starts_with(':') {
-                value.not_modelled(notes);
-            }
-        }
+        change.entries().for_each(|(name, value)| changes.add(name, value.text()));
     }
+    part.is_there().then_some(changes)
 }
 
 fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
@@ -169,7 +173,7 @@ fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
             if name.starts_with('@') {
                 value.not_modelled(notes);
             }
-            tests.insert((Subject::Header(name.to_lowercase()), polarity), value.test());
+            tests.insert((Subject::header(name), polarity), value.test());
         }
     }
     for (name, value) in part.get("queryParams").entries() {
@@ -249,11 +253,22 @@ fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
     // a delay moves no share
     fault.only(&["abort", "delay"], notes);
     let part = fault.get("abort");
-    part.only(&["percentage", "httpStatus"], notes);
-    let status = part.get("httpStatus").number()?;
+    part.only(&["percentage", "httpStatus", "grpcStatus"], notes);
+    // a status of gRPC is a header of a response with the HTTP status 200
+    let of_grpc = part.get("grpcStatus").is_there().then_some(200);
+    let status = part.get("httpStatus").number().or(of_grpc)?;
     // without a percentage Istio aborts nothing
     let per_million = part.get("percentage").per_million().unwrap_or(0);
     (per_million > 0).then_some(Abort { per_million, status })
+}
+
+/// Reads how often a request is sent again if no connection comes about; none stands for the default.
+fn retries(part: &Part<'_>) -> Option<u32> {
+    let attempts = part.is_there().then(|| part.get("attempts").number().unwrap_or(0))?;
+    let retried = ["connect-failure", "5xx", "gateway-error", "reset", "reset-before-request"];
+    let retry_on = part.get("retryOn").text().unwrap_or_default();
+    let applies = retry_on.is_empty() || retry_on.split(',').any(|condition| retried.contains(&condition.trim()));
+    Some(if applies { attempts } else { 0 })
 }
 
 /// Merges a delegate's rule with the rule that delegates to it; none if the two are mutually exclusive.
@@ -261,8 +276,10 @@ fn merge(root: &Rule, delegate: &Rule) -> Option<Rule> {
     let mut merged = delegate.clone();
     merged.matches = merge_matches(&root.matches, &delegate.matches)?;
     merged.rewrite = merged.rewrite.or_else(|| root.rewrite.clone());
+    merged.headers = merged.headers.or_else(|| root.headers.clone());
     merged.response = merged.response.or_else(|| root.response.clone());
     merged.abort = merged.abort.or(root.abort);
+    merged.retries = merged.retries.or(root.retries);
     if merged.mirrors.is_empty() {
         merged.mirrors.clone_from(&root.mirrors);
     }

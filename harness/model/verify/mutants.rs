@@ -124,7 +124,7 @@ fn not_injected(scenario: &Scenario) -> Option<Mutant> {
 /// Evaluates a mutant of the planned scenario exactly, by the routing model.
 pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
     let scenario = mutant.applied_to(original.scenario);
-    let mutated = Plan::new(&scenario);
+    let mutated = Plan::of(&scenario, &scenario.namespace, original.istio.as_ref());
     let (mut gap, mut undecided) = (None, false);
     for (original, mutated) in original.stages.iter().zip(&mutated.stages) {
         let decided = decide_stage(mutated);

@@ -209,6 +209,11 @@ impl<W: Write> Terminal<W> {
         }
         let (number, stages, took) = (stage.number, self.stages, seconds(stage.took));
         self.line(&format!("{mark} {number}/{stages} {} ({took}: {})", stage.name, parts.join(", ")));
+        for what in stage.routing.iter().flat_map(|routing| &routing.not_compared) {
+            self.line(&format!(
+                "     the sidecar's routes differ from the model's where they were not compared: {what}"
+            ));
+        }
         if let Some(Traffic { requests, rate, latency: Latency { median, p99, .. }, .. }) = stage.traffic {
             let (median, p99) = (millis(median), millis(p99));
             self.line(&format!("     {requests} requests at {rate:.0}/s, median latency {median}, p99 {p99}"));

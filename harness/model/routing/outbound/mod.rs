@@ -9,9 +9,10 @@ use super::notes::NotModelled;
 use super::rule::{Export, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Route, RouteTable, RoutingUnit};
-use super::translate;
+use super::translate::{self, DEFAULT_RETRIES, RuleRoute};
 use super::unmodelled::{self, Reach};
 use super::virtual_service::VirtualService;
+use crate::scenario::Origin;
 
 /// The outbound routing of a client: by its sidecar's rules, or without a sidecar by the node.
 #[derive(Debug)]
@@ -26,15 +27,15 @@ pub struct Outbound<'m> {
     wildcards: Wildcards<Vec<usize>>,
 }
 
-/// Routes with the rules that they come from.
-type RuleRoutes = Vec<(Route, RuleRef)>;
+type RuleRoutes = Vec<RuleRoute>;
 
 /// The routes for requests to one service port, with the exact distribution of outcomes for each.
 #[derive(Debug, Clone)]
 pub struct Routes {
     /// The table, as a sidecar would have it.
     pub table: RouteTable,
-    rules: Vec<RuleRef>,
+    pub(super) rules: Vec<RuleRef>,
+    retries: Vec<u32>,
     distributions: Vec<Distribution>,
     no_route: Distribution,
 }
@@ -163,6 +164,14 @@ impl<'m> Outbound<'m> {
         Some(ready.into_iter().map(|(pod, port)| format!("{}:{port}", pod.address)).collect())
     }
 
+    /// Whether the server of a pod behind a cluster answers the HTTP requests that the sidecar sends to its address, as in a table; none if
+    /// nobody listens there.
+    pub fn answers(&self, cluster: &Cluster, address: &str) -> Option<bool> {
+        let ready = self.mesh.ready(cluster, &self.client.namespace)?;
+        let (pod, number) = ready.into_iter().find(|(pod, port)| format!("{}:{port}", pod.address) == address)?;
+        pod.listens(number).then(|| !self.mesh.speaks_http2(cluster) || pod.demo_port.is_none())
+    }
+
     /// The workloads that may receive a request, or a mirrored copy of it.
     pub fn workloads(&self, request: &Request) -> BTreeSet<String> {
         let routes = self.routes(request).ok();
@@ -177,35 +186,48 @@ impl<'m> Outbound<'m> {
     pub fn not_modelled(&self, request: &Request, routes: Option<&Routes>) -> Vec<NotModelled> {
         let decision = routes.map(|routes| routes.decide(request));
         let route = decision.as_ref().and_then(|decision| routes?.table.routes.get(decision.route?));
-        let clusters: Vec<&Cluster> = match route.map(|route| &route.action) {
-            Some(Action::Forward(forward)) => {
-                forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster).collect()
-            }
-            _ => Vec::new(),
-        };
-        let called = addressed(&request.host, &self.client.namespace);
-        let reach = Reach {
-            client: (&self.client.namespace, &self.client.labels),
-            hosts: clusters.iter().map(|cluster| cluster.host.as_str()).chain([called.as_str()]).collect(),
-            is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
-            rule: decision.as_ref().and_then(|decision| Some(&decision.rule?.origin)),
-            destinations: clusters.iter().filter_map(|cluster| self.destination(cluster)).collect(),
-        };
+        let rule = decision.as_ref().and_then(|decision| Some(&decision.rule?.origin));
+        let reach = self.reach(request, routes, route.as_slice(), rule);
         let notes = self.mesh.not_modelled.iter();
         notes.filter(|note| note.scope.covers(&reach)).cloned().collect()
     }
 
-    fn destination<'c>(&'c self, cluster: &'c Cluster) -> Option<unmodelled::Destination<'c>> {
+    /// What the outcome of requests to the host of a request depends on, if they take one of these routes.
+    pub(super) fn reach<'c>(
+        &'c self,
+        request: &Request,
+        routes: Option<&Routes>,
+        taken: &[&'c Route],
+        rule: Option<&'c Origin>,
+    ) -> Reach<'c> {
+        let clusters = || {
+            taken.iter().flat_map(|route| match &route.action {
+                Action::Forward(forward) => [forward.clusters.as_slice(), &forward.mirrors].concat(),
+                _ => Vec::new(),
+            })
+        };
+        let called = addressed(&request.host, &self.client.namespace);
+        Reach {
+            client: (&self.client.namespace, &self.client.labels),
+            hosts: clusters().map(|(cluster, _)| cluster.host).chain([called]).collect(),
+            is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
+            rule,
+            destinations: clusters().filter_map(|(cluster, _)| self.destination(cluster)).collect(),
+        }
+    }
+
+    fn destination(&self, cluster: Cluster) -> Option<unmodelled::Destination<'_>> {
         let service = self.mesh.services.get(&cluster.host)?;
         let mut selector = service.selector.clone()?;
         let subset = cluster.subset.as_ref().and_then(|name| self.mesh.subset(service, name, &self.client.namespace));
         selector.extend(subset.into_iter().flat_map(|subset| subset.labels.clone()));
-        let ready = self.mesh.ready(cluster, &self.client.namespace).unwrap_or_default();
+        let ready = self.mesh.ready(&cluster, &self.client.namespace).unwrap_or_default();
         let pods = ready.into_iter().map(|(pod, _)| pod).collect();
         Some(unmodelled::Destination {
             host: &service.host,
-            subset: cluster.subset.as_deref(),
+            port: cluster.port,
             namespace: &service.namespace,
+            subset: cluster.subset,
             selector,
             pods,
         })
@@ -316,32 +338,46 @@ impl<'m> Outbound<'m> {
 
     /// Adds the endpoints of all clusters, and the distribution of outcomes of each route.
     fn evaluate(&self, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
-        let (routes, rules): (Vec<Route>, Vec<RuleRef>) = routes.into_iter().unzip();
-        let mut table = RouteTable { unit, routes, clusters: BTreeMap::new() };
-        let mut by_cluster: BTreeMap<Cluster, Distribution> = BTreeMap::new();
-        let targets: BTreeSet<Cluster> = table.targets().cloned().collect();
-        for cluster in targets {
-            let (endpoints, distribution) = self.mesh.endpoints(&cluster, unit, &self.client.namespace);
-            table.clusters.insert(cluster.clone(), endpoints);
-            by_cluster.insert(cluster, distribution);
+        let mut table = RouteTable { unit, ..RouteTable::default() };
+        let (mut rules, mut retries) = (Vec::new(), Vec::new());
+        for (route, rule, own) in routes {
+            table.routes.push(route);
+            rules.push(rule);
+            retries.push(own);
         }
-        let distributions = table.routes.iter().map(|route| distribution(route, &by_cluster)).collect();
-        Routes { table, rules, distributions, no_route: Distribution::certain(Outcome::NoRoute) }
+        let namespace = &self.client.namespace;
+        let targets: BTreeSet<Cluster> = table.targets().cloned().collect();
+        table.clusters =
+            targets.into_iter().map(|cluster| (cluster.clone(), self.mesh.endpoints(&cluster, namespace))).collect();
+        // many routes lead to the same few clusters
+        let mut known = BTreeMap::new();
+        let mut outcomes = |cluster: &Cluster, retries: u32| {
+            let key = (cluster.clone(), retries);
+            known.entry(key).or_insert_with(|| self.mesh.outcomes(cluster, unit, namespace, retries)).clone()
+        };
+        let routes = table.routes.iter().zip(&retries);
+        let distributions =
+            routes.map(|(route, retries)| distribution(route, |cluster| outcomes(cluster, *retries))).collect();
+        Routes { table, rules, retries, distributions, no_route: Distribution::certain(Outcome::NoRoute) }
     }
 }
 
 impl Routes {
+    /// How often a request that takes a route is sent again if no connection to an endpoint comes about.
+    pub fn retries(&self, route: usize) -> u32 {
+        self.retries.get(route).copied().unwrap_or(0)
+    }
+
     /// The routing of a request to this host and port.
     pub fn decide(&self, request: &Request) -> Decision<'_> {
         let Some(index) = self.table.route(request) else {
             return Decision { distribution: &self.no_route, path: request.path.clone(), rule: None, route: None };
         };
-        Decision {
-            distribution: &self.distributions[index],
-            path: self.table.routes[index].path(request),
-            rule: Some(&self.rules[index]),
-            route: Some(index),
-        }
+        let path = match self.table.unit {
+            RoutingUnit::Request => self.table.routes[index].path(request).into_owned(),
+            RoutingUnit::Connection => request.path.clone(),
+        };
+        Decision { distribution: &self.distributions[index], path, rule: Some(&self.rules[index]), route: Some(index) }
     }
 }
 
@@ -349,11 +385,11 @@ impl Routes {
 fn to_all_endpoints(service: &Service, port: &Port) -> RuleRoutes {
     let cluster = Cluster { host: service.host.clone(), port: port.number, subset: None };
     let rule = RuleRef { object: format!("Service {}", service.name).into(), origin: service.origin.clone() };
-    vec![(Route::all_to(cluster), rule)]
+    vec![(Route::all_to(cluster), rule, DEFAULT_RETRIES)]
 }
 
 /// The outcomes of the requests that take a route.
-fn distribution(route: &Route, by_cluster: &BTreeMap<Cluster, Distribution>) -> Distribution {
+fn distribution(route: &Route, mut of: impl FnMut(&Cluster) -> Distribution) -> Distribution {
     let mut distribution = Distribution::default();
     let mut rest = Chance::CERTAIN;
     if let Some(abort) = route.abort {
@@ -370,11 +406,11 @@ fn distribution(route: &Route, by_cluster: &BTreeMap<Cluster, Distribution>) -> 
             let total: u64 = forward.clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
             for (cluster, weight) in &forward.clusters {
                 let part = rest.and(Chance::of(u64::from(*weight), total));
-                let outcomes = by_cluster.get(cluster);
-                if outcomes.is_none_or(|outcomes| outcomes.iter().next().is_none()) {
+                let outcomes = of(cluster);
+                if outcomes.iter().next().is_none() {
                     distribution.add(Outcome::NoCluster(forward.missing), part);
                 }
-                for (outcome, chance) in outcomes.into_iter().flat_map(Distribution::iter) {
+                for (outcome, chance) in outcomes.iter() {
                     distribution.add(outcome.clone(), part.and(chance));
                 }
             }

@@ -41,7 +41,7 @@ pub(super) struct Reach<'a> {
     /// The client's namespace and labels.
     pub client: (&'a str, &'a BTreeMap<String, String>),
     /// The host that is called and the hosts that the request is forwarded or mirrored to, as full names.
-    pub hosts: BTreeSet<&'a str>,
+    pub hosts: BTreeSet<String>,
     /// Whether the request is routed as HTTP.
     pub is_http: bool,
     /// The position of the rule that decides.
@@ -53,9 +53,11 @@ pub(super) struct Reach<'a> {
 /// A cluster that can receive a request.
 pub(super) struct Destination<'a> {
     /// The subset of the Service.
-    pub subset: Option<&'a str>,
+    pub subset: Option<String>,
     /// The full name of the Service.
     pub host: &'a str,
+    /// The port of the Service.
+    pub port: u16,
     /// The namespace of the Service.
     pub namespace: &'a str,
     /// The selector of the Service, with the labels of the subset.
@@ -65,6 +67,13 @@ pub(super) struct Destination<'a> {
 }
 
 impl Scope {
+    /// Whether it names the pod that sends the request.
+    pub(super) fn covers_client(&self, reach: &Reach<'_>) -> bool {
+        let (there, own) = reach.client;
+        let Self::Pods(namespace, labels) = self else { return false };
+        namespace.as_deref().is_none_or(|name| name == there) && contains(own, labels)
+    }
+
     /// Whether a request with this reach can be affected.
     pub(super) fn covers(&self, reach: &Reach<'_>) -> bool {
         let called =
@@ -81,15 +90,17 @@ impl Scope {
             Self::Subset(host, subset) => reach
                 .destinations
                 .iter()
-                .any(|destination| is_host(destination.host, host) && destination.subset == Some(subset.as_str())),
+                .any(|destination| is_host(destination.host, host) && destination.subset.as_ref() == Some(subset)),
+            Self::Port(host, port, target) => reach.destinations.iter().any(|destination| {
+                destination.host == host
+                    && destination.port == *port
+                    && destination.pods.iter().any(|pod| pod.may_not_listen(*target))
+            }),
             Self::Connections(hosts) => !reach.is_http && called(hosts),
             Self::WithoutSidecar(hosts) => called(hosts) && servers().any(|pod| !pod.sidecar),
             Self::Rule(origin) => reach.rule == Some(origin),
             Self::Servers(namespace, labels) => served(namespace, labels),
-            Self::Pods(namespace, labels) => {
-                let (client, own) = reach.client;
-                served(namespace, labels) || within(namespace, client) && contains(own, labels)
-            }
+            Self::Pods(namespace, labels) => served(namespace, labels) || self.covers_client(reach),
             Self::MorePods(namespace, labels) => {
                 let mut destinations =
                     reach.destinations.iter().filter(|destination| destination.namespace == namespace);
@@ -124,7 +135,9 @@ pub(super) fn note(object: &Object, notes: &mut Notes) {
         metadata(object, notes);
     } else if !HARMLESS.contains(&kind) {
         notes.scope = scope_of(object);
+        notes.only_answers = spares_routes(object);
         notes.add(manifest.origin.clone(), manifest.id());
+        notes.only_answers = false;
     }
 }
 
@@ -197,6 +210,17 @@ fn template<'a>(spec: &Part<'a>) -> Option<Part<'a>> {
     let of_jobs = spec.get("jobTemplate").get("spec");
     let metadata = [spec, &of_jobs].map(|spec| spec.get("template").get("metadata"));
     metadata.into_iter().find(|metadata| metadata.get("labels").is_there())
+}
+
+/// Whether an object of an unmodelled kind leaves the routes of sidecars and their endpoints as they are. The pods of workloads are known.
+fn spares_routes(object: &Object) -> bool {
+    match object.manifest.group() {
+        "security.istio.io" | "extensions.istio.io" | "autoscaling" => true,
+        _ => {
+            matches!(object.manifest.kind(), "ProxyConfig" | "NetworkPolicy" | "BackendTLSPolicy" | "WorkloadGroup")
+                || template(&Part::root(&object.manifest).get("spec")).is_some()
+        }
+    }
 }
 
 /// The prefixes of labels and annotations that change how Istio routes the requests from or to a pod.

@@ -167,7 +167,7 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 #[case::timeouts_and_retries("  - route:", "  - timeout: 5s\n    retries: {attempts: 3}\n    route:", &[])]
 #[case::delay("  - route:", "  - fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}\n    route:", &[])]
 #[case::request_header("  - route:", "  - headers: {request: {set: {x-a: b}}}\n    route:", &[])]
-#[case::host_header("  - route:", "  - headers: {request: {set: {Host: b}}}\n    route:", &[EVERYONE])]
+#[case::host_header("  - route:", "  - headers: {request: {set: {Host: b}}}\n    route:", &[])]
 #[case::response_header("  - route:", "  - headers: {response: {remove: [x-version]}}\n    route:", &[EVERYONE])]
 #[case::tcp_routes("  hosts: [svc]", "  hosts: [svc]\n  tcp: [{}]", &[])]
 #[case::mutual_tls("  host: svc\n", "  host: svc\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n", &[])]
@@ -179,6 +179,13 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
     "  host: svc\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n",
     BOTH
 )]
+#[case::passthrough("  host: svc\n", "  host: svc\n  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n", BOTH)]
+#[case::upgrade_to_http2(
+    "  host: svc\n", "  host: svc\n  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}\n", BOTH)]
+#[case::policy_of_a_port(
+    "  host: svc\n", "  host: svc\n  trafficPolicy: {portLevelSettings: [{port: {number: 8080}, tls: {mode: ISTIO_MUTUAL}}]}\n", &[])]
+#[case::a_target_port_that_v2_does_not_declare(
+    "{image: 'a:v2'}", "{image: 'a:v2', ports: [{containerPort: 9090}]}", &[TESTERS])]
 #[case::of_one_subset(
     "labels: {version: v2}}]", "labels: {version: v2}, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}}]",
     &[TESTERS])]
