@@ -20,6 +20,7 @@ mod from_nothing;
 mod fuzz;
 mod house;
 mod init;
+mod istio_versions;
 mod left_behind;
 mod left_objects;
 mod manifests;

@@ -94,3 +94,14 @@ fn the_embedded_mesh_calls_no_claim_proven_that_a_policy_can_affect() {
                    (FOLDER/vs-hello-testers.yaml:19:1), which can affect these requests";
     assert!(printed.contains(verdict), "{printed}");
 }
+
+#[test]
+fn a_target_port_that_pods_do_not_declare_is_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = ("hello-server-v2.yaml", "image: hello-server:v2", "image: hello:v2");
+    spoilt(folder.path(), &[own, ("hello-server-v2.yaml", "containerPort: 8080", "containerPort: 9090")]);
+    let (printed, code) = about(folder.path(), &["verify", "FOLDER"]);
+    assert_eq!(code, Some(4), "{printed}");
+    let why = "FOLDER/svc-hello.yaml:8:7: target port 8080 (not declared by all pods) can affect these requests and is not modelled";
+    assert!(printed.contains(why), "{printed}");
+}

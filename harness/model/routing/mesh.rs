@@ -34,7 +34,7 @@ fn undeclared(service: &Service, pods: &Pods, notes: &mut Notes) {
         if selected.iter().any(|pod| pod.may_not_listen(number)) {
             notes.scope = Scope::Port(service.host.clone(), port.number, number);
             notes.only_answers = true;
-            notes.add(port.origin.clone(), format!("the target port {number}, which not all pods declare,"));
+            notes.add(port.origin.clone(), format!("target port {number} (not declared by all pods)"));
             notes.only_answers = false;
         }
     }

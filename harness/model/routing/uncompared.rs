@@ -112,8 +112,8 @@ mod tests {
     const ROUTE: &str = "  - route: [{destination: {host: svc, subset: v1}}]";
 
     #[rstest]
-    #[case::sidecar("{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: x}}", &["Sidecar/x (a.yaml:32:1)"])]
-    #[case::filter("{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}}", &["EnvoyFilter/x (a.yaml:32:1)"])]
+    #[case::sidecar("{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: x}}", &["Sidecar/x (a.yaml:33:2)"])]
+    #[case::filter("{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}}", &["EnvoyFilter/x (a.yaml:33:2)"])]
     #[case::filter_of_another_pod(
         "{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}, \
           spec: {workloadSelector: {labels: {app: a}}}}", &[])]
@@ -123,10 +123,10 @@ mod tests {
           spec: {host: svc, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}}", &[])]
     #[case::a_destination_rule_for_some_clients(
         "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: x}, \
-          spec: {host: svc, workloadSelector: {}}}", &["spec.workloadSelector (a.yaml:32:99)"])]
+          spec: {host: svc, workloadSelector: {}}}", &["spec.workloadSelector (a.yaml:33:100)"])]
     #[case::another_service_entry(
         "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x}, spec: {hosts: [example.com]}}", &[])]
-    #[case::unknown_kind("{apiVersion: flagger.app/v1beta1, kind: Canary, metadata: {name: x}}", &["Canary/x (a.yaml:32:1)"])]
+    #[case::unknown_kind("{apiVersion: flagger.app/v1beta1, kind: Canary, metadata: {name: x}}", &["Canary/x (a.yaml:33:2)"])]
     fn what_can_change_all_routes_is_named(#[case] object: &str, #[case] names: &[&str]) {
         let (expected, uncompared) = of(&(base() + object));
         assert_eq!(uncompared.notes.iter().map(String::as_str).collect::<Vec<_>>(), names);
@@ -137,7 +137,7 @@ mod tests {
     fn of_a_rule_with_a_field_that_is_not_modelled_the_conditions_are_compared() {
         let text = base().replacen(ROUTE, "  - corsPolicy: {}\n    route: [{destination: {host: svc, subset: v1}}]", 1);
         let (expected, uncompared) = of(&text);
-        assert_eq!(uncompared.notes, ["spec.http[1].corsPolicy (a.yaml:30:5)".to_owned()].into());
+        assert_eq!(uncompared.notes, ["spec.http[1].corsPolicy (a.yaml:31:5)".to_owned()].into());
         let mut found = expected.clone();
         found.routes[1].action = Action::Respond { status: 200, body: String::new() };
         assert!(uncompared.are_same(&found, &expected));

@@ -181,7 +181,10 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 )]
 #[case::passthrough("  host: svc\n", "  host: svc\n  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n", BOTH)]
 #[case::upgrade_to_http2(
-    "  host: svc\n", "  host: svc\n  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}\n", BOTH)]
+    "  host: svc\n",
+    "  host: svc\n  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}\n",
+    BOTH
+)]
 #[case::policy_of_a_port(
     "  host: svc\n", "  host: svc\n  trafficPolicy: {portLevelSettings: [{port: {number: 8080}, tls: {mode: ISTIO_MUTUAL}}]}\n", &[])]
 #[case::a_target_port_that_v2_does_not_declare(
