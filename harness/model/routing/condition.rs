@@ -183,15 +183,13 @@ fn decoded(path: &str) -> String {
     let mut decoded = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let character = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()).map(char::from);
-        match character.filter(|character| character.is_ascii_alphanumeric() || "-._~".contains(*character)) {
-            Some(character) => {
-                decoded.push(character);
-                decoded.push_str(&part[2..]);
-            }
-            None => {
-                decoded.push('%');
-                decoded.push_str(part);
-            }
+        let needs_no_escape = |character: &char| character.is_ascii_alphanumeric() || "-._~".contains(*character);
+        if let Some(character) = character.filter(needs_no_escape) {
+            decoded.push(character);
+            decoded.push_str(&part[2..]);
+        } else {
+            decoded.push('%');
+            decoded.push_str(part);
         }
     }
     decoded

@@ -90,7 +90,9 @@ impl Mesh {
         let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
         let pods = Pods::new(pods);
-        services.values().for_each(|service| undeclared(service, &pods, &mut notes));
+        for service in services.values() {
+            undeclared(service, &pods, &mut notes);
+        }
         let not_modelled = notes.into_sorted();
         Self { version, services, virtual_services, destination_rules, pods, not_modelled }
     }

@@ -138,9 +138,8 @@ fn symbol(text: &str, in_class: &mut bool) -> (usize, String) {
             Some(1)
         }
         ("-", true) if text.starts_with("--") => return (2, r"-\-".to_owned()),
-        ("&" | "~", true) => None,
+        ("&" | "~", true) | ("}", false) => None,
         ("{", false) => repetition(text),
-        ("}", false) => None,
         _ => Some(first.len()),
     };
     read.map_or_else(|| (first.len(), format!(r"\{first}")), |read| (read, text[..read].to_owned()))
