@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::condition::Pattern;
 use super::hosts::{falls_under, is_wildcard};
 use super::live::Object;
+use super::pattern::Pattern;
 use super::rule::Part;
 use crate::admission::{Problem, Severity, validate};
 use crate::scenario::{Origin, field};
