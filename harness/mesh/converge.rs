@@ -96,12 +96,12 @@ pub async fn converge(
                     last = Some((table, Instant::now()));
                     return Progress::NotYet("as expected in one reading".to_owned());
                 };
-                let (least, state) = if differences.is_empty() {
+                let (unchanged, state) = if differences.is_empty() {
                     (Duration::ZERO, "as expected; Envoy may not use new endpoints yet")
                 } else {
                     (UNCOMPARED, "as expected, apart from what is not modelled; it may still change")
                 };
-                if since.elapsed() >= settles(&table).max(least) {
+                if since.elapsed() >= settles(&table).max(unchanged) {
                     let not_compared = if differences.is_empty() { BTreeSet::new() } else { uncompared.notes };
                     let took = start.elapsed();
                     return Progress::Done(Converged { took, readings, table, differences, not_compared });
