@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # A recipe is a file that sets `title`, `takes` (alone on 2 cores, such as "4 min") and `parts` (the recipes it needs), and defines
-# `make`, which fills the folder $out. A part is kept under the hash of its recipe and of those that it is made of.
+# `make`, which fills the folder $out. A part is kept under the hash of its recipe, of those that it is made of, and of make.sh.
 
 images_dir=${SHIFTCHECK_RECIPES:-$ci_dir/images} # another folder of recipes is for tests
 parts_dir=$cache_dir/parts
@@ -23,6 +23,7 @@ hash_recipes() {
     hash_recipes $parts
     hashes[$recipe]=$({
       ( cd "$images_dir/$recipe" && find . -type f | LC_ALL=C sort | xargs sha256sum )
+      sha256sum <"$ci_dir/images/make.sh"
       for part in $parts; do echo "${hashes[$part]}"; done
     } | sha256sum | cut -c1-16)
   done

@@ -444,3 +444,62 @@ fn a_part_is_built_after_the_one_that_it_follows(#[case] follows: &str, #[case] 
     let (first, second) = (place("build: the first: done in "), place("build: the second: started"));
     assert_eq!(first < second, after, "{lines:#?}");
 }
+
+/// In a condition, a shell goes on after a failed command: an image that could not be saved was kept as if it were complete.
+#[test]
+fn an_image_that_cannot_be_saved_is_not_kept() {
+    let machine = Machine::new();
+    machine.recipe("istio-1.31", "title=istio\ntakes=\"1 s\"\nparts=\"\"\nmake() { :; }\n");
+    machine.program("docker", "case $1 in save) echo 'no space left on device' >&2; exit 1 ;; *) exit 0 ;; esac");
+    let (_, errors, code) =
+        said(&machine.script("images/build", &["--from", "registry", "istio-1.31"], false).output().unwrap());
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("no space left on device"), "{errors}");
+    assert!(!machine.path("cache/images/istio-1.31").exists());
+    assert_eq!(machine.parts(), [""; 0], "what was begun is removed");
+    // and where it can be saved, it is
+    machine.program("docker", "case $1 in cp) touch \"$3\" ;; esac; exit 0");
+    let (_, errors, code) =
+        said(&machine.script("images/build", &["--from", "registry", "istio-1.31"], false).output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(machine.path("cache/images/istio-1.31/set.json").is_file());
+}
+
+#[test]
+fn a_part_is_made_anew_where_what_its_recipe_calls_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(Path::new(ROOT).join("ci")).arg(folder.path()).status().unwrap();
+    assert!(copied.success());
+    let hash = || {
+        let script = ". ci/lib.sh; . ci/images/recipes.sh; recipe_hash istio-1.31";
+        let (printed, errors, _) =
+            said(&Command::new("bash").current_dir(folder.path()).args(["-c", script]).output().unwrap());
+        assert_eq!(printed.trim().len(), 16, "{errors}");
+        printed
+    };
+    let before = hash();
+    assert_eq!(hash(), before);
+    let called = folder.path().join("ci/images/make.sh");
+    let text = fs::read_to_string(&called).unwrap();
+    fs::write(&called, text.replace("-trimpath", "-race")).unwrap();
+    assert_ne!(hash(), before);
+}
+
+#[test]
+fn whoever_starts_the_engine_by_sudo_can_use_its_socket() {
+    let machine = Machine::new();
+    machine.program("id", "case $1 in -u) echo 1000 ;; -gn) echo builders ;; esac");
+    machine.program("sudo", "shift; exec \"$@\"");
+    for name in ["mkdir", "tee"] {
+        machine.program(name, "exit 0");
+    }
+    machine.program("dpkg-query", "echo 'install ok installed'");
+    machine.program("dockerd", "echo \"$@\" > \"$LOG\"");
+    machine.program("docker", "[ -e \"$LOG\" ]");
+    machine.program("jq", "echo '{}'");
+    machine.program("sh", "exec bash \"$1\" \"$(printf %s \"$2\" | sed 's|/var/lib/[^ ]*dockerd.log|/dev/null|')\"");
+    let (_, errors, code) = said(&machine.script("engine", &[], false).output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    let log = machine.log().concat();
+    assert!(log.contains("--group builders"), "{log}");
+}
