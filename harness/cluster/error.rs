@@ -58,6 +58,9 @@ pub enum ClusterError {
     /// The node's container exited during its start.
     #[error("the node exited during its start; end of its log: {0}")]
     NodeEnded(String),
+    /// The node's container does not run any more, and not because the run has ended.
+    #[error("the node of run {run} {what}")]
+    NodeLost { run: RunId, what: String },
     #[error("cannot remove container {id}: {reason}")]
     Remove { id: String, reason: String },
     /// A kept cluster cannot be marked as kept, so that the next sweep would remove it.

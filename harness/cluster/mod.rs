@@ -15,6 +15,7 @@ mod kubeconfig;
 mod load;
 mod load_error;
 mod namespace;
+mod node_events;
 mod objects;
 mod owner;
 mod pod;

@@ -88,10 +88,15 @@ impl SessionError {
     }
 
     /// The layer that failed.
-    pub const fn layer(&self) -> FailureLayer {
+    pub fn layer(&self) -> FailureLayer {
         match self {
             Self::Scenario(_) | Self::Plan(_) | Self::Refused(_) | Self::NothingToCalibrate(_) => {
                 FailureLayer::Manifest
+            }
+            Self::Mesh(MeshError::NotConverged { mismatch, .. })
+                if matches!(mismatch.unread.as_deref(), Some(MeshError::Cluster(_))) =>
+            {
+                FailureLayer::Environment
             }
             Self::Mesh(MeshError::NotConverged { .. } | MeshError::NoSidecar { .. } | MeshError::Blind) => {
                 FailureLayer::Delivery
@@ -108,6 +113,11 @@ impl SessionError {
     /// The event that says why the run cannot continue.
     pub(super) fn event(&self) -> Event {
         Event::Broke { layer: self.layer(), place: self.place().cloned(), message: self.to_string() }
+    }
+
+    /// Whether the loss of the cluster would explain this error better.
+    pub(super) fn is_consequence(&self) -> bool {
+        !self.is_bad_input() && !matches!(self, Self::Cluster(ClusterError::NodeEnded(_)))
     }
 
     /// Whether the scenario or its manifests are to blame, and not the environment.

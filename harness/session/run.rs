@@ -5,13 +5,15 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::FutureExt;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use super::SessionError;
 use super::stage::{Mode, Session};
-use crate::cluster::{Keep, RunId};
+use crate::cluster::{ClusterError, Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::plan::{Designs, Plan};
 use crate::scenario::{IstioVersion, Scenario, Sensitive};
@@ -104,6 +106,9 @@ pub async fn run(
     prepared.close(ended).await
 }
 
+/// How long after an error of the environment the loss of the node may be noticed.
+const LOST_LIMIT: Duration = Duration::from_secs(1);
+
 /// A run with its plan, before its venue is opened.
 pub(super) struct Prepared<'a> {
     pub run: Run<'a>,
@@ -153,8 +158,17 @@ impl<'a> Prepared<'a> {
     ) -> Ended {
         let stages = self.plan.stages.len();
         let ended = async {
+            let mut lost = Box::pin(self.run.lost());
             tokio::select! {
-                outcome = body => outcome,
+                outcome = body => match outcome {
+                    // what the run has noticed first may be a consequence: an API server that does not answer, for example
+                    Err(error) if error.is_consequence() => match timeout(LOST_LIMIT, &mut lost).await {
+                        Ok(lost) => Err(lost.into()),
+                        Err(_) => Err(error),
+                    },
+                    outcome => outcome,
+                },
+                error = &mut lost => Err(error.into()),
                 () = cancelled => Ok(Outcome { ending: Ending::Cancelled, passed: 0, stages }),
             }
         };
@@ -181,7 +195,9 @@ impl<'a> Prepared<'a> {
                 Ending::Failed
             }
         };
-        if let (Ending::Failed | Ending::Undecided, Some(folder)) = (ending, &options.state) {
+        // nothing answers any more
+        let is_lost = matches!(outcome, Err(SessionError::Cluster(ClusterError::NodeLost { .. })));
+        if let (Ending::Failed | Ending::Undecided, Some(folder), false) = (ending, &options.state, is_lost) {
             let plan = plan.on(istio.into_inner().flatten().as_ref());
             run.collect(plan.after(reached.into_inner()), folder).await;
         }

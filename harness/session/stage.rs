@@ -108,6 +108,12 @@ impl<'a> Session<'a> {
             }
         }
         judged.extend(not_judged(stage, &judged));
+        if judged.iter().any(|judged| judged.verdict.ruling == Ruling::Fail) {
+            let foreign = self.venue.foreign_changes().await;
+            for judged in judged.iter_mut().filter(|judged| judged.verdict.ruling == Ruling::Fail) {
+                judged.hints.splice(0..0, foreign.iter().cloned());
+            }
+        }
         let ruling = judged.iter().map(|judged| judged.verdict.ruling).max().unwrap_or(Ruling::Pass);
         for judged in judged {
             self.events.tell(Event::Judged(judged));

@@ -70,6 +70,11 @@ pub trait Venue: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Waits until something else stops what a run has created, and returns that as an error. Never returns where that cannot be seen.
+    async fn lost(&self, _run: &Run<'_>) -> ClusterError {
+        std::future::pending().await
+    }
+
     /// What a run creates outside of this process, in words; none if it creates nothing there.
     fn creation(&self, run: &Run<'_>) -> Option<String>;
 
@@ -180,6 +185,11 @@ pub trait OpenVenue: Send + Sync {
     /// # Errors
     /// The API server does not list them.
     async fn remaining(&self) -> Result<Vec<String>, ClusterError>;
+
+    /// What something else has done to the applied objects, a line each.
+    async fn foreign_changes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The timeout for deleted objects to go.
     fn removal_limit(&self) -> Duration {

@@ -10,7 +10,9 @@ use tokio::time::timeout;
 use super::cluster::ProvisionedCluster;
 use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
-use crate::cluster::{Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads, is_staying};
+use crate::cluster::{
+    Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads, answered, is_staying,
+};
 use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
@@ -22,6 +24,8 @@ use crate::traffic::{Driver, DriverOptions, WatchOptions};
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
 /// The timeout for listing the pods, and for reading the counter of each.
 const COUNTER_LIMIT: Duration = Duration::from_secs(10);
+/// The timeout for asking the API server whether it runs.
+const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 const PUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// Requests per second while a change with a claim is observed: the 688 requests that exclude an error probability of 1 % take 2.5 s.
 const CLAIMED_RATE: u32 = 275;
@@ -64,6 +68,15 @@ impl OpenNamespace {
             name,
             pods,
             objects,
+        }
+    }
+
+    /// Why the API server does not answer; none if it does. Whatever goes through it, such as a port-forward, then fails for that reason.
+    async fn outage(&self) -> Option<ClusterError> {
+        match answered("the API server", ALIVE_LIMIT, self.cluster.client.apiserver_version()).await {
+            Err(late) => Some(late),
+            Ok(Err(error)) => Some(ClusterError::api("asking for its version")(error)),
+            Ok(Ok(_)) => None,
         }
     }
 }
@@ -130,7 +143,10 @@ impl OpenVenue for OpenNamespace {
     }
 
     async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError> {
-        self.sidecar.table(host, port).await
+        match self.sidecar.table(host, port).await {
+            Err(error @ MeshError::Tunnel(_)) => Err(self.outage().await.map_or(error, MeshError::Cluster)),
+            other => other,
+        }
     }
 
     fn sidecar(&mut self) -> Option<&mut Sidecar> {
@@ -167,6 +183,10 @@ impl OpenVenue for OpenNamespace {
     async fn environment(&mut self) -> Option<Environment> {
         let envoy = self.sidecar.envoy().await.ok().flatten();
         Some(Environment { envoy, images: self.workloads.images(), ..Environment::default() })
+    }
+
+    async fn foreign_changes(&self) -> Vec<String> {
+        self.objects.foreign_changes().await
     }
 
     async fn remaining(&self) -> Result<Vec<String>, ClusterError> {

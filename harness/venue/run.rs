@@ -57,6 +57,11 @@ impl<'a> Run<'a> {
         self.venue.open(self).await
     }
 
+    /// As [`Venue::lost`].
+    pub async fn lost(&self) -> ClusterError {
+        self.venue.lost(self).await
+    }
+
     /// Writes the state of the cluster into a folder, as far as the run has created anything there. `expected` are the objects of the stage that
     /// was begun last.
     pub async fn collect(&self, expected: &Snapshot<'_>, folder: &Path) {

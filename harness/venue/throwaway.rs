@@ -88,6 +88,14 @@ impl Venue for Throwaway {
         Some(KubeCluster::find(Some(&kubeconfig), None).await.ok()?.1)
     }
 
+    async fn lost(&self, run: &Run<'_>) -> ClusterError {
+        match Docker::connect().await {
+            Ok(docker) => docker.node_lost(&run.id).await,
+            // the run itself says so
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     fn creation(&self, _run: &Run<'_>) -> Option<String> {
         Some("the cluster".to_owned())
     }

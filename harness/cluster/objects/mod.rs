@@ -1,3 +1,5 @@
+mod foreign;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use kube::discovery::{ApiCapabilities, Discovery};
 use kube::{Api, Client};
 use serde_json::json;
 
+use self::foreign::Left;
 use super::ClusterError;
 use super::discovery::{discover, kinds, scope};
 use super::reach::{Bounds, Extent, confine, extent};
@@ -77,6 +80,8 @@ pub struct Objects {
     confined: bool,
     /// The objects that the run has applied, including deleted ones.
     applied: BTreeMap<ObjectId, ApiResource>,
+    /// The objects that the run has applied and not deleted, as it has left them.
+    left: BTreeMap<ObjectId, Left>,
 }
 
 impl Objects {
@@ -101,6 +106,7 @@ impl Objects {
             namespace: namespace.to_owned(),
             confined,
             applied: BTreeMap::new(),
+            left: BTreeMap::new(),
         })
     }
 
@@ -195,6 +201,7 @@ impl Objects {
                 kube::Error::Api(status) => ClusterError::answered(origin(), manifest.id(), status),
                 other => ClusterError::api(format!("applying {}", manifest.id()))(other),
             })?;
+        self.left.insert(id.clone(), Left::of(&made.metadata));
         self.applied.insert(id, resource);
         Ok(Applied::of(manifest.kind(), manifest.name(), made.metadata))
     }
@@ -236,6 +243,7 @@ impl Objects {
             Err(kube::Error::Api(status)) => return Err(ClusterError::answered(origin, what, status)),
             Err(error) => return Err(ClusterError::api(format!("deleting {id}"))(error)),
         };
+        self.left.remove(&id);
         Ok(Deleted { kind: id.kind, name: id.name, uid: uid.unwrap_or_default() })
     }
 
