@@ -61,8 +61,8 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-fn own_images_are_loaded_and_credentials_stay_in_the_node() {
-    // a claim fails on purpose, so that the state of the cluster is collected
+/// The scenario with the planted values, in which a claim fails.
+fn with_secrets() -> tempfile::TempDir {
     let secret =
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{key: {}}}\n---\n", PLANTED[0]);
     let first = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: checkout-v1}";
@@ -72,7 +72,7 @@ fn own_images_are_loaded_and_credentials_stay_in_the_node() {
         PLANTED[1], PLANTED[2]
     );
     let (header, matched) = ("headers: {x-tester: 'yes'}", "headers: {x-tester: {exact: 'yes'}}");
-    let folder = scenario(
+    scenario(
         VERSION,
         &[
             ONE_CONTAINER,
@@ -82,7 +82,12 @@ fn own_images_are_loaded_and_credentials_stay_in_the_node() {
             (header, &format!("headers: {{x-tester: 'yes', Authorization: Bearer {}}}", PLANTED[3])),
             (matched, &format!("headers: {{authorization: {{exact: Bearer {}}}}}", PLANTED[3])),
         ],
-    );
+    )
+}
+
+fn own_images_are_loaded_and_credentials_stay_in_the_node() {
+    // a claim fails on purpose, so that the state of the cluster is collected
+    let folder = with_secrets();
     let _images = OwnImages::make(folder.path());
     let archive = folder.path().join("checkout-1.5.tar");
     docker(&["save", "--output", archive.to_str().unwrap(), IMAGES[1]]);
