@@ -9,7 +9,7 @@ use crate::scenario::Origin;
 pub struct NotModelled {
     /// Its position in a file.
     pub origin: Origin,
-    /// The field, such as `spec.http[0].corsPolicy`, or the object.
+    /// The field, such as `spec.http[0].headers.response`, or the object.
     pub field: String,
     /// The requests that it can affect.
     pub scope: Scope,

@@ -24,10 +24,11 @@ const MATCH_FIELDS: [&str; 14] = [
 /// The modelled fields of a rule.
 ///
 /// Timeouts and retries are covered for servers that answer in time, with a status that is not retried: they do not affect such requests.
+/// A `corsPolicy` answers preflight requests alone, with the method `OPTIONS`; populations send `GET`.
 #[rustfmt::skip]
-const RULE_FIELDS: [&str; 16] = [
+const RULE_FIELDS: [&str; 17] = [
     "name", "match", "route", "redirect", "rewrite", "directResponse", "fault", "delegate", "mirror", "mirrors",
-    "mirrorPercentage", "mirrorPercent", "mirror_percent", "timeout", "retries", "headers",
+    "mirrorPercentage", "mirrorPercent", "mirror_percent", "timeout", "retries", "headers", "corsPolicy",
 ];
 
 /// The rules for requests to some hosts: a `VirtualService`, or one converted from `HTTPRoute`s.

@@ -15,7 +15,7 @@ use super::{Compared, VERSIONS};
 use crate::common::scratch;
 
 /// How many cases are in memory at a time, and how many an istiod is asked: what it has answered stays in its memory and makes it slower.
-const CHUNK: usize = 100;
+const CHUNK: usize = 200;
 /// The most questions that istiod is asked to make a case smaller.
 const SHRINKS: usize = 500;
 

@@ -10,7 +10,7 @@ metadata: {name: vs}
 spec:
   hosts: [svc]
   http:
-    - corsPolicy: {}
+    - headers: {response: {}}
       route: [{destination: {host: svc}, headers: {response: {}}}]
       timeout: 1s
 ---
@@ -23,7 +23,7 @@ metadata: {name: own}
     assert_eq!(
         notes.collect::<Vec<_>>(),
         [
-            "a.yaml:22:7: spec.http[0].corsPolicy",
+            "a.yaml:22:17: spec.http[0].headers.response",
             "a.yaml:23:52: spec.http[0].route[0].headers.response",
             "a.yaml:26:1: Sidecar/own",
         ]

@@ -158,11 +158,12 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 
 #[rstest]
 #[case::in_the_rule_of_the_testers(
-    "  - match: [{headers: {end-user: {exact: testers}}}]", "  - corsPolicy: {}\n    match: [{headers: {end-user: {exact: testers}}}]",
+    "  - match: [{headers: {end-user: {exact: testers}}}]", "  - headers: {response: {set: {x: y}}}\n    match: [{headers: {end-user: {exact: testers}}}]",
     &[TESTERS])]
 #[case::in_the_rule_of_everyone(
-    "  - route: [{destination: {host: svc, subset: v1}}]", "  - corsPolicy: {}\n    route: [{destination: {host: svc, subset: v1}}]",
+    "  - route: [{destination: {host: svc, subset: v1}}]", "  - headers: {response: {set: {x: y}}}\n    route: [{destination: {host: svc, subset: v1}}]",
     &[EVERYONE])]
+#[case::answers_to_preflight_requests("  - route:", "  - corsPolicy: {allowOrigins: [{exact: 'https://acme.io'}]}\n    route:", &[])]
 #[case::in_a_match("{exact: testers}}}]", "{exact: testers}}, statPrefix: a, unknown: 1}]", BOTH)]
 #[case::timeouts_and_retries("  - route:", "  - timeout: 5s\n    retries: {attempts: 3}\n    route:", &[])]
 #[case::delay("  - route:", "  - fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}\n    route:", &[])]
@@ -234,8 +235,8 @@ fn a_field_affects(#[case] part: &str, #[case] instead: &str, #[case] population
 #[test]
 fn a_rule_for_gateways_alone_affects_no_client_of_the_mesh() {
     let rule = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: x}, \
-                 spec: {hosts: [svc], gateways: [g], http: [{corsPolicy: {}}]}}";
-    assert_eq!(affected(&format!("{}{rule}", base())), (vec![], vec!["spec.http[0].corsPolicy".to_owned()]));
+                 spec: {hosts: [svc], gateways: [g], http: [{headers: {response: {}}}]}}";
+    assert_eq!(affected(&format!("{}{rule}", base())), (vec![], vec!["spec.http[0].headers.response".to_owned()]));
 }
 
 #[test]
