@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use crate::common::{said, shiftcheck};
+use crate::common::{said, shiftcheck, spoilt};
 
 #[rstest]
 fn all_claims_hold(
@@ -21,4 +21,56 @@ fn every_mutant_is_killed(
     let (printed, errors, code) = said(&shiftcheck(&["mutants", &format!("fixtures/{scenario}")]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
     insta::assert_snapshot!(format!("mutants_of_{}", scenario.replace('-', "_")), printed);
+}
+
+const ELSEWHERE: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: there}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: svc-there, namespace: there}
+spec: {selector: {app: hello}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello-there, namespace: there}
+spec:
+  selector: {matchLabels: {app: hello}}
+  template:
+    metadata: {labels: {app: hello, version: v2}}
+    spec: {containers: [{name: hello, image: 'hello-server:v2'}]}
+";
+
+const SCENARIO: &str = "\
+name: elsewhere
+namespace: canary
+service: http://svc-hello:8080
+client: {manifest: httpbin.yaml, pod: httpbin, container: httpbin}
+version: {body: 'Hello server - (?<version>[^ ]+)'}
+populations: {everyone: {}, testers: {headers: {end-user: testers}}}
+stages:
+  - name: first
+    apply: [hello-server-v1.yaml, svc-hello.yaml, there.yaml]
+    expect: [{from: everyone, get: {v1: 100%}}]
+  - name: another namespace
+    apply: [vs-hello-testers.yaml]
+    expect: [{from: everyone, get: {v1: 100%}}, {from: testers, get: {v2: 100%}}]
+";
+
+#[rstest]
+fn pods_of_another_namespace_answer_there_alone(
+    #[values(&["verify"], &["run", "--cluster", "embedded", "--no-report"])] command: &[&str],
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "        - destination: {host: svc-hello, subset: v1}\n          weight: 50\n        - destination: {host: svc-hello, subset: v2}\n          weight: 50\n";
+    let there = "        - destination: {host: svc-there.there.svc.cluster.local}\n";
+    let file = "vs-hello-testers.yaml";
+    spoilt(folder.path(), &[(file, rule, there), (file, "{host: svc-hello, subset: v1}", "{host: svc-hello}")]);
+    std::fs::write(folder.path().join("there.yaml"), ELSEWHERE).unwrap();
+    std::fs::write(folder.path().join("scenario.yaml"), SCENARIO).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let (printed, errors, code) = said(&shiftcheck(&[command, &[path]].concat()).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
 }
