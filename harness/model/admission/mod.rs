@@ -15,4 +15,5 @@ mod validate;
 
 pub use defaults::with_defaults;
 pub use problem::{Problem, Severity};
+pub(crate) use rule::nanoseconds;
 pub use validate::validate;

@@ -95,7 +95,7 @@ fn converted(value: &Value) -> CelValue {
 }
 
 /// A duration as Go writes it, such as `1h30m` or `1.5s`, in nanoseconds.
-fn nanoseconds(text: &str) -> Option<i64> {
+pub(crate) fn nanoseconds(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),

@@ -5,6 +5,7 @@ mod definitions;
 mod generate;
 mod istiod;
 mod random;
+mod refusals;
 
 use std::collections::BTreeSet;
 
@@ -20,28 +21,40 @@ use definitions::definitions_are_those_of_the_modules;
 pub use istiod::program;
 use istiod::{Case, Istiod, Pushed};
 use random::random_manifests_are_routed_as_istiod_says;
+use refusals::spoilt_objects_are_refused_as_the_api_refuses_them;
 
 tests![
     variants_are_routed_as_istiod_says(),
     fixtures_are_routed_as_istiod_says(),
     random_manifests_are_routed_as_istiod_says(),
     definitions_are_those_of_the_modules(),
+    spoilt_objects_are_refused_as_the_api_refuses_them(),
 ];
 
 /// The versions of Istio that are asked.
 pub const VERSIONS: [&str; 2] = ["1.31", "1.22"];
 
 fn variants_are_routed_as_istiod_says() {
+    // without a sidecar there is nothing to push
+    agree(&variants().into_iter().filter(|case| case.client.sidecar).collect::<Vec<_>>());
+}
+
+fn fixtures_are_routed_as_istiod_says() {
+    agree(&fixtures());
+}
+
+/// A case for each variant.
+fn variants() -> Vec<Case> {
     let table = Table::read();
     let cases = table.variants.iter().map(|variant| {
         let live = variant.live("diff", "diff-other");
         Case { name: variant.name.clone(), client: client_of(&live, CLIENT).unwrap(), live }
     });
-    // without a sidecar there is nothing to push
-    agree(&cases.filter(|case| case.client.sidecar).collect::<Vec<_>>());
+    cases.collect()
 }
 
-fn fixtures_are_routed_as_istiod_says() {
+/// A case for each stage of the example scenarios.
+fn fixtures() -> Vec<Case> {
     let mut cases = Vec::new();
     let folders = std::fs::read_dir(format!("{ROOT}/fixtures")).unwrap().map(|entry| entry.unwrap().path());
     for folder in folders.filter(|folder| folder.join("scenario.yaml").is_file()) {
@@ -60,7 +73,7 @@ fn fixtures_are_routed_as_istiod_says() {
         }
     }
     assert!(cases.len() > 20, "{}", cases.len());
-    agree(&cases);
+    cases
 }
 
 /// Every case is routed alike, by both versions.

@@ -20,7 +20,7 @@ const CHUNK: usize = 200;
 const SHRINKS: usize = 500;
 
 /// A number that an environment variable gives.
-fn asked<T: std::str::FromStr>(name: &str, default: impl Fn() -> T) -> T {
+pub fn asked<T: std::str::FromStr>(name: &str, default: impl Fn() -> T) -> T {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or_else(default)
 }
 

@@ -1,129 +1,29 @@
-//! What the API refuses of an object: what its definition does not allow, and what istiod's webhook refuses of Istio's own objects. The
-//! functions follow `pkg/config/validation` of Istio 1.31 in their order; older versions refuse less.
-
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
-
-use regex::Regex;
-
-use super::hosts::{falls_under, is_wildcard};
-use super::live::Object;
-use super::pattern::Pattern;
-use super::rule::Part;
-use crate::admission::{Problem, Severity, validate};
-use crate::scenario::{Origin, field};
-
-impl Object {
-    /// What the API refuses of the object.
-    pub fn refused(&self) -> &[Problem] {
-        self.refused.get_or_init(|| {
-            let mut found = validate(&self.manifest);
-            let mut istiod = Istiod::default();
-            let spec = Part::root(&self.manifest).get("spec");
-            match (self.manifest.group(), self.manifest.kind()) {
-                ("networking.istio.io", "VirtualService") => istiod.virtual_service(&spec),
-                ("networking.istio.io", "DestinationRule") => istiod.destination_rule(&spec),
-                _ => {}
-            }
-            // where the definition is violated, istiod says the same in other words
-            let places: BTreeSet<Origin> = found.iter().map(|problem| problem.origin.clone()).collect();
-            found.extend(istiod.problems.into_iter().filter(|problem| !places.contains(&problem.origin)));
-            found
-        })
-    }
-}
-
-/// The labels of a host name, the first of which may be a wildcard.
-static HOST: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let label = "[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?";
-    Regex::new(&format!(r"^(\*|(\*-?)?{label})(\.{label})*\.?$")).ok()
-});
-/// A label of a host name.
-static LABEL: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new("^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$").ok());
-
-fn is_host(text: &str) -> bool {
-    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|letter| letter.is_ascii_digit());
-    let ends_in_number = text.contains('.') && text.rsplit('.').next().is_some_and(is_number);
-    text.len() <= 255 && !ends_in_number && HOST.as_ref().is_none_or(|pattern| pattern.is_match(text))
-}
-
-fn is_label(text: &str) -> bool {
-    LABEL.as_ref().is_none_or(|pattern| pattern.is_match(text))
-}
+use super::super::pattern::Pattern;
+use super::super::rule::Part;
+use super::{Istiod, is_label, shown};
+use crate::scenario::{field, nearest};
 
 /// The fields of a rule that decide where a request goes.
 const ACTIONS: [&str; 4] = ["route", "redirect", "directResponse", "delegate"];
 
-#[derive(Default)]
-struct Istiod {
-    problems: BTreeSet<Problem>,
-}
+/// What `retryOn` may contain besides statuses.
+#[rustfmt::skip]
+const RETRY_ON: [&str; 16] = [
+    "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream",
+    "retriable-status-codes", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure", "cancelled", "deadline-exceeded",
+    "internal", "resource-exhausted", "unavailable",
+];
+const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
 impl Istiod {
-    fn refuse(&mut self, part: &Part<'_>, message: String) {
-        self.problems.insert(Problem { origin: part.origin(), severity: Severity::Error, message });
-    }
-
-    /// Refuses a value with its field and what is wrong with it.
-    fn refuse_value(&mut self, part: &Part<'_>, wrong: &str) {
-        self.refuse(part, format!("{} is `{}`, {wrong}", field(&part.pointer), shown(part)));
-    }
-
-    fn virtual_service(&mut self, spec: &Part<'_>) {
-        let (hosts, gateways) = (spec.get("hosts"), spec.get("gateways").texts());
-        let is_delegate = hosts.items().next().is_none();
-        for key in ["gateways", "tls", "tcp"].iter().filter(|key| is_delegate && spec.get(key).items().next().is_some())
-        {
-            self.refuse(
-                &spec.get(key),
-                format!("a VirtualService without `hosts` is a delegate, which has no `{key}`"),
-            );
-        }
-        let in_mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh");
-        self.hosts(&hosts, in_mesh);
-        if ["http", "tcp", "tls"].iter().all(|key| spec.get(key).items().next().is_none()) {
-            self.refuse(spec, "a VirtualService needs one of `http`, `tcp` and `tls`".to_owned());
-        }
-        for rule in spec.get("http").items() {
-            self.http(&rule, is_delegate);
-        }
-        for key in ["tls", "tcp"] {
-            for rule in spec.get(key).items() {
-                self.connection(&rule, key);
-            }
-        }
-        self.exports(&spec.get("exportTo"));
-    }
-
-    fn hosts(&mut self, hosts: &Part<'_>, in_mesh: bool) {
-        let mut known: Vec<&str> = Vec::new();
-        for part in hosts.items() {
-            let Some(host) = part.text() else { continue };
-            let is_address = host.parse::<std::net::IpAddr>().is_ok();
-            if !is_host(host) && !is_address {
-                self.refuse_value(&part, "which is no host name");
-            } else if host == "*" && in_mesh {
-                self.refuse(&part, "the host `*` is allowed for gateways only, not in the mesh".to_owned());
-            }
-            let same = |other: &&&str| {
-                host == **other
-                    || is_wildcard(other) && falls_under(host, other)
-                    || is_wildcard(host) && falls_under(other, host)
-            };
-            if let Some(other) = known.iter().find(same) {
-                self.refuse(&part, format!("the hosts `{other}` and `{host}` of one VirtualService are the same"));
-            }
-            known.push(host);
-        }
-    }
-
-    fn http(&mut self, rule: &Part<'_>, in_delegate: bool) {
+    pub(super) fn http(&mut self, rule: &Part<'_>, in_delegate: bool) {
         self.actions(rule, in_delegate);
         for one in rule.get("match").items() {
             self.matches(&one);
         }
         self.headers(&rule.get("headers"));
+        self.cors(&rule.get("corsPolicy"));
         self.fault(&rule.get("fault"));
         self.percent(&rule.get("mirrorPercentage").get("value"));
         self.destination(&rule.get("mirror"));
@@ -196,6 +96,12 @@ impl Istiod {
             self.string(&parameter, true);
         }
         self.port(&one.get("port"), 0);
+        self.labels(&one.get("sourceLabels"));
+        self.gateways(&one.get("gateways"));
+        let namespace = one.get("sourceNamespace");
+        if namespace.text().is_some_and(|text| !text.is_empty() && !is_label(text)) {
+            self.refuse_value(&namespace, "which is no namespace");
+        }
     }
 
     fn header_name(&mut self, part: &Part<'_>, name: &str) {
@@ -228,7 +134,7 @@ impl Istiod {
         }
     }
 
-    fn headers(&mut self, headers: &Part<'_>) {
+    pub(super) fn headers(&mut self, headers: &Part<'_>) {
         for (side, may_set_host) in [("request", true), ("response", false)] {
             let of_side = headers.get(side);
             for key in ["add", "set"] {
@@ -270,7 +176,7 @@ impl Istiod {
         }
     }
 
-    fn percent(&mut self, part: &Part<'_>) {
+    pub(super) fn percent(&mut self, part: &Part<'_>) {
         if part.value.as_f64().is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
             self.refuse_value(part, "not between 0 and 100");
         }
@@ -281,19 +187,6 @@ impl Istiod {
         if status.is_some_and(|status| !(200..=600).contains(&status)) {
             let found = if part.is_there() { shown(part) } else { "missing".to_owned() };
             self.refuse(part, format!("{} is {found}, not a status between 200 and 599", field(&part.pointer)));
-        }
-    }
-
-    /// A duration of whole milliseconds, at least one. Only the definitions since Istio 1.23 say the latter.
-    fn duration(&mut self, part: &Part<'_>) {
-        if part.text().is_some_and(|text| text.ends_with("us") || text.ends_with("ns")) {
-            self.refuse_value(part, "not a duration in milliseconds or longer units");
-        }
-    }
-
-    fn port(&mut self, part: &Part<'_>, least: i64) {
-        if part.value.as_i64().is_some_and(|port| !(least..=65535).contains(&port)) {
-            self.refuse_value(part, "not a port between 1 and 65535");
         }
     }
 
@@ -333,6 +226,14 @@ impl Istiod {
         if let Some(key) = ignored.filter(|_| attempts.value.as_i64().unwrap_or(0) == 0) {
             self.refuse(&retries.get(key), format!("`{key}` needs `attempts` of 1 or more"));
         }
+        let policies = retries.get("retryOn");
+        for policy in policies.text().into_iter().flat_map(|text| text.split(',')).filter(|policy| !policy.is_empty()) {
+            let is_status = policy.parse::<u16>().is_ok_and(|status| (100..=599).contains(&status));
+            if !is_status && !RETRY_ON.contains(&policy) {
+                let hint = nearest(policy, RETRY_ON.into_iter());
+                self.refuse(&policies, format!("`{policy}` in {} is no condition for retries{hint}", field(&policies.pointer)));
+            }
+        }
         self.duration(&retries.get("perTryTimeout"));
         self.duration(&retries.get("backoff"));
     }
@@ -362,116 +263,19 @@ impl Istiod {
         }
     }
 
-    fn routes(&mut self, route: &Part<'_>) {
-        let mut total = 0;
-        for entry in route.items() {
-            if !entry.get("destination").is_there() {
-                self.refuse(&entry, format!("{} has no `destination`", field(&entry.pointer)));
+    fn cors(&mut self, policy: &Part<'_>) {
+        for method in policy.get("allowMethods").items() {
+            if method.text().is_some_and(|method| !METHODS.contains(&method)) {
+                self.refuse_value(&method, "which is no method");
             }
-            self.destination(&entry.get("destination"));
-            self.headers(&entry.get("headers"));
-            let weight = entry.get("weight");
-            if weight.value.as_i64().is_some_and(|weight| weight < 0) {
-                self.refuse_value(&weight, "less than 0");
+        }
+        for origin in policy.get("allowOrigins").items() {
+            let texts = ["exact", "prefix", "regex"].map(|key| origin.get(key).text().unwrap_or_default());
+            if texts.iter().all(|text| text.is_empty()) {
+                self.refuse(&origin, format!("{} is empty", field(&origin.pointer)));
             }
-            total += weight.value.as_i64().unwrap_or(0);
+            self.expression(&origin.get("regex"));
         }
-        if route.items().count() > 1 && total == 0 {
-            self.refuse(route, "the weights sum to 0".to_owned());
-        }
+        self.duration(&policy.get("maxAge"));
     }
-
-    fn destination(&mut self, part: &Part<'_>) {
-        let host = part.get("host");
-        if part.is_there() && host.text().is_none_or(|host| host == "*" || !is_host(host)) {
-            self.refuse_value(&host, "which is no host name");
-        }
-        let subset = part.get("subset");
-        if subset.text().is_some_and(|name| !name.is_empty() && !is_label(name)) {
-            self.refuse_value(&subset, "which is no name of a subset");
-        }
-        if part.get("port").is_there() {
-            self.port(&part.get("port").get("number"), 1);
-        }
-    }
-
-    /// Checks a rule for connections.
-    fn connection(&mut self, rule: &Part<'_>, key: &str) {
-        if rule.get("route").items().next().is_none() {
-            self.refuse(rule, format!("{} has no `route`", field(&rule.pointer)));
-        }
-        self.routes(&rule.get("route"));
-        if key == "tls" && rule.get("match").items().next().is_none() {
-            self.refuse(rule, format!("{} has no `match`", field(&rule.pointer)));
-        }
-        for one in rule.get("match").items() {
-            if key == "tls" && one.get("sniHosts").items().next().is_none() {
-                self.refuse(&one, format!("{} has no `sniHosts`", field(&one.pointer)));
-            }
-            self.port(&one.get("port"), 0);
-        }
-    }
-
-    fn exports(&mut self, exports: &Part<'_>) {
-        let names = exports.texts();
-        if names.len() > 1 && names.iter().any(|name| name == "*") {
-            self.refuse(exports, "`*` in exportTo excludes other namespaces".to_owned());
-        }
-        for (index, part) in exports.items().enumerate() {
-            let name = &names[index];
-            if names[..index].contains(name) {
-                self.refuse(&part, format!("exportTo has `{name}` twice"));
-            } else if ![".", "*"].contains(&name.as_str()) && !is_label(name) {
-                self.refuse_value(&part, "which is no namespace");
-            }
-        }
-    }
-
-    fn destination_rule(&mut self, spec: &Part<'_>) {
-        let host = spec.get("host");
-        if host.text().is_some_and(|host| !is_host(host)) {
-            self.refuse_value(&host, "which is no host name");
-        }
-        self.policy(&spec.get("trafficPolicy"));
-        let mut names = BTreeSet::new();
-        for subset in spec.get("subsets").items() {
-            let name = subset.get("name");
-            let text = name.text().unwrap_or_default();
-            if !names.insert(text) {
-                self.refuse(&name, format!("there are two subsets `{text}`"));
-            } else if !is_label(text) {
-                self.refuse_value(&name, "which is no name of a subset");
-            }
-            self.policy(&subset.get("trafficPolicy"));
-        }
-        self.exports(&spec.get("exportTo"));
-    }
-
-    fn policy(&mut self, policy: &Part<'_>) {
-        if policy.is_there() && policy.entries().all(|(_, part)| !part.is_there()) {
-            self.refuse(policy, format!("{} is empty", field(&policy.pointer)));
-        }
-        let pool = policy.get("connectionPool");
-        if pool.is_there() && !pool.get("http").is_there() && !pool.get("tcp").is_there() {
-            self.refuse(&pool, format!("{} has neither `http` nor `tcp`", field(&pool.pointer)));
-        }
-        let tls = policy.get("tls");
-        if tls.get("mode").text() == Some("MUTUAL") && tls.get("credentialName").text().is_none_or(str::is_empty) {
-            for key in ["clientCertificate", "privateKey"] {
-                if tls.get(key).text().is_none_or(str::is_empty) {
-                    self.refuse(&tls, format!("{} has no `{key}`, which `MUTUAL` needs", field(&tls.pointer)));
-                }
-            }
-        }
-        for port in policy.get("portLevelSettings").items() {
-            if !port.get("port").is_there() {
-                self.refuse(&port, format!("{} has no `port`", field(&port.pointer)));
-            }
-        }
-    }
-}
-
-/// A value in a message.
-fn shown(part: &Part<'_>) -> String {
-    part.owned().unwrap_or_else(|| part.value.to_string())
 }

@@ -1,0 +1,58 @@
+use std::collections::BTreeSet;
+
+use super::super::rule::Part;
+use super::{Istiod, is_host, is_label};
+use crate::scenario::field;
+
+impl Istiod {
+    pub(super) fn destination_rule(&mut self, spec: &Part<'_>) {
+        let host = spec.get("host");
+        if host.text().is_some_and(|host| !is_host(host)) {
+            self.refuse_value(&host, "which is no host name");
+        }
+        self.policy(&spec.get("trafficPolicy"));
+        let mut names = BTreeSet::new();
+        for subset in spec.get("subsets").items() {
+            let name = subset.get("name");
+            let text = name.text().unwrap_or_default();
+            if !names.insert(text) {
+                self.refuse(&name, format!("there are two subsets `{text}`"));
+            } else if !is_label(text) {
+                self.refuse_value(&name, "which is no name of a subset");
+            }
+            self.labels(&subset.get("labels"));
+            self.policy(&subset.get("trafficPolicy"));
+        }
+        self.exports(&spec.get("exportTo"));
+    }
+
+    fn policy(&mut self, policy: &Part<'_>) {
+        if policy.is_there() && policy.entries().all(|(_, part)| !part.is_there()) {
+            self.refuse(policy, format!("{} is empty", field(&policy.pointer)));
+        }
+        let pool = policy.get("connectionPool");
+        if pool.is_there() && !pool.get("http").is_there() && !pool.get("tcp").is_there() {
+            self.refuse(&pool, format!("{} has neither `http` nor `tcp`", field(&pool.pointer)));
+        }
+        let outliers = policy.get("outlierDetection");
+        for key in ["maxEjectionPercent", "minHealthPercent"] {
+            self.percent(&outliers.get(key));
+        }
+        for key in ["interval", "baseEjectionTime"] {
+            self.duration(&outliers.get(key));
+        }
+        let tls = policy.get("tls");
+        if tls.get("mode").text() == Some("MUTUAL") && tls.get("credentialName").text().is_none_or(str::is_empty) {
+            for key in ["clientCertificate", "privateKey"] {
+                if tls.get(key).text().is_none_or(str::is_empty) {
+                    self.refuse(&tls, format!("{} has no `{key}`, which `MUTUAL` needs", field(&tls.pointer)));
+                }
+            }
+        }
+        for port in policy.get("portLevelSettings").items() {
+            if !port.get("port").is_there() {
+                self.refuse(&port, format!("{} has no `port`", field(&port.pointer)));
+            }
+        }
+    }
+}

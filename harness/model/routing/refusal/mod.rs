@@ -1,0 +1,238 @@
+//! What the API refuses of an object: what its definition does not allow, and what istiod's webhook refuses of Istio's own objects. The
+//! functions follow `pkg/config/validation` of Istio 1.31 in their order; older versions refuse less.
+
+mod destination_rule;
+mod http;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::hosts::{falls_under, is_wildcard};
+use super::live::Object;
+use super::rule::Part;
+use crate::admission::{Problem, Severity, nanoseconds, validate};
+use crate::scenario::{Origin, field};
+
+impl Object {
+    /// What the API refuses of the object.
+    pub fn refused(&self) -> &[Problem] {
+        self.refused.get_or_init(|| {
+            let mut found = validate(&self.manifest);
+            let mut istiod = Istiod::default();
+            let spec = Part::root(&self.manifest).get("spec");
+            match (self.manifest.group(), self.manifest.kind()) {
+                ("networking.istio.io", "VirtualService") => istiod.virtual_service(&spec),
+                ("networking.istio.io", "DestinationRule") => istiod.destination_rule(&spec),
+                _ => {}
+            }
+            // where the definition is violated, istiod says the same in other words
+            let places: BTreeSet<Origin> = found.iter().map(|problem| problem.origin.clone()).collect();
+            found.extend(istiod.problems.into_iter().filter(|problem| !places.contains(&problem.origin)));
+            found
+        })
+    }
+}
+
+/// The labels of a host name, the first of which may be a wildcard.
+static HOST: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let label = "[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?";
+    Regex::new(&format!(r"^(\*|(\*-?)?{label})(\.{label})*\.?$")).ok()
+});
+/// A label of a host name.
+static LABEL: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$").ok());
+
+fn is_host(text: &str) -> bool {
+    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|letter| letter.is_ascii_digit());
+    let ends_in_number = text.contains('.') && text.rsplit('.').next().is_some_and(is_number);
+    text.len() <= 255 && !ends_in_number && HOST.as_ref().is_none_or(|pattern| pattern.is_match(text))
+}
+
+fn is_label(text: &str) -> bool {
+    LABEL.as_ref().is_none_or(|pattern| pattern.is_match(text))
+}
+
+/// Whether a text is a name or a value of a label.
+fn is_word(text: &str) -> bool {
+    let ends = |end: Option<char>| end.is_some_and(|letter| letter.is_ascii_alphanumeric());
+    text.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
+        && ends(text.chars().next())
+        && ends(text.chars().last())
+}
+
+#[derive(Default)]
+struct Istiod {
+    problems: BTreeSet<Problem>,
+}
+
+impl Istiod {
+    fn refuse(&mut self, part: &Part<'_>, message: String) {
+        self.problems.insert(Problem { origin: part.origin(), severity: Severity::Error, message });
+    }
+
+    /// Refuses a value with its field and what is wrong with it.
+    fn refuse_value(&mut self, part: &Part<'_>, wrong: &str) {
+        self.refuse(part, format!("{} is `{}`, {wrong}", field(&part.pointer), shown(part)));
+    }
+
+    fn virtual_service(&mut self, spec: &Part<'_>) {
+        let (hosts, gateways) = (spec.get("hosts"), spec.get("gateways").texts());
+        let is_delegate = hosts.items().next().is_none();
+        for key in ["gateways", "tls", "tcp"].iter().filter(|key| is_delegate && spec.get(key).items().next().is_some())
+        {
+            self.refuse(
+                &spec.get(key),
+                format!("a VirtualService without `hosts` is a delegate, which has no `{key}`"),
+            );
+        }
+        self.gateways(&spec.get("gateways"));
+        let in_mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh");
+        self.hosts(&hosts, in_mesh);
+        if ["http", "tcp", "tls"].iter().all(|key| spec.get(key).items().next().is_none()) {
+            self.refuse(spec, "a VirtualService needs one of `http`, `tcp` and `tls`".to_owned());
+        }
+        for rule in spec.get("http").items() {
+            self.http(&rule, is_delegate);
+        }
+        for key in ["tls", "tcp"] {
+            for rule in spec.get(key).items() {
+                self.connection(&rule, key);
+            }
+        }
+        self.exports(&spec.get("exportTo"));
+    }
+
+    fn hosts(&mut self, hosts: &Part<'_>, in_mesh: bool) {
+        let mut known: Vec<&str> = Vec::new();
+        for part in hosts.items() {
+            let Some(host) = part.text() else { continue };
+            let is_address = host.parse::<std::net::IpAddr>().is_ok();
+            if !is_host(host) && !is_address {
+                self.refuse_value(&part, "which is no host name");
+            } else if host == "*" && in_mesh {
+                self.refuse(&part, "the host `*` is allowed for gateways only, not in the mesh".to_owned());
+            }
+            let same = |other: &&&str| {
+                host == **other
+                    || is_wildcard(other) && falls_under(host, other)
+                    || is_wildcard(host) && falls_under(other, host)
+            };
+            if let Some(other) = known.iter().find(same) {
+                self.refuse(&part, format!("the hosts `{other}` and `{host}` of one VirtualService are the same"));
+            }
+            known.push(host);
+        }
+    }
+
+    /// A duration of whole milliseconds, at least one. Only the definitions since Istio 1.23 say the latter.
+    fn duration(&mut self, part: &Part<'_>) {
+        let duration = part.text().and_then(nanoseconds);
+        if duration.is_some_and(|duration| duration < 1_000_000 || duration % 1_000_000 != 0) {
+            self.refuse_value(part, "not a duration of one or more whole milliseconds");
+        }
+    }
+
+    fn port(&mut self, part: &Part<'_>, least: i64) {
+        if part.value.as_i64().is_some_and(|port| !(least..=65535).contains(&port)) {
+            self.refuse_value(part, "not a port between 1 and 65535");
+        }
+    }
+
+    fn routes(&mut self, route: &Part<'_>) {
+        let mut total = 0;
+        for entry in route.items() {
+            if !entry.get("destination").is_there() {
+                self.refuse(&entry, format!("{} has no `destination`", field(&entry.pointer)));
+            }
+            self.destination(&entry.get("destination"));
+            self.headers(&entry.get("headers"));
+            let weight = entry.get("weight");
+            if weight.value.as_i64().is_some_and(|weight| weight < 0) {
+                self.refuse_value(&weight, "less than 0");
+            }
+            total += weight.value.as_i64().unwrap_or(0);
+        }
+        if route.items().count() > 1 && total == 0 {
+            self.refuse(route, "the weights sum to 0".to_owned());
+        }
+    }
+
+    fn destination(&mut self, part: &Part<'_>) {
+        let host = part.get("host");
+        if part.is_there() && host.text().is_none_or(|host| host == "*" || !is_host(host)) {
+            self.refuse_value(&host, "which is no host name");
+        }
+        let subset = part.get("subset");
+        if subset.text().is_some_and(|name| !name.is_empty() && !is_label(name)) {
+            self.refuse_value(&subset, "which is no name of a subset");
+        }
+        if part.get("port").is_there() {
+            self.port(&part.get("port").get("number"), 1);
+        }
+    }
+
+    /// Checks a rule for connections.
+    fn connection(&mut self, rule: &Part<'_>, key: &str) {
+        if rule.get("route").items().next().is_none() {
+            self.refuse(rule, format!("{} has no `route`", field(&rule.pointer)));
+        }
+        self.routes(&rule.get("route"));
+        if key == "tls" && rule.get("match").items().next().is_none() {
+            self.refuse(rule, format!("{} has no `match`", field(&rule.pointer)));
+        }
+        for one in rule.get("match").items() {
+            if key == "tls" && one.get("sniHosts").items().next().is_none() {
+                self.refuse(&one, format!("{} has no `sniHosts`", field(&one.pointer)));
+            }
+            self.port(&one.get("port"), 0);
+        }
+    }
+
+    fn gateways(&mut self, gateways: &Part<'_>) {
+        for part in gateways.items() {
+            let is_name = |name: &str| match name.split_once('/') {
+                Some((namespace, name)) => is_label(namespace) && is_label(name),
+                None => is_host(name) && !name.starts_with('*'),
+            };
+            if part.text().is_some_and(|name| !is_name(name)) {
+                self.refuse_value(&part, "which is no name of a gateway");
+            }
+        }
+    }
+
+    /// Checks labels that pods are selected by.
+    fn labels(&mut self, labels: &Part<'_>) {
+        for (key, part) in labels.entries() {
+            let name = key.rsplit('/').next().unwrap_or_default();
+            if !is_word(name) || part.text().is_some_and(|value| !value.is_empty() && !is_word(value)) {
+                self.refuse(&part, format!("`{key}: {}` is no label", shown(&part)));
+            }
+        }
+    }
+
+    fn exports(&mut self, exports: &Part<'_>) {
+        let names = exports.texts();
+        if names.len() > 1 && names.iter().any(|name| name == "*") {
+            self.refuse(exports, "`*` in exportTo excludes other namespaces".to_owned());
+        }
+        let mut known = BTreeSet::new();
+        for part in exports.items() {
+            let Some(name) = part.text() else { continue };
+            if !known.insert(name) {
+                self.refuse(&part, format!("exportTo has `{name}` twice"));
+            } else if ![".", "*"].contains(&name) && !is_label(name) {
+                self.refuse_value(&part, "which is no namespace");
+            }
+        }
+    }
+
+}
+
+/// A value in a message.
+fn shown(part: &Part<'_>) -> String {
+    part.owned().unwrap_or_else(|| part.value.to_string())
+}

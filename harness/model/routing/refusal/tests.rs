@@ -1,0 +1,92 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use rstest::{Context, rstest};
+
+use super::super::live::Live;
+use crate::scenario::parse_manifests;
+
+const VIRTUAL_SERVICE: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: vs}
+spec:
+  hosts: [svc]
+  http:
+  - match: [{headers: {end-user: {exact: testers}}, sourceLabels: {app: a}}]
+    timeout: 5s
+    route: [{destination: {host: svc, subset: v2}, weight: 100}, {destination: {host: svc, subset: v1}}]
+";
+
+const DESTINATION_RULE: &str = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: dr}
+spec:
+  host: svc
+  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}
+  subsets: [{name: v1, labels: {version: v1}}]
+";
+
+fn problems(text: &str) -> String {
+    let mut live = Live::new("here", "here");
+    for manifest in parse_manifests(Path::new("a.yaml"), text).unwrap() {
+        live.apply(&Arc::new(manifest));
+    }
+    let problems = live.all().flat_map(super::Object::refused).map(ToString::to_string);
+    problems.collect::<Vec<_>>().join("\n")
+}
+
+#[rstest]
+#[case(VIRTUAL_SERVICE)]
+#[case(DESTINATION_RULE)]
+fn a_valid_object_has_no_problems(#[case] object: &str) {
+    assert_eq!(problems(object), "");
+}
+
+#[rstest]
+#[case::route_with_redirect(VIRTUAL_SERVICE, "    timeout", "    redirect: {uri: /a}\n    timeout")]
+#[case::redirect_without_target(VIRTUAL_SERVICE, "    route: [", "    redirect: {}\n    mirrors: [")]
+#[case::no_action(VIRTUAL_SERVICE, "    route: [", "    mirrors: [")]
+#[case::every_host_in_the_mesh(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: ['*']")]
+#[case::host_twice(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: ['*.com', a.com]")]
+#[case::no_host_name(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: [svc_a]")]
+#[case::gateways_of_a_delegate(VIRTUAL_SERVICE, "hosts: [svc]", "gateways: [a]")]
+#[case::no_gateway(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: [svc]\n  gateways: [a_b]")]
+#[case::no_rules(VIRTUAL_SERVICE, "  http:\n", "  http: []\n  tcp:\n")]
+#[case::star_as_an_expression(VIRTUAL_SERVICE, "exact: testers", "regex: '*'")]
+#[case::broken_expression(VIRTUAL_SERVICE, "exact: testers", "regex: 'test(ers'")]
+#[case::empty_prefix(VIRTUAL_SERVICE, "exact: testers", "prefix: ''")]
+#[case::header_with_a_space(VIRTUAL_SERVICE, "end-user:", "end user:")]
+#[case::source_label(VIRTUAL_SERVICE, "{app: a}", "{app: 'a b'}")]
+#[case::weights_of_nothing(VIRTUAL_SERVICE, ", weight: 100", "")]
+#[case::negative_weight(VIRTUAL_SERVICE, "weight: 100", "weight: -1")]
+#[case::destination_of_every_host(VIRTUAL_SERVICE, "host: svc, subset: v2", "host: '*'")]
+#[case::microseconds(VIRTUAL_SERVICE, "timeout: 5s", "timeout: 1500us")]
+#[case::impossible_status(VIRTUAL_SERVICE, "timeout: 5s", "fault: {abort: {httpStatus: 700}}")]
+#[case::percentage_above_all(VIRTUAL_SERVICE, "timeout: 5s", "fault: {abort: {httpStatus: 503, percentage: {value: 150}}}")]
+#[case::fault_of_nothing(VIRTUAL_SERVICE, "timeout: 5s", "fault: {}")]
+#[case::retries_without_attempts(VIRTUAL_SERVICE, "timeout: 5s", "retries: {retryOn: 5xx}")]
+#[case::unknown_retry(VIRTUAL_SERVICE, "timeout: 5s", "retries: {attempts: 2, retryOn: 'gateway-errors'}")]
+#[case::host_of_a_response(VIRTUAL_SERVICE, "timeout: 5s", "headers: {response: {set: {Host: a}}}")]
+#[case::host_set_twice(VIRTUAL_SERVICE, "timeout: 5s", "rewrite: {authority: a}\n    headers: {request: {set: {Host: b}}}")]
+#[case::rewrite_of_nothing(VIRTUAL_SERVICE, "timeout: 5s", "rewrite: {}")]
+#[case::unknown_method(VIRTUAL_SERVICE, "timeout: 5s", "corsPolicy: {allowMethods: [GOT]}")]
+#[case::exported_to_all_and_here(VIRTUAL_SERVICE, "  hosts:", "  exportTo: ['*', .]\n  hosts:")]
+#[case::two_subsets_alike(DESTINATION_RULE, "subsets: [", "subsets: [{name: v1}, ")]
+#[case::subset_without_a_name(DESTINATION_RULE, "name: v1,", "name: '',")]
+#[case::label_of_a_subset(DESTINATION_RULE, "version: v1", "version: 'v 1'")]
+#[case::empty_policy(DESTINATION_RULE, "{loadBalancer: {simple: ROUND_ROBIN}}", "{}")]
+#[case::mutual_tls_without_certificates(DESTINATION_RULE, "loadBalancer: {simple: ROUND_ROBIN}", "tls: {mode: MUTUAL}")]
+#[case::ejection_above_all(DESTINATION_RULE, "loadBalancer: {simple: ROUND_ROBIN}", "outlierDetection: {maxEjectionPercent: 101}")]
+fn what_istiod_refuses_is_told_with_its_place(
+    #[context] context: Context,
+    #[case] object: &str,
+    #[case] part: &str,
+    #[case] instead: &str,
+) {
+    assert!(object.contains(part));
+    let found = problems(&object.replacen(part, instead, 1));
+    assert!(!found.is_empty());
+    insta::assert_snapshot!(context.description.unwrap(), found);
+}
