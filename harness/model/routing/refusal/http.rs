@@ -195,7 +195,8 @@ impl Istiod {
         if !redirect.is_there() {
             return;
         }
-        let there = |key: &&str| redirect.get(key).is_there();
+        // an empty text is as good as none
+        let there = |key: &&str| redirect.get(key).is_there() && redirect.get(key).text() != Some("");
         if ["uri", "prefixRewrite", "authority", "port", "derivePort", "scheme"].iter().all(|key| !there(key)) {
             self.refuse(
                 &redirect,
