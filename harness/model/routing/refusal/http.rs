@@ -13,6 +13,12 @@ const RETRY_ON: [&str; 16] = [
     "retriable-status-codes", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure", "cancelled", "deadline-exceeded",
     "internal", "resource-exhausted", "unavailable",
 ];
+#[rustfmt::skip]
+const GRPC: [&str; 17] = [
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
+    "DATA_LOSS",
+];
 const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
@@ -170,6 +176,10 @@ impl Istiod {
             }
         }
         self.status(&abort.get("httpStatus"), false);
+        let grpc = abort.get("grpcStatus");
+        if grpc.text().is_some_and(|status| !GRPC.contains(&status)) {
+            self.refuse_value(&grpc, "which is no status of gRPC");
+        }
         self.duration(&delay.get("fixedDelay"));
         for part in [abort.get("http2Error"), delay.get("exponentialDelay")].iter().filter(|part| part.is_there()) {
             self.refuse(part, format!("Istio does not support {}", field(&part.pointer)));

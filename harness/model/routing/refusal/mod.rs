@@ -170,8 +170,10 @@ impl Istiod {
         if subset.text().is_some_and(|name| !name.is_empty() && !is_label(name)) {
             self.refuse_value(&subset, "which is no name of a subset");
         }
-        if part.get("port").is_there() {
-            self.port(&part.get("port").get("number"), 1);
+        let port = part.get("port");
+        self.port(&port.get("number"), 1);
+        if port.is_there() && !port.get("number").is_there() {
+            self.refuse(&port, format!("{} has no `number`", field(&port.pointer)));
         }
     }
 
