@@ -49,9 +49,9 @@ pub fn spoilt_objects_are_refused_as_the_api_refuses_them() {
 fn sound() -> Vec<Value> {
     let mut found = BTreeMap::new();
     for case in variants().into_iter().chain(fixtures()) {
-        for object in case.live.all().filter(|object| object.manifest.group().ends_with("networking.istio.io")
-            || object.manifest.kind() == "HTTPRoute")
-        {
+        for object in case.live.all().filter(|object| {
+            object.manifest.group().ends_with("networking.istio.io") || object.manifest.kind() == "HTTPRoute"
+        }) {
             assert_eq!(object.refused(), [], "{}", case.name);
             let written = serde_json::to_value(&object.manifest.object).unwrap();
             found.insert(written["spec"].to_string(), written);
@@ -80,8 +80,25 @@ fn spoilt(object: &Value, random: &mut Rng) -> Value {
     let place = random.choice(&places).unwrap().clone();
     let value = object.pointer_mut(&place).unwrap();
     let others = [
-        json!(true), json!(0), json!(-1), json!(101), json!(70000), json!("1"), json!(""), json!("*"), json!("a b"), json!("5s"), json!("0s"),
-        json!([]), json!({}), json!(["a"]), json!({"exact": "a"}), json!("^$("), json!("Abc"), json!("svc.example.com"), json!(50.5),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(101),
+        json!(70000),
+        json!("1"),
+        json!(""),
+        json!("*"),
+        json!("a b"),
+        json!("5s"),
+        json!("0s"),
+        json!([]),
+        json!({}),
+        json!(["a"]),
+        json!({"exact": "a"}),
+        json!("^$("),
+        json!("Abc"),
+        json!("svc.example.com"),
+        json!(50.5),
     ];
     match (random.u8(0..4), &mut *value) {
         (0, _) => *value = random.choice(&others).unwrap().clone(),
@@ -147,7 +164,10 @@ fn add(fields: &mut Map<String, Value>, random: &mut Rng) {
         ("loadBalancer", json!({"simple": "RANDOM", "consistentHash": {"useSourceIp": true}})),
         ("loadBalancer", json!({"consistentHash": {"httpCookie": {"ttl": "0s"}}})),
         ("filters", json!([{"type": "RequestRedirect"}])),
-        ("filters", json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}])),
+        (
+            "filters",
+            json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}]),
+        ),
         ("timeouts", json!({"request": "1s", "backendRequest": "2s"})),
         ("sourceLabels", json!({"a b": "c"})),
         ("sourceNamespace", json!("A_b")),

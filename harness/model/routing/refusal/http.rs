@@ -19,8 +19,7 @@ const GRPC: [&str; 17] = [
     "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
     "DATA_LOSS",
 ];
-const METHODS: [&str; 10] =
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
+const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
 impl Istiod {
     pub(super) fn http(&mut self, rule: &Part<'_>, in_delegate: bool) {
@@ -242,7 +241,10 @@ impl Istiod {
             let is_status = policy.parse::<u16>().is_ok_and(|status| (100..=599).contains(&status));
             if !is_status && !RETRY_ON.contains(&policy) {
                 let hint = nearest(policy, RETRY_ON.into_iter());
-                self.refuse(&policies, format!("`{policy}` in {} is no condition for retries{hint}", field(&policies.pointer)));
+                self.refuse(
+                    &policies,
+                    format!("`{policy}` in {} is no condition for retries{hint}", field(&policies.pointer)),
+                );
             }
         }
         self.duration(&retries.get("perTryTimeout"));

@@ -231,7 +231,6 @@ impl Istiod {
             }
         }
     }
-
 }
 
 /// A value in a message.

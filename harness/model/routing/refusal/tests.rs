@@ -64,12 +64,20 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
 #[case::destination_of_every_host(VIRTUAL_SERVICE, "host: svc, subset: v2", "host: '*'")]
 #[case::microseconds(VIRTUAL_SERVICE, "timeout: 5s", "timeout: 1500us")]
 #[case::impossible_status(VIRTUAL_SERVICE, "timeout: 5s", "fault: {abort: {httpStatus: 700}}")]
-#[case::percentage_above_all(VIRTUAL_SERVICE, "timeout: 5s", "fault: {abort: {httpStatus: 503, percentage: {value: 150}}}")]
+#[case::percentage_above_all(
+    VIRTUAL_SERVICE,
+    "timeout: 5s",
+    "fault: {abort: {httpStatus: 503, percentage: {value: 150}}}"
+)]
 #[case::fault_of_nothing(VIRTUAL_SERVICE, "timeout: 5s", "fault: {}")]
 #[case::retries_without_attempts(VIRTUAL_SERVICE, "timeout: 5s", "retries: {retryOn: 5xx}")]
 #[case::unknown_retry(VIRTUAL_SERVICE, "timeout: 5s", "retries: {attempts: 2, retryOn: 'gateway-errors'}")]
 #[case::host_of_a_response(VIRTUAL_SERVICE, "timeout: 5s", "headers: {response: {set: {Host: a}}}")]
-#[case::host_set_twice(VIRTUAL_SERVICE, "timeout: 5s", "rewrite: {authority: a}\n    headers: {request: {set: {Host: b}}}")]
+#[case::host_set_twice(
+    VIRTUAL_SERVICE,
+    "timeout: 5s",
+    "rewrite: {authority: a}\n    headers: {request: {set: {Host: b}}}"
+)]
 #[case::rewrite_of_nothing(VIRTUAL_SERVICE, "timeout: 5s", "rewrite: {}")]
 #[case::unknown_method(VIRTUAL_SERVICE, "timeout: 5s", "corsPolicy: {allowMethods: [GOT]}")]
 #[case::exported_to_all_and_here(VIRTUAL_SERVICE, "  hosts:", "  exportTo: ['*', .]\n  hosts:")]
@@ -78,7 +86,11 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
 #[case::label_of_a_subset(DESTINATION_RULE, "version: v1", "version: 'v 1'")]
 #[case::empty_policy(DESTINATION_RULE, "{loadBalancer: {simple: ROUND_ROBIN}}", "{}")]
 #[case::mutual_tls_without_certificates(DESTINATION_RULE, "loadBalancer: {simple: ROUND_ROBIN}", "tls: {mode: MUTUAL}")]
-#[case::ejection_above_all(DESTINATION_RULE, "loadBalancer: {simple: ROUND_ROBIN}", "outlierDetection: {maxEjectionPercent: 101}")]
+#[case::ejection_above_all(
+    DESTINATION_RULE,
+    "loadBalancer: {simple: ROUND_ROBIN}",
+    "outlierDetection: {maxEjectionPercent: 101}"
+)]
 fn what_istiod_refuses_is_told_with_its_place(
     #[context] context: Context,
     #[case] object: &str,
