@@ -170,10 +170,10 @@ impl Istiod {
         if subset.text().is_some_and(|name| !name.is_empty() && !is_label(name)) {
             self.refuse_value(&subset, "which is no name of a subset");
         }
-        let port = part.get("port");
-        self.port(&port.get("number"), 1);
-        if port.is_there() && !port.get("number").is_there() {
-            self.refuse(&port, format!("{} has no `number`", field(&port.pointer)));
+        let selected = part.get("port");
+        self.port(&selected.get("number"), 1);
+        if selected.is_there() && !selected.get("number").is_there() {
+            self.refuse(&selected, format!("{} has no `number`", field(&selected.pointer)));
         }
     }
 
