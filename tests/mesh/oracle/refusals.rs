@@ -66,7 +66,7 @@ fn case(objects: &[Value]) -> Case {
         let mut object = object.clone();
         object["metadata"] = json!({"name": format!("x-{number}")});
         let manifest = parse_manifests(Path::new("spoilt.yaml"), &object.to_string()).unwrap().remove(0);
-        live.apply(&manifest.into());
+        live.apply(&manifest);
     }
     let client = Client { namespace: NAMESPACE.to_owned(), labels: BTreeMap::new(), sidecar: true };
     Case { name: "spoilt".to_owned(), live, client }
