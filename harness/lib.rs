@@ -7,6 +7,7 @@
 mod cli;
 #[doc(hidden)]
 pub mod cluster;
+pub mod controller;
 mod draft;
 pub mod events;
 #[doc(hidden)]

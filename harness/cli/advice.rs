@@ -4,10 +4,11 @@ use super::exit::ExitCode;
 use super::nearest::nearest;
 use crate::cluster::wait::{Failure as WaitFailure, WaitError};
 use crate::cluster::{ClusterError, LoadError};
+use crate::controller::ControllerError;
 use crate::mesh::MeshError;
 use crate::plan::{PlanError, Refused};
 use crate::report::{ReportError, Wrapped};
-use crate::scenario::Origin;
+use crate::scenario::{ControllerKind, Origin};
 use crate::session::SessionError;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
@@ -52,7 +53,7 @@ impl Failure {
 }
 
 /// The sets of images that `ci/images/build` supports.
-const BUILT_SETS: [&str; 4] = ["node", "istio-1.31", "istio-1.22", "gateway-api"];
+const BUILT_SETS: [&str; 5] = ["node", "istio-1.31", "istio-1.22", "gateway-api", "argo-rollouts-1.10"];
 
 /// A hint about missing images. Only a checkout of the repository has the script that builds them.
 fn images_hint(pull: &str, set: Option<&str>) -> String {
@@ -70,6 +71,7 @@ fn hint(error: &SessionError) -> Option<String> {
     let text = match error {
         SessionError::Cluster(error)
         | SessionError::Mesh(MeshError::Cluster(error))
+        | SessionError::Controller(ControllerError::Cluster(error))
         | SessionError::Traffic(TrafficError::Driver(error)) => return cluster_hint(error),
         SessionError::Mesh(MeshError::NoSidecar { .. }) => {
             "the client must be in the mesh: remove the label or annotation that disables its sidecar injection"
@@ -79,6 +81,9 @@ fn hint(error: &SessionError) -> Option<String> {
         }
         SessionError::Mesh(MeshError::NotInstalled) => {
             "install Istio on the cluster, or use a throwaway cluster with --cluster k3s"
+        }
+        SessionError::Controller(ControllerError::NotInstalled { .. }) => {
+            "install it on the cluster, or use a throwaway cluster with --cluster k3s"
         }
         SessionError::LeftBehind { left, .. } => {
             let run = &left.run;
@@ -111,6 +116,9 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
                 "the scenario needs the CRDs of the Gateway API: use a cluster that has them with --cluster kubeconfig",
                 Some(set),
             ));
+        }
+        ClusterError::NoSet { set, .. } if set.starts_with(ControllerKind::ArgoRollouts.key()) => {
+            return Some(images_hint("use a cluster that has the controller, with --cluster kubeconfig", Some(set)));
         }
         ClusterError::NoSet { set, .. } => {
             let pull = "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3";

@@ -21,6 +21,8 @@ pub enum NotEmbedded {
         "a stand-in for {image} cannot state the version `{version}`: no response was found in which `version: {rule}` reads it"
     )]
     Version { image: String, version: String, rule: String },
+    #[error("the embedded mesh runs no rollout controllers, and the scenario needs {0}")]
+    Controller(String),
     #[error(
         "the manifests route these requests to stand-ins, which answer with status 200 only; the claim needs {needed}"
     )]
@@ -92,6 +94,9 @@ pub enum ClusterError {
     /// The API server rejected an object.
     #[error("{origin}: {id} was rejected: {}", status.message)]
     Rejected { origin: Origin, id: String, status: Box<Status> },
+    /// The API server rejected an object of software that is installed.
+    #[error("{object} of {what} was rejected: {reason}")]
+    NotInstallable { object: String, what: String, reason: String },
     /// The API server did not process a request for a reason other than the object: missing permissions, an admission webhook that does not
     /// answer, overload.
     #[error("{origin}: the API server failed to process {id}: {} ({})", status.message, status.code)]
@@ -165,6 +170,7 @@ impl ClusterError {
             Self::UnknownKind { .. }
             | Self::Target { .. }
             | Self::Rejected { .. }
+            | Self::NotInstallable { .. }
             | Self::Outside { .. }
             | Self::Reaches(_)
             | Self::NotEmbedded { .. }
@@ -176,7 +182,7 @@ impl ClusterError {
 }
 
 /// Whether a failure response is about the object itself, so that a healthy cluster would also reject it.
-pub(crate) fn is_about_object(status: &Status) -> bool {
+pub(super) fn is_about_object(status: &Status) -> bool {
     let said = |words: &str| status.message.contains(words);
     // an admission webhook can deny with any code
     let denied = said("admission webhook") && said("denied the request")

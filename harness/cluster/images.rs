@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::ClusterError;
 use super::archive::{full_name, images_in};
-use crate::scenario::IstioVersion;
+use crate::scenario::{ControllerKind, Install, IstioVersion};
 
 /// The image cache: sets of images that `ci/images/build` has built or `shiftcheck images pull` has pulled.
 #[derive(Debug, Clone)]
@@ -49,6 +49,17 @@ pub struct IstioSet {
     pub profile: Option<String>,
 }
 
+/// The image of one version of a rollout controller, and the objects of its installation.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ControllerSet {
+    /// The image with its tag.
+    pub image: String,
+    /// The image archives for the node.
+    pub archives: Vec<PathBuf>,
+    /// The file with the objects.
+    pub objects: PathBuf,
+}
+
 impl ImageCache {
     /// The image cache in a cache folder.
     pub fn new(folder: &Path) -> Self {
@@ -70,17 +81,49 @@ impl ImageCache {
     pub fn istio(&self, version: &IstioVersion) -> Result<IstioSet, ClusterError> {
         let name = format!("istio-{version}");
         let mut set: IstioSet = self.read(&name)?;
-        let folder = self.folder.join(name);
+        self.complete(&name, set.archives.iter_mut().chain([&mut set.istioctl]))?;
+        Ok(set)
+    }
+
+    /// The set of a rollout controller.
+    ///
+    /// # Errors
+    /// The cache does not have the set, its description cannot be read, or a file is missing.
+    pub fn controller(&self, wanted: &Install) -> Result<ControllerSet, ClusterError> {
+        self.controller_set(&format!("{}-{}", wanted.kind.key(), wanted.version))
+    }
+
+    /// The sets of rollout controllers in the cache, each with its name.
+    pub fn controllers(&self) -> impl Iterator<Item = (String, Result<ControllerSet, ClusterError>)> {
+        let prefix = format!("{}-", ControllerKind::ArgoRollouts.key());
+        let names = self.sets().into_iter().filter(move |set| set.starts_with(&prefix));
+        names.map(|name| {
+            let set = self.controller_set(&name);
+            (name, set)
+        })
+    }
+
+    fn controller_set(&self, name: &str) -> Result<ControllerSet, ClusterError> {
+        let mut set: ControllerSet = self.read(name)?;
+        self.complete(name, set.archives.iter_mut().chain([&mut set.objects]))?;
+        Ok(set)
+    }
+
+    /// Completes the paths of the files of a set.
+    ///
+    /// # Errors
+    /// A file is missing.
+    fn complete<'a>(&self, set: &str, files: impl Iterator<Item = &'a mut PathBuf>) -> Result<(), ClusterError> {
+        let folder = self.folder.join(set);
         // the engine mounts archives by their real path, without symbolic links
         let folder = folder.canonicalize().unwrap_or(folder);
-        set.istioctl = folder.join(set.istioctl);
-        set.archives = set.archives.iter().map(|archive| folder.join(archive)).collect();
-        for file in set.archives.iter().chain([&set.istioctl]) {
+        for file in files {
+            *file = folder.join(&*file);
             if !file.is_file() {
                 return Err(ClusterError::BadSet { path: file.clone(), reason: "the file is missing".to_owned() });
             }
         }
-        Ok(set)
+        Ok(())
     }
 
     /// The folder of the set of a version of Istio, whether or not it exists.

@@ -23,6 +23,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// The labels.
     pub labels: BTreeMap<String, String>,
+    /// The image of the first container, without the sidecar.
+    pub image: String,
     /// The declared container ports with their names.
     pub ports: Vec<(Option<String>, u16)>,
     /// Whether it is ready and not terminating.
@@ -44,11 +46,13 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let ports =
         spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
     let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
+    let own = spec.and_then(|spec| spec.containers.iter().find(|container| !is_proxy(container)));
     PodState {
         name: pod.name_any(),
         namespace: pod.namespace().unwrap_or_default(),
         address: status.and_then(|status| status.pod_ip.clone()),
         labels: pod.labels().clone(),
+        image: own.and_then(|own| own.image.clone()).unwrap_or_default(),
         ports: ports.collect(),
         ready: ready && pod.metadata.deletion_timestamp.is_none(),
         sidecar,

@@ -32,6 +32,10 @@ pub enum Awaited {
     Definition(String),
     /// istiod {0}
     ControlPlane(String),
+    /// {0}
+    Controller(String),
+    /// {1} of {0}
+    Controlled(String, String),
     /// the first configuration that Istio {0} pushes to the client's sidecar
     FirstPush(String),
     /// the rollout of {0}

@@ -61,6 +61,13 @@ pub trait ReadTable: Send {
     async fn read(&mut self) -> Result<TableReading, MeshError>;
 }
 
+#[async_trait]
+impl<R: ReadTable> ReadTable for &mut R {
+    async fn read(&mut self) -> Result<TableReading, MeshError> {
+        (**self).read().await
+    }
+}
+
 /// Waits until two consecutive readings of a sidecar are the same and as expected, and until the table has been as expected for the time that
 /// `settles` returns for it. A table that differs where it cannot be compared has to stay the same for five seconds.
 ///

@@ -20,9 +20,6 @@ pub enum MeshError {
     Definitions { path: PathBuf, reason: String },
     #[error("{} has version {found}, but {asked} was requested", istioctl.display())]
     OtherIstioctl { istioctl: PathBuf, found: String, asked: IstioVersion },
-    /// The API server rejected an object of the installation.
-    #[error("{object} of this version of Istio was rejected: {reason}")]
-    Rejected { object: String, reason: String },
     #[error("Istio is not installed on this cluster: no Deployment has the label app=istiod")]
     NotInstalled,
     #[error("the client pod {pod} has no sidecar")]

@@ -1,26 +1,19 @@
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::wait::await_condition;
-use kube::runtime::wait::conditions::is_crd_established;
+use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::MeshError;
-use super::manifests::{Manifests, NAMESPACE, api_of, id, is_definition, kind};
-use crate::cluster::wait::{Again, Awaited, Failure, Progress, WaitError, until};
-use crate::cluster::{ClusterError, discover, is_about_object, is_complete};
+use super::manifests::{Manifests, NAMESPACE};
+use crate::cluster::wait::{Again, Awaited, Progress, until};
+use crate::cluster::{ClusterError, Installation, is_complete, kind};
 use crate::scenario::IstioVersion;
 
-const FIELD_MANAGER: &str = "shiftcheck";
-/// The number of objects applied concurrently.
-const AT_ONCE: usize = 8;
-/// The timeout for istiod and for CRDs.
+/// The timeout for istiod.
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// Istio on a cluster.
@@ -50,27 +43,14 @@ impl Istio {
     /// # Errors
     /// The API server rejects an object, or a definition is not established in time.
     pub(super) async fn apply(&self, client: &Client, manifests: Manifests, onto: Onto) -> Result<(), MeshError> {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
-        let namespace = serde_json::from_value(namespace).unwrap_or_else(|_| unreachable!("a literal"));
-        let (mut first, rest): (Vec<_>, Vec<_>) = manifests.0.into_iter().partition(is_definition);
+        let objects = manifests.0.into_iter().map(with_fast_probe).collect();
+        let mut installation = Installation { what: "this version of Istio", namespace: &self.namespace, objects };
         if onto == Onto::Newer {
-            first.clear();
+            installation.leave_definitions();
         }
-        let rest = rest.into_iter().map(with_fast_probe).collect::<Vec<_>>();
-        let definitions: Vec<String> = first.iter().map(DynamicObject::name_any).collect();
-        first.push(namespace);
-        apply_all(client, first).await?;
         // a pod that starts before the objects that it mounts have changed takes minutes to notice the change
-        let (now, then) = match onto {
-            Onto::Nothing => (rest, Vec::new()),
-            Onto::Older | Onto::Newer => rest.into_iter().partition(|object| kind(object) != "Deployment"),
-        };
-        let applied = async {
-            apply_all(client, now).await?;
-            if then.is_empty() { Ok(()) } else { apply_all(client, then).await }
-        };
-        let (established, applied) = tokio::join!(all_established(client, definitions), applied);
-        established.and(applied)
+        let last = if onto == Onto::Nothing { "" } else { "Deployment" };
+        Ok(installation.apply(client, last).await?)
     }
 
     /// Finds the Istio that is installed on a cluster.
@@ -187,70 +167,6 @@ fn with_fast_probe(mut object: DynamicObject) -> DynamicObject {
         probe["initialDelaySeconds"] = json!(0);
     }
     object
-}
-
-async fn apply_all(client: &Client, objects: Vec<DynamicObject>) -> Result<(), MeshError> {
-    let discovery = discover(client).await?;
-    let discovery = &discovery;
-    stream::iter(objects)
-        .map(|object| async move {
-            let id = id(&object);
-            let Some(api) = api_of(client, discovery, &object) else {
-                // objects of kinds that this installation defines are not needed
-                tracing::debug!(%id, "skipped: unknown kind");
-                return Ok(());
-            };
-            // on a new cluster, creation takes the API server a fraction of the time of server-side apply
-            let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-            let made = match api.create(&parameters, &object).await {
-                Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                    overwrite(&api, object, &parameters).await
-                }
-                other => other,
-            };
-            made.map(|_| ()).map_err(|error| match error {
-                kube::Error::Api(status) if is_about_object(&status) => {
-                    MeshError::Rejected { object: id, reason: status.message.clone() }
-                }
-                error => ClusterError::api(format!("installing {id}"))(error).into(),
-            })
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await
-}
-
-/// Overwrites an existing object.
-async fn overwrite(
-    api: &Api<DynamicObject>,
-    mut object: DynamicObject,
-    parameters: &PostParams,
-) -> Result<DynamicObject, kube::Error> {
-    let name = object.name_any();
-    // replaced, because server-side apply would keep fields of the older version, such as feature flags
-    if matches!(kind(&object), "Deployment" | "ConfigMap" | "ClusterRole" | "Role") {
-        object.metadata.resource_version = api.get_metadata(&name).await?.metadata.resource_version;
-        return api.replace(&name, parameters, &object).await;
-    }
-    // applied, because istiod writes certificates into its webhooks and the API server addresses into services
-    api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await
-}
-
-/// Waits until CRDs are established.
-async fn all_established(client: &Client, definitions: Vec<String>) -> Result<(), MeshError> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for name in definitions {
-        let wait = await_condition(api.clone(), &name, is_crd_established());
-        let waited = tokio::time::timeout(LIMIT, wait).await;
-        let what = Awaited::Definition(name);
-        let failed = match waited {
-            Ok(Ok(_)) => continue,
-            Ok(Err(error)) => WaitError::Failed { what, source: Failure::Watch(Box::new(error)) },
-            Err(_) => WaitError::TimedOut { what, limit: LIMIT, last: "not established".to_owned() },
-        };
-        return Err(ClusterError::from(failed).into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

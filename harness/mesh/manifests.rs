@@ -2,14 +2,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use kube::api::{DeleteParams, DynamicObject};
-use kube::discovery::{Discovery, Scope};
-use kube::{Api, Client, ResourceExt};
-use serde::Deserialize;
+use kube::{Client, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{MeshError, istioctl};
-use crate::cluster::{ClusterError, IstioSet, discover};
+use crate::cluster::{ClusterError, IstioSet, api_of, discover, id, is_definition, kind, parse_objects};
 use crate::scenario::ControlPlane;
 
 /// The namespace of istiod.
@@ -46,7 +44,7 @@ impl Manifests {
         }
         let arguments = settings.iter().flat_map(|setting| ["--set", setting]);
         let output = istioctl::run(&set.istioctl, ["manifest", "generate"].into_iter().chain(arguments)).await?;
-        let objects = parse(&output).map_err(|error| failed(error.to_string()))?;
+        let objects = parse_objects(&output).map_err(|error| failed(error.to_string()))?;
         if let Err(error) = write_cache(&cached, &objects) {
             tracing::debug!(%error, "the manifests were not cached");
         }
@@ -70,7 +68,7 @@ impl Manifests {
     pub fn add(&mut self, file: &Path) -> Result<(), MeshError> {
         let failed = |reason: String| MeshError::Definitions { path: file.to_owned(), reason };
         let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-        self.0.extend(parse(&text).map_err(|error| failed(error.to_string()))?);
+        self.0.extend(parse_objects(&text).map_err(|error| failed(error.to_string()))?);
         Ok(())
     }
 
@@ -95,7 +93,7 @@ impl Manifests {
     pub(super) async fn remove(self, client: &Client, others: &[Self]) -> Result<(), MeshError> {
         let discovery = discover(client).await?;
         for object in self.only_here(others) {
-            let Some(api) = api_of(client, &discovery, &object) else { continue };
+            let Some(api) = api_of(client, &discovery, &object, NAMESPACE) else { continue };
             match api.delete(&object.name_any(), &DeleteParams::background()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
@@ -104,17 +102,6 @@ impl Manifests {
         }
         Ok(())
     }
-}
-
-fn parse(text: &str) -> Result<Vec<DynamicObject>, serde_yaml::Error> {
-    let mut objects = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let value = serde_yaml::Value::deserialize(document)?;
-        if !value.is_null() {
-            objects.push(serde_yaml::from_value(value)?);
-        }
-    }
-    Ok(objects)
 }
 
 /// The cache key: the path, size and modification time of the program, and its settings.
@@ -132,30 +119,6 @@ fn write_cache(path: &Path, objects: &[DynamicObject]) -> std::io::Result<()> {
     let fresh = path.with_extension(format!("{}.new", std::process::id()));
     std::fs::write(&fresh, serde_json::to_vec(objects)?)?;
     std::fs::rename(&fresh, path)
-}
-
-pub(super) fn is_definition(object: &DynamicObject) -> bool {
-    kind(object) == "CustomResourceDefinition"
-}
-
-/// `Kind/name`.
-pub(super) fn id(object: &DynamicObject) -> String {
-    format!("{}/{}", kind(object), object.name_any())
-}
-
-pub(super) fn kind(object: &DynamicObject) -> &str {
-    object.types.as_ref().map_or("", |types| &types.kind)
-}
-
-/// The API of an object; none if the cluster does not know its kind.
-pub(super) fn api_of(client: &Client, discovery: &Discovery, object: &DynamicObject) -> Option<Api<DynamicObject>> {
-    let (resource, capabilities) = discovery.resolve_object(object)?;
-    Some(if capabilities.scope == Scope::Cluster {
-        Api::all_with(client.clone(), &resource)
-    } else {
-        let namespace = object.namespace().unwrap_or_else(|| NAMESPACE.to_owned());
-        Api::namespaced_with(client.clone(), &namespace, &resource)
-    })
 }
 
 #[cfg(test)]

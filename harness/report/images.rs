@@ -25,6 +25,10 @@ pub fn checked_images(out: &mut impl Write, cache: &ImageCache) -> io::Result<bo
         intact &= problem.is_none();
         writeln!(out, "{name:<11} {}", problem.as_deref().unwrap_or("ok"))?;
     }
+    for (name, set) in cache.controllers() {
+        intact &= set.is_ok();
+        writeln!(out, "{name} {}", set.map_or_else(|error| error.to_string(), |_| "ok".to_owned()))?;
+    }
     if versions.is_empty() {
         writeln!(out, "istio       no version")?;
     }
@@ -54,6 +58,9 @@ pub fn images(out: &mut impl Write, cache: &ImageCache) -> io::Result<()> {
     match cache.gateway_api() {
         Ok(_) => writeln!(out, "gateway-api CRDs")?,
         Err(error) => writeln!(out, "gateway-api {error}")?,
+    }
+    for (name, set) in cache.controllers() {
+        writeln!(out, "{name} {}", set.map_or_else(|error| error.to_string(), |set| set.image))?;
     }
     if cache.istio_versions().is_empty() {
         writeln!(out, "istio       no version; `shiftcheck images --pull VERSION` pulls a release, such as 1.27.3")?;

@@ -191,6 +191,9 @@ pub struct Stage {
     pub converged: Option<Duration>,
     /// The changes to objects.
     pub edits: Vec<Edit>,
+    /// The state to which a controller has brought its object, in words. Null where no controller does.
+    #[serde(default)]
+    pub controller: Option<String>,
     /// The routing of the client's requests.
     pub routing: Option<Routing>,
     /// The workloads.

@@ -137,6 +137,7 @@ impl Stage {
     pub(super) fn take(&mut self, event: &Event) {
         match event {
             Event::RolledOut(took) => self.rolled_out = Some(*took),
+            Event::Controlled(state) => self.controller = Some(state.clone()),
             Event::Converged { took, routing, .. } => {
                 self.converged = Some(*took);
                 self.routing = Some(routing.clone());

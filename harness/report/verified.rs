@@ -100,6 +100,10 @@ pub(super) fn given(claim: &VerifiedClaim<'_>) -> String {
             "no route to the workload".to_owned()
         }
         (Decided::Holds, Expectation::Served { .. }) => "a route to the workload".to_owned(),
+        (Decided::Holds, Expectation::Weights { .. }) => "so says the route after these steps".to_owned(),
+        (Decided::Fails(mismatches), Expectation::Weights { .. }) => {
+            mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
         (Decided::Holds, _) => "no objects left".to_owned(),
         (Decided::Fails(mismatches), _) => {
             mismatches.iter().map(|mismatch| mismatch.measure.to_string()).collect::<Vec<_>>().join(", ")

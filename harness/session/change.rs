@@ -8,8 +8,10 @@ use tokio::sync::Notify;
 use super::SessionError;
 use super::judge::{Watched, causes, judge_during};
 use super::observe::{TransitionObserver, watch_for};
+use super::reached::{Rules, live_rules};
 use super::stage::{Mode, Session};
 use crate::cluster::{Applied, ClusterError};
+use crate::controller::{ChangeMark, ControlledObjects};
 use crate::events::{Event, Judged, Routing, Tallied, Transition};
 use crate::mesh::{
     Converged, EnvoyError, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
@@ -143,7 +145,8 @@ impl<'a> Session<'a> {
     /// How the change that a stage makes is watched.
     fn watch(&self, planned: &PlannedStage<'_>) -> WatchOptions {
         let watches = self.venue.watches();
-        if planned.changes_mesh() {
+        // at a lower rate, most errors of a controller would be missed: they last for some milliseconds
+        if planned.changes_mesh() || planned.is_controlled() {
             watches.mesh
         } else {
             watch_for(planned.stage, self.plan.scenario, watches.objects, watches.claimed)
@@ -158,7 +161,9 @@ impl<'a> Session<'a> {
             port: service.port,
             client: self.as_client(),
             request: self.snapshot.request(),
-            snapshot: &self.snapshot,
+            snapshot: Arc::clone(&self.snapshot),
+            controlled: self.reached.status.is_some().then(|| self.venue.controlled().cloned()).flatten(),
+            rules: Rules::default(),
             venue: &mut *self.venue,
         }
     }
@@ -184,17 +189,25 @@ impl<'a> Session<'a> {
         self.snapshot = Arc::clone(&planned.after);
         self.venue.later();
         let mut applied = std::mem::take(&mut self.client_pod);
-        let mut deleted = Vec::new();
+        let (mut deleted, mut acted) = (Vec::new(), ChangeMark::default());
         let with_client = !applied.is_empty();
         for step in &planned.stage.steps {
             match step {
                 Step::Apply(manifest) => applied.push(self.venue.apply(manifest).await?),
                 Step::Delete(target) => deleted.extend(self.venue.delete(target).await?),
+                Step::Act(action) => acted = self.act(*action).await?,
                 Step::Mesh(step) => applied.extend(self.venue.change_mesh(step).await?),
             }
         }
-        let _ = applied_all.set(Instant::now());
+        if !planned.is_controlled() {
+            let _ = applied_all.set(Instant::now());
+        }
         self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
+        if planned.is_controlled() {
+            self.reach(planned, &acted).await?;
+            // a controller starts the pods first, and then moves the traffic
+            let _ = applied_all.set(Instant::now());
+        }
         if with_client && !self.venue.pods().iter().any(|pod| self.is_client(pod) && pod.sidecar.is_some()) {
             return Err(MeshError::NoSidecar { pod: self.plan.scenario.client.pod.clone() }.into());
         }
@@ -218,7 +231,10 @@ impl<'a> Session<'a> {
         let known = self.venue.endpoints().cloned();
         let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
         let events = self.events.clone();
-        let converged = match converge(polling, settles, events.waiting(), self.reader()).await {
+        let mut reader = self.reader();
+        let converged = converge(polling, settles, events.waiting(), &mut reader).await;
+        (self.snapshot, self.reached.rules) = (reader.snapshot, reader.rules);
+        let converged = match converged {
             Err(MeshError::NotConverged { seconds, mismatch }) => {
                 let rejected = match self.venue.sidecar() {
                     Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
@@ -266,7 +282,11 @@ struct Settled {
 /// Reads the client's routes, and what the applied objects ask for.
 struct RouteReader<'a, 'plan> {
     venue: &'a mut dyn OpenVenue,
-    snapshot: &'a Snapshot<'plan>,
+    snapshot: Arc<Snapshot<'plan>>,
+    /// The objects that a controller drives; none where no controller does.
+    controlled: Option<ControlledObjects>,
+    /// The rules that the controller had left when they were read last.
+    rules: Rules,
     client: Client,
     request: Request,
     host: String,
@@ -277,8 +297,13 @@ struct RouteReader<'a, 'plan> {
 impl ReadTable for RouteReader<'_, '_> {
     async fn read(&mut self) -> Result<TableReading, MeshError> {
         let read = self.venue.table(&self.host, self.port).await;
-        // pods come and go meanwhile
-        let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods()));
+        // pods come and go meanwhile, and a controller may write rules after it has reported a state
+        let pods = ready_pods(self.venue.pods());
+        if let Some(objects) = &self.controlled {
+            self.rules = live_rules(objects).await?;
+            self.snapshot = Arc::new(self.snapshot.observed(&self.rules, pods.clone()));
+        }
+        let mesh = self.snapshot.mesh_of(pods);
         let outbound = mesh.outbound(self.client.clone());
         let routes = outbound.routes(&self.request).ok();
         let uncompared = outbound.uncompared(&self.request, routes.as_ref());

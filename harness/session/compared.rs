@@ -53,6 +53,7 @@ pub async fn run_compared(
     let Some(first) = runs.runs.first() else {
         return Ok(Outcome { ending: Ending::Passed, passed: 0, stages: 0 });
     };
+    SessionError::refuse_controlled(&first.scenario)?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let prepared = Prepared::new(&first.scenario, &options, events)?;
     let mut others = Vec::new();

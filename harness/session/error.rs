@@ -4,11 +4,12 @@ use thiserror::Error;
 
 use crate::cluster::ClusterError;
 use crate::cluster::wait::Awaited;
+use crate::controller::ControllerError;
 use crate::events::{Event, FailureLayer};
 use crate::mesh::MeshError;
 use crate::plan::PlanError;
 use crate::routing::Problem;
-use crate::scenario::{Origin, ScenarioError};
+use crate::scenario::{Origin, Scenario, ScenarioError};
 use crate::traffic::TrafficError;
 use crate::venue::{LeftBehind, VenueError};
 
@@ -31,12 +32,20 @@ pub enum SessionError {
     /// Mutants were to be brought about elsewhere.
     #[error("mutants are brought about, and control planes installed, on a throwaway cluster alone")]
     NotThrowaway,
+    /// Objects that a controller drives cannot be applied at once.
+    #[error(
+        "{0}: a controller moves the traffic of this scenario, so that its stages cannot be applied at once: versions of Istio are not compared with it, nor are its mutants tried on a cluster"
+    )]
+    Controlled(Origin),
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The mesh failed.
     #[error(transparent)]
     Mesh(#[from] MeshError),
+    /// A rollout controller failed.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
     /// No sample could be taken.
     #[error(transparent)]
     Traffic(#[from] TrafficError),
@@ -55,6 +64,7 @@ impl From<VenueError> for SessionError {
         match error {
             VenueError::Cluster(error) => Self::Cluster(error),
             VenueError::Mesh(error) => Self::Mesh(error),
+            VenueError::Controller(error) => Self::Controller(error),
             VenueError::NotThrowaway => Self::NotThrowaway,
         }
     }
@@ -70,6 +80,8 @@ impl SessionError {
                 [first, ..] => Some(&first.origin),
                 [] => None,
             },
+            Self::Controller(error) => error.place(),
+            Self::Controlled(place) => Some(place),
             _ => match self.cluster() {
                 Some(error) => error.place(),
                 None => None,
@@ -82,6 +94,7 @@ impl SessionError {
         match self {
             Self::Cluster(error)
             | Self::Mesh(MeshError::Cluster(error))
+            | Self::Controller(ControllerError::Cluster(error))
             | Self::Traffic(TrafficError::Driver(error)) => Some(error),
             _ => None,
         }
@@ -90,9 +103,11 @@ impl SessionError {
     /// The layer that failed.
     pub fn layer(&self) -> FailureLayer {
         match self {
-            Self::Scenario(_) | Self::Plan(_) | Self::Refused(_) | Self::NothingToCalibrate(_) => {
-                FailureLayer::Manifest
-            }
+            Self::Scenario(_)
+            | Self::Plan(_)
+            | Self::Refused(_)
+            | Self::NothingToCalibrate(_)
+            | Self::Controlled(_) => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { mismatch, .. })
                 if matches!(mismatch.unread.as_deref(), Some(MeshError::Cluster(_))) =>
             {
@@ -108,6 +123,14 @@ impl SessionError {
                 _ => FailureLayer::Environment,
             },
         }
+    }
+
+    /// Refuses a scenario whose traffic a controller moves.
+    ///
+    /// # Errors
+    /// There is a controller.
+    pub(super) fn refuse_controlled(scenario: &Scenario) -> Result<(), Self> {
+        scenario.controller.as_ref().map_or(Ok(()), |controlled| Err(Self::Controlled(controlled.origin.clone())))
     }
 
     /// The event that says why the run cannot continue.
@@ -128,13 +151,11 @@ impl SessionError {
             | Self::Refused(_)
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
+            | Self::Controlled(_)
             | Self::Traffic(TrafficError::NoPopulation(_))
-            | Self::Mesh(
-                MeshError::NoSidecar { .. }
-                | MeshError::Istioctl { .. }
-                | MeshError::OtherIstioctl { .. }
-                | MeshError::Rejected { .. },
-            ) => true,
+            | Self::Mesh(MeshError::NoSidecar { .. } | MeshError::Istioctl { .. } | MeshError::OtherIstioctl { .. }) => {
+                true
+            }
             _ => match self.cluster() {
                 Some(error) => error.is_bad_input(),
                 None => false,
@@ -146,7 +167,7 @@ impl SessionError {
 /// The failure layer of a wait that failed.
 const fn layer(awaited: &Awaited) -> FailureLayer {
     match awaited {
-        Awaited::Rollout(_) => FailureLayer::Rollout,
+        Awaited::Rollout(_) | Awaited::Controlled(..) => FailureLayer::Rollout,
         Awaited::FirstPush(_) | Awaited::SidecarConfiguration => FailureLayer::Delivery,
         // also `ObjectRemoval`: objects that are left fail their claim, and the wait fails only if they cannot be listed
         _ => FailureLayer::Environment,
@@ -162,7 +183,7 @@ mod tests {
     use super::*;
     use crate::cluster::wait::{Failure, WaitError};
     use crate::plan::{Designs, Plan};
-    use crate::scenario::{Expectation, Scenario};
+    use crate::scenario::Expectation;
 
     fn named(name: &str) -> String {
         name.to_owned()
@@ -189,9 +210,11 @@ mod tests {
     #[case::definition(Awaited::Definition(named("virtualservices.networking.istio.io")), FailureLayer::Environment)]
     #[case::control_plane(Awaited::ControlPlane(named("1.31")), FailureLayer::Environment)]
     #[case::pod_removal(Awaited::PodRemoval(named("client")), FailureLayer::Environment)]
+    #[case::controller(Awaited::Controller(named("Argo Rollouts 1.10")), FailureLayer::Environment)]
     #[case::push(Awaited::FirstPush(named("1.31")), FailureLayer::Delivery)]
     #[case::sidecar(Awaited::SidecarConfiguration, FailureLayer::Delivery)]
     #[case::objects(Awaited::ObjectRemoval, FailureLayer::Environment)]
+    #[case::controlled(Awaited::Controlled(named("Rollout/hello"), named("step 1")), FailureLayer::Rollout)]
     #[case::rollout(Awaited::Rollout(named("hello-server-v2")), FailureLayer::Rollout)]
     fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: FailureLayer) {
         let timed_out =

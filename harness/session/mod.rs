@@ -4,12 +4,14 @@
 mod calibrate;
 mod change;
 mod compared;
+mod controlled;
 mod error;
 mod interrupt;
 mod judge;
 mod mutants;
 mod observe;
 mod picks;
+mod reached;
 mod run;
 mod sample;
 mod stage;

@@ -82,6 +82,7 @@ pub async fn try_mutants(
     events: Events,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
+    SessionError::refuse_controlled(&scenario)?;
     let prepared = Prepared::new(&scenario, &options, events)?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let body = async {

@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SessionError;
-use super::judge::{judge_objects, leave_undecided, not_converged, not_judged};
+use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converged, not_judged};
+use super::reached::Reached;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, PodState};
 use crate::events::{Event, Events, Judged, Workload};
@@ -39,12 +40,22 @@ pub(super) struct Session<'a> {
     pub snapshot: Arc<Snapshot<'a>>,
     /// What was applied for the client; it starts together with the first stage's objects.
     pub client_pod: Vec<Applied>,
+    /// What a controller has made of the stage.
+    pub reached: Reached,
 }
 
 impl<'a> Session<'a> {
     /// A session that has applied nothing yet.
     pub fn new(plan: &'a Plan<'a>, venue: &'a mut dyn OpenVenue, events: Events, mode: Mode) -> Self {
-        Self { snapshot: Arc::clone(plan.after(0)), plan, venue, events, mode, client_pod: Vec::new() }
+        Self {
+            snapshot: Arc::clone(plan.after(0)),
+            plan,
+            venue,
+            events,
+            mode,
+            client_pod: Vec::new(),
+            reached: Reached::default(),
+        }
     }
 
     /// Runs the stages, and returns how many held and the ruling on all of them. `reached` is the number of stages that were begun; `done` is called with the
@@ -93,6 +104,9 @@ impl<'a> Session<'a> {
         let mut judged = Vec::new();
         if !designs.is_empty() {
             judged.extend(self.traffic(stage, designs, driver).await?);
+            if planned.is_controlled() {
+                self.leave_undecided_if_moved(&mut judged).await?;
+            }
             if self.venue.is_model() {
                 leave_undecided(&mut judged, &self.snapshot);
             }
@@ -102,6 +116,8 @@ impl<'a> Session<'a> {
             self.events.tell(Event::Misrouted(mismatch.differences));
         }
         judged.extend(during);
+        let reported = self.reached.status.as_ref().and_then(|status| status.weight);
+        judged.extend(judge_controlled(stage, self.snapshot.weights(), reported));
         for expectation in &stage.expect {
             if let Expectation::NoObjects(origin) = expectation {
                 judged.push(self.nothing_left(origin).await?);

@@ -190,6 +190,7 @@ impl UpgradeSpec {
             Stage {
                 name: format!("{}, {phase}", stage.name),
                 steps: steps.into_iter().map(Step::Mesh).collect(),
+                wait: None,
                 expect,
                 origin: stage.origin.clone(),
             }

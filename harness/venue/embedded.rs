@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::stand_ins::{images, stand_ins};
 use super::{OpenVenue, PodCounter, Reading, Run, Venue, VenueError, Watches};
-use crate::cluster::{Applied, ClusterError, Deleted, EmbeddedMesh, PodState};
+use crate::cluster::{Applied, ClusterError, Deleted, EmbeddedMesh, NotEmbedded, PodState};
 use crate::mesh::MeshError;
 use crate::plan::Plan;
 use crate::routing::RouteTable;
@@ -25,6 +25,10 @@ impl Venue for Embedded {
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        if let Some(install) = run.scenario.install.first() {
+            let source = NotEmbedded::Controller(install.to_string());
+            return Err(ClusterError::NotEmbedded { origin: install.origin.clone(), source }.into());
+        }
         let stand_ins = stand_ins(&Plan::of(run.scenario, &run.namespace, None))?;
         let mesh = EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?;
         Ok(Box::new(mesh.with_stand_ins(stand_ins)))

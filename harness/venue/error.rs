@@ -1,6 +1,7 @@
 use thiserror::Error;
 
 use crate::cluster::{ClusterError, RunId};
+use crate::controller::ControllerError;
 use crate::mesh::MeshError;
 
 /// Why a venue cannot be opened or changed.
@@ -13,6 +14,9 @@ pub enum VenueError {
     /// The mesh failed.
     #[error(transparent)]
     Mesh(#[from] MeshError),
+    /// A rollout controller failed.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
     /// Only a throwaway cluster can do what was asked for.
     #[error("mutants are brought about, and control planes installed, on a throwaway cluster alone")]
     NotThrowaway,

@@ -9,6 +9,7 @@ use super::cluster::{ProvisionedCluster, account_ready};
 use super::run::tell_swept;
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
 use crate::cluster::{ClusterError, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, Wanted, answered, sweep};
+use crate::controller::{self, FoundController};
 use crate::events::Event;
 use crate::scenario::Scenario;
 
@@ -37,6 +38,10 @@ impl Existing {
         client: Client,
     ) -> Result<(ProvisionedCluster, Objects), VenueError> {
         let cluster = ProvisionedCluster::find(client.clone()).await?;
+        for wanted in &run.scenario.install {
+            let FoundController { kind, version, namespace } = controller::find(&client, wanted).await?;
+            run.events.tell(Event::Ready(format!("{kind} {version}, found in {namespace}")));
+        }
         tell_swept(sweep(None, &run.records, Wanted::default()).await?, &run.events);
         let objects = Objects::new(client, run.id.clone(), &run.scenario.namespace, &run.namespace, true).await?;
         let reach = objects.reach(run.scenario.manifests(), &cluster.istio.namespace)?;

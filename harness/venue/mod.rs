@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use kube::Client;
 
 use crate::cluster::{Applied, ClusterError, Deleted, PodState, RunId, RunRecord};
+use crate::controller::ControlledObjects;
 use crate::events::Environment;
 use crate::mesh::{MeshError, Sidecar};
 use crate::routing::RouteTable;
@@ -161,6 +162,11 @@ pub trait OpenVenue: Send + Sync {
 
     /// The client's sidecar; none where there is no Envoy.
     fn sidecar(&mut self) -> Option<&mut Sidecar> {
+        None
+    }
+
+    /// The objects that rollout controllers drive; none where there is no controller.
+    fn controlled(&self) -> Option<&ControlledObjects> {
         None
     }
 

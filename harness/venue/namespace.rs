@@ -13,6 +13,7 @@ use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{
     Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads, answered, is_staying,
 };
+use crate::controller::ControlledObjects;
 use crate::events::{Environment, Event, Events};
 use crate::mesh::{MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
@@ -40,6 +41,7 @@ pub struct OpenNamespace {
     objects: Objects,
     workloads: Workloads,
     sidecar: Sidecar,
+    controlled: ControlledObjects,
     /// The addresses of endpoints that the client's sidecar uses, as far as stages have waited for them.
     endpoints: BTreeSet<String>,
     events: Events,
@@ -61,6 +63,7 @@ impl OpenNamespace {
                 Workloads::watch(&cluster.client, &name)
             },
             sidecar: Sidecar::new(pods.clone(), client.pod.clone()),
+            controlled: ControlledObjects::new(&cluster.client, &name),
             endpoints: BTreeSet::new(),
             cluster: cluster.clone(),
             client: client.clone(),
@@ -151,6 +154,10 @@ impl OpenVenue for OpenNamespace {
 
     fn sidecar(&mut self) -> Option<&mut Sidecar> {
         Some(&mut self.sidecar)
+    }
+
+    fn controlled(&self) -> Option<&ControlledObjects> {
+        Some(&self.controlled)
     }
 
     fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {

@@ -25,9 +25,11 @@ pub fn ready_pods(pods: Vec<PodState>) -> Vec<routing::Pod> {
     ready
         .filter_map(|pod| {
             // the name of a Deployment's pod begins with the Deployment and the hash of its template
-            let hash = pod.labels.get("pod-template-hash");
-            let workload =
-                hash.and_then(|hash| pod.name.split_once(&format!("-{hash}"))).map(|(name, _)| name.to_owned());
+            let before = |hash: &str| Some(pod.name.split_once(&format!("-{hash}"))?.0.to_owned());
+            let of_deployment = pod.labels.get("pod-template-hash").and_then(|hash| before(hash));
+            // the versions of a Rollout are told apart by their ReplicaSets
+            let of_rollout = pod.labels.get("rollouts-pod-template-hash");
+            let workload = of_deployment.or_else(|| Some(format!("{}-{}", before(of_rollout?)?, of_rollout?)));
             Some(routing::Pod {
                 workload: workload.unwrap_or_else(|| pod.name.clone()),
                 name: pod.name,
@@ -35,6 +37,7 @@ pub fn ready_pods(pods: Vec<PodState>) -> Vec<routing::Pod> {
                 labels: pod.labels,
                 address: pod.address?,
                 ports: pod.ports,
+                image: pod.image,
                 ..routing::Pod::default()
             })
         })

@@ -5,7 +5,10 @@ use kube::Client;
 
 use super::cluster::{ClusterSpec, KUBECONFIG, ProvisionedCluster};
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
-use crate::cluster::{ClusterError, Docker, ImageSource, KubeCluster, NodeImage, Objects, RunRecord, ScenarioImages};
+use crate::cluster::{
+    ClusterError, Docker, ImageCache, ImageSource, KubeCluster, NodeImage, Objects, RunRecord, ScenarioImages,
+};
+use crate::controller::Controllers;
 use crate::events::Event;
 use crate::mesh::{IstioChoice, Planes};
 use crate::scenario::{ControlPlane, Scenario};
@@ -60,6 +63,7 @@ impl Throwaway {
             snapshotter: &self.snapshotter,
             images: ScenarioImages::of(run.scenario, &self.load),
             gateway_api: run.scenario.uses_gateway_api(),
+            controllers: Controllers::of(&run.scenario.install, &ImageCache::new(&run.cache))?,
         };
         let record =
             RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use shiftcheck::cluster::{Docker, KubeCluster, RunId, RunRecord, RunRecords, ScenarioImages, default_cache};
+use shiftcheck::controller::Controllers;
 use shiftcheck::events::Events;
 use shiftcheck::mesh::{IstioChoice, Planes};
 use shiftcheck::venue::{ClusterSpec, ProvisionedCluster, VenueError};
@@ -48,6 +49,7 @@ pub fn cache() -> PathBuf {
 /// - `left_behind`: a run is killed, interrupted or panics, and the cluster that it has raised must go;
 /// - `left_objects`: objects outside of the run's namespace are refused on an existing cluster;
 /// - `mutants`: `mutants --cluster` takes a throwaway cluster alone, since a mutant may reach out of its namespace;
+/// - `rollouts`: a rollout controller is installed;
 /// - `own_images`: images and credentials are given to a node before it starts;
 /// - `upgrade`: Istio itself is replaced.
 pub struct Shared {
@@ -93,6 +95,7 @@ impl Shared {
             snapshotter: "overlayfs",
             images: ScenarioImages::default(),
             gateway_api: true,
+            controllers: Controllers::default(),
         };
         let (events, _stream) = Events::channel();
         ProvisionedCluster::start(spec, &record, "shared", &events).await?;

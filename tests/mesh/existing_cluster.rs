@@ -11,6 +11,7 @@ tests![
     an_existing_cluster_is_walked_on_and_left_as_it_was(),
     a_counter_that_is_lost_passes_no_claim(),
     rejected_input_is_told(),
+    a_controller_that_is_not_there_is_told(),
 ];
 
 /// Every object outside of the namespaces that runs make, as `kubectl` lists them; what changes by itself left out.
@@ -158,4 +159,13 @@ fn rejected_input_is_told() {
     assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("the namespace `default` already exists and was not created by this run"), "{errors}");
     assert_eq!(cluster.kubectl(&["get", "namespace", "default", "-o", "name"]), ["namespace/default"]);
+}
+
+fn a_controller_that_is_not_there_is_told() {
+    let (printed, errors, code) =
+        shared().on("run", &Path::new(ROOT).join("fixtures/rollouts-subset"), &["--no-report"]);
+    assert_eq!(code, Some(3), "{printed}{errors}");
+    let expected = "scenario.yaml:4:26: Argo Rollouts is not installed on this cluster: no Deployment has the label app.kubernetes.io/name=argo-rollouts";
+    let flat = errors.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(expected), "{errors}");
 }

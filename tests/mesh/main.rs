@@ -27,6 +27,7 @@ mod left_objects;
 mod mutants;
 mod oracle;
 mod own_images;
+mod rollouts;
 mod scenarios;
 mod shared;
 mod turns;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,
+        rollouts: Engine,
         upgrade: Engine,
         // the first test of `canary` has a cluster of its own, too; the others are on the shared one, which is not up before
         canary: Engine,

@@ -172,6 +172,25 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::during_as_a_number("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: 0}")]
 #[case::last_of_as_a_text("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: 5s}}")]
 #[case::traffic_as_a_number("scenario.yaml", "populations:", "traffic: 500\npopulations:")]
+#[case::a_version_without_quotes("scenario.yaml", "populations:", "install: {argo-rollouts: 1.10}\npopulations:")]
+#[case::a_version_in_words("scenario.yaml", "populations:", "install: {argo-rollouts: latest}\npopulations:")]
+#[case::an_unknown_controller("scenario.yaml", "populations:", "install: {argo-rollout: '1.10'}\npopulations:")]
+#[case::install_as_a_text("scenario.yaml", "populations:", "install: argo-rollouts\npopulations:")]
+#[case::a_rollout_that_no_stage_applies("scenario.yaml", "populations:", "controller: {rollout: hello}\npopulations:")]
+#[case::wait_without_a_controller(
+    "scenario.yaml",
+    "- name: fault\n",
+    "- name: fault\n    wait: {phase: Paused, within: 60s}\n"
+)]
+#[case::do_without_a_controller("scenario.yaml", "- name: fault\n", "- name: fault\n    do: abort\n")]
+#[case::weights_without_a_controller("scenario.yaml", "{objects: none}", "{weights: {canary: 20%, stable: 80%}}")]
+#[case::weights_that_do_not_sum("scenario.yaml", "{objects: none}", "{weights: {canary: 20%, stable: 70%}}")]
+#[case::weights_as_a_text("scenario.yaml", "{objects: none}", "{weights: 20%}")]
+#[case::reports_with_get("scenario.yaml", "{objects: none}", "{reports: {weight: 20%}, get: {v1: 100%}}")]
+#[case::an_unknown_phase("scenario.yaml", "- name: fault\n", "- name: fault\n    wait: {phase: Pausd, within: 60s}\n")]
+#[case::an_unknown_action("scenario.yaml", "- name: fault\n", "- name: fault\n    do: abrt\n")]
+#[case::a_wait_for_nothing("scenario.yaml", "- name: fault\n", "- name: fault\n    wait: {within: 60s}\n")]
+#[case::a_wait_without_end("scenario.yaml", "- name: fault\n", "- name: fault\n    wait: {phase: Paused}\n")]
 #[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
 #[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]
 fn a_spoilt_scenario_is_told_with_its_place(

@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::common::ROOT;
 
 /// The rooms, each of which may use those before it.
-const ROOMS: [&str; 19] = [
+const ROOMS: [&str; 20] = [
     "demo",
     "scenario",
     "admission",
@@ -21,6 +21,7 @@ const ROOMS: [&str; 19] = [
     "workload",
     "cluster",
     "mesh",
+    "controller",
     "traffic",
     "venue",
     "session",

@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 
+use crate::common::server::{Engine, cache_with_images};
 use crate::common::{said, shiftcheck, spoilt};
 
 #[rstest]
@@ -14,9 +15,54 @@ fn all_claims_hold(
     assert_eq!(code, Some(0), "{printed}{errors}");
 }
 
+#[test]
+fn the_steps_of_a_rollout_are_checked_without_a_cluster() {
+    let (printed, errors, code) = said(&shiftcheck(&["verify", "fixtures/rollouts-subset"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    insta::assert_snapshot!(printed);
+}
+
+#[test]
+fn the_embedded_mesh_refuses_a_scenario_that_needs_a_controller() {
+    let arguments = ["run", "fixtures/rollouts-subset", "--cluster", "embedded", "--no-report"];
+    let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    insta::assert_snapshot!(errors);
+}
+
+#[rstest]
+#[case::mutants(&["mutants", "fixtures/rollouts-subset", "--cluster", "k3s"])]
+#[case::upgrade(&["upgrade", "fixtures/rollouts-subset", "--from", "1.22", "--to", "1.31", "--no-report"])]
+fn what_applies_all_objects_at_once_refuses_a_scenario_that_a_controller_drives(#[case] arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.22", "1.31"]);
+    let mut command = shiftcheck(arguments);
+    let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(
+        errors.contains("scenario.yaml:5:23: a controller moves the traffic of this scenario, so that"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_missing_controller_is_told_with_what_builds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.31"]);
+    let engine = Engine::start(folder.path());
+    let mut command = shiftcheck(&["run", "fixtures/rollouts-subset", "--no-report"]);
+    command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("error: the image cache has no set `argo-rollouts-1.10` ("), "{errors}");
+    let hint = "hint: use a cluster that has the controller, with --cluster kubeconfig, or run `ci/images/build argo-rollouts-1.10` to build it";
+    assert!(errors.contains(hint), "{errors}");
+}
+
 #[rstest]
 fn every_mutant_is_killed(
-    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "scale")] scenario: &str,
+    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "scale", "rollouts-subset")]
+    scenario: &str,
 ) {
     let (printed, errors, code) = said(&shiftcheck(&["mutants", &format!("fixtures/{scenario}")]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");

@@ -137,6 +137,7 @@ impl EmbeddedMesh {
             address: Some(pod.address),
             labels: pod.labels,
             ports: pod.ports,
+            image: pod.image,
             ready: true,
         });
         pods.collect()

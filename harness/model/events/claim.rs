@@ -39,6 +39,10 @@ pub enum Subject {
     Workload(String),
     /// The answers while a stage is applied.
     Change,
+    /// The weights in the route of a controlled object.
+    Weights,
+    /// What a controller reports.
+    Reports,
     /// The objects left in the namespace.
     Objects,
     /// The routes of the client's sidecar.
@@ -52,6 +56,8 @@ impl fmt::Display for Subject {
             Self::Population { name, path } => write!(formatter, "{name} at {path}"),
             Self::Workload(name) => formatter.write_str(name),
             Self::Change => formatter.write_str("during the change"),
+            Self::Weights => formatter.write_str("weights in the route"),
+            Self::Reports => formatter.write_str("weight reported by the controller"),
             Self::Objects => formatter.write_str("objects left"),
             Self::Routes => formatter.write_str("routes"),
         }

@@ -6,6 +6,7 @@ mod designs;
 mod during;
 mod edits;
 mod given;
+mod rollout;
 mod stages;
 
 pub use at_once::{at_once, in_turn};
@@ -14,4 +15,5 @@ pub use during::{HIGHEST_RATE, Undecidable, during_claims, shown_time, watch_rat
 pub use edits::Edit;
 pub(crate) use given::requests;
 pub use given::{Given, Seen};
+pub use rollout::RouteWeights;
 pub use stages::{ExpectedAnswers, Plan, PlannedStage, Snapshot};

@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::given::{Given, Seen};
+use super::rollout::{RolloutState, RouteWeights, route_weights};
 use crate::demo::demo_versions;
 use crate::routing::{
-    Client, Live, Mesh, Naming, Object, Outbound, Pod, Problem, Request, RouteTable, client_of, pods_of,
+    Client, Kind, Live, Mesh, Naming, Object, Outbound, Pod, Problem, Request, RouteTable, client_of, pods_of,
 };
-use crate::scenario::{IstioVersion, MeshStep, Population, Scenario, Stage, Step};
+use crate::scenario::{IstioVersion, Manifest, MeshStep, Population, Scenario, Stage, Step};
 
 /// A scenario with the objects before and after each of its stages.
 #[derive(Debug)]
@@ -44,6 +45,10 @@ pub struct Snapshot<'a> {
     istio: Option<IstioVersion>,
     /// The applied objects.
     pub live: Live,
+    /// The objects as a controller has changed them; none where no controller does.
+    controlled: Option<Live>,
+    /// The pods that were seen; none where they follow from the objects.
+    seen: Option<Vec<Pod>>,
     mesh: OnceLock<Mesh>,
 }
 
@@ -69,17 +74,20 @@ impl<'a> Plan<'a> {
         let mut live = Live::new(&scenario.namespace, namespace);
         scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
         let naming = Arc::new(Naming { versions: scenario.versions(), images: demo_versions() });
-        let snapshot = |live: &Live, planes: &ControlPlanes| {
+        let snapshot = |live: &Live, planes: &ControlPlanes, controlled: Option<Live>| {
             let (live, istio, mesh) = (live.clone(), planes.current.clone(), OnceLock::new());
-            Arc::new(Snapshot { scenario, naming: Arc::clone(&naming), istio, live, mesh })
+            Arc::new(Snapshot { scenario, naming: Arc::clone(&naming), istio, live, controlled, seen: None, mesh })
         };
         let mut planes = ControlPlanes { current: istio.cloned(), injected: None };
-        let start = snapshot(&live, &planes);
+        let start = snapshot(&live, &planes, None);
         let mut before = Arc::clone(&start);
+        let mut rollout: Option<RolloutState> = None;
         let stages = (1..).zip(&scenario.stages).map(|(number, stage)| {
             live.step_through(stage);
             planes.step_through(stage);
-            let after = snapshot(&live, &planes);
+            let controlled = scenario.controller.as_ref();
+            rollout = controlled.and_then(|own| RolloutState::after(rollout.as_ref(), own, stage, &live));
+            let after = snapshot(&live, &planes, rollout.as_ref().map(|rollout| rollout.apply_to(&live)));
             let before = std::mem::replace(&mut before, Arc::clone(&after));
             PlannedStage { number, stage, before, after }
         });
@@ -151,6 +159,11 @@ impl PlannedStage<'_> {
         self.stage.steps.iter().any(|step| matches!(step, Step::Mesh(_)))
     }
 
+    /// Whether a controller moves the traffic in the stage.
+    pub fn is_controlled(&self) -> bool {
+        self.stage.wait.is_some() || self.after.controlled.is_some()
+    }
+
     /// Whether the stage changes the client's routes or their endpoints.
     pub fn changes_routes(&self) -> bool {
         self.before.table() != self.after.table()
@@ -189,16 +202,54 @@ impl PlannedStage<'_> {
 }
 
 impl Snapshot<'_> {
+    /// The snapshot with the rules and services as a controller has changed them, and with pods that were seen.
+    #[must_use]
+    pub fn observed(&self, rules: &[(Kind, String, serde_json::Value)], pods: Vec<Pod>) -> Self {
+        let mut live = self.live.clone();
+        if let Some(rollout) = self.rollout() {
+            live.remove(&rollout);
+        }
+        for (kind, name, data) in rules {
+            live.edit(*kind, name, |own| own.clone_from(data));
+        }
+        let version = |pod: Pod| Pod { version: self.naming.version(&pod.image, &pod.labels, &pod.workload), ..pod };
+        Self {
+            scenario: self.scenario,
+            naming: Arc::clone(&self.naming),
+            istio: self.istio.clone(),
+            live: self.live.clone(),
+            controlled: Some(live),
+            seen: Some(pods.into_iter().map(version).collect()),
+            mesh: OnceLock::new(),
+        }
+    }
+
+    /// The controlled object, if it is applied.
+    fn rollout(&self) -> Option<Arc<Manifest>> {
+        let controlled = self.scenario.controller.as_ref()?;
+        self.live.all().map(|object| &object.manifest).find(|manifest| controlled.is(manifest)).cloned()
+    }
+
+    /// The weights in the route of the controlled object; none if there is no such route.
+    pub fn weights(&self) -> Option<RouteWeights> {
+        route_weights(&*self.rollout()?, self.effective())
+    }
+
+    /// The objects as they are after what a controller does.
+    fn effective(&self) -> &Live {
+        self.controlled.as_ref().unwrap_or(&self.live)
+    }
+
     /// The pods that the objects ask for, with the versions that they answer with, as far as the scenario and the demo images tell.
     pub fn pods(&self) -> Vec<Pod> {
-        pods_of(&self.live, &self.naming)
+        self.seen.clone().unwrap_or_else(|| pods_of(self.effective(), &self.naming))
     }
 
     /// What the objects mean to Istio with these pods.
     pub fn mesh_of(&self, pods: Vec<Pod>) -> Mesh {
         match &self.istio {
-            Some(version) => Mesh::of(version, &self.live, pods),
-            None => Mesh::new(&self.live, pods),
+            Some(version) => Mesh::of(version, self.effective(), pods),
+            None => Mesh::new(self.effective(), pods),
         }
     }
 
@@ -209,7 +260,7 @@ impl Snapshot<'_> {
 
     /// The client; one that is not applied is taken for one in the mesh, without labels.
     pub fn client(&self) -> Client {
-        client_of(&self.live, &self.scenario.client.pod).unwrap_or_else(|| Client {
+        client_of(self.effective(), &self.scenario.client.pod).unwrap_or_else(|| Client {
             namespace: self.live.namespace().to_owned(),
             labels: BTreeMap::new(),
             sidecar: true,

@@ -103,8 +103,8 @@ impl Live {
             match step {
                 Step::Apply(manifest) => self.apply_shared(manifest),
                 Step::Delete(target) => self.delete(target),
-                // changes of the mesh leave objects as they are
-                Step::Mesh(_) => {}
+                // the plan adds what a controller makes of its object; changes of the mesh leave objects as they are
+                Step::Act(_) | Step::Mesh(_) => {}
             }
         }
     }
@@ -134,6 +134,20 @@ impl Live {
         self.objects.remove(&id);
         if is_namespace(&id) {
             self.objects.retain(|other, _| other.namespace != id.name);
+        }
+    }
+
+    /// Removes the object that a manifest describes.
+    pub fn remove(&mut self, manifest: &Manifest) {
+        let id = self.id(manifest);
+        self.objects.remove(&id);
+    }
+
+    /// Changes the data of an object in the scenario's namespace, if it is there.
+    pub fn edit(&mut self, kind: Kind, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+        let key = self.key(kind, name);
+        if let Some(object) = self.objects.get_mut(&key) {
+            change(&mut Arc::make_mut(&mut object.manifest).object.data);
         }
     }
 
@@ -174,10 +188,14 @@ impl Live {
 
     /// The object of that kind and name in the scenario's namespace.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
+        self.objects.get(&self.key(kind, name))
+    }
+
+    fn key(&self, kind: Kind, name: &str) -> ObjectId {
         let (group, kind) = kind.group_and_name();
         let scope = ApiKind::of(group, kind).scope;
         let namespace = if scope == Scope::Cluster { String::new() } else { self.namespace.clone() };
-        self.objects.get(&ObjectId { kind: kind.to_owned(), group: group.to_owned(), namespace, name: name.to_owned() })
+        ObjectId { kind: kind.to_owned(), group: group.to_owned(), namespace, name: name.to_owned() }
     }
 
     /// All objects of a kind, in all namespaces.

@@ -213,7 +213,7 @@ pub struct Naming {
 impl Naming {
     /// The version of a known image; otherwise the first possible version among the image's tag, the labels `version` and
     /// `app.kubernetes.io/version`, and the workload's name; otherwise the tag.
-    fn version(&self, image: &str, labels: &BTreeMap<String, String>, workload: &str) -> String {
+    pub fn version(&self, image: &str, labels: &BTreeMap<String, String>, workload: &str) -> String {
         if let Some(known) = self.images.get(image) {
             return known.clone();
         }

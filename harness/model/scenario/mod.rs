@@ -4,6 +4,7 @@
 //! in it and reads the manifests. Every error is reported with file, line and column.
 
 mod control_plane;
+mod controller;
 mod document;
 mod error;
 mod error_rates;
@@ -23,6 +24,7 @@ mod suggest;
 mod unstructured;
 
 pub use control_plane::{ControlPlane, MeshStep};
+pub use controller::{Action, Controlled, ControllerKind, ControllerWait, Install, Phase, Weights};
 pub use error::ScenarioError;
 pub use error_rates::{Confidence, ErrorProbability, ErrorRates};
 pub use istio_version::{InvalidVersion, IstioVersion};

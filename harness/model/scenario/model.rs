@@ -8,6 +8,7 @@ use displaydoc::Display;
 use regex::Regex;
 
 use super::control_plane::MeshStep;
+use super::controller::{Action, Controlled, ControllerWait, Install, Weights};
 use super::error::ScenarioError;
 use super::error_rates::{ErrorProbability, ErrorRates};
 use super::kinds::Target;
@@ -31,6 +32,10 @@ pub struct Scenario {
     pub name: String,
     /// The namespace of the scenario's objects.
     pub namespace: String,
+    /// The rollout controllers that the scenario needs.
+    pub install: Vec<Install>,
+    /// The object with which a controller moves the traffic; none if the stages move it.
+    pub controller: Option<Controlled>,
     /// The service that the populations call.
     pub service: Service,
     /// The pod that sends the traffic.
@@ -151,6 +156,8 @@ pub struct Stage {
     pub name: String,
     /// The changes, in the order written.
     pub steps: Vec<Step>,
+    /// The state of the controlled object that the stage waits for after its changes.
+    pub wait: Option<ControllerWait>,
     /// The claims.
     pub expect: Vec<Expectation>,
     /// The position of the stage's name.
@@ -162,7 +169,7 @@ impl Stage {
     pub fn applied(&self) -> impl Iterator<Item = &Manifest> {
         self.steps.iter().filter_map(|step| match step {
             Step::Apply(manifest) => Some(&**manifest),
-            Step::Delete(_) | Step::Mesh(_) => None,
+            Step::Delete(_) | Step::Act(_) | Step::Mesh(_) => None,
         })
     }
 
@@ -182,6 +189,8 @@ pub enum Step {
     Apply(Arc<Manifest>),
     /// Delete an object.
     Delete(Target),
+    /// Have the controller act on its object.
+    Act(Action),
     /// Change the mesh. Scenario files have no such steps: upgrade runs insert them between stages.
     Mesh(MeshStep),
 }
@@ -202,6 +211,20 @@ pub enum Expectation {
     },
     /// What callers observe while the stage is applied.
     During(During),
+    /// The weights in the live route of the controlled object.
+    Weights {
+        /// The weights.
+        weights: Weights,
+        /// The position of the claim.
+        origin: Origin,
+    },
+    /// The weight of the new version that the controller reports.
+    Reports {
+        /// The weight.
+        weight: Share,
+        /// The position of the claim.
+        origin: Origin,
+    },
     /// None of the objects that the scenario applied is left. With the position of the claim.
     NoObjects(Origin),
 }
@@ -213,6 +236,8 @@ impl Expectation {
             Self::Claim(Claim { origin, .. })
             | Self::Served { origin, .. }
             | Self::During(During { origin, .. })
+            | Self::Weights { origin, .. }
+            | Self::Reports { origin, .. }
             | Self::NoObjects(origin) => origin,
         }
     }
@@ -307,6 +332,8 @@ impl fmt::Display for Expectation {
             Self::Claim(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
             Self::Served { workload, requests, .. } => write!(formatter, "{workload}: {requests} served"),
             Self::During(during) => write!(formatter, "during the change: {during}"),
+            Self::Weights { weights, .. } => write!(formatter, "weights in the route: {weights}"),
+            Self::Reports { weight, .. } => write!(formatter, "weight reported by the controller: {weight}"),
             Self::NoObjects(_) => formatter.write_str("objects: none"),
         }
     }

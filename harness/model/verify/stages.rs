@@ -3,9 +3,9 @@ use std::fmt;
 
 use displaydoc::Display;
 
-use crate::plan::{Given, Plan, PlannedStage, requests};
+use crate::plan::{Given, Plan, PlannedStage, RouteWeights, requests};
 use crate::routing::{Chance, Finding, Live, NotModelled, Outbound, Problem, Request, Severity, check};
-use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step};
+use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step, Weights};
 
 /// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
 const TOLERANCE: f64 = 0.001;
@@ -78,6 +78,9 @@ pub enum Measure {
     /// Requests that a workload serves.
     #[displaydoc("a route leads to {0}")]
     Workload(String),
+    /// The weight of a destination in the route.
+    #[displaydoc("the weight of {0} is")]
+    Weight(&'static str),
     /// Objects that are left.
     #[displaydoc("left: {0}")]
     Left(String),
@@ -140,7 +143,7 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
                 problems.extend(found.map(problem));
                 live.delete(target);
             }
-            Step::Mesh(_) => {}
+            Step::Act(_) | Step::Mesh(_) => {}
         }
     }
     problems
@@ -166,6 +169,10 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
                 (Given::default(), if not_modelled.is_empty() { decided } else { Decided::Undecided(not_modelled) })
             }
             Expectation::NoObjects(_) => (Given::default(), left(&after.live)),
+            Expectation::Weights { weights, .. } => (Given::default(), routed(*weights, after.weights())),
+            Expectation::Reports { .. } => {
+                (Given::default(), Decided::Open("only a run shows what the controller reports".to_owned()))
+            }
             Expectation::During(_) => {
                 let open = "only a run on a mesh shows what happens while a stage is applied";
                 (Given::default(), Decided::Open(open.to_owned()))
@@ -194,6 +201,18 @@ fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<S
 /// A claim that fails without any tolerance.
 fn mismatch(measure: Measure, claimed: Share, given: Chance) -> ShareMismatch {
     ShareMismatch { measure, claimed, given, detectable: true }
+}
+
+/// Compares claimed weights with those in the route; without such a route, the canary has no weight.
+fn routed(claimed: Weights, given: Option<RouteWeights>) -> Decided {
+    let Some(given) = given else {
+        return Decided::Fails(vec![mismatch(Measure::Weight("canary"), claimed.canary, Chance::NONE)]);
+    };
+    let shares = [("canary", claimed.canary, given.canary), ("stable", claimed.stable, given.stable)];
+    let wrong = shares.into_iter().filter(|(_, claimed, given)| (claimed.fraction() - given.fraction()).abs() > 1e-9);
+    let wrong: Vec<ShareMismatch> =
+        wrong.map(|(name, claimed, given)| mismatch(Measure::Weight(name), claimed, given)).collect();
+    if wrong.is_empty() { Decided::Holds } else { Decided::Fails(wrong) }
 }
 
 fn left(live: &Live) -> Decided {

@@ -221,6 +221,9 @@ impl<W: Write> Terminal<W> {
         if let Some(text) = stage.transition.as_ref().and_then(change) {
             self.line(&format!("     {text}"));
         }
+        if let Some(state) = &stage.controller {
+            self.line(&format!("     {state}"));
+        }
         let brief = self.brief;
         for claim in stage.claims.iter().filter(|claim| !brief || claim.result != Outcome::Passed) {
             let mark = match claim.result {

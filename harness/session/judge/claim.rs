@@ -92,7 +92,7 @@ fn blame(
 }
 
 /// A claim whose verdict is not a statistical test.
-pub(crate) fn counted(
+pub(super) fn counted(
     subject: Subject,
     claim: String,
     verdict: Verdict,
@@ -115,7 +115,8 @@ pub(crate) fn causes(transition: &Transition, planned: &PlannedStage<'_>) -> Vec
     let answers = transition.errors.iter();
     let mut causes: Vec<String> =
         answers.map(|(answer, count)| format!("{count} of them were answered {answer}")).collect();
-    if transition.errors.keys().any(|answer| answer.starts_with("503")) {
+    let early = !planned.is_controlled();
+    if early && transition.errors.keys().any(|answer| answer.starts_with("503")) {
         causes.extend(planned.routed_early().into_iter().map(|(what, workload)| {
             format!("{what} was routed to before {workload} was ready; give it a stage of its own")
         }));
@@ -136,6 +137,8 @@ pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
                 (Subject::Workload(workload.clone()), format!("{requests} served"))
             }
             Expectation::During(during) => (Subject::Change, during.to_string()),
+            Expectation::Weights { weights, .. } => (Subject::Weights, weights.to_string()),
+            Expectation::Reports { weight, .. } => (Subject::Reports, weight.to_string()),
             Expectation::NoObjects(_) => (Subject::Objects, "none".to_owned()),
         };
         let verdict = Verdict::counted(Ruling::Inconclusive, 0, "this stage did not look at it".to_owned());

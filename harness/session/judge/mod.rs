@@ -1,11 +1,13 @@
 //! Verdicts on the claims of a stage, from what was sent, answered and counted. Nothing here does any I/O.
 
 mod claim;
+mod controlled;
 mod during;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod served;
 
 pub(crate) use claim::{causes, judge_during, judge_objects, judge_sample, leave_undecided, not_converged, not_judged};
+pub(crate) use controlled::judge_controlled;
 pub(crate) use during::{Sighting, Watched, longest_silence, micros, tells_version};
 pub(crate) use served::ServedRequests;

@@ -117,6 +117,7 @@ mod tests {
         Stage {
             name: "change".to_owned(),
             steps: Vec::new(),
+            wait: None,
             expect: vec![Expectation::During(during)],
             origin: place(),
         }
@@ -163,7 +164,7 @@ mod tests {
         let watch = |claim: Option<During>| {
             let expect = claim.map(Expectation::During).into_iter().collect();
             watch_for(
-                &Stage { name: String::new(), steps: Vec::new(), expect, origin: place() },
+                &Stage { name: String::new(), steps: Vec::new(), wait: None, expect, origin: place() },
                 &scenario,
                 venue,
                 claimed,

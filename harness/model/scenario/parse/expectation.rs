@@ -21,6 +21,10 @@ pub enum Expectation {
     Served(ServedBy),
     /// What callers observe while the stage is applied.
     During(Watched),
+    /// The weights in the live route of the controlled object.
+    Weights(DeclaredWeights),
+    /// What the controller reports.
+    Reports(Reports),
     /// No objects are left.
     Left(Left),
 }
@@ -65,6 +69,41 @@ pub struct ServedBy {
 pub struct Watched {
     /// At least one of `errors`, `gap` and `last-of`.
     pub during: During,
+}
+
+/// The weights in the live route of the controlled object.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DeclaredWeights {
+    /// The weights; they sum to 100%.
+    #[schemars(with = "Weights")]
+    pub weights: Spanned<Weights>,
+}
+
+/// The weights of the two destinations of a controlled object.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    /// The weight of the new version.
+    pub canary: Share,
+    /// The weight of the old version.
+    pub stable: Share,
+}
+
+/// What the controller reports in the status of its object.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Reports {
+    /// The reported values.
+    pub reports: Reported,
+}
+
+/// The reported values.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reported {
+    /// The weight of the new version.
+    pub weight: Share,
 }
 
 /// No objects are left.
@@ -117,14 +156,17 @@ pub struct Keys {
     errors: Option<ErrorRates>,
     served: Option<HashMap<Spanned<String>, Count>>,
     during: Option<During>,
+    weights: Option<Spanned<Weights>>,
+    reports: Option<Reported>,
     objects: Option<Spanned<String>>,
 }
 
 /// The keys of all forms of an expectation.
-const KEYS: [&str; 9] = ["from", "path", "get", "status", "error-rates", "errors", "served", "during", "objects"];
+const KEYS: [&str; 11] =
+    ["from", "path", "get", "status", "error-rates", "errors", "served", "during", "weights", "reports", "objects"];
 
 /// The forms of an expectation, for messages.
-pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}} or {objects: none}";
+pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
 
 /// The message where both keys of the error rates are set.
 pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
@@ -139,7 +181,7 @@ fn form_of(key: &str) -> &str {
 
 /// The index of the first key that does not belong to the expectation's form, with an error message.
 pub fn misplaced_key<'k>(names: impl Iterator<Item = &'k str> + Clone) -> Option<(usize, String)> {
-    let forms = ["from", "served", "during", "objects"];
+    let forms = ["from", "served", "during", "weights", "reports", "objects"];
     let form = names.clone().find(|name| forms.contains(name))?;
     let is_misplaced = |name: &str| KEYS.contains(&name) && form_of(name) != form;
     let (index, key) = names.enumerate().find(|(_, name)| is_misplaced(name))?;
@@ -152,6 +194,8 @@ fn keys_of(form: &str) -> &'static str {
     match form {
         "served" => "{served: {WORKLOAD: REQUESTS}}",
         "during" => "{during: {errors: …, excludes: …, gap: …, last-of: …}}",
+        "weights" => "{weights: {canary: …, stable: …}}",
+        "reports" => "{reports: {weight: …}}",
         "objects" => "{objects: none}",
         _ => "{from: …, path: …, get: …, status: …, error-rates: …}",
     }
@@ -184,6 +228,8 @@ impl Keys {
             }
             Self { served: Some(served), .. } => Ok(Expectation::Served(ServedBy { served })),
             Self { during: Some(during), .. } => Ok(Expectation::During(Watched { during })),
+            Self { weights: Some(weights), .. } => Ok(Expectation::Weights(DeclaredWeights { weights })),
+            Self { reports: Some(reports), .. } => Ok(Expectation::Reports(Reports { reports })),
             Self { objects: Some(objects), .. } => Ok(Expectation::Left(Left { objects })),
             _ => Err((at, format!("an expectation is {FORMS}"))),
         }
@@ -217,6 +263,8 @@ impl<'de> Visitor<'de> for KeysVisitor {
                 "errors" => keys.errors = Some(map.next_value()?),
                 "served" => keys.served = Some(map.next_value()?),
                 "during" => keys.during = Some(map.next_value()?),
+                "weights" => keys.weights = Some(map.next_value()?),
+                "reports" => keys.reports = Some(map.next_value()?),
                 "objects" => keys.objects = Some(map.next_value()?),
                 other => return Err(de::Error::unknown_field(other, &KEYS)),
             }
@@ -236,6 +284,8 @@ impl JsonSchema for Expectation {
             generator.subschema_for::<Claim>(),
             generator.subschema_for::<ServedBy>(),
             generator.subschema_for::<Watched>(),
+            generator.subschema_for::<DeclaredWeights>(),
+            generator.subschema_for::<Reports>(),
             generator.subschema_for::<Left>(),
         ];
         json_schema!({"description": "A claim of a stage: one of these forms.", "oneOf": forms})

@@ -7,7 +7,9 @@ mod values;
 
 use std::path::Path;
 
-pub(super) use expectation::{BOTH_KEYS, Claim, During, Expectation, Keys, Left, ServedBy, Watched};
+pub(super) use expectation::{
+    BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Watched, Weights,
+};
 use serde_saphyr::Location;
 pub(super) use values::ErrorRates;
 
@@ -48,10 +50,11 @@ fn without_location(rendered: &str) -> String {
     lines.join("\n").trim_end().to_owned()
 }
 
-/// Adds the most similar key to the message about an unknown key.
+/// Adds the most similar name to the message about an unknown key or an unknown value.
 fn with_suggestion(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
-    let suggestion = first.strip_prefix("unknown field `").and_then(|unknown| {
+    let unknown = first.strip_prefix("unknown field `").or_else(|| first.strip_prefix("unknown variant `"));
+    let suggestion = unknown.and_then(|unknown| {
         let (unknown, known) = unknown.split_once("`, expected one of ")?;
         Some(nearest(unknown, known.split(", ")))
     });

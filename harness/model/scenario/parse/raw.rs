@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::expectation::{Expectation, Keys};
-use super::values::ErrorRates;
+use super::values::{ErrorRates, QuotedVersion, Time};
+use crate::scenario::controller::{Action, Phase};
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
 #[derive(Deserialize, JsonSchema)]
@@ -18,6 +19,11 @@ pub struct Scenario {
     /// The namespace of the scenario's objects.
     #[schemars(with = "String")]
     pub namespace: Spanned<String>,
+    /// The rollout controllers that the scenario needs.
+    #[serde(default)]
+    pub install: Install,
+    /// The object with which a controller moves the traffic.
+    pub controller: Option<Controller>,
     /// The service that the populations call: `http://HOST:PORT`.
     #[schemars(with = "String", regex(pattern = "^http://"))]
     pub service: Spanned<String>,
@@ -49,6 +55,25 @@ pub struct Scenario {
     /// The stages, in order.
     #[schemars(with = "Vec<Stage>", length(min = 1))]
     pub stages: Spanned<Vec<Stage>>,
+}
+
+/// The rollout controllers that the scenario needs, each with its version. A throwaway cluster gets them; on an existing cluster they have to
+/// be there.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Install {
+    /// The version of Argo Rollouts, in quotes, such as `'1.10'`.
+    #[schemars(with = "Option<QuotedVersion>")]
+    pub argo_rollouts: Option<Spanned<QuotedVersion>>,
+}
+
+/// The object with which a controller moves the traffic.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    /// The name of a Rollout of Argo Rollouts.
+    #[schemars(with = "String")]
+    pub rollout: Spanned<String>,
 }
 
 /// The pod that sends the traffic.
@@ -141,10 +166,30 @@ pub struct Stage {
     /// Objects (KIND/NAME) or manifest files to delete, in this order.
     #[schemars(with = "Option<Vec<String>>")]
     pub delete: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What the controller does with its object.
+    #[serde(rename = "do")]
+    #[schemars(with = "Option<Action>")]
+    pub act: Option<Spanned<Action>>,
+    /// The state of the controlled object that the stage waits for after the change.
+    #[schemars(with = "Option<Wait>")]
+    pub wait: Option<Spanned<Wait>>,
     /// The claims that have to hold after the change.
     #[serde(default)]
     #[schemars(with = "Vec<Expectation>")]
     pub expect: Vec<Spanned<Keys>>,
+}
+
+/// The state of the controlled object that a stage waits for: `step`, `phase` or both.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["step"]}, {"required": ["phase"]}]))]
+pub struct Wait {
+    /// The index of the current step, from 0.
+    pub step: Option<u32>,
+    /// The phase that the controller reports.
+    pub phase: Option<Phase>,
+    /// The timeout, such as `60s`.
+    pub within: Time,
 }
 
 /// How traffic is driven.

@@ -56,6 +56,51 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// A minor version or a release, which is written in quotes: `'1.10'`, `'1.10.1'`.
+pub struct QuotedVersion(pub String);
+
+impl<'de> Deserialize<'de> for QuotedVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VersionVisitor;
+
+        impl Visitor<'_> for VersionVisitor {
+            type Value = QuotedVersion;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a version in quotes, such as '1.10'")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<QuotedVersion, E> {
+                let numbers = text.split('.').map(str::parse::<u32>).collect::<Result<Vec<_>, _>>();
+                let is_version = numbers.is_ok_and(|numbers| (2..=3).contains(&numbers.len()));
+                // the parser of numbers also takes signs
+                let is_version = is_version && !text.contains('+');
+                is_version
+                    .then(|| QuotedVersion(text.to_owned()))
+                    .ok_or_else(|| E::custom(format!("`{text}` is not a version such as '1.10' or '1.10.1'")))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<QuotedVersion, E> {
+                Err(E::custom(format!(
+                    "without quotes, this version is the number {number}: write it in quotes, such as '1.10'"
+                )))
+            }
+        }
+
+        deserializer.deserialize_any(VersionVisitor)
+    }
+}
+
+impl JsonSchema for QuotedVersion {
+    fn schema_name() -> Cow<'static, str> {
+        "ControllerVersion".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[0-9]+\\.[0-9]+(\\.[0-9]+)?$", "examples": ["1.10"]})
+    }
+}
+
 impl JsonSchema for Status {
     fn schema_name() -> Cow<'static, str> {
         "Status".into()

@@ -38,7 +38,7 @@ impl Countable {
             match step {
                 Step::Apply(manifest) => self.apply(manifest),
                 Step::Delete(target) => self.delete(target),
-                Step::Mesh(_) => {}
+                Step::Act(_) | Step::Mesh(_) => {}
             }
         }
     }
@@ -97,7 +97,10 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
         let (key, origin) = match expectation {
             Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.origin),
             Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),
-            Expectation::During(_) | Expectation::NoObjects(_) => continue,
+            Expectation::During(_)
+            | Expectation::Weights { .. }
+            | Expectation::Reports { .. }
+            | Expectation::NoObjects(_) => continue,
         };
         let Some(first) = first.insert(key, origin) else { continue };
         let what = match key {

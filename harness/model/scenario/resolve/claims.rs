@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_saphyr::{Location, Spanned};
 
 use super::{Context, Resolver};
+use crate::scenario::controller::Weights;
 use crate::scenario::error::ScenarioError;
 use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
 use crate::scenario::model::{Claim, During, Expectation, Statuses};
-use crate::scenario::parse::{self, Keys, Left, ServedBy, Watched};
+use crate::scenario::parse::{self, DeclaredWeights, Keys, Left, Reports, ServedBy, Watched};
 use crate::scenario::share::Share;
 use crate::scenario::suggest::nearest;
 
@@ -37,6 +38,17 @@ impl Resolver<'_> {
                     requests,
                 });
                 Ok(served.collect())
+            }
+            parse::Expectation::Weights(DeclaredWeights { weights }) => {
+                let parse::Weights { canary, stable } = weights.value;
+                if (canary.fraction() + stable.fraction() - 1.0).abs() > 1e-9 {
+                    return self
+                        .error(weights.referenced, format!("the weights {canary} and {stable} do not sum to 100 %"));
+                }
+                Ok(vec![Expectation::Weights { weights: Weights { canary, stable }, origin: self.origin(at) }])
+            }
+            parse::Expectation::Reports(Reports { reports }) => {
+                Ok(vec![Expectation::Reports { weight: reports.weight, origin: self.origin(at) }])
             }
             parse::Expectation::Left(Left { objects }) if objects.value == "none" => {
                 Ok(vec![Expectation::NoObjects(self.origin(at))])

@@ -2,6 +2,7 @@
 
 mod checks;
 mod claims;
+mod controller;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use regex::Regex;
 use serde_saphyr::{Location, Spanned};
 
 use self::checks::{Countable, claimed_once, declared_once, watchable};
+use self::controller::driven;
 use super::error::ScenarioError;
 use super::error_rates::ErrorRates;
 use super::kinds::{KindRef, Target};
@@ -124,11 +126,15 @@ impl Resolver<'_> {
             countable.check(&stage)?;
             stages.push(stage);
         }
+        let controller = raw.controller.map(|raw| self.controlled(raw));
+        driven(controller.as_ref(), &stages)?;
         let counter = |raw: raw::Counter| Ok(Served { path: self.http_path(raw.path)?, port: raw.port });
         Ok(Scenario {
             path: self.path.to_owned(),
             name: raw.name,
             namespace: raw.namespace.value,
+            install: self.install(raw.install),
+            controller,
             service: self.service(&raw.service)?,
             client,
             version_origin: self.origin(raw.version.referenced),
@@ -262,13 +268,16 @@ impl Resolver<'_> {
         let mut steps = Vec::new();
         for file in stage.apply.iter().flat_map(|files| &files.value) {
             let applied = self.manifests(file)?.into_iter().map(|manifest| Step::Apply(Arc::new(manifest)));
-            steps.extend(applied.map(|step| (&stage.apply, step)));
+            steps.extend(applied.map(|step| (key_of(stage.apply.as_ref()), step)));
         }
         for target in stage.delete.iter().flat_map(|targets| &targets.value) {
-            steps.extend(self.targets(target)?.into_iter().map(|target| (&stage.delete, Step::Delete(target))));
+            steps.extend(
+                self.targets(target)?.into_iter().map(|target| (key_of(stage.delete.as_ref()), Step::Delete(target))),
+            );
         }
-        // the order of the two keys
-        steps.sort_by_key(|(key, _)| key.as_ref().map(|key| (key.referenced.line(), key.referenced.column())));
+        steps.extend(stage.act.iter().map(|act| (Some(act.referenced), Step::Act(act.value))));
+        // the order of the keys
+        steps.sort_by_key(|(key, _)| key.map(|key| (key.line(), key.column())));
         let mut expect = Vec::new();
         for keys in stage.expect {
             expect.extend(self.expectation(keys, context)?);
@@ -276,6 +285,7 @@ impl Resolver<'_> {
         let stage = Stage {
             name: stage.name.value,
             steps: steps.into_iter().map(|(_, step)| step).collect(),
+            wait: stage.wait.map(|wait| self.wait(wait)).transpose()?,
             expect,
             origin: self.origin(stage.name.referenced),
         };
@@ -350,6 +360,10 @@ impl Resolver<'_> {
         let manifests = self.manifests(target)?;
         Ok(manifests.iter().map(|manifest| Target::of(manifest, origin.clone())).collect())
     }
+}
+
+fn key_of<T>(key: Option<&Spanned<T>>) -> Option<Location> {
+    key.map(|key| key.referenced)
 }
 
 fn is_yaml(name: &str) -> bool {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::scenario::controller::Action;
 use crate::scenario::error_rates::ErrorProbability;
 use crate::scenario::model::{Claim, Expectation, Statuses};
 
@@ -92,4 +93,41 @@ fn the_former_key_of_the_error_rates_is_still_read() {
     };
     assert_eq!(rates("errors"), rates("error-rates"));
     assert_eq!(rates("errors").miss, ErrorProbability::new(1e-2).unwrap());
+}
+
+/// The scenario of Argo Rollouts with a change, or its error.
+fn rollouts(from: &str, to: &str) -> Result<Scenario, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/rollouts-subset/scenario.yaml");
+    let text = manifest::text(&path).unwrap();
+    assert!(text.contains(from), "the scenario does not hold `{from}`");
+    Scenario::parse(&path, &text.replacen(from, to, 1)).map_err(|error| {
+        let message = error.to_string();
+        let (_, message) = message.split_once("scenario.yaml:").unwrap();
+        message.lines().next().unwrap_or_default().to_owned()
+    })
+}
+
+#[test]
+fn a_controller_is_told_what_to_do_and_waited_for() {
+    let scenario = rollouts("name: abort", "name: rollback").unwrap();
+    assert_eq!(scenario.install[0].to_string(), "Argo Rollouts 1.10");
+    assert_eq!(scenario.controller.as_ref().unwrap().to_string(), "Rollout/hello");
+    let [_, twenty, abort, ..] = &scenario.stages[..] else { panic!("several stages") };
+    assert_eq!(twenty.wait.as_ref().unwrap().to_string(), "step 1 in the phase Paused");
+    assert!(matches!(abort.steps[..], [Step::Act(Action::Abort)]));
+    let claims: Vec<String> = twenty.expect.iter().take(2).map(ToString::to_string).collect();
+    assert_eq!(claims, ["weights in the route: canary 20 %, stable 80 %", "weight reported by the controller: 20 %"]);
+}
+
+#[test]
+fn a_stage_that_changes_a_controlled_object_says_until_when() {
+    let message = rollouts("    wait: {phase: Degraded, within: 60s}\n", "").unwrap_err();
+    let expected = "31:11: this stage changes Rollout/hello, which a controller rolls out: say until when, such as `wait: {phase: Healthy, within: 60s}`";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn a_misspelt_rollout_is_told_with_the_one_that_is_meant() {
+    let message = rollouts("{rollout: hello}", "{rollout: helo}").unwrap_err();
+    assert_eq!(message, "5:23: no stage applies a Rollout `helo`; did you mean `hello`?");
 }

@@ -1,0 +1,37 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::cluster::ClusterError;
+use crate::scenario::{ControllerKind, Origin};
+
+/// An error of a rollout controller.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what variants without a comment and all fields mean")]
+pub enum ControllerError {
+    /// A file with the objects of a controller cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Objects { path: PathBuf, reason: String },
+    #[error("{origin}: {kind} is not installed on this cluster: no Deployment has the label {label}")]
+    NotInstalled { origin: Origin, kind: ControllerKind, label: &'static str },
+    #[error("{origin}: {kind} is installed in namespace {namespace}, but {state}")]
+    NotReady { origin: Origin, kind: ControllerKind, namespace: String, state: String },
+    #[error("{0}: this venue has no rollout controller")]
+    NoController(Origin),
+    /// The cluster failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+impl ControllerError {
+    /// The place in the scenario that asks for the controller.
+    pub const fn place(&self) -> Option<&Origin> {
+        match self {
+            Self::NotInstalled { origin, .. } | Self::NotReady { origin, .. } | Self::NoController(origin) => {
+                Some(origin)
+            }
+            Self::Cluster(error) => error.place(),
+            Self::Objects { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::ControllerError;
+use crate::cluster::wait::{Again, Awaited, Progress, until};
+use crate::cluster::{ClusterError, ControllerSet, ImageCache, Installation, is_complete, kind, parse_objects};
+use crate::scenario::{ControllerKind, Install};
+
+/// The timeout for a controller that was installed.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How a controller is installed by its own manifests.
+struct Manner {
+    /// The namespace.
+    namespace: &'static str,
+    /// The Deployment.
+    deployment: &'static str,
+    /// The lease that the leading replica holds.
+    lease: &'static str,
+    /// The label by which the Deployment is found.
+    label: &'static str,
+}
+
+const fn manner(kind: ControllerKind) -> Manner {
+    match kind {
+        ControllerKind::ArgoRollouts => Manner {
+            namespace: "argo-rollouts",
+            deployment: "argo-rollouts",
+            lease: "argo-rollouts-controller-lock",
+            label: "app.kubernetes.io/name=argo-rollouts",
+        },
+    }
+}
+
+/// The controllers to install on a throwaway cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Controllers(Vec<(Install, ControllerSet)>);
+
+impl Controllers {
+    /// The controllers that a scenario needs, from the image cache.
+    ///
+    /// # Errors
+    /// The cache does not have one of them.
+    pub fn of(install: &[Install], cache: &ImageCache) -> Result<Self, ClusterError> {
+        let sets = install.iter().map(|one| Ok((one.clone(), cache.controller(one)?)));
+        sets.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The image archives of all controllers.
+    pub fn archives(&self) -> impl Iterator<Item = &PathBuf> {
+        self.0.iter().flat_map(|(_, set)| &set.archives)
+    }
+
+    /// Installs all controllers and waits until they are ready. Istio's CRDs have to be there: a controller looks for them when it starts.
+    ///
+    /// # Errors
+    /// A file of objects cannot be read, the API server rejects an object, or the wait times out.
+    pub async fn install(&self, client: &Client, seen: impl FnMut(&str)) -> Result<(), ControllerError> {
+        self.apply(client).await?;
+        self.ready(client, seen).await
+    }
+
+    async fn apply(&self, client: &Client) -> Result<(), ControllerError> {
+        for (install, set) in &self.0 {
+            let objects = objects(set)?.into_iter().map(|object| with_image(object, &set.image)).collect();
+            let (what, namespace) = (install.to_string(), manner(install.kind).namespace);
+            Installation { what: &what, namespace, objects }.apply(client, "").await?;
+        }
+        Ok(())
+    }
+
+    async fn ready(&self, client: &Client, mut seen: impl FnMut(&str)) -> Result<(), ControllerError> {
+        for (install, _) in &self.0 {
+            let Manner { namespace, deployment: name, lease, .. } = manner(install.kind);
+            let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+            let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+            let (what, again) = (Awaited::Controller(install.to_string()), Again::Every(Duration::from_millis(100)));
+            let waited = until(what, LIMIT, again, &mut seen, async || {
+                match deployments.get_opt(name).await {
+                    Ok(Some(deployment)) if is_complete(&deployment, deployment.metadata.generation.unwrap_or(0)) => {}
+                    Ok(_) => return Progress::NotYet(format!("Deployment/{name} is not available")),
+                    Err(error) => return Progress::after(error),
+                }
+                // its container runs, but it acts only once it leads
+                match leases.get_opt(lease).await {
+                    Ok(Some(_)) => Progress::Done(()),
+                    Ok(None) => Progress::NotYet(format!("no replica of Deployment/{name} leads")),
+                    Err(error) => Progress::after(error),
+                }
+            });
+            waited.await.map_err(ClusterError::from)?;
+        }
+        Ok(())
+    }
+}
+
+/// A controller that is installed on a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundController {
+    /// The controller.
+    pub kind: ControllerKind,
+    /// The image tag, which is the version.
+    pub version: String,
+    /// The namespace.
+    pub namespace: String,
+}
+
+/// Finds the controller that a scenario needs on a cluster. Its version may be another one than the scenario names.
+///
+/// # Errors
+/// It is not installed or not ready, or the API server does not answer.
+pub async fn find(client: &Client, wanted: &Install) -> Result<FoundController, ControllerError> {
+    let (kind, origin) = (wanted.kind, wanted.origin.clone());
+    let label = manner(kind).label;
+    let deployments: Api<Deployment> = Api::all(client.clone());
+    let listed = deployments.list(&ListParams::default().labels(label)).await;
+    let listed = listed.map_err(ClusterError::api(format!("looking for {kind}")))?;
+    let Some(deployment) = listed.items.into_iter().next() else {
+        return Err(ControllerError::NotInstalled { origin, kind, label });
+    };
+    let namespace = deployment.namespace().unwrap_or_default();
+    if deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) == 0 {
+        let state = format!("no replica of Deployment/{} is available", deployment.name_any());
+        return Err(ControllerError::NotReady { origin, kind, namespace, state });
+    }
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let image = pod.and_then(|pod| pod.containers.first()?.image.clone()).unwrap_or_default();
+    let version = image.rsplit_once(':').map_or("of unknown version", |(_, tag)| tag).to_owned();
+    Ok(FoundController { kind, version, namespace })
+}
+
+fn objects(set: &ControllerSet) -> Result<Vec<DynamicObject>, ControllerError> {
+    let failed = |reason: String| ControllerError::Objects { path: set.objects.clone(), reason };
+    let text = std::fs::read_to_string(&set.objects).map_err(|error| failed(error.to_string()))?;
+    parse_objects(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// Sets the image of a Deployment to that of the set.
+fn with_image(mut object: DynamicObject, image: &str) -> DynamicObject {
+    if kind(&object) == "Deployment"
+        && let Some(container) = object.data.pointer_mut("/spec/template/spec/containers/0")
+    {
+        container["image"] = json!(image);
+        container["imagePullPolicy"] = json!("IfNotPresent");
+    }
+    object
+}
