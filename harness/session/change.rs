@@ -17,7 +17,7 @@ use crate::mesh::{
     Converged, EnvoyError, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
 };
 use crate::plan::{PlannedStage, Snapshot, during_claims};
-use crate::routing::{Action, Client, Request, Route, RouteTable, addressed};
+use crate::routing::{Action, Client, NotModelled, Request, Route, RouteTable, addressed};
 use crate::scenario::{Manifest, MeshStep, Step};
 use crate::traffic::{Driver, Next, WatchOptions};
 use crate::venue::{OpenVenue, ready_pods};
@@ -95,10 +95,16 @@ impl<'a> Session<'a> {
         }
         let (seen, requests) = observer.end(applied.get().copied());
         let (mut judged, mut bounds) = (Vec::new(), Vec::new());
+        let unknown = planned.not_modelled();
         for during in during_claims(planned.stage) {
             let (mut decided, excluded) = judge_during(during, &requests);
             if decided.verdict.ruling == Ruling::Fail {
                 decided.hints = causes(&seen, planned);
+            }
+            if let Some(unknown) = &unknown
+                && (self.venue.is_model() || decided.verdict.ruling == Ruling::Fail)
+            {
+                leave_change_undecided(&mut decided, unknown);
             }
             judged.push(decided);
             bounds.extend(excluded);
@@ -325,6 +331,15 @@ impl ReadTable for RouteReader<'_, '_> {
 fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable) -> Duration {
     let is_new = |known: &BTreeSet<String>| table.addresses().any(|address| !known.contains(address));
     if known.is_some_and(is_new) { MERGE_WINDOW } else { Duration::ZERO }
+}
+
+/// Makes a claim about a change undecided, because the model does not know which answers are right.
+fn leave_change_undecided(judged: &mut Judged, NotModelled { origin, field, .. }: &NotModelled) {
+    let verdict = &mut judged.verdict;
+    verdict.ruling = Ruling::Inconclusive;
+    verdict.reason =
+        format!("{}; which answers are right is not known, because {field} ({origin}) is not modelled", verdict.reason);
+    (judged.hints, judged.layer) = (Vec::new(), None);
 }
 
 #[cfg(test)]

@@ -96,6 +96,21 @@ fn the_embedded_mesh_calls_no_claim_proven_that_a_policy_can_affect() {
 }
 
 #[test]
+fn no_claim_about_a_change_is_proven_that_a_policy_can_affect() {
+    let folder = denied();
+    let path = folder.path().join("scenario.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let claim = "      - {from: testers, get: {v1: 50%, v2: 50%}}\n";
+    assert!(text.contains(claim), "{text}");
+    std::fs::write(&path, text.replace(claim, &format!("{claim}      - {{during: {{errors: 0}}}}\n"))).unwrap();
+    let (printed, code) = about(folder.path(), &["run", "FOLDER", "--cluster", "embedded", "--no-report"]);
+    assert_eq!(code, Some(4), "{printed}");
+    let why = "which answers are right is not known, because AuthorizationPolicy/deny-v2 (FOLDER/vs-hello-testers.yaml:19:1) \
+               is not modelled";
+    assert!(printed.contains(why), "{printed}");
+}
+
+#[test]
 fn a_target_port_that_pods_do_not_declare_is_undecided() {
     let folder = tempfile::tempdir().unwrap();
     let own = ("hello-server-v2.yaml", "image: hello-server:v2", "image: hello:v2");

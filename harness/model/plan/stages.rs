@@ -5,7 +5,8 @@ use super::given::{Given, Seen};
 use super::rollout::{RolloutState, RouteWeights, route_weights};
 use crate::demo::demo_versions;
 use crate::routing::{
-    Client, Kind, Live, Mesh, Naming, Object, Outbound, Pod, Problem, Request, RouteTable, client_of, pods_of,
+    Client, Kind, Live, Mesh, Naming, NotModelled, Object, Outbound, Pod, Problem, Request, RouteTable, client_of,
+    pods_of,
 };
 use crate::scenario::{IstioVersion, Manifest, MeshStep, Population, Scenario, Stage, Step};
 
@@ -182,6 +183,15 @@ impl PlannedStage<'_> {
             outbound.workloads_of(cluster).into_iter().map(move |workload| (what.clone(), workload))
         });
         behind.filter(|(_, workload)| !old.contains(workload)).collect()
+    }
+
+    /// What is not modelled and can affect the answers that are right while the stage is applied.
+    pub fn not_modelled(&self) -> Option<NotModelled> {
+        [&self.before, &self.after].into_iter().find_map(|snapshot| {
+            let outbound = snapshot.outbound();
+            let given = snapshot.scenario.populations.iter().map(|own| snapshot.given(own, "/", &outbound));
+            given.flat_map(|given| given.not_modelled).next()
+        })
     }
 
     /// The answers to expect while the stage is applied, for each population.

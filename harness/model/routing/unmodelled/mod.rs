@@ -141,6 +141,12 @@ pub(super) fn note(object: &Object, notes: &mut Notes) {
     }
 }
 
+/// Whether a `PeerAuthentication` takes connections with and without mutual TLS, as servers do by default.
+fn takes_any_connection(spec: &Part<'_>) -> bool {
+    let mode = spec.get("mtls").get("mode");
+    matches!(mode.text(), None | Some("PERMISSIVE" | "UNSET")) && !spec.get("portLevelMtls").is_there()
+}
+
 /// The requests that an object of an unmodelled kind can affect.
 fn scope_of(object: &Object) -> Scope {
     let root = Part::root(&object.manifest);
@@ -158,6 +164,7 @@ fn scope_of(object: &Object) -> Scope {
         },
         ("gateway.networking.k8s.io", "GRPCRoute" | "TCPRoute" | "TLSRoute") => services(&spec.get("parentRefs"), &own),
         ("gateway.networking.k8s.io", "BackendTLSPolicy") => services(&spec.get("targetRefs"), &own),
+        ("security.istio.io", "PeerAuthentication") if takes_any_connection(&spec) => Scope::Nothing,
         ("security.istio.io", "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication")
             if !spec.get("targetRef").is_there() && !spec.get("targetRefs").is_there() =>
         {

@@ -37,6 +37,12 @@ const BOTH: &[&str] = &[EVERYONE, TESTERS];
 #[case::denied_for_one_version(
     "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: x}, \
       spec: {selector: {matchLabels: {version: v2}}}}", &[TESTERS])]
+#[case::mutual_tls_is_required(
+    "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: x}, spec: {mtls: {mode: STRICT}}}",
+    BOTH
+)]
+#[case::mutual_tls_is_optional(
+    "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: x}, spec: {mtls: {mode: PERMISSIVE}}}", &[])]
 #[case::filter_of_the_client(
     "{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}, \
       spec: {workloadSelector: {labels: {app: client}}}}",
