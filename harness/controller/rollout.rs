@@ -38,7 +38,7 @@ pub struct ControllerStatus {
     pub steps: usize,
     /// The weight of the new version in percent.
     pub weight: Option<u32>,
-    /// Why the state is not that of the object as it is now, if it is not.
+    /// Why the status does not describe the latest generation of the object; none if it does.
     pending: Option<&'static str>,
     resource_version: String,
 }

@@ -428,7 +428,7 @@ fn a_part_that_cannot_be_built_ends_the_build_with_the_end_of_its_log() {
     assert_eq!(machine.parts(), [""; 0]);
 }
 
-/// Two parts that share packages are compiled one after the other, so that these are compiled once.
+/// Parts that share packages are compiled in sequence, so that the shared packages are compiled once.
 #[rstest]
 #[case::follows("follows='first'\n", true)]
 #[case::does_not_follow("", false)]
