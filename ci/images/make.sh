@@ -1,4 +1,4 @@
-# What recipes call to make their parts. A part is made anew where one of these functions changes, as where its recipe does.
+# What recipes call to make their parts. A part is built again when one of these functions changes, and when its recipe changes.
 # shellcheck shell=bash
 
 # go_vendor: copies the modules of the recipe to where files can be left out, and goes there.

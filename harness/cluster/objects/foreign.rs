@@ -1,5 +1,7 @@
 //! Changes that something else has made to the objects of a run.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::core::DynamicObject;
@@ -37,7 +39,23 @@ impl Left {
     }
 }
 
+/// Forgets an object that the run deletes; with a namespace, all objects in it.
+pub(super) fn forget(left: &mut BTreeMap<ObjectId, Left>, id: &ObjectId) {
+    left.remove(id);
+    if id.kind == "Namespace" && id.group.is_empty() {
+        left.retain(|other, _| other.namespace != id.name);
+    }
+}
+
 impl Objects {
+    /// Remembers a Deployment of the namespace as the run has left it by restarting it.
+    pub(super) fn remember_restarted(&mut self, name: &str, made: &ObjectMeta) {
+        let is_it = |id: &ObjectId| id.kind == "Deployment" && id.name == name && id.namespace == self.namespace;
+        if let Some((_, left)) = self.left.iter_mut().find(|(id, _)| is_it(id)) {
+            *left = Left::of(made);
+        }
+    }
+
     /// What something else has done to the objects that the run has applied and not deleted. Objects that the API server does not return are left
     /// out.
     pub async fn foreign_changes(&self) -> Vec<String> {
@@ -57,6 +75,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_the_run_deletes_itself_is_not_a_change_of_something_else() {
+        let id = |kind: &str, namespace: &str, name: &str| {
+            let [kind, namespace, name] = [kind, namespace, name].map(str::to_owned);
+            ObjectId { group: String::new(), kind, namespace, name }
+        };
+        let ids = [id("Namespace", "", "a"), id("Service", "a", "s"), id("Service", "b", "s"), id("Service", "b", "t")];
+        let left = |id: &ObjectId| (id.clone(), Left::of(&metadata("a", 1, "x")));
+        let mut left: BTreeMap<ObjectId, Left> = ids.iter().map(left).collect();
+        forget(&mut left, &ids[0]);
+        forget(&mut left, &ids[3]);
+        assert_eq!(left.into_keys().collect::<Vec<_>>(), [ids[2].clone()]);
+    }
 
     fn metadata(uid: &str, generation: i64, manager: &str) -> ObjectMeta {
         let fields = json!([

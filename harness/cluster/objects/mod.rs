@@ -14,7 +14,7 @@ use kube::discovery::{ApiCapabilities, Discovery};
 use kube::{Api, Client};
 use serde_json::json;
 
-use self::foreign::Left;
+use self::foreign::{Left, forget};
 use super::ClusterError;
 use super::discovery::{discover, kinds, scope};
 use super::reach::{Bounds, Extent, confine, extent};
@@ -243,7 +243,7 @@ impl Objects {
             Err(kube::Error::Api(status)) => return Err(ClusterError::answered(origin, what, status)),
             Err(error) => return Err(ClusterError::api(format!("deleting {id}"))(error)),
         };
-        self.left.remove(&id);
+        forget(&mut self.left, &id);
         Ok(Deleted { kind: id.kind, name: id.name, uid: uid.unwrap_or_default() })
     }
 
@@ -251,7 +251,7 @@ impl Objects {
     ///
     /// # Errors
     /// The API server does not list the Deployments, or refuses the change.
-    pub async fn restart(&self) -> Result<Vec<Applied>, ClusterError> {
+    pub async fn restart(&mut self) -> Result<Vec<Applied>, ClusterError> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = deployments.list_metadata(&ListParams::default()).await;
         let mut restarted = Vec::new();
@@ -266,6 +266,7 @@ impl Objects {
                 .patch(&name, &parameters, &Patch::Strategic(patch))
                 .await
                 .map_err(ClusterError::api(format!("restarting Deployment/{name}")))?;
+            self.remember_restarted(&name, &made.metadata);
             restarted.push(Applied::of("Deployment", &name, made.metadata));
         }
         Ok(restarted)
