@@ -8,7 +8,7 @@ use crate::controller::ControllerError;
 use crate::mesh::MeshError;
 use crate::plan::{PlanError, Refused};
 use crate::report::{ReportError, Wrapped};
-use crate::scenario::{ControllerKind, Origin};
+use crate::scenario::{ControllerKind, Origin, Sensitive};
 use crate::session::SessionError;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
@@ -49,6 +49,11 @@ impl Failure {
     pub fn of(error: &SessionError) -> Self {
         let code = if error.is_bad_input() { ExitCode::BadInput } else { ExitCode::Environment };
         Self { code, message: error.to_string(), place: error.place().cloned(), hint: hint(error) }
+    }
+
+    /// The failure without sensitive values: the API repeats values that it rejects.
+    pub fn without(self, hidden: &Sensitive) -> Self {
+        Self { message: hidden.hidden_in(&self.message).into_owned(), ..self }
     }
 }
 

@@ -11,7 +11,7 @@ use super::process::{output, reproduce};
 use super::reports::Reports;
 use crate::events::{Events, FailureLayer};
 use crate::report::{self, Recorder, Terminal};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Sensitive};
 use crate::session::{self, CalibrateOptions, Ending, Interrupt, Options, Outcome, SessionError};
 
 /// What a scenario is executed for.
@@ -65,6 +65,7 @@ impl Execution<'_> {
         };
         let is_embedded = cluster_of(self.args) == ClusterKind::Embedded;
         let embedded = is_embedded.then(|| options.venue.description(&scenario, &scenario.namespace));
+        let hidden = Sensitive::of(&scenario);
         let (events, mut stream) = Events::channel();
         let mut recorder = Recorder::new(reproduce());
         let shown = tokio::spawn(async move {
@@ -88,6 +89,7 @@ impl Execution<'_> {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         let (code, note, failure) = self.conclude(result, signal);
+        let failure = failure.map(|failure| failure.without(&hidden));
         // the result must not be taken for that of a real mesh
         let note = if let Some(place) = embedded { format!("{note} on {place}") } else { note };
         if code == ExitCode::BadInput {

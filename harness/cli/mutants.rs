@@ -1,4 +1,3 @@
-use std::io::stdout;
 use std::path::Path;
 
 use super::advice::{self, Failure};
@@ -6,10 +5,11 @@ use super::args::{Format, MutantsArgs};
 use super::discovery;
 use super::execute::{Execution, Task};
 use super::exit::ExitCode;
-use super::process::{interrupt, output};
+use super::process::{interrupt, output, print_structured};
 use super::reports::Reports;
 use crate::plan::Plan;
-use crate::report::{Mutation, Structured, mutated};
+use crate::report::{Mutation, mutated};
+use crate::scenario::Sensitive;
 use crate::session::{Ending, Outcome};
 use crate::verify::{Mutant, MutantStatus, evaluate, mutants};
 
@@ -54,11 +54,12 @@ fn evaluated(args: &MutantsArgs, scenario: Option<&Path>) -> Result<ExitCode, Fa
     let evaluated: Vec<(&Mutant, MutantStatus)> =
         mutants.iter().map(|mutant| (mutant, evaluate(&plan, mutant))).collect();
     let (mut out, marks) = output();
+    let hidden = Sensitive::of(&scenario);
+    out.hide(hidden.clone());
     // a closed pipe is not an error
     let _ = match args.format {
         Format::Text => mutated(&mut out, marks, args.several.quiet, &scenario.name, &evaluated),
-        Format::Json => Mutation::new(&scenario.name, &evaluated).json(&mut stdout()),
-        Format::Markdown => Mutation::new(&scenario.name, &evaluated).markdown(&mut stdout()),
+        format => print_structured(&Mutation::new(&scenario.name, &evaluated), format, &hidden),
     };
     let any = |is: fn(&MutantStatus) -> bool| evaluated.iter().any(|(_, status)| is(status));
     Ok(if any(|status| matches!(status, MutantStatus::Survived(_))) {

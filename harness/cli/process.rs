@@ -1,11 +1,13 @@
 //! The process: the command line, the executable, and environment variables.
 
 use std::fs::OpenOptions;
-use std::io::{IsTerminal, Stdout, Write, stdout};
+use std::io::{self, IsTerminal, Stdout, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use super::advice::{self, Failure};
-use crate::report::{Marks, Wrapped};
+use super::args::Format;
+use crate::report::{Marks, Structured, Wrapped};
+use crate::scenario::Sensitive;
 use crate::session::Interrupt;
 
 /// The environment variables that change what a run does.
@@ -60,6 +62,19 @@ pub(super) fn interrupt() -> Interrupt {
 pub(super) fn output() -> (Wrapped<Stdout>, Marks) {
     let terminal = stdout().is_terminal();
     (Wrapped::fitting(stdout()), Marks { colour: coloured(terminal) })
+}
+
+/// Prints a result for programs or for pages, without sensitive values.
+///
+/// # Errors
+/// The output is closed.
+pub(super) fn print_structured(result: &impl Structured, format: Format, hidden: &Sensitive) -> io::Result<()> {
+    let mut text = Vec::new();
+    match format {
+        Format::Json => result.json(&mut text)?,
+        Format::Text | Format::Markdown => result.markdown(&mut text)?,
+    }
+    stdout().write_all(hidden.hidden_in(&String::from_utf8_lossy(&text)).as_bytes())
 }
 
 /// Whether output has colours: on a terminal, unless `NO_COLOR` is set.

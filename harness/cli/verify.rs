@@ -1,14 +1,13 @@
-use std::io::stdout;
 use std::path::{Path, PathBuf};
 
 use super::advice::{self, Failure};
 use super::args::{Format, VerifyArgs};
 use super::discovery;
 use super::exit::ExitCode;
-use super::process::{add_summary, in_github, output};
+use super::process::{add_summary, in_github, output, print_structured};
 use super::revision::Revision;
 use crate::plan::Plan;
-use crate::report::{Structured, Verification, changed, verified, verified_annotations, verified_summary};
+use crate::report::{Verification, changed, verified, verified_annotations, verified_summary};
 use crate::routing::Severity;
 use crate::scenario::Sensitive;
 use crate::verify::{Decided, GivenChange, changes, problems, verify};
@@ -31,7 +30,8 @@ fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> 
     let stages = verify(&plan);
     let problems = problems(&plan);
     let (mut out, marks) = output();
-    out.hide(Sensitive::of(&scenario));
+    let hidden = Sensitive::of(&scenario);
+    out.hide(hidden.clone());
     // a closed pipe is not an error
     if args.format == Format::Text {
         let _ = verified(&mut out, marks, args.several.quiet, &scenario, &stages, &problems);
@@ -41,15 +41,14 @@ fn one(args: &VerifyArgs, scenario: Option<&Path>) -> Result<ExitCode, Failure> 
         for line in verified_annotations(&stages, &problems).iter().filter(|_| args.format == Format::Text) {
             let _ = out.annotation(line);
         }
-        add_summary(&verified_summary(&scenario.name, &stages, &problems));
+        add_summary(&hidden.hidden_in(&verified_summary(&scenario.name, &stages, &problems)));
     }
     let changes = args.against.as_deref().map(|against| compared(against, &path, &plan)).transpose()?;
     let structured = || Verification::new(&scenario, &stages, &problems, changes.as_deref());
     let _ = match (args.format, &args.against, &changes) {
         (Format::Text, Some(against), Some(changes)) => changed(&mut out, against, changes),
         (Format::Text, ..) => Ok(()),
-        (Format::Json, ..) => structured().json(&mut stdout()),
-        (Format::Markdown, ..) => structured().markdown(&mut stdout()),
+        (format, ..) => print_structured(&structured(), format, &hidden),
     };
     let differs = changes.as_ref().is_some_and(|changes| !changes.is_empty());
     let any = |is: fn(&Decided) -> bool| stages.iter().flat_map(|stage| &stage.claims).any(|claim| is(&claim.decided));

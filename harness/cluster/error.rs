@@ -63,6 +63,14 @@ pub enum ClusterError {
     /// The node's container does not run any more, and not because the run has ended.
     #[error("the node of run {run} {what}")]
     NodeLost { run: RunId, what: String },
+    #[error("the API server has not been ready for {} s: {reason}", limit.as_secs())]
+    ApiLost { limit: Duration, reason: String },
+    /// Pods wait for a control plane that does not come.
+    #[error("no istiod has been ready in {namespace} for {} s, and new pods need one for their sidecars: {reason}", limit.as_secs())]
+    NoIstiod { namespace: String, limit: Duration, reason: String },
+    /// The kubelet of no node reports its state.
+    #[error("no node of the cluster runs pods any more; {0}")]
+    NoNode(String),
     #[error("cannot remove container {id}: {reason}")]
     Remove { id: String, reason: String },
     /// A kept cluster cannot be marked as kept, so that the next sweep would remove it.
@@ -147,6 +155,11 @@ impl ClusterError {
             },
             _ => None,
         }
+    }
+
+    /// Whether nothing can be asked of the cluster any more.
+    pub(crate) const fn is_silence(&self) -> bool {
+        matches!(self, Self::NodeLost { .. } | Self::ApiLost { .. })
     }
 
     /// Wraps an error of the client with the operation.

@@ -80,6 +80,20 @@ impl Istio {
         }
     }
 
+    /// Why no istiod is ready; none if one is, or if that cannot be seen.
+    pub async fn outage(&self, client: &Client) -> Option<String> {
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), &self.namespace);
+        // another revision may have replaced the one that was found
+        let found = deployments.list(&ListParams::default().labels("app=istiod")).await.ok()?;
+        let ready = |one: &Deployment| one.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+        if found.items.iter().any(|one| ready(one) > 0) {
+            return None;
+        }
+        let wanted = |one: &Deployment| one.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let each = found.items.iter().map(|one| format!("{}: 0 of {} pods are ready", one.name_any(), wanted(one)));
+        Some(each.reduce(|all, one| format!("{all}, {one}")).unwrap_or_else(|| "there is no istiod".to_owned()))
+    }
+
     /// Waits until no other istiod serves the revision and the webhooks answer: a dry-run pod in `namespace` gets a sidecar of this version.
     /// Without a namespace, injection is not checked.
     ///
@@ -175,6 +189,7 @@ mod tests {
 
     use hyper::{Request, Response};
     use kube::client::Body;
+    use rstest::rstest;
     use serde_json::Value;
 
     use super::*;
@@ -207,6 +222,32 @@ mod tests {
         };
         let response = Response::builder().status(code).header("content-type", "application/json");
         Ok(response.body(Body::from(body.to_string().into_bytes())).unwrap())
+    }
+
+    #[rstest]
+    #[case::ready("[{name: istiod, ready: 1}]", None)]
+    #[case::replaced_by_a_revision("[{name: istiod-1-22, ready: 0}, {name: istiod-1-31, ready: 1}]", None)]
+    #[case::frozen("[{name: istiod, ready: 0}]", Some("istiod: 0 of 2 pods are ready"))]
+    #[case::none("[]", Some("there is no istiod"))]
+    #[case::cannot_be_seen("no", None)]
+    #[tokio::test]
+    async fn a_control_plane_without_ready_pods_is_out_of_order(#[case] found: &str, #[case] expected: Option<&str>) {
+        let found: Value = serde_yaml::from_str(found).unwrap();
+        let client = Client::new(
+            tower::service_fn(move |_: Request<Body>| {
+                let items = found.as_array().map(|all| {
+                    all.iter()
+                        .map(|one| json!({"metadata": {"name": one["name"]}, "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": {"readyReplicas": one["ready"]}}))
+                        .collect::<Vec<_>>()
+                });
+                let code = if items.is_some() { 200 } else { 403 };
+                let body = json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {}, "items": items});
+                let response = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+                std::future::ready(Ok::<_, Infallible>(response.unwrap()))
+            }),
+            "default",
+        );
+        assert_eq!(Istio::new("1.31", "").outage(&client).await.as_deref(), expected);
     }
 
     #[tokio::test]

@@ -63,7 +63,7 @@ impl<W: Write> Wrapped<W> {
     /// # Errors
     /// The output is closed.
     pub fn annotation(&mut self, line: &str) -> io::Result<()> {
-        writeln!(self.out, "{line}")
+        writeln!(self.out, "{}", self.hidden.hidden_in(line))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::SessionError;
 use super::stage::{Mode, Session};
-use crate::cluster::{ClusterError, Keep, RunId};
+use crate::cluster::{Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::plan::{Designs, Plan};
 use crate::scenario::{IstioVersion, Scenario, Sensitive};
@@ -196,7 +196,7 @@ impl<'a> Prepared<'a> {
             }
         };
         // nothing answers any more
-        let is_lost = matches!(outcome, Err(SessionError::Cluster(ClusterError::NodeLost { .. })));
+        let is_lost = matches!(&outcome, Err(SessionError::Cluster(error)) if error.is_silence());
         if let (Ending::Failed | Ending::Undecided, Some(folder), false) = (ending, &options.state, is_lost) {
             let plan = plan.on(istio.into_inner().flatten().as_ref());
             run.collect(plan.after(reached.into_inner()), folder).await;

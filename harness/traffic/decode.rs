@@ -95,6 +95,25 @@ impl Decoder {
     }
 }
 
+/// The sample that the lines of a driver give, for a first plan with so many flows. Lines after its end are not read.
+///
+/// # Errors
+/// A line is not a message, or does not fit the plan.
+pub fn replay(lines: &str, flows: usize) -> Result<Sample, ProtocolError> {
+    let mut decoder = Decoder::new(1, flows);
+    for line in lines.lines() {
+        if let Decoded::End = decoder.decode(message(line.to_owned())?)? {
+            break;
+        }
+    }
+    Ok(decoder.finish())
+}
+
+/// The message in a line.
+pub(super) fn message(line: String) -> Result<DriverMessage, ProtocolError> {
+    DriverMessage::parse(&line).map_err(|source| ProtocolError::Line(line, source))
+}
+
 /// The answer and the pod of a kind of result; none if it has neither a status nor a failure.
 fn answer(kind: ResultKind) -> Option<(Answer, Option<String>)> {
     let answer = match (kind.status, kind.version, kind.failure) {

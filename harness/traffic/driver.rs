@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time::timeout;
 
-use super::decode::{Decoded, Decoder};
+use super::decode::{Decoded, Decoder, message};
 use super::error::{ProtocolError, TrafficError};
 use super::local::LocalDriver;
 use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
@@ -202,10 +202,6 @@ fn longest_silence(plan: &DrivePlan) -> Duration {
 
 fn line(command: &DriverCommand) -> String {
     serde_json::to_string(command).unwrap_or_else(|error| unreachable!("a command is plain data: {error}"))
-}
-
-fn message(line: String) -> Result<DriverMessage, ProtocolError> {
-    DriverMessage::parse(&line).map_err(|source| ProtocolError::Line(line, source))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod local;
 mod options;
 mod sample;
 
+pub use decode::replay;
 pub use driver::Driver;
 pub use error::{ProtocolError, TrafficError};
 pub use options::{DriverOptions, MAX_IN_FLIGHT, SampleFlow, WatchOptions};

@@ -109,7 +109,7 @@ impl Sample {
 
     pub(super) fn add(&mut self, result: RequestResult, pod: Option<&str>) {
         self.requests += 1;
-        self.latency.saturating_record(result.late_us + result.took_us);
+        self.latency.saturating_record(result.late_us.saturating_add(result.took_us));
         if let Some(pod) = pod {
             if let Some(count) = self.pods.get_mut(pod) {
                 *count += 1;

@@ -11,7 +11,8 @@ use super::cluster::ProvisionedCluster;
 use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{
-    Applied, ClusterError, Deleted, Objects, PodState, Tunnel, TunnelError, Workloads, answered, is_staying,
+    Applied, ClusterError, Deleted, OUTAGE_LIMIT, Objects, PodState, Tunnel, TunnelError, Workloads, answered,
+    is_staying, outage,
 };
 use crate::controller::ControlledObjects;
 use crate::events::{Environment, Event, Events};
@@ -99,7 +100,15 @@ impl OpenVenue for OpenNamespace {
     }
 
     async fn rolled_out(&self, applied: &[Applied], deleted: &[Deleted], limit: Duration) -> Result<(), ClusterError> {
-        self.workloads.rolled_out(applied, deleted, limit, self.events.waiting()).await
+        let istio = &self.cluster.istio;
+        tokio::select! {
+            // also where there is nothing to wait for
+            biased;
+            waited = self.workloads.rolled_out(applied, deleted, limit, self.events.waiting()) => waited,
+            reason = outage(OUTAGE_LIMIT, || istio.outage(&self.cluster.client)) => {
+                Err(ClusterError::NoIstiod { namespace: istio.namespace.clone(), limit: OUTAGE_LIMIT, reason })
+            }
+        }
     }
 
     async fn change_mesh(&mut self, step: &MeshStep) -> Result<Vec<Applied>, VenueError> {

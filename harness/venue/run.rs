@@ -1,14 +1,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use super::descriptors::raise_limit;
 use super::state::StateCollector;
 use super::{LeftBehind, OpenVenue, Venue, VenueError};
-use crate::cluster::{ClusterError, RunId, RunRecord, RunRecords, Swept};
+use crate::cluster::{ClusterError, RunId, RunRecord, RunRecords, Swept, cluster_lost};
 use crate::events::{Event, Events};
 use crate::plan::Snapshot;
 use crate::scenario::{Scenario, Sensitive};
+
+/// The pause until the next look for the run's cluster.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One run of a scenario in a venue. What the run creates carries its id.
 #[derive(Debug)]
@@ -57,9 +62,22 @@ impl<'a> Run<'a> {
         self.venue.open(self).await
     }
 
-    /// As [`Venue::lost`].
+    /// Waits until the cluster is lost, and returns that as an error: as [`Venue::lost`], or the API server or all nodes are out of order.
     pub async fn lost(&self) -> ClusterError {
-        self.venue.lost(self).await
+        let out_of_order = async {
+            loop {
+                if self.records.has(&self.id)
+                    && let Some(client) = self.venue.client(self).await
+                {
+                    break cluster_lost(&client).await;
+                }
+                sleep(AGAIN).await;
+            }
+        };
+        tokio::select! {
+            lost = self.venue.lost(self) => lost,
+            lost = out_of_order => lost,
+        }
     }
 
     /// Writes the state of the cluster into a folder, as far as the run has created anything there. `expected` are the objects of the stage that

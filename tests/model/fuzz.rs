@@ -1,5 +1,5 @@
-//! Whatever stands in manifests, or comes from a sidecar, ends in an answer or an error, never in a panic. Two seconds by default;
-//! `ci/fuzz` runs it for ten minutes.
+//! Whatever stands in a scenario, in manifests, a report or a record, or comes from a sidecar or a driver, ends in an answer or an error, never
+//! in a panic. Two seconds each by default; `ci/fuzz` takes ten minutes. Texts that once panicked are kept in `fuzz/<name>/`.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -8,11 +8,16 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use serde_json::Value;
+use shiftcheck::cluster::{Owner, RunRecords};
 use shiftcheck::mesh::{ConfigDump, read_table};
+use shiftcheck::plan::{Designs, Plan};
+use shiftcheck::report::{Report, compare, compared};
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, RouteTable, check, client_of, pods_of};
-use shiftcheck::scenario::parse_manifests;
+use shiftcheck::scenario::{Scenario, Sensitive, parse_manifests};
+use shiftcheck::traffic::replay;
+use shiftcheck::verify::{problems, verify};
 
-use crate::common::ROOT;
+use crate::common::{ROOT, spoilt};
 
 const HOST: &str = "svc-hello.canary.svc.cluster.local";
 
@@ -44,27 +49,41 @@ const WORDS: [&str; 24] = [
     "18446744073709551616",
 ];
 
+/// The longest that a text may take on a busy machine.
+const LONGEST: Duration = Duration::from_secs(20);
+
 fn seconds() -> Duration {
     let asked = std::env::var("SHIFTCHECK_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(asked.unwrap_or(2))
 }
 
-/// Runs a target on spoilt texts until the time is up; the number of texts.
-fn fuzz(corpus: &[String], target: impl Fn(&str) + std::panic::RefUnwindSafe) -> u64 {
+/// Runs a target on the kept texts, and then on spoilt ones until the time is up; tells the number of texts.
+fn fuzz(name: &str, mut corpus: Vec<String>, target: impl Fn(&str) + std::panic::RefUnwindSafe) {
     let seed = std::env::var("SHIFTCHECK_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = Rng::with_seed(seed);
+    let kept = std::fs::read_dir(Path::new(ROOT).join("tests/model/fuzz").join(name)).into_iter().flatten();
+    corpus.extend(kept.flatten().map(|entry| std::fs::read_to_string(entry.path()).unwrap()));
+    for text in &corpus {
+        tried(text, &target, "kept or unspoilt");
+    }
     let end = Instant::now() + seconds();
     let mut count = 0;
     while Instant::now() < end {
         let mut text = corpus[random.usize(..corpus.len())].clone();
         for _ in 0..random.usize(1..8) {
-            text = spoil(&text, corpus, &mut random);
+            text = spoil(&text, &corpus, &mut random);
         }
         count += 1;
-        assert!(catch_unwind(|| target(&text)).is_ok(), "seed {seed}, text {count}:\n{text}");
+        tried(&text, &target, &format!("seed {seed}, text {count}"));
     }
-    count
+    eprintln!("{name}: {count} texts");
+}
+
+fn tried(text: &str, target: &(impl Fn(&str) + std::panic::RefUnwindSafe), which: &str) {
+    let start = Instant::now();
+    assert!(catch_unwind(|| target(text)).is_ok(), "{which}:\n{text}");
+    assert!(start.elapsed() < LONGEST, "{which} took {:?}:\n{text}", start.elapsed());
 }
 
 /// One change to a text: words and lines taken out, doubled, exchanged or put in.
@@ -154,6 +173,36 @@ fn sidecar(text: &str) {
     }
 }
 
+/// Everything that is done with a scenario before anything starts.
+fn scenario(folder: &Path, text: &str) {
+    std::fs::write(folder.join("scenario.yaml"), text).unwrap();
+    let scenario = match Scenario::read(folder) {
+        Ok(scenario) => scenario,
+        Err(error) => return drop(error.to_string()),
+    };
+    let _ = Sensitive::of(&scenario).hidden_in(text).len();
+    let plan = Plan::new(&scenario);
+    let _ = Designs::new(&plan).map(|designs| designs.totals());
+    let _ = (verify(&plan).len(), problems(&plan).len());
+}
+
+fn report(text: &str) {
+    let (before, after) = text.split_once('\u{1}').unwrap_or((text, text));
+    let (before, after) = (serde_json::from_str::<Report>(before), serde_json::from_str::<Report>(after));
+    if let (Ok(before), Ok(after)) = (before, after) {
+        compared(&mut Vec::new(), &compare(&before, &after)).unwrap();
+    }
+}
+
+fn record(folder: &Path, text: &str) {
+    std::fs::write(folder.join("runs/0123abcd.json"), text).unwrap();
+    let known = RunRecords::new(folder).all();
+    let _ = known.unreadable.len();
+    for line in text.split('"') {
+        let _ = Owner::parse(line).map(|owner| owner.label());
+    }
+}
+
 #[test]
 fn manifests_never_panic() {
     let folder = Path::new(ROOT);
@@ -178,7 +227,7 @@ fn manifests_never_panic() {
     }
     let all = corpus.join("\n---\n");
     corpus.push(all);
-    eprintln!("{} manifests", fuzz(&corpus, manifests));
+    fuzz("manifests", corpus, manifests);
 }
 
 #[test]
@@ -186,5 +235,45 @@ fn what_a_sidecar_says_never_panics() {
     let (routes, listeners, clusters) =
         (include_str!("fuzz/sidecar.json"), include_str!("fuzz/listeners.json"), include_str!("fuzz/clusters.json"));
     let corpus = [format!("{routes}\u{1}{listeners}\u{1}{clusters}"), format!("{{}}\u{1}{listeners}\u{1}{clusters}")];
-    eprintln!("{} configurations", fuzz(&corpus, sidecar));
+    fuzz("configurations", corpus.into(), sidecar);
+}
+
+#[test]
+fn scenarios_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    spoilt(folder.path(), &[]);
+    let read = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("scenario.yaml")).ok();
+    let fixtures = std::fs::read_dir(Path::new(ROOT).join("fixtures")).unwrap().flatten();
+    let mut corpus: Vec<String> = fixtures.filter_map(read).collect();
+    // most of their manifests are not in the folder: the canary's scenario weighs more
+    corpus.extend(std::iter::repeat_n(std::fs::read_to_string(folder.path().join("scenario.yaml")).unwrap(), 8));
+    fuzz("scenarios", corpus, |text| scenario(folder.path(), text));
+}
+
+#[test]
+fn lines_of_a_driver_never_panic() {
+    let lines = "{\"kind\":{\"status\":200,\"version\":\"v1\",\"pod\":\"a\"}}\n[0,0,0,0,10,20,30]\n\
+        {\"kind\":{\"failure\":{\"kind\":\"timeout\",\"message\":\"m\"}}}\n[1,1,1,3,40,5,18446744073709551615]\n\
+        {\"kind\":{\"status\":503,\"excerpt\":\"no\"}}\n[2,0,2,1,50,60,70]\n{\"end\":{\"plan\":1,\"took_us\":99}}";
+    fuzz("driver-lines", vec![lines.to_owned()], |text| {
+        if let Ok(sample) = replay(text, 2) {
+            let _ = (sample.rate(), sample.latency());
+        }
+    });
+}
+
+#[test]
+fn reports_never_panic() {
+    let report_of = |name: &str| std::fs::read_to_string(Path::new(ROOT).join("tests/model/fuzz").join(name)).unwrap();
+    let whole = report_of("report.json");
+    fuzz("reports", vec![format!("{whole}\u{1}{whole}"), whole], report);
+}
+
+#[test]
+fn records_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("runs")).unwrap();
+    let own = r#"{"id":"0123abcd","owner":{"pid":1,"started":2,"boot":"b"},"kept":false,"engine":"unix:///var/run/docker.sock","namespace":null}"#;
+    let guest = r#"{"id":"0123abcd","owner":null,"kept":true,"namespace":{"name":"canary-0123abcd","cluster":{"kubeconfig":"/k","context":"c","server":"https://a","authority":"x"}}}"#;
+    fuzz("records", vec![own.to_owned(), guest.to_owned()], |text| record(folder.path(), text));
 }

@@ -28,6 +28,7 @@ mod messages;
 mod packages;
 mod processes;
 mod prove;
+mod redaction;
 mod reports;
 mod scenarios;
 mod snapshots;

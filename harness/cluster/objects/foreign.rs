@@ -47,15 +47,17 @@ pub(super) fn forget(left: &mut BTreeMap<ObjectId, Left>, id: &ObjectId) {
     }
 }
 
-impl Objects {
-    /// Remembers a Deployment of the namespace as the run has left it by restarting it.
-    pub(super) fn remember_restarted(&mut self, name: &str, made: &ObjectMeta) {
-        let is_it = |id: &ObjectId| id.kind == "Deployment" && id.name == name && id.namespace == self.namespace;
-        if let Some((_, left)) = self.left.iter_mut().find(|(id, _)| is_it(id)) {
-            *left = Left::of(made);
-        }
+/// Remembers a Deployment as the run has left it by restarting it. One that the run has not applied stays unknown.
+pub(super) fn remember_restarted(left: &mut BTreeMap<ObjectId, Left>, namespace: &str, made: &ObjectMeta) {
+    let is_it = |id: &ObjectId| {
+        id.kind == "Deployment" && Some(&id.name) == made.name.as_ref() && id.namespace == namespace
+    };
+    if let Some((_, left)) = left.iter_mut().find(|(id, _)| is_it(id)) {
+        *left = Left::of(made);
     }
+}
 
+impl Objects {
     /// What something else has done to the objects that the run has applied and not deleted. Objects that the API server does not return are left
     /// out.
     pub async fn foreign_changes(&self) -> Vec<String> {
@@ -88,6 +90,26 @@ mod tests {
         forget(&mut left, &ids[0]);
         forget(&mut left, &ids[3]);
         assert_eq!(left.into_keys().collect::<Vec<_>>(), [ids[2].clone()]);
+    }
+
+    #[test]
+    fn a_restart_by_the_run_itself_is_not_a_change_of_something_else() {
+        let id = |kind: &str, namespace: &str| {
+            let [kind, namespace, name] = [kind, namespace, "hello"].map(str::to_owned);
+            ObjectId { group: "apps".to_owned(), kind, namespace, name }
+        };
+        let ids = [id("Deployment", "a"), id("Deployment", "b"), id("StatefulSet", "a")];
+        let first = |id: &ObjectId| (id.clone(), Left::of(&metadata("u", 1, FIELD_MANAGER)));
+        let mut left: BTreeMap<ObjectId, Left> = ids.iter().map(first).collect();
+        let named = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..metadata("u", 2, RESTARTER) };
+        remember_restarted(&mut left, "a", &named("hello"));
+        remember_restarted(&mut left, "a", &named("another"));
+        let told = |id: &ObjectId| left[id].difference(id, Some(&metadata("u", 2, RESTARTER)));
+        assert_eq!(ids.each_ref().map(|id| told(id).is_some()), [false, true, true]);
+        assert_eq!(left.len(), 3);
+        // what comes after the restart is
+        let later = left[&ids[0]].difference(&ids[0], Some(&metadata("u", 3, "kubectl-edit")));
+        assert_eq!(later.as_deref(), Some("Deployment/hello was changed by kubectl-edit"));
     }
 
     fn metadata(uid: &str, generation: i64, manager: &str) -> ObjectMeta {

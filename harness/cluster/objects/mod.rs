@@ -14,7 +14,7 @@ use kube::discovery::{ApiCapabilities, Discovery};
 use kube::{Api, Client};
 use serde_json::json;
 
-use self::foreign::{Left, forget};
+use self::foreign::{Left, forget, remember_restarted};
 use super::ClusterError;
 use super::discovery::{discover, kinds, scope};
 use super::reach::{Bounds, Extent, confine, extent};
@@ -266,7 +266,7 @@ impl Objects {
                 .patch(&name, &parameters, &Patch::Strategic(patch))
                 .await
                 .map_err(ClusterError::api(format!("restarting Deployment/{name}")))?;
-            self.remember_restarted(&name, &made.metadata);
+            remember_restarted(&mut self.left, &self.namespace, &made.metadata);
             restarted.push(Applied::of("Deployment", &name, made.metadata));
         }
         Ok(restarted)

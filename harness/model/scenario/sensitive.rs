@@ -70,7 +70,8 @@ impl Sensitive {
                 let in_json = Value::from(line).to_string();
                 let in_html =
                     line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-                texts.extend([line.to_owned(), in_json[1..in_json.len() - 1].to_owned(), in_html]);
+                let in_markdown = line.replace('|', "\\|");
+                texts.extend([line.to_owned(), in_json[1..in_json.len() - 1].to_owned(), in_html, in_markdown]);
             }
         }
         let mut texts: Vec<String> = texts.into_iter().collect();
@@ -217,7 +218,7 @@ mod tests {
     }
 
     const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {password: aHVudGVyMg==}\n\
-        stringData: {key: \"-----BEGIN-----\\nAAAABBBB\\n\", short: abc, quoted: 'a\"b<c'}\n";
+        stringData: {key: \"-----BEGIN-----\\nAAAABBBB\\n\", short: abc, quoted: 'a\"b<c', cell: 'left|right'}\n";
 
     #[test]
     fn secrets_and_headers_are_removed_from_texts() {
@@ -228,6 +229,7 @@ mod tests {
             ("log: AAAABBBB", "log: (redacted)"),
             (r#"{"value":"a\"b<c"}"#, r#"{"value":"(redacted)"}"#),
             ("<td>a&quot;b&lt;c</td>", "<td>(redacted)</td>"),
+            (r"| left\|right |", "| (redacted) |"),
             ("authorization = Bearer x1y2", "authorization = (redacted)"),
             ("abc and anna's", "abc and anna's"),
         ] {

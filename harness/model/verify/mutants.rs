@@ -2,11 +2,13 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::operators::{Mutation, Vocabulary, mutations};
 use super::stages::{Decided, decide_stage};
 use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
-use crate::scenario::{Manifest, Scenario, Stage, Step};
+use crate::scenario::{Scenario, Stage, Step};
 
 /// A scenario with one fault in its manifests.
 #[derive(Debug, Clone)]
@@ -20,11 +22,12 @@ pub struct Mutant {
     fault: Fault,
 }
 
-/// The fault of a mutant. Objects that it does not change stay shared with the scenario.
+/// The fault of a mutant. Objects that it does not change stay shared with the scenario, and the changed one is made where it is needed: a
+/// large object can have thousands of mutants.
 #[derive(Debug, Clone)]
 enum Fault {
-    /// A stage, by its index, applies this manifest at the position of another step.
-    Changed(usize, usize, Arc<Manifest>),
+    /// The object that a stage, by its index, applies at a position has another value at a JSON pointer.
+    Changed(usize, usize, String, Value),
     /// A stage, by its index, lacks the step at a position.
     Dropped(usize, usize),
     /// The client pod has no sidecar.
@@ -40,8 +43,12 @@ impl Mutant {
     pub fn applied_to(&self, scenario: &Scenario) -> Scenario {
         let mut mutated = scenario.clone();
         match &self.fault {
-            Fault::Changed(stage, step, manifest) => {
-                mutated.stages[*stage].steps[*step] = Step::Apply(Arc::clone(manifest));
+            Fault::Changed(stage, step, pointer, value) => {
+                if let Step::Apply(manifest) = &mut mutated.stages[*stage].steps[*step]
+                    && let Some(present) = Arc::make_mut(manifest).object.data.pointer_mut(pointer)
+                {
+                    present.clone_from(value);
+                }
             }
             Fault::Dropped(stage, step) => drop(mutated.stages[*stage].steps.remove(*step)),
             Fault::NotInjected => {
@@ -97,16 +104,12 @@ pub fn mutants(scenario: &Scenario) -> Vec<Mutant> {
     for (index, stage) in scenario.stages.iter().enumerate() {
         for (position, step) in stage.steps.iter().enumerate() {
             let Step::Apply(manifest) = step else { continue };
-            for Mutation { operator, pointer, what, data } in mutations(manifest, &vocabulary) {
-                let fault = match data {
-                    Some(data) => {
-                        let mut changed = Manifest::clone(manifest);
-                        changed.object.data = data;
-                        Fault::Changed(index, position, Arc::new(changed))
-                    }
+            for Mutation { operator, pointer, what, value } in mutations(manifest, &vocabulary) {
+                let what = format!("{} ({}): {what}", manifest.id(), manifest.origin_of(&pointer));
+                let fault = match value {
+                    Some(value) => Fault::Changed(index, position, pointer, value),
                     None => Fault::Dropped(index, position),
                 };
-                let what = format!("{} ({}): {what}", manifest.id(), manifest.origin_of(&pointer));
                 mutants.push(Mutant { operator, what, stage: index + 1, fault });
             }
         }
@@ -204,6 +207,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::scenario::Manifest;
 
     /// The canary's files, in which versions carry the label `track` with other values.
     fn with_other_labels(folder: &Path) -> Scenario {
@@ -241,6 +245,24 @@ mod tests {
             let own = mutated.iter().filter(|own| original.iter().all(|other| !Arc::ptr_eq(own, other))).count();
             assert_eq!(own, usize::from(matches!(mutant.fault, Fault::Changed(..))), "{}", mutant.what);
         }
+    }
+
+    /// With the whole object in each mutant, those of 1,000 subsets would take more than a gigabyte.
+    #[test]
+    fn a_mutant_holds_what_it_changes_and_not_the_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary");
+        for entry in std::fs::read_dir(canary).unwrap().flatten() {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let rule = folder.path().join("dr-hello.yaml");
+        let subsets: String = (0..1000).map(|subset| format!("    - {{name: s{subset}, labels: {{version: v1}}}}\n")).collect();
+        let text = std::fs::read_to_string(&rule).unwrap().replace("subsets:\n", &format!("subsets:\n{subsets}"));
+        std::fs::write(&rule, text).unwrap();
+        let mutants = mutants(&Scenario::read(folder.path()).unwrap());
+        assert!(mutants.len() > 2000, "{}", mutants.len());
+        let held: usize = mutants.iter().map(|mutant| format!("{mutant:?}").len()).sum();
+        assert!(held < 500 * mutants.len(), "{held} bytes");
     }
 
     #[test]

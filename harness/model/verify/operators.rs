@@ -83,8 +83,8 @@ pub(super) struct Mutation {
     /// The changed field, as a JSON pointer.
     pub pointer: String,
     pub what: String,
-    /// The changed data; none if the object is left out.
-    pub data: Option<Value>,
+    /// The new value of the field; none if the object is left out.
+    pub value: Option<Value>,
 }
 
 /// Collects the mutations of one object.
@@ -96,12 +96,8 @@ struct Mutator<'a> {
 impl Mutator<'_> {
     /// Replaces the value at a pointer. A value that is equal to the present one is no mutation.
     fn set(&mut self, operator: &'static str, pointer: &str, what: String, value: Value) {
-        let mut data = self.manifest.object.data.clone();
-        if let Some(present) = data.pointer_mut(pointer) {
-            *present = value;
-        }
-        if data != self.manifest.object.data {
-            self.mutations.push(Mutation { operator, pointer: pointer.to_owned(), what, data: Some(data) });
+        if self.value(pointer).is_some_and(|present| *present != value) {
+            self.mutations.push(Mutation { operator, pointer: pointer.to_owned(), what, value: Some(value) });
         }
     }
 
@@ -143,7 +139,7 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         _ => {}
     }
     let what = "left out".to_owned();
-    mutator.mutations.push(Mutation { operator: "object not applied", pointer: String::new(), what, data: None });
+    mutator.mutations.push(Mutation { operator: "object not applied", pointer: String::new(), what, value: None });
     mutator.mutations
 }
 

@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::ClusterError;
+use super::health::{OUTAGE_LIMIT, outage};
 use super::objects::{Applied, Deleted};
 use super::pod::{PodState, Trouble, is_staying, pod_state, trouble};
-use super::wait::{Again, Awaited, Failure, Progress, until};
+use super::wait::{Again, Awaited, Failure, Progress, WaitError, until};
 
 /// The annotation with the revision, on a Deployment and on the `ReplicaSet` of each revision.
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -104,7 +105,34 @@ impl Workloads {
         // an object that was seen before and is missing now was deleted by someone else
         let mut known = HashSet::new();
         let look = || ready(self.progress(applied, deleted, &mut known));
-        Ok(until(Awaited::Rollout(workloads.join(", ")), limit, self.changes(), seen, look).await?)
+        let what = Awaited::Rollout(workloads.join(", "));
+        tokio::select! {
+            waited = until(what.clone(), limit, self.changes(), seen, look) => Ok(waited?),
+            unseen = outage(OUTAGE_LIMIT, || ready(self.unseen(applied))) => {
+                Err(WaitError::Failed { what: what.clone(), source: Failure::Reported(unseen) }.into())
+            }
+        }
+    }
+
+    /// A Deployment that no controller looks at: its status is behind what was applied, or behind its own pods.
+    fn unseen(&self, applied: &[Applied]) -> Option<String> {
+        let sets = self.replica_sets.state();
+        let is_behind = |deployment: &Deployment| {
+            let (meta, status) = (deployment.meta(), deployment.status.clone().unwrap_or_default());
+            let mut own = sets.iter().filter(|set| is_controlled_by(set.meta(), meta));
+            let uids: HashSet<_> = own.clone().filter_map(|set| set.meta().uid.as_ref()).collect();
+            let is_ready = |pod: &&Arc<Pod>| {
+                replica_set_of(pod).is_some_and(|owner| uids.contains(&owner.uid)) && pod_state(pod).ready
+            };
+            let ready = i32::try_from(self.pods.state().iter().filter(is_ready).count()).unwrap_or(i32::MAX);
+            status.observed_generation < meta.generation
+                || own.any(|set| set.status.as_ref().and_then(|status| status.observed_generation) < set.meta().generation)
+                || status.ready_replicas.unwrap_or(0) < ready
+        };
+        let is_own = |object: &Applied, one: &Deployment| one.meta().uid.as_ref() == Some(&object.uid) && is_behind(one);
+        let behind = applied.iter().find(|object| self.deployments.find(|one| is_own(object, one)).is_some())?;
+        let seconds = OUTAGE_LIMIT.as_secs();
+        Some(format!("no controller has looked at the Deployment {} for {seconds} s", behind.name))
     }
 
     fn progress(&self, applied: &[Applied], deleted: &[Deleted], known: &mut HashSet<String>) -> Progress<()> {
@@ -295,176 +323,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use assert_matches::assert_matches;
-    use kube::runtime::reflector::store::Writer;
-    use kube::runtime::watcher::Event;
-
-    use super::super::wait::WaitError;
-    use super::*;
-
-    /// Watches whose events a test sends.
-    struct Watches {
-        pods: Writer<Pod>,
-        replica_sets: Writer<ReplicaSet>,
-        deployments: Writer<Deployment>,
-        changed: watch::Sender<u64>,
-    }
-
-    impl Watches {
-        fn new() -> (Self, Workloads) {
-            let ((pods, pod_writer), (replica_sets, set_writer)) = (store(), store());
-            let (deployments, deployment_writer) = store();
-            let (sender, changes) = watch::channel(0);
-            let watches =
-                Self { pods: pod_writer, replica_sets: set_writer, deployments: deployment_writer, changed: sender };
-            (watches, Workloads { pods, replica_sets, deployments, changes, _watches: JoinSet::new() })
-        }
-
-        fn deployment(&mut self, uid: &str, revision: u32, replicas: u32) {
-            let text = format!(
-                "metadata: {{name: hello, uid: {uid}, generation: {revision}, annotations: {{{REVISION}: '{revision}'}}}}
-spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: hello}}}}, template: {{}}}}
-status: {{observedGeneration: {revision}, updatedReplicas: {replicas}, replicas: {replicas}, availableReplicas: {replicas}}}"
-            );
-            self.deployments.apply_watcher_event(&Event::Apply(serde_yaml::from_str(&text).unwrap()));
-            self.changed.send_modify(|change| *change += 1);
-        }
-
-        fn no_deployment(&mut self, uid: &str) {
-            let text = format!("metadata: {{name: hello, uid: {uid}}}");
-            self.deployments.apply_watcher_event(&Event::Delete(serde_yaml::from_str(&text).unwrap()));
-            self.changed.send_modify(|change| *change += 1);
-        }
-
-        fn replica_set(&mut self, uid: &str, owner: &str, revision: u32) {
-            let text = format!(
-                "metadata:
-  name: hello-{uid}
-  uid: {uid}
-  annotations: {{{REVISION}: '{revision}'}}
-  ownerReferences: [{{apiVersion: apps/v1, kind: Deployment, name: hello, uid: {owner}, controller: true}}]
-spec: {{selector: {{}}}}"
-            );
-            self.replica_sets.apply_watcher_event(&Event::Apply(serde_yaml::from_str(&text).unwrap()));
-            self.changed.send_modify(|change| *change += 1);
-        }
-
-        fn pod(&mut self, name: &str, set: &str, state: &str) {
-            let (leaving, ready) = match state {
-                "leaving" => (", deletionTimestamp: '2026-01-01T00:00:00Z'", "True"),
-                "ready" => ("", "True"),
-                _ => ("", "False"),
-            };
-            let text = format!(
-                "metadata:
-  {{name: {name}, uid: {name}, labels: {{app: hello, pod-template-hash: {set}}}, ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: hello-{set}, uid: {set}, controller: true}}]{leaving}}}
-status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '{ready}'}}]}}"
-            );
-            self.pods.apply_watcher_event(&Event::Apply(pod(&text)));
-            self.changed.send_modify(|change| *change += 1);
-        }
-    }
-
-    fn applied(uid: &str, generation: i64) -> Vec<Applied> {
-        vec![Applied { kind: "Deployment".to_owned(), name: "hello".to_owned(), uid: uid.to_owned(), generation }]
-    }
-
-    /// What the wait still waits for; none if it ends.
-    fn waits_for(workloads: &Workloads, applied: &[Applied], deleted: &[Deleted]) -> Option<String> {
-        match workloads.progress(applied, deleted, &mut HashSet::new()) {
-            Progress::Done(()) => None,
-            Progress::NotYet(state) => Some(state),
-            failed @ Progress::Failed(_) => panic!("{failed:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_wait_does_not_end_while_the_watch_of_pods_lags_behind() {
-        let (mut watches, workloads) = Watches::new();
-        watches.replica_set("a", "d", 1);
-        watches.pod("hello-a-1", "a", "ready");
-        // the Deployment is complete with two pods; only one of them is seen
-        watches.deployment("d", 1, 2);
-        let events = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            watches.pod("hello-a-2", "a", "starting");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            watches.pod("hello-a-2", "a", "ready");
-        };
-        let start = tokio::time::Instant::now();
-        let mut states = Vec::new();
-        let applied = applied("d", 1);
-        let gate = workloads.rolled_out(&applied, &[], Duration::from_secs(9), |state| states.push(state.to_owned()));
-        let gate = async { (gate.await, start.elapsed()) };
-        let ((passed, took), ()) = tokio::join!(gate, events);
-        passed.unwrap();
-        assert_eq!(took, Duration::from_secs(2));
-        assert_eq!(
-            states,
-            [
-                "hello: rolled out, but 1 of 2 pods of its current ReplicaSet are seen",
-                "hello: rolled out, but pod hello-a-2 is not seen as ready yet",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_wait_ends_when_new_pods_are_ready_and_old_ones_terminating() {
-        let (mut watches, workloads) = Watches::new();
-        let applied = applied("d", 2);
-        watches.replica_set("a", "d", 1);
-        watches.pod("hello-a-1", "a", "ready");
-        watches.deployment("d", 2, 1);
-        let told = |workloads: &Workloads| waits_for(workloads, &applied, &[]).unwrap_or_default();
-        assert_eq!(told(&workloads), "hello: rolled out, but its current ReplicaSet is not seen yet");
-        watches.replica_set("b", "d", 2);
-        assert_eq!(told(&workloads), "hello: rolled out, but 0 of 1 pods of its current ReplicaSet are seen");
-        watches.pod("hello-b-1", "b", "ready");
-        assert_eq!(told(&workloads), "hello: rolled out, but 1 pods of other ReplicaSets are seen");
-        // pods of another Deployment with the same labels do not count
-        watches.replica_set("x", "other", 1);
-        watches.pod("other-x-1", "x", "ready");
-        watches.pod("hello-a-1", "a", "leaving");
-        assert_eq!(waits_for(&workloads, &applied, &[]), None);
-        // a pod of a ReplicaSet that is not watched yet may belong to the Deployment
-        watches.pod("hello-c-1", "c", "ready");
-        assert_eq!(told(&workloads), "hello: rolled out, but 1 pods of other ReplicaSets are seen");
-    }
-
-    #[test]
-    fn the_wait_ends_when_pods_of_a_deleted_deployment_are_terminating() {
-        let (mut watches, workloads) = Watches::new();
-        let deleted = [Deleted { kind: "Deployment".to_owned(), name: "hello".to_owned(), uid: "d".to_owned() }];
-        watches.deployment("d", 1, 1);
-        watches.replica_set("a", "d", 1);
-        watches.pod("hello-a-1", "a", "ready");
-        assert_eq!(waits_for(&workloads, &[], &deleted).unwrap(), "hello is still seen");
-        watches.no_deployment("d");
-        let told = "pod hello-a-1 of the deleted hello is not terminating yet";
-        assert_eq!(waits_for(&workloads, &[], &deleted).unwrap(), told);
-        watches.pod("hello-a-1", "a", "leaving");
-        assert_eq!(waits_for(&workloads, &[], &deleted), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_deployment_that_someone_else_deletes_ends_the_wait() {
-        let (mut watches, workloads) = Watches::new();
-        watches.deployment("d", 1, 2);
-        let applied = applied("d", 1);
-        let gate = workloads.rolled_out(&applied, &[], Duration::from_secs(9), |_| {});
-        let events = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            watches.no_deployment("d");
-        };
-        let (gate, ()) = tokio::join!(gate, events);
-        let Err(ClusterError::Wait(WaitError::Failed { source, .. })) = gate else { panic!("it ends with the wait") };
-        assert_matches!(source, Failure::Deleted(name) => {
-            assert_eq!(name, "hello");
-        });
-    }
-
-    fn pod(yaml: &str) -> Pod {
-        serde_yaml::from_str(yaml).unwrap()
-    }
-}
+mod tests;
