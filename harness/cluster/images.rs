@@ -47,6 +47,9 @@ pub struct IstioSet {
     /// The profile. The default is `minimal`.
     #[serde(default)]
     pub profile: Option<String>,
+    /// The pulled images by digest, `REPOSITORY@sha256:…`; none where they were built.
+    #[serde(default)]
+    pub digests: Vec<String>,
 }
 
 /// The image of one version of a rollout controller, and the objects of its installation.

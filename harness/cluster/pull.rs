@@ -49,6 +49,7 @@ impl Docker {
         let sets = target.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(sets).map_err(unwritable(sets))?;
         let fresh = tempfile::Builder::new().prefix(".istio-").tempdir_in(sets).map_err(unwritable(sets))?;
+        let mut digests = Vec::new();
         for image in IMAGES {
             let name = format!("{hub}/{image}");
             seen(&format!("pulling {name}:{version}"));
@@ -61,6 +62,9 @@ impl Docker {
             let pulled = transfers.create_image(Some(options), None, None).try_collect::<Vec<_>>();
             let who = format!("the engine that pulls {name}:{version}");
             answered(who, PULL_LIMIT, pulled).await?.map_err(failed)?;
+            let pulled = self.engine().inspect_image(&format!("{name}:{version}")).await.map_err(failed)?;
+            // an image may have digests of several repositories
+            digests.extend(pulled.repo_digests.into_iter().flatten().find(|one| one.starts_with(&format!("{name}@"))));
         }
         seen("writing the archive");
         let names = [format!("{hub}/pilot:{version}"), format!("{hub}/proxyv2:{version}")];
@@ -74,7 +78,7 @@ impl Docker {
         fs::set_permissions(&istioctl, fs::Permissions::from_mode(0o755)).map_err(unwritable(&istioctl))?;
         let set = json!({
             "source": "registry", "version": tag, "hub": hub, "tag": tag,
-            "istioctl": "istioctl", "archives": [ARCHIVE], "set": [],
+            "istioctl": "istioctl", "archives": [ARCHIVE], "set": [], "digests": digests,
         });
         let description = fresh.path().join("set.json");
         fs::write(&description, format!("{set:#}\n")).map_err(unwritable(&description))?;

@@ -44,6 +44,7 @@ impl IstioChoice {
                 archives: Vec::new(),
                 set: Vec::new(),
                 profile: None,
+                digests: Vec::new(),
             },
             (set, _) => set?,
         };

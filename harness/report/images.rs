@@ -51,6 +51,7 @@ pub fn images(out: &mut impl Write, cache: &ImageCache) -> io::Result<()> {
                 let megabytes = sizes.map(|metadata| metadata.len()).sum::<u64>() / 1_000_000;
                 let archives = plural(set.archives.len(), "archive");
                 writeln!(out, "istio-{version:<5} {}, {archives}, {megabytes} MB", set.tag)?;
+                set.digests.iter().try_for_each(|digest| writeln!(out, "            {digest}"))?;
             }
             Err(error) => writeln!(out, "istio-{version:<5} {error}")?,
         }

@@ -159,6 +159,13 @@ fn a_version_is_pulled_into_the_cache() {
     assert!(printed.contains("istio-1.30.9 is in the cache"), "{printed}");
     let (printed, _, _) = hub.shiftcheck(&["images", "--check"]);
     assert!(printed.contains("istio-1.30.9 ok\n"), "{printed}");
+    let (printed, _, _) = hub.shiftcheck(&["images"]);
+    for name in COMPLETE {
+        let image = format!("{}/istio/{name}", hub.address);
+        let digests = docker(&["image", "inspect", "--format", "{{join .RepoDigests \"\\n\"}}", &format!("{image}:{VERSION}")]);
+        let own = digests.iter().find(|digest| digest.starts_with(&image)).unwrap();
+        assert!(own.contains("@sha256:") && printed.contains(own.as_str()), "{own}: {printed}");
+    }
     let istioctl = hub.cache.path().join("images/istio-1.30.9/istioctl");
     assert!(std::fs::read_to_string(istioctl).unwrap().starts_with("#!/bin/sh"));
 }
