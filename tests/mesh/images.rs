@@ -162,7 +162,8 @@ fn a_version_is_pulled_into_the_cache() {
     let (printed, _, _) = hub.shiftcheck(&["images"]);
     for name in COMPLETE {
         let image = format!("{}/istio/{name}", hub.address);
-        let digests = docker(&["image", "inspect", "--format", "{{join .RepoDigests \"\\n\"}}", &format!("{image}:{VERSION}")]);
+        let digests =
+            docker(&["image", "inspect", "--format", "{{join .RepoDigests \"\\n\"}}", &format!("{image}:{VERSION}")]);
         let own = digests.iter().find(|digest| digest.starts_with(&image)).unwrap();
         assert!(own.contains("@sha256:") && printed.contains(own.as_str()), "{own}: {printed}");
     }

@@ -23,7 +23,11 @@ fn no_output_of_verify_and_mutants_shows_sensitive_values() {
             let (printed, errors, _) = said(&output.unwrap());
             assert!(!printed.contains("planted") && !errors.contains("planted"), "{command} as {format}: {printed}");
             // a mutant that survives is told with the value that it changes
-            assert_eq!(printed.contains("(redacted)"), command == "mutants", "{command} as {format}: {printed}{errors}");
+            assert_eq!(
+                printed.contains("(redacted)"),
+                command == "mutants",
+                "{command} as {format}: {printed}{errors}"
+            );
         }
     }
 }

@@ -49,9 +49,8 @@ pub(super) fn forget(left: &mut BTreeMap<ObjectId, Left>, id: &ObjectId) {
 
 /// Remembers a Deployment as the run has left it by restarting it. One that the run has not applied stays unknown.
 pub(super) fn remember_restarted(left: &mut BTreeMap<ObjectId, Left>, namespace: &str, made: &ObjectMeta) {
-    let is_it = |id: &ObjectId| {
-        id.kind == "Deployment" && Some(&id.name) == made.name.as_ref() && id.namespace == namespace
-    };
+    let is_it =
+        |id: &ObjectId| id.kind == "Deployment" && Some(&id.name) == made.name.as_ref() && id.namespace == namespace;
     if let Some((_, left)) = left.iter_mut().find(|(id, _)| is_it(id)) {
         *left = Left::of(made);
     }

@@ -126,10 +126,13 @@ impl Workloads {
             };
             let ready = i32::try_from(self.pods.state().iter().filter(is_ready).count()).unwrap_or(i32::MAX);
             status.observed_generation < meta.generation
-                || own.any(|set| set.status.as_ref().and_then(|status| status.observed_generation) < set.meta().generation)
+                || own.any(|set| {
+                    set.status.as_ref().and_then(|status| status.observed_generation) < set.meta().generation
+                })
                 || status.ready_replicas.unwrap_or(0) < ready
         };
-        let is_own = |object: &Applied, one: &Deployment| one.meta().uid.as_ref() == Some(&object.uid) && is_behind(one);
+        let is_own =
+            |object: &Applied, one: &Deployment| one.meta().uid.as_ref() == Some(&object.uid) && is_behind(one);
         let behind = applied.iter().find(|object| self.deployments.find(|one| is_own(object, one)).is_some())?;
         let seconds = OUTAGE_LIMIT.as_secs();
         Some(format!("no controller has looked at the Deployment {} for {seconds} s", behind.name))
