@@ -88,8 +88,7 @@ impl Execution<'_> {
             Ok(readers) => readers,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        let (code, note, failure) = self.conclude(result, signal);
-        let failure = failure.map(|failure| failure.without(&hidden));
+        let (code, note, failure) = self.conclude(result, signal, &hidden);
         // the result must not be taken for that of a real mesh
         let note = if let Some(place) = embedded { format!("{note} on {place}") } else { note };
         if code == ExitCode::BadInput {
@@ -107,7 +106,12 @@ impl Execution<'_> {
     }
 
     /// The exit code, the result in words, and the failure that ended the run early.
-    fn conclude(&self, result: Result<Outcome, SessionError>, signal: ExitCode) -> (ExitCode, String, Option<Failure>) {
+    fn conclude(
+        &self,
+        result: Result<Outcome, SessionError>,
+        signal: ExitCode,
+        hidden: &Sensitive,
+    ) -> (ExitCode, String, Option<Failure>) {
         match result {
             Ok(Outcome { ending: Ending::Cancelled, .. }) => (signal, "interrupted".to_owned(), None),
             Ok(outcome) => {
@@ -119,7 +123,7 @@ impl Execution<'_> {
                 (code, (self.note)(&outcome), None)
             }
             Err(error) => {
-                let failure = Failure::of(&error);
+                let failure = Failure::of(&error).without(hidden);
                 (failure.code, "did not complete".to_owned(), Some(failure))
             }
         }

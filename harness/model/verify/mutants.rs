@@ -256,9 +256,9 @@ mod tests {
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
         let rule = folder.path().join("dr-hello.yaml");
-        let subsets: String =
+        let subsets: Vec<String> =
             (0..1000).map(|subset| format!("    - {{name: s{subset}, labels: {{version: v1}}}}\n")).collect();
-        let text = std::fs::read_to_string(&rule).unwrap().replace("subsets:\n", &format!("subsets:\n{subsets}"));
+        let text = std::fs::read_to_string(&rule).unwrap().replace("subsets:\n", &format!("subsets:\n{}", subsets.concat()));
         std::fs::write(&rule, text).unwrap();
         let mutants = mutants(&Scenario::read(folder.path()).unwrap());
         assert!(mutants.len() > 2000, "{}", mutants.len());
