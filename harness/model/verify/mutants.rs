@@ -258,7 +258,8 @@ mod tests {
         let rule = folder.path().join("dr-hello.yaml");
         let subsets: Vec<String> =
             (0..1000).map(|subset| format!("    - {{name: s{subset}, labels: {{version: v1}}}}\n")).collect();
-        let text = std::fs::read_to_string(&rule).unwrap().replace("subsets:\n", &format!("subsets:\n{}", subsets.concat()));
+        let text =
+            std::fs::read_to_string(&rule).unwrap().replace("subsets:\n", &format!("subsets:\n{}", subsets.concat()));
         std::fs::write(&rule, text).unwrap();
         let mutants = mutants(&Scenario::read(folder.path()).unwrap());
         assert!(mutants.len() > 2000, "{}", mutants.len());
