@@ -3,14 +3,14 @@
 use kube::core::Status;
 
 use crate::cluster::ClusterError;
-use crate::routing::{Kind, Live};
+use crate::routing::{Definitions, Kind, Live};
 use crate::scenario::{ApiKind, Manifest, Target};
 
 /// Validates an object as the API server would.
 pub(super) fn admit(live: &Live, manifest: &Manifest) -> Result<(), ClusterError> {
     let mut then = live.clone();
     then.apply(manifest);
-    if let Some(problem) = then.like(manifest).and_then(|object| object.refused().first()) {
+    if let Some(problem) = then.like(manifest).and_then(|object| object.refused(Definitions::Newest).first()) {
         let (origin, status) = (problem.origin.clone(), status(problem.message.clone(), 422));
         return Err(ClusterError::Rejected { origin, id: manifest.id(), status });
     }

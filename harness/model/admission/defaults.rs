@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::definition::Kind;
+use super::definition::Definitions;
 use super::schema::{Additional, Schema};
 use crate::scenario::Manifest;
 
 /// An object with the fields that the API fills in by its definition. Defaults that Kubernetes computes for its own kinds are left out.
 pub fn with_defaults(manifest: &Arc<Manifest>) -> Arc<Manifest> {
     let mut manifest = Arc::clone(manifest);
-    let kind = Kind::find(manifest.group(), manifest.kind()).filter(|kind| kind.has_defaults());
+    let kind = Definitions::Newest.find(manifest.group(), manifest.kind()).filter(|kind| kind.has_defaults());
     if let Some(schema) = kind.and_then(|kind| kind.schema(manifest.version())) {
         fill(&mut Arc::make_mut(&mut manifest).object.data, schema);
     }

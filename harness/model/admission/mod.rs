@@ -14,6 +14,7 @@ mod tests;
 mod validate;
 
 pub use defaults::with_defaults;
+pub use definition::Definitions;
 pub use problem::{Problem, Severity};
 pub(crate) use rule::nanoseconds;
 pub use validate::validate;

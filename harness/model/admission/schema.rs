@@ -63,6 +63,9 @@ pub(super) struct Schema {
     list_keys: Vec<String>,
     #[serde(rename = "x-kubernetes-validations")]
     pub rules: Vec<Rule>,
+    /// Whether the schema or one of its parts has rules, once it is asked for.
+    #[serde(skip)]
+    ruled: OnceLock<bool>,
 }
 
 /// The values of keys that are no properties.
@@ -77,6 +80,16 @@ impl Schema {
     /// The schema itself, or the shared one that it refers to.
     pub fn resolved(&self) -> &Self {
         self.reference.as_deref().and_then(shared).unwrap_or(self)
+    }
+
+    /// Whether the schema has rules, for the whole value or a part of it.
+    pub fn has_rules(&self) -> bool {
+        *self.ruled.get_or_init(|| {
+            // Kubernetes' own kinds, whose schemas refer to each other, have none
+            let in_each = matches!(&self.additional_properties, Some(Additional::Schema(each)) if each.has_rules());
+            let in_items = self.items.as_ref().is_some_and(|items| items.has_rules());
+            !self.rules.is_empty() || in_each || in_items || self.properties.values().any(Self::has_rules)
+        })
     }
 
     /// The schema of a field; none if it is unknown.

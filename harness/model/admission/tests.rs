@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use rstest::{Context, rstest};
 
-use super::{validate, with_defaults};
+use super::{Definitions, validate, with_defaults};
 use crate::scenario::parse_manifests;
 
 const VIRTUAL_SERVICE: &str = "\
@@ -67,8 +67,10 @@ spec:
 
 fn problems(text: &str) -> String {
     let manifests = parse_manifests(Path::new("a.yaml"), text).unwrap();
-    let problems =
-        manifests.into_iter().flat_map(|manifest| validate(&Arc::new(manifest))).map(|problem| problem.to_string());
+    let problems = manifests
+        .into_iter()
+        .flat_map(|manifest| validate(Definitions::Newest, &Arc::new(manifest)))
+        .map(|problem| problem.to_string());
     problems.collect::<Vec<_>>().join("\n")
 }
 

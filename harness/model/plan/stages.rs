@@ -5,7 +5,7 @@ use super::given::{Given, Seen};
 use super::rollout::{RolloutState, RouteWeights, route_weights};
 use crate::demo::demo_versions;
 use crate::routing::{
-    Client, Kind, Live, Mesh, Naming, NotModelled, Object, Outbound, Pod, Problem, Request, RouteTable, client_of,
+    Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_of,
     pods_of,
 };
 use crate::scenario::{IstioVersion, Manifest, MeshStep, Population, Scenario, Stage, Step};
@@ -44,6 +44,8 @@ pub struct Snapshot<'a> {
     naming: Arc<Naming>,
     /// The version of Istio that configures the client's sidecar; none stands for the newest that the model knows.
     istio: Option<IstioVersion>,
+    /// The definitions that the cluster has.
+    pub definitions: Definitions,
     /// The applied objects.
     pub live: Live,
     /// The objects as a controller has changed them; none where no controller does.
@@ -76,10 +78,11 @@ impl<'a> Plan<'a> {
         scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
         let naming = Arc::new(Naming { versions: scenario.versions(), images: demo_versions() });
         let snapshot = |live: &Live, planes: &ControlPlanes, controlled: Option<Live>| {
-            let (live, istio, mesh) = (live.clone(), planes.current.clone(), OnceLock::new());
-            Arc::new(Snapshot { scenario, naming: Arc::clone(&naming), istio, live, controlled, seen: None, mesh })
+            let (naming, live, istio) = (Arc::clone(&naming), live.clone(), planes.current.clone());
+            let (definitions, mesh) = (planes.definitions, OnceLock::new());
+            Arc::new(Snapshot { scenario, naming, istio, definitions, live, controlled, seen: None, mesh })
         };
-        let mut planes = ControlPlanes { current: istio.cloned(), injected: None };
+        let mut planes = ControlPlanes { current: istio.cloned(), injected: None, definitions: Definitions::of(istio) };
         let start = snapshot(&live, &planes, None);
         let mut before = Arc::clone(&start);
         let mut rollout: Option<RolloutState> = None;
@@ -110,7 +113,10 @@ impl<'a> Plan<'a> {
     /// What the API would refuse of the objects of all stages, in the order of files and lines.
     pub fn refused(&self) -> Vec<Problem> {
         let snapshots = self.stages.iter().map(|planned| &planned.after).chain([&self.start]);
-        let refused = snapshots.flat_map(|snapshot| snapshot.live.all().flat_map(Object::refused));
+        let refused = snapshots.flat_map(|snapshot| {
+            let definitions = snapshot.definitions;
+            snapshot.live.all().flat_map(move |object| object.refused(definitions))
+        });
         refused.collect::<BTreeSet<_>>().into_iter().cloned().collect()
     }
 
@@ -125,11 +131,16 @@ struct ControlPlanes {
     current: Option<IstioVersion>,
     /// The version whose sidecars are injected into pods that start from now on, if it is another.
     injected: Option<IstioVersion>,
+    /// The definitions that came with the control plane that was installed last.
+    definitions: Definitions,
 }
 
 impl ControlPlanes {
     fn step_through(&mut self, stage: &Stage) {
         for step in &stage.steps {
+            if let Step::Mesh(MeshStep::Install(plane)) = step {
+                self.definitions = Definitions::of(Some(&plane.version));
+            }
             match step {
                 // it replaces the control plane that the sidecar is connected to
                 Step::Mesh(MeshStep::Install(plane)) if plane.revision.is_empty() => {
@@ -227,6 +238,7 @@ impl Snapshot<'_> {
             scenario: self.scenario,
             naming: Arc::clone(&self.naming),
             istio: self.istio.clone(),
+            definitions: self.definitions,
             live: self.live.clone(),
             controlled: Some(live),
             seen: Some(pods.into_iter().map(version).collect()),

@@ -4,11 +4,11 @@ use super::hosts::{DOMAIN, Wildcards, falls_under, full_name, is_wildcard, resol
 use super::live::{Kind, Live, Object};
 use super::rule::Part;
 use super::virtual_service::MESH;
-use crate::admission::{Problem, Severity};
+use crate::admission::{Definitions, Problem, Severity};
 use crate::scenario::nearest;
 
 /// Checks the applied objects, and the references between them.
-pub fn check(live: &Live) -> Vec<Problem> {
+pub fn check(live: &Live, definitions: Definitions) -> Vec<Problem> {
     let mut checker = Checker::default();
     for object in live.of(Kind::Service) {
         let name = full_name(object.manifest.name(), &object.namespace);
@@ -31,7 +31,7 @@ pub fn check(live: &Live) -> Vec<Problem> {
     for object in live.of(Kind::VirtualService) {
         checker.virtual_service(object);
     }
-    checker.problems.extend(live.all().flat_map(Object::refused).cloned());
+    checker.problems.extend(live.all().flat_map(|object| object.refused(definitions)).cloned());
     checker.problems.into_iter().collect()
 }
 

@@ -58,8 +58,8 @@ pub struct Object {
     pub namespace: String,
     /// The logical time of creation.
     pub created: u64,
-    /// What the API would refuse, once it is asked for.
-    pub(super) refused: Arc<OnceLock<Vec<Problem>>>,
+    /// What the API would refuse with each of the definitions, once it is asked for.
+    pub(super) refused: Arc<[OnceLock<Vec<Problem>>; 2]>,
 }
 
 impl Kind {

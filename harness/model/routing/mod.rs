@@ -46,7 +46,7 @@ mod unmodelled;
 mod version;
 mod virtual_service;
 
-pub use crate::admission::{Problem, Severity};
+pub use crate::admission::{Definitions, Problem, Severity};
 pub use check::check;
 pub use client::{Client, client_of};
 pub use condition::{Condition, Polarity, Request, Subject, Test};

@@ -117,7 +117,7 @@ pub fn verify<'a>(plan: &Plan<'a>) -> Vec<VerifiedStage<'a>> {
 pub fn problems(plan: &Plan<'_>) -> Vec<Problem> {
     let of_stage = |planned: &PlannedStage<'_>| {
         let deletions = deletions(&planned.before.live, planned.stage);
-        deletions.into_iter().chain(check(&planned.after.live))
+        deletions.into_iter().chain(check(&planned.after.live, planned.after.definitions))
     };
     let problems: BTreeSet<Problem> = plan.stages.iter().flat_map(of_stage).collect();
     problems.into_iter().collect()

@@ -16,6 +16,8 @@ use crate::common::scratch;
 
 /// How many cases are in memory at a time, and how many an istiod is asked: what it has answered stays in its memory and makes it slower.
 const CHUNK: usize = 200;
+/// A run of the tests says the same each time; `ci/bench/oracle` looks at other cases.
+const SEED: u64 = 1;
 /// The most questions that istiod is asked to make a case smaller.
 const SHRINKS: usize = 500;
 
@@ -24,11 +26,11 @@ pub fn asked<T: std::str::FromStr>(name: &str, default: impl Fn() -> T) -> T {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or_else(default)
 }
 
-/// 300 cases from a random seed, unless `SHIFTCHECK_ORACLE_CASES` and `SHIFTCHECK_ORACLE_SEED` say otherwise. Of the cases that differ from
+/// 300 cases, always the same unless `SHIFTCHECK_ORACLE_CASES` and `SHIFTCHECK_ORACLE_SEED` say otherwise. Of the cases that differ from
 /// each version, 3 are shown, or `SHIFTCHECK_ORACLE_SHOWN`.
 pub fn random_manifests_are_routed_as_istiod_says() {
     let count: usize = asked("SHIFTCHECK_ORACLE_CASES", || 300);
-    let seed: u64 = asked("SHIFTCHECK_ORACLE_SEED", || fastrand::u64(..));
+    let seed: u64 = asked("SHIFTCHECK_ORACLE_SEED", || SEED);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);

@@ -4,26 +4,25 @@ mod names;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cel::Context;
 use serde_json::Value;
 
 use super::defaults::with_defaults;
-use super::definition::Kind;
+use super::definition::{Definitions, Kind};
 use super::problem::{Problem, Severity};
-use super::rule::context;
 use super::schema::{Schema, shared, shown};
 use crate::scenario::{Manifest, escaped, field, nearest};
 
 /// What the API would refuse of an object, without duplicates and in the order of the file.
-pub fn validate(manifest: &Arc<Manifest>) -> Vec<Problem> {
+pub fn validate(definitions: Definitions, manifest: &Arc<Manifest>) -> Vec<Problem> {
     let filled = with_defaults(manifest);
-    let mut reader = Reader { manifest: &filled, pointer: String::new(), problems: BTreeSet::new() };
+    let mut reader = Reader { definitions, manifest: &filled, pointer: String::new(), problems: BTreeSet::new() };
     reader.object();
     reader.problems.into_iter().collect()
 }
 
 /// An object while it is validated.
 struct Reader<'a> {
+    definitions: Definitions,
     pub manifest: &'a Manifest,
     /// The JSON pointer of the value that is validated.
     pointer: String,
@@ -53,7 +52,7 @@ impl Reader<'_> {
 
     fn object(&mut self) {
         let manifest = self.manifest;
-        let Some(kind) = Kind::find(manifest.group(), manifest.kind()) else {
+        let Some(kind) = self.definitions.find(manifest.group(), manifest.kind()) else {
             self.unknown_kind();
             return;
         };
@@ -75,20 +74,21 @@ impl Reader<'_> {
         }
         self.fields(&manifest.object.data, schema);
         self.kubernetes();
-        if self.problems.is_empty() {
-            self.rules(&manifest.object.data, schema, &context());
+        if self.problems.is_empty() && schema.has_rules() {
+            self.rules(&manifest.object.data, schema);
         }
     }
 
     /// Refuses a kind that is similar to a known one.
     fn unknown_kind(&mut self) {
         let (group, kind) = (self.manifest.group(), self.manifest.kind());
-        let of_group = || Kind::all().iter().filter(|known| known.group == group).map(|known| known.name);
+        let kinds = self.definitions.kinds();
+        let of_group = || kinds.iter().filter(|known| known.group == group).map(|known| known.name);
         let api_version = |known: &Kind| {
             let version = known.versions().next().unwrap_or_default();
             if known.group.is_empty() { version.to_owned() } else { format!("{}/{version}", known.group) }
         };
-        let elsewhere = Kind::all().iter().filter(|known| known.name == kind);
+        let elsewhere = kinds.iter().filter(|known| known.name == kind);
         let elsewhere = elsewhere
             .map(|known| (strsim::levenshtein(known.group, group), known))
             .min_by_key(|(distance, _)| *distance);
@@ -163,11 +163,11 @@ impl Reader<'_> {
     }
 
     /// Evaluates the rules of the definition. The API does so only if everything else is right.
-    fn rules(&mut self, value: &Value, schema: &Schema, context: &Context<'_, '_>) {
-        if value.is_null() {
+    fn rules(&mut self, value: &Value, schema: &Schema) {
+        if value.is_null() || !schema.has_rules() {
             return;
         }
-        for message in schema.rules.iter().filter_map(|rule| rule.violated(value, context)) {
+        for message in schema.rules.iter().filter_map(|rule| rule.violated(value)) {
             let found =
                 if value.is_object() || value.is_array() { String::new() } else { format!(" is {}", shown(value)) };
             self.refuse(format!("{}{found}: {message}", field(&self.pointer)));
@@ -176,14 +176,14 @@ impl Reader<'_> {
             Value::Object(fields) => {
                 for (name, value) in fields {
                     if let Some(property) = schema.field(name) {
-                        self.within_field(name, |reader| reader.rules(value, property, context));
+                        self.within_field(name, |reader| reader.rules(value, property));
                     }
                 }
             }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     if let Some(schema) = &schema.items {
-                        self.within_field(&index.to_string(), |reader| reader.rules(item, schema.resolved(), context));
+                        self.within_field(&index.to_string(), |reader| reader.rules(item, schema.resolved()));
                     }
                 }
             }

@@ -1,6 +1,7 @@
 use super::super::pattern::Pattern;
 use super::super::rule::Part;
 use super::{Istiod, is_label, shown};
+use crate::admission::Definitions;
 use crate::scenario::{field, nearest};
 
 /// The fields of a rule that decide where a request goes.
@@ -82,23 +83,24 @@ impl Istiod {
     }
 
     fn matches(&mut self, one: &Part<'_>) {
+        let is_newest = self.definitions == Definitions::Newest;
         for (name, header) in one.get("headers").entries() {
             self.header_name(&header, name);
             self.string(&header, true);
         }
         for (name, header) in one.get("withoutHeaders").entries() {
             self.header_name(&header, name);
-            // the header is absent
-            if header.get("regex").text() != Some("*") {
+            // `*` stands for a header that is absent
+            if is_newest && header.get("regex").text() != Some("*") {
                 self.string(&header, true);
             }
         }
         self.string(&one.get("uri"), false);
         for key in ["scheme", "method", "authority"] {
-            self.string(&one.get(key), true);
+            self.string(&one.get(key), is_newest);
         }
         for (_, parameter) in one.get("queryParams").entries() {
-            self.string(&parameter, true);
+            self.string(&parameter, is_newest);
         }
         self.port(&one.get("port"), 0);
         self.labels(&one.get("sourceLabels"));

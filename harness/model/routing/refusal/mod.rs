@@ -1,5 +1,5 @@
 //! What the API refuses of an object: what its definition does not allow, and what istiod's webhook refuses of Istio's own objects. The
-//! functions follow `pkg/config/validation` of Istio 1.31 in their order; older versions refuse less.
+//! functions follow `pkg/config/validation` of Istio 1.31 in their order; where Istio 1.22 refuses less, they say so.
 
 mod destination_rule;
 mod http;
@@ -14,15 +14,15 @@ use regex::Regex;
 use super::hosts::{falls_under, is_wildcard};
 use super::live::Object;
 use super::rule::Part;
-use crate::admission::{Problem, Severity, nanoseconds, validate};
+use crate::admission::{Definitions, Problem, Severity, nanoseconds, validate};
 use crate::scenario::{Origin, field};
 
 impl Object {
-    /// What the API refuses of the object.
-    pub fn refused(&self) -> &[Problem] {
-        self.refused.get_or_init(|| {
-            let mut found = validate(&self.manifest);
-            let mut istiod = Istiod::default();
+    /// What the API refuses of the object, if the cluster has these definitions.
+    pub fn refused(&self, definitions: Definitions) -> &[Problem] {
+        self.refused[usize::from(definitions == Definitions::Newest)].get_or_init(|| {
+            let mut found = validate(definitions, &self.manifest);
+            let mut istiod = Istiod { definitions, problems: BTreeSet::new() };
             let spec = Part::root(&self.manifest).get("spec");
             match (self.manifest.group(), self.manifest.kind()) {
                 ("networking.istio.io", "VirtualService") => istiod.virtual_service(&spec),
@@ -47,9 +47,13 @@ static LABEL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$").ok());
 
 fn is_host(text: &str) -> bool {
-    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|letter| letter.is_ascii_digit());
-    let ends_in_number = text.contains('.') && text.rsplit('.').next().is_some_and(is_number);
+    let ends_in_number = text.contains('.') && last_is_number(text);
     text.len() <= 255 && !ends_in_number && HOST.as_ref().is_none_or(|pattern| pattern.is_match(text))
+}
+
+/// Whether the last label is a number, which Go's `strconv.Atoi` reads.
+fn last_is_number(host: &str) -> bool {
+    host.rsplit('.').next().is_some_and(|label| label.parse::<i64>().is_ok())
 }
 
 fn is_label(text: &str) -> bool {
@@ -64,8 +68,9 @@ fn is_word(text: &str) -> bool {
         && ends(text.chars().last())
 }
 
-#[derive(Default)]
+/// The checks of istiod's webhook, of the version that the definitions belong to.
 struct Istiod {
+    definitions: Definitions,
     problems: BTreeSet<Problem>,
 }
 
@@ -194,14 +199,19 @@ impl Istiod {
         }
     }
 
+    /// Names of gateways. Like istiod, it does not read on behind the first one without a namespace.
     fn gateways(&mut self, gateways: &Part<'_>) {
         for part in gateways.items() {
-            let is_name = |name: &str| match name.split_once('/') {
-                Some((namespace, name)) => is_label(namespace) && is_label(name),
-                None => is_host(name) && !name.starts_with('*'),
+            let Some(name) = part.text() else { continue };
+            let (is_name, is_last) = match name.split_once('/') {
+                Some((namespace, name)) => (is_label(namespace) && is_label(name), false),
+                None => (is_host(name) && !name.starts_with('*') && !last_is_number(name), true),
             };
-            if part.text().is_some_and(|name| !is_name(name)) {
+            if !is_name {
                 self.refuse_value(&part, "which is no name of a gateway");
+            }
+            if is_last {
+                break;
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use rstest::{Context, rstest};
 
 use super::super::live::Live;
+use crate::admission::Definitions;
 use crate::scenario::parse_manifests;
 
 const VIRTUAL_SERVICE: &str = "\
@@ -29,17 +30,23 @@ spec:
 ";
 
 fn problems(text: &str) -> String {
+    refused(Definitions::Newest, text)
+}
+
+fn refused(definitions: Definitions, text: &str) -> String {
     let mut live = Live::new("here", "here");
     for manifest in parse_manifests(Path::new("a.yaml"), text).unwrap() {
         live.apply(&Arc::new(manifest));
     }
-    let problems = live.all().flat_map(super::Object::refused).map(ToString::to_string);
+    let problems = live.all().flat_map(|object| object.refused(definitions)).map(ToString::to_string);
     problems.collect::<Vec<_>>().join("\n")
 }
 
 #[rstest]
 #[case(VIRTUAL_SERVICE)]
 #[case(DESTINATION_RULE)]
+#[case::number_as_a_host(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: ['1']"))]
+#[case::behind_a_gateway_without_namespace(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: [svc]\n  gateways: [mesh, a_b]"))]
 fn a_valid_object_has_no_problems(#[case] object: &str) {
     assert_eq!(problems(object), "");
 }
@@ -52,6 +59,7 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
 #[case::host_twice(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: ['*.com', a.com]")]
 #[case::no_host_name(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: [svc_a]")]
 #[case::gateways_of_a_delegate(VIRTUAL_SERVICE, "hosts: [svc]", "gateways: [a]")]
+#[case::number_as_a_gateway(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: [svc]\n  gateways: ['1']")]
 #[case::no_gateway(VIRTUAL_SERVICE, "hosts: [svc]", "hosts: [svc]\n  gateways: [a_b]")]
 #[case::no_rules(VIRTUAL_SERVICE, "  http:\n", "  http: []\n  tcp:\n")]
 #[case::star_as_an_expression(VIRTUAL_SERVICE, "exact: testers", "regex: '*'")]
@@ -101,4 +109,34 @@ fn what_istiod_refuses_is_told_with_its_place(
     let found = problems(&object.replacen(part, instead, 1));
     assert!(!found.is_empty());
     insta::assert_snapshot!(context.description.unwrap(), found);
+}
+
+#[rstest]
+#[case::two_subsets_of_one_name(DESTINATION_RULE, "subsets: [", "subsets: [{name: v1}, ", "there are two subsets `v1`")]
+#[case::no_expression_for_an_absent_header(
+    VIRTUAL_SERVICE,
+    "headers: {end-user: {exact: testers}}",
+    "withoutHeaders: {end-user: {regex: '('}}",
+    "is not a regular expression"
+)]
+#[case::empty_prefix_of_an_authority(
+    VIRTUAL_SERVICE,
+    "headers: {end-user: {exact: testers}}",
+    "authority: {prefix: ''}",
+    "authority.prefix is empty"
+)]
+#[case::field_since_1_23(VIRTUAL_SERVICE, "timeout: 5s", "retries: {attempts: 1, retryIgnorePreviousHosts: true}", "")]
+fn istio_1_22_accepts_other_objects(
+    #[case] object: &str,
+    #[case] written: &str,
+    #[case] instead: &str,
+    #[case] newest: &str,
+) {
+    assert!(object.contains(written));
+    let object = object.replace(written, instead);
+    let found = refused(Definitions::Newest, &object);
+    assert!(found.contains(newest) && found.is_empty() == newest.is_empty(), "{found}");
+    let on_1_22 = refused(Definitions::Istio1_22, &object);
+    let unknown = "unknown field `spec.http[0].retries.retryIgnorePreviousHosts`";
+    assert!(if newest.is_empty() { on_1_22.contains(unknown) } else { on_1_22.is_empty() }, "{on_1_22}");
 }
