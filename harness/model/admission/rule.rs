@@ -11,7 +11,8 @@ use serde_json::Value;
 /// A rule of a definition: an expression in CEL about the value, which is `self`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Rule {
-    rule: String,
+    #[serde(rename = "rule")]
+    expression: String,
     #[serde(default)]
     message: String,
     /// What the rule is compiled to, once it is evaluated.
@@ -73,12 +74,12 @@ impl Rule {
 
     fn compiled(&self) -> Option<Arc<Program>> {
         let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(program) = programs.get(&self.rule) {
+        if let Some(program) = programs.get(&self.expression) {
             return program.clone();
         }
-        let program = ENVIRONMENT.compile(&self.rule).ok();
+        let program = ENVIRONMENT.compile(&self.expression).ok();
         let program = program.filter(|program| !program.references().has_variable("oldSelf")).map(Arc::new);
-        programs.insert(self.rule.clone(), program.clone());
+        programs.insert(self.expression.clone(), program.clone());
         program
     }
 }
@@ -145,7 +146,7 @@ mod tests {
 
     /// All rules of a schema.
     fn collect<'a>(schema: &'a Schema, rules: &mut BTreeSet<(&'a str, &'a str)>) {
-        rules.extend(schema.rules.iter().map(|rule| (rule.rule.as_str(), rule.message.as_str())));
+        rules.extend(schema.rules.iter().map(|rule| (rule.expression.as_str(), rule.message.as_str())));
         schema.properties.values().for_each(|property| collect(property, rules));
         schema.items.iter().for_each(|items| collect(items, rules));
         if let Some(Additional::Schema(each)) = &schema.additional_properties {
