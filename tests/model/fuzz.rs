@@ -12,7 +12,7 @@ use shiftcheck::cluster::{Owner, RunRecords};
 use shiftcheck::mesh::{ConfigDump, read_table};
 use shiftcheck::plan::{Designs, Plan};
 use shiftcheck::report::{Report, compare, compared};
-use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, RouteTable, check, client_of, pods_of};
+use shiftcheck::routing::{Client, Definitions, Live, Mesh, Naming, Request, RouteTable, check, client_of, pods_of};
 use shiftcheck::scenario::{Scenario, Sensitive, parse_manifests};
 use shiftcheck::traffic::replay;
 use shiftcheck::verify::{problems, verify};
@@ -136,7 +136,7 @@ fn manifests(text: &str) {
     for manifest in &manifests {
         live.apply(manifest);
     }
-    for problem in check(&live) {
+    for problem in check(&live, Definitions::Newest) {
         let _ = problem.to_string();
     }
     let pods = pods_of(&live, &Naming::default()).into_iter().take(100).collect();
