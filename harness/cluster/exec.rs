@@ -1,10 +1,11 @@
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use super::ClusterError;
@@ -13,13 +14,17 @@ use super::ClusterError;
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 /// The maximum size of the kept error output, in bytes.
 const STDERR: usize = 4096;
+/// The maximum length of a line, in bytes. The longest lines of the driver have the beginning of a response.
+const LINE: usize = 1 << 20;
 
 /// A program in a container that reads and writes lines. It ends when the session is dropped.
 pub struct Session {
     pod: String,
     command: String,
     input: Box<dyn AsyncWrite + Send + Unpin>,
-    output: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
+    output: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    /// What was read of the next line.
+    part: Vec<u8>,
     stderr: Arc<Mutex<Vec<u8>>>,
     process: AttachedProcess,
 }
@@ -58,8 +63,8 @@ impl Session {
             }
         });
         let stdout: Box<dyn AsyncRead + Send + Unpin> = Box::new(stdout);
-        let output = BufReader::with_capacity(64 * 1024, stdout).lines();
-        Ok(Self { pod: pod.to_owned(), command: name, input: Box::new(input), output, stderr: kept, process })
+        let output = BufReader::with_capacity(64 * 1024, stdout);
+        Ok(Self { pod: pod.to_owned(), command: name, input: Box::new(input), output, part: Vec::new(), stderr: kept, process })
     }
 
     /// Sends a line.
@@ -83,7 +88,7 @@ impl Session {
     /// # Errors
     /// The program has ended.
     pub async fn line(&mut self) -> Result<String, ClusterError> {
-        match self.output.next_line().await {
+        match next_line(&mut self.output, &mut self.part).await {
             Ok(Some(line)) => Ok(line),
             Ok(None) => Err(self.failed("it ended".to_owned()).await),
             Err(error) => Err(self.failed(error.to_string()).await),
@@ -101,5 +106,39 @@ impl Session {
         let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
         let reason = if stderr.is_empty() { ended.unwrap_or(reason) } else { stderr };
         ClusterError::Exec { command: self.command.clone(), pod: self.pod.clone(), reason }
+    }
+}
+
+/// The next line, without its end; none at the end of the output. `part` is what was read of it before.
+async fn next_line(output: &mut (impl AsyncBufRead + Unpin), part: &mut Vec<u8>) -> io::Result<Option<String>> {
+    let left = LINE.saturating_sub(part.len());
+    output.take(u64::try_from(left).unwrap_or(0)).read_until(b'\n', part).await?;
+    if part.last() == Some(&b'\n') {
+        part.pop();
+    } else if part.len() >= LINE {
+        return Err(io::Error::other(format!("it printed a line of more than {LINE} bytes")));
+    } else if part.is_empty() {
+        return Ok(None);
+    }
+    String::from_utf8(std::mem::take(part)).map(Some).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_not_kept_in_memory() {
+        let mut output = BufReader::new(b"one\n\nthree".as_slice());
+        let mut part = b"number ".to_vec();
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut output, &mut part).await.unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, ["number one", "", "three"]);
+        let mut endless = BufReader::new(tokio::io::repeat(b'x'));
+        let error = next_line(&mut endless, &mut part).await.unwrap_err();
+        assert_eq!(error.to_string(), "it printed a line of more than 1048576 bytes");
+        assert_eq!(part.len(), LINE);
     }
 }
