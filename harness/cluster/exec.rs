@@ -64,7 +64,15 @@ impl Session {
         });
         let stdout: Box<dyn AsyncRead + Send + Unpin> = Box::new(stdout);
         let output = BufReader::with_capacity(64 * 1024, stdout);
-        Ok(Self { pod: pod.to_owned(), command: name, input: Box::new(input), output, part: Vec::new(), stderr: kept, process })
+        Ok(Self {
+            pod: pod.to_owned(),
+            command: name,
+            input: Box::new(input),
+            output,
+            part: Vec::new(),
+            stderr: kept,
+            process,
+        })
     }
 
     /// Sends a line.
