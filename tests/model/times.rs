@@ -89,7 +89,7 @@ impl CiTest {
             fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         };
-        for name in ["ci/check", "ci/setup", "ci/browser", "ci/newcomer"] {
+        for name in ["ci/check", "ci/setup", "ci/browser", "ci/newcomer", "ci/faults"] {
             program(name, "");
         }
         program("bin/cargo", cargo);
@@ -119,7 +119,7 @@ fn the_seconds_of_each_part_are_printed_also_where_one_fails() {
     assert_eq!(code, Some(1), "{errors}");
     assert!(errors.contains("\nfailed: model\n"), "{errors}");
     let (_, seconds) = errors.split_once("seconds of each part:\n").unwrap();
-    for part in ["calibration", "formatting", "lints and build", "unit tests", "model", "mesh", "doc tests"] {
+    for part in ["calibration", "formatting", "lints and build", "unit tests", "model", "mesh", "doc tests", "faults"] {
         assert!(seconds.lines().any(|line| line.ends_with(&format!("  {part}"))), "`{part}` is missing:\n{errors}");
     }
     assert!(seconds.contains("the slowest tests on the mesh:\n   120.5  two\n     3.0  one\n"), "{errors}");
