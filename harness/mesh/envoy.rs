@@ -28,6 +28,12 @@ impl ConfigDump {
         hosts.find(|(_, host)| is_it(host)).map(|(route_config, value)| VirtualHost { route_config, value })
     }
 
+    /// The listener for connections to the address and port of a service.
+    pub fn listener(&self, address: &str, port: u16) -> Option<&Value> {
+        let name = format!("{address}_{port}");
+        self.active_listeners().find(|listener| listener["name"] == *name)
+    }
+
     /// The active dynamic listeners.
     pub(super) fn active_listeners(&self) -> impl Iterator<Item = &Value> {
         items(&self.listeners["configs"]).map(|config| &config["active_state"]["listener"])

@@ -19,4 +19,4 @@ pub use install::{Istio, Onto};
 pub use manifests::Manifests;
 pub use planes::{IstioChoice, Planes};
 pub use sidecar::{ADMIN_PORT, Sidecar};
-pub use table::{connections_to, read_table, read_virtual_host};
+pub use table::{connections_to, read_listener, read_table, read_virtual_host};

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
 use serde_json::Value;
 
@@ -39,11 +39,20 @@ impl Sidecar {
     /// The sidecar does not answer, it has no route for the port, or a route is not supported.
     pub async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError> {
         let mut dump = ConfigDump { routes: self.ask(ROUTES).await?, ..ConfigDump::default() };
+        let mut address = None;
         if dump.virtual_host(host, port).is_none() {
             dump.listeners = self.ask(LISTENERS).await?;
+            address = self.address(host).await;
         }
         dump.endpoints = self.ask("/clusters?format=json").await?;
-        read_table(&dump, host, port).map_err(|source| self.unreadable(source))
+        read_table(&dump, host, port, address.as_deref()).map_err(|source| self.unreadable(source))
+    }
+
+    /// The address of a service with this full name; none if the API server does not tell it.
+    async fn address(&self, host: &str) -> Option<String> {
+        let (name, rest) = host.split_once('.')?;
+        let services: Api<Service> = Api::namespaced(self.pods.clone().into_client(), rest.split('.').next()?);
+        services.get(name).await.ok()?.spec?.cluster_ip
     }
 
     /// The resources that the sidecar has rejected, each with Envoy's reason.

@@ -8,17 +8,44 @@ use crate::routing::{
 };
 
 /// Reads the route table of a service port from the routes, listeners and endpoints of a sidecar. The listeners matter only if there is no
-/// virtual host: a port that is declared as TCP has no routes, and its listener forwards connections to a cluster.
+/// virtual host: a port that is declared as TCP has no routes, and its listener forwards connections to clusters. The listener is found by
+/// the address of the service; where that is not known, by its name in the clusters.
 ///
 /// # Errors
 /// The sidecar has no route for the service port, or a route with an unsupported match or action.
-pub fn read_table(dump: &ConfigDump, host: &str, port: u16) -> Result<RouteTable, EnvoyError> {
+pub fn read_table(dump: &ConfigDump, host: &str, port: u16, address: Option<&str>) -> Result<RouteTable, EnvoyError> {
+    let service = Cluster { host: host.to_owned(), port, subset: None };
     if let Some(virtual_host) = dump.virtual_host(host, port) {
         read_virtual_host(dump, virtual_host.value)
-    } else if let Some(cluster) = tcp_cluster(dump, host, port) {
-        Ok(connections_to(dump, cluster))
+    } else if let Some(listener) = address.and_then(|address| dump.listener(address, port)) {
+        read_listener(dump, listener, service)
+    } else if tcp_clusters(dump).any(|cluster| cluster == service) {
+        Ok(connections_to(dump, service))
     } else {
         Err(EnvoyError::NoRoute(domain(host, port)))
+    }
+}
+
+/// Reads the route table of a listener for plain connections to a service.
+///
+/// Filter chains for HTTP and for the server names of TLS do not take such connections. Those for subnets are left out: whether the address
+/// is in one of them is not known.
+///
+/// # Errors
+/// Connections are forwarded to something other than a service.
+pub fn read_listener(dump: &ConfigDump, listener: &Value, service: Cluster) -> Result<RouteTable, EnvoyError> {
+    let conditions = ["application_protocols", "server_names", "prefix_ranges"];
+    let is_plain = |chain: &&Value| {
+        conditions.iter().all(|condition| items(&chain["filter_chain_match"][condition]).next().is_none())
+    };
+    let chains = items(&listener["filter_chains"]).chain([&listener["default_filter_chain"]]).filter(is_plain);
+    match chains.flat_map(tcp_proxies).next() {
+        // Envoy connects to the address that was called, where the node balances connections
+        Some(proxy) if proxy["cluster"] != "PassthroughCluster" => {
+            let route = Route { conditions: Vec::new(), abort: None, action: Action::Forward(forward(proxy)?) };
+            Ok(with_endpoints(dump, RoutingUnit::Connection, vec![route]))
+        }
+        _ => Ok(connections_to(dump, service)),
     }
 }
 
@@ -55,15 +82,16 @@ fn endpoint(status: &Value) -> Option<String> {
     Some(format!("{address}:{}", socket["port_value"].as_u64().unwrap_or(0)))
 }
 
-/// The cluster to which a listener forwards TCP connections to a service port.
-fn tcp_cluster(dump: &ConfigDump, host: &str, port: u16) -> Option<Cluster> {
+/// The clusters to which listeners forward connections that they do not balance by weights.
+fn tcp_clusters(dump: &ConfigDump) -> impl Iterator<Item = Cluster> {
     let chains = dump.active_listeners().flat_map(|listener| items(&listener["filter_chains"]));
-    chains
-        .flat_map(|chain| items(&chain["filters"]))
-        .filter(|filter| filter["name"] == "envoy.filters.network.tcp_proxy")
-        .filter_map(|filter| filter["typed_config"]["cluster"].as_str())
-        .filter_map(cluster)
-        .find(|cluster| cluster.host == host && cluster.port == port)
+    chains.flat_map(tcp_proxies).filter_map(|proxy| cluster(proxy["cluster"].as_str()?))
+}
+
+/// The settings of the filters of a chain that forward connections.
+fn tcp_proxies(chain: &Value) -> impl Iterator<Item = &Value> {
+    let filters = items(&chain["filters"]).filter(|filter| filter["name"] == "envoy.filters.network.tcp_proxy");
+    filters.map(|filter| &filter["typed_config"])
 }
 
 fn read_route(route: &Value) -> Result<Route, EnvoyError> {
@@ -221,6 +249,7 @@ fn unsupported(what: &'static str, json: &Value) -> EnvoyError {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
@@ -260,7 +289,7 @@ mod tests {
 
     #[test]
     fn routes_and_endpoints_become_a_route_table() {
-        let table = read_table(&dump(), HOST, 8080).unwrap();
+        let table = read_table(&dump(), HOST, 8080, None).unwrap();
         assert_eq!(
             RouteDiff::lines(&table.difference(&RouteTable::default())),
             [
@@ -289,7 +318,7 @@ mod tests {
             {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 8080}}, "health_status": {"eds_health_status": "HEALTHY"}},
         ]}]});
         let dump = ConfigDump { listeners, endpoints, ..ConfigDump::default() };
-        let table = read_table(&dump, HOST, 8080).unwrap();
+        let table = read_table(&dump, HOST, 8080, None).unwrap();
         assert_eq!(
             RouteDiff::lines(&table.difference(&RouteTable::default())),
             [
@@ -297,12 +326,41 @@ mod tests {
                 format!("+ endpoints of {HOST}:8080: 10.0.0.1:8080"),
             ]
         );
-        assert!(read_table(&dump, HOST, 7070).is_err());
+        assert!(read_table(&dump, HOST, 7070, None).is_err());
+    }
+
+    #[rstest]
+    #[case::weights(
+        json!({"weighted_clusters": {"clusters": [
+            {"name": format!("outbound|8080|v1|{HOST}"), "weight": 20}, {"name": format!("outbound|8080|v2|{HOST}"), "weight": 80},
+        ]}}),
+        format!("subset v1 of {HOST}:8080 (20), subset v2 of {HOST}:8080 (80)")
+    )]
+    #[case::past_the_endpoints(json!({"cluster": "PassthroughCluster"}), format!("{HOST}:8080"))]
+    fn the_listener_of_an_address_has_the_rules_for_connections(#[case] proxy: Value, #[case] expected: String) {
+        let chain = |proxy: Value, matched: Value| {
+            let filters = json!([{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]);
+            json!({"filter_chain_match": matched, "filters": filters})
+        };
+        let other = || json!({"cluster": "outbound|1||other"});
+        let listener = json!({
+            "name": "10.43.0.7_8080",
+            "filter_chains": [
+                chain(other(), json!({"server_names": ["a"]})), chain(other(), json!({"prefix_ranges": [{"address_prefix": "10.0.0.0"}]})),
+                chain(other(), json!({"application_protocols": ["http/1.1"]})),
+            ],
+            "default_filter_chain": chain(proxy, Value::Null),
+        });
+        let listeners = json!({"configs": [{"active_state": {"listener": listener}}]});
+        let dump = ConfigDump { listeners, ..ConfigDump::default() };
+        let table = read_table(&dump, HOST, 8080, Some("10.43.0.7")).unwrap();
+        assert_eq!(table.lines()[0], format!("route of connections 1: any request to {expected}"));
+        assert!(read_table(&dump, HOST, 8080, Some("10.43.0.8")).is_err());
     }
 
     #[test]
     fn a_service_without_a_route_is_an_error() {
-        let error = read_table(&dump(), "none.canary.svc.cluster.local", 8080).unwrap_err();
+        let error = read_table(&dump(), "none.canary.svc.cluster.local", 8080, None).unwrap_err();
         assert_eq!(error.to_string(), "it has no route for none.canary.svc.cluster.local:8080 yet");
     }
 
@@ -311,7 +369,7 @@ mod tests {
         let mut dump = dump();
         dump.routes["configs"][0]["route_config"]["virtual_hosts"][1]["routes"][1]["match"] =
             json!({"connect_matcher": {}});
-        let error = read_table(&dump, HOST, 8080).unwrap_err();
+        let error = read_table(&dump, HOST, 8080, None).unwrap_err();
         assert_eq!(error.to_string(), r#"it has an unsupported path match: {"connect_matcher":{}}"#);
     }
 }

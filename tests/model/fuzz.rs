@@ -162,7 +162,7 @@ fn sidecar(text: &str) {
     let mut parts = text.split('\u{1}').map(|part| serde_json::from_str::<Value>(part).unwrap_or_default());
     let mut next = || parts.next().unwrap_or_default();
     let dump = ConfigDump { routes: next(), listeners: next(), endpoints: next(), clusters: Value::Null };
-    if let Ok(table) = read_table(&dump, HOST, 8080) {
+    if let Ok(table) = read_table(&dump, HOST, 8080, Some("10.0.0.1")) {
         let _ = table.difference(&RouteTable::default());
         for path in ["/", "/api", "/parts/x?q=v1"] {
             let request = Request::get("svc-hello", 8080, path).with("end-user", "testers");

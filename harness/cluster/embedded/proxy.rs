@@ -174,7 +174,7 @@ impl Serving {
         let path = asked.uri().path_and_query().map_or("/", |path| path.as_str());
         if endpoints.routes.table.unit == RoutingUnit::Connection {
             if line.server.is_none() {
-                let servers = endpoints.servers.values().next()?;
+                let servers = endpoints.servers_of_connection()?;
                 line.server.clone_from(&servers.get(fastrand::usize(..servers.len().max(1)))?.server);
             }
             return line.server.as_ref().map(|server| server.answer(path));
@@ -196,6 +196,12 @@ impl Serving {
 }
 
 impl RoutesWithServers {
+    /// The endpoints for a connection, by the weights of the route.
+    fn servers_of_connection(&self) -> Option<&[Endpoint]> {
+        let Action::Forward(forward) = &self.routes.table.routes.first()?.action else { return None };
+        self.servers.get(pick(&forward.clusters)?).map(Vec::as_slice)
+    }
+
     fn route(&self, request: &Request) -> Response<Full<Bytes>> {
         let Some(index) = self.routes.table.route(request) else { return plain(404, "") };
         let route = &self.routes.table.routes[index];

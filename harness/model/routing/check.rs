@@ -7,6 +7,9 @@ use super::virtual_service::MESH;
 use crate::admission::{Definitions, Problem, Severity};
 use crate::scenario::nearest;
 
+/// The effect of a destination that does not exist on requests.
+const HTTP_FAILS: &str = "so these requests fail with status 503";
+
 /// Checks the applied objects, and the references between them.
 pub fn check(live: &Live, definitions: Definitions) -> Vec<Problem> {
     let mut checker = Checker::default();
@@ -98,25 +101,30 @@ impl Checker {
             let full = resolved(host.text().unwrap_or_default(), &object.namespace).to_lowercase();
             self.known_host(&host, &full, "so the rule has no effect");
         }
-        for rule in spec.get("http").items() {
-            let route = rule.get("route");
-            route.items().for_each(|entry| self.destination(&entry.get("destination"), object));
-            let weights = route.items().map(|entry| entry.get("weight"));
-            let weights: Option<Vec<u64>> =
-                weights.map(|weight| if weight.is_there() { weight.value.as_u64() } else { Some(0) }).collect();
-            let total: u64 = weights.iter().flatten().sum();
-            if weights.is_some_and(|weights| weights.len() > 1) && ![0, 100].contains(&total) {
-                self.warn(&route, format!("the weights sum to {total}, not 100; Istio takes them as proportions"));
-            }
-            self.destination(&rule.get("mirror"), object);
+        for key in ["http", "tcp", "tls"] {
+            let effect = if key == "http" { HTTP_FAILS } else { "so these connections are closed" };
+            spec.get(key).items().for_each(|rule| self.rule(&rule, object, effect));
         }
     }
 
-    fn destination(&mut self, part: &Part<'_>, object: &Object) {
+    fn rule(&mut self, rule: &Part<'_>, object: &Object, effect: &str) {
+        let route = rule.get("route");
+        route.items().for_each(|entry| self.destination(&entry.get("destination"), object, effect));
+        let weights = route.items().map(|entry| entry.get("weight"));
+        let weights: Option<Vec<u64>> =
+            weights.map(|weight| if weight.is_there() { weight.value.as_u64() } else { Some(0) }).collect();
+        let total: u64 = weights.iter().flatten().sum();
+        if weights.is_some_and(|weights| weights.len() > 1) && ![0, 100].contains(&total) {
+            self.warn(&route, format!("the weights sum to {total}, not 100; Istio takes them as proportions"));
+        }
+        self.destination(&rule.get("mirror"), object, effect);
+    }
+
+    fn destination(&mut self, part: &Part<'_>, object: &Object, effect: &str) {
         let host = part.get("host");
         let Some(text) = host.text() else { return };
         let full = resolved(text, &object.namespace);
-        self.known_host(&host, &full, "so these requests fail with status 503");
+        self.known_host(&host, &full, effect);
         let subset = part.get("subset");
         let Some(name) = subset.text().filter(|_| self.services.contains(&full)) else { return };
         let wildcards = self.wildcard_subsets.matching(&full).map(|(_, names)| names);
@@ -124,10 +132,36 @@ impl Checker {
         let known: BTreeSet<&str> = known.map(String::as_str).collect();
         if !known.contains(name) {
             let hint = nearest(name, known.into_iter());
-            let message = format!(
-                "no DestinationRule for {full} defines the subset `{name}`, so these requests fail with status 503{hint}"
-            );
+            let message = format!("no DestinationRule for {full} defines the subset `{name}`, {effect}{hint}");
             self.warn(&subset, message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{RULES, SERVICE, live};
+    use super::*;
+
+    #[test]
+    fn destinations_of_rules_for_connections_are_checked() {
+        let rules = RULES.replacen(
+            "  http:\n",
+            "  tcp: [{route: [{destination: {host: svc, subset: v3}}, {destination: {host: nxt}, weight: 90}]}]\n  http:\n",
+            1,
+        );
+        let problems = check(&live(&format!("{SERVICE}{rules}"))).into_iter();
+        let warnings = problems.filter(|problem| problem.severity == Severity::Warning);
+        let messages = warnings.map(|problem| problem.message);
+        assert_eq!(
+            messages.collect::<Vec<_>>(),
+            [
+                "the weights sum to 90, not 100; Istio takes them as proportions",
+                "no DestinationRule for svc.here.svc.cluster.local defines the subset `v3`, so these connections are closed; \
+                 did you mean `v1`?",
+                "no Service is called `nxt.here.svc.cluster.local`, so these connections are closed; did you mean \
+                 `svc.here.svc.cluster.local`?",
+            ]
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use displaydoc::Display;
 
 use super::condition::Request;
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Routes};
 use super::service::{Protocol, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
 
@@ -26,7 +26,7 @@ impl Outbound<'_> {
             let known = self.service(&request.host).is_some();
             return known.then(|| self.unknown(&request.host, request.port)).into_iter().collect();
         };
-        let unused = (routes.table.unit == RoutingUnit::Connection).then(|| self.unused(request)).flatten();
+        let unused = self.unused(request, &routes);
         let wanting = routes.table.clusters.iter().filter_map(|(cluster, endpoints)| match endpoints {
             Endpoints::NoCluster => Some(self.missing(cluster)),
             Endpoints::Ready(addresses) if addresses.is_empty() => self.empty(cluster),
@@ -35,18 +35,26 @@ impl Outbound<'_> {
         unused.into_iter().chain(wanting).collect()
     }
 
-    fn unused(&self, request: &Request) -> Option<Finding> {
+    /// The first rule for a service whose routes are not for the protocol of the port, unless another rule applies.
+    fn unused(&self, request: &Request, routes: &Routes) -> Option<Finding> {
         let service = self.service(&request.host)?;
-        let rule = &self.rules_for(&service.host).next()?.object;
-        let reason = match &service.port(request.port)?.protocol {
+        if routes.rules.first().is_some_and(|rule| rule.origin != service.origin) {
+            return None;
+        }
+        let rule = self.rules_for(&service.host).next()?;
+        let port = service.port(request.port)?;
+        let place = || format!("port {} of Service {} ({})", port.number, service.name, service.origin);
+        let reason = match (&port.protocol, routes.table.unit) {
             _ if !self.client.sidecar => "the client has no sidecar".to_owned(),
-            Protocol::Tcp(declared) => format!(
-                "port {} of Service {} ({}) {declared}, so that connections are balanced over all pods, not requests by rules",
-                request.port, service.name, service.origin
-            ),
+            (Protocol::Tcp(declared), _) => {
+                format!("{} {declared}, so that connections are balanced over all pods, not requests by rules", place())
+            }
+            (_, RoutingUnit::Request) if rule.rules.is_empty() && !rule.connections.is_empty() => {
+                format!("it has `tcp` or `tls` routes alone, and {} is HTTP", place())
+            }
             _ => return None,
         };
-        let message = format!("{} ({}) is not used: {reason}", rule.object, rule.origin);
+        let message = format!("{} ({}) is not used: {reason}", rule.object.object, rule.object.origin);
         Some(Finding { lacks_endpoints: false, message })
     }
 
@@ -176,6 +184,25 @@ mod tests {
         let found = mesh.outbound(client_of(&live, "httpbin").unwrap()).diagnose(&Request::get("svc-hello", 80, "/"));
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(found, ["Service svc-hello has port 8080, not 80 (svc-hello.yaml:1:1)"]);
+    }
+
+    #[test]
+    fn a_rule_whose_routes_are_for_connections_alone_is_named_on_a_port_of_http() {
+        let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+                    spec: {hosts: [svc-hello], tcp: [{route: [{destination: {host: svc-hello, subset: v1}}]}]}";
+        let rule = &parse_manifests(Path::new("a.yaml"), rule).unwrap()[0];
+        let mut objects = live(&[&PODS[..], &["svc-hello.yaml", "dr-hello.yaml"]].concat());
+        objects.apply(rule);
+        assert_eq!(
+            findings(&objects),
+            [
+                "VirtualService a (a.yaml:1:1) is not used: it has `tcp` or `tls` routes alone, and port 8080 of Service svc-hello \
+              (svc-hello.yaml:1:1) is HTTP"
+            ]
+        );
+        let mut objects = live(&[&PODS[..], &["../canary-tcp-port/svc-hello.yaml", "dr-hello.yaml"]].concat());
+        objects.apply(rule);
+        assert_eq!(findings(&objects), Vec::<String>::new());
     }
 
     fn deleted(kind: &str, name: &str) -> Target {

@@ -25,12 +25,15 @@ impl Mesh {
         client_namespace: &str,
         retries: u32,
     ) -> Distribution {
-        let Some(ready) = self.ready(cluster, client_namespace) else { return Distribution::default() };
+        let ready = match (self.ready(cluster, client_namespace), unit) {
+            (None, RoutingUnit::Request) => return Distribution::default(),
+            (Some(ready), RoutingUnit::Request) if ready.is_empty() => {
+                return Distribution::certain(Outcome::NoEndpoint);
+            }
+            (ready, _) => ready.unwrap_or_default(),
+        };
         if ready.is_empty() {
-            return Distribution::certain(match unit {
-                RoutingUnit::Request => Outcome::NoEndpoint,
-                RoutingUnit::Connection => Outcome::NoConnection(Unconnected::Refused),
-            });
+            return Distribution::certain(Outcome::NoConnection(Unconnected::Refused));
         }
         let is_http2 = self.speaks_http2(cluster);
         let (alive, dead): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(pod, number)| pod.listens(*number));

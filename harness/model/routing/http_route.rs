@@ -19,7 +19,9 @@ pub(super) fn read_all<'a>(
     notes: &mut Notes,
 ) -> Vec<VirtualService> {
     let mut objects: Vec<&Object> = objects.collect();
-    objects.sort_by_key(|object| (object.created, object.manifest.name(), &object.namespace));
+    // later versions of Istio order the objects that they make of them, in whose names a `~` follows
+    let ending = if version.is_after_1_22() { "~" } else { "" };
+    objects.sort_by_cached_key(|object| (object.created, format!("{}{ending}", object.manifest.name()), &object.namespace));
     let mut merged: BTreeMap<(String, Option<u16>, String), VirtualService> = BTreeMap::new();
     for object in objects {
         let mut made = 0;
@@ -36,6 +38,7 @@ pub(super) fn read_all<'a>(
                 mesh: true,
                 export: Export::Everyone,
                 rules: Vec::new(),
+                connections: Vec::new(),
                 delegates: false,
                 gateway_api: true,
                 object: RuleRef { object: named, origin: object.manifest.origin.clone() },

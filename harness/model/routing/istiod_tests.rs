@@ -112,6 +112,15 @@ fn http_routes(#[case] spec: &str, #[case] expected: &str) {
     assert_eq!(outcome("1.31", &http_route("a", spec), "svc"), expected);
 }
 
+#[rstest]
+#[case::by_the_names_of_the_objects("1.22", "500 by the route itself 100 %")]
+#[case::by_the_names_that_istio_makes("1.31", "418 by a redirect 100 %")]
+fn http_routes_of_one_second_are_ordered(#[case] version: &str, #[case] expected: &str) {
+    let redirect = "rules: [{filters: [{type: RequestRedirect, requestRedirect: {statusCode: 418}}]}]";
+    let (a, a_b) = (http_route("a", PARENT), http_route("a-b", &format!("{PARENT}, {redirect}")));
+    assert_eq!(outcome(version, &format!("{a}{a_b}"), "svc"), expected);
+}
+
 #[test]
 fn a_rule_without_matches_comes_before_a_regular_expression() {
     let by_expression =

@@ -20,6 +20,7 @@
 mod check;
 mod client;
 mod condition;
+mod connection;
 mod destination_rule;
 mod diagnosis;
 mod distribution;

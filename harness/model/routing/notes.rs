@@ -29,8 +29,8 @@ pub enum Scope {
     Subset(String, String),
     /// Requests that are forwarded through this port of a host to pods that may not listen on this target port.
     Port(String, u16, u16),
-    /// Requests to these hosts that are not routed as HTTP.
-    Connections(BTreeSet<String>),
+    /// Requests to these hosts, or to this port of them alone, that are not routed as HTTP.
+    Connections(BTreeSet<String>, Option<u16>),
     /// Requests to these hosts that a pod without a sidecar can receive.
     WithoutSidecar(BTreeSet<String>),
     /// Requests that the rule at this position decides.

@@ -34,6 +34,8 @@ pub(super) struct Port {
     pub protocol: Protocol,
     /// Whether Envoy speaks HTTP/2 to the endpoints, because the port is declared so.
     pub is_http2: bool,
+    /// Whether the port is declared as TLS, so that `tls` routes apply to it, not `tcp` routes.
+    pub is_tls: bool,
     /// The position of the target port, or of the port if it names none.
     pub origin: Origin,
 }
@@ -87,6 +89,12 @@ fn is_http2(declared: &str) -> bool {
     declared == "kubernetes.io/h2c" || matches!(declared.split('-').next(), Some("http2" | "grpc"))
 }
 
+/// Whether a protocol that is forwarded like TCP, by `appProtocol` or the name of a port, is TLS.
+fn is_tls(declared: &str) -> bool {
+    let declared = declared.to_lowercase();
+    declared == "kubernetes.io/wss" || matches!(declared.split('-').next(), Some("https" | "tls"))
+}
+
 impl Service {
     pub fn read(object: &Object, notes: &mut Notes) -> Self {
         let root = Part::root(&object.manifest);
@@ -125,8 +133,9 @@ impl Service {
                 return None;
             }
             let is_http2 = protocol == Protocol::Http && is_http2(app_protocol.or(name).unwrap_or_default());
+            let is_tls = matches!(protocol, Protocol::Tcp(_)) && is_tls(app_protocol.or(name).unwrap_or_default());
             let origin = part.get("targetPort").origin();
-            (!is_udp).then_some(Port { number, target, protocol, is_http2, origin })
+            (!is_udp).then_some(Port { number, target, protocol, is_http2, is_tls, origin })
         });
         Self {
             name: object.manifest.name().to_owned(),

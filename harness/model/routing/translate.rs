@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::condition::{Condition, Test};
+use super::connection::ConnectionRule;
 use super::pattern::Pattern;
 use super::rule::{Destination, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
@@ -44,6 +45,14 @@ pub(super) fn routes(
     (!routes.is_empty()).then_some(routes)
 }
 
+/// The route that a rule for connections gives on a port. `only_port` is the port of a service that has no other.
+pub(super) fn connections(rule: &ConnectionRule, port: u16, only_port: impl Fn(&str) -> Option<u16>) -> RuleRoute {
+    let cluster = |destination: &Destination| cluster(destination, only_port(&destination.host).unwrap_or(port));
+    let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
+    let forward = Forward { clusters, rewrite: None, host: None, mirrors: Vec::new(), missing: 503 };
+    (Route { conditions: Vec::new(), abort: None, action: Action::Forward(forward) }, rule.at.clone(), 0)
+}
+
 /// Whether a match applies to requests of a client to a port.
 fn applies(one: &Match, client: &Client, port: u16) -> bool {
     if one.port.is_some_and(|wanted| wanted != port) {
@@ -79,20 +88,8 @@ fn redirect(redirect: &Redirect, named: RedirectPort, port: u16) -> Redirect {
 }
 
 fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> Forward {
-    let cluster = |destination: &Destination| Cluster {
-        host: destination.host.clone(),
-        port: destination.port.unwrap_or(port),
-        subset: destination.subset.clone(),
-    };
-    let mut clusters: Vec<(Cluster, u32)> =
-        rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect();
-    if clusters.len() > 1 {
-        clusters.retain(|(_, weight)| *weight > 0);
-    }
-    if let [(_, weight)] = clusters.as_mut_slice() {
-        // a single destination gets all requests, whatever its weight
-        *weight = 1;
-    }
+    let cluster = |destination: &Destination| cluster(destination, port);
+    let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
     let rewrite = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path.clone());
     let rewrite = rewrite.map(|rewrite| match (rewrite, uri) {
         (Rewrite::Matched(text), uri) if gateway_api && text == "/" => without_prefix(uri),
@@ -105,6 +102,26 @@ fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> For
         mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),
         missing: rule.missing,
     }
+}
+
+fn cluster(destination: &Destination, port: u16) -> Cluster {
+    Cluster {
+        host: destination.host.clone(),
+        port: destination.port.unwrap_or(port),
+        subset: destination.subset.clone(),
+    }
+}
+
+/// The clusters that get a share.
+fn weighed(mut clusters: Vec<(Cluster, u32)>) -> Vec<(Cluster, u32)> {
+    if clusters.len() > 1 {
+        clusters.retain(|(_, weight)| *weight > 0);
+    }
+    if let [(_, weight)] = clusters.as_mut_slice() {
+        // a single destination gets everything, whatever its weight
+        *weight = 1;
+    }
+    clusters
 }
 
 /// The host that replaces the `Host` header. Several destinations have hosts of their own, which move no share.

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::condition::{Polarity, Subject, Test};
+use super::connection::ConnectionRule;
 use super::hosts::resolved;
 use super::live::Object;
 use super::notes::{Notes, Scope};
@@ -43,6 +44,8 @@ pub(super) struct VirtualService {
     pub mesh: bool,
     pub export: Export,
     pub rules: Vec<Rule>,
+    /// The `tcp` and `tls` routes.
+    pub connections: Vec<ConnectionRule>,
     /// Whether a rule delegates: up to 1.22, such objects come after all others.
     pub delegates: bool,
     /// Whether the rules come from `HTTPRoute`s.
@@ -60,16 +63,12 @@ impl VirtualService {
         let mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH);
         let hosts: Vec<String> = spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect();
         let called = hosts.iter().map(|host| host.to_lowercase()).collect();
-        notes.scope = if mesh { Scope::Connections(called) } else { Scope::Nothing };
-        ["tcp", "tls"]
-            .map(|key| spec.get(key))
-            .iter()
-            .filter(|part| part.is_there())
-            .for_each(|part| part.not_modelled(notes));
+        notes.scope = if mesh { Scope::Connections(called, None) } else { Scope::Nothing };
+        let connections = ConnectionRule::read(&spec, namespace, &named, notes);
         notes.scope = match std::mem::take(&mut notes.scope) {
             // a delegate: any host may delegate to it
-            Scope::Connections(called) if called.is_empty() => Scope::Everything,
-            Scope::Connections(called) => Scope::Hosts(called),
+            Scope::Connections(called, _) if called.is_empty() => Scope::Everything,
+            Scope::Connections(called, _) => Scope::Hosts(called),
             other => other,
         };
         spec.only(&["hosts", "gateways", "http", "exportTo", "tcp", "tls"], notes);
@@ -81,6 +80,7 @@ impl VirtualService {
             mesh,
             export: Export::of(&spec.get("exportTo"), namespace),
             rules: spec.get("http").items().map(|http| rule(&http, namespace, &named, notes)).collect(),
+            connections,
             delegates: spec.get("http").items().any(|http| http.get("delegate").is_there()),
             gateway_api: false,
             object: RuleRef { object: named, origin: object.manifest.origin.clone() },

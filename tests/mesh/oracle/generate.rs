@@ -111,8 +111,9 @@ fn exported() -> Part {
 
 fn service(name: &'static str, namespace: &'static str) -> BoxedStrategy<Written> {
     let port = |number: u64| {
-        let named = select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP", "udp"]);
-        let named = prop_oneof![3 => Just("http"), 2 => named];
+        let named =
+            select(vec!["http", "web", "tcp", "grpc", "https", "http2", "grpc-web", "mysql", "HTTP", "udp", "tls"]);
+        let named = prop_oneof![6 => Just("http"), 2 => Just("tcp"), 4 => named];
         object(vec![
             ("name", must(named.prop_map(move |name| json!(format!("{name}-{number}"))))),
             ("port", must(Just(json!(number)))),
@@ -191,9 +192,12 @@ fn virtual_service() -> BoxedStrategy<Written> {
         ),
         ("gateways", may(0.15, one_of(json!([["mesh"], ["front"], ["front", "mesh"], ["there/front"]])))),
         ("exportTo", exported()),
-        ("http", must(list(rule(true), 1..4))),
+        ("http", may(0.9, list(rule(true), 1..4))),
+        ("tcp", may(0.3, list(connection_rule(false), 1..3))),
+        ("tls", may(0.1, list(connection_rule(true), 1..3))),
     ]);
-    written("VirtualService", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec)
+    let spec = spec.prop_filter("no rules", |spec| ["http", "tcp", "tls"].iter().any(|key| spec.get(key).is_some()));
+    written("VirtualService", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec.boxed())
 }
 
 fn delegate() -> BoxedStrategy<Written> {
@@ -276,7 +280,7 @@ fn rule(may_delegate: bool) -> BoxedStrategy<Value> {
     if may_delegate { prop_oneof![5 => others, 1 => delegating].boxed() } else { others.boxed() }
 }
 
-fn forwarding() -> BoxedStrategy<Value> {
+fn routes() -> BoxedStrategy<Value> {
     let weighed =
         object(vec![("destination", must(destination())), ("weight", may(0.8, one_of(json!([50, 1, 100, 0, 7]))))]);
     let routes = prop_oneof![
@@ -287,6 +291,32 @@ fn forwarding() -> BoxedStrategy<Value> {
         let all = routes.as_array().unwrap();
         all.len() == 1 || all.iter().any(|one| one["weight"].as_u64().unwrap_or(0) > 0)
     });
+    routes.boxed()
+}
+
+/// A `tcp` or `tls` route.
+fn connection_rule(is_tls: bool) -> BoxedStrategy<Value> {
+    let names = one_of(json!([
+        ["hello.here.svc.cluster.local"],
+        ["*.here.svc.cluster.local"],
+        ["hello"],
+        ["shop.acme.io"],
+        ["*.local"],
+    ]));
+    let matched = object(vec![
+        ("sniHosts", may(if is_tls { 1.0 } else { 0.0 }, names)),
+        ("port", may(0.2, one_of(json!([8080, 80, 9090])))),
+        ("sourceLabels", may(0.2, one_of(json!([{"app": "client"}, {"tier": "back"}])))),
+        ("sourceNamespace", may(0.1, one_of(json!(["here", "there"])))),
+        ("gateways", may(0.2, one_of(json!([["mesh"], ["front"], ["front", "mesh"]])))),
+        ("destinationSubnets", may(0.02, one_of(json!([["10.0.0.0/8"], ["192.168.0.0/16"]])))),
+    ]);
+    let matches = list(matched, 1..3);
+    object(vec![("match", may(if is_tls { 1.0 } else { 0.6 }, matches)), ("route", must(routes()))])
+}
+
+fn forwarding() -> BoxedStrategy<Value> {
+    let routes = routes();
     let rewrite = one_of(json!([
         {"uri": "/new"}, {"uri": "/"}, {"authority": "elsewhere"}, {"uri": "/x", "authority": "elsewhere"},
         {"uriRegexRewrite": {"match": "^/(.*)$", "rewrite": r"/x/\1"}},

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shiftcheck::mesh::{ConfigDump, connections_to, read_virtual_host};
+use shiftcheck::mesh::{ConfigDump, connections_to, read_listener, read_virtual_host};
 use shiftcheck::routing::{Client, Cluster, Live, Request, RouteTable, addressed};
 
 use crate::cluster::cache;
@@ -126,27 +126,33 @@ impl Pushed {
     pub fn table(&self, request: &Request, namespace: &str) -> Result<RouteTable, String> {
         let called = addressed(&request.host, namespace);
         let address = self.addresses.get(&called).ok_or_else(|| format!("no address of {called}"))?;
-        let to_service =
-            || connections_to(&self.dump, Cluster { host: called.clone(), port: request.port, subset: None });
-        let Some(routes) = self.route_config(address, request.port)? else { return Ok(to_service()) };
+        let service = Cluster { host: called, port: request.port, subset: None };
+        let listener = self.listener(address, request.port)?;
+        let Some(routes) = self.route_config(listener)? else {
+            return read_listener(&self.dump, listener, service).map_err(|error| error.to_string());
+        };
         let authority = request.authority().to_lowercase();
         let host = authority.split_once(':').map_or(&*authority, |(host, _)| host);
         let virtual_hosts = routes["virtual_hosts"].as_array().into_iter().flatten();
         let found = virtual_hosts.filter_map(|one| Some((precedence(one, host)?, one))).max_by_key(|(rank, _)| *rank);
         match found {
-            Some((_, one)) if one["name"] == "allow_any" => Ok(to_service()),
+            Some((_, one)) if one["name"] == "allow_any" => Ok(connections_to(&self.dump, service)),
             Some((_, one)) => read_virtual_host(&self.dump, one).map_err(|error| error.to_string()),
             None => Ok(RouteTable::default()),
         }
     }
 
-    /// The route configuration for HTTP requests to an address; none where the listener forwards connections to the cluster of the service.
-    fn route_config(&self, address: &str, port: u16) -> Result<Option<&Value>, String> {
+    /// The listener for connections to an address.
+    fn listener(&self, address: &str, port: u16) -> Result<&Value, String> {
         let listeners = || self.dump.listeners["configs"].as_array().into_iter().flatten();
         let named =
             |name: String| listeners().map(|one| &one["active_state"]["listener"]).find(|one| one["name"] == *name);
         let listener = named(format!("{address}_{port}")).or_else(|| named(format!("0.0.0.0_{port}")));
-        let listener = listener.ok_or_else(|| format!("no listener for {address}:{port}"))?;
+        listener.ok_or_else(|| format!("no listener for {address}:{port}"))
+    }
+
+    /// The route configuration of a listener for HTTP requests; none if it forwards connections.
+    fn route_config(&self, listener: &Value) -> Result<Option<&Value>, String> {
         let chains = listener["filter_chains"].as_array().into_iter().flatten();
         let mut filters = chains.flat_map(|chain| chain["filters"].as_array().into_iter().flatten());
         let Some(name) = filters.find_map(|filter| filter["typed_config"]["rds"]["route_config_name"].as_str()) else {

@@ -94,7 +94,7 @@ impl<'m> Outbound<'m> {
         let called = self.service(&request.host).ok_or(Unconnected::UnknownName)?;
         let port = called.port(request.port).ok_or(Unconnected::UnknownPort)?;
         if !self.client.sidecar {
-            return Ok(self.connections(called, port));
+            return Ok(self.balanced(called, port));
         }
         match &port.protocol {
             Protocol::Tcp(_) => Ok(self.connections(called, port)),
@@ -103,7 +103,7 @@ impl<'m> Outbound<'m> {
                 let authority = request.authority().to_lowercase();
                 let host = authority.rsplit_once(':').map_or(&*authority, |(host, _)| host);
                 let routes = self.named(host, request.port);
-                Ok(routes.unwrap_or_else(|| self.connections(called, port)))
+                Ok(routes.unwrap_or_else(|| self.balanced(called, port)))
             }
         }
     }
@@ -210,6 +210,7 @@ impl<'m> Outbound<'m> {
         Reach {
             client: (&self.client.namespace, &self.client.labels),
             hosts: clusters().map(|(cluster, _)| cluster.host).chain([called]).collect(),
+            port: request.port,
             is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
             rule,
             destinations: clusters().filter_map(|(cluster, _)| self.destination(cluster)).collect(),
@@ -244,8 +245,28 @@ impl<'m> Outbound<'m> {
     }
 
     /// Connections, balanced over all endpoints of the Service.
-    fn connections(&self, service: &Service, port: &Port) -> Routes {
+    fn balanced(&self, service: &Service, port: &Port) -> Routes {
         self.evaluate(RoutingUnit::Connection, to_all_endpoints(service, port))
+    }
+
+    /// Connections, by the first rule for connections that takes them, in the order of precedence of all virtual services that name the
+    /// service: unlike for requests, a wildcard counts as much as the exact name.
+    fn connections(&self, service: &Service, port: &Port) -> Routes {
+        let exact = self.exact.get(&service.host).into_iter().flatten().copied();
+        let exact = exact.filter(|index| self.visible[*index].names(&service.host));
+        let wildcards = self.wildcards.matching(&service.host).flat_map(|(_, indices)| indices).copied();
+        let indices: BTreeSet<usize> = exact.chain(wildcards).collect();
+        let mut rules = indices.iter().flat_map(|index| &self.visible[*index].connections);
+        let only_port = |host: &str| match self.mesh.services.get(host)?.ports.as_slice() {
+            [only] => Some(only.number),
+            _ => None,
+        };
+        match rules.find(|rule| self.client.sidecar && rule.takes(&self.client, port)) {
+            Some(rule) => {
+                self.evaluate(RoutingUnit::Connection, vec![translate::connections(rule, port.number, only_port)])
+            }
+            None => self.balanced(service, port),
+        }
     }
 
     fn requests(&self, service: &Service, port: &Port) -> Routes {

@@ -42,6 +42,8 @@ pub(super) struct Reach<'a> {
     pub client: (&'a str, &'a BTreeMap<String, String>),
     /// The host that is called and the hosts that the request is forwarded or mirrored to, as full names.
     pub hosts: BTreeSet<String>,
+    /// The port that is called.
+    pub port: u16,
     /// Whether the request is routed as HTTP.
     pub is_http: bool,
     /// The position of the rule that decides.
@@ -96,7 +98,9 @@ impl Scope {
                     && destination.port == *port
                     && destination.pods.iter().any(|pod| pod.may_not_listen(*target))
             }),
-            Self::Connections(hosts) => !reach.is_http && called(hosts),
+            Self::Connections(hosts, port) => {
+                !reach.is_http && port.is_none_or(|port| port == reach.port) && called(hosts)
+            }
             Self::WithoutSidecar(hosts) => called(hosts) && servers().any(|pod| !pod.sidecar),
             Self::Rule(origin) => reach.rule == Some(origin),
             Self::Servers(namespace, labels) => served(namespace, labels),
