@@ -3,8 +3,8 @@ use serde_json::Value;
 use super::EnvoyError;
 use super::envoy::{ConfigDump, cluster, domain, items};
 use crate::routing::{
-    Abort, Action, Cluster, Condition, Endpoints, Forward, Pattern, Polarity, Redirect, RedirectPath, Rewrite, Route,
-    RouteTable, RoutingUnit, Subject, Test,
+    Abort, Action, Cluster, Condition, Endpoints, Forward, HeaderChange, Pattern, Polarity, Redirect, RedirectPath,
+    ResponseHeaders, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
 };
 
 /// Reads the route table of a service port from the routes, listeners and endpoints of a sidecar. The listeners matter only if there is no
@@ -42,8 +42,7 @@ pub fn read_listener(dump: &ConfigDump, listener: &Value, service: Cluster) -> R
     match chains.flat_map(tcp_proxies).next() {
         // Envoy connects to the address that was called, where the node balances connections
         Some(proxy) if proxy["cluster"] != "PassthroughCluster" => {
-            let route = Route { conditions: Vec::new(), abort: None, action: Action::Forward(forward(proxy)?) };
-            Ok(with_endpoints(dump, RoutingUnit::Connection, vec![route]))
+            Ok(with_endpoints(dump, RoutingUnit::Connection, vec![Route::all(forward(proxy)?)]))
         }
         _ => Ok(connections_to(dump, service)),
     }
@@ -125,7 +124,22 @@ fn read_route(route: &Value) -> Result<Route, EnvoyError> {
     // a status of gRPC is a header of a response with the HTTP status 200
     let status = if abort.get("grpc_status").is_some() { 200 } else { small(&abort["http_status"]) };
     let abort = (per_million > 0).then_some(Abort { per_million, status });
-    Ok(Route { conditions, abort, action })
+    Ok(Route { conditions, abort, action, response: response_headers(route) })
+}
+
+/// The changes of the headers of responses, of a route or a weighted cluster.
+fn response_headers(part: &Value) -> ResponseHeaders {
+    let mut changes = ResponseHeaders::default();
+    for name in items(&part["response_headers_to_remove"]).filter_map(Value::as_str) {
+        changes.add(name, HeaderChange::Remove);
+    }
+    for option in items(&part["response_headers_to_add"]) {
+        let text = |key: &str| option["header"][key].as_str().unwrap_or_default();
+        let replaces = option["append_action"] == "OVERWRITE_IF_EXISTS_OR_ADD";
+        let change = if replaces { HeaderChange::Set } else { HeaderChange::Add };
+        changes.add(text("key"), change(text("value").to_owned()));
+    }
+    changes
 }
 
 fn path_test(matched: &Value) -> Result<Option<Test>, EnvoyError> {
@@ -198,8 +212,10 @@ fn forward(action: &Value) -> Result<Forward, EnvoyError> {
     };
     let mirrors = items(&action["request_mirror_policies"])
         .map(|policy| Ok((named(&policy["cluster"])?, per_million(&policy["runtime_fraction"]["default_value"]))));
+    let responses = items(&action["weighted_clusters"]["clusters"]).map(response_headers).enumerate();
     Ok(Forward {
         clusters,
+        responses: responses.filter(|(_, own)| *own != ResponseHeaders::default()).collect(),
         rewrite,
         host: text(&action["host_rewrite_literal"]),
         mirrors: mirrors.collect::<Result<_, EnvoyError>>()?,

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 
 use super::stand_in::PodServer;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Endpoints, Mesh, Redirect, RedirectPath, Request, RouteTable, Routes, RoutingUnit,
-    Unconnected,
+    Abort, Action, Client, Cluster, Endpoints, Forward, HeaderChange, Mesh, Redirect, RedirectPath, Request,
+    ResponseHeaders, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 
 /// A proxy that listens.
@@ -199,7 +199,8 @@ impl RoutesWithServers {
     /// The endpoints for a connection, by the weights of the route.
     fn servers_of_connection(&self) -> Option<&[Endpoint]> {
         let Action::Forward(forward) = &self.routes.table.routes.first()?.action else { return None };
-        self.servers.get(pick(&forward.clusters)?).map(Vec::as_slice)
+        let (cluster, _) = &forward.clusters[pick(&forward.clusters)?];
+        self.servers.get(cluster).map(Vec::as_slice)
     }
 
     fn route(&self, request: &Request) -> Response<Full<Bytes>> {
@@ -210,29 +211,60 @@ impl RoutesWithServers {
         {
             return plain(status, "fault filter abort");
         }
-        match &route.action {
+        let mut response = match &route.action {
             Action::Respond { status, body } => plain(*status, body),
             Action::Redirect(redirect) => redirected(redirect, request),
-            Action::Forward(forward) => {
-                for (mirror, per_million) in &forward.mirrors {
-                    let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
-                    if fastrand::u32(..1_000_000) < *per_million
-                        && let Some(server) = connected(servers, self.routes.retries(index))
-                    {
-                        // the answers of mirrors are discarded
-                        drop(server.answer(&route.path(request)));
-                    }
+            Action::Forward(forward) => match self.forwarded(forward, index, &route.path(request)) {
+                Ok((mut response, position)) => {
+                    forward.responses.get(&position).into_iter().for_each(|changes| change(&mut response, changes));
+                    response
                 }
-                let Some(cluster) = pick(&forward.clusters) else { return plain(forward.missing, "") };
-                match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
-                    (None | Some(Endpoints::NoCluster), _) => plain(forward.missing, ""),
-                    (_, None | Some([])) => plain(503, "no healthy upstream"),
-                    (_, Some(servers)) => match connected(servers, self.routes.retries(index)) {
-                        Some(server) => server.answer(&route.path(request)),
-                        None => plain(503, "upstream connect error or disconnect/reset before headers"),
-                    },
-                }
+                Err(response) => return response,
+            },
+        };
+        change(&mut response, &route.response);
+        response
+    }
+
+    /// The response of a server, and the position of its cluster; otherwise the response of the proxy itself.
+    fn forwarded(
+        &self,
+        forward: &Forward,
+        index: usize,
+        path: &str,
+    ) -> Result<(Response<Full<Bytes>>, usize), Response<Full<Bytes>>> {
+        let retries = self.routes.retries(index);
+        for (mirror, per_million) in &forward.mirrors {
+            let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
+            if fastrand::u32(..1_000_000) < *per_million
+                && let Some(server) = connected(servers, retries)
+            {
+                // the answers of mirrors are discarded
+                drop(server.answer(path));
             }
+        }
+        let position = pick(&forward.clusters).ok_or_else(|| plain(forward.missing, ""))?;
+        let (cluster, _) = &forward.clusters[position];
+        match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
+            (None | Some(Endpoints::NoCluster), _) => Err(plain(forward.missing, "")),
+            (_, None | Some([])) => Err(plain(503, "no healthy upstream")),
+            (_, Some(servers)) => match connected(servers, retries) {
+                Some(server) => Ok((server.answer(path), position)),
+                None => Err(plain(503, "upstream connect error or disconnect/reset before headers")),
+            },
+        }
+    }
+}
+
+/// Changes the headers of a response.
+fn change(response: &mut Response<Full<Bytes>>, changes: &ResponseHeaders) {
+    for (name, change) in changes.iter() {
+        let Ok(name) = name.parse::<HeaderName>() else { continue };
+        let headers = response.headers_mut();
+        match change {
+            HeaderChange::Remove => drop(headers.remove(name)),
+            HeaderChange::Set(value) => drop(value.parse().map(|value| headers.insert(name, value))),
+            HeaderChange::Add(value) => drop(value.parse().map(|value| headers.append(name, value))),
         }
     }
 }
@@ -249,20 +281,18 @@ fn connected(endpoints: &[Endpoint], retries: u32) -> Option<&dyn PodServer> {
     tried.find(|other| !other.is_refused)?.server.as_deref()
 }
 
-/// Picks a cluster at random by the weights.
-fn pick(clusters: &[(Cluster, u32)]) -> Option<&Cluster> {
-    if let [(only, _)] = clusters {
-        return Some(only);
+/// Picks a cluster at random by the weights: its position.
+fn pick(clusters: &[(Cluster, u32)]) -> Option<usize> {
+    if let [_] = clusters {
+        return Some(0);
     }
     let total: u64 = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
     let mut left = (total > 0).then(|| fastrand::u64(..total))?;
-    clusters.iter().find_map(|(cluster, weight)| {
+    clusters.iter().position(|(_, weight)| {
         let own = u64::from(*weight);
-        if left < own {
-            return Some(cluster);
-        }
-        left -= own;
-        None
+        let is_here = left < own;
+        left = left.saturating_sub(own);
+        is_here
     })
 }
 

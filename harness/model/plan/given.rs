@@ -12,7 +12,7 @@ pub struct Seen {
     pub version: Option<String>,
     /// The HTTP status; none if only the application knows it, or if there is no response.
     pub status: Option<u16>,
-    /// What the mesh did, if it answered or did not connect.
+    /// What the mesh did, if it answered, took the version out of the response or did not connect.
     pub mesh: Option<String>,
 }
 
@@ -72,6 +72,11 @@ impl Given {
                     version: Some(version.clone()),
                     status: DemoImage::find(image).map(|image| image.status(path)),
                     mesh: None,
+                },
+                Outcome::WithoutVersion { image } => Seen {
+                    version: None,
+                    status: DemoImage::find(image).map(|image| image.status(path)),
+                    mesh: Some(outcome.to_string()),
                 },
                 other => Seen { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
             };

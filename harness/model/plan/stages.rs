@@ -8,7 +8,7 @@ use crate::routing::{
     Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_of,
     pods_of,
 };
-use crate::scenario::{IstioVersion, Manifest, MeshStep, Population, Scenario, Stage, Step};
+use crate::scenario::{IstioVersion, Manifest, MeshStep, Population, Scenario, Stage, Step, VersionRule};
 
 /// A scenario with the objects before and after each of its stages.
 #[derive(Debug)]
@@ -269,10 +269,15 @@ impl Snapshot<'_> {
 
     /// What the objects mean to Istio with these pods.
     pub fn mesh_of(&self, pods: Vec<Pod>) -> Mesh {
-        match &self.istio {
+        let mesh = match &self.istio {
             Some(version) => Mesh::of(version, self.effective(), pods),
             None => Mesh::new(self.effective(), pods),
-        }
+        };
+        let version_header = match &self.scenario.version {
+            VersionRule::Header(name) => Some(name.as_str()),
+            VersionRule::Body(_) | VersionRule::Json(_) => None,
+        };
+        mesh.read_in(version_header, self.scenario.pod_header.as_deref())
     }
 
     /// What the objects mean to Istio, once all pods that they ask for are ready.

@@ -2,8 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::hosts::{DOMAIN, Wildcards, falls_under, full_name, is_wildcard, resolved};
 use super::live::{Kind, Live, Object};
-use super::rule::Part;
-use super::virtual_service::MESH;
+use super::rule::{MESH, Part};
 use crate::admission::{Definitions, Problem, Severity};
 use crate::scenario::nearest;
 
@@ -150,7 +149,7 @@ mod tests {
             "  tcp: [{route: [{destination: {host: svc, subset: v3}}, {destination: {host: nxt}, weight: 90}]}]\n  http:\n",
             1,
         );
-        let problems = check(&live(&format!("{SERVICE}{rules}"))).into_iter();
+        let problems = check(&live(&format!("{SERVICE}{rules}")), Definitions::of(None)).into_iter();
         let warnings = problems.filter(|problem| problem.severity == Severity::Warning);
         let messages = warnings.map(|problem| problem.message);
         assert_eq!(

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::notes::{Notes, Scope};
-use super::rule::{Destination, Part, RuleRef, destination};
+use super::rule::{Destination, MESH, Part, RuleRef, destination};
 use super::service::Port;
-use super::virtual_service::MESH;
 
 /// A rule for connections.
 #[derive(Debug, Clone)]

@@ -62,6 +62,11 @@ pub enum Outcome {
         /// The pod's image.
         image: String,
     },
+    /// A pod serves the request, and the route removes the header that states the version.
+    WithoutVersion {
+        /// The pod's image.
+        image: String,
+    },
     /// An injected fault, with this status.
     Aborted(u16),
     /// The proxy redirects the client.
@@ -103,7 +108,7 @@ impl Outcome {
     /// The status of the mesh's response; none if a pod responds, or if there is no connection.
     pub const fn mesh_status(&self) -> Option<u16> {
         match self {
-            Self::Served { .. } | Self::NoConnection(_) => None,
+            Self::Served { .. } | Self::WithoutVersion { .. } | Self::NoConnection(_) => None,
             Self::Aborted(status) | Self::Responded { status, .. } | Self::NoCluster(status) => Some(*status),
             Self::Redirected(redirect) => Some(redirect.status),
             Self::NoRoute => Some(404),
@@ -124,6 +129,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Served { version, .. } => formatter.write_str(version),
+            Self::WithoutVersion { .. } => formatter.write_str("a response without a version, which the route removes"),
             Self::Aborted(status) => write!(formatter, "{status} by an injected fault"),
             Self::Redirected(redirect) => write!(formatter, "{} by a redirect", redirect.status),
             Self::Responded { status, .. } => write!(formatter, "{status} by the route itself"),

@@ -6,6 +6,7 @@ use super::hosts::full_name;
 use super::live::Object;
 use super::notes::{Notes, Scope};
 use super::pattern::Pattern;
+use super::response::HeaderChange;
 use super::rule::{Destination, Export, HeaderChanges, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef};
 use super::table::{Redirect, RedirectPath, Rewrite};
 use super::version::RoutingVersion;
@@ -21,7 +22,9 @@ pub(super) fn read_all<'a>(
     let mut objects: Vec<&Object> = objects.collect();
     // later versions of Istio order the objects that they make of them, in whose names a `~` follows
     let ending = if version.is_after_1_22() { "~" } else { "" };
-    objects.sort_by_cached_key(|object| (object.created, format!("{}{ending}", object.manifest.name()), &object.namespace));
+    objects.sort_by_cached_key(|object| {
+        (object.created, format!("{}{ending}", object.manifest.name()), &object.namespace)
+    });
     let mut merged: BTreeMap<(String, Option<u16>, String), VirtualService> = BTreeMap::new();
     for object in objects {
         let mut made = 0;
@@ -249,6 +252,21 @@ fn read_filter(filter: &Part<'_>, namespace: &str, rule: &mut Rule, notes: &mut 
             for key in ["set", "add"] {
                 for item in part.get(key).items() {
                     changes.add(item.get("name").text().unwrap_or_default(), item.get("value").text());
+                }
+            }
+        }
+        Some("ResponseHeaderModifier") => {
+            let part = filter.get("responseHeaderModifier");
+            let changes = &mut rule.headers.get_or_insert_default().response;
+            for name in part.get("remove").texts() {
+                changes.add(&name, HeaderChange::Remove);
+            }
+            let kinds: [(&str, fn(String) -> HeaderChange); 2] =
+                [("set", HeaderChange::Set), ("add", HeaderChange::Add)];
+            for (key, change) in kinds {
+                for item in part.get(key).items() {
+                    let value = item.get("value").owned().unwrap_or_default();
+                    changes.add(item.get("name").text().unwrap_or_default(), change(value));
                 }
             }
         }

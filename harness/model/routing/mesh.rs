@@ -21,6 +21,8 @@ pub struct Mesh {
     pub(super) virtual_services: Vec<VirtualService>,
     pub(super) destination_rules: DestinationRules,
     pub(super) pods: Pods,
+    /// The header of responses in which clients read the version; none if they read it elsewhere.
+    pub(super) version_header: Option<String>,
     /// The fields and objects that the model does not cover.
     pub not_modelled: Vec<NotModelled>,
 }
@@ -94,7 +96,32 @@ impl Mesh {
             undeclared(service, &pods, &mut notes);
         }
         let not_modelled = notes.into_sorted();
-        Self { version, services, virtual_services, destination_rules, pods, not_modelled }
+        Self { version, services, virtual_services, destination_rules, pods, version_header: None, not_modelled }
+    }
+
+    /// The mesh for clients that read the version, and the name of the pod, in headers of responses.
+    ///
+    /// Rules that change the header of the pod are named as not modelled, and so are those that change the header of the version where no
+    /// pod responds, or to a value that Envoy makes up.
+    #[must_use]
+    pub fn read_in(mut self, version_header: Option<&str>, pod_header: Option<&str>) -> Self {
+        let mut notes = Notes::default();
+        notes.only_answers = true;
+        for rule in self.virtual_services.iter().filter(|service| service.mesh).flat_map(|service| &service.rules) {
+            let of_destinations = rule.route.iter().map(|destination| &destination.headers.response);
+            let changes: Vec<_> = rule.headers.iter().map(|headers| &headers.response).chain(of_destinations).collect();
+            let is_changed = |name: &str| changes.iter().any(|changes| changes.change(name));
+            let is_made_up = |name: &str| changes.iter().any(|changes| changes.make_up(name));
+            let version = version_header.filter(|name| is_made_up(name) || rule.route.is_empty() && is_changed(name));
+            for name in version.into_iter().chain(pod_header.filter(|name| is_changed(name))) {
+                notes.scope = Scope::Rule(rule.at.origin.clone());
+                notes.add(rule.at.origin.clone(), format!("headers.response of this rule, which change `{name}`"));
+            }
+        }
+        self.not_modelled.extend(notes.into_sorted());
+        self.not_modelled.sort();
+        self.version_header = version_header.map(ToOwned::to_owned);
+        self
     }
 
     /// The number of pods of each version that a service selects: the distribution of requests if no rule applies.

@@ -38,6 +38,7 @@ mod notes;
 mod outbound;
 mod pattern;
 mod refusal;
+mod response;
 mod rule;
 mod service;
 mod table;
@@ -59,6 +60,7 @@ pub use mesh::Mesh;
 pub use notes::{NotModelled, Scope};
 pub use outbound::{Decision, Outbound, Routes};
 pub use pattern::Pattern;
+pub use response::{HeaderChange, ResponseHeaders};
 pub use rule::RuleRef;
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{

@@ -9,8 +9,12 @@ use super::condition::{Condition, Polarity, Subject, Test};
 use super::hosts::resolved;
 use super::notes::Notes;
 use super::pattern::Pattern;
+use super::response::ResponseHeaders;
 use super::table::{Abort, Redirect, Rewrite};
 use crate::scenario::{Manifest, Origin, escaped, field};
+
+/// The name of the gateway that stands for all sidecars.
+pub(super) const MESH: &str = "mesh";
 
 /// A reference to a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +54,16 @@ pub(super) struct Destination {
     pub headers: HeaderChanges,
 }
 
-/// The changes of request headers that affect routing.
+/// The changes of headers that affect routing, or what a client reads in responses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HeaderChanges {
-    /// The new value of the `Host` header.
+    /// The new value of the `Host` header of requests.
     pub host: Option<String>,
+    pub response: ResponseHeaders,
 }
 
 impl HeaderChanges {
-    /// Reads one change, in the order of precedence: the first value for the authority applies.
+    /// Reads one change of a request, in the order of precedence: the first value for the authority applies.
     pub fn add(&mut self, name: &str, value: Option<&str>) {
         if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
             self.host = self.host.take().or_else(|| value.map(ToOwned::to_owned));

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::condition::{Condition, Request, Subject, Test, normalized};
 use super::pattern::Pattern;
+use super::response::ResponseHeaders;
 
 /// The routes for one service port, with the endpoints of their clusters. Computed from manifests, or read from a sidecar: equal tables
 /// route equally.
@@ -36,6 +37,8 @@ pub struct Route {
     pub abort: Option<Abort>,
     /// The action for requests without the fault.
     pub action: Action,
+    /// The changes of the headers of responses.
+    pub response: ResponseHeaders,
 }
 
 /// A fault that aborts a share of the requests.
@@ -68,6 +71,8 @@ pub enum Action {
 pub struct Forward {
     /// The clusters with their weights.
     pub clusters: Vec<(Cluster, u32)>,
+    /// The changes of the headers of responses from a cluster, by its position, before those of the route.
+    pub responses: BTreeMap<usize, ResponseHeaders>,
     /// The rewrite of the path.
     pub rewrite: Option<Rewrite>,
     /// The host that replaces the `Host` header.
@@ -224,7 +229,17 @@ impl RouteTable {
 impl Route {
     /// A route for every request, to one cluster.
     pub fn all_to(cluster: Cluster) -> Self {
-        Self { conditions: Vec::new(), abort: None, action: Action::Forward(Forward::to(cluster)) }
+        Self::all(Forward::new(vec![(cluster, 1)]))
+    }
+
+    /// A route for every request.
+    pub fn all(forward: Forward) -> Self {
+        Self {
+            conditions: Vec::new(),
+            abort: None,
+            action: Action::Forward(forward),
+            response: ResponseHeaders::default(),
+        }
     }
 
     /// The path that the server of an HTTP request receives.
@@ -259,9 +274,9 @@ impl Route {
 }
 
 impl Forward {
-    /// All requests to one cluster.
-    pub fn to(cluster: Cluster) -> Self {
-        Self { clusters: vec![(cluster, 1)], rewrite: None, host: None, mirrors: Vec::new(), missing: 503 }
+    /// Requests to these clusters, by their weights, as they are.
+    pub const fn new(clusters: Vec<(Cluster, u32)>) -> Self {
+        Self { clusters, responses: BTreeMap::new(), rewrite: None, host: None, mirrors: Vec::new(), missing: 503 }
     }
 }
 
@@ -276,10 +291,11 @@ impl fmt::Display for Route {
         write!(formatter, " {}", self.action)?;
         match self.abort {
             Some(Abort { per_million, status }) => {
-                write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)
+                write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)?;
             }
-            None => Ok(()),
+            None => {}
         }
+        self.response.fmt(formatter)
     }
 }
 
@@ -305,6 +321,7 @@ impl fmt::Display for Forward {
             if self.clusters.len() > 1 {
                 write!(formatter, " ({weight})")?;
             }
+            self.responses.get(&index).map_or(Ok(()), |own| own.fmt(formatter))?;
         }
         match &self.rewrite {
             Some(Rewrite::Matched(text)) => write!(formatter, ", what matched rewritten to `{text}`")?,

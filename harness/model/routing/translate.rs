@@ -4,10 +4,11 @@ use super::client::Client;
 use super::condition::{Condition, Test};
 use super::connection::ConnectionRule;
 use super::pattern::Pattern;
-use super::rule::{Destination, Match, RedirectPort, Rule, RuleRef};
+use super::response::ResponseHeaders;
+use super::rule::{Destination, MESH, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
 use super::version::RoutingVersion;
-use super::virtual_service::{MESH, VirtualService};
+use super::virtual_service::VirtualService;
 
 /// How often Istio sends a request again by default if no connection to an endpoint comes about.
 pub(super) const DEFAULT_RETRIES: u32 = 2;
@@ -49,8 +50,7 @@ pub(super) fn routes(
 pub(super) fn connections(rule: &ConnectionRule, port: u16, only_port: impl Fn(&str) -> Option<u16>) -> RuleRoute {
     let cluster = |destination: &Destination| cluster(destination, only_port(&destination.host).unwrap_or(port));
     let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
-    let forward = Forward { clusters, rewrite: None, host: None, mirrors: Vec::new(), missing: 503 };
-    (Route { conditions: Vec::new(), abort: None, action: Action::Forward(forward) }, rule.at.clone(), 0)
+    (Route::all(Forward::new(clusters)), rule.at.clone(), 0)
 }
 
 /// Whether a match applies to requests of a client to a port.
@@ -73,7 +73,12 @@ fn route(rule: &Rule, conditions: Vec<Condition>, uri: Option<&Test>, port: u16,
     } else {
         Action::Forward(forward(rule, uri, port, gateway_api))
     };
-    Route { conditions, abort: rule.abort, action }
+    let of_rule = rule.headers.as_ref().map(|headers| headers.response.clone()).unwrap_or_default();
+    let response = match (&action, rule.route.as_slice()) {
+        (Action::Forward(_), [only]) => of_rule.and(&only.headers.response),
+        _ => of_rule,
+    };
+    Route { conditions, abort: rule.abort, action, response }
 }
 
 fn redirect(redirect: &Redirect, named: RedirectPort, port: u16) -> Redirect {
@@ -90,6 +95,9 @@ fn redirect(redirect: &Redirect, named: RedirectPort, port: u16) -> Redirect {
 fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> Forward {
     let cluster = |destination: &Destination| cluster(destination, port);
     let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
+    let is_one = rule.route.len() == 1;
+    let chosen = rule.route.iter().filter(|destination| !is_one && destination.weight > 0);
+    let responses = chosen.map(|destination| destination.headers.response.clone()).enumerate();
     let rewrite = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path.clone());
     let rewrite = rewrite.map(|rewrite| match (rewrite, uri) {
         (Rewrite::Matched(text), uri) if gateway_api && text == "/" => without_prefix(uri),
@@ -97,6 +105,7 @@ fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> For
     });
     Forward {
         clusters,
+        responses: responses.filter(|(_, own)| *own != ResponseHeaders::default()).collect(),
         rewrite,
         host: host(rule),
         mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),

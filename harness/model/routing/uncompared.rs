@@ -135,13 +135,10 @@ mod tests {
 
     #[test]
     fn of_a_rule_with_a_field_that_is_not_modelled_the_conditions_are_compared() {
-        let text = base().replacen(
-            ROUTE,
-            "  - headers: {response: {}}\n    route: [{destination: {host: svc, subset: v1}}]",
-            1,
-        );
+        let text =
+            base().replacen(ROUTE, "  - headers: {reply: {}}\n    route: [{destination: {host: svc, subset: v1}}]", 1);
         let (expected, uncompared) = of(&text);
-        assert_eq!(uncompared.notes, ["spec.http[1].headers.response (a.yaml:31:15)".to_owned()].into());
+        assert_eq!(uncompared.notes, ["spec.http[1].headers.reply (a.yaml:31:15)".to_owned()].into());
         let mut found = expected.clone();
         found.routes[1].action = Action::Respond { status: 200, body: String::new() };
         assert!(uncompared.are_same(&found, &expected));

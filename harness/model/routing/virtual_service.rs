@@ -7,13 +7,11 @@ use super::hosts::resolved;
 use super::live::Object;
 use super::notes::{Notes, Scope};
 use super::pattern::Pattern;
+use super::response::HeaderChange;
 use super::rule::{
-    Destination, Export, HeaderChanges, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
+    Destination, Export, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
 };
 use super::table::{Abort, Redirect, RedirectPath, Rewrite};
-
-/// The name of the gateway that stands for all sidecars.
-pub(super) const MESH: &str = "mesh";
 
 /// The fields of a match.
 #[rustfmt::skip]
@@ -151,12 +149,21 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
     }
 }
 
-/// Reads changes of headers. Changes of the response's headers are noted: a claim can depend on them.
 fn headers(part: &Part<'_>, notes: &mut Notes) -> Option<HeaderChanges> {
-    part.only(&["request"], notes);
+    part.only(&["request", "response"], notes);
     let mut changes = HeaderChanges::default();
     for change in ["set", "add"].map(|key| part.get("request").get(key)) {
         change.entries().for_each(|(name, value)| changes.add(name, value.text()));
+    }
+    let response = part.get("response");
+    for name in response.get("remove").texts() {
+        changes.response.add(&name, HeaderChange::Remove);
+    }
+    let kinds: [(&str, fn(String) -> HeaderChange); 2] = [("set", HeaderChange::Set), ("add", HeaderChange::Add)];
+    for (key, change) in kinds {
+        for (name, value) in response.get(key).entries() {
+            changes.response.add(name, change(value.owned().unwrap_or_default()));
+        }
     }
     part.is_there().then_some(changes)
 }

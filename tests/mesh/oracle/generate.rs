@@ -280,9 +280,23 @@ fn rule(may_delegate: bool) -> BoxedStrategy<Value> {
     if may_delegate { prop_oneof![5 => others, 1 => delegating].boxed() } else { others.boxed() }
 }
 
-fn routes() -> BoxedStrategy<Value> {
-    let weighed =
-        object(vec![("destination", must(destination())), ("weight", may(0.8, one_of(json!([50, 1, 100, 0, 7]))))]);
+fn headers() -> BoxedStrategy<Value> {
+    let values = || one_of(json!([{"x-version": "v9"}, {"X-Version": "v8", "x-b": "1"}, {"x-a": "2"}]));
+    let response = object(vec![
+        ("set", may(0.5, values())),
+        ("add", may(0.5, values())),
+        ("remove", may(0.5, one_of(json!([["x-version"], ["X-Version", "x-b"]])))),
+    ]);
+    object(vec![("response", must(response))])
+}
+
+/// The destinations of a rule for requests, or for connections.
+fn routes(of_requests: bool) -> BoxedStrategy<Value> {
+    let weighed = object(vec![
+        ("destination", must(destination())),
+        ("weight", may(0.8, one_of(json!([50, 1, 100, 0, 7])))),
+        ("headers", if of_requests { may(0.1, headers()) } else { Just(None).boxed() }),
+    ]);
     let routes = prop_oneof![
         2 => destination().prop_map(|one| json!([{"destination": one}])),
         2 => list(weighed, 1..4),
@@ -304,7 +318,7 @@ fn connection_rule(is_tls: bool) -> BoxedStrategy<Value> {
         ["*.local"],
     ]));
     let matched = object(vec![
-        ("sniHosts", may(if is_tls { 1.0 } else { 0.0 }, names)),
+        ("sniHosts", if is_tls { must(names) } else { Just(None).boxed() }),
         ("port", may(0.2, one_of(json!([8080, 80, 9090])))),
         ("sourceLabels", may(0.2, one_of(json!([{"app": "client"}, {"tier": "back"}])))),
         ("sourceNamespace", may(0.1, one_of(json!(["here", "there"])))),
@@ -312,11 +326,12 @@ fn connection_rule(is_tls: bool) -> BoxedStrategy<Value> {
         ("destinationSubnets", may(0.02, one_of(json!([["10.0.0.0/8"], ["192.168.0.0/16"]])))),
     ]);
     let matches = list(matched, 1..3);
-    object(vec![("match", may(if is_tls { 1.0 } else { 0.6 }, matches)), ("route", must(routes()))])
+    let matches = if is_tls { must(matches) } else { may(0.6, matches) };
+    object(vec![("match", matches), ("route", must(routes(false)))])
 }
 
 fn forwarding() -> BoxedStrategy<Value> {
-    let routes = routes();
+    let routes = routes(true);
     let rewrite = one_of(json!([
         {"uri": "/new"}, {"uri": "/"}, {"authority": "elsewhere"}, {"uri": "/x", "authority": "elsewhere"},
         {"uriRegexRewrite": {"match": "^/(.*)$", "rewrite": r"/x/\1"}},
@@ -326,6 +341,7 @@ fn forwarding() -> BoxedStrategy<Value> {
     object(vec![
         ("match", may(0.6, list(matched(), 1..3))),
         ("route", must(routes)),
+        ("headers", may(0.1, headers())),
         ("rewrite", may(0.2, rewrite)),
         ("mirror", may(0.15, destination())),
         ("mirrorPercentage", may(0.1, percentage())),
@@ -386,6 +402,9 @@ fn http_route() -> BoxedStrategy<Written> {
             json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "hello", "port": 8080}, "percent": 20}}])
         ),
         Just(json!([{"type": "URLRewrite", "urlRewrite": {"hostname": "elsewhere.io"}}])),
+        Just(
+            json!([{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "X-A", "value": "1"}], "remove": ["x-b"]}}])
+        ),
         Just(
             json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/new"}}}])
         ),

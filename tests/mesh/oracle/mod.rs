@@ -118,6 +118,8 @@ impl Compared {
             match &note.scope {
                 // whether a server listens on a port is no part of a route
                 Scope::Nothing | Scope::Port(..) => {}
+                // asked of each request below
+                Scope::Connections(..) => {}
                 Scope::Hosts(hosts) => unmodelled.extend(hosts.iter().map(String::as_str)),
                 _ => compared.differences.push(format!("not modelled: {}", note.field)),
             }
@@ -128,8 +130,12 @@ impl Compared {
             compared.requests += 1;
             let expected = outbound.routes(&request);
             let called = addressed(&request.host, &case.client.namespace);
+            let notes = outbound.not_modelled(&request, expected.as_ref().ok());
+            let of_connections = notes.iter().any(|note| matches!(note.scope, Scope::Connections(..)));
             let targets = expected.iter().flat_map(|routes| routes.table.clusters.keys());
-            if targets.map(|cluster| &*cluster.host).chain([&*called]).any(|host| unmodelled.contains(host)) {
+            if of_connections
+                || targets.map(|cluster| &*cluster.host).chain([&*called]).any(|host| unmodelled.contains(host))
+            {
                 compared.skipped += 1;
                 continue;
             }

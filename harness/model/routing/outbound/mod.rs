@@ -1,8 +1,10 @@
+mod outcomes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Client;
 use super::condition::Request;
-use super::distribution::{Chance, Distribution, Outcome, Unconnected};
+use super::distribution::{Distribution, Outcome, Unconnected};
 use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
 use super::notes::NotModelled;
@@ -13,6 +15,7 @@ use super::translate::{self, DEFAULT_RETRIES, RuleRoute};
 use super::unmodelled::{self, Reach};
 use super::virtual_service::VirtualService;
 use crate::scenario::Origin;
+use outcomes::of_route;
 
 /// The outbound routing of a client: by its sidecar's rules, or without a sidecar by the node.
 #[derive(Debug)]
@@ -376,9 +379,10 @@ impl<'m> Outbound<'m> {
             let key = (cluster.clone(), retries);
             known.entry(key).or_insert_with(|| self.mesh.outcomes(cluster, unit, namespace, retries)).clone()
         };
+        let header = self.mesh.version_header.as_deref();
         let routes = table.routes.iter().zip(&retries);
         let distributions =
-            routes.map(|(route, retries)| distribution(route, |cluster| outcomes(cluster, *retries))).collect();
+            routes.map(|(route, retries)| of_route(route, header, |cluster| outcomes(cluster, *retries))).collect();
         Routes { table, rules, retries, distributions, no_route: Distribution::certain(Outcome::NoRoute) }
     }
 }
@@ -407,40 +411,6 @@ fn to_all_endpoints(service: &Service, port: &Port) -> RuleRoutes {
     let cluster = Cluster { host: service.host.clone(), port: port.number, subset: None };
     let rule = RuleRef { object: format!("Service {}", service.name).into(), origin: service.origin.clone() };
     vec![(Route::all_to(cluster), rule, DEFAULT_RETRIES)]
-}
-
-/// The outcomes of the requests that take a route.
-fn distribution(route: &Route, mut of: impl FnMut(&Cluster) -> Distribution) -> Distribution {
-    let mut distribution = Distribution::default();
-    let mut rest = Chance::CERTAIN;
-    if let Some(abort) = route.abort {
-        let share = Chance::of(u64::from(abort.per_million.min(1_000_000)), 1_000_000);
-        distribution.add(Outcome::Aborted(abort.status), share);
-        rest = share.otherwise();
-    }
-    match &route.action {
-        Action::Redirect(redirect) => distribution.add(Outcome::Redirected(redirect.clone()), rest),
-        Action::Respond { status, body } => {
-            distribution.add(Outcome::Responded { status: *status, body: body.clone() }, rest);
-        }
-        Action::Forward(forward) => {
-            let total: u64 = forward.clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
-            for (cluster, weight) in &forward.clusters {
-                let part = rest.and(Chance::of(u64::from(*weight), total));
-                let outcomes = of(cluster);
-                if outcomes.iter().next().is_none() {
-                    distribution.add(Outcome::NoCluster(forward.missing), part);
-                }
-                for (outcome, chance) in outcomes.iter() {
-                    distribution.add(outcome.clone(), part.and(chance));
-                }
-            }
-            if total == 0 {
-                distribution.add(Outcome::NoCluster(forward.missing), rest);
-            }
-        }
-    }
-    distribution
 }
 
 #[cfg(test)]

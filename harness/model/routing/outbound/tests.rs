@@ -1,4 +1,5 @@
 use super::*;
+use crate::routing::Chance;
 use crate::routing::fixture::{SERVICE, client, live, mesh};
 
 #[test]
@@ -10,8 +11,8 @@ metadata: {name: vs}
 spec:
   hosts: [svc]
   http:
-    - headers: {response: {}}
-      route: [{destination: {host: svc}, headers: {response: {}}}]
+    - headers: {reply: {}}
+      route: [{destination: {host: svc}, headers: {reply: {}}}]
       timeout: 1s
 ---
 apiVersion: networking.istio.io/v1
@@ -23,8 +24,8 @@ metadata: {name: own}
     assert_eq!(
         notes.collect::<Vec<_>>(),
         [
-            "a.yaml:22:17: spec.http[0].headers.response",
-            "a.yaml:23:52: spec.http[0].route[0].headers.response",
+            "a.yaml:22:17: spec.http[0].headers.reply",
+            "a.yaml:23:52: spec.http[0].route[0].headers.reply",
             "a.yaml:26:1: Sidecar/own",
         ]
     );

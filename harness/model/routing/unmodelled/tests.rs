@@ -164,10 +164,10 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 
 #[rstest]
 #[case::in_the_rule_of_the_testers(
-    "  - match: [{headers: {end-user: {exact: testers}}}]", "  - headers: {response: {set: {x: y}}}\n    match: [{headers: {end-user: {exact: testers}}}]",
+    "  - match: [{headers: {end-user: {exact: testers}}}]", "  - headers: {reply: {set: {x: y}}}\n    match: [{headers: {end-user: {exact: testers}}}]",
     &[TESTERS])]
 #[case::in_the_rule_of_everyone(
-    "  - route: [{destination: {host: svc, subset: v1}}]", "  - headers: {response: {set: {x: y}}}\n    route: [{destination: {host: svc, subset: v1}}]",
+    "  - route: [{destination: {host: svc, subset: v1}}]", "  - headers: {reply: {set: {x: y}}}\n    route: [{destination: {host: svc, subset: v1}}]",
     &[EVERYONE])]
 #[case::answers_to_preflight_requests("  - route:", "  - corsPolicy: {allowOrigins: [{exact: 'https://acme.io'}]}\n    route:", &[])]
 #[case::in_a_match("{exact: testers}}}]", "{exact: testers}}, statPrefix: a, unknown: 1}]", BOTH)]
@@ -175,7 +175,8 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 #[case::delay("  - route:", "  - fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}}\n    route:", &[])]
 #[case::request_header("  - route:", "  - headers: {request: {set: {x-a: b}}}\n    route:", &[])]
 #[case::host_header("  - route:", "  - headers: {request: {set: {Host: b}}}\n    route:", &[])]
-#[case::response_header("  - route:", "  - headers: {response: {remove: [x-version]}}\n    route:", &[EVERYONE])]
+#[case::response_header("  - route:", "  - headers: {response: {remove: [x-version]}}\n    route:", &[])]
+#[case::unknown_headers("  - route:", "  - headers: {reply: {remove: [x-version]}}\n    route:", &[EVERYONE])]
 #[case::tcp_routes("  hosts: [svc]", "  hosts: [svc]\n  tcp: [{}]", &[])]
 #[case::mutual_tls("  host: svc\n", "  host: svc\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n", &[])]
 #[case::tls("  host: svc\n", "  host: svc\n  trafficPolicy: {tls: {mode: SIMPLE}}\n", BOTH)]
@@ -241,8 +242,8 @@ fn a_field_affects(#[case] part: &str, #[case] instead: &str, #[case] population
 #[test]
 fn a_rule_for_gateways_alone_affects_no_client_of_the_mesh() {
     let rule = "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: x}, \
-                 spec: {hosts: [svc], gateways: [g], http: [{headers: {response: {}}}]}}";
-    assert_eq!(affected(&format!("{}{rule}", base())), (vec![], vec!["spec.http[0].headers.response".to_owned()]));
+                 spec: {hosts: [svc], gateways: [g], http: [{headers: {reply: {}}}]}}";
+    assert_eq!(affected(&format!("{}{rule}", base())), (vec![], vec!["spec.http[0].headers.reply".to_owned()]));
 }
 
 #[test]
