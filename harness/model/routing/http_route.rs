@@ -261,9 +261,7 @@ fn read_filter(filter: &Part<'_>, namespace: &str, rule: &mut Rule, notes: &mut 
             for name in part.get("remove").texts() {
                 changes.add(&name, HeaderChange::Remove);
             }
-            let kinds: [(&str, fn(String) -> HeaderChange); 2] =
-                [("set", HeaderChange::Set), ("add", HeaderChange::Add)];
-            for (key, change) in kinds {
+            for (key, change) in HeaderChange::KINDS {
                 for item in part.get(key).items() {
                     let value = item.get("value").owned().unwrap_or_default();
                     changes.add(item.get("name").text().unwrap_or_default(), change(value));

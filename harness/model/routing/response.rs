@@ -18,6 +18,14 @@ pub enum HeaderChange {
     Add(String),
 }
 
+/// A change with the value that is written.
+type Change = fn(String) -> HeaderChange;
+
+impl HeaderChange {
+    /// The changes that have a value, by their names in objects, in the order in which they are made.
+    pub(super) const KINDS: [(&'static str, Change); 2] = [("set", Self::Set), ("add", Self::Add)];
+}
+
 impl ResponseHeaders {
     /// Adds a change of a header. Names of HTTP/2 and the host are no headers that Istio changes.
     pub fn add(&mut self, name: &str, change: HeaderChange) {

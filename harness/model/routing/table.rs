@@ -289,11 +289,8 @@ impl fmt::Display for Route {
             write!(formatter, "{}{condition}", if index == 0 { "" } else { " and " })?;
         }
         write!(formatter, " {}", self.action)?;
-        match self.abort {
-            Some(Abort { per_million, status }) => {
-                write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)?;
-            }
-            None => {}
+        if let Some(Abort { per_million, status }) = self.abort {
+            write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)?;
         }
         self.response.fmt(formatter)
     }

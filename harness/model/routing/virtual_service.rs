@@ -159,8 +159,7 @@ fn headers(part: &Part<'_>, notes: &mut Notes) -> Option<HeaderChanges> {
     for name in response.get("remove").texts() {
         changes.response.add(&name, HeaderChange::Remove);
     }
-    let kinds: [(&str, fn(String) -> HeaderChange); 2] = [("set", HeaderChange::Set), ("add", HeaderChange::Add)];
-    for (key, change) in kinds {
+    for (key, change) in HeaderChange::KINDS {
         for (name, value) in response.get(key).entries() {
             changes.response.add(name, change(value.owned().unwrap_or_default()));
         }
