@@ -214,25 +214,21 @@ impl RoutesWithServers {
         let mut response = match &route.action {
             Action::Respond { status, body } => plain(*status, body),
             Action::Redirect(redirect) => redirected(redirect, request),
-            Action::Forward(forward) => match self.forwarded(forward, index, &route.path(request)) {
-                Ok((mut response, position)) => {
-                    forward.responses.get(&position).into_iter().for_each(|changes| change(&mut response, changes));
-                    response
+            Action::Forward(forward) => {
+                let (mut response, position) = self.forwarded(forward, index, &route.path(request));
+                let Some(position) = position else { return response };
+                if let Some(changes) = forward.responses.get(&position) {
+                    change(&mut response, changes);
                 }
-                Err(response) => return response,
-            },
+                response
+            }
         };
         change(&mut response, &route.response);
         response
     }
 
-    /// The response of a server, and the position of its cluster; otherwise the response of the proxy itself.
-    fn forwarded(
-        &self,
-        forward: &Forward,
-        index: usize,
-        path: &str,
-    ) -> Result<(Response<Full<Bytes>>, usize), Response<Full<Bytes>>> {
+    /// The response, and the position of the cluster whose server has given it; none if the proxy responds itself.
+    fn forwarded(&self, forward: &Forward, index: usize, path: &str) -> (Response<Full<Bytes>>, Option<usize>) {
         let retries = self.routes.retries(index);
         for (mirror, per_million) in &forward.mirrors {
             let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
@@ -243,14 +239,14 @@ impl RoutesWithServers {
                 drop(server.answer(path));
             }
         }
-        let position = pick(&forward.clusters).ok_or_else(|| plain(forward.missing, ""))?;
+        let Some(position) = pick(&forward.clusters) else { return (plain(forward.missing, ""), None) };
         let (cluster, _) = &forward.clusters[position];
         match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
-            (None | Some(Endpoints::NoCluster), _) => Err(plain(forward.missing, "")),
-            (_, None | Some([])) => Err(plain(503, "no healthy upstream")),
+            (None | Some(Endpoints::NoCluster), _) => (plain(forward.missing, ""), None),
+            (_, None | Some([])) => (plain(503, "no healthy upstream"), None),
             (_, Some(servers)) => match connected(servers, retries) {
-                Some(server) => Ok((server.answer(path), position)),
-                None => Err(plain(503, "upstream connect error or disconnect/reset before headers")),
+                Some(server) => (server.answer(path), Some(position)),
+                None => (plain(503, "upstream connect error or disconnect/reset before headers"), None),
             },
         }
     }
