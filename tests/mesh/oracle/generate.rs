@@ -317,7 +317,7 @@ fn connection_rule(is_tls: bool) -> BoxedStrategy<Value> {
         ["shop.acme.io"],
         ["*.local"],
     ]));
-    let matched = object(vec![
+    let one = object(vec![
         ("sniHosts", if is_tls { must(names) } else { Just(None).boxed() }),
         ("port", may(0.2, one_of(json!([8080, 80, 9090])))),
         ("sourceLabels", may(0.2, one_of(json!([{"app": "client"}, {"tier": "back"}])))),
@@ -325,7 +325,7 @@ fn connection_rule(is_tls: bool) -> BoxedStrategy<Value> {
         ("gateways", may(0.2, one_of(json!([["mesh"], ["front"], ["front", "mesh"]])))),
         ("destinationSubnets", may(0.02, one_of(json!([["10.0.0.0/8"], ["192.168.0.0/16"]])))),
     ]);
-    let matches = list(matched, 1..3);
+    let matches = list(one, 1..3);
     let matches = if is_tls { must(matches) } else { may(0.6, matches) };
     object(vec![("match", matches), ("route", must(routes(false)))])
 }

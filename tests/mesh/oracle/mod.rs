@@ -116,10 +116,8 @@ impl Compared {
         // what changes answers alone is not in the routes
         for note in mesh.not_modelled.iter().filter(|note| !note.only_answers) {
             match &note.scope {
-                // whether a server listens on a port is no part of a route
-                Scope::Nothing | Scope::Port(..) => {}
-                // asked of each request below
-                Scope::Connections(..) => {}
+                // whether a server listens on a port is no part of a route; what affects connections is asked of each request below
+                Scope::Nothing | Scope::Port(..) | Scope::Connections(..) => {}
                 Scope::Hosts(hosts) => unmodelled.extend(hosts.iter().map(String::as_str)),
                 _ => compared.differences.push(format!("not modelled: {}", note.field)),
             }
