@@ -122,7 +122,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
                 Some(set),
             ));
         }
-        ClusterError::NoSet { set, .. } if set.starts_with(ControllerKind::ArgoRollouts.key()) => {
+        ClusterError::NoSet { set, .. } if ControllerKind::of_set(set).is_some() => {
             return Some(images_hint("use a cluster that has the controller, with --cluster kubeconfig", Some(set)));
         }
         ClusterError::NoSet { set, .. } => {

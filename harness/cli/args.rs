@@ -10,6 +10,7 @@ use crate::draft::examples;
 use crate::report::Granularity;
 use crate::scenario::IstioVersion;
 use crate::upgrade::Mode;
+use crate::workload::GATE_PORT;
 
 /// The environment variables; those of options are in the help of each command, too.
 const ENVIRONMENT: &str = "\
@@ -448,10 +449,20 @@ pub enum Workload {
         #[arg(long, default_value = "0.0.0.0:8080")]
         listen: SocketAddr,
     },
-    /// The idle client
-    Idle,
+    /// The idle client; with `--seconds`, a pause, for a `preStop` hook
+    Idle {
+        /// The seconds after which it ends
+        #[arg(long)]
+        seconds: Option<u16>,
+    },
     /// The traffic driver: reads commands from stdin, one JSON object per line
     Drive,
+    /// The answers to webhooks: reads commands from stdin, one JSON object per line
+    Gates {
+        /// The address to listen on
+        #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], GATE_PORT)))]
+        listen: SocketAddr,
+    },
     /// The list of files that this program loads
     Files,
 }

@@ -1,11 +1,13 @@
-use std::io::{stdin, stdout};
+use std::io::{Write, stdin, stdout};
+use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::advice::{self, Failure};
 use super::args::Workload;
 use crate::cluster::print_files;
-use crate::workload::{self, DriverCommand, JsonLines};
+use crate::workload::{self, GateState, JsonLines};
 
 /// Runs a part of the workload image.
 pub(super) async fn run(part: Workload) -> Result<(), Failure> {
@@ -14,19 +16,31 @@ pub(super) async fn run(part: Workload) -> Result<(), Failure> {
         Workload::Serve { version, mended, pod, listen } => {
             workload::serve(listen, version, pod, !mended).await.map_err(|error| failed(&error))
         }
-        Workload::Idle => {
-            workload::terminated().await;
+        Workload::Idle { seconds } => {
+            match seconds {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds.into())).await,
+                None => workload::terminated().await,
+            }
             Ok(())
         }
         Workload::Drive => {
-            workload::drive_all(driver_commands(), JsonLines::new(stdout())).await.map_err(|error| failed(&error))
+            workload::drive_all(commands(), JsonLines::new(stdout())).await.map_err(|error| failed(&error))
+        }
+        Workload::Gates { listen } => {
+            let tell = |state: GateState| {
+                let line = serde_json::to_string(&state).unwrap_or_default();
+                let mut out = stdout().lock();
+                // a reader that is gone ends the program by its commands
+                let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            };
+            workload::gates(listen, commands(), tell).await.map_err(|error| failed(&error))
         }
         Workload::Files => print_files(stdout()).map_err(|error| failed(&error)),
     }
 }
 
-/// The commands for the driver on stdin, one JSON line each.
-fn driver_commands() -> mpsc::Receiver<DriverCommand> {
+/// The commands on stdin, one JSON line each.
+fn commands<T: DeserializeOwned + Send + 'static>() -> mpsc::Receiver<T> {
     let (sender, receiver) = mpsc::channel(16);
     // a thread, because a read of stdin cannot be cancelled
     std::thread::spawn(move || {
@@ -38,7 +52,7 @@ fn driver_commands() -> mpsc::Receiver<DriverCommand> {
                     }
                 }
                 Err(error) => {
-                    advice::print(&Failure::bad_input(format!("`{line}` is not a command for the driver: {error}")));
+                    advice::print(&Failure::bad_input(format!("`{line}` is not a command: {error}")));
                     return;
                 }
             }

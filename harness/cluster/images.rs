@@ -98,8 +98,7 @@ impl ImageCache {
 
     /// The sets of rollout controllers in the cache, each with its name.
     pub fn controllers(&self) -> impl Iterator<Item = (String, Result<ControllerSet, ClusterError>)> {
-        let prefix = format!("{}-", ControllerKind::ArgoRollouts.key());
-        let names = self.sets().into_iter().filter(move |set| set.starts_with(&prefix));
+        let names = self.sets().into_iter().filter(|set| ControllerKind::of_set(set).is_some());
         names.map(|name| {
             let set = self.controller_set(&name);
             (name, set)

@@ -31,6 +31,8 @@ pub struct PodState {
     pub ready: bool,
     /// How the sidecar was injected, if there is one.
     pub sidecar: Option<Injection>,
+    /// Whether a container other than the sidecar has a `preStop` hook.
+    pub has_pre_stop: bool,
 }
 
 pub(crate) fn pod_state(pod: &Pod) -> PodState {
@@ -46,7 +48,9 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let ports =
         spec.into_iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten());
     let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
-    let own = spec.and_then(|spec| spec.containers.iter().find(|container| !is_proxy(container)));
+    let mut containers = spec.into_iter().flat_map(|spec| &spec.containers).filter(|container| !is_proxy(container));
+    let own = containers.clone().next();
+    let has_hook = |own: &Container| own.lifecycle.as_ref().is_some_and(|own| own.pre_stop.is_some());
     PodState {
         name: pod.name_any(),
         namespace: pod.namespace().unwrap_or_default(),
@@ -56,6 +60,7 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
         ports: ports.collect(),
         ready: ready && pod.metadata.deletion_timestamp.is_none(),
         sidecar,
+        has_pre_stop: containers.any(has_hook),
     }
 }
 

@@ -134,6 +134,17 @@ pub enum WaitError {
 }
 
 impl WaitError {
+    /// Adds what else is known of the state to the message.
+    pub(crate) fn add(&mut self, detail: &str) {
+        match self {
+            Self::TimedOut { last, .. } | Self::Failed { source: Failure::Reported(last), .. } => {
+                last.push_str("; ");
+                last.push_str(detail);
+            }
+            Self::Failed { .. } => {}
+        }
+    }
+
     /// The condition.
     pub const fn awaited(&self) -> &Awaited {
         match self {

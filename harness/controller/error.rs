@@ -13,11 +13,14 @@ pub enum ControllerError {
     #[error("cannot read {}: {reason}", path.display())]
     Objects { path: PathBuf, reason: String },
     #[error("{origin}: {kind} is not installed on this cluster: no Deployment has the label {label}")]
-    NotInstalled { origin: Origin, kind: ControllerKind, label: &'static str },
+    NotInstalled { origin: Origin, kind: ControllerKind, label: String },
     #[error("{origin}: {kind} is installed in namespace {namespace}, but {state}")]
     NotReady { origin: Origin, kind: ControllerKind, namespace: String, state: String },
     #[error("{0}: this venue has no rollout controller")]
     NoController(Origin),
+    /// The program that answers webhooks does not run.
+    #[error("nothing answers the webhooks of {object}: {source}")]
+    Gates { object: String, source: ClusterError },
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -30,7 +33,7 @@ impl ControllerError {
             Self::NotInstalled { origin, .. } | Self::NotReady { origin, .. } | Self::NoController(origin) => {
                 Some(origin)
             }
-            Self::Cluster(error) => error.place(),
+            Self::Cluster(error) | Self::Gates { source: error, .. } => error.place(),
             Self::Objects { .. } => None,
         }
     }

@@ -21,10 +21,10 @@ struct Manner {
     namespace: &'static str,
     /// The Deployment.
     deployment: &'static str,
-    /// The lease that the leading replica holds.
-    lease: &'static str,
-    /// The label by which the Deployment is found.
-    label: &'static str,
+    /// The lease that the leading replica holds; none where a replica acts as soon as it is ready.
+    lease: Option<&'static str>,
+    /// The labels by one of which the Deployment is found.
+    labels: &'static [&'static str],
 }
 
 const fn manner(kind: ControllerKind) -> Manner {
@@ -32,8 +32,15 @@ const fn manner(kind: ControllerKind) -> Manner {
         ControllerKind::ArgoRollouts => Manner {
             namespace: "argo-rollouts",
             deployment: "argo-rollouts",
-            lease: "argo-rollouts-controller-lock",
-            label: "app.kubernetes.io/name=argo-rollouts",
+            lease: Some("argo-rollouts-controller-lock"),
+            labels: &["app.kubernetes.io/name=argo-rollouts"],
+        },
+        ControllerKind::Flagger => Manner {
+            namespace: "flagger-system",
+            deployment: "flagger",
+            lease: None,
+            // of its manifests, and of its Helm chart
+            labels: &["app=flagger", "app.kubernetes.io/name=flagger"],
         },
     }
 }
@@ -88,6 +95,7 @@ impl Controllers {
                     Err(error) => return Progress::after(error),
                 }
                 // its container runs, but it acts only once it leads
+                let Some(lease) = lease else { return Progress::Done(()) };
                 match leases.get_opt(lease).await {
                     Ok(Some(_)) => Progress::Done(()),
                     Ok(None) => Progress::NotYet(format!("no replica of Deployment/{name} leads")),
@@ -117,12 +125,16 @@ pub struct FoundController {
 /// It is not installed or not ready, or the API server does not answer.
 pub async fn find(client: &Client, wanted: &Install) -> Result<FoundController, ControllerError> {
     let (kind, origin) = (wanted.kind, wanted.origin.clone());
-    let label = manner(kind).label;
+    let labels = manner(kind).labels;
     let deployments: Api<Deployment> = Api::all(client.clone());
-    let listed = deployments.list(&ListParams::default().labels(label)).await;
-    let listed = listed.map_err(ClusterError::api(format!("looking for {kind}")))?;
-    let Some(deployment) = listed.items.into_iter().next() else {
-        return Err(ControllerError::NotInstalled { origin, kind, label });
+    let mut found = None;
+    for label in labels {
+        let listed = deployments.list(&ListParams::default().labels(label)).await;
+        let listed = listed.map_err(ClusterError::api(format!("looking for {kind}")))?;
+        found = found.or_else(|| listed.items.into_iter().next());
+    }
+    let Some(deployment) = found else {
+        return Err(ControllerError::NotInstalled { origin, kind, label: labels.join(" or ") });
     };
     let namespace = deployment.namespace().unwrap_or_default();
     if deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) == 0 {

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::SessionError;
-use super::judge::{Watched, causes, judge_during};
+use super::judge::{Watched, causes, ended_at_once, judge_during};
 use super::observe::{TransitionObserver, watch_for};
 use super::reached::{Rules, live_rules};
 use super::stage::{Mode, Session};
 use crate::cluster::{Applied, ClusterError};
-use crate::controller::{ChangeMark, ControlledObjects};
+use crate::controller::ControlledObjects;
 use crate::events::{Event, Judged, Routing, Tallied, Transition};
 use crate::mesh::{
     Converged, EnvoyError, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
@@ -63,6 +63,7 @@ impl<'a> Session<'a> {
         driver: &mut Driver,
     ) -> Result<(Vec<Judged>, Option<Mismatch>), SessionError> {
         let before = self.reader().read().await?.table;
+        let pods = self.venue.pods();
         let (scenario, watch) = (self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
@@ -100,6 +101,9 @@ impl<'a> Session<'a> {
             let (mut decided, excluded) = judge_during(during, &requests);
             if decided.verdict.ruling == Ruling::Fail {
                 decided.hints = causes(&seen, planned);
+                if planned.is_controlled() && !seen.errors.is_empty() {
+                    decided.hints.extend(ended_at_once(&pods, &self.venue.pods()));
+                }
             }
             if let Some(unknown) = &unknown
                 && (self.venue.is_model() || decided.verdict.ruling == Ruling::Fail)
@@ -195,13 +199,20 @@ impl<'a> Session<'a> {
         self.snapshot = Arc::clone(&planned.after);
         self.venue.later();
         let mut applied = std::mem::take(&mut self.client_pod);
-        let (mut deleted, mut acted) = (Vec::new(), ChangeMark::default());
+        let (mut deleted, mut mark) = (Vec::new(), self.mark(planned).await?);
         let with_client = !applied.is_empty();
         for step in &planned.stage.steps {
             match step {
-                Step::Apply(manifest) => applied.push(self.venue.apply(manifest).await?),
+                Step::Apply(manifest) => {
+                    if self.needs_gates(manifest) {
+                        self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
+                    }
+                    let manifest = self.with_gates(manifest).await?;
+                    applied.push(self.venue.apply(&manifest).await?);
+                }
+                Step::Gate(gate) => self.answer(gate),
                 Step::Delete(target) => deleted.extend(self.venue.delete(target).await?),
-                Step::Act(action) => acted = self.act(*action).await?,
+                Step::Act(action) => mark = self.act(*action).await?,
                 Step::Mesh(step) => applied.extend(self.venue.change_mesh(step).await?),
             }
         }
@@ -210,7 +221,7 @@ impl<'a> Session<'a> {
         }
         self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
         if planned.is_controlled() {
-            self.reach(planned, &acted).await?;
+            self.reach(planned, &mark).await?;
             // a controller starts the pods first, and then moves the traffic
             let _ = applied_all.set(Instant::now());
         }

@@ -3,10 +3,12 @@ use std::sync::Arc;
 use super::SessionError;
 use super::reached::{Reached, live_rules};
 use super::stage::Session;
+use crate::cluster::ClusterError;
+use crate::cluster::wait::WaitError;
 use crate::controller::{ChangeMark, ControlledObjects, ControllerError};
 use crate::events::{Event, Judged, Subject};
 use crate::plan::PlannedStage;
-use crate::scenario::{Action, Controlled};
+use crate::scenario::{Action, Canary, Controlled, ControllerKind, Gate, Manifest, Scenario, Step};
 use crate::venue::ready_pods;
 use crate::verdict::Ruling;
 
@@ -22,6 +24,43 @@ impl<'a> Session<'a> {
             .ok_or_else(|| ControllerError::NoController(controlled.origin.clone()))
     }
 
+    /// The mark of the change that a stage makes to the workload of a Canary, before the change; an empty mark for other stages.
+    pub async fn mark(&self, planned: &PlannedStage<'a>) -> Result<ChangeMark, ControllerError> {
+        if !changes_target(planned, self.plan.scenario) {
+            return Ok(ChangeMark::default());
+        }
+        let (controlled, objects) = self.controlled()?;
+        objects.mark(controlled).await
+    }
+
+    /// The manifest to apply: a Canary asks this run the webhooks that stages answer, from the first time on that it is applied.
+    pub async fn with_gates(&mut self, manifest: &Arc<Manifest>) -> Result<Arc<Manifest>, ControllerError> {
+        let scenario = self.plan.scenario;
+        let names = gates(scenario);
+        if names.is_empty() || !scenario.controller.as_ref().is_some_and(|controlled| controlled.is(manifest)) {
+            return Ok(Arc::clone(manifest));
+        }
+        if self.gates.is_none() {
+            let (controlled, objects) = self.controlled()?;
+            self.gates = Some(objects.gates(&scenario.client, controlled, manifest, &names).await?);
+        }
+        Ok(self.gates.as_ref().map_or_else(|| Arc::clone(manifest), |gates| Arc::new(gates.redirected(manifest))))
+    }
+
+    /// Whether the webhooks of an object have to be answered from now on, which takes the client pod.
+    pub fn needs_gates(&self, manifest: &Manifest) -> bool {
+        let scenario = self.plan.scenario;
+        let is_controlled = scenario.controller.as_ref().is_some_and(|controlled| controlled.is(manifest));
+        self.gates.is_none() && is_controlled && !gates(scenario).is_empty()
+    }
+
+    /// Answers a webhook as a stage says, until the state that the stage waits for is reached.
+    pub fn answer(&self, gate: &Gate) {
+        if let Some(gates) = &self.gates {
+            gates.set(gate);
+        }
+    }
+
     /// Has the controller act on its object.
     pub async fn act(&self, action: Action) -> Result<ChangeMark, ControllerError> {
         let (controlled, objects) = self.controlled()?;
@@ -33,15 +72,29 @@ impl<'a> Session<'a> {
     pub async fn reach(&mut self, planned: &PlannedStage<'a>, after: &ChangeMark) -> Result<(), SessionError> {
         let (controlled, objects) = self.controlled()?;
         let status = match &planned.stage.wait {
-            Some(wait) => objects.reached(controlled, wait, after, self.events.waiting()).await?,
+            Some(wait) => {
+                let reached = objects.reached(controlled, wait, after, self.events.waiting()).await;
+                reached.map_err(|error| self.explained(error))?
+            }
             None => objects.status(controlled).await?,
         };
+        if let Some(gates) = &self.gates {
+            gates.reset();
+        }
         self.events.tell(Event::Controlled(format!("{controlled}: {status}")));
         let rules = live_rules(objects).await?;
         let pods = ready_pods(self.venue.pods());
         self.snapshot = Arc::new(planned.after.observed(&rules, pods));
         self.reached = Reached { status: Some(status), rules };
         Ok(())
+    }
+
+    /// The error of a wait for a controller, with the answers to its webhooks.
+    fn explained(&self, mut error: WaitError) -> ClusterError {
+        if let Some(gates) = &self.gates {
+            error.add(&gates.to_string());
+        }
+        error.into()
     }
 
     /// Leaves the claims of a sample undecided during which the controller has changed a rule.
@@ -58,4 +111,25 @@ impl<'a> Session<'a> {
         }
         Ok(())
     }
+}
+
+/// The names of the webhooks that stages answer.
+fn gates(scenario: &Scenario) -> Vec<&str> {
+    let steps = scenario.stages.iter().flat_map(|stage| &stage.steps);
+    let gates = steps.filter_map(|step| if let Step::Gate(gate) = step { Some(gate.name.as_str()) } else { None });
+    gates.collect()
+}
+
+/// Whether a stage changes the pods of the workload of a Canary.
+fn changes_target(planned: &PlannedStage<'_>, scenario: &Scenario) -> bool {
+    let Some(controlled) = scenario.controller.as_ref().filter(|own| own.kind == ControllerKind::Flagger) else {
+        return false;
+    };
+    let canary = planned.after.live.all().map(|object| &object.manifest).find(|manifest| controlled.is(manifest));
+    let target = canary.map(|canary| Canary::new(&canary.object.data).target().to_owned()).unwrap_or_default();
+    planned.edits().into_iter().any(|edit| {
+        let template =
+            |manifest: &Option<Manifest>| manifest.as_ref().and_then(|own| own.at("/spec/template").cloned());
+        edit.object == format!("Deployment/{target}") && template(&edit.before) != template(&edit.after)
+    })
 }

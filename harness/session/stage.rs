@@ -7,6 +7,7 @@ use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converg
 use super::reached::Reached;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, PodState};
+use crate::controller::Gates;
 use crate::events::{Event, Events, Judged, Workload};
 use crate::mesh::MeshError;
 use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
@@ -42,6 +43,8 @@ pub(super) struct Session<'a> {
     pub client_pod: Vec<Applied>,
     /// What a controller has made of the stage.
     pub reached: Reached,
+    /// The answers to webhooks; none before they are needed.
+    pub gates: Option<Gates>,
 }
 
 impl<'a> Session<'a> {
@@ -55,6 +58,7 @@ impl<'a> Session<'a> {
             mode,
             client_pod: Vec::new(),
             reached: Reached::default(),
+            gates: None,
         }
     }
 

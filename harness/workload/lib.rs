@@ -1,10 +1,11 @@
-//! The programs that `shiftcheck` runs in the cluster: the demo server and the traffic driver.
+//! The programs that `shiftcheck` runs in the cluster: the demo server, the traffic driver, and the server that answers webhooks.
 //!
-//! The `shiftcheck` binary contains both and is packed into an image with one layer. No other image is pulled for them, and the harness and the
+//! The `shiftcheck` binary contains all and is packed into an image with one layer. No other image is pulled for them, and the harness and the
 //! driver always have the same version of the protocol. This package is optimised in every profile: a slow driver would look like a slow mesh.
 
 mod connection;
 mod driver;
+mod gates;
 mod idle;
 mod output;
 mod protocol;
@@ -13,6 +14,7 @@ mod schedule;
 mod serve;
 
 pub use driver::{DriveError, DriverFuture, drive_all};
+pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};
 pub use protocol::{

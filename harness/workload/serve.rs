@@ -20,12 +20,12 @@ use tokio::net::TcpListener;
 
 use super::idle::terminated;
 
-/// The address of the demo server cannot be bound.
+/// The address of a server cannot be bound.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct ServeError {
-    address: SocketAddr,
-    source: std::io::Error,
+    pub(super) address: SocketAddr,
+    pub(super) source: std::io::Error,
 }
 
 /// The responses of the demo server, and its counter of served requests.
@@ -55,27 +55,32 @@ pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Se
 
 async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
-    let server = Arc::new(DemoServer::new(&version, &pod, faulty));
-    let accept = async {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            let _ = stream.set_nodelay(true);
-            let server = Arc::clone(&server);
-            tokio::spawn(async move {
-                let service = service_fn(|request: Request<Incoming>| {
-                    ready(Ok::<_, Infallible>(server.answer(request.uri().path())))
-                });
-                if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection was closed");
-                }
-            });
-        }
-    };
+    let server = DemoServer::new(&version, &pod, faulty);
     tokio::select! {
-        () = accept => {}
+        () = serve_each(listener, move |path| server.answer(path)) => {}
         () = terminated() => {}
     }
     Ok(())
+}
+
+/// Answers each request by its path, without end.
+pub(super) async fn serve_each(
+    listener: TcpListener,
+    answer: impl Fn(&str) -> Response<Full<Bytes>> + Send + Sync + 'static,
+) {
+    let answer = Arc::new(answer);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        let answer = Arc::clone(&answer);
+        tokio::spawn(async move {
+            let service =
+                service_fn(|request: Request<Incoming>| ready(Ok::<_, Infallible>(answer(request.uri().path()))));
+            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection was closed");
+            }
+        });
+    }
 }
 
 impl DemoServer {

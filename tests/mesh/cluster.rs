@@ -49,7 +49,7 @@ pub fn cache() -> PathBuf {
 /// - `left_behind`: a run is killed, interrupted or panics, and the cluster that it has raised must go;
 /// - `left_objects`: objects outside of the run's namespace are refused on an existing cluster;
 /// - `mutants`: `mutants --cluster` takes a throwaway cluster alone, since a mutant may reach out of its namespace;
-/// - `rollouts`: a rollout controller is installed;
+/// - `flagger` and `rollouts`: a rollout controller is installed;
 /// - `own_images`: images and credentials are given to a node before it starts;
 /// - `upgrade`: Istio itself is replaced.
 pub struct Shared {
@@ -143,12 +143,24 @@ pub struct Kept {
 impl Kept {
     /// Walks a scenario that has to hold, and keeps its cluster; with what was said.
     pub fn by(scenario: &str) -> (Self, String) {
+        Self::ending_with(0, scenario)
+    }
+
+    /// Walks a scenario that has to end with an exit code, and keeps its cluster; with what was said.
+    pub fn ending_with(code: i32, scenario: &str) -> (Self, String) {
         let output = shiftcheck(&["run", scenario, "--keep", "always"]).output().expect("it runs");
-        let (printed, errors, code) = said(&output);
-        assert_eq!(code, Some(0), "{printed}\n{errors}");
+        let (printed, errors, ended) = said(&output);
+        assert_eq!(ended, Some(code), "{printed}\n{errors}");
         let (_, rest) = printed.split_once("export KUBECONFIG=").expect("it tells how to look");
         let kubeconfig = PathBuf::from(rest.lines().next().unwrap_or_default());
         (Self { run: run_id(&printed), kubeconfig }, printed)
+    }
+
+    /// Walks another scenario on it, in a namespace of its own.
+    pub fn run(&self, scenario: &Path) -> (String, String, Option<i32>) {
+        let (kubeconfig, scenario) = (self.kubeconfig.to_string_lossy(), scenario.to_string_lossy());
+        let arguments = ["run", &scenario, "--cluster", "kubeconfig", "--kubeconfig", &kubeconfig, "--no-report"];
+        said(&shiftcheck(&arguments).output().expect("it runs"))
     }
 
     /// Has it removed.

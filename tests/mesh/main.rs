@@ -19,6 +19,7 @@ mod canary;
 mod command_line;
 mod differential;
 mod existing_cluster;
+mod flagger;
 mod ignored;
 mod images;
 mod init;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         command_line: Engine,
         images: Engine,
         // each with a cluster of its own
+        flagger: Engine,
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,

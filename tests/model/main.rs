@@ -16,6 +16,7 @@ mod differential;
 mod docs;
 mod driver_memory;
 mod existing_cluster;
+mod flagger;
 mod from_nothing;
 mod fuzz;
 mod house;

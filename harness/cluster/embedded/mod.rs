@@ -139,6 +139,7 @@ impl EmbeddedMesh {
             ports: pod.ports,
             image: pod.image,
             ready: true,
+            has_pre_stop: false,
         });
         pods.collect()
     }

@@ -39,7 +39,7 @@ impl PlannedStage<'_> {
                     }));
                     live.delete(target);
                 }
-                Step::Act(_) | Step::Mesh(_) => {}
+                Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => {}
             }
         }
         edits

@@ -2,6 +2,8 @@
 //! Istio, the changes, the sample designs, the answers to expect during each change.
 
 mod at_once;
+mod canary;
+mod controlled;
 mod designs;
 mod during;
 mod edits;

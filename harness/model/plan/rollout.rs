@@ -58,7 +58,7 @@ impl RolloutState {
                     None => rollout.weight = None,
                 }
             }
-            (Some(Phase::Progressing | Phase::Degraded) | None, None) => rollout.weight = None,
+            _ => rollout.weight = None,
         }
         Some(rollout)
     }
@@ -129,22 +129,27 @@ impl fmt::Display for RouteWeights {
     }
 }
 
+impl RouteWeights {
+    /// The weights of the destinations of one route; none if a version has no destination.
+    pub(super) fn of(destinations: &[Value], is_canary: impl Fn(&Value) -> Option<bool>) -> Option<Self> {
+        let weight = |canary: bool| {
+            let own = destinations.iter().filter(|own| is_canary(own) == Some(canary));
+            let weights: Vec<u64> = own.map(|own| own["weight"].as_u64().unwrap_or(0)).collect();
+            (!weights.is_empty()).then(|| weights.iter().sum::<u64>())
+        };
+        let (canary, stable) = (weight(true)?, weight(false)?);
+        let share = |weight| Chance::of(weight, canary + stable);
+        Some(Self { canary: share(canary), stable: share(stable) })
+    }
+}
+
 /// The weights in the route of a Rollout; none if there is no route to both versions.
 pub(super) fn route_weights(rollout: &Manifest, live: &Live) -> Option<RouteWeights> {
     let routing = Routing::of(rollout);
     routing.virtual_services.iter().find_map(|(name, routes)| {
         let mut object = live.get(Kind::VirtualService, name)?.manifest.object.data.clone();
         let mut routes = split_routes(&mut object, routes);
-        routes.find_map(|destinations| {
-            let weight = |canary: bool| {
-                let own = destinations.iter().filter(|own| routing.is_canary(own) == Some(canary));
-                let weights: Vec<u64> = own.map(|own| own["weight"].as_u64().unwrap_or(0)).collect();
-                (!weights.is_empty()).then(|| weights.iter().sum::<u64>())
-            };
-            let (canary, stable) = (weight(true)?, weight(false)?);
-            let share = |weight| Chance::of(weight, canary + stable);
-            Some(RouteWeights { canary: share(canary), stable: share(stable) })
-        })
+        routes.find_map(|destinations| RouteWeights::of(destinations, |own| routing.is_canary(own)))
     })
 }
 
@@ -250,7 +255,7 @@ mod tests {
 
     fn wait(step: Option<u32>, phase: Option<Phase>) -> ControllerWait {
         let within = std::time::Duration::from_secs(60);
-        ControllerWait { step, phase, within, origin: Origin::new("scenario.yaml", 1, 1) }
+        ControllerWait { step, weight: None, phase, within, origin: Origin::new("scenario.yaml", 1, 1) }
     }
 
     /// The answers of each stage: to the only population of the scenario.

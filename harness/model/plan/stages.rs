@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use super::controlled::{ControlledState, route_weights};
 use super::given::{Given, Seen};
-use super::rollout::{RolloutState, RouteWeights, route_weights};
+use super::rollout::RouteWeights;
 use crate::demo::demo_versions;
 use crate::routing::{
     Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_of,
@@ -85,13 +86,13 @@ impl<'a> Plan<'a> {
         let mut planes = ControlPlanes { current: istio.cloned(), injected: None, definitions: Definitions::of(istio) };
         let start = snapshot(&live, &planes, None);
         let mut before = Arc::clone(&start);
-        let mut rollout: Option<RolloutState> = None;
+        let mut state: Option<ControlledState> = None;
         let stages = (1..).zip(&scenario.stages).map(|(number, stage)| {
             live.step_through(stage);
             planes.step_through(stage);
             let controlled = scenario.controller.as_ref();
-            rollout = controlled.and_then(|own| RolloutState::after(rollout.as_ref(), own, stage, &live));
-            let after = snapshot(&live, &planes, rollout.as_ref().map(|rollout| rollout.apply_to(&live)));
+            state = controlled.and_then(|own| ControlledState::after(state.as_ref(), own, stage, &live));
+            let after = snapshot(&live, &planes, state.as_ref().map(|state| state.apply_to(&live)));
             let before = std::mem::replace(&mut before, Arc::clone(&after));
             PlannedStage { number, stage, before, after }
         });
@@ -227,11 +228,11 @@ impl Snapshot<'_> {
     #[must_use]
     pub fn observed(&self, rules: &[(Kind, String, serde_json::Value)], pods: Vec<Pod>) -> Self {
         let mut live = self.live.clone();
-        if let Some(rollout) = self.rollout() {
-            live.remove(&rollout);
-        }
-        for (kind, name, data) in rules {
-            live.edit(*kind, name, |own| own.clone_from(data));
+        if let Some(controlled) = self.controlled_object() {
+            live.remove(&controlled);
+            for (kind, name, data) in rules {
+                live.put(*kind, name, data.clone(), &controlled);
+            }
         }
         let version = |pod: Pod| Pod { version: self.naming.version(&pod.image, &pod.labels, &pod.workload), ..pod };
         Self {
@@ -247,14 +248,21 @@ impl Snapshot<'_> {
     }
 
     /// The controlled object, if it is applied.
-    fn rollout(&self) -> Option<Arc<Manifest>> {
+    fn controlled_object(&self) -> Option<Arc<Manifest>> {
         let controlled = self.scenario.controller.as_ref()?;
         self.live.all().map(|object| &object.manifest).find(|manifest| controlled.is(manifest)).cloned()
     }
 
     /// The weights in the route of the controlled object; none if there is no such route.
     pub fn weights(&self) -> Option<RouteWeights> {
-        route_weights(&*self.rollout()?, self.effective())
+        route_weights(self.scenario.controller.as_ref()?.kind, &*self.controlled_object()?, self.effective())
+    }
+
+    /// The note that what a controller makes of its object is not modelled; empty where it is.
+    pub fn unknown_controller(&self) -> Vec<NotModelled> {
+        let controlled = self.scenario.controller.as_ref().map(ToString::to_string);
+        let notes = self.mesh().not_modelled.iter().filter(|note| Some(&note.field) == controlled.as_ref());
+        notes.cloned().collect()
     }
 
     /// The objects as they are after what a controller does.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::admission::{Problem, with_defaults};
-use crate::scenario::{ApiKind, Manifest, ObjectId, Scope, Stage, Step, Target, UnresolvedKind};
+use crate::scenario::{ApiKind, Manifest, Metadata, ObjectId, Scope, Stage, Step, Target, UnresolvedKind};
 
 /// The API group of Istio's traffic rules, in all versions.
 const ISTIO: &str = "networking.istio.io";
@@ -104,7 +104,7 @@ impl Live {
                 Step::Apply(manifest) => self.apply_shared(manifest),
                 Step::Delete(target) => self.delete(target),
                 // the plan adds what a controller makes of its object; changes of the mesh leave objects as they are
-                Step::Act(_) | Step::Mesh(_) => {}
+                Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => {}
             }
         }
     }
@@ -149,6 +149,21 @@ impl Live {
         if let Some(object) = self.objects.get_mut(&key) {
             change(&mut Arc::make_mut(&mut object.manifest).object.data);
         }
+    }
+
+    /// Changes the data of an object in the scenario's namespace. One that is not there is created as if written where `like` is.
+    pub fn put(&mut self, kind: Kind, name: &str, data: serde_json::Value, like: &Manifest) {
+        if self.get(kind, name).is_some() {
+            return self.edit(kind, name, |own| *own = data);
+        }
+        let (group, kind) = kind.group_and_name();
+        let mut made = like.clone();
+        made.object.api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        kind.clone_into(&mut made.object.kind);
+        let namespace = made.object.metadata.namespace.take();
+        made.object.metadata = Metadata { name: name.to_owned(), namespace, ..Metadata::default() };
+        made.object.data = data;
+        self.apply(&made);
     }
 
     /// The object that a deletion refers to, if it exists.

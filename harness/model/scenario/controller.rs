@@ -14,6 +14,8 @@ use super::share::Share;
 pub enum ControllerKind {
     /// Argo Rollouts
     ArgoRollouts,
+    /// Flagger
+    Flagger,
 }
 
 /// A rollout controller that a scenario needs. It is installed on a throwaway cluster and looked for on an existing one.
@@ -28,11 +30,22 @@ pub struct Install {
 }
 
 impl ControllerKind {
+    /// All controllers.
+    pub const ALL: [Self; 2] = [Self::ArgoRollouts, Self::Flagger];
+
     /// The name of the controller in a scenario and in the names of its image sets: `argo-rollouts`.
     pub const fn key(self) -> &'static str {
         match self {
             Self::ArgoRollouts => "argo-rollouts",
+            Self::Flagger => "flagger",
         }
+    }
+}
+
+impl ControllerKind {
+    /// The controller of an image set, such as `argo-rollouts-1.10`; none for other sets.
+    pub fn of_set(set: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| set.strip_prefix(kind.key()).is_some_and(|rest| rest.starts_with('-')))
     }
 }
 
@@ -59,6 +72,7 @@ impl Controlled {
     pub const fn group_and_kind(&self) -> (&'static str, &'static str) {
         match self.kind {
             ControllerKind::ArgoRollouts => ("argoproj.io", "Rollout"),
+            ControllerKind::Flagger => ("flagger.app", "Canary"),
         }
     }
 
@@ -86,6 +100,39 @@ pub enum Phase {
     Paused,
     /// Degraded
     Degraded,
+    /// Initialized
+    Initialized,
+    /// Waiting
+    Waiting,
+    /// WaitingPromotion
+    WaitingPromotion,
+    /// Promoting
+    Promoting,
+    /// Finalising
+    Finalising,
+    /// Succeeded
+    Succeeded,
+    /// Failed
+    Failed,
+}
+
+impl ControllerKind {
+    /// The phases that the controller reports.
+    pub const fn phases(self) -> &'static [Phase] {
+        match self {
+            Self::ArgoRollouts => &[Phase::Healthy, Phase::Progressing, Phase::Paused, Phase::Degraded],
+            Self::Flagger => &[
+                Phase::Initialized,
+                Phase::Waiting,
+                Phase::Progressing,
+                Phase::WaitingPromotion,
+                Phase::Promoting,
+                Phase::Finalising,
+                Phase::Succeeded,
+                Phase::Failed,
+            ],
+        }
+    }
 }
 
 /// What a stage has the controller do.
@@ -104,11 +151,24 @@ pub enum Action {
     Pause,
 }
 
-/// The state of the controlled object that a stage waits for. At least one of `step` and `phase` is set.
+/// An answer to a webhook of a Canary, until the stage has reached the state that it waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// The webhook's name.
+    pub name: String,
+    /// Whether the answer is a success.
+    pub open: bool,
+    /// The position of the name.
+    pub origin: Origin,
+}
+
+/// The state of the controlled object that a stage waits for. At least one of `step`, `weight` and `phase` is set.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ControllerWait {
-    /// The index of the current step, from 0.
+    /// The index of the current step of a Rollout, from 0.
     pub step: Option<u32>,
+    /// The weight of the new version in the route of a Canary.
+    pub weight: Option<Share>,
     /// The phase.
     pub phase: Option<Phase>,
     /// The timeout.
@@ -118,11 +178,12 @@ pub struct ControllerWait {
 }
 
 impl fmt::Display for ControllerWait {
-    /// `step 1 in the phase Paused`.
+    /// `step 1 in the phase Paused`, `weight 25 % in the phase Progressing`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = self.step.map(|step| format!("step {step}"));
         let phase = self.phase.map(|phase| format!("the phase {phase}"));
-        let parts: Vec<String> = step.into_iter().chain(phase).collect();
+        let weight = self.weight.map(|weight| format!("weight {weight}"));
+        let parts: Vec<String> = step.into_iter().chain(weight).chain(phase).collect();
         formatter.write_str(&parts.join(" in "))
     }
 }

@@ -3,6 +3,7 @@
 //! A scenario names a service, the populations that call it, and the stages of its rollout. [`Scenario::read`] parses the file, resolves the names
 //! in it and reads the manifests. Every error is reported with file, line and column.
 
+mod canary;
 mod control_plane;
 mod controller;
 mod document;
@@ -23,8 +24,9 @@ mod share;
 mod suggest;
 mod unstructured;
 
+pub use canary::{Canary, Webhook};
 pub use control_plane::{ControlPlane, MeshStep};
-pub use controller::{Action, Controlled, ControllerKind, ControllerWait, Install, Phase, Weights};
+pub use controller::{Action, Controlled, ControllerKind, ControllerWait, Gate, Install, Phase, Weights};
 pub use error::ScenarioError;
 pub use error_rates::{Confidence, ErrorProbability, ErrorRates};
 pub use istio_version::{InvalidVersion, IstioVersion};

@@ -8,7 +8,7 @@ use displaydoc::Display;
 use regex::Regex;
 
 use super::control_plane::MeshStep;
-use super::controller::{Action, Controlled, ControllerWait, Install, Weights};
+use super::controller::{Action, Controlled, ControllerWait, Gate, Install, Weights};
 use super::error::ScenarioError;
 use super::error_rates::{ErrorProbability, ErrorRates};
 use super::kinds::Target;
@@ -169,7 +169,7 @@ impl Stage {
     pub fn applied(&self) -> impl Iterator<Item = &Manifest> {
         self.steps.iter().filter_map(|step| match step {
             Step::Apply(manifest) => Some(&**manifest),
-            Step::Delete(_) | Step::Act(_) | Step::Mesh(_) => None,
+            Step::Delete(_) | Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => None,
         })
     }
 
@@ -191,6 +191,8 @@ pub enum Step {
     Delete(Target),
     /// Have the controller act on its object.
     Act(Action),
+    /// Answer a webhook of the controlled object.
+    Gate(Gate),
     /// Change the mesh. Scenario files have no such steps: upgrade runs insert them between stages.
     Mesh(MeshStep),
 }

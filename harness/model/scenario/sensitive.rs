@@ -42,7 +42,7 @@ impl Sensitive {
         }
         let applied = scenario.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match step {
             Step::Apply(manifest) => Some(&**manifest),
-            Step::Delete(_) | Step::Act(_) | Step::Mesh(_) => None,
+            Step::Delete(_) | Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => None,
         });
         for manifest in scenario.client.manifests.iter().chain(applied) {
             if manifest.kind() == "Secret" {

@@ -53,6 +53,11 @@ impl Share {
         }
     }
 
+    /// Whether it is this percentage.
+    pub fn is_percent(self, percent: u32) -> bool {
+        (self.0 - f64::from(percent) / 100.0).abs() < 1e-9
+    }
+
     /// The share as a fraction of 1.
     pub const fn fraction(self) -> f64 {
         self.0

@@ -6,11 +6,11 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 18] = [
+pub const MUTATION_OPERATORS: [&str; 20] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "subset label changed", "selector pinned", "selector too wide",
-    "port renamed tcp-", "no replicas", "wrong image", "client not injected", "object not applied",
+    "port renamed tcp-", "no replicas", "wrong image", "client not injected", "object not applied", "canary steps changed", "mirror dropped",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -136,6 +136,7 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         "Service" => service(&mut mutator, &vocabulary.version_labels),
         "Deployment" => deployment(&mut mutator, &vocabulary.images),
         "HTTPRoute" => http_route(&mut mutator),
+        "Canary" => canary(&mut mutator),
         _ => {}
     }
     let what = "left out".to_owned();
@@ -263,6 +264,24 @@ fn deployment(mutator: &mut Mutator<'_>, images: &[String]) {
     let present = mutator.value(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     for image in images.iter().filter(|image| **image != present) {
         mutator.set("wrong image", pointer, format!("image `{image}`"), json!(image));
+    }
+}
+
+/// Changes the steps, the mirror and the matches of a Canary.
+fn canary(mutator: &mut Mutator<'_>) {
+    let analysis = "/spec/analysis";
+    for key in ["stepWeight", "maxWeight"] {
+        let pointer = format!("{analysis}/{key}");
+        let Some(weight) = mutator.value(&pointer).and_then(Value::as_u64) else { continue };
+        let other = if weight > 90 { weight - 10 } else { weight + 10 };
+        mutator.set("canary steps changed", &pointer, format!("{key} {other} instead of {weight}"), json!(other));
+    }
+    let mirror = format!("{analysis}/mirror");
+    if mutator.value(&mirror) == Some(&json!(true)) {
+        mutator.set("mirror dropped", &mirror, "without its mirror".to_owned(), json!(false));
+    }
+    for one in 0..mutator.count(&format!("{analysis}/match")) {
+        matches(mutator, &format!("{analysis}/match/{one}"));
     }
 }
 

@@ -143,7 +143,7 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
                 problems.extend(found.map(problem));
                 live.delete(target);
             }
-            Step::Act(_) | Step::Mesh(_) => {}
+            Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => {}
         }
     }
     problems
@@ -169,7 +169,11 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
                 (Given::default(), if not_modelled.is_empty() { decided } else { Decided::Undecided(not_modelled) })
             }
             Expectation::NoObjects(_) => (Given::default(), left(&after.live)),
-            Expectation::Weights { weights, .. } => (Given::default(), routed(*weights, after.weights())),
+            Expectation::Weights { weights, .. } => {
+                let unknown = after.unknown_controller();
+                let decided = routed(*weights, after.weights());
+                (Given::default(), if unknown.is_empty() { decided } else { Decided::Undecided(unknown) })
+            }
             Expectation::Reports { .. } => {
                 (Given::default(), Decided::Open("only a run shows what the controller reports".to_owned()))
             }

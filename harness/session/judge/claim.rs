@@ -1,4 +1,4 @@
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, PodState};
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
 use crate::plan::{PlannedStage, Snapshot};
 use crate::routing::{Finding, NotModelled, Outbound};
@@ -124,6 +124,22 @@ pub(crate) fn causes(transition: &Transition, planned: &PlannedStage<'_>) -> Vec
     causes
 }
 
+/// The cause that pods which were ready before a change ended during it, without a time in which they still serve; none if no pod did.
+pub(crate) fn ended_at_once(before: &[PodState], after: &[PodState]) -> Option<String> {
+    let is_there = |own: &PodState| {
+        after.iter().any(|pod| pod.ready && (&pod.name, &pod.namespace) == (&own.name, &own.namespace))
+    };
+    let ended = before.iter().filter(|pod| pod.ready && !pod.has_pre_stop && !is_there(pod));
+    let mut names: Vec<&str> = ended.map(|pod| pod.name.as_str()).collect();
+    names.sort_unstable();
+    (!names.is_empty()).then(|| {
+        format!(
+            "pods without a preStop hook ended during the change: {}; a pod that ends before the sidecar of the client knows of it fails requests",
+            names.join(", ")
+        )
+    })
+}
+
 /// The expectations of a stage that nothing was judged of. There are none, unless the walk has a gap: then it does not pass.
 pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
     let places = stage.expect.iter().map(|expectation| (expectation, expectation.origin()));
@@ -184,6 +200,28 @@ mod tests {
     use crate::cluster::wait::{Awaited, WaitError};
     use crate::plan::Plan;
     use crate::scenario::{ErrorRates, Scenario};
+
+    #[test]
+    fn pods_that_end_at_once_are_a_cause_and_others_are_not() {
+        let pod = |name: &str, has_pre_stop: bool, ready: bool| PodState {
+            name: name.to_owned(),
+            namespace: "canary".to_owned(),
+            address: None,
+            labels: BTreeMap::new(),
+            image: String::new(),
+            ports: Vec::new(),
+            ready,
+            sidecar: None,
+            has_pre_stop,
+        };
+        let before =
+            [pod("b", false, true), pod("a", false, true), pod("drained", true, true), pod("stays", false, true)];
+        let after = [pod("a", false, false), pod("stays", false, true), pod("new", false, true)];
+        let expected = "pods without a preStop hook ended during the change: a, b; \
+                        a pod that ends before the sidecar of the client knows of it fails requests";
+        assert_eq!(ended_at_once(&before, &after).as_deref(), Some(expected));
+        assert_eq!(ended_at_once(&before[2..], &after), None);
+    }
 
     #[test]
     fn what_cannot_be_listed_is_an_error_and_neither_nothing_nor_something_left() {

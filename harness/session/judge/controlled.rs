@@ -35,9 +35,7 @@ fn in_route(claimed: Weights, route: Option<RouteWeights>) -> (Ruling, String) {
 
 fn in_status(claimed: Share, reported: Option<u32>) -> (Ruling, String) {
     match reported {
-        Some(weight) if (claimed.fraction() - f64::from(weight) / 100.0).abs() < 1e-9 => {
-            (Ruling::Pass, format!("it reports {weight} %"))
-        }
+        Some(weight) if claimed.is_percent(weight) => (Ruling::Pass, format!("it reports {weight} %")),
         Some(weight) => (Ruling::Fail, format!("it reports {weight} %")),
         None => (Ruling::Fail, "it reports no weight".to_owned()),
     }

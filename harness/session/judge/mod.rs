@@ -7,7 +7,9 @@ mod during;
 pub(crate) mod fixtures;
 mod served;
 
-pub(crate) use claim::{causes, judge_during, judge_objects, judge_sample, leave_undecided, not_converged, not_judged};
+pub(crate) use claim::{
+    causes, ended_at_once, judge_during, judge_objects, judge_sample, leave_undecided, not_converged, not_judged,
+};
 pub(crate) use controlled::judge_controlled;
 pub(crate) use during::{Sighting, Watched, longest_silence, micros, tells_version};
 pub(crate) use served::ServedRequests;

@@ -1,5 +1,6 @@
 //! The parser of scenario files: from text to the structures in [`raw`].
 
+mod acts;
 mod expectation;
 pub(super) mod raw;
 mod shapes;
@@ -7,6 +8,7 @@ mod values;
 
 use std::path::Path;
 
+pub(super) use acts::{Act, Acts};
 pub(super) use expectation::{
     BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Watched, Weights,
 };

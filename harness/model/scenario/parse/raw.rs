@@ -6,9 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::acts::Acts;
 use super::expectation::{Expectation, Keys};
 use super::values::{ErrorRates, QuotedVersion, Time};
-use crate::scenario::controller::{Action, Phase};
+use crate::scenario::Share;
+use crate::scenario::controller::Phase;
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
 #[derive(Deserialize, JsonSchema)]
@@ -23,7 +25,8 @@ pub struct Scenario {
     #[serde(default)]
     pub install: Install,
     /// The object with which a controller moves the traffic.
-    pub controller: Option<Controller>,
+    #[schemars(with = "Option<Controller>")]
+    pub controller: Option<Spanned<Controller>>,
     /// The service that the populations call: `http://HOST:PORT`.
     #[schemars(with = "String", regex(pattern = "^http://"))]
     pub service: Spanned<String>,
@@ -65,15 +68,22 @@ pub struct Install {
     /// The version of Argo Rollouts, in quotes, such as `'1.10'`.
     #[schemars(with = "Option<QuotedVersion>")]
     pub argo_rollouts: Option<Spanned<QuotedVersion>>,
+    /// The version of Flagger, in quotes, such as `'1.36'`.
+    #[schemars(with = "Option<QuotedVersion>")]
+    pub flagger: Option<Spanned<QuotedVersion>>,
 }
 
-/// The object with which a controller moves the traffic.
+/// The object with which a controller moves the traffic: one of these.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["rollout"]}, {"required": ["canary"]}]))]
 pub struct Controller {
     /// The name of a Rollout of Argo Rollouts.
-    #[schemars(with = "String")]
-    pub rollout: Spanned<String>,
+    #[schemars(with = "Option<String>")]
+    pub rollout: Option<Spanned<String>>,
+    /// The name of a Canary of Flagger.
+    #[schemars(with = "Option<String>")]
+    pub canary: Option<Spanned<String>>,
 }
 
 /// The pod that sends the traffic.
@@ -166,10 +176,10 @@ pub struct Stage {
     /// Objects (KIND/NAME) or manifest files to delete, in this order.
     #[schemars(with = "Option<Vec<String>>")]
     pub delete: Option<Spanned<Vec<Spanned<String>>>>,
-    /// What the controller does with its object.
+    /// What the controller does with its object, or how webhooks of the object are answered.
     #[serde(rename = "do")]
-    #[schemars(with = "Option<Action>")]
-    pub act: Option<Spanned<Action>>,
+    #[schemars(with = "Option<Acts>")]
+    pub act: Option<Spanned<Acts>>,
     /// The state of the controlled object that the stage waits for after the change.
     #[schemars(with = "Option<Wait>")]
     pub wait: Option<Spanned<Wait>>,
@@ -179,13 +189,15 @@ pub struct Stage {
     pub expect: Vec<Spanned<Keys>>,
 }
 
-/// The state of the controlled object that a stage waits for: `step`, `phase` or both.
+/// The state of the controlled object that a stage waits for: at least one of `step`, `weight` and `phase`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{"required": ["step"]}, {"required": ["phase"]}]))]
+#[schemars(extend("anyOf" = [{"required": ["step"]}, {"required": ["weight"]}, {"required": ["phase"]}]))]
 pub struct Wait {
-    /// The index of the current step, from 0.
+    /// The index of the current step of a Rollout, from 0.
     pub step: Option<u32>,
+    /// The weight of the new version in the route of a Canary.
+    pub weight: Option<Share>,
     /// The phase that the controller reports.
     pub phase: Option<Phase>,
     /// The timeout, such as `60s`.

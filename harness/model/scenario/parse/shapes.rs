@@ -12,9 +12,11 @@ enum Form {
     Mapping,
     /// A single value or a mapping.
     ScalarOrMapping,
+    /// Anything but nothing.
+    Any,
 }
 
-use Form::{List, Mapping, Scalar, ScalarOrMapping};
+use Form::{Any, List, Mapping, Scalar, ScalarOrMapping};
 
 /// The expected form of each value of a scenario file, with a description. `*` stands for any key or list item.
 const SHAPES: &[(&str, Form, &str)] = &[
@@ -23,7 +25,11 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("namespace", Scalar, "a text"),
     ("install", Mapping, "the rollout controllers and their versions, such as {argo-rollouts: '1.10'}"),
     ("install/*", Scalar, "a version in quotes, such as '1.10'"),
-    ("controller", Mapping, "the object that a controller moves traffic with, such as {rollout: hello}"),
+    (
+        "controller",
+        Mapping,
+        "the object that a controller moves traffic with, such as {rollout: hello} or {canary: hello}",
+    ),
     ("controller/*", Scalar, "the name of an object"),
     ("service", Scalar, "an address, such as http://svc-hello:8080"),
     ("client", Mapping, "the client pod, such as {manifest: client.yaml, pod: client}"),
@@ -71,7 +77,8 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/apply/*", Scalar, "a manifest file"),
     ("stages/*/delete", List, "a list of objects or manifest files, such as [deployment/hello, svc.yaml]"),
     ("stages/*/delete/*", Scalar, "an object, such as deployment/hello, or a manifest file"),
-    ("stages/*/do", Scalar, "what the controller does, such as promote"),
+    ("stages/*/do", Any, ACTS),
+    ("stages/*/do/*", Any, ACTS),
     ("stages/*/wait", Mapping, "the state to wait for, such as {step: 1, phase: Paused, within: 60s}"),
     ("stages/*/wait/*", Scalar, "one value, as in {step: 1, phase: Paused, within: 60s}"),
     ("stages/*/expect", List, "a list of expectations, such as [{from: everyone, get: {v1: 100%}}]"),
@@ -108,6 +115,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
 ];
 
 const ERROR_RATES: &str = "the error rates of verdicts, such as {false-alarm: 1e-6, miss: 1e-3, deviation: 10%, leak: 1%, max-requests: 100000}";
+const ACTS: &str = "what the controller does, such as promote, or answers to webhooks, such as {open: promotion}";
 const HEADERS: &str = "a mapping of header names to values, such as {end-user: testers}";
 
 /// Explains why the parser rejects a scenario file at a line: the value of an unexpected form, or the misplaced key of an expectation, with
@@ -166,11 +174,11 @@ fn unexpected_form(value: &Value, path: &[&str]) -> Option<String> {
     };
     let (_, form, description) = SHAPES.iter().find(|(pattern, ..)| matches(pattern))?;
     let (written, fits) = match value {
-        Value::Object(_) => ("a mapping", matches!(form, Mapping | ScalarOrMapping)),
-        Value::Array(_) => ("a list", *form == List),
+        Value::Object(_) => ("a mapping", matches!(form, Mapping | ScalarOrMapping | Any)),
+        Value::Array(_) => ("a list", matches!(form, List | Any)),
         Value::Null => ("nothing", false),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            ("a single value", matches!(form, Scalar | ScalarOrMapping))
+            ("a single value", matches!(form, Scalar | ScalarOrMapping | Any))
         }
     };
     if fits {

@@ -38,7 +38,7 @@ impl Countable {
             match step {
                 Step::Apply(manifest) => self.apply(manifest),
                 Step::Delete(target) => self.delete(target),
-                Step::Act(_) | Step::Mesh(_) => {}
+                Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => {}
             }
         }
     }

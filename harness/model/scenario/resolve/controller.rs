@@ -1,16 +1,22 @@
 //! Rollout controllers, and the stages in which they move traffic.
 
+use std::collections::BTreeSet;
+
+use serde_saphyr::Spanned;
+
 use super::Resolver;
-use crate::scenario::controller::{Controlled, ControllerKind, ControllerWait, Install};
+use crate::scenario::canary::Canary;
+use crate::scenario::controller::{Controlled, ControllerKind, ControllerWait, Gate, Install};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::manifest::Manifest;
 use crate::scenario::model::{Expectation, Stage, Step};
-use crate::scenario::parse::raw;
+use crate::scenario::origin::Origin;
+use crate::scenario::parse::{Act, Acts, raw};
 use crate::scenario::suggest::nearest;
 
 impl Resolver<'_> {
     pub(super) fn install(&self, raw: raw::Install) -> Vec<Install> {
-        let written = [(ControllerKind::ArgoRollouts, raw.argo_rollouts)];
+        let written = [(ControllerKind::ArgoRollouts, raw.argo_rollouts), (ControllerKind::Flagger, raw.flagger)];
         let install = written.into_iter().filter_map(|(kind, version)| {
             let version = version?;
             Some(Install { kind, version: version.value.0, origin: self.origin(version.referenced) })
@@ -18,25 +24,47 @@ impl Resolver<'_> {
         install.collect()
     }
 
-    pub(super) fn controlled(&self, raw: raw::Controller) -> Controlled {
-        let origin = self.origin(raw.rollout.referenced);
-        Controlled { kind: ControllerKind::ArgoRollouts, name: raw.rollout.value, origin }
+    pub(super) fn controlled(&self, raw: Spanned<raw::Controller>) -> Result<Controlled, ScenarioError> {
+        let (kind, name) = match (raw.value.rollout, raw.value.canary) {
+            (Some(name), None) => (ControllerKind::ArgoRollouts, name),
+            (None, Some(name)) => (ControllerKind::Flagger, name),
+            _ => return self.error(raw.referenced, "`controller` needs one of `rollout` and `canary`"),
+        };
+        Ok(Controlled { kind, origin: self.origin(name.referenced), name: name.value })
     }
 
-    pub(super) fn wait(&self, raw: serde_saphyr::Spanned<raw::Wait>) -> Result<ControllerWait, ScenarioError> {
-        let (at, raw::Wait { step, phase, within }) = (raw.referenced, raw.value);
-        if step.is_none() && phase.is_none() {
-            return self.error(at, "`wait` needs `step` or `phase`");
+    pub(super) fn acts(&self, acts: Spanned<Acts>) -> Result<Vec<Step>, ScenarioError> {
+        let steps = acts.value.0.into_iter().map(|act| match act {
+            Act::Action(action) => action.map(Step::Act).or_else(|message| self.error(acts.referenced, message)),
+            Act::Gate(name, open) => {
+                Ok(Step::Gate(Gate { origin: self.origin(name.referenced), name: name.value, open }))
+            }
+        });
+        steps.collect()
+    }
+
+    pub(super) fn wait(&self, raw: Spanned<raw::Wait>) -> Result<ControllerWait, ScenarioError> {
+        let (at, raw::Wait { step, weight, phase, within }) = (raw.referenced, raw.value);
+        if step.is_none() && weight.is_none() && phase.is_none() {
+            return self.error(at, "`wait` needs `step`, `weight` or `phase`");
         }
-        Ok(ControllerWait { step, phase, within: within.0, origin: self.origin(at) })
+        Ok(ControllerWait { step, weight, phase, within: within.0, origin: self.origin(at) })
     }
 }
 
-/// Rejects a controlled object that no stage applies, parts of stages that need a controlled object where there is none, and a stage that has
-/// the controller move traffic without saying until when.
+fn refused<T>(origin: &Origin, message: impl Into<String>) -> Result<T, ScenarioError> {
+    Err(ScenarioError::Malformed { origin: origin.clone(), message: message.into() })
+}
+
+/// Rejects a controlled object that no stage applies, parts of stages that need a controlled object where there is none or that its controller
+/// does not know, and a stage that has the controller move traffic without saying until when.
 pub(super) fn driven(controlled: Option<&Controlled>, stages: &[Stage]) -> Result<(), ScenarioError> {
-    stages.iter().try_for_each(|stage| driven_in(controlled, stage))?;
-    controlled.map_or(Ok(()), |controlled| applied(controlled, stages))
+    let Some(controlled) = controlled else {
+        return stages.iter().try_for_each(not_driven);
+    };
+    let mut driver = Driven { controlled, object: None, deployments: BTreeSet::new() };
+    applied(controlled, stages)?;
+    stages.iter().try_for_each(|stage| driver.step_through(stage))
 }
 
 fn applied(controlled: &Controlled, stages: &[Stage]) -> Result<(), ScenarioError> {
@@ -46,45 +74,158 @@ fn applied(controlled: &Controlled, stages: &[Stage]) -> Result<(), ScenarioErro
     if names.contains(&controlled.name.as_str()) {
         return Ok(());
     }
-    let message =
-        format!("no stage applies a {kind} `{}`{}", controlled.name, nearest(&controlled.name, names.into_iter()));
-    Err(ScenarioError::Malformed { origin: controlled.origin.clone(), message })
+    let meant = nearest(&controlled.name, names.into_iter());
+    refused(&controlled.origin, format!("no stage applies a {kind} `{}`{meant}", controlled.name))
 }
 
-fn driven_in(controlled: Option<&Controlled>, stage: &Stage) -> Result<(), ScenarioError> {
-    let refused = |origin: &_, message: String| Err(ScenarioError::Malformed { origin: Clone::clone(origin), message });
+/// Rejects a stage of a scenario without a controlled object that needs one.
+fn not_driven(stage: &Stage) -> Result<(), ScenarioError> {
     let needs_object = |what: &str| {
         format!(
-            "`{what}` is about the object that a controller moves traffic with: add `controller: {{rollout: NAME}}` at the top level"
+            "`{what}` is about the object that a controller moves traffic with: add `controller: {{rollout: NAME}}` or `controller: {{canary: NAME}}` at the top level"
         )
     };
-    let Some(controlled) = controlled else {
-        if let Some(wait) = &stage.wait {
-            return refused(&wait.origin, needs_object("wait"));
-        }
-        let claim = stage.expect.iter().find_map(|expectation| match expectation {
-            Expectation::Weights { origin, .. } => Some(("weights", origin)),
-            Expectation::Reports { origin, .. } => Some(("reports", origin)),
-            _ => None,
-        });
-        return match claim {
-            Some((what, origin)) => refused(origin, needs_object(what)),
-            None if stage.steps.iter().any(|step| matches!(step, Step::Act(_))) => {
-                refused(&stage.origin, needs_object("do"))
-            }
-            None => Ok(()),
-        };
-    };
-    let moves = stage.steps.iter().any(|step| match step {
-        Step::Apply(manifest) => controlled.is(manifest),
-        Step::Act(_) => true,
-        Step::Delete(_) | Step::Mesh(_) => false,
-    });
-    if moves && stage.wait.is_none() {
-        let message = format!(
-            "this stage changes {controlled}, which a controller rolls out: say until when, such as `wait: {{phase: Healthy, within: 60s}}`"
-        );
-        return refused(&stage.origin, message);
+    if let Some(wait) = &stage.wait {
+        return refused(&wait.origin, needs_object("wait"));
     }
-    Ok(())
+    let claim = stage.expect.iter().find_map(|expectation| match expectation {
+        Expectation::Weights { origin, .. } => Some(("weights", origin)),
+        Expectation::Reports { origin, .. } => Some(("reports", origin)),
+        _ => None,
+    });
+    match claim {
+        Some((what, origin)) => refused(origin, needs_object(what)),
+        None if stage.steps.iter().any(|step| matches!(step, Step::Act(_) | Step::Gate(_))) => {
+            refused(&stage.origin, needs_object("do"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The controlled object at a stage.
+struct Driven<'a> {
+    controlled: &'a Controlled,
+    /// The object as applied last.
+    object: Option<&'a Manifest>,
+    /// The names of the Deployments that are applied.
+    deployments: BTreeSet<&'a str>,
+}
+
+impl<'a> Driven<'a> {
+    fn step_through(&mut self, stage: &'a Stage) -> Result<(), ScenarioError> {
+        for manifest in stage.applied() {
+            if manifest.kind() == "Deployment" {
+                self.deployments.insert(manifest.name());
+            }
+            if self.controlled.is(manifest) {
+                self.object = Some(manifest);
+            }
+        }
+        self.has_target()?;
+        stage.steps.iter().try_for_each(|step| self.is_known(step, stage))?;
+        if let Some(wait) = &stage.wait {
+            return self.is_reachable(wait);
+        }
+        let controlled = self.controlled;
+        let phase = if controlled.kind == ControllerKind::Flagger { "Succeeded" } else { "Healthy" };
+        let until = format!("`wait: {{phase: {phase}, within: 60s}}`");
+        match stage.steps.iter().find(|step| self.moves(step)) {
+            Some(Step::Apply(manifest)) if !controlled.is(manifest) => refused(
+                &stage.origin,
+                format!(
+                    "this stage changes {}, which {controlled} rolls out: say until when, such as {until}",
+                    manifest.id()
+                ),
+            ),
+            Some(_) => refused(
+                &stage.origin,
+                format!(
+                    "this stage changes {controlled}, which a controller rolls out: say until when, such as {until}"
+                ),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn canary(&self) -> Option<Canary<'a>> {
+        let is_canary = self.controlled.kind == ControllerKind::Flagger;
+        self.object.filter(|_| is_canary).map(|object| Canary::new(&object.object.data))
+    }
+
+    /// Whether a controller reacts to a step.
+    fn moves(&self, step: &Step) -> bool {
+        match step {
+            Step::Apply(manifest) => {
+                let is_target =
+                    |canary: Canary<'_>| canary.target_kind() == manifest.kind() && canary.target() == manifest.name();
+                self.controlled.is(manifest) || self.canary().is_some_and(is_target)
+            }
+            Step::Act(_) | Step::Gate(_) => true,
+            Step::Delete(_) | Step::Mesh(_) => false,
+        }
+    }
+
+    /// Rejects a Canary whose Deployment is not there.
+    fn has_target(&self) -> Result<(), ScenarioError> {
+        let (Some(object), Some(canary)) = (self.object, self.canary()) else { return Ok(()) };
+        if canary.target_kind() != "Deployment" || self.deployments.contains(canary.target()) {
+            return Ok(());
+        }
+        let meant = nearest(canary.target(), self.deployments.iter().copied());
+        let message =
+            format!("no stage up to here applies the Deployment `{}` of {}{meant}", canary.target(), object.id());
+        refused(&object.origin_of("/spec/targetRef/name"), message)
+    }
+
+    /// Rejects an action that a controller does not have, and an answer to a webhook that is not there.
+    fn is_known(&self, step: &Step, stage: &Stage) -> Result<(), ScenarioError> {
+        match (self.controlled.kind, step) {
+            (ControllerKind::Flagger, Step::Act(action)) => refused(
+                &stage.origin,
+                format!(
+                    "Flagger has no `{action}`; it asks webhooks, which a stage answers with `do: {{open: WEBHOOK}}`"
+                ),
+            ),
+            (ControllerKind::ArgoRollouts, Step::Gate(gate)) => {
+                refused(&gate.origin, "Argo Rollouts asks no webhooks; `do` takes an action such as promote")
+            }
+            (ControllerKind::Flagger, Step::Gate(gate)) => {
+                let names: Vec<&str> =
+                    self.canary().into_iter().flat_map(|own| own.webhooks()).map(|own| own.name).collect();
+                if names.contains(&gate.name.as_str()) {
+                    return Ok(());
+                }
+                let meant = nearest(&gate.name, names.into_iter());
+                refused(&gate.origin, format!("{} has no webhook `{}`{meant}", self.controlled, gate.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Rejects a state that the object never has.
+    fn is_reachable(&self, wait: &ControllerWait) -> Result<(), ScenarioError> {
+        let kind = self.controlled.kind;
+        if let Some(phase) = wait.phase.filter(|phase| !kind.phases().contains(phase)) {
+            let known: Vec<String> = kind.phases().iter().map(ToString::to_string).collect();
+            return refused(&wait.origin, format!("{kind} has no phase {phase}, but {}", known.join(", ")));
+        }
+        match (kind, wait.step, wait.weight) {
+            (ControllerKind::Flagger, Some(_), _) => {
+                refused(&wait.origin, "a Canary has no numbered steps: wait for a `weight`, a `phase` or both")
+            }
+            (ControllerKind::ArgoRollouts, _, Some(_)) => {
+                refused(&wait.origin, "the steps of a Rollout have numbers: wait for a `step`, a `phase` or both")
+            }
+            (ControllerKind::Flagger, None, Some(weight)) => {
+                let weights = self.canary().map(|canary| canary.all_weights()).unwrap_or_default();
+                if weights.iter().any(|own| weight.is_percent(*own)) {
+                    return Ok(());
+                }
+                let known: Vec<String> = weights.iter().map(|weight| format!("{weight} %")).collect();
+                let message = format!("{} never has the weight {weight}; it has {}", self.controlled, known.join(", "));
+                refused(&wait.origin, message)
+            }
+            _ => Ok(()),
+        }
+    }
 }

@@ -126,7 +126,7 @@ impl Resolver<'_> {
             countable.check(&stage)?;
             stages.push(stage);
         }
-        let controller = raw.controller.map(|raw| self.controlled(raw));
+        let controller = raw.controller.map(|raw| self.controlled(raw)).transpose()?;
         driven(controller.as_ref(), &stages)?;
         let counter = |raw: raw::Counter| Ok(Served { path: self.http_path(raw.path)?, port: raw.port });
         Ok(Scenario {
@@ -275,7 +275,9 @@ impl Resolver<'_> {
                 self.targets(target)?.into_iter().map(|target| (key_of(stage.delete.as_ref()), Step::Delete(target))),
             );
         }
-        steps.extend(stage.act.iter().map(|act| (Some(act.referenced), Step::Act(act.value))));
+        let key = key_of(stage.act.as_ref());
+        let acts = stage.act.map(|acts| self.acts(acts)).transpose()?.unwrap_or_default();
+        steps.extend(acts.into_iter().map(|act| (key, act)));
         // the order of the keys
         steps.sort_by_key(|(key, _)| key.map(|key| (key.line(), key.column())));
         let mut expect = Vec::new();
