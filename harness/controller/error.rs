@@ -19,8 +19,8 @@ pub enum ControllerError {
     #[error("{0}: this venue has no rollout controller")]
     NoController(Origin),
     /// The program that answers webhooks does not run.
-    #[error("nothing answers the webhooks of {object}: {source}")]
-    Gates { object: String, source: ClusterError },
+    #[error("nothing answers the webhooks of the Canary: {0}")]
+    Gates(ClusterError),
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -33,7 +33,7 @@ impl ControllerError {
             Self::NotInstalled { origin, .. } | Self::NotReady { origin, .. } | Self::NoController(origin) => {
                 Some(origin)
             }
-            Self::Cluster(error) | Self::Gates { source: error, .. } => error.place(),
+            Self::Cluster(error) | Self::Gates(error) => error.place(),
             Self::Objects { .. } => None,
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::ControllerError;
 use crate::cluster::{ClusterError, Session};
-use crate::scenario::{Canary, Client, Controlled, Gate, Manifest};
+use crate::scenario::{Canary, Client, Gate, Manifest};
 use crate::workload::{GATE_PORT, GateState};
 
 /// Webhooks of a Canary that are answered by a program in the client pod. It ends when this is dropped.
@@ -36,10 +36,9 @@ impl Gates {
     pub(super) async fn start(
         pods: &Api<Pod>,
         client: &Client,
-        object: &Controlled,
         at_rest: BTreeMap<String, bool>,
     ) -> Result<Self, ControllerError> {
-        let failed = |source| ControllerError::Gates { object: object.to_string(), source };
+        let failed = ControllerError::Gates;
         let found = pods.get(&client.pod).await;
         let found = found.map_err(|error| failed(ClusterError::api(format!("reading pod {}", client.pod))(error)))?;
         let address = found.status.and_then(|status| status.pod_ip).unwrap_or_default();

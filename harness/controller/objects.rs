@@ -67,19 +67,18 @@ impl ControlledObjects {
         Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
     }
 
-    /// Starts to answer the webhooks of an object that have these names.
+    /// Starts to answer the webhooks of a Canary that have these names.
     ///
     /// # Errors
     /// The client pod does not run, or the program does not start in it.
     pub async fn gates(
         &self,
         client: &scenario::Client,
-        object: &Controlled,
         manifest: &Manifest,
         names: &[&str],
     ) -> Result<Gates, ControllerError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        Gates::start(&pods, client, object, gates::at_rest(manifest, names)).await
+        Gates::start(&pods, client, gates::at_rest(manifest, names)).await
     }
 
     /// Acts on an object as `kubectl argo rollouts` does.

@@ -101,9 +101,8 @@ impl<'a> Session<'a> {
             let (mut decided, excluded) = judge_during(during, &requests);
             if decided.verdict.ruling == Ruling::Fail {
                 decided.hints = causes(&seen, planned);
-                if planned.is_controlled() && !seen.errors.is_empty() {
-                    decided.hints.extend(ended_at_once(&pods, &self.venue.pods()));
-                }
+                let of_pods = planned.is_controlled() && !seen.errors.is_empty();
+                decided.hints.extend(of_pods.then(|| ended_at_once(&pods, &self.venue.pods())).flatten());
             }
             if let Some(unknown) = &unknown
                 && (self.venue.is_model() || decided.verdict.ruling == Ruling::Fail)

@@ -41,8 +41,8 @@ impl<'a> Session<'a> {
             return Ok(Arc::clone(manifest));
         }
         if self.gates.is_none() {
-            let (controlled, objects) = self.controlled()?;
-            self.gates = Some(objects.gates(&scenario.client, controlled, manifest, &names).await?);
+            let (_, objects) = self.controlled()?;
+            self.gates = Some(objects.gates(&scenario.client, manifest, &names).await?);
         }
         Ok(self.gates.as_ref().map_or_else(|| Arc::clone(manifest), |gates| Arc::new(gates.redirected(manifest))))
     }

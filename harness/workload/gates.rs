@@ -49,8 +49,8 @@ async fn answering(
 ) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
     answered(GateState { gate: String::new(), open: true });
-    let states: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
-    let known = Arc::clone(&states);
+    let gates: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
+    let known = Arc::clone(&gates);
     let serving = serve_each(listener, move |path| {
         let gate = path.trim_start_matches('/').to_owned();
         let open = known.lock().unwrap_or_else(PoisonError::into_inner).get(&gate).copied();
@@ -68,7 +68,7 @@ async fn answering(
     });
     let obeying = async {
         while let Some(GateState { gate, open }) = commands.recv().await {
-            states.lock().unwrap_or_else(PoisonError::into_inner).insert(gate, open);
+            gates.lock().unwrap_or_else(PoisonError::into_inner).insert(gate, open);
         }
     };
     tokio::select! {

@@ -36,23 +36,23 @@ impl CanaryState {
         let canary = live.all().map(|object| &object.manifest).find(|manifest| controlled.is(manifest))?;
         let target = live.get(Kind::Deployment, Canary::new(&canary.object.data).target());
         let target = target.map(|object| Manifest::clone(&object.manifest));
-        let mut state = Self {
+        let mut next = Self {
             canary: Manifest::clone(canary),
             target,
             promoted: before.and_then(|before| before.promoted.clone()),
             routed: before.and_then(|before| before.routed),
         };
         let has_changed =
-            before.is_none_or(|before| template(before.target.as_ref()) != template(state.target.as_ref()));
-        state.routed = match &stage.wait {
+            before.is_none_or(|before| template(before.target.as_ref()) != template(next.target.as_ref()));
+        next.routed = match &stage.wait {
             None if has_changed => None,
-            None => state.routed,
-            Some(wait) => state.reached(wait.phase, wait.weight),
+            None => next.routed,
+            Some(wait) => next.reached(wait.phase, wait.weight),
         };
         if matches!(stage.wait.as_ref().and_then(|wait| wait.phase), Some(Phase::Initialized | Phase::Succeeded)) {
-            state.promoted.clone_from(&state.target);
+            next.promoted.clone_from(&next.target);
         }
-        Some(state)
+        Some(next)
     }
 
     /// What requests get in a phase, with a weight if it is known.

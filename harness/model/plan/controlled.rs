@@ -8,8 +8,8 @@ use crate::scenario::{Controlled, ControllerKind, Manifest, Stage};
 /// The state of a controlled object after a stage.
 #[derive(Debug, Clone)]
 pub(super) enum ControlledState {
-    Rollout(RolloutState),
-    Canary(CanaryState),
+    Rollout(Box<RolloutState>),
+    Canary(Box<CanaryState>),
 }
 
 impl ControlledState {
@@ -17,12 +17,12 @@ impl ControlledState {
     pub fn after(before: Option<&Self>, controlled: &Controlled, stage: &Stage, live: &Live) -> Option<Self> {
         match controlled.kind {
             ControllerKind::ArgoRollouts => {
-                let before = before.and_then(|own| if let Self::Rollout(own) = own { Some(own) } else { None });
-                RolloutState::after(before, controlled, stage, live).map(Self::Rollout)
+                let before = before.and_then(|own| if let Self::Rollout(own) = own { Some(&**own) } else { None });
+                RolloutState::after(before, controlled, stage, live).map(|own| Self::Rollout(Box::new(own)))
             }
             ControllerKind::Flagger => {
-                let before = before.and_then(|own| if let Self::Canary(own) = own { Some(own) } else { None });
-                CanaryState::after(before, controlled, stage, live).map(Self::Canary)
+                let before = before.and_then(|own| if let Self::Canary(own) = own { Some(&**own) } else { None });
+                CanaryState::after(before, controlled, stage, live).map(|own| Self::Canary(Box::new(own)))
             }
         }
     }

@@ -20,7 +20,7 @@ pub struct Webhook<'a> {
 
 impl Webhook<'_> {
     /// Whether the webhook is asked for a permission that a controller waits for, or for a rollback.
-    pub fn is_request(&self) -> bool {
+    pub fn is_request(self) -> bool {
         self.kind == "rollback" || self.kind.starts_with("confirm-")
     }
 }
@@ -31,45 +31,45 @@ impl<'a> Canary<'a> {
         Self { spec: &data["spec"] }
     }
 
-    fn text(&self, pointer: &str) -> Option<&'a str> {
+    fn text(self, pointer: &str) -> Option<&'a str> {
         self.spec.pointer(pointer).and_then(Value::as_str)
     }
 
     /// The analysis, also under its older name.
-    pub fn analysis(&self) -> &'a Value {
+    pub fn analysis(self) -> &'a Value {
         self.spec.get("analysis").unwrap_or(&self.spec["canaryAnalysis"])
     }
 
-    fn number(&self, key: &str) -> u32 {
+    fn number(self, key: &str) -> u32 {
         self.analysis()[key].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
     }
 
-    fn list(&self, key: &str) -> &'a [Value] {
+    fn list(self, key: &str) -> &'a [Value] {
         self.analysis()[key].as_array().map_or(&[], Vec::as_slice)
     }
 
     /// The settings of the Services and routes.
-    pub fn service(&self) -> &'a Value {
+    pub fn service(self) -> &'a Value {
         &self.spec["service"]
     }
 
     /// The name of the workload; Flagger adds `-primary` for its copy.
-    pub fn target(&self) -> &'a str {
+    pub fn target(self) -> &'a str {
         self.text("/targetRef/name").unwrap_or_default()
     }
 
     /// The kind of the workload.
-    pub fn target_kind(&self) -> &'a str {
+    pub fn target_kind(self) -> &'a str {
         self.text("/targetRef/kind").unwrap_or("Deployment")
     }
 
     /// The name of the Service that clients call; Flagger adds `-primary` and `-canary` for the Services of the versions.
-    pub fn apex(&self) -> &'a str {
+    pub fn apex(self) -> &'a str {
         self.text("/service/name").unwrap_or(self.target())
     }
 
     /// Whether a destination of a route is that of the new version; none if it is of neither version.
-    pub fn is_canary(&self, destination: &Value) -> Option<bool> {
+    pub fn is_canary(self, destination: &Value) -> Option<bool> {
         let host = destination["destination"]["host"].as_str()?;
         let name = host.split('.').next().unwrap_or(host);
         match name.strip_prefix(self.apex())? {
@@ -80,7 +80,7 @@ impl<'a> Canary<'a> {
     }
 
     /// The webhooks.
-    pub fn webhooks(&self) -> impl Iterator<Item = Webhook<'a>> + use<'a> {
+    pub fn webhooks(self) -> impl Iterator<Item = Webhook<'a>> + use<'a> {
         self.list("webhooks").iter().filter_map(|webhook| {
             let kind = webhook["type"].as_str().filter(|kind| !kind.is_empty()).unwrap_or("rollout");
             Some(Webhook { name: webhook["name"].as_str()?, kind })
@@ -88,22 +88,22 @@ impl<'a> Canary<'a> {
     }
 
     /// The matches of an A/B test; empty for other strategies.
-    pub fn matches(&self) -> &'a [Value] {
+    pub fn matches(self) -> &'a [Value] {
         self.list("match")
     }
 
     /// The number of iterations of an A/B test or a blue/green rollout; 0 for a rollout by weights.
-    pub fn iterations(&self) -> u32 {
+    pub fn iterations(self) -> u32 {
         self.number("iterations")
     }
 
     /// Whether requests are mirrored to the new version before it gets any.
-    pub fn mirrors(&self) -> bool {
+    pub fn mirrors(self) -> bool {
         self.analysis()["mirror"] == true
     }
 
     /// The weights of the new version during the analysis, in percent and in order; empty if weights do not move.
-    pub fn weights(&self) -> Vec<u32> {
+    pub fn weights(self) -> Vec<u32> {
         if self.iterations() > 0 {
             return Vec::new();
         }
@@ -122,7 +122,7 @@ impl<'a> Canary<'a> {
     }
 
     /// All weights that the route gives the new version, in percent: those of the analysis, and those while traffic returns to the primary.
-    pub fn all_weights(&self) -> Vec<u32> {
+    pub fn all_weights(self) -> Vec<u32> {
         let mut weights = self.weights();
         if self.iterations() > 0 {
             weights.push(100);

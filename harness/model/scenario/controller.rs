@@ -104,7 +104,8 @@ pub enum Phase {
     Initialized,
     /// Waiting
     Waiting,
-    /// WaitingPromotion
+    /// Waiting for the promotion.
+    #[displaydoc("WaitingPromotion")]
     WaitingPromotion,
     /// Promoting
     Promoting,

@@ -191,7 +191,7 @@ impl<'a> Driven<'a> {
             }
             (ControllerKind::Flagger, Step::Gate(gate)) => {
                 let names: Vec<&str> =
-                    self.canary().into_iter().flat_map(|own| own.webhooks()).map(|own| own.name).collect();
+                    self.canary().into_iter().flat_map(Canary::webhooks).map(|own| own.name).collect();
                 if names.contains(&gate.name.as_str()) {
                     return Ok(());
                 }
@@ -217,7 +217,7 @@ impl<'a> Driven<'a> {
                 refused(&wait.origin, "the steps of a Rollout have numbers: wait for a `step`, a `phase` or both")
             }
             (ControllerKind::Flagger, None, Some(weight)) => {
-                let weights = self.canary().map(|canary| canary.all_weights()).unwrap_or_default();
+                let weights = self.canary().map(Canary::all_weights).unwrap_or_default();
                 if weights.iter().any(|own| weight.is_percent(*own)) {
                     return Ok(());
                 }
