@@ -37,7 +37,11 @@ impl<'de> Visitor<'de> for ActVisitor {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Acts, E> {
         let action = Action::deserialize(StrDeserializer::<de::value::Error>::new(text));
-        Ok(Acts(vec![Act::Action(action.map_err(|error| super::with_suggestion(&error.to_string())))]))
+        Ok(Acts(vec![Act::Action(action.map_err(|error| {
+            let message = error.to_string();
+            let (unknown, known) = message.split_once(", expected one of ").unwrap_or((&message, ""));
+            super::with_suggestion(&format!("{unknown}, expected one of {}", known.replace('`', "")))
+        }))]))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Acts, A::Error> {
