@@ -36,8 +36,12 @@ impl DemoImage {
 
     /// The HTTP status of the response to a request for a path.
     pub fn status(&self, path: &str) -> u16 {
-        let bare = path.split('?').next().unwrap_or_default();
-        if bare == "/error" && self.is_faulty { 503 } else { 200 }
+        if Self::is_error(path) && self.is_faulty { 503 } else { 200 }
+    }
+
+    /// Whether faulty demo servers respond with 503 to requests for a path.
+    pub fn is_error(path: &str) -> bool {
+        path.split('?').next() == Some("/error")
     }
 }
 

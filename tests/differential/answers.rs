@@ -124,7 +124,9 @@ fn mesh_body(outcome: &Outcome) -> &str {
         Outcome::Responded { body, .. } => body,
         Outcome::Aborted(_) => "fault filter abort",
         Outcome::NoEndpoint => "no healthy upstream",
-        Outcome::NotListening | Outcome::NotHttp2 => "upstream connect error or disconnect/reset before headers",
+        Outcome::NotListening | Outcome::NotHttp2 | Outcome::NotTls => {
+            "upstream connect error or disconnect/reset before headers"
+        }
         _ => "",
     }
 }

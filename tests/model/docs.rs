@@ -306,3 +306,52 @@ fn every_file_that_the_documentation_names_exists() {
     }
     assert_none(&problems);
 }
+
+/// The fields that occur in public repositories.
+const FIELDS_IN_THE_WILD: [&str; 31] = [
+    "VirtualService",
+    "destination.port",
+    "subset",
+    "weight",
+    "match.uri",
+    "match.headers",
+    "rewrite",
+    "retries",
+    "timeout",
+    "fault.delay",
+    "fault.abort",
+    "tls",
+    "exportTo",
+    "mirror",
+    "tcp",
+    "headers",
+    "match.port",
+    "match.gateways",
+    "match.method",
+    "match.sourceLabels",
+    "match.ignoreUriCase",
+    "corsPolicy",
+    "subsets",
+    "trafficPolicy.tls",
+    "trafficPolicy.outlierDetection",
+    "trafficPolicy.connectionPool",
+    "trafficPolicy.loadBalancer",
+    "subsets.trafficPolicy",
+    "trafficPolicy.portLevelSettings",
+    "trafficPolicy.loadBalancer.consistentHash",
+    "HTTPRoute",
+];
+
+#[test]
+fn every_field_in_the_wild_is_modelled_named_or_undecided() {
+    let page = Page::read("docs/verify.md");
+    let rows = page.text.lines().skip_while(|line| *line != "| field | `verify` |").skip(2);
+    let mut told = BTreeSet::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let (fields, treatment) = row.trim_matches('|').split_once('|').unwrap();
+        let treatment = treatment.trim();
+        assert!(["modelled", "named", "undecided"].iter().any(|word| treatment.starts_with(word)), "{row}");
+        told.extend(Regex::new("`([^`]+)`").unwrap().captures_iter(fields).map(|found| found[1].to_owned()));
+    }
+    assert_eq!(told, FIELDS_IN_THE_WILD.map(str::to_owned).into());
+}

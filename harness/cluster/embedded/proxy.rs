@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 
 use super::stand_in::PodServer;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Endpoints, Forward, HeaderChange, Mesh, Redirect, RedirectPath, Request,
-    ResponseHeaders, RouteTable, Routes, RoutingUnit, Unconnected,
+    Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outcome, Redirect, RedirectPath,
+    Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 
 /// A proxy that listens.
@@ -51,8 +51,8 @@ struct RoutesWithServers {
 #[derive(Debug, Clone)]
 struct Endpoint {
     server: Option<Arc<dyn PodServer>>,
-    /// Whether a connection is refused.
-    is_refused: bool,
+    /// How the endpoint fails all requests.
+    failure: Option<Failure>,
 }
 
 /// A connection.
@@ -122,9 +122,14 @@ impl Serving {
             let is_request = routes.table.unit == RoutingUnit::Request;
             let endpoint = |cluster: &Cluster, address: &String| {
                 let server = address.rsplit_once(':').and_then(|(pod, _)| servers.get(pod));
-                let answers = outbound.answers(cluster, address);
-                let server = server.filter(|_| if is_request { answers == Some(true) } else { answers.is_some() });
-                Endpoint { server: server.map(Arc::clone), is_refused: answers.is_none() }
+                let (outcome, failure) = outbound.answer(cluster, address).unzip();
+                let is_served = match outcome {
+                    Some(Outcome::Served { .. }) => true,
+                    // bytes are forwarded whatever the server speaks
+                    Some(Outcome::NotHttp2) => !is_request,
+                    _ => false,
+                };
+                Endpoint { server: server.filter(|_| is_served).map(Arc::clone), failure: failure.flatten() }
             };
             let of = |cluster: &Cluster, addresses: &BTreeSet<String>| -> Vec<Endpoint> {
                 addresses.iter().map(|address| endpoint(cluster, address)).collect()
@@ -232,11 +237,9 @@ impl RoutesWithServers {
         let retries = self.routes.retries(index);
         for (mirror, per_million) in &forward.mirrors {
             let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
-            if fastrand::u32(..1_000_000) < *per_million
-                && let Some(server) = connected(servers, retries)
-            {
+            if fastrand::u32(..1_000_000) < *per_million {
                 // the answers of mirrors are discarded
-                drop(server.answer(path));
+                drop(answered(servers, retries, path));
             }
         }
         let Some(position) = pick(&forward.clusters) else { return (plain(forward.missing, ""), None) };
@@ -244,8 +247,8 @@ impl RoutesWithServers {
         match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
             (None | Some(Endpoints::NoCluster), _) => (plain(forward.missing, ""), None),
             (_, None | Some([])) => (plain(503, "no healthy upstream"), None),
-            (_, Some(servers)) => match connected(servers, retries) {
-                Some(server) => (server.answer(path), Some(position)),
+            (_, Some(servers)) => match answered(servers, retries, path) {
+                Some(response) => (response, Some(position)),
                 None => (plain(503, "upstream connect error or disconnect/reset before headers"), None),
             },
         }
@@ -265,16 +268,25 @@ fn change(response: &mut Response<Full<Bytes>>, changes: &ResponseHeaders) {
     }
 }
 
-/// Picks an endpoint at random, and others if the connection is refused, as often as requests are sent again.
-fn connected(endpoints: &[Endpoint], retries: u32) -> Option<&dyn PodServer> {
-    let picked = endpoints.get(fastrand::usize(..endpoints.len().max(1)))?;
-    if !picked.is_refused {
-        return picked.server.as_deref();
+/// The response of an endpoint at random, and of others as often as the request is sent again; none if there is no response.
+fn answered(endpoints: &[Endpoint], retries: Retries, path: &str) -> Option<Response<Full<Bytes>>> {
+    if endpoints.is_empty() {
+        return None;
     }
-    let mut others: Vec<&Endpoint> = endpoints.iter().filter(|other| !std::ptr::eq(*other, picked)).collect();
-    fastrand::shuffle(&mut others);
-    let mut tried = others.into_iter().take(usize::try_from(retries).unwrap_or(usize::MAX));
-    tried.find(|other| !other.is_refused)?.server.as_deref()
+    let mut untried: Vec<&Endpoint> = endpoints.iter().collect();
+    for attempt in 0.. {
+        if untried.is_empty() || !retries.to_others {
+            untried = endpoints.iter().collect();
+        }
+        let picked = untried.swap_remove(fastrand::usize(..untried.len()));
+        let response = picked.server.as_ref().map(|server| server.answer(path));
+        let unavailable = response.as_ref().filter(|response| response.status() == StatusCode::SERVICE_UNAVAILABLE);
+        let failure = unavailable.map(|_| Failure::Unavailable).or(picked.failure);
+        if attempt >= retries.attempts || !failure.is_some_and(|failure| retries.follow(failure)) {
+            return response;
+        }
+    }
+    None
 }
 
 /// Picks a cluster at random by the weights: its position.

@@ -88,6 +88,8 @@ pub enum Outcome {
     NotListening,
     /// The port is declared as HTTP/2, which the pod does not speak: 503.
     NotHttp2,
+    /// A `DestinationRule` asks for TLS, which the pod does not speak: 503.
+    NotTls,
     /// There is no connection, hence no response.
     NoConnection(Unconnected),
 }
@@ -112,7 +114,7 @@ impl Outcome {
             Self::Aborted(status) | Self::Responded { status, .. } | Self::NoCluster(status) => Some(*status),
             Self::Redirected(redirect) => Some(redirect.status),
             Self::NoRoute => Some(404),
-            Self::NoEndpoint | Self::NotListening | Self::NotHttp2 => Some(503),
+            Self::NoEndpoint | Self::NotListening | Self::NotHttp2 | Self::NotTls => Some(503),
         }
     }
 
@@ -138,6 +140,7 @@ impl fmt::Display for Outcome {
             Self::NoCluster(status) => write!(formatter, "{status}, unknown cluster"),
             Self::NotListening => formatter.write_str("503, the pod does not listen on that port"),
             Self::NotHttp2 => formatter.write_str("503, the pod does not speak HTTP/2, as the port declares"),
+            Self::NotTls => formatter.write_str("503, the pod does not speak TLS, as a DestinationRule asks for"),
             Self::NoConnection(Unconnected::UnknownName) => formatter.write_str("no connection, unknown host"),
             Self::NoConnection(Unconnected::UnknownPort) => formatter.write_str("no connection, no such port"),
             Self::NoConnection(Unconnected::Refused) => formatter.write_str("no connection, refused"),

@@ -1,10 +1,12 @@
 //! The endpoints of a cluster, as a client in some namespace sees it.
 
-use super::destination_rule::Subset;
+use super::destination_rule::{Subset, Tls};
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
 use super::mesh::Mesh;
+use super::retries::{Failure, Retries};
 use super::service::{Pod, Port, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
+use crate::demo::DemoImage;
 
 impl Mesh {
     /// The endpoints of a cluster.
@@ -17,13 +19,15 @@ impl Mesh {
         }
     }
 
-    /// The outcomes of requests to a cluster, which are retried so often if no connection comes about; none if the cluster does not exist.
+    /// The outcomes of requests to a cluster, which are sent again after failures, for the path at which demo servers respond with an error or
+    /// for any other; none if the cluster does not exist.
     pub(super) fn outcomes(
         &self,
         cluster: &Cluster,
         unit: RoutingUnit,
         client_namespace: &str,
-        retries: u32,
+        retries: Retries,
+        at_error: bool,
     ) -> Distribution {
         let ready = match (self.ready(cluster, client_namespace), unit) {
             (None, RoutingUnit::Request) => return Distribution::default(),
@@ -35,33 +39,38 @@ impl Mesh {
         if ready.is_empty() {
             return Distribution::certain(Outcome::NoConnection(Unconnected::Refused));
         }
-        let is_http2 = self.speaks_http2(cluster);
-        let (alive, dead): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(pod, number)| pod.listens(*number));
-        let (all, dead) = ((alive.len() + dead.len()) as u64, dead.len() as u64);
-        let mut failed = Chance::of(dead, all);
-        if unit == RoutingUnit::Request {
-            // each retry goes to an endpoint that was not tried
-            for tried in 1..=u64::from(retries).min(dead).min(all - 1) {
-                failed = failed.and(Chance::of(dead - tried, all - tried));
-            }
-        }
+        let protocol = (self.speaks_http2(cluster), self.tls(cluster, client_namespace));
+        let answers: Vec<(Outcome, bool)> = ready
+            .into_iter()
+            .map(|(pod, number)| {
+                let (outcome, failure) = answer(pod, number, protocol, at_error);
+                match (unit, &outcome) {
+                    (RoutingUnit::Request, _) => (outcome, failure.is_some_and(|failure| retries.follow(failure))),
+                    (RoutingUnit::Connection, Outcome::Served { .. }) => (outcome, false),
+                    // bytes are forwarded whatever the server speaks
+                    (RoutingUnit::Connection, Outcome::NotHttp2) => (served(pod), false),
+                    (RoutingUnit::Connection, _) => (Outcome::NoConnection(Unconnected::Refused), false),
+                }
+            })
+            .collect();
+        let all = answers.len() as u64;
+        let retried = answers.iter().filter(|(_, is_retried)| *is_retried).count() as u64;
+        let failed = all_fail(retries, retried, all);
         let mut distribution = Distribution::default();
-        distribution.add(
-            match unit {
-                RoutingUnit::Request => Outcome::NotListening,
-                RoutingUnit::Connection => Outcome::NoConnection(Unconnected::Refused),
-            },
-            failed,
-        );
-        for (pod, _) in &alive {
-            let outcome = if is_http2 && unit == RoutingUnit::Request && pod.demo_port.is_some() {
-                Outcome::NotHttp2
-            } else {
-                Outcome::Served { version: pod.version.clone(), image: pod.image.clone() }
-            };
-            distribution.add(outcome, failed.otherwise().and(Chance::of(1, alive.len() as u64)));
+        for (outcome, is_retried) in answers {
+            // whichever endpoint is tried last, all of a kind are alike
+            let (share, of) = if is_retried { (failed, retried) } else { (failed.otherwise(), all - retried) };
+            distribution.add(outcome, share.and(Chance::of(1, of)));
         }
         distribution
+    }
+
+    /// The TLS that clients in a namespace use towards a cluster because of a `DestinationRule`.
+    pub(super) fn tls(&self, cluster: &Cluster, client_namespace: &str) -> Tls {
+        let service = self.services.get(&cluster.host);
+        let rules = &self.destination_rules;
+        let subsets = service.and_then(|service| rules.of(&service.host, &service.namespace, client_namespace));
+        subsets.map_or_else(Tls::default, |subsets| subsets.tls(cluster.port, cluster.subset.as_deref()))
     }
 
     /// The ready pods of a cluster, each with its target port; none if the cluster does not exist.
@@ -97,4 +106,47 @@ impl Mesh {
     pub(super) fn subset(&self, service: &Service, name: &str, client_namespace: &str) -> Option<&Subset> {
         self.destination_rules.of(&service.host, &service.namespace, client_namespace)?.by_name.get(name)
     }
+}
+
+/// What becomes of a request to a pod, and the failure if there is one. The protocol is whether the sidecar speaks HTTP/2, and its TLS.
+pub(super) fn answer(
+    pod: &Pod,
+    number: u16,
+    (is_http2, tls): (bool, Tls),
+    at_error: bool,
+) -> (Outcome, Option<Failure>) {
+    // where there is a sidecar before the server, it takes the connection and responds
+    let of_server = |failure: Option<Failure>| if pod.sidecar { Some(Failure::Unavailable) } else { failure };
+    let is_demo = pod.demo_port.is_some();
+    if is_demo && (tls == Tls::Server || tls == Tls::Istio && !pod.sidecar) {
+        (Outcome::NotTls, Some(Failure::Unconnected))
+    } else if !pod.listens(number) {
+        (Outcome::NotListening, of_server(Some(Failure::Unconnected)))
+    } else if is_http2 && is_demo {
+        (Outcome::NotHttp2, of_server(None))
+    } else {
+        let is_faulty = at_error && is_demo && DemoImage::find(&pod.image).is_some_and(|image| image.is_faulty);
+        (served(pod), is_faulty.then_some(Failure::Unavailable))
+    }
+}
+
+fn served(pod: &Pod) -> Outcome {
+    Outcome::Served { version: pod.version.clone(), image: pod.image.clone() }
+}
+
+/// The probability that a request and all of its retries go to endpoints that fail it, of which there are so many among all.
+fn all_fail(retries: Retries, failing: u64, all: u64) -> Chance {
+    let mut chance = Chance::of(failing, all);
+    if retries.to_others {
+        for tried in 1..=u64::from(retries.attempts).min(failing).min(all - 1) {
+            chance = chance.and(Chance::of(failing - tried, all - tried));
+        }
+    } else {
+        // more are lost in rounding, and do not fit into the numbers of a ratio
+        let bits = u64::BITS - all.leading_zeros();
+        for _ in 0..retries.attempts.min(48 / bits) {
+            chance = chance.and(Chance::of(failing, all));
+        }
+    }
+    chance
 }

@@ -39,6 +39,7 @@ mod outbound;
 mod pattern;
 mod refusal;
 mod response;
+mod retries;
 mod rule;
 mod service;
 mod table;
@@ -61,6 +62,7 @@ pub use notes::{NotModelled, Scope};
 pub use outbound::{Decision, Outbound, Routes};
 pub use pattern::Pattern;
 pub use response::{HeaderChange, ResponseHeaders};
+pub use retries::{Failure, Retries};
 pub use rule::RuleRef;
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{

@@ -31,8 +31,19 @@ pub enum Scope {
     Port(String, u16, u16),
     /// Requests to these hosts, or to this port of them alone, that are not routed as HTTP.
     Connections(BTreeSet<String>, Option<u16>),
-    /// Requests to these hosts that a pod without a sidecar can receive.
+    /// Requests to these hosts that a pod without a sidecar can receive whose image is not the demo's.
     WithoutSidecar(BTreeSet<String>),
+    /// Requests to a host, or to this subset of it, that a pod can receive whose image is not the demo's.
+    OwnServers(String, Option<String>),
+    /// Requests to a host, or to this subset of it, that are balanced over pods of several localities.
+    Localities {
+        /// The host.
+        host: String,
+        /// The subset.
+        subset: Option<String>,
+        /// Whether pods whose labels tell no locality are taken to be in one.
+        is_assumed: bool,
+    },
     /// Requests that the rule at this position decides.
     Rule(Origin),
     /// Requests from or to the pods of a namespace that carry all of these labels; without a namespace, of every namespace.

@@ -10,6 +10,7 @@ use super::hosts::resolved;
 use super::notes::Notes;
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
+use super::retries::RetryRule;
 use super::table::{Abort, Redirect, Rewrite};
 use crate::scenario::{Manifest, Origin, escaped, field};
 
@@ -37,8 +38,8 @@ pub(super) struct Rule {
     pub headers: Option<HeaderChanges>,
     pub mirrors: Vec<(Destination, u32)>,
     pub abort: Option<Abort>,
-    /// How often a request is sent again if no connection to an endpoint comes about; none stands for Istio's default.
-    pub retries: Option<u32>,
+    /// None stands for Istio's default.
+    pub retries: Option<RetryRule>,
     /// Namespace and name; an empty namespace is that of the rule.
     pub delegate: Option<(String, String)>,
     /// The status of the response if a destination does not exist.

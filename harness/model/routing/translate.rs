@@ -5,16 +5,14 @@ use super::condition::{Condition, Test};
 use super::connection::ConnectionRule;
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
+use super::retries::Retries;
 use super::rule::{Destination, MESH, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 
-/// How often Istio sends a request again by default if no connection to an endpoint comes about.
-pub(super) const DEFAULT_RETRIES: u32 = 2;
-
-/// A route, the rule that it comes from, and how often a request is sent again if no connection comes about.
-pub(super) type RuleRoute = (Route, RuleRef, u32);
+/// A route, the rule that it comes from, and when a request is sent again.
+pub(super) type RuleRoute = (Route, RuleRef, Retries);
 
 /// The routes that a `VirtualService` gives a client on a port; none if no rule applies to the client, so that Istio ignores the object.
 pub(super) fn routes(
@@ -25,7 +23,7 @@ pub(super) fn routes(
 ) -> Option<Vec<RuleRoute>> {
     let mut routes = Vec::new();
     'rules: for rule in &service.rules {
-        let retries = rule.retries.unwrap_or(DEFAULT_RETRIES);
+        let retries = rule.retries.as_ref().map_or_else(|| Retries::by_default(version), |own| own.resolved(version));
         if rule.matches.is_empty() {
             routes.push((route(rule, Vec::new(), None, port, service.gateway_api), rule.at.clone(), retries));
             break;
@@ -50,7 +48,7 @@ pub(super) fn routes(
 pub(super) fn connections(rule: &ConnectionRule, port: u16, only_port: impl Fn(&str) -> Option<u16>) -> RuleRoute {
     let cluster = |destination: &Destination| cluster(destination, only_port(&destination.host).unwrap_or(port));
     let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
-    (Route::all(Forward::new(clusters)), rule.at.clone(), 0)
+    (Route::all(Forward::new(clusters)), rule.at.clone(), Retries::NONE)
 }
 
 /// Whether a match applies to requests of a client to a port.

@@ -17,6 +17,11 @@ impl RoutingVersion {
         self.minor >= 24
     }
 
+    /// Whether a request is sent again by default after a response with the status 503.
+    pub(super) const fn retries_unavailable(self) -> bool {
+        self.minor < 24
+    }
+
     /// The order of objects of one second: by name, then by namespace. Up to 1.22, by the text `name.namespace`, so that `a-b` comes before `a`.
     pub fn order(self, name: &str, namespace: &str) -> (String, String) {
         if self.is_after_1_22() {

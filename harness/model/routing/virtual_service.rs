@@ -8,6 +8,7 @@ use super::live::Object;
 use super::notes::{Notes, Scope};
 use super::pattern::Pattern;
 use super::response::HeaderChange;
+use super::retries::RetryRule;
 use super::rule::{
     Destination, Export, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
 };
@@ -22,7 +23,7 @@ const MATCH_FIELDS: [&str; 14] = [
 
 /// The modelled fields of a rule.
 ///
-/// Timeouts and retries are covered for servers that answer in time, with a status that is not retried: they do not affect such requests.
+/// Timeouts are covered for servers that answer in time: they do not affect such requests.
 /// A `corsPolicy` answers preflight requests alone, with the method `OPTIONS`; populations send `GET`.
 #[rustfmt::skip]
 const RULE_FIELDS: [&str; 17] = [
@@ -140,7 +141,7 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
         headers: changes,
         mirrors: mirrors(http, namespace),
         abort,
-        retries: retries(&http.get("retries")),
+        retries: RetryRule::read(&http.get("retries")),
         delegate: delegate.is_there().then(|| {
             let text = |key: &str| delegate.get(key).owned().unwrap_or_default();
             (text("namespace"), text("name"))
@@ -269,15 +270,6 @@ fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
     (per_million > 0).then_some(Abort { per_million, status })
 }
 
-/// Reads how often a request is sent again if no connection comes about; none stands for the default.
-fn retries(part: &Part<'_>) -> Option<u32> {
-    let attempts = part.is_there().then(|| part.get("attempts").number().unwrap_or(0))?;
-    let retried = ["connect-failure", "5xx", "gateway-error", "reset", "reset-before-request"];
-    let retry_on = part.get("retryOn").text().unwrap_or_default();
-    let applies = retry_on.is_empty() || retry_on.split(',').any(|condition| retried.contains(&condition.trim()));
-    Some(if applies { attempts } else { 0 })
-}
-
 /// Merges a delegate's rule with the rule that delegates to it; none if the two are mutually exclusive.
 fn merge(root: &Rule, delegate: &Rule) -> Option<Rule> {
     let mut merged = delegate.clone();
@@ -286,7 +278,7 @@ fn merge(root: &Rule, delegate: &Rule) -> Option<Rule> {
     merged.headers = merged.headers.or_else(|| root.headers.clone());
     merged.response = merged.response.or_else(|| root.response.clone());
     merged.abort = merged.abort.or(root.abort);
-    merged.retries = merged.retries.or(root.retries);
+    merged.retries = merged.retries.or_else(|| root.retries.clone());
     if merged.mirrors.is_empty() {
         merged.mirrors.clone_from(&root.mirrors);
     }

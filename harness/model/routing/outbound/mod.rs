@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::client::Client;
 use super::condition::Request;
 use super::distribution::{Distribution, Outcome, Unconnected};
+use super::endpoints::answer;
 use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
 use super::notes::NotModelled;
+use super::retries::{Failure, Retries};
 use super::rule::{Export, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Route, RouteTable, RoutingUnit};
-use super::translate::{self, DEFAULT_RETRIES, RuleRoute};
+use super::translate::{self, RuleRoute};
 use super::unmodelled::{self, Reach};
+use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
+use crate::demo::DemoImage;
 use crate::scenario::Origin;
 use outcomes::of_route;
 
@@ -38,8 +42,10 @@ pub struct Routes {
     /// The table, as a sidecar would have it.
     pub table: RouteTable,
     pub(super) rules: Vec<RuleRef>,
-    retries: Vec<u32>,
+    retries: Vec<Retries>,
     distributions: Vec<Distribution>,
+    /// The distributions for the path at which demo servers respond with an error, where they differ.
+    at_error: Vec<Option<Distribution>>,
     no_route: Distribution,
 }
 
@@ -127,7 +133,7 @@ impl<'m> Outbound<'m> {
         let beside = self.unregistered(host, number).filter(|(index, _)| *index <= first);
         let routes = match (beside.or(ruled), service) {
             (Some((_, routes)), _) => routes,
-            (None, Some((service, port))) => to_all_endpoints(service, port),
+            (None, Some((service, port))) => to_all_endpoints(self.mesh.version, service, port),
             (None, None) => self.unregistered_wildcard(host, number)?,
         };
         Some(self.evaluate(RoutingUnit::Request, routes))
@@ -167,12 +173,13 @@ impl<'m> Outbound<'m> {
         Some(ready.into_iter().map(|(pod, port)| format!("{}:{port}", pod.address)).collect())
     }
 
-    /// Whether the server of a pod behind a cluster answers the HTTP requests that the sidecar sends to its address, as in a table; none if
-    /// nobody listens there.
-    pub fn answers(&self, cluster: &Cluster, address: &str) -> Option<bool> {
-        let ready = self.mesh.ready(cluster, &self.client.namespace)?;
+    /// What becomes of requests that the sidecar sends to the address of a pod behind a cluster, as in a table, and how the pod fails them.
+    pub fn answer(&self, cluster: &Cluster, address: &str) -> Option<(Outcome, Option<Failure>)> {
+        let namespace = &self.client.namespace;
+        let ready = self.mesh.ready(cluster, namespace)?;
         let (pod, number) = ready.into_iter().find(|(pod, port)| format!("{}:{port}", pod.address) == address)?;
-        pod.listens(number).then(|| !self.mesh.speaks_http2(cluster) || pod.demo_port.is_none())
+        let protocol = (self.mesh.speaks_http2(cluster), self.mesh.tls(cluster, namespace));
+        Some(answer(pod, number, protocol, false))
     }
 
     /// The workloads that may receive a request, or a mirrored copy of it.
@@ -249,7 +256,7 @@ impl<'m> Outbound<'m> {
 
     /// Connections, balanced over all endpoints of the Service.
     fn balanced(&self, service: &Service, port: &Port) -> Routes {
-        self.evaluate(RoutingUnit::Connection, to_all_endpoints(service, port))
+        self.evaluate(RoutingUnit::Connection, to_all_endpoints(self.mesh.version, service, port))
     }
 
     /// Connections, by the first rule for connections that takes them, in the order of precedence of all virtual services that name the
@@ -274,7 +281,7 @@ impl<'m> Outbound<'m> {
 
     fn requests(&self, service: &Service, port: &Port) -> Routes {
         let ruled = self.ruled(service, port).map(|(_, routes)| routes);
-        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(|| to_all_endpoints(service, port)))
+        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(|| to_all_endpoints(self.mesh.version, service, port)))
     }
 
     /// The routes of a port whose protocol is detected: those of its service, whatever the `Host` header names.
@@ -375,22 +382,28 @@ impl<'m> Outbound<'m> {
             targets.into_iter().map(|cluster| (cluster.clone(), self.mesh.endpoints(&cluster, namespace))).collect();
         // many routes lead to the same few clusters
         let mut known = BTreeMap::new();
-        let mut outcomes = |cluster: &Cluster, retries: u32| {
-            let key = (cluster.clone(), retries);
-            known.entry(key).or_insert_with(|| self.mesh.outcomes(cluster, unit, namespace, retries)).clone()
+        let mut outcomes = |cluster: &Cluster, retries: Retries, at_error: bool| {
+            let key = (cluster.clone(), retries, at_error);
+            known.entry(key).or_insert_with(|| self.mesh.outcomes(cluster, unit, namespace, retries, at_error)).clone()
         };
         let header = self.mesh.version_header.as_deref();
+        let mut of = |route: &Route, retries: Retries, at_error: bool| {
+            of_route(route, header, |cluster| outcomes(cluster, retries, at_error))
+        };
         let routes = table.routes.iter().zip(&retries);
-        let distributions =
-            routes.map(|(route, retries)| of_route(route, header, |cluster| outcomes(cluster, *retries))).collect();
-        Routes { table, rules, retries, distributions, no_route: Distribution::certain(Outcome::NoRoute) }
+        let distributions = routes.clone().map(|(route, retries)| of(route, *retries, false)).collect();
+        let at_error = routes.map(|(route, retries)| {
+            (unit == RoutingUnit::Request && retries.follow(Failure::Unavailable)).then(|| of(route, *retries, true))
+        });
+        let at_error = at_error.collect();
+        Routes { table, rules, retries, distributions, at_error, no_route: Distribution::certain(Outcome::NoRoute) }
     }
 }
 
 impl Routes {
-    /// How often a request that takes a route is sent again if no connection to an endpoint comes about.
-    pub fn retries(&self, route: usize) -> u32 {
-        self.retries.get(route).copied().unwrap_or(0)
+    /// When a request that takes a route is sent again.
+    pub fn retries(&self, route: usize) -> Retries {
+        self.retries.get(route).copied().unwrap_or(Retries::NONE)
     }
 
     /// The routing of a request to this host and port.
@@ -402,15 +415,17 @@ impl Routes {
             RoutingUnit::Request => self.table.routes[index].path(request).into_owned(),
             RoutingUnit::Connection => request.path.clone(),
         };
-        Decision { distribution: &self.distributions[index], path, rule: Some(&self.rules[index]), route: Some(index) }
+        let at_error = self.at_error[index].as_ref().filter(|_| DemoImage::is_error(&path));
+        let distribution = at_error.unwrap_or(&self.distributions[index]);
+        Decision { distribution, path, rule: Some(&self.rules[index]), route: Some(index) }
     }
 }
 
 /// The route that applies without rules: all traffic to the Service.
-fn to_all_endpoints(service: &Service, port: &Port) -> RuleRoutes {
+fn to_all_endpoints(version: RoutingVersion, service: &Service, port: &Port) -> RuleRoutes {
     let cluster = Cluster { host: service.host.clone(), port: port.number, subset: None };
     let rule = RuleRef { object: format!("Service {}", service.name).into(), origin: service.origin.clone() };
-    vec![(Route::all_to(cluster), rule, DEFAULT_RETRIES)]
+    vec![(Route::all_to(cluster), rule, Retries::by_default(version))]
 }
 
 #[cfg(test)]

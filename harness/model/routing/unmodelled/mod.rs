@@ -68,6 +68,16 @@ pub(super) struct Destination<'a> {
     pub pods: Vec<&'a Pod>,
 }
 
+impl Reach<'_> {
+    /// The clusters of a host, or of a subset of it alone.
+    fn to(&self, host: &str, subset: Option<&String>) -> impl Iterator<Item = &Destination<'_>> {
+        let is_it = move |destination: &&Destination<'_>| {
+            is_host(destination.host, host) && (subset.is_none() || destination.subset.as_ref() == subset)
+        };
+        self.destinations.iter().filter(is_it)
+    }
+}
+
 impl Scope {
     /// Whether it names the pod that sends the request.
     pub(super) fn covers_client(&self, reach: &Reach<'_>) -> bool {
@@ -89,10 +99,7 @@ impl Scope {
             Self::Nothing => false,
             Self::Everything => true,
             Self::Hosts(hosts) => called(hosts),
-            Self::Subset(host, subset) => reach
-                .destinations
-                .iter()
-                .any(|destination| is_host(destination.host, host) && destination.subset.as_ref() == Some(subset)),
+            Self::Subset(host, subset) => reach.to(host, Some(subset)).next().is_some(),
             Self::Port(host, port, target) => reach.destinations.iter().any(|destination| {
                 destination.host == host
                     && destination.port == *port
@@ -101,7 +108,17 @@ impl Scope {
             Self::Connections(hosts, port) => {
                 !reach.is_http && port.is_none_or(|port| port == reach.port) && called(hosts)
             }
-            Self::WithoutSidecar(hosts) => called(hosts) && servers().any(|pod| !pod.sidecar),
+            Self::WithoutSidecar(hosts) => {
+                called(hosts) && servers().any(|pod| !pod.sidecar && pod.demo_port.is_none())
+            }
+            Self::OwnServers(host, subset) => {
+                let mut servers = reach.to(host, subset.as_ref()).flat_map(|destination| &destination.pods);
+                servers.any(|pod| pod.demo_port.is_none())
+            }
+            Self::Localities { host, subset, is_assumed } => reach.to(host, subset.as_ref()).any(|destination| {
+                let told: BTreeSet<_> = destination.pods.iter().map(|pod| pod.labels.get("istio-locality")).collect();
+                told.len() > 1 || destination.pods.len() > 1 && !is_assumed && told.contains(&None)
+            }),
             Self::Rule(origin) => reach.rule == Some(origin),
             Self::Servers(namespace, labels) => served(namespace, labels),
             Self::Pods(namespace, labels) => served(namespace, labels) || self.covers_client(reach),

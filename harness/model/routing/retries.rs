@@ -1,0 +1,168 @@
+//! When a sidecar sends a request again.
+
+use super::rule::Part;
+use super::version::RoutingVersion;
+
+/// How an endpoint fails a request, as the client's sidecar sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection comes about.
+    Unconnected,
+    /// The response has the status 503.
+    Unavailable,
+}
+
+/// When and how often a request is sent again that an endpoint has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Retries {
+    /// How often at most.
+    pub attempts: u32,
+    /// Whether it goes to endpoints that were not tried, as long as there are such.
+    pub to_others: bool,
+    after_unconnected: bool,
+    after_unavailable: bool,
+}
+
+impl Retries {
+    /// No retries.
+    pub(super) const NONE: Self =
+        Self { attempts: 0, to_others: true, after_unconnected: false, after_unavailable: false };
+
+    /// The retries of a rule that asks for none.
+    pub(super) const fn by_default(version: RoutingVersion) -> Self {
+        Self { attempts: 2, to_others: true, after_unconnected: true, after_unavailable: version.retries_unavailable() }
+    }
+
+    /// Whether a request is sent again after such a failure.
+    pub const fn follow(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::Unconnected => self.after_unconnected,
+            Failure::Unavailable => self.after_unavailable,
+        }
+    }
+}
+
+/// The retries that a rule asks for.
+#[derive(Debug, Clone)]
+pub(super) struct RetryRule {
+    attempts: u32,
+    to_others: bool,
+    /// The conditions; an empty list stands for the default.
+    conditions: Vec<String>,
+}
+
+impl RetryRule {
+    pub fn read(part: &Part<'_>) -> Option<Self> {
+        let conditions = part.get("retryOn").text().unwrap_or_default().split(',').map(|one| one.trim().to_owned());
+        part.is_there().then(|| Self {
+            attempts: part.get("attempts").number().unwrap_or(0),
+            to_others: part.get("retryIgnorePreviousHosts").value != false,
+            conditions: conditions.filter(|one| !one.is_empty()).collect(),
+        })
+    }
+
+    /// The retries in a version of Istio.
+    pub fn resolved(&self, version: RoutingVersion) -> Retries {
+        let (attempts, to_others) = (self.attempts, self.to_others);
+        if self.conditions.is_empty() {
+            return Retries { attempts, to_others, ..Retries::by_default(version) };
+        }
+        let asks = |known: &[&str]| self.conditions.iter().any(|condition| known.contains(&condition.as_str()));
+        Retries {
+            attempts,
+            to_others,
+            after_unconnected: asks(&["connect-failure", "5xx", "gateway-error", "reset", "reset-before-request"]),
+            after_unavailable: asks(&["5xx", "gateway-error", "503"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::fixture::client;
+    use super::super::{Live, Mesh, Naming, Request, pods_of};
+    use crate::scenario::parse_manifests;
+
+    /// A Service with pods of these images, and a rule with these retries.
+    fn outcome(version: &str, pods: &[&str], path: &str, retries: &str) -> String {
+        let service = "apiVersion: v1\nkind: Service\nmetadata: {name: svc}\n\
+                       spec: {selector: {app: a}, ports: [{name: http, port: 80, targetPort: 8080}]}\n---\n";
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs}}\n\
+             spec: {{hosts: [svc], http: [{{{retries} route: [{{destination: {{host: svc}}}}]}}]}}\n"
+        );
+        let pods = pods.iter().enumerate().map(|(index, pod)| {
+            let (image, sidecar) = pod.split_once(' ').unwrap_or((pod, "false"));
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{index}, labels: {{app: a, sidecar.istio.io/inject: '{sidecar}'}}}}\n\
+                 spec: {{containers: [{{name: a, image: '{image}'}}]}}\n---\n"
+            )
+        });
+        let text = format!("{service}{}{rule}", pods.collect::<String>());
+        let mut live = Live::new("here", "here");
+        parse_manifests("a.yaml".as_ref(), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
+        let mut pods = pods_of(&live, &Naming::default());
+        // what has no name of its own listens elsewhere
+        pods.iter_mut().filter(|pod| pod.image == "dead").for_each(|pod| pod.demo_port = Some(1));
+        let mesh = Mesh::of(&version.parse().unwrap(), &live, pods);
+        let given = mesh.outbound(client()).routes(&Request::get("svc", 80, path)).unwrap();
+        let decision = given.decide(&Request::get("svc", 80, path));
+        let mut outcomes: Vec<String> =
+            decision.distribution.iter().map(|(outcome, chance)| format!("{outcome} {chance}")).collect();
+        outcomes.sort();
+        outcomes.join(", ")
+    }
+
+    const DEAD: &str = "503, the pod does not listen on that port";
+
+    #[rstest]
+    #[case::status_503_up_to_1_23("1.23", "/error", "", "v2-fixed 100 %")]
+    #[case::no_status_since_1_24("1.24", "/error", "", "v1 50 %, v2-fixed 50 %")]
+    #[case::other_paths("1.23", "/", "", "v1 50 %, v2-fixed 50 %")]
+    #[case::asked_for("1.31", "/error?x=1", "retries: {attempts: 1, retryOn: '5xx'},", "v2-fixed 100 %")]
+    #[case::asked_for_by_the_status(
+        "1.31",
+        "/error",
+        "retries: {attempts: 1, retryOn: 'reset, 503'},",
+        "v2-fixed 100 %"
+    )]
+    #[case::for_another_reason("1.22", "/error", "retries: {attempts: 1, retryOn: reset},", "v1 50 %, v2-fixed 50 %")]
+    #[case::none("1.22", "/error", "retries: {attempts: 0},", "v1 50 %, v2-fixed 50 %")]
+    #[case::conditions_by_default("1.22", "/error", "retries: {attempts: 1},", "v2-fixed 100 %")]
+    #[case::also_to_the_same_endpoint(
+        "1.22",
+        "/error",
+        "retries: {attempts: 1, retryIgnorePreviousHosts: false},",
+        "v1 25 %, v2-fixed 75 %"
+    )]
+    fn a_response_with_503(#[case] version: &str, #[case] path: &str, #[case] retries: &str, #[case] expected: &str) {
+        assert_eq!(outcome(version, &["hello-server:v1", "hello-server:v2-fixed"], path, retries), expected);
+    }
+
+    #[rstest]
+    #[case::without_a_sidecar("dead", "1.31", "", "v1 100 %".to_owned())]
+    #[case::its_sidecar_responds_with_503("dead true", "1.31", "", format!("{DEAD} 50 %, v1 50 %"))]
+    #[case::which_is_sent_again_up_to_1_23("dead true", "1.23", "", "v1 100 %".to_owned())]
+    #[case::also_to_the_same_endpoint(
+        "dead",
+        "1.31",
+        "retries: {attempts: 2, retryIgnorePreviousHosts: false},",
+        format!("{DEAD} 12.5 %, v1 87.5 %")
+    )]
+    fn an_endpoint_that_does_not_listen(
+        #[case] dead: &str,
+        #[case] version: &str,
+        #[case] retries: &str,
+        #[case] expected: String,
+    ) {
+        assert_eq!(outcome(version, &["hello-server:v1", dead], "/", retries), expected);
+    }
+
+    #[test]
+    fn where_all_endpoints_fail_the_last_one_responds() {
+        let all = ["hello-server:v1", "hello-server:v1", "hello-server:v2"];
+        assert_eq!(outcome("1.22", &all, "/error", ""), "v1 66.67 %, v2 33.33 %");
+    }
+}
