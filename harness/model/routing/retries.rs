@@ -1,6 +1,5 @@
 //! When a sidecar sends a request again.
 
-use super::rule::Part;
 use super::version::RoutingVersion;
 
 /// How an endpoint fails a request, as the client's sidecar sees it.
@@ -52,13 +51,10 @@ pub(super) struct RetryRule {
 }
 
 impl RetryRule {
-    pub fn read(part: &Part<'_>) -> Option<Self> {
-        let conditions = part.get("retryOn").text().unwrap_or_default().split(',').map(|one| one.trim().to_owned());
-        part.is_there().then(|| Self {
-            attempts: part.get("attempts").number().unwrap_or(0),
-            to_others: part.get("retryIgnorePreviousHosts").value != false,
-            conditions: conditions.filter(|one| !one.is_empty()).collect(),
-        })
+    /// Retries after the conditions of `retryOn`.
+    pub fn new(attempts: u32, to_others: bool, retry_on: &str) -> Self {
+        let conditions = retry_on.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty());
+        Self { attempts, to_others, conditions: conditions.collect() }
     }
 
     /// The retries in a version of Istio.

@@ -141,7 +141,7 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
         headers: changes,
         mirrors: mirrors(http, namespace),
         abort,
-        retries: RetryRule::read(&http.get("retries")),
+        retries: retries(&http.get("retries")),
         delegate: delegate.is_there().then(|| {
             let text = |key: &str| delegate.get(key).owned().unwrap_or_default();
             (text("namespace"), text("name"))
@@ -268,6 +268,12 @@ fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
     // without a percentage Istio aborts nothing
     let per_million = part.get("percentage").per_million().unwrap_or(0);
     (per_million > 0).then_some(Abort { per_million, status })
+}
+
+fn retries(part: &Part<'_>) -> Option<RetryRule> {
+    let attempts = part.get("attempts").number().unwrap_or(0);
+    let to_others = part.get("retryIgnorePreviousHosts").value != false;
+    part.is_there().then(|| RetryRule::new(attempts, to_others, part.get("retryOn").text().unwrap_or_default()))
 }
 
 /// Merges a delegate's rule with the rule that delegates to it; none if the two are mutually exclusive.
