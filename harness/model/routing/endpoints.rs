@@ -54,12 +54,12 @@ impl Mesh {
             })
             .collect();
         let all = answers.len() as u64;
-        let retried = answers.iter().filter(|(_, is_retried)| *is_retried).count() as u64;
-        let failed = all_fail(retries, retried, all);
+        let failing = answers.iter().filter(|(_, is_failing)| *is_failing).count() as u64;
+        let failed = all_fail(retries, failing, all);
         let mut distribution = Distribution::default();
-        for (outcome, is_retried) in answers {
+        for (outcome, is_failing) in answers {
             // whichever endpoint is tried last, all of a kind are alike
-            let (share, of) = if is_retried { (failed, retried) } else { (failed.otherwise(), all - retried) };
+            let (share, of) = if is_failing { (failed, failing) } else { (failed.otherwise(), all - failing) };
             distribution.add(outcome, share.and(Chance::of(1, of)));
         }
         distribution
