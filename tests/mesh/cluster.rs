@@ -156,13 +156,6 @@ impl Kept {
         (Self { run: run_id(&printed), kubeconfig }, printed)
     }
 
-    /// Walks another scenario on it, in a namespace of its own.
-    pub fn run(&self, scenario: &Path) -> (String, String, Option<i32>) {
-        let (kubeconfig, scenario) = (self.kubeconfig.to_string_lossy(), scenario.to_string_lossy());
-        let arguments = ["run", &scenario, "--cluster", "kubeconfig", "--kubeconfig", &kubeconfig, "--no-report"];
-        said(&shiftcheck(&arguments).output().expect("it runs"))
-    }
-
     /// Has it removed.
     pub fn remove(self) {
         let run = self.run.clone();
