@@ -27,11 +27,22 @@ pub struct Mesh {
     pub not_modelled: Vec<NotModelled>,
 }
 
-/// Notes target ports that pods do not declare although they declare others: nothing tells whether a server listens there.
+/// Notes target ports that pods do not declare although they declare others, since nothing tells whether a server listens there, and those on
+/// which servers behind sidecars do not listen.
 fn undeclared(service: &Service, pods: &Pods, notes: &mut Notes) {
     let Some(selector) = &service.selector else { return };
     let selected = pods.select(&service.namespace, selector);
     for port in &service.ports {
+        // the sidecar of a server responds only after it has tried to connect, and others get more than their part meanwhile
+        let late =
+            selected.iter().filter(|pod| pod.sidecar && pod.port(&port.target).is_some_and(|own| !pod.listens(own)));
+        let late: BTreeSet<String> = late.map(|pod| pod.address.clone()).collect();
+        if !late.is_empty() {
+            notes.scope = Scope::Late(service.host.clone(), port.number, late);
+            notes.only_answers = true;
+            notes.add(port.origin.clone(), "target port (on which not all pods with sidecars listen)".to_owned());
+            notes.only_answers = false;
+        }
         let Target::Number(number) = port.target else { continue };
         if selected.iter().any(|pod| pod.may_not_listen(number)) {
             notes.scope = Scope::Port(service.host.clone(), port.number, number);

@@ -27,6 +27,8 @@ pub enum Scope {
     Hosts(BTreeSet<String>),
     /// Requests that are forwarded to this subset of a host.
     Subset(String, String),
+    /// Requests that are forwarded through this port of a host both to pods with these addresses, which respond late, and to others.
+    Late(String, u16, BTreeSet<String>),
     /// Requests that are forwarded through this port of a host to pods that may not listen on this target port.
     Port(String, u16, u16),
     /// Requests to these hosts, or to this port of them alone, that are not routed as HTTP.

@@ -157,6 +157,30 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_pods_whose_sidecars_respond_late_are_undecided() {
+        let late = |selector: &str| {
+            let pod = |name: &str, port: u16| {
+                format!(
+                    "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: a, own: {name}}}}}\nspec: {{containers: \
+                     [{{name: a, image: 'hello-server:v1', ports: [{{name: web, containerPort: {port}}}]}}]}}\n---\n"
+                )
+            };
+            let service = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: svc}}\n\
+                 spec: {{selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: web}}]}}\n---\n"
+            );
+            let mesh = super::super::fixture::mesh(&format!("{service}{}{}", pod("p", 8080), pod("q", 9090)));
+            let outbound = mesh.outbound(client());
+            let request = Request::get("svc", 80, "/");
+            let routes = outbound.routes(&request).unwrap();
+            outbound.not_modelled(&request, Some(&routes)).into_iter().map(|note| note.field).collect::<Vec<_>>()
+        };
+        assert_eq!(late("app: a"), ["target port (on which not all pods with sidecars listen)"]);
+        assert_eq!(late("own: p"), [""; 0]);
+        assert_eq!(late("own: q"), [""; 0]);
+    }
+
+    #[test]
     fn where_all_endpoints_fail_the_last_one_responds() {
         let all = ["hello-server:v1", "hello-server:v1", "hello-server:v2"];
         assert_eq!(outcome("1.22", &all, "/error", ""), "v1 66.67 %, v2 33.33 %");

@@ -105,6 +105,10 @@ impl Scope {
                     && destination.port == *port
                     && destination.pods.iter().any(|pod| pod.may_not_listen(*target))
             }),
+            Self::Late(host, port, addresses) => reach.to(host, None).any(|destination| {
+                let late = destination.pods.iter().filter(|pod| addresses.contains(&pod.address)).count();
+                destination.port == *port && late > 0 && late < destination.pods.len()
+            }),
             Self::Connections(hosts, port) => {
                 !reach.is_http && port.is_none_or(|port| port == reach.port) && called(hosts)
             }
