@@ -8,9 +8,11 @@ mod install;
 mod objects;
 mod rollout;
 mod status;
+mod writes;
 
 pub use error::ControllerError;
 pub use gates::Gates;
 pub use install::{Controllers, FoundController, find};
 pub use objects::ControlledObjects;
 pub use status::{ChangeMark, ControllerStatus};
+pub use writes::ObservedWrite;

@@ -1,14 +1,16 @@
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::gates::{self, Gates};
 use super::rollout::Acted;
 use super::status::{Before, ChangeMark, ControllerStatus};
+use super::writes::{ObservedWrite, Watched, Writes, changed_fields};
 use super::{ControllerError, canary, rollout};
 use crate::cluster::ClusterError;
 use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
@@ -27,31 +29,50 @@ const RULES: [(&str, &str, &str); 3] = [
     ("networking.istio.io", "v1", "VirtualService"),
 ];
 
-/// The objects that controllers drive in a namespace.
+/// The object with which a controller moves the traffic of a namespace, and the rules by which requests are routed there. Clones share the
+/// watches.
 #[derive(Clone)]
 pub struct ControlledObjects {
     client: Client,
     namespace: String,
+    writes: Writes,
 }
 
 impl ControlledObjects {
-    /// The objects of a namespace.
-    pub fn new(client: &Client, namespace: &str) -> Self {
-        Self { client: client.clone(), namespace: namespace.to_owned() }
+    /// Starts to watch a controlled object and the rules of its namespace.
+    pub fn watch(client: &Client, namespace: &str, object: &Controlled) -> Self {
+        let rules = RULES.map(|(group, version, kind)| Watched {
+            kind,
+            api: api(client, namespace, group, version, kind),
+            config: watcher::Config::default(),
+            describe: changed_fields,
+        });
+        let controlled = Watched {
+            kind: object.group_and_kind().1,
+            api: controlled(client, namespace, object),
+            config: watcher::Config::default().fields(&format!("metadata.name={}", object.name)),
+            describe: match object.kind {
+                ControllerKind::ArgoRollouts => {
+                    |before, now| changed_state(&rollout::read(before), &rollout::read(now))
+                }
+                ControllerKind::Flagger => |before, now| changed_state(&canary::read(before), &canary::read(now)),
+            },
+        };
+        let writes = Writes::watch(rules.into_iter().chain([controlled]));
+        Self { client: client.clone(), namespace: namespace.to_owned(), writes }
+    }
+
+    /// What was written to the object and the rules since a time, in the order of the cluster's store.
+    pub fn writes_since(&self, time: Instant) -> Vec<ObservedWrite> {
+        self.writes.since(time)
     }
 
     fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        api(&self.client, &self.namespace, group, version, kind)
     }
 
     fn controlled(&self, object: &Controlled) -> Api<DynamicObject> {
-        let (group, kind) = object.group_and_kind();
-        let version = match object.kind {
-            ControllerKind::ArgoRollouts => "v1alpha1",
-            ControllerKind::Flagger => "v1beta1",
-        };
-        self.api(group, version, kind)
+        controlled(&self.client, &self.namespace, object)
     }
 
     /// The objects by which the requests of the namespace are routed: kind, name and data of each.
@@ -140,12 +161,16 @@ impl ControlledObjects {
     ) -> Result<ControllerStatus, WaitError> {
         let (api, what) = (self.controlled(object), Awaited::Controlled(object.to_string(), wait.to_string()));
         let has_seen = AtomicBool::new(false);
-        let waited =
-            until(what, wait.within, Again::Every(INTERVAL), seen, async || match api.get_opt(&object.name).await {
-                Ok(Some(found)) => self.progress(object.kind, &found, wait, after, &has_seen).await,
-                Ok(None) => Progress::NotYet("not created yet".to_owned()),
-                Err(error) => Progress::after(error),
-            });
+        let again = match object.kind {
+            // read after each change, since a watch may lag behind
+            ControllerKind::ArgoRollouts => self.writes.changes(),
+            ControllerKind::Flagger => Again::Every(INTERVAL),
+        };
+        let waited = until(what, wait.within, again, seen, async || match api.get_opt(&object.name).await {
+            Ok(Some(found)) => self.progress(object.kind, &found, wait, after, &has_seen).await,
+            Ok(None) => Progress::NotYet("not created yet".to_owned()),
+            Err(error) => Progress::after(error),
+        });
         let waited = waited.await;
         let Err(mut error) = waited else { return waited };
         for warning in self.warnings(object).await {
@@ -190,6 +215,26 @@ impl ControlledObjects {
         let skipped = events.len().saturating_sub(WARNINGS);
         events.into_iter().skip(skipped).filter_map(|event| event.message).collect()
     }
+}
+
+fn api(client: &Client, namespace: &str, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+fn controlled(client: &Client, namespace: &str, object: &Controlled) -> Api<DynamicObject> {
+    let (group, kind) = object.group_and_kind();
+    let version = match object.kind {
+        ControllerKind::ArgoRollouts => "v1alpha1",
+        ControllerKind::Flagger => "v1beta1",
+    };
+    api(client, namespace, group, version, kind)
+}
+
+/// The new state of a controlled object, if it is another one in words.
+fn changed_state(before: &ControllerStatus, now: &ControllerStatus) -> Vec<String> {
+    let [before, now] = [before, now].map(ToString::to_string);
+    if before == now { Vec::new() } else { vec![now] }
 }
 
 fn read(kind: ControllerKind, object: &DynamicObject) -> ControllerStatus {

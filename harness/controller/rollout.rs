@@ -52,7 +52,7 @@ pub(super) fn read(object: &DynamicObject) -> ControllerStatus {
         steps: list("/spec/strategy/canary/steps"),
         weight: number("/status/canary/weights/canary/weight"),
         pending,
-        revision: String::new(),
+        revision: text("/status/currentPodHash"),
         resource_version: object.resource_version().unwrap_or_default(),
     }
 }
@@ -67,6 +67,10 @@ pub(super) fn progress(
     }
     if after.acted.as_ref() == Some(&status.resource_version) {
         return Progress::NotYet("the controller has not acted yet".to_owned());
+    }
+    // it reports the latest generation before it leaves the step of the version before
+    if after.before.as_ref().is_some_and(|before| before.revision == status.revision) {
+        return Progress::NotYet("the controller has not seen its new version".to_owned());
     }
     let is_there = wait.step.is_none_or(|step| status.step == Some(step))
         && wait.phase.is_none_or(|phase| phase.to_string() == status.phase);

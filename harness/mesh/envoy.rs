@@ -1,5 +1,6 @@
 //! What Envoy's admin interface returns: JSON, and the names that Istio gives to clusters and virtual hosts in it.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::routing::Cluster;
@@ -21,11 +22,14 @@ impl ConfigDump {
     /// The virtual host of a service port, with the name of its route configuration.
     pub(super) fn virtual_host(&self, host: &str, port: u16) -> Option<VirtualHost<'_>> {
         let domain = domain(host, port);
-        let configs = items(&self.routes["configs"]).map(|config| &config["route_config"]);
-        let mut hosts =
-            configs.flat_map(|config| items(&config["virtual_hosts"]).map(move |host| (config["name"].as_str(), host)));
+        let mut hosts = items(&self.routes["configs"])
+            .flat_map(|config| items(&config["route_config"]["virtual_hosts"]).map(move |host| (config, host)));
         let is_it = |host: &Value| host["name"] == *domain || items(&host["domains"]).any(|name| *name == *domain);
-        hosts.find(|(_, host)| is_it(host)).map(|(route_config, value)| VirtualHost { route_config, value })
+        hosts.find(|(_, host)| is_it(host)).map(|(config, value)| VirtualHost {
+            route_config: config["route_config"]["name"].as_str(),
+            updated: config["last_updated"].as_str().and_then(|time| time.parse().ok()),
+            value,
+        })
     }
 
     /// The listener for connections to the address and port of a service.
@@ -44,6 +48,8 @@ impl ConfigDump {
 pub(super) struct VirtualHost<'a> {
     /// The name of its route configuration.
     pub route_config: Option<&'a str>,
+    /// When the route configuration was changed last, by the clock of the sidecar's machine.
+    pub updated: Option<Timestamp>,
     /// The virtual host itself.
     pub value: &'a Value,
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
@@ -53,6 +54,16 @@ impl Sidecar {
         let (name, rest) = host.split_once('.')?;
         let services: Api<Service> = Api::namespaced(self.pods.clone().into_client(), rest.split('.').next()?);
         services.get(name).await.ok()?.spec?.cluster_ip
+    }
+
+    /// When the routes of a service port were changed last, by the clock of the sidecar's machine: since 1970, in UTC. None if there are none.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn updated(&mut self, host: &str, port: u16) -> Result<Option<Duration>, MeshError> {
+        let dump = ConfigDump { routes: self.ask(ROUTES).await?, ..ConfigDump::default() };
+        let updated = dump.virtual_host(host, port).and_then(|host| host.updated);
+        Ok(updated.and_then(|time| Duration::try_from(time.as_duration()).ok()))
     }
 
     /// The resources that the sidecar has rejected, each with Envoy's reason.

@@ -14,10 +14,11 @@ pub struct DemoImage {
 }
 
 /// The images of the demo server.
-pub const DEMO_IMAGES: [DemoImage; 3] = [
+pub const DEMO_IMAGES: [DemoImage; 4] = [
     DemoImage { name: "docker.io/library/hello-server:v1", version: "v1", is_faulty: true },
     DemoImage { name: "docker.io/library/hello-server:v2", version: "v2", is_faulty: true },
     DemoImage { name: "docker.io/library/hello-server:v2-fixed", version: "v2", is_faulty: false },
+    DemoImage { name: "docker.io/library/hello-server:v3", version: "v3", is_faulty: false },
 ];
 
 impl DemoImage {

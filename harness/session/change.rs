@@ -63,11 +63,10 @@ impl<'a> Session<'a> {
         driver: &mut Driver,
     ) -> Result<(Vec<Judged>, Option<Mismatch>), SessionError> {
         let before = self.reader().read().await?.table;
-        let pods = self.venue.pods();
-        let (scenario, watch) = (self.plan.scenario, self.watch(planned));
+        let (pods, scenario, watch) = (self.venue.pods(), self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
-        let answering = Notify::new();
+        let (answering, begun) = (Notify::new(), Instant::now());
         let mut observer = TransitionObserver::new(planned, watch);
         let changing = async {
             // the first answer may be long in coming, where there is none to be had
@@ -94,7 +93,8 @@ impl<'a> Session<'a> {
         if planned.changes_routes() && settled.as_expected && settled.table == before {
             return Err(MeshError::Blind.into());
         }
-        let (seen, requests) = observer.end(applied.get().copied());
+        let (start, (mut seen, requests)) = (observer.start(), observer.end(applied.get().copied()));
+        self.record_writes(planned, &mut seen, (begun, start, watched.started)).await?;
         let (mut judged, mut bounds) = (Vec::new(), Vec::new());
         let unknown = planned.not_modelled();
         for during in during_claims(planned.stage) {

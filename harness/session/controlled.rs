@@ -1,14 +1,17 @@
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::SessionError;
 use super::reached::{Reached, live_rules};
 use super::stage::Session;
 use crate::cluster::ClusterError;
 use crate::cluster::wait::WaitError;
-use crate::controller::{ChangeMark, ControlledObjects, ControllerError};
-use crate::events::{Event, Judged, Subject};
+use crate::controller::{ChangeMark, ControlledObjects, ControllerError, ObservedWrite};
+use crate::events::{Event, Judged, StepTimes, Subject, Transition, Write};
 use crate::plan::PlannedStage;
+use crate::routing::addressed;
 use crate::scenario::{Action, Canary, Controlled, ControllerKind, Gate, Manifest, Scenario, Step};
+use crate::traffic::DriverStart;
 use crate::venue::ready_pods;
 use crate::verdict::Ruling;
 
@@ -24,7 +27,7 @@ impl<'a> Session<'a> {
             .ok_or_else(|| ControllerError::NoController(controlled.origin.clone()))
     }
 
-    /// The mark of the change that a stage makes to the workload of a Canary, before the change; an empty mark for other stages.
+    /// The mark of the change that a stage makes to the pods of a Rollout or to the workload of a Canary, before the change; an empty mark for other stages.
     pub async fn mark(&self, planned: &PlannedStage<'a>) -> Result<ChangeMark, ControllerError> {
         if !changes_target(planned, self.plan.scenario) {
             return Ok(ChangeMark::default());
@@ -97,6 +100,40 @@ impl<'a> Session<'a> {
         error.into()
     }
 
+    /// Records what was written since a stage of a controller has begun, and when its step took effect. The driver's clock has started by our
+    /// clock, and by that of its machine.
+    pub async fn record_writes(
+        &mut self,
+        planned: &PlannedStage<'a>,
+        transition: &mut Transition,
+        (begun, start, started): (Instant, Option<DriverStart>, Duration),
+    ) -> Result<(), SessionError> {
+        let Some(start) = start.filter(|_| planned.is_controlled()) else { return Ok(()) };
+        let (controlled, objects) = self.controlled()?;
+        let kind = controlled.group_and_kind().1;
+        let write =
+            |own: ObservedWrite| Write { at: start.times(own.seen).1, object: own.object, changes: own.changes };
+        transition.writes = objects.writes_since(begun).into_iter().map(write).collect();
+        let service = &self.plan.scenario.service;
+        let host = addressed(&service.host, self.namespace());
+        let updated = match self.venue.sidecar() {
+            Some(sidecar) => sidecar.updated(&host, service.port).await?,
+            None => None,
+        };
+        let state = self.reached.status.as_ref().map(ToString::to_string);
+        let last = |kind: &str, is_it: &dyn Fn(&Write) -> bool| {
+            transition.writes.iter().rev().find(|own| own.kind() == kind && is_it(own)).map(|own| own.at)
+        };
+        transition.step_times = Some(StepTimes {
+            status: last(kind, &|own| own.changes.last() == state.as_ref()),
+            route: last("VirtualService", &|_| true),
+            // routes that this stage has not changed are older than its traffic
+            sidecar: updated.and_then(|updated| updated.checked_sub(started)),
+            answered: transition.shifts.iter().filter_map(|shift| shift.first_new).min(),
+        });
+        Ok(())
+    }
+
     /// Leaves the claims of a sample undecided during which the controller has changed a rule.
     pub async fn leave_undecided_if_moved(&self, judged: &mut [Judged]) -> Result<(), SessionError> {
         let now = live_rules(self.controlled()?.1).await?;
@@ -120,16 +157,21 @@ fn gates(scenario: &Scenario) -> Vec<&str> {
     gates.collect()
 }
 
-/// Whether a stage changes the pods of the workload of a Canary.
+/// Whether a stage changes the pods of a Rollout, or of the workload of a Canary.
 fn changes_target(planned: &PlannedStage<'_>, scenario: &Scenario) -> bool {
-    let Some(controlled) = scenario.controller.as_ref().filter(|own| own.kind == ControllerKind::Flagger) else {
-        return false;
+    let Some(controlled) = &scenario.controller else { return false };
+    let target = match controlled.kind {
+        ControllerKind::ArgoRollouts => controlled.to_string(),
+        ControllerKind::Flagger => {
+            let applied = planned.after.live.all().map(|object| &object.manifest);
+            let canary = applied.into_iter().find(|manifest| controlled.is(manifest));
+            let name = canary.map(|canary| Canary::new(&canary.object.data).target().to_owned()).unwrap_or_default();
+            format!("Deployment/{name}")
+        }
     };
-    let canary = planned.after.live.all().map(|object| &object.manifest).find(|manifest| controlled.is(manifest));
-    let target = canary.map(|canary| Canary::new(&canary.object.data).target().to_owned()).unwrap_or_default();
     planned.edits().into_iter().any(|edit| {
         let template =
             |manifest: &Option<Manifest>| manifest.as_ref().and_then(|own| own.at("/spec/template").cloned());
-        edit.object == format!("Deployment/{target}") && template(&edit.before) != template(&edit.after)
+        edit.object == target && template(&edit.before) != template(&edit.after)
     })
 }

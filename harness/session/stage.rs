@@ -129,7 +129,11 @@ impl<'a> Session<'a> {
         }
         judged.extend(not_judged(stage, &judged));
         if judged.iter().any(|judged| judged.verdict.ruling == Ruling::Fail) {
-            let foreign = self.venue.foreign_changes().await;
+            let mut foreign = self.venue.foreign_changes().await;
+            if let Some(controlled) = &self.plan.scenario.controller {
+                let own = format!(" was changed by {}", controlled.kind.field_manager());
+                foreign.retain(|change| !change.ends_with(&own));
+            }
             for judged in judged.iter_mut().filter(|judged| judged.verdict.ruling == Ruling::Fail) {
                 judged.hints.splice(0..0, foreign.iter().cloned());
             }

@@ -51,8 +51,9 @@ impl Decoder {
                 Ok(Decoded::Kind)
             }
             DriverMessage::Result(result) => self.response(result).map(Decoded::Response),
-            DriverMessage::End { plan, took_us } if plan == self.plan => {
+            DriverMessage::End { plan, took_us, started_us } if plan == self.plan => {
                 self.sample.took = Duration::from_micros(took_us);
+                self.sample.started = Duration::from_micros(started_us);
                 Ok(Decoded::End)
             }
             DriverMessage::End { plan, .. } => Err(ProtocolError::OtherPlan(plan)),
@@ -162,7 +163,7 @@ mod tests {
             decoder.decode(DriverMessage::Result(RESULT)),
             Ok(Decoded::Response(seen)) if (seen.due, seen.sent, seen.at) == (micros(1000), micros(1020), micros(1320))
         );
-        assert_matches!(decoder.decode(DriverMessage::End { plan: 7, took_us: 5000 }), Ok(Decoded::End));
+        assert_matches!(decoder.decode(DriverMessage::End { plan: 7, took_us: 5000, started_us: 9 }), Ok(Decoded::End));
         let sample = decoder.finish();
         let answer = Answer::Version { version: "v1".to_owned(), status: 200 };
         assert_eq!(sample.tallies, [Tally { flow: 0, answer, pod: Some("pod-a".to_owned()), count: 1 }]);
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_end_of_another_plan_is_refused() {
-        let message = DriverMessage::End { plan: 6, took_us: 1 };
+        let message = DriverMessage::End { plan: 6, took_us: 1, started_us: 0 };
         assert_matches!(decoder().decode(message), Err(ProtocolError::OtherPlan(6)));
     }
 }

@@ -71,6 +71,8 @@ pub struct Sample {
     pub tallies: Vec<Tally>,
     /// The time from the start to the last response, by the driver's clock.
     pub took: Duration,
+    /// When the driver's clock started, by the clock of its machine: since 1970, in UTC.
+    pub started: Duration,
     /// From due to answered, in microseconds. Reported only: no claim is judged by it.
     latency: Histogram<u64>,
 }
@@ -92,7 +94,14 @@ impl Sample {
     pub(super) fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, MAX_LATENCY, 3);
         let latency = latency.unwrap_or_else(|_| unreachable!("1 is below {MAX_LATENCY}"));
-        Self { requests: 0, pods: BTreeMap::new(), tallies: Vec::new(), took: Duration::ZERO, latency }
+        Self {
+            requests: 0,
+            pods: BTreeMap::new(),
+            tallies: Vec::new(),
+            took: Duration::ZERO,
+            started: Duration::ZERO,
+            latency,
+        }
     }
 
     /// Requests per second.

@@ -42,7 +42,8 @@ pub struct OpenNamespace {
     objects: Objects,
     workloads: Workloads,
     sidecar: Sidecar,
-    controlled: ControlledObjects,
+    /// None where no controller moves the traffic.
+    controlled: Option<ControlledObjects>,
     /// The addresses of endpoints that the client's sidecar uses, as far as stages have waited for them.
     endpoints: BTreeSet<String>,
     events: Events,
@@ -64,7 +65,10 @@ impl OpenNamespace {
                 Workloads::watch(&cluster.client, &name)
             },
             sidecar: Sidecar::new(pods.clone(), client.pod.clone()),
-            controlled: ControlledObjects::new(&cluster.client, &name),
+            controlled: scenario
+                .controller
+                .as_ref()
+                .map(|object| ControlledObjects::watch(&cluster.client, &name, object)),
             endpoints: BTreeSet::new(),
             cluster: cluster.clone(),
             client: client.clone(),
@@ -166,7 +170,7 @@ impl OpenVenue for OpenNamespace {
     }
 
     fn controlled(&self) -> Option<&ControlledObjects> {
-        Some(&self.controlled)
+        self.controlled.as_ref()
     }
 
     fn endpoints(&mut self) -> Option<&mut BTreeSet<String>> {

@@ -101,6 +101,8 @@ pub enum DriverMessage {
         plan: u64,
         /// The time from the start to the last answer, in microseconds.
         took_us: u64,
+        /// When the driver's clock started, by the clock of its machine: microseconds since 1970, in UTC.
+        started_us: u64,
     },
 }
 

@@ -156,6 +156,19 @@ impl Kept {
         (Self { run: run_id(&printed), kubeconfig }, printed)
     }
 
+    /// Walks another scenario on it, in a namespace of its own.
+    pub fn run(&self, scenario: &Path) -> (String, String, Option<i32>) {
+        let (kubeconfig, scenario) = (self.kubeconfig.to_string_lossy(), scenario.to_string_lossy());
+        let arguments = ["run", &scenario, "--cluster", "kubeconfig", "--kubeconfig", &kubeconfig, "--no-report"];
+        said(&shiftcheck(&arguments).output().expect("it runs"))
+    }
+
+    /// The lines that kubectl prints there.
+    pub fn kubectl(&self, arguments: &[&str]) -> Vec<String> {
+        let node = containers(&self.run).remove(0);
+        docker(&[&["exec", &node, "kubectl", "--kubeconfig", "/etc/rancher/k3s/k3s.yaml"], arguments].concat())
+    }
+
     /// Has it removed.
     pub fn remove(self) {
         let run = self.run.clone();

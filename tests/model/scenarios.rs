@@ -22,6 +22,15 @@ fn the_steps_of_a_rollout_are_checked_without_a_cluster() {
     insta::assert_snapshot!(printed);
 }
 
+#[rstest]
+fn other_ways_of_a_rollout_are_checked_without_a_cluster(
+    #[values("rollouts-host", "rollouts-header", "rollouts-superseded")] scenario: &str,
+) {
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &format!("fixtures/{scenario}")]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("no claim fails according to the manifests"), "{printed}");
+}
+
 #[test]
 fn the_embedded_mesh_refuses_a_scenario_that_needs_a_controller() {
     let arguments = ["run", "fixtures/rollouts-subset", "--cluster", "embedded", "--no-report"];
@@ -61,7 +70,17 @@ fn a_missing_controller_is_told_with_what_builds_it() {
 
 #[rstest]
 fn every_mutant_is_killed(
-    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "scale", "rollouts-subset")]
+    #[values(
+        "progressive",
+        "blue-green",
+        "ab-test",
+        "mirror",
+        "gateway-api",
+        "scale",
+        "rollouts-subset",
+        "rollouts-host",
+        "rollouts-header"
+    )]
     scenario: &str,
 ) {
     let (printed, errors, code) = said(&shiftcheck(&["mutants", &format!("fixtures/{scenario}")]).output().unwrap());

@@ -20,4 +20,4 @@ pub use layer::FailureLayer;
 pub use mutant::TrialledMutant;
 pub use setup::{Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
 pub use traffic::{Latency, OptionalSeconds, Seconds, Tallied};
-pub use transition::{Bound, Gap, Moment, STEP, Shift, Transition};
+pub use transition::{Bound, Failing, Gap, Moment, STEP, Shift, StepTimes, Transition, Write};

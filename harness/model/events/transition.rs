@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -33,6 +34,15 @@ pub struct Transition {
     pub bounds: Vec<Bound>,
     /// The times at which populations got other answers, for each population whose answers change with the stage.
     pub shifts: Vec<Shift>,
+    /// The due times of the first and the last request with an unexpected answer, in seconds since the start of the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// What was written to the rules and to the controlled object, in order. Empty where no controller moves the traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writes: Vec<Write>,
+    /// When the step that the stage waits for took effect. Null where no controller moves the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_times: Option<StepTimes>,
     /// The length of a time step, in seconds.
     #[serde(with = "Seconds")]
     #[schemars(with = "f64")]
@@ -101,6 +111,74 @@ pub struct Shift {
     #[serde(with = "OptionalSeconds")]
     #[schemars(with = "Option<f64>")]
     pub last_old: Option<Duration>,
+}
+
+/// The time in which requests got unexpected answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failing {
+    /// The due time of the first of them.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub first: Duration,
+    /// The due time of the last of them.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub last: Duration,
+}
+
+/// A write to a rule or to a controlled object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Write {
+    /// The time at which a watch showed it, in seconds since the start of the traffic.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub at: Duration,
+    /// The object: `VirtualService/hello`.
+    pub object: String,
+    /// What changed, in words: `http primary, route canary, weight: 20 instead of 0`. For a controlled object: its state.
+    pub changes: Vec<String>,
+}
+
+impl Write {
+    /// The kind of the object.
+    pub fn kind(&self) -> &str {
+        self.object.split('/').next().unwrap_or_default()
+    }
+}
+
+/// When a step of a controlled object took effect, in seconds since the start of the traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepTimes {
+    /// The last write to a `VirtualService`.
+    #[serde(default, with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub route: Option<Duration>,
+    /// The last change of the routes of the client's sidecar, by Envoy's own time.
+    #[serde(default, with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub sidecar: Option<Duration>,
+    /// The due time of the first request with an answer that only this stage gives.
+    #[serde(default, with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub answered: Option<Duration>,
+    /// The write of the state that the stage waits for to the status of the controlled object.
+    #[serde(default, with = "OptionalSeconds")]
+    #[schemars(with = "Option<f64>")]
+    pub status: Option<Duration>,
+}
+
+impl fmt::Display for StepTimes {
+    /// `in the status after 6.21 s, in the route after 6.18 s`; empty where no time is known.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = [
+            ("in the status", self.status),
+            ("in the route", self.route),
+            ("in the sidecar", self.sidecar),
+            ("first answered", self.answered),
+        ];
+        let known = times.into_iter().filter_map(|(what, at)| Some(format!("{what} after {:.2} s", at?.as_secs_f64())));
+        formatter.write_str(&known.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// An upper limit on a share of requests.

@@ -20,18 +20,82 @@ pub(super) struct RolloutState {
     current: Manifest,
     /// The index of the current step.
     step: usize,
-    /// The weight of the current version; none where the stage does not say which step is reached.
-    weight: Option<u32>,
+    /// What the steps up to the current one have set; none where that is not known: the stage does not say which step is reached, or the
+    /// strategy is not modelled.
+    set: Option<Set>,
+}
+
+/// What the steps of a Rollout set.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Set {
+    /// The weight of the current version in percent.
+    weight: u64,
+    /// The number of pods of the current version, or the percentage of all replicas, where it does not follow from the weight.
+    scale: Option<Scale>,
+    /// The managed header routes, each with its matches in a `VirtualService`.
+    header_routes: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scale {
+    Replicas(u64),
+    Percent(u64),
+}
+
+impl Set {
+    /// What these steps set one after another; none if one of them is not modelled.
+    fn by(steps: &[Value]) -> Option<Self> {
+        let mut set = Self::default();
+        for step in steps.iter().filter_map(Value::as_object) {
+            for (kind, value) in step {
+                match kind.as_str() {
+                    "setWeight" => set.weight = value.as_u64()?,
+                    "setCanaryScale" => set.scale = scale(value),
+                    "setHeaderRoute" => set.header_route(value)?,
+                    "pause" | "analysis" => {}
+                    _ => return None,
+                }
+            }
+        }
+        Some(set)
+    }
+
+    /// A header route without matches removes the one of that name.
+    fn header_route(&mut self, route: &Value) -> Option<()> {
+        let name = route["name"].as_str()?;
+        self.header_routes.retain(|(own, _)| own != name);
+        let written = route["match"].as_array().into_iter().flatten();
+        let matches: Vec<Value> = written
+            .map(|own| json!({"headers": {own["headerName"].as_str().unwrap_or_default(): own["headerValue"]}}))
+            .collect();
+        if !matches.is_empty() {
+            self.header_routes.push((name.to_owned(), Value::Array(matches)));
+        }
+        Some(())
+    }
+
+    fn replicas(&self, all: u64) -> u64 {
+        match self.scale {
+            Some(Scale::Replicas(own)) => own,
+            Some(Scale::Percent(share)) => (all * share).div_ceil(100),
+            None => (all * self.weight).div_ceil(100),
+        }
+    }
+}
+
+fn scale(value: &Value) -> Option<Scale> {
+    let number = |key: &str| value.get(key).and_then(Value::as_u64);
+    number("replicas").map(Scale::Replicas).or_else(|| number("weight").map(Scale::Percent))
 }
 
 impl RolloutState {
     /// The state after a stage, whose objects are `live`; none if there is no Rollout.
     pub fn after(before: Option<&Self>, controlled: &Controlled, stage: &Stage, live: &Live) -> Option<Self> {
         let current = live.all().map(|object| &object.manifest).find(|manifest| controlled.is(manifest))?;
-        let fresh = Self { stable: None, current: Manifest::clone(current), step: 0, weight: Some(0) };
+        let fresh = Self { stable: None, current: Manifest::clone(current), step: 0, set: Some(Set::default()) };
         let mut rollout = before.cloned().unwrap_or_else(|| fresh.clone());
         if template(&rollout.current) != template(&fresh.current) {
-            (rollout.step, rollout.weight) = (0, None);
+            (rollout.step, rollout.set) = (0, None);
         }
         rollout.current = fresh.current;
         let acted = stage.steps.iter().rev().find_map(|step| match step {
@@ -43,10 +107,10 @@ impl RolloutState {
         match (wait.phase, wait.step) {
             (Some(Phase::Healthy), _) => {
                 rollout.stable = Some(rollout.current.clone());
-                (rollout.step, rollout.weight) = (steps.len(), Some(0));
+                (rollout.step, rollout.set) = (steps.len(), Some(Set::default()));
             }
             (Some(Phase::Degraded), _) if acted == Some(Action::Abort) => {
-                (rollout.step, rollout.weight) = (0, Some(0));
+                (rollout.step, rollout.set) = (0, Some(Set::default()));
             }
             (_, Some(step)) => rollout.reach(usize::try_from(step).unwrap_or(usize::MAX), &steps),
             (Some(Phase::Paused), None) => {
@@ -55,19 +119,26 @@ impl RolloutState {
                 let pause = steps.iter().enumerate().skip(from).find(|(_, step)| step.get("pause").is_some());
                 match pause {
                     Some((step, _)) => rollout.reach(step, &steps),
-                    None => rollout.weight = None,
+                    None => rollout.set = None,
                 }
             }
-            _ => rollout.weight = None,
+            _ => rollout.set = None,
+        }
+        if !rollout.is_modelled() {
+            rollout.set = None;
         }
         Some(rollout)
     }
 
-    /// The state at a step: the weight is that of the last `setWeight` up to the step.
     fn reach(&mut self, step: usize, steps: &[Value]) {
-        let weights = steps.iter().take(step.saturating_add(1));
-        let mut weights = weights.rev().filter_map(|step| step.get("setWeight")?.as_u64());
-        (self.step, self.weight) = (step, weights.next().map_or(Some(0), |weight| u32::try_from(weight).ok()));
+        (self.step, self.set) = (step, Set::by(&steps[..steps.len().min(step.saturating_add(1))]));
+    }
+
+    /// Whether the model covers the strategy.
+    fn is_modelled(&self) -> bool {
+        let canary = "/spec/strategy/canary";
+        self.current.at(canary).is_some()
+            && self.current.at(&format!("{canary}/trafficRouting/maxTrafficWeight")).is_none()
     }
 
     fn steps(&self) -> Vec<Value> {
@@ -79,14 +150,13 @@ impl RolloutState {
     /// does not cover.
     pub fn apply_to(&self, live: &Live) -> Live {
         let mut live = live.clone();
-        let Some(weight) = self.weight else { return live };
+        let Some(set) = &self.set else { return live };
         let stable = self.stable.as_ref().unwrap_or(&self.current);
         let replicas = self.current.at("/spec/replicas").and_then(Value::as_u64).unwrap_or(1);
-        let canary_replicas = (replicas * u64::from(weight)).div_ceil(100);
         live.remove(&self.current);
         live.apply(&replica_set(stable, replicas));
         if template(stable) != template(&self.current) {
-            live.apply(&replica_set(&self.current, canary_replicas));
+            live.apply(&replica_set(&self.current, set.replicas(replicas)));
         }
         let routing = Routing::of(&self.current);
         for (name, is_canary) in routing.services() {
@@ -103,9 +173,18 @@ impl RolloutState {
         }
         for (name, routes) in &routing.virtual_services {
             live.edit(Kind::VirtualService, name, |object| {
+                let mut canary = None;
                 for destination in split_routes(object, routes).flatten() {
                     let Some(is_canary) = routing.is_canary(destination) else { continue };
-                    destination["weight"] = json!(if is_canary { weight } else { 100 - weight });
+                    destination["weight"] = json!(if is_canary { set.weight } else { 100 - set.weight });
+                    canary = canary.or_else(|| is_canary.then(|| destination["destination"].clone()));
+                }
+                if let (Some(canary), Some(http)) = (canary, object.pointer_mut("/spec/http").and_then(Value::as_array_mut)) {
+                    let routes = routing.managed(&set.header_routes).map(|(name, matches)| {
+                        json!({"name": name, "match": matches, "route": [{"destination": canary.clone(), "weight": 100}]})
+                    });
+                    let routes: Vec<Value> = routes.collect();
+                    http.splice(0..0, routes);
                 }
             });
         }
@@ -162,6 +241,8 @@ struct Routing<'a> {
     stable_subset: Option<&'a str>,
     /// Each with the names of its routes; no names stand for its only route.
     virtual_services: Vec<(&'a str, Vec<&'a str>)>,
+    /// The names of the routes that steps may add, the first of which take precedence.
+    managed_routes: Vec<&'a str>,
 }
 
 impl<'a> Routing<'a> {
@@ -174,7 +255,9 @@ impl<'a> Routing<'a> {
             let routes = service.get("routes").and_then(Value::as_array).into_iter().flatten();
             Some((service.get("name")?.as_str()?, routes.filter_map(Value::as_str).collect()))
         });
+        let managed = rollout.at("/spec/strategy/canary/trafficRouting/managedRoutes").and_then(Value::as_array);
         Self {
+            managed_routes: managed.into_iter().flatten().filter_map(|own| own["name"].as_str()).collect(),
             canary_service: text("canaryService"),
             stable_service: text("stableService"),
             destination_rule: text("trafficRouting/istio/destinationRule/name"),
@@ -182,6 +265,11 @@ impl<'a> Routing<'a> {
             stable_subset: text("trafficRouting/istio/destinationRule/stableSubsetName"),
             virtual_services: virtual_services.collect(),
         }
+    }
+
+    /// The header routes with a managed name, in the order of these names. Argo Rollouts refuses others.
+    fn managed<'r>(&self, routes: &'r [(String, Value)]) -> impl Iterator<Item = &'r (String, Value)> {
+        self.managed_routes.iter().filter_map(|name| routes.iter().find(|(own, _)| own == name))
     }
 
     /// The services of the two versions, each with whether it is that of the current one.
@@ -250,7 +338,12 @@ mod tests {
     use crate::scenario::{ControllerWait, Origin, Scenario};
 
     fn scenario() -> Scenario {
-        Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/rollouts-subset")).unwrap()
+        fixture("rollouts-subset")
+    }
+
+    fn fixture(name: &str) -> Scenario {
+        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        Scenario::read(fixtures.join(name)).unwrap()
     }
 
     fn wait(step: Option<u32>, phase: Option<Phase>) -> ControllerWait {
@@ -298,6 +391,64 @@ mod tests {
         scenario.stages[2].steps = vec![Step::Act(Action::Promote)];
         scenario.stages[2].wait = Some(wait(None, Some(Phase::Paused)));
         assert_eq!(given(&scenario)[2], "v1 50 %, v2 50 %");
+    }
+
+    /// The answers to testers at each stage.
+    fn given_to_testers(scenario: &Scenario) -> Vec<String> {
+        let mut scenario = scenario.clone();
+        scenario.populations.retain(|own| own.name == "testers");
+        given(&scenario)
+    }
+
+    #[test]
+    fn a_header_route_lasts_until_the_abort() {
+        let scenario = fixture("rollouts-header");
+        assert_eq!(given(&scenario), ["v1", "v1", "v1 80 %, v2 20 %", "v1"]);
+        assert_eq!(given_to_testers(&scenario), ["v1", "v2", "v2", "v1"]);
+    }
+
+    /// A scenario whose Rollouts have other data.
+    fn with(name: &str, change: impl Fn(&mut Value)) -> Scenario {
+        let mut scenario = fixture(name);
+        for step in scenario.stages.iter_mut().flat_map(|stage| &mut stage.steps) {
+            let Step::Apply(manifest) = step else { continue };
+            if manifest.kind() == "Rollout" {
+                change(&mut std::sync::Arc::make_mut(manifest).object.data["spec"]["strategy"]);
+            }
+        }
+        scenario
+    }
+
+    #[test]
+    fn a_header_route_needs_a_managed_name_and_a_step_may_remove_it() {
+        let not_managed =
+            with("rollouts-header", |strategy| strategy["canary"]["trafficRouting"]["managedRoutes"] = json!([]));
+        assert_eq!(given_to_testers(&not_managed)[1], "v1");
+        let removed = with("rollouts-header", |strategy| {
+            strategy["canary"]["steps"][3] = json!({"setHeaderRoute": {"name": "testers"}});
+        });
+        assert_eq!(given_to_testers(&removed)[1..3], ["v2", "v1"]);
+    }
+
+    #[rstest]
+    #[case::mirror(|own: &mut Value| own["canary"]["steps"][0] = json!({"setMirrorRoute": {"name": "mirror"}}))]
+    #[case::most(|own: &mut Value| own["canary"]["trafficRouting"]["maxTrafficWeight"] = json!(1000))]
+    #[case::blue_green(|own: &mut Value| *own = json!({"blueGreen": {"activeService": "hello"}}))]
+    fn what_is_not_modelled_leaves_answers_unknown(#[case] change: fn(&mut Value)) {
+        assert_eq!(given(&with("rollouts-subset", change))[1], "unknown: Rollout/hello");
+    }
+
+    #[rstest]
+    #[case::replicas(json!({"replicas": 3}), 3)]
+    #[case::percent(json!({"weight": 50}), 5)]
+    #[case::as_the_weight(json!({"matchTrafficWeight": true}), 2)]
+    fn the_canary_has_as_many_pods_as_its_scale_says(#[case] written: Value, #[case] expected: u64) {
+        let set = Set::by(&[
+            json!({"setCanaryScale": {"replicas": 7}}),
+            json!({"setCanaryScale": written}),
+            json!({"setWeight": 20}),
+        ]);
+        assert_eq!(set.unwrap().replicas(10), expected);
     }
 
     #[test]

@@ -40,6 +40,14 @@ impl ControllerKind {
             Self::Flagger => "flagger",
         }
     }
+
+    /// The name by which the API server knows who has changed an object.
+    pub const fn field_manager(self) -> &'static str {
+        match self {
+            Self::ArgoRollouts => "rollouts-controller",
+            Self::Flagger => "flagger",
+        }
+    }
 }
 
 impl ControllerKind {

@@ -6,11 +6,13 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 20] = [
+pub const MUTATION_OPERATORS: [&str; 25] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "subset label changed", "selector pinned", "selector too wide",
-    "port renamed tcp-", "no replicas", "wrong image", "client not injected", "object not applied", "canary steps changed", "mirror dropped",
+    "port renamed tcp-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
+    "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
+    "canary steps changed", "mirror dropped",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -108,6 +110,13 @@ impl Mutator<'_> {
         }
     }
 
+    /// Removes a key of the mapping at a pointer, if it is there.
+    fn without(&mut self, operator: &'static str, pointer: &str, key: &str) {
+        let mut rest = self.value(pointer).cloned().unwrap_or_default();
+        rest.as_object_mut().map(|rest| rest.remove(key));
+        self.set(operator, pointer, format!("without {key}"), rest);
+    }
+
     fn value(&self, pointer: &str) -> Option<&Value> {
         self.manifest.at(pointer)
     }
@@ -137,6 +146,7 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         "Deployment" => deployment(&mut mutator, &vocabulary.images),
         "HTTPRoute" => http_route(&mut mutator),
         "Canary" => canary(&mut mutator),
+        "Rollout" => rollout(&mut mutator, &vocabulary.images),
         _ => {}
     }
     let what = "left out".to_owned();
@@ -283,6 +293,33 @@ fn canary(mutator: &mut Mutator<'_>) {
     for one in 0..mutator.count(&format!("{analysis}/match")) {
         matches(mutator, &format!("{analysis}/match/{one}"));
     }
+}
+
+/// A Rollout of Argo Rollouts: its pods as those of a Deployment, and how it moves traffic.
+fn rollout(mutator: &mut Mutator<'_>, images: &[String]) {
+    deployment(mutator, images);
+    let canary = "/spec/strategy/canary";
+    let routing = format!("{canary}/trafficRouting");
+    let rule = format!("{routing}/istio/destinationRule");
+    for (parent, [one, other]) in
+        [(canary, ["canaryService", "stableService"]), (rule.as_str(), ["canarySubsetName", "stableSubsetName"])]
+    {
+        let mut swapped = mutator.value(parent).cloned().unwrap_or_default();
+        let (Some(first), Some(second)) = (swapped.get(one).cloned(), swapped.get(other).cloned()) else { continue };
+        (swapped[one], swapped[other]) = (second, first);
+        mutator.set("canary and stable swapped", parent, format!("{one} and {other} swapped"), swapped);
+    }
+    for step in 0..mutator.count(&format!("{canary}/steps")) {
+        let pointer = format!("{canary}/steps/{step}/setWeight");
+        let Some(weight) = mutator.value(&pointer).and_then(Value::as_u64) else { continue };
+        let moved = if weight >= 10 { weight - 10 } else { weight + 10 };
+        let what = format!("weight {moved} instead of {weight} in step {step}");
+        mutator.set("step weight moved", &pointer, what, json!(moved));
+    }
+    let services = format!("{routing}/istio/virtualService");
+    mutator.misspell("route name typo", &format!("{services}/routes/0"), "route");
+    mutator.without("managed route missing", &routing, "managedRoutes");
+    mutator.without("subsets without hash", &format!("{routing}/istio"), "destinationRule");
 }
 
 fn http_route(mutator: &mut Mutator<'_>) {

@@ -13,7 +13,7 @@ use self::plot::{decision, timeline};
 use super::graph::Graph;
 use super::model::{Claim, Edit, Outcome, Path as DecisionPath, Report, Stage};
 use super::words::{chance, millis, seconds};
-use crate::events::Transition;
+use crate::events::{Transition, Write};
 
 /// The page as HTML. `folder` is the folder in which the page is stored; links to its other files are relative to it.
 pub(super) fn page(report: &Report, folder: Option<&Path>) -> String {
@@ -259,6 +259,30 @@ fn transition(transition: &Transition) -> Markup {
             }
         }
         @if transition.timeline.iter().any(|moment| moment.step > 0) { (timeline(transition)) }
+        @if let Some(times) = &transition.step_times { p { "step of the controller: " (times) } }
+        @if !transition.writes.is_empty() { (writes(&transition.writes)) }
+    }
+}
+
+fn writes(writes: &[Write]) -> Markup {
+    html! {
+        details {
+            summary { "writes of the controller: " (writes.len()) }
+            div class="scroll" tabindex="0" role="region" aria-label="writes of the controller" {
+                table {
+                    thead { tr { th scope="col" { "after" } th scope="col" { "object" } th scope="col" { "change" } } }
+                    tbody {
+                        @for write in writes {
+                            tr {
+                                td { (format!("{:.3} s", write.at.as_secs_f64())) }
+                                td { (write.object) }
+                                td { @for change in &write.changes { div { (change) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -224,6 +224,10 @@ impl<W: Write> Terminal<W> {
         if let Some(state) = &stage.controller {
             self.line(&format!("     {state}"));
         }
+        let times = stage.transition.as_ref().and_then(|transition| transition.step_times);
+        if let Some(times) = times.map(|times| times.to_string()).filter(|times| !times.is_empty()) {
+            self.line(&format!("     {times}"));
+        }
         let brief = self.brief;
         for claim in stage.claims.iter().filter(|claim| !brief || claim.result != Outcome::Passed) {
             let mark = match claim.result {

@@ -7,6 +7,7 @@ use crate::verdict::{Answer, Ruling, Trial, Verdict};
 use crate::verify::{Decided, decide};
 
 use super::during::{self, Found, Watched};
+use super::written::written_meanwhile;
 
 /// Judges the claim of a sample. `outbound` is what the manifests give the client, `findings` is why requests do not get where the rules send
 /// them.
@@ -121,6 +122,7 @@ pub(crate) fn causes(transition: &Transition, planned: &PlannedStage<'_>) -> Vec
             format!("{what} was routed to before {workload} was ready; give it a stage of its own")
         }));
     }
+    causes.extend(written_meanwhile(transition));
     causes
 }
 

@@ -6,6 +6,7 @@ mod during;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod served;
+mod written;
 
 pub(crate) use claim::{
     causes, ended_at_once, judge_during, judge_objects, judge_sample, leave_undecided, not_converged, not_judged,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use self::missing::Missing;
 pub(crate) use self::missing::watch_for;
-use crate::events::{Gap, Moment, STEP, Shift, Transition};
+use crate::events::{Failing, Gap, Moment, STEP, Shift, Transition};
 use crate::plan::{ExpectedAnswers, PlannedStage, Seen};
 use crate::session::judge::{Sighting, Watched, longest_silence, micros};
 use crate::traffic::{DriverStart, Next, ObservedResponse, WatchOptions};
@@ -82,6 +82,8 @@ impl TransitionObserver {
             (false, false) => {
                 moment.errors += 1;
                 *self.transition.errors.entry(answer.to_string()).or_default() += 1;
+                let failing = self.transition.failing.get_or_insert(Failing { first: due, last: due });
+                *failing = Failing { first: failing.first.min(due), last: failing.last.max(due) };
             }
         }
         let version = match answer {
@@ -118,6 +120,11 @@ impl TransitionObserver {
         } else {
             Next::Continue
         }
+    }
+
+    /// When the driver's clock started; none before the first answer.
+    pub const fn start(&self) -> Option<DriverStart> {
+        self.start
     }
 
     /// What was seen, for reports and for claims. `applied` is when the change was applied.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -116,7 +116,10 @@ async fn drive(
             next += 1;
         }
     }
-    batcher.send(DriverMessage::End { plan: generator.plan.id, took_us: micros(generator.start.elapsed()) })?;
+    let took = generator.start.elapsed();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(took);
+    let end = DriverMessage::End { plan: generator.plan.id, took_us: micros(took), started_us: micros(started) };
+    batcher.send(end)?;
     Ok(batcher.flush()?)
 }
 

@@ -216,6 +216,19 @@ impl<'a> Driven<'a> {
             (ControllerKind::ArgoRollouts, _, Some(_)) => {
                 refused(&wait.origin, "the steps of a Rollout have numbers: wait for a `step`, a `phase` or both")
             }
+            (ControllerKind::ArgoRollouts, Some(step), None) => {
+                let steps = self.object.and_then(|object| object.at("/spec/strategy/canary/steps")?.as_array());
+                match steps.map(Vec::len) {
+                    Some(steps) if usize::try_from(step).is_ok_and(|step| step > steps) => refused(
+                        &wait.origin,
+                        format!(
+                            "{} never reaches step {step}: it has {steps} steps, which count from 0",
+                            self.controlled
+                        ),
+                    ),
+                    _ => Ok(()),
+                }
+            }
             (ControllerKind::Flagger, None, Some(weight)) => {
                 let weights = self.canary().map(Canary::all_weights).unwrap_or_default();
                 if weights.iter().any(|own| weight.is_percent(*own)) {

@@ -131,3 +131,11 @@ fn a_misspelt_rollout_is_told_with_the_one_that_is_meant() {
     let message = rollouts("{rollout: hello}", "{rollout: helo}").unwrap_err();
     assert_eq!(message, "5:23: no stage applies a Rollout `helo`; did you mean `hello`?");
 }
+
+#[test]
+fn a_step_that_a_rollout_does_not_have_is_refused() {
+    let message = rollouts("{step: 1, phase: Paused, within: 60s}", "{step: 5, within: 60s}").unwrap_err();
+    assert_eq!(message, "24:11: Rollout/hello never reaches step 5: it has 4 steps, which count from 0");
+    // the step after the last one is reached with the promotion
+    assert!(rollouts("{step: 1, phase: Paused, within: 60s}", "{step: 4, within: 60s}").is_ok());
+}
