@@ -149,6 +149,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
             ));
         }
         ClusterError::Load(error) => return load_hint(error).map(str::to_owned),
+        ClusterError::NoPod { .. } => "`shiftcheck judge --manifests` prints what runs it as a Job in the cluster",
         ClusterError::NotEmbedded { .. } => "run it on a cluster, with --cluster k3s or --cluster kubeconfig",
         ClusterError::NoNamespace(_) => {
             "`kubectl get namespaces` lists the namespaces; choose the cluster with --context"

@@ -66,6 +66,8 @@ pub enum Command {
     Mutants(MutantsArgs),
     /// Test whether a mesh routes requests independently, as the verdicts on shares assume
     Calibrate(CalibrateArgs),
+    /// In a pod of the mesh: judge the claims of the stage at which a rollout is now, so that a controller can stop it
+    Judge(JudgeArgs),
     /// Draft a scenario from a folder of manifests or a namespace of a live cluster, with comments where you need to decide
     Init(InitArgs),
     /// List the images in the cache, verify them, or pull a version of Istio
@@ -322,6 +324,26 @@ pub struct MutantsArgs {
     /// With --cluster k3s: how many mutants also run on a real mesh
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub sample: u16,
+}
+
+/// Options of `judge`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct JudgeArgs {
+    /// The scenario file or the folder with scenario.yaml [default: scenario.yaml here or in a parent folder]
+    pub scenario: Option<PathBuf>,
+    /// Print manifests instead: the scenario as a ConfigMap, a service account with the rights that it takes, and an analysis template of
+    /// Argo Rollouts that runs this command
+    #[arg(long)]
+    pub manifests: bool,
+    /// With --manifests: the image with this program
+    #[arg(long, value_name = "IMAGE", default_value = "shiftcheck-client:1", requires = "manifests")]
+    pub image: String,
+    /// Print the report as one line of JSON at the end
+    #[arg(long)]
+    pub json: bool,
+    /// The traffic options.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
 }
 
 /// Options of `calibrate`.

@@ -1,5 +1,5 @@
 use super::args::CalibrateArgs;
-use super::execute::{Execution, Task};
+use super::execute::{Execution, Place, Task};
 use super::exit::ExitCode;
 use super::process::interrupt;
 use super::reports::Reports;
@@ -10,7 +10,7 @@ pub(super) async fn run(args: &CalibrateArgs) -> ExitCode {
     let options = CalibrateOptions { samples: usize::from(args.samples), requests: u64::from(args.requests) };
     let execution = Execution {
         scenario: args.scenario.as_deref(),
-        args: &args.walk,
+        place: Place::Of(&args.walk),
         task: Task::Calibrate(options),
         quiet: false,
         reports: Reports::none(),

@@ -1,12 +1,12 @@
 //! Execution of a scenario, shared by the commands that need a cluster or the embedded mesh.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::advice::{self, Failure};
-use super::args::{ClusterKind, WalkArgs};
+use super::args::{ClusterKind, JudgeArgs, WalkArgs};
 use super::discovery;
 use super::exit::ExitCode;
-use super::options::{cluster_of, options};
+use super::options::{cluster_of, inside, options};
 use super::process::{output, reproduce};
 use super::reports::Reports;
 use crate::events::{Events, FailureLayer};
@@ -23,13 +23,37 @@ pub(super) enum Task {
     Calibrate(CalibrateOptions),
     /// To try so many mutants on the mesh.
     TryMutants(usize),
+    /// To judge the claims of the stage at which a controlled object is now.
+    Judge,
+}
+
+/// Where a scenario is executed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Where the arguments say.
+    Of(&'a WalkArgs),
+    /// In the cluster in which this process runs, as a pod of it, with these options for traffic.
+    Inside(&'a JudgeArgs),
+}
+
+impl Place<'_> {
+    fn options(self, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
+        match self {
+            Self::Of(args) => options(args, scenario, state),
+            Self::Inside(args) => inside(args, scenario, state),
+        }
+    }
+
+    fn is_embedded(self) -> bool {
+        matches!(self, Self::Of(args) if cluster_of(args) == ClusterKind::Embedded)
+    }
 }
 
 /// The execution of a scenario by a command.
 pub(super) struct Execution<'a> {
     /// The scenario that the user named, if any.
     pub scenario: Option<&'a Path>,
-    pub args: &'a WalkArgs,
+    pub place: Place<'a>,
     pub task: Task,
     /// Whether to print only failures and the result.
     pub quiet: bool,
@@ -63,8 +87,7 @@ impl Execution<'_> {
                 return failure.code;
             }
         };
-        let is_embedded = cluster_of(self.args) == ClusterKind::Embedded;
-        let embedded = is_embedded.then(|| options.venue.description(&scenario, &scenario.namespace));
+        let embedded = self.place.is_embedded().then(|| options.venue.description(&scenario, &scenario.namespace));
         let hidden = Sensitive::of(&scenario);
         let (events, mut stream) = Events::channel();
         let mut recorder = Recorder::new(reproduce());
@@ -82,6 +105,7 @@ impl Execution<'_> {
             Task::Calibrate(calibration) => {
                 Box::pin(session::calibrate(scenario, calibration, options, events, signalled)).await
             }
+            Task::Judge => Box::pin(session::judge_reached(scenario, options, events, signalled)).await,
             Task::TryMutants(size) => Box::pin(session::try_mutants(scenario, size, options, events, signalled)).await,
         };
         let (mut terminal, recorder) = match shown.await {
@@ -134,7 +158,7 @@ impl Execution<'_> {
         let scenario = discovery::read(self.scenario)?;
         let scenario = (self.part)(scenario)?;
         let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
-        let options = options(self.args, &scenario, state)?;
+        let options = self.place.options(&scenario, state)?;
         self.reports.begin()?;
         Ok((scenario, options))
     }

@@ -10,7 +10,9 @@ use super::advice::{self, Failure};
 use super::args::{Args, Command};
 use super::exit::ExitCode;
 use super::process::{coloured, interrupt, own_binary};
-use super::{calibrate, compare, images, init, man, mutants, run, schema, sweep, upgrade, verify, watch, workload};
+use super::{
+    calibrate, compare, images, init, judge, man, mutants, run, schema, sweep, upgrade, verify, watch, workload,
+};
 use crate::cluster::{ImageCache, write_archive};
 
 /// The logged events, by a filter such as `shiftcheck=debug` or `debug,hyper=off`. The default is errors.
@@ -51,6 +53,7 @@ async fn dispatch(args: Args) -> ExitCode {
         Command::Verify(args) => return verify::run(&args).await,
         Command::Mutants(args) => return Box::pin(mutants::run(&args)).await,
         Command::Calibrate(args) => return Box::pin(calibrate::run(&args)).await,
+        Command::Judge(args) => Box::pin(judge::run(&args)).await,
         Command::Init(args) => passed(init::run(&args).await),
         Command::Images(args) => images::run(&args, &ImageCache::new(&args.cache.folder)).await,
         Command::Completions { shell } => {

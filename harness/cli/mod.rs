@@ -9,6 +9,7 @@ mod execute;
 mod exit;
 mod images;
 mod init;
+mod judge;
 mod main;
 mod man;
 mod mutants;

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::advice::{self, Failure};
 use super::args::{Format, MutantsArgs};
 use super::discovery;
-use super::execute::{Execution, Task};
+use super::execute::{Execution, Place, Task};
 use super::exit::ExitCode;
 use super::process::{interrupt, output, print_structured};
 use super::reports::Reports;
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &MutantsArgs) -> ExitCode {
         }
         let execution = Execution {
             scenario,
-            args: &args.walk,
+            place: Place::Of(&args.walk),
             task: Task::TryMutants(usize::from(args.sample)),
             quiet: args.several.quiet,
             reports: Reports::none(),

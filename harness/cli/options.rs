@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::advice::Failure;
-use super::args::{ClusterKind, ThrowawayArgs, TrafficArgs, WalkArgs};
+use super::args::{ClusterKind, JudgeArgs, ThrowawayArgs, TrafficArgs, WalkArgs};
 use super::process::{in_ci, own_binary};
-use crate::cluster::{Docker, NodeImage};
+use crate::cluster::{Docker, Keep, NodeImage, OwnPod, default_cache};
 use crate::mesh::IstioChoice;
 use crate::scenario::{IstioVersion, Scenario};
-use crate::session::Options;
+use crate::session::{Options, SessionError};
 use crate::traffic::DriverOptions;
-use crate::venue::{Embedded, Existing, Throwaway, Venue};
+use crate::venue::{Embedded, Existing, Inside, Throwaway, Venue};
 
 /// The requested cluster, or the default.
 pub(super) fn cluster_of(args: &WalkArgs) -> ClusterKind {
@@ -46,6 +46,18 @@ pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBu
     let driver = driver(&args.traffic, scenario);
     let cache = args.cache.folder.clone();
     Ok(Options { venue, keep: args.keep, cache, driver, state })
+}
+
+/// The pod in which this process runs.
+pub(super) fn own_pod() -> Result<OwnPod, Failure> {
+    OwnPod::find().map_err(|error| Failure::of(&SessionError::from(error)))
+}
+
+/// The options of a command that runs in a pod of the cluster.
+pub(super) fn inside(args: &JudgeArgs, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
+    let own = own_pod()?;
+    let driver = driver(&args.traffic, scenario);
+    Ok(Options { venue: Arc::new(Inside { own }), keep: Keep::Never, cache: default_cache(), driver, state })
 }
 
 /// A throwaway cluster with the requested node.

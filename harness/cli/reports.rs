@@ -5,6 +5,16 @@ use super::advice::{self, Failure};
 use super::process::{add_summary, reproduce};
 use crate::report::{Granularity, Report, Terminal};
 
+/// What is printed besides the progress of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Printed {
+    Nothing,
+    /// Annotations for GitHub, and a table in the summary of the job.
+    Annotations,
+    /// The report as a line of JSON.
+    Json,
+}
+
 /// The reports of a run.
 #[derive(Debug, Clone)]
 pub(super) struct Reports {
@@ -14,8 +24,8 @@ pub(super) struct Reports {
     pub asked: bool,
     /// Whether the folder has reports of this run, as unfinished.
     pub begun: bool,
-    /// Whether to print annotations for GitHub and to add a table to the summary of the job.
-    pub annotates: bool,
+    /// What is also printed.
+    pub printed: Printed,
     /// The unit of a `JUnit` test case.
     pub junit: Granularity,
 }
@@ -23,7 +33,7 @@ pub(super) struct Reports {
 impl Reports {
     /// No reports.
     pub fn none() -> Self {
-        Self { folder: None, asked: false, begun: false, annotates: false, junit: Granularity::default() }
+        Self { folder: None, asked: false, begun: false, printed: Printed::Nothing, junit: Granularity::default() }
     }
 
     /// Whether the folder has reports of an earlier run.
@@ -41,9 +51,13 @@ impl Reports {
 
     /// Writes the reports and prints the path of the HTML page. Returns false if they cannot be written.
     pub fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) -> bool {
-        if self.annotates {
-            report.annotations().iter().for_each(|line| terminal.annotation(line));
-            add_summary(&report.summary());
+        match self.printed {
+            Printed::Nothing => {}
+            Printed::Annotations => {
+                report.annotations().iter().for_each(|line| terminal.annotation(line));
+                add_summary(&report.summary());
+            }
+            Printed::Json => terminal.document(&report.line()),
         }
         // a rejected scenario gets reports only if the user named a folder
         let Some(folder) = self.folder.as_ref().filter(|_| self.begun) else { return true };

@@ -3,11 +3,11 @@ use std::path::{Path, PathBuf};
 use super::advice::Failure;
 use super::args::{ClusterKind, RunArgs};
 use super::discovery;
-use super::execute::{Execution, Task};
+use super::execute::{Execution, Place, Task};
 use super::exit::ExitCode;
 use super::options::cluster_of;
 use super::process::in_github;
-use super::reports::Reports;
+use super::reports::{Printed, Reports};
 use crate::cluster::Keep;
 use crate::report::note;
 use crate::scenario::Scenario;
@@ -34,14 +34,14 @@ async fn one(args: &RunArgs, scenario: Option<&Path>, name: Option<String>, inte
     let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
     let execution = Execution {
         scenario,
-        args: &walk,
+        place: Place::Of(&walk),
         task: Task::Run,
         quiet: args.several.quiet,
         reports: Reports {
             folder: (!args.no_report).then_some(folder),
             asked: !args.no_report && args.report.is_some(),
             begun: false,
-            annotates: in_github(),
+            printed: if in_github() { Printed::Annotations } else { Printed::Nothing },
             junit: args.junit,
         },
         part: &|scenario| part_of(scenario, args),

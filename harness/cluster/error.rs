@@ -91,6 +91,12 @@ pub enum ClusterError {
     FewFiles { limit: u64, needed: u64 },
     #[error("cannot use the kubeconfig: {0}")]
     Kubeconfig(String),
+    /// This process was to act as a pod of the cluster.
+    #[error("this process runs in no pod: {reason}")]
+    NoPod { reason: String },
+    /// An object was to be changed where nothing is.
+    #[error("{0} is not changed from within the cluster")]
+    NotChanged(String),
     /// A request to the API server failed.
     #[error("{doing} failed at the API server: {}", reason(source))]
     Api { doing: String, source: Box<kube::Error> },

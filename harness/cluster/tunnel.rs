@@ -1,3 +1,4 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::Portforwarder;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The timeout of opening a connection and of a request.
@@ -16,13 +19,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The maximum size of a response, in bytes. The configuration of a sidecar in a large mesh has tens of megabytes.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
-/// An HTTP connection to a port of a pod by port-forwarding. It also reaches ports on the pod's loopback address.
+/// An HTTP connection to a port of a pod: by port-forwarding, or from within the pod. It also reaches ports on the pod's loopback address.
 pub struct Tunnel {
     pod: String,
     port: u16,
     sender: SendRequest<Empty<Bytes>>,
-    // closes the stream when dropped
-    _forward: Portforwarder,
+    // closes the stream when dropped; none within the pod
+    _forward: Option<Portforwarder>,
 }
 
 /// Why a request through a tunnel failed.
@@ -47,6 +50,19 @@ pub enum TunnelError {
     Status { path: String, status: StatusCode, body: String },
 }
 
+/// Speaks HTTP on a stream until the sender is dropped.
+async fn spoken_to(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Empty<Bytes>>, hyper::Error> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a tunnel closed");
+        }
+    });
+    Ok(sender)
+}
+
 impl Tunnel {
     /// Opens a connection to a port of a pod.
     ///
@@ -62,14 +78,24 @@ impl Tunnel {
         let unreachable = |reason: String| TunnelError::Unreachable { pod: pod.to_owned(), port, reason };
         let mut forward = pods.portforward(pod, &[port]).await.map_err(|error| unreachable(error.to_string()))?;
         let stream = forward.take_stream(port).ok_or_else(|| unreachable("no stream".to_owned()))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a tunnel closed");
-            }
-        });
-        Ok(Self { pod: pod.to_owned(), port, sender, _forward: forward })
+        let sender = spoken_to(stream).await.map_err(|error| unreachable(error.to_string()))?;
+        Ok(Self { pod: pod.to_owned(), port, sender, _forward: Some(forward) })
+    }
+
+    /// Opens a connection to a port of the pod in which this process runs.
+    ///
+    /// # Errors
+    /// Nobody listens, or opening times out.
+    pub async fn within(pod: &str, port: u16) -> Result<Self, TunnelError> {
+        let unreachable = |reason: String| TunnelError::Unreachable { pod: pod.to_owned(), port, reason };
+        let connected = async {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+            let sender = spoken_to(stream.map_err(|error| unreachable(error.to_string()))?).await;
+            sender.map_err(|error| unreachable(error.to_string()))
+        };
+        let late = || TunnelError::TimedOut { pod: pod.to_owned(), port };
+        let sender = timeout(LIMIT, connected).await.unwrap_or_else(|_| Err(late()))?;
+        Ok(Self { pod: pod.to_owned(), port, sender, _forward: None })
     }
 
     /// Sends a GET request for a path and query and returns the response body.

@@ -1,3 +1,5 @@
+use crate::scenario::ControllerWait;
+
 /// The state of a controlled object, as its controller reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControllerStatus {
@@ -32,6 +34,15 @@ pub struct ChangeMark {
 pub(super) struct Before {
     pub phase: String,
     pub revision: String,
+}
+
+impl ControllerStatus {
+    /// Whether this is the state that a stage waits for.
+    pub fn is_at(&self, wait: &ControllerWait) -> bool {
+        wait.step.is_none_or(|step| self.step == Some(step))
+            && wait.phase.is_none_or(|phase| phase.to_string() == self.phase)
+            && wait.weight.is_none_or(|weight| self.weight.is_some_and(|found| weight.is_percent(found)))
+    }
 }
 
 impl std::fmt::Display for ControllerStatus {

@@ -13,6 +13,7 @@ use super::{EnvoyError, MeshError};
 use crate::cluster::{Tunnel, TunnelError};
 use crate::events::{Configuration, Counters};
 use crate::routing::RouteTable;
+use crate::scenario::IstioVersion;
 
 /// The port of Envoy's admin interface on the loopback address of the pod.
 pub const ADMIN_PORT: u16 = 15000;
@@ -23,7 +24,8 @@ const CLUSTERS: &str = "/config_dump?resource=dynamic_active_clusters";
 
 /// The admin interface of a pod's sidecar.
 pub struct Sidecar {
-    pods: Api<Pod>,
+    /// The pods among which its pod is; none for the pod in which this process runs.
+    pods: Option<Api<Pod>>,
     pod: String,
     tunnel: Option<Tunnel>,
 }
@@ -31,7 +33,12 @@ pub struct Sidecar {
 impl Sidecar {
     /// The sidecar of a pod.
     pub const fn new(pods: Api<Pod>, pod: String) -> Self {
-        Self { pods, pod, tunnel: None }
+        Self { pods: Some(pods), pod, tunnel: None }
+    }
+
+    /// The sidecar of the pod in which this process runs.
+    pub const fn own(pod: String) -> Self {
+        Self { pods: None, pod, tunnel: None }
     }
 
     /// Reads the current routes of a service port with their healthy endpoints.
@@ -52,7 +59,7 @@ impl Sidecar {
     /// The address of a service with this full name; none if the API server does not tell it.
     async fn address(&self, host: &str) -> Option<String> {
         let (name, rest) = host.split_once('.')?;
-        let services: Api<Service> = Api::namespaced(self.pods.clone().into_client(), rest.split('.').next()?);
+        let services: Api<Service> = Api::namespaced(self.pods.clone()?.into_client(), rest.split('.').next()?);
         services.get(name).await.ok()?.spec?.cluster_ip
     }
 
@@ -87,6 +94,16 @@ impl Sidecar {
         // `REVISION/1.38.0/Clean/RELEASE/BoringSSL`
         let version = info["version"].as_str().unwrap_or_default();
         Ok(version.split('/').nth(1).map(ToOwned::to_owned))
+    }
+
+    /// The version of Istio that injected the sidecar; none where it does not tell.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub async fn istio(&mut self) -> Result<Option<IstioVersion>, MeshError> {
+        let info = self.ask("/server_info").await?;
+        let version = info.pointer("/node/metadata/ISTIO_VERSION").and_then(Value::as_str);
+        Ok(version.and_then(|version| version.parse().ok()))
     }
 
     /// The version numbers of the route configurations. They change when another control plane pushes.
@@ -140,7 +157,10 @@ impl Sidecar {
     async fn get(&mut self, path: &str) -> Result<bytes::Bytes, TunnelError> {
         let tunnel = match &mut self.tunnel {
             Some(tunnel) => tunnel,
-            none => none.insert(Tunnel::open(&self.pods, &self.pod, ADMIN_PORT).await?),
+            none => none.insert(match &self.pods {
+                Some(pods) => Tunnel::open(pods, &self.pod, ADMIN_PORT).await?,
+                None => Tunnel::within(&self.pod, ADMIN_PORT).await?,
+            }),
         };
         tunnel.get(path).await
     }

@@ -94,6 +94,11 @@ impl Report {
         report.write(folder, granularity)
     }
 
+    /// The report as JSON on one line.
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// Whether a folder contains the reports of a run.
     pub fn is_in(folder: &Path) -> bool {
         ["report.json", "junit.xml"].iter().any(|name| folder.join(name).exists())

@@ -90,7 +90,7 @@ impl<'a> Session<'a> {
         });
         let (changed, watched) = tokio::join!(changing, watching);
         let (settled, watched) = (changed?, watched?);
-        if planned.changes_routes() && settled.as_expected && settled.table == before {
+        if planned.shows_in_routes() && settled.as_expected && settled.table == before {
             return Err(MeshError::Blind.into());
         }
         let (start, (mut seen, requests)) = (observer.start(), observer.end(applied.get().copied()));

@@ -16,7 +16,7 @@ use crate::venue::ready_pods;
 use crate::verdict::Ruling;
 
 impl<'a> Session<'a> {
-    fn controlled(&self) -> Result<(&'a Controlled, &ControlledObjects), ControllerError> {
+    pub fn controlled(&self) -> Result<(&'a Controlled, &ControlledObjects), ControllerError> {
         let scenario = self.plan.scenario;
         let Some(controlled) = &scenario.controller else {
             return Err(ControllerError::NoController(scenario.version_origin.clone()));

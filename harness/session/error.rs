@@ -37,6 +37,10 @@ pub enum SessionError {
         "{0}: a controller moves the traffic of this scenario, so that its stages cannot be applied at once: versions of Istio are not compared with it, nor are its mutants tried on a cluster"
     )]
     Controlled(Origin),
+    /// No stage is about the state of a controlled object.
+    #[error("{origin}: no stage of the scenario waits for this state: {status}")]
+    #[expect(missing_docs, reason = "the message says what the fields are")]
+    NoStage { origin: Origin, status: String },
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -81,7 +85,7 @@ impl SessionError {
                 [] => None,
             },
             Self::Controller(error) => error.place(),
-            Self::Controlled(place) => Some(place),
+            Self::Controlled(place) | Self::NoStage { origin: place, .. } => Some(place),
             _ => match self.cluster() {
                 Some(error) => error.place(),
                 None => None,
@@ -107,7 +111,8 @@ impl SessionError {
             | Self::Plan(_)
             | Self::Refused(_)
             | Self::NothingToCalibrate(_)
-            | Self::Controlled(_) => FailureLayer::Manifest,
+            | Self::Controlled(_)
+            | Self::NoStage { .. } => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { mismatch, .. })
                 if matches!(mismatch.unread.as_deref(), Some(MeshError::Cluster(_))) =>
             {

@@ -12,7 +12,7 @@ use crate::events::{Event, Events, Judged, Workload};
 use crate::mesh::MeshError;
 use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
 use crate::routing::{self, Mesh};
-use crate::scenario::{Expectation, Origin};
+use crate::scenario::{Expectation, Origin, Stage};
 use crate::traffic::Driver;
 use crate::venue::{OpenVenue, ready_pods};
 use crate::verdict::{Design, Ruling};
@@ -105,29 +105,50 @@ impl<'a> Session<'a> {
         if let Some(environment) = self.venue.environment().await {
             self.events.tell(Event::Environment(environment));
         }
-        let mut judged = Vec::new();
-        if !designs.is_empty() {
-            judged.extend(self.traffic(stage, designs, driver).await?);
-            if planned.is_controlled() {
-                self.leave_undecided_if_moved(&mut judged).await?;
-            }
-            if self.venue.is_model() {
-                leave_undecided(&mut judged, &self.snapshot);
-            }
-        }
+        let mut judged = self.sampled(planned, designs, driver).await?;
         if let Some(mismatch) = mismatch {
             judged.push(not_converged(mismatch.lines(), &stage.origin));
             self.events.tell(Event::Misrouted(mismatch.differences));
         }
         judged.extend(during);
-        let reported = self.reached.status.as_ref().and_then(|status| status.weight);
-        judged.extend(judge_controlled(stage, self.snapshot.weights(), reported));
+        judged.extend(self.controlled_claims(stage));
         for expectation in &stage.expect {
             if let Expectation::NoObjects(origin) = expectation {
                 judged.push(self.nothing_left(origin).await?);
             }
         }
         judged.extend(not_judged(stage, &judged));
+        self.conclude(judged, start).await
+    }
+
+    /// Takes the sample of a stage, if it claims something about requests, and judges the claims.
+    pub async fn sampled(
+        &mut self,
+        planned: &PlannedStage<'a>,
+        designs: &[Design],
+        driver: &mut Driver,
+    ) -> Result<Vec<Judged>, SessionError> {
+        if designs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut judged = self.traffic(planned.stage, designs, driver).await?;
+        if planned.is_controlled() {
+            self.leave_undecided_if_moved(&mut judged).await?;
+        }
+        if self.venue.is_model() {
+            leave_undecided(&mut judged, &self.snapshot);
+        }
+        Ok(judged)
+    }
+
+    /// The claims about what a controller has written and what it reports.
+    pub fn controlled_claims(&self, stage: &Stage) -> Vec<Judged> {
+        let reported = self.reached.status.as_ref().and_then(|status| status.weight);
+        judge_controlled(stage, self.snapshot.weights(), reported)
+    }
+
+    /// Sends the claims of a stage that began at `start`, and returns the ruling on all of them.
+    pub async fn conclude(&self, mut judged: Vec<Judged>, start: Instant) -> Result<Ruling, SessionError> {
         if judged.iter().any(|judged| judged.verdict.ruling == Ruling::Fail) {
             let mut foreign = self.venue.foreign_changes().await;
             if let Some(controlled) = &self.plan.scenario.controller {

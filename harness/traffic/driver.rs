@@ -30,8 +30,8 @@ pub struct Driver {
 enum Backend {
     /// In a pod, once it is started.
     Pod(Api<Pod>, Option<Box<Session>>),
-    /// In a thread of this process, once it is started. It sends requests to an address of the embedded mesh.
-    Local(SocketAddr, Option<LocalDriver>),
+    /// In a thread of this process, once it is started. It sends requests to an address of the embedded mesh, or to the service itself.
+    Local(Option<SocketAddr>, Option<LocalDriver>),
 }
 
 impl Driver {
@@ -56,7 +56,12 @@ impl Driver {
 
     /// A driver in this process that sends every request to one address.
     pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
-        Self { backend: Backend::Local(address, None), program: String::new(), options, plans: 0 }
+        Self { backend: Backend::Local(Some(address), None), program: String::new(), options, plans: 0 }
+    }
+
+    /// A driver in this process, which runs in a pod of the mesh.
+    pub const fn within(options: DriverOptions) -> Self {
+        Self { backend: Backend::Local(None, None), program: String::new(), options, plans: 0 }
     }
 
     /// Sends the requests of all flows in turns and calls `observe` with each response, in the order of sending. A flow ends when
@@ -114,7 +119,7 @@ impl Driver {
         plan.id = id;
         self.start(pod, container).await?;
         if let Backend::Local(address, _) = &self.backend {
-            plan.connect = Some(address.to_string());
+            plan.connect = address.map(|address| address.to_string());
         }
         let (mut running, silence) = (vec![true; plan.flows.len()], longest_silence(&plan));
         let mut decoder = Decoder::new(id, plan.flows.len());

@@ -1,4 +1,4 @@
-//! Where a scenario runs: on a throwaway cluster, on an existing one, or on the embedded mesh. A [`Run`] opens its venue, which then takes
+//! Where a scenario runs: on a throwaway cluster, on an existing one, from within a pod of a cluster, or on the embedded mesh. A [`Run`] opens its venue, which then takes
 //! objects and requests. Everything that the run creates outside of this process has a record, and [`Run::close`] removes or keeps it. An open
 //! venue borrows its run, so that it cannot be used after the run is closed.
 
@@ -7,6 +7,7 @@ mod descriptors;
 mod embedded;
 mod error;
 mod existing;
+mod inside;
 mod namespace;
 mod pods;
 mod run;
@@ -33,6 +34,7 @@ pub use cluster::{ClusterSpec, ProvisionedCluster};
 pub use embedded::Embedded;
 pub use error::{LeftBehind, VenueError};
 pub use existing::Existing;
+pub use inside::Inside;
 pub use namespace::OpenNamespace;
 pub use pods::{PodCounter, Reading, ready_pods};
 pub use run::Run;

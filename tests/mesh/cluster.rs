@@ -158,9 +158,14 @@ impl Kept {
 
     /// Walks another scenario on it, in a namespace of its own.
     pub fn run(&self, scenario: &Path) -> (String, String, Option<i32>) {
+        self.run_with(scenario, &[])
+    }
+
+    /// As [`run`](Self::run), with more options.
+    pub fn run_with(&self, scenario: &Path, more: &[&str]) -> (String, String, Option<i32>) {
         let (kubeconfig, scenario) = (self.kubeconfig.to_string_lossy(), scenario.to_string_lossy());
         let arguments = ["run", &scenario, "--cluster", "kubeconfig", "--kubeconfig", &kubeconfig, "--no-report"];
-        said(&shiftcheck(&arguments).output().expect("it runs"))
+        said(&shiftcheck(&[&arguments[..], more].concat()).output().expect("it runs"))
     }
 
     /// The lines that kubectl prints there.

@@ -32,6 +32,7 @@ fn argo_rollouts_moves_the_traffic_step_by_step() {
     std::thread::scope(|scope| {
         scope.spawn(|| other_ways_of_routing_hold(&kept));
         scope.spawn(|| what_a_controller_refuses_is_told(&kept));
+        scope.spawn(|| a_rollout_is_stopped_by_what_judge_decides(&kept));
     });
     errors_of_a_superseded_canary_are_told_with_their_cause(&kept);
     a_controller_that_is_not_ready_is_told(&kept);
@@ -109,6 +110,32 @@ fn what_a_controller_refuses_is_told(kept: &Kept) {
             assert!(flat.contains(part), "`{part}` is missing for `{to}`:\n{errors}");
         }
     }
+}
+
+fn a_rollout_is_stopped_by_what_judge_decides(kept: &Kept) {
+    // the account of the command is named with its namespace
+    let options = ["--namespace", "rollouts-judge", "--keep", "always"];
+    let (printed, errors, code) = kept.run_with(&fixture("rollouts-judge"), &options);
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let aborted = "Metric \"shiftcheck-judge\" assessed Failed";
+    let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(aborted), "{printed}");
+    let log = kept.kubectl(&["-n", "rollouts-judge", "logs", "-l", "app=shiftcheck-judge", "-c", "judge", "--tail=-1"]);
+    let all = log.join("\n");
+    for part in [
+        "Istio 1.31",
+        "FAIL 2/2 20 %",
+        "     everyone: v1 20 %, v2 80 % — v1 ",
+        "   ✗ everyone at /error: status 200 — ",
+    ] {
+        assert!(all.contains(part), "`{part}` is missing in:\n{all}");
+    }
+    let report: serde_json::Value = serde_json::from_str(log.last().unwrap()).unwrap();
+    assert_eq!(
+        (&report["result"], &report["note"]),
+        (&"failed".into(), &"a claim of this stage fails".into()),
+        "{all}"
+    );
 }
 
 fn a_controller_that_is_not_ready_is_told(kept: &Kept) {

@@ -22,6 +22,7 @@ mod fuzz;
 mod house;
 mod init;
 mod istio_versions;
+mod judge;
 mod left_behind;
 mod left_objects;
 mod manifests;

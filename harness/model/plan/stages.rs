@@ -182,6 +182,11 @@ impl PlannedStage<'_> {
         self.before.table() != self.after.table()
     }
 
+    /// Whether the client's routes after the stage differ from those before. A controller may move the routes and move them back.
+    pub fn shows_in_routes(&self) -> bool {
+        self.changes_routes() && !self.is_controlled()
+    }
+
     /// What the stage routes requests to although the stage itself starts the pods behind it: a subset or a service, each with the workload.
     pub fn routed_early(&self) -> BTreeSet<(String, String)> {
         let old: BTreeSet<String> = self.before.pods().into_iter().map(|pod| pod.workload).collect();

@@ -301,6 +301,11 @@ impl<W: Write> Terminal<W> {
         });
     }
 
+    /// Writes a line of a document for programs.
+    pub fn document(&mut self, line: &str) {
+        self.command(line);
+    }
+
     /// Writes a command, which is copied and therefore not wrapped.
     fn command(&mut self, command: &str) {
         let out = &mut self.out;

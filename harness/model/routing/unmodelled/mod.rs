@@ -23,7 +23,7 @@ const MODELLED: [(&str, &str); 11] = [
 
 /// Kinds that neither route requests nor create or admit pods that serve them.
 #[rustfmt::skip]
-const HARMLESS: [(&str, &str); 25] = [
+const HARMLESS: [(&str, &str); 27] = [
     ("", "ConfigMap"), ("", "Secret"), ("", "ServiceAccount"), ("", "Event"), ("", "PersistentVolume"), ("", "PersistentVolumeClaim"),
     // Istio asks for no grant where the parent of a route is a Service
     ("gateway.networking.k8s.io", "ReferenceGrant"),
@@ -34,6 +34,7 @@ const HARMLESS: [(&str, &str); 25] = [
     ("telemetry.istio.io", "Telemetry"), ("monitoring.coreos.com", "ServiceMonitor"), ("monitoring.coreos.com", "PodMonitor"),
     ("monitoring.coreos.com", "PrometheusRule"), ("cert-manager.io", "Certificate"), ("cert-manager.io", "Issuer"),
     ("cert-manager.io", "ClusterIssuer"), ("external-secrets.io", "ExternalSecret"), ("bitnami.com", "SealedSecret"),
+    ("argoproj.io", "AnalysisTemplate"), ("argoproj.io", "ClusterAnalysisTemplate"),
 ];
 
 /// What the outcome of a request depends on.
