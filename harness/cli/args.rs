@@ -331,8 +331,7 @@ pub struct MutantsArgs {
 pub struct JudgeArgs {
     /// The scenario file or the folder with scenario.yaml [default: scenario.yaml here or in a parent folder]
     pub scenario: Option<PathBuf>,
-    /// Print manifests instead: the scenario as a ConfigMap, a service account with the rights that it takes, and an analysis template of
-    /// Argo Rollouts that runs this command
+    /// Print manifests instead: the scenario as a ConfigMap, a service account with its rights, and an analysis template of Argo Rollouts
     #[arg(long)]
     pub manifests: bool,
     /// With --manifests: the image with this program
