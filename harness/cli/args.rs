@@ -177,8 +177,7 @@ pub struct TrafficArgs {
     /// The number of connections, each with one request in flight [default: the scenario's, or 8]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub connections: Option<u16>,
-    /// Requests per second of all populations, sent on schedule even if answers are late [default: the scenario's, or as fast as answers
-    /// arrive]
+    /// Requests per second of all populations, sent on schedule even if answers are late [default: the scenario's, or no schedule]
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub qps: Option<f64>,
     /// Open a new connection for every request
