@@ -78,7 +78,8 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub enum Pairing {
     /// No: the test measures times, uses the shared cluster, or leaves a cluster that the start of any other run would sweep.
     Alone,
-    /// Yes, another test of this kind: both raise clusters of their own and claim nothing about times.
+    /// Yes, another test of this kind: both raise clusters of their own, claim nothing about times, and send no traffic during changes of a mesh,
+    /// which fills a core.
     Paired,
 }
 
