@@ -43,7 +43,7 @@ pub(super) fn of_route(
     distribution
 }
 
-/// The outcome as a client reads it after these changes of the response, one after the other.
+/// The outcome as a client reads it after these changes of the response, in their order.
 fn read(outcome: &Outcome, version_header: Option<&str>, changes: [Option<&ResponseHeaders>; 2]) -> Outcome {
     let (Outcome::Served { version, image }, Some(header)) = (outcome, version_header) else { return outcome.clone() };
     let mut read = Some(version.as_str());
