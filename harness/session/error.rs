@@ -41,6 +41,12 @@ pub enum SessionError {
     #[error("{origin}: no stage of the scenario waits for this state: {status}")]
     #[expect(missing_docs, reason = "the message says what the fields are")]
     NoStage { origin: Origin, status: String },
+    /// A stage has no claim that can be judged without a change.
+    #[error(
+        "{origin}: the stage `{stage}` has claims about changes and remaining objects alone, which are not judged here"
+    )]
+    #[expect(missing_docs, reason = "the message says what the fields are")]
+    NothingToJudge { origin: Origin, stage: String },
     /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -85,7 +91,9 @@ impl SessionError {
                 [] => None,
             },
             Self::Controller(error) => error.place(),
-            Self::Controlled(place) | Self::NoStage { origin: place, .. } => Some(place),
+            Self::Controlled(place)
+            | Self::NoStage { origin: place, .. }
+            | Self::NothingToJudge { origin: place, .. } => Some(place),
             _ => match self.cluster() {
                 Some(error) => error.place(),
                 None => None,
@@ -112,7 +120,8 @@ impl SessionError {
             | Self::Refused(_)
             | Self::NothingToCalibrate(_)
             | Self::Controlled(_)
-            | Self::NoStage { .. } => FailureLayer::Manifest,
+            | Self::NoStage { .. }
+            | Self::NothingToJudge { .. } => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { mismatch, .. })
                 if matches!(mismatch.unread.as_deref(), Some(MeshError::Cluster(_))) =>
             {

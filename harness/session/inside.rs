@@ -9,7 +9,7 @@ use super::run::{Ending, Options, Outcome, Prepared};
 use super::stage::{Mode, Session};
 use crate::events::{Event, Events};
 use crate::plan::{Designs, PlannedStage};
-use crate::scenario::Scenario;
+use crate::scenario::{Expectation, Scenario, Stage};
 use crate::traffic::Driver;
 use crate::venue::ready_pods;
 use crate::verdict::Ruling;
@@ -58,6 +58,10 @@ impl<'a> Session<'a> {
             let (origin, status) = (controlled.origin.clone(), format!("{controlled} is {status}"));
             return Err(SessionError::NoStage { origin, status });
         };
+        if decides_nothing(planned.stage) {
+            let (origin, stage) = (planned.stage.origin.clone(), planned.stage.name.clone());
+            return Err(SessionError::NothingToJudge { origin, stage });
+        }
         let rules = live_rules(objects).await?;
         self.snapshot = Arc::new(planned.after.observed(&rules, ready_pods(self.venue.pods())));
         self.reached = Reached { status: Some(status), rules };
@@ -78,5 +82,23 @@ impl<'a> Session<'a> {
         let mut judged = self.sampled(planned, designs, driver).await?;
         judged.extend(self.controlled_claims(stage));
         self.conclude(judged, start).await
+    }
+}
+
+/// Whether a stage has no claim that can be judged without a change.
+fn decides_nothing(stage: &Stage) -> bool {
+    let needs_a_change = |claim: &Expectation| matches!(claim, Expectation::During { .. } | Expectation::NoObjects(_));
+    stage.expect.iter().all(needs_a_change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_with_claims_about_changes_alone_has_nothing_to_judge() {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        let [first, .., last] = scenario.stages.as_slice() else { panic!("the canary has several stages") };
+        assert_eq!((decides_nothing(first), decides_nothing(last)), (false, true));
     }
 }
