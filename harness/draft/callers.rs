@@ -13,7 +13,7 @@ pub(super) fn callers(
     open: &mut Vec<String>,
 ) -> (Vec<Population>, Vec<String>) {
     let mut populations =
-        vec![Population { name: "everyone".to_owned(), variants: vec![Variant { headers: BTreeMap::new() }] }];
+        vec![Population { name: "everyone".to_owned(), through: None, variants: vec![Variant { headers: BTreeMap::new() }] }];
     let mut paths = vec!["/".to_owned()];
     let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
     let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();
@@ -75,5 +75,5 @@ fn add(populations: &mut Vec<Population>, header: &str, name: &str, value: Strin
         }
         name = format!("{first}-{number}");
     }
-    populations.push(Population { name, variants: vec![Variant { headers }] });
+    populations.push(Population { name, through: None, variants: vec![Variant { headers }] });
 }

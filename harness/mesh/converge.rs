@@ -124,7 +124,8 @@ pub async fn converge(
             Ok(None) => {}
             Ok(Some(converged)) => return Ok(converged),
             Err(WaitError::TimedOut { limit, .. }) => {
-                return Err(MeshError::NotConverged { seconds: limit.as_secs(), mismatch });
+                let (who, seconds) = ("the client's sidecar".to_owned(), limit.as_secs());
+                return Err(MeshError::NotConverged { who, seconds, mismatch });
             }
             Err(error) => return Err(error.into()),
         }

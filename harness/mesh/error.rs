@@ -24,11 +24,18 @@ pub enum MeshError {
     NotInstalled,
     #[error("the client pod {pod} has no sidecar")]
     NoSidecar { pod: String },
+    #[error("no ready pod has the labels that {gateway} selects: {selector}")]
+    NoGatewayPods { gateway: String, selector: String },
+    #[error("no Service in {namespace} that selects the pods of {gateway} has this port")]
+    NoGatewayPort { gateway: String, namespace: String },
+    /// Requests cannot come through gateways.
+    #[error("{0} cannot be used here")]
+    NoGateway(String),
     #[error("cannot read the configuration of the sidecar of {pod}: {source}")]
     Unreadable { pod: String, source: EnvoyError },
-    /// The sidecar did not get the configuration that the manifests ask for.
-    #[error("the client's sidecar did not converge within {seconds} s:\n{}", mismatch.lines().join("\n"))]
-    NotConverged { seconds: u64, mismatch: Mismatch },
+    /// The client's sidecar or a gateway did not get the configuration that the manifests ask for.
+    #[error("{who} did not converge within {seconds} s:\n{}", mismatch.lines().join("\n"))]
+    NotConverged { who: String, seconds: u64, mismatch: Mismatch },
     /// The sidecar had the routes of a stage before the stage was applied, although the stage changes them.
     #[error(
         "the client's sidecar had the routes of this stage before the stage was applied, although the stage changes them: something else changes this mesh, or the change does not show in the routes"

@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::MeshError;
-use super::manifests::{Manifests, NAMESPACE};
+use super::manifests::{INGRESS_GATEWAY, Manifests, NAMESPACE};
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{ClusterError, Installation, is_complete, kind};
 use crate::scenario::IstioVersion;
@@ -25,12 +25,14 @@ pub struct Istio {
     pub namespace: String,
     /// The revision; empty for the default revision.
     pub revision: String,
+    /// Whether this program installs an ingress gateway with it.
+    pub(super) has_ingress: bool,
 }
 
 impl Istio {
     /// The Istio with this image tag and revision that this program installs.
     pub(super) fn new(version: &str, revision: &str) -> Self {
-        Self { version: version.to_owned(), namespace: NAMESPACE.to_owned(), revision: revision.to_owned() }
+        Self { version: version.to_owned(), namespace: NAMESPACE.to_owned(), revision: revision.to_owned(), has_ingress: false }
     }
 
     /// The version, where the image tag is one.
@@ -68,7 +70,12 @@ impl Istio {
         let image = pod.and_then(|pod| pod.containers.first()?.image.clone()).unwrap_or_default();
         let version = image.rsplit_once(':').map_or("unknown", |(_, tag)| tag).to_owned();
         let revision = istiod.labels().get("istio.io/rev").filter(|rev| *rev != "default").cloned();
-        Ok(Self { version, namespace: istiod.namespace().unwrap_or_default(), revision: revision.unwrap_or_default() })
+        Ok(Self {
+            version,
+            namespace: istiod.namespace().unwrap_or_default(),
+            revision: revision.unwrap_or_default(),
+            has_ingress: false,
+        })
     }
 
     /// The namespace label that makes this Istio inject sidecars.
@@ -113,6 +120,13 @@ impl Istio {
                 Ok(Some(deployment)) if is_complete(&deployment, deployment.metadata.generation.unwrap_or(0)) => {}
                 Ok(_) => return Progress::NotYet(format!("{istiod} is not available")),
                 Err(error) => return Progress::after(error),
+            }
+            if self.has_ingress {
+                match deployments.get_opt(INGRESS_GATEWAY).await {
+                    Ok(Some(gateway)) if is_complete(&gateway, gateway.metadata.generation.unwrap_or(0)) => {}
+                    Ok(_) => return Progress::NotYet(format!("{INGRESS_GATEWAY} is not available")),
+                    Err(error) => return Progress::after(error),
+                }
             }
             if let Some(missing) = webhook_without_certificate(client).await {
                 return Progress::NotYet(format!("webhook {missing} has no certificate"));

@@ -13,16 +13,35 @@ use crate::scenario::ControlPlane;
 /// The namespace of istiod.
 pub(super) const NAMESPACE: &str = "istio-system";
 
+/// The name of the Deployment of the ingress gateway.
+pub(super) const INGRESS_GATEWAY: &str = "istio-ingressgateway";
+
+/// The settings of an ingress gateway with one pod, which is called by its cluster IP.
+const INGRESS: [&str; 6] = [
+    "components.ingressGateways[0].enabled=true",
+    "components.ingressGateways[0].name=istio-ingressgateway",
+    "values.gateways.istio-ingressgateway.type=ClusterIP",
+    "values.gateways.istio-ingressgateway.autoscaleEnabled=false",
+    "values.gateways.istio-ingressgateway.resources.requests.cpu=10m",
+    "values.gateways.istio-ingressgateway.resources.requests.memory=40Mi",
+];
+
 /// The objects of an installation, from `istioctl manifest generate`.
 #[derive(Debug, Clone)]
 pub struct Manifests(pub(super) Vec<DynamicObject>);
 
 impl Manifests {
-    /// Generates the objects of an installation with the `istioctl` of the set. The output is cached in `cache`, by program and settings.
+    /// Generates the objects of an installation with the `istioctl` of the set, and with an ingress gateway if it is asked for. The output is
+    /// cached in `cache`, by program and settings.
     ///
     /// # Errors
     /// `istioctl` cannot be run or fails, or its output is not YAML.
-    pub async fn generate(set: &IstioSet, plane: &ControlPlane, cache: &Path) -> Result<Self, MeshError> {
+    pub async fn generate(
+        set: &IstioSet,
+        plane: &ControlPlane,
+        ingress: bool,
+        cache: &Path,
+    ) -> Result<Self, MeshError> {
         let failed = |reason: String| MeshError::Istioctl { istioctl: set.istioctl.clone(), reason };
         let mut settings = vec![
             format!("profile={}", set.profile.as_deref().unwrap_or("minimal")),
@@ -34,6 +53,9 @@ impl Manifests {
             "values.global.proxy.resources.requests.cpu=10m".to_owned(),
             "values.global.proxy.resources.requests.memory=40Mi".to_owned(),
         ];
+        if ingress {
+            settings.extend(INGRESS.map(ToOwned::to_owned));
+        }
         if !plane.revision.is_empty() {
             settings.push(format!("revision={}", plane.revision));
         }
@@ -53,7 +75,7 @@ impl Manifests {
 
     /// The environment variables of istiod: the feature flags of the control plane.
     pub fn flags(&self) -> BTreeMap<String, String> {
-        let istiod = self.0.iter().find(|object| kind(object) == "Deployment");
+        let istiod = self.0.iter().find(|object| kind(object) == "Deployment" && !is_ingress(object));
         let variables = istiod.and_then(|istiod| istiod.data.pointer("/spec/template/spec/containers/0/env"));
         let variables = variables.and_then(Value::as_array).into_iter().flatten();
         let pairs = variables
@@ -102,6 +124,10 @@ impl Manifests {
         }
         Ok(())
     }
+}
+
+fn is_ingress(object: &DynamicObject) -> bool {
+    object.name_any() == INGRESS_GATEWAY
 }
 
 /// The cache key: the path, size and modification time of the program, and its settings.

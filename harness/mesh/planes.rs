@@ -67,13 +67,22 @@ pub struct Planes {
     sets: BTreeMap<IstioVersion, IstioSet>,
     cache: PathBuf,
     installed: Vec<ControlPlane>,
+    /// Whether each control plane is installed with an ingress gateway.
+    ingress: bool,
 }
 
 impl Planes {
     /// Control planes of these sets, none of them installed.
     pub fn new(sets: Vec<IstioSet>, cache: &Path) -> Self {
         let sets = sets.into_iter().map(|set| (set.version.clone(), set)).collect();
-        Self { sets, cache: cache.to_owned(), installed: Vec::new() }
+        Self { sets, cache: cache.to_owned(), installed: Vec::new(), ingress: false }
+    }
+
+    /// The control planes with an ingress gateway, if it is asked for.
+    #[must_use]
+    pub const fn with_ingress(mut self, ingress: bool) -> Self {
+        self.ingress = ingress;
+        self
     }
 
     /// The one control plane of a choice.
@@ -96,7 +105,7 @@ impl Planes {
     /// # Errors
     /// There is no set of its version, or `istioctl` fails.
     pub async fn manifests(&self, plane: &ControlPlane) -> Result<Manifests, MeshError> {
-        Manifests::generate(self.set(plane)?, plane, &self.cache).await
+        Manifests::generate(self.set(plane)?, plane, self.ingress, &self.cache).await
     }
 
     /// The installed control planes.
@@ -184,7 +193,7 @@ impl Planes {
     /// # Errors
     /// There is no set of its version.
     pub fn istio(&self, plane: &ControlPlane) -> Result<Istio, MeshError> {
-        Ok(Istio::new(&self.set(plane)?.tag, &plane.revision))
+        Ok(Istio { has_ingress: self.ingress, ..Istio::new(&self.set(plane)?.tag, &plane.revision) })
     }
 }
 

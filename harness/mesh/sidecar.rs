@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::configuration::configuration;
 use super::counters::counters;
 use super::envoy::{ConfigDump, items};
-use super::table::read_table;
+use super::table::{read_gateway, read_table};
 use super::{EnvoyError, MeshError};
 use crate::cluster::{Tunnel, TunnelError};
 use crate::events::{Configuration, Counters};
@@ -54,6 +54,20 @@ impl Sidecar {
         }
         dump.endpoints = self.ask("/clusters?format=json").await?;
         read_table(&dump, host, port, address.as_deref()).map_err(|source| self.unreadable(source))
+    }
+
+    /// Reads the routes of a gateway for requests to a host on a port of its pod, with their healthy endpoints.
+    ///
+    /// # Errors
+    /// The gateway does not answer, it does not have its routes yet, or a route is not supported.
+    pub(super) async fn gateway_table(&mut self, port: u16, host: &str) -> Result<RouteTable, MeshError> {
+        let dump = ConfigDump {
+            routes: self.ask(ROUTES).await?,
+            listeners: self.ask(LISTENERS).await?,
+            endpoints: self.ask("/clusters?format=json").await?,
+            ..ConfigDump::default()
+        };
+        read_gateway(&dump, port, host).map_err(|source| self.unreadable(source))
     }
 
     /// The address of a service with this full name; none if the API server does not tell it.

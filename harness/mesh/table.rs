@@ -57,6 +57,38 @@ pub fn read_virtual_host(dump: &ConfigDump, virtual_host: &Value) -> Result<Rout
     Ok(with_endpoints(dump, RoutingUnit::Request, routes))
 }
 
+/// Reads the route table of a gateway for requests to a host on a port of its pods.
+///
+/// # Errors
+/// The routes of the listener are not there yet, or one has an unsupported match or action.
+pub fn read_gateway(dump: &ConfigDump, port: u16, host: &str) -> Result<RouteTable, EnvoyError> {
+    if dump.listener("0.0.0.0", port).is_none() {
+        return Ok(RouteTable::of_closed_port());
+    }
+    let name = format!("http.{port}");
+    let configs = || items(&dump.routes["configs"]).map(|config| &config["route_config"]);
+    let config = configs().find(|config| config["name"] == *name).ok_or(EnvoyError::NoRoute(name))?;
+    // the port in the `Host` header does not matter at gateways
+    let host = host.split(':').next().unwrap_or_default().to_lowercase();
+    let length = |domain: &str| match domain.strip_prefix('*') {
+        Some("") => Some(0),
+        Some(suffix) => (host.len() > suffix.len() && host.ends_with(suffix)).then_some(suffix.len()),
+        None => (domain == host).then_some(usize::MAX),
+    };
+    let own = |virtual_host: &Value| {
+        items(&virtual_host["domains"]).filter_map(|domain| length(&domain.as_str()?.to_lowercase())).max()
+    };
+    let virtual_hosts = items(&config["virtual_hosts"]).filter_map(|one| Some((own(one)?, one)));
+    match virtual_hosts.max_by_key(|(length, _)| *length) {
+        None => Ok(RouteTable::default()),
+        Some((_, virtual_host)) if virtual_host["require_tls"] == "ALL" => {
+            let to = Redirect { status: 301, scheme: Some("https".to_owned()), ..Redirect::default() };
+            Ok(RouteTable { routes: vec![Route::with(Vec::new(), Action::Redirect(to))], ..RouteTable::default() })
+        }
+        Some((_, virtual_host)) => read_virtual_host(dump, virtual_host),
+    }
+}
+
 /// The route table of a listener that forwards connections to a cluster.
 pub fn connections_to(dump: &ConfigDump, cluster: Cluster) -> RouteTable {
     with_endpoints(dump, RoutingUnit::Connection, vec![Route::all_to(cluster)])
@@ -372,6 +404,37 @@ mod tests {
         let table = read_table(&dump, HOST, 8080, Some("10.43.0.7")).unwrap();
         assert_eq!(table.lines()[0], format!("route of connections 1: any request to {expected}"));
         assert!(read_table(&dump, HOST, 8080, Some("10.43.0.8")).is_err());
+    }
+
+    #[rstest]
+    #[case::exact("Hello.Example.com:80", "route 1: any request to subset exact")]
+    #[case::longest_wildcard("a.b.example.com", "route 1: any request to subset long")]
+    #[case::wildcard("a.example.com", "route 1: any request to subset short")]
+    #[case::redirect("tls.example.com", "route 1: any request is redirected (301) to https://")]
+    #[case::no_character_for_the_wildcard(".example.com", "")]
+    #[case::unknown("example.org", "")]
+    fn a_gateway_routes_by_the_host(#[case] host: &str, #[case] expected: &str) {
+        let virtual_host = |domain: &str, subset: &str| {
+            let route = json!({"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|{subset}|{HOST}")}});
+            json!({"domains": [domain], "routes": [route]})
+        };
+        let mut hosts = vec![
+            virtual_host("*.example.com", "short"),
+            virtual_host("*.b.example.com", "long"),
+            virtual_host("hello.example.com", "exact"),
+            virtual_host("tls.example.com", ""),
+        ];
+        hosts[3]["require_tls"] = json!("ALL");
+        let other = json!({"route_config": {"name": "http.8081", "virtual_hosts": [virtual_host("*", "other")]}});
+        let own = json!({"route_config": {"name": "http.8080", "virtual_hosts": hosts}});
+        let listeners = json!({"configs": [{"active_state": {"listener": {"name": "0.0.0.0_8080"}}}]});
+        let dump = ConfigDump { routes: json!({"configs": [other, own]}), listeners, ..ConfigDump::default() };
+        let line = read_gateway(&dump, 8080, host).unwrap().lines().into_iter().next().unwrap_or_default();
+        assert!(line.starts_with(expected) && line.is_empty() == expected.is_empty(), "{line}");
+        // where nothing listens, connections are refused
+        assert_eq!(read_gateway(&dump, 8081, host).unwrap().unit, RoutingUnit::Connection);
+        let dump = ConfigDump { routes: Value::Null, ..dump };
+        assert_eq!(read_gateway(&dump, 8080, host).unwrap_err().to_string(), "it has no route for http.8080 yet");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub async fn calibrate(
         prepared.tell_started(None);
         let mut venue = run.open().await?;
         let plan = prepared.plan_on(&*venue);
-        let mut driver = venue.driver(options.driver);
+        let mut driver = venue.driver(options.driver).await?;
         let mut session = Session::new(&plan, &mut *venue, run.events.clone(), Mode::Judge);
         let independent = session.calibrate(split, calibration, &mut driver).await?.findings.independent();
         let ending = if independent { Ending::Passed } else { Ending::Failed };

@@ -251,20 +251,27 @@ impl<'a> Session<'a> {
         let converged = converge(polling, settles, events.waiting(), &mut reader).await;
         (self.snapshot, self.reached.rules) = (reader.snapshot, reader.rules);
         let converged = match converged {
-            Err(MeshError::NotConverged { seconds, mismatch }) => {
+            Err(MeshError::NotConverged { who, seconds, mismatch }) => {
                 let rejected = match self.venue.sidecar() {
                     Some(sidecar) => sidecar.rejected().await.unwrap_or_default(),
                     None => Vec::new(),
                 };
                 let mismatch = Mismatch { rejected, ..mismatch };
-                return Err(MeshError::NotConverged { seconds, mismatch }.into());
+                return Err(MeshError::NotConverged { who, seconds, mismatch }.into());
             }
             other => other?,
         };
         if let Some(endpoints) = self.venue.endpoints() {
             endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
         }
-        let routing = self.routing(&converged);
+        let mut routing = self.routing(&converged);
+        for (entrance, Converged { table, differences, not_compared, .. }) in self.gateways_converged(polling).await? {
+            routing.lines.extend(table.lines().into_iter().map(|line| format!("{entrance}: {line}")));
+            routing.not_compared.extend(not_compared);
+            if !differences.is_empty() {
+                self.events.tell(Event::Misrouted(differences));
+            }
+        }
         self.events.tell(Event::Converged { took: converged.took, readings: converged.readings, routing });
         Ok(converged)
     }
@@ -338,7 +345,7 @@ impl ReadTable for RouteReader<'_, '_> {
 
 /// How long a table has to stay as expected: the workers of the client's sidecar may not use endpoints yet that are not among the `known` ones.
 /// None are known where there is no sidecar.
-fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable) -> Duration {
+pub(super) fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable) -> Duration {
     let is_new = |known: &BTreeSet<String>| table.addresses().any(|address| !known.contains(address));
     if known.is_some_and(is_new) { MERGE_WINDOW } else { Duration::ZERO }
 }

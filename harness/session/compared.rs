@@ -54,6 +54,7 @@ pub async fn run_compared(
         return Ok(Outcome { ending: Ending::Passed, passed: 0, stages: 0 });
     };
     SessionError::refuse_controlled(&first.scenario)?;
+    first.scenario.refuse_gateways("a comparison of versions of Istio")?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let prepared = Prepared::new(&first.scenario, &options, events)?;
     let mut others = Vec::new();
@@ -120,7 +121,7 @@ async fn compared(
 ) -> Result<usize, SessionError> {
     run.events.tell(Event::Environment(cluster.environment().await));
     let mut venue = OpenNamespace::new(cluster, objects, plan.scenario, &run.events);
-    let mut driver = venue.driver(options.driver);
+    let mut driver = venue.driver(options.driver).await?;
     let plan = plan.on(Some(&first.version));
     let mut session = Session::new(&plan, &mut venue, run.events.clone(), Mode::Compare);
     session.stages(designs, &mut driver, reached, |_, _| {}).await.map(|(held, _)| held)

@@ -75,6 +75,7 @@ impl From<VenueError> for SessionError {
             VenueError::Cluster(error) => Self::Cluster(error),
             VenueError::Mesh(error) => Self::Mesh(error),
             VenueError::Controller(error) => Self::Controller(error),
+            VenueError::Scenario(error) => Self::Scenario(error),
             VenueError::NotThrowaway => Self::NotThrowaway,
         }
     }
@@ -167,9 +168,13 @@ impl SessionError {
             | Self::NotThrowaway
             | Self::Controlled(_)
             | Self::Traffic(TrafficError::NoPopulation(_))
-            | Self::Mesh(MeshError::NoSidecar { .. } | MeshError::Istioctl { .. } | MeshError::OtherIstioctl { .. }) => {
-                true
-            }
+            | Self::Mesh(
+                MeshError::NoSidecar { .. }
+                | MeshError::NoGatewayPods { .. }
+                | MeshError::NoGatewayPort { .. }
+                | MeshError::Istioctl { .. }
+                | MeshError::OtherIstioctl { .. },
+            ) => true,
             _ => match self.cluster() {
                 Some(error) => error.is_bad_input(),
                 None => false,

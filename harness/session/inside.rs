@@ -31,7 +31,7 @@ pub async fn judge_reached(
         prepared.tell_started(None);
         let mut venue = run.open().await?;
         let plan = prepared.plan_on(&*venue);
-        let mut driver = venue.driver(options.driver);
+        let mut driver = venue.driver(options.driver).await?;
         let mut session = Session::new(&plan, &mut *venue, run.events.clone(), Mode::Judge);
         let planned = session.find_stage().await?;
         reached.store(planned.number, Ordering::Relaxed);

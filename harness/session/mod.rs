@@ -6,6 +6,7 @@ mod change;
 mod compared;
 mod controlled;
 mod error;
+mod ingress;
 mod inside;
 mod interrupt;
 mod judge;

@@ -83,6 +83,8 @@ pub async fn try_mutants(
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
     SessionError::refuse_controlled(&scenario)?;
+    // their namespaces would share the gateway
+    scenario.refuse_gateways("a trial of mutants")?;
     let prepared = Prepared::new(&scenario, &options, events)?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let body = async {
@@ -144,7 +146,7 @@ async fn trial_lot(
     // the events of a mutant are summed up in one
     let (silent, _) = Events::channel();
     let mut venue = OpenNamespace::new(cluster, objects, &scenario, &silent);
-    let mut driver = venue.driver(driver);
+    let mut driver = venue.driver(driver).await?;
     let mut session = Session::new(&plan, &mut venue, silent, Mode::TryMutants);
     let (mut lot, mut trialled) = (lot.into_iter(), Vec::new());
     let reached = AtomicUsize::new(0);

@@ -92,7 +92,7 @@ pub async fn run(
         prepared.tell_started(Some(designs.totals()));
         let mut venue = run.open().await?;
         let plan = prepared.plan_on(&*venue);
-        let mut driver = venue.driver(options.driver);
+        let mut driver = venue.driver(options.driver).await?;
         let mut session = Session::new(&plan, &mut *venue, run.events.clone(), Mode::Judge);
         let (passed, ruling) = session.stages(designs, &mut driver, reached, |_, _| {}).await?;
         let ending = match ruling {

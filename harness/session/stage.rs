@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SessionError;
+use super::ingress::GatewayEndpoints;
 use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converged, not_judged};
 use super::reached::Reached;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
@@ -45,6 +46,8 @@ pub(super) struct Session<'a> {
     pub reached: Reached,
     /// The answers to webhooks; none before they are needed.
     pub gates: Option<Gates>,
+    /// The endpoints that gateways use.
+    pub gateway_endpoints: GatewayEndpoints,
 }
 
 impl<'a> Session<'a> {
@@ -59,6 +62,7 @@ impl<'a> Session<'a> {
             client_pod: Vec::new(),
             reached: Reached::default(),
             gates: None,
+            gateway_endpoints: GatewayEndpoints::new(),
         }
     }
 
@@ -217,7 +221,7 @@ impl<'a> Session<'a> {
         let mut deployed: Vec<Workload> = Vec::new();
         for model in self.snapshot.pods() {
             if model.namespace != self.namespace()
-                || model.name == self.plan.scenario.client.pod
+                || self.plan.scenario.client.is_driver(&model.name)
                 || deployed.iter().any(|own| own.name == model.workload)
             {
                 continue;

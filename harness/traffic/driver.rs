@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use super::error::{ProtocolError, TrafficError};
 use super::local::LocalDriver;
 use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
 use super::sample::{Next, ObservedResponse, Sample};
+use super::together::{drive_together, parts};
 use crate::cluster::Session;
-use crate::scenario::{DRIVER, Scenario};
+use crate::scenario::{DRIVER, IngressGateway, Scenario};
 use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
 
 /// How long the driver may be silent, in addition to the longest time that a request of its plan takes.
@@ -24,6 +26,17 @@ pub struct Driver {
     program: String,
     options: DriverOptions,
     plans: u64,
+    /// The pod in which it runs and the address that it calls; none for the client pod, which calls the service.
+    outside: Option<Outside>,
+    /// The drivers of populations that come through gateways.
+    entering: BTreeMap<IngressGateway, Driver>,
+}
+
+/// A sender outside of the mesh.
+struct Outside {
+    pod: String,
+    /// `HOST:PORT`.
+    address: String,
 }
 
 /// Where the driver runs.
@@ -37,7 +50,7 @@ enum Backend {
 impl Driver {
     /// A driver in a client pod among these pods.
     pub fn new(pods: Api<Pod>, options: DriverOptions) -> Self {
-        Self { backend: Backend::Pod(pods, None), program: DRIVER.to_owned(), options, plans: 0 }
+        Self { program: DRIVER.to_owned(), ..Self::of(Backend::Pod(pods, None), options) }
     }
 
     /// Sets the path of the program in the client's container.
@@ -56,12 +69,30 @@ impl Driver {
 
     /// A driver in this process that sends every request to one address.
     pub const fn local(address: SocketAddr, options: DriverOptions) -> Self {
-        Self { backend: Backend::Local(Some(address), None), program: String::new(), options, plans: 0 }
+        Self::of(Backend::Local(Some(address), None), options)
     }
 
     /// A driver in this process, which runs in a pod of the mesh.
     pub const fn within(options: DriverOptions) -> Self {
-        Self { backend: Backend::Local(None, None), program: String::new(), options, plans: 0 }
+        Self::of(Backend::Local(None, None), options)
+    }
+
+    const fn of(backend: Backend, options: DriverOptions) -> Self {
+        Self { backend, program: String::new(), options, plans: 0, outside: None, entering: BTreeMap::new() }
+    }
+
+    /// Sets the pod, which is not the client's, and the address that it calls.
+    #[must_use]
+    pub fn outside(mut self, pod: &str, address: &str) -> Self {
+        self.outside = Some(Outside { pod: pod.to_owned(), address: address.to_owned() });
+        self
+    }
+
+    /// Adds the driver of populations that come through a gateway.
+    #[must_use]
+    pub fn entering(mut self, gateway: IngressGateway, driver: Self) -> Self {
+        self.entering.insert(gateway, driver);
+        self
     }
 
     /// Sends the requests of all flows in turns and calls `observe` with each response, in the order of sending. A flow ends when
@@ -75,8 +106,11 @@ impl Driver {
         flows: &[SampleFlow<'_>],
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
-        let plan = plan(scenario, flows, self.options)?;
-        self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
+        let options = self.options;
+        self.drive_parts(scenario, flows, observe, |flows, share| {
+            plan(scenario, flows, DriverOptions { qps: options.qps.map(|qps| qps * share), ..options })
+        })
+        .await
     }
 
     /// Sends requests of all populations in turns, each when it is due, until `observe` returns [`Next::StopAll`]. `observe` is called as
@@ -96,11 +130,71 @@ impl Driver {
         let flows: Vec<SampleFlow<'_>> = populations
             .map(|population| SampleFlow { from: &population.name, path: "/", requests: UNLIMITED, least: 0 })
             .collect();
-        let options =
-            DriverOptions { connections: watch.connections, qps: Some(f64::from(watch.rate)), ..self.options };
-        let mut plan = plan(scenario, &flows, options)?;
-        plan.in_flight = Some(watch.in_flight(options.timeout));
-        self.drive(&scenario.client.pod, &scenario.client.container, plan, observe).await
+        let options = self.options;
+        self.drive_parts(scenario, &flows, observe, |flows, share| {
+            let qps = Some(f64::from(watch.rate) * share);
+            let mut plan = plan(scenario, flows, DriverOptions { connections: watch.connections, qps, ..options })?;
+            plan.in_flight = Some(watch.in_flight(options.timeout));
+            Ok(plan)
+        })
+        .await
+    }
+
+    /// Drives flows with a plan for each sender, which gets the flows of the sender and their share of all.
+    async fn drive_parts(
+        &mut self,
+        scenario: &Scenario,
+        flows: &[SampleFlow<'_>],
+        observe: impl FnMut(ObservedResponse<'_>) -> Next,
+        plan: impl Fn(&[SampleFlow<'_>], f64) -> Result<DrivePlan, TrafficError>,
+    ) -> Result<Sample, TrafficError> {
+        let parts = parts(scenario, flows)?;
+        if parts.iter().all(|part| part.through.is_none()) {
+            return self.drive_for(scenario, plan(flows, 1.0)?, observe).await;
+        }
+        let mut entering = std::mem::take(&mut self.entering);
+        let mut drivers: BTreeMap<Option<&IngressGateway>, &mut Self> = BTreeMap::from([(None, &mut *self)]);
+        drivers.extend(entering.iter_mut().map(|(gateway, driver)| (Some(gateway), driver)));
+        let together = parts.into_iter().map(|part| {
+            let own: Vec<SampleFlow<'_>> = part.positions.iter().map(|position| flows[*position]).collect();
+            #[expect(clippy::cast_precision_loss, reason = "there are few flows")]
+            let share = own.len() as f64 / flows.len() as f64;
+            let missing = || TrafficError::NoGateway(part.through.map(ToString::to_string).unwrap_or_default());
+            let driver = drivers.remove(&part.through).ok_or_else(missing)?;
+            Ok((part, driver, plan(&own, share)?))
+        });
+        let sample = match together.collect::<Result<Vec<_>, TrafficError>>() {
+            Ok(together) => drive_together(together, scenario, observe).await,
+            Err(error) => Err(error),
+        };
+        drop(drivers);
+        self.entering = entering;
+        sample
+    }
+
+    /// The pod in which the driver runs.
+    fn pod<'a>(&'a self, scenario: &'a Scenario) -> &'a str {
+        self.outside.as_ref().map_or(&scenario.client.pod, |outside| &outside.pod)
+    }
+
+    /// Starts the driver in the pod from which it sends requests of a scenario.
+    pub(super) async fn start_for(&mut self, scenario: &Scenario) -> Result<(), TrafficError> {
+        let pod = self.pod(scenario).to_owned();
+        self.start(&pod, &scenario.client.container).await
+    }
+
+    /// Runs a plan in the pod from which it sends requests of a scenario.
+    pub(super) async fn drive_for(
+        &mut self,
+        scenario: &Scenario,
+        mut plan: DrivePlan,
+        observe: impl FnMut(ObservedResponse<'_>) -> Next,
+    ) -> Result<Sample, TrafficError> {
+        if let Some(outside) = &self.outside {
+            plan.base = format!("http://{}", outside.address);
+        }
+        let pod = self.pod(scenario).to_owned();
+        self.drive(&pod, &scenario.client.container, plan, observe).await
     }
 
     /// Runs a plan in a container of the client pod. The id of the plan is assigned here.

@@ -1,4 +1,4 @@
-//! Traffic to the service under test. The driver runs in the client pod, sends the requests of all populations in turns and reports every
+//! Traffic to the service under test. The driver runs in the client pod, and in a pod outside of the mesh for requests through gateways. It sends the requests of all populations in turns and reports every
 //! response; a flow is stopped as soon as its tests are decided.
 
 mod decode;
@@ -7,6 +7,7 @@ mod error;
 mod local;
 mod options;
 mod sample;
+mod together;
 
 pub use decode::replay;
 pub use driver::Driver;

@@ -104,6 +104,28 @@ impl Sample {
         }
     }
 
+    /// The sample with the positions of its flows among those of several samples.
+    pub(super) fn with_flows(mut self, positions: &[usize]) -> Self {
+        for tally in &mut self.tallies {
+            tally.flow = positions[tally.flow];
+        }
+        self
+    }
+
+    /// Two samples that were taken at the same time, as one.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.requests += other.requests;
+        for (pod, count) in other.pods {
+            *self.pods.entry(pod).or_default() += count;
+        }
+        self.tallies.extend(other.tallies);
+        self.took = self.took.max(other.took);
+        self.started = self.started.min(other.started);
+        // both have the same bounds
+        let _ = self.latency.add(other.latency);
+        self
+    }
+
     /// Requests per second.
     #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
     pub fn rate(&self) -> f64 {

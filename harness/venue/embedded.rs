@@ -9,7 +9,7 @@ use crate::cluster::{Applied, ClusterError, Deleted, EmbeddedMesh, NotEmbedded, 
 use crate::mesh::MeshError;
 use crate::plan::Plan;
 use crate::routing::RouteTable;
-use crate::scenario::{Manifest, Scenario, Served, Target};
+use crate::scenario::{IngressGateway, Manifest, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 /// The embedded mesh: a cluster and a mesh in this process.
@@ -31,6 +31,7 @@ impl Venue for Embedded {
         }
         let stand_ins = stand_ins(&Plan::of(run.scenario, &run.namespace, None))?;
         let mesh = EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?;
+        let mesh = mesh.with_gateways(run.scenario)?;
         Ok(Box::new(mesh.with_stand_ins(stand_ins)))
     }
 
@@ -45,8 +46,18 @@ impl OpenVenue for EmbeddedMesh {
         true
     }
 
-    fn driver(&self, options: DriverOptions) -> Driver {
-        Driver::local(self.address(), options)
+    async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
+        let driver = Driver::local(self.address(), options);
+        let entering = self.gateways().map(|(gateway, address)| {
+            (gateway.clone(), Driver::local(address, options).outside("outside", &address.to_string()))
+        });
+        Ok(entering.fold(driver, |driver, (gateway, own)| driver.entering(gateway, own)))
+    }
+
+    async fn gateway(&mut self, gateway: &IngressGateway, host: &str) -> Result<Vec<RouteTable>, MeshError> {
+        EmbeddedMesh::gateway(self, gateway, host)
+            .map(|table| vec![table])
+            .ok_or_else(|| MeshError::NoGateway(gateway.to_string()))
     }
 
     async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {

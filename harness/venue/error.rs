@@ -3,6 +3,7 @@ use thiserror::Error;
 use crate::cluster::{ClusterError, RunId};
 use crate::controller::ControllerError;
 use crate::mesh::MeshError;
+use crate::scenario::ScenarioError;
 
 /// Why a venue cannot be opened or changed.
 #[derive(Debug, Error)]
@@ -17,6 +18,9 @@ pub enum VenueError {
     /// A rollout controller failed.
     #[error(transparent)]
     Controller(#[from] ControllerError),
+    /// The scenario is wrong, or cannot be run there.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// Only a throwaway cluster can do what was asked for.
     #[error("mutants are brought about, and control planes installed, on a throwaway cluster alone")]
     NotThrowaway,

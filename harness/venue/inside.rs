@@ -34,6 +34,7 @@ impl Venue for Inside {
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        run.scenario.refuse_gateways("a pod of the mesh")?;
         let client = self.own.client()?;
         let pods = self.own.pods(&client).await?;
         if !pods.iter().any(|pod| pod.name == self.own.name && pod.sidecar.is_some()) {
@@ -75,8 +76,8 @@ struct OpenInside<'a> {
 
 #[async_trait]
 impl OpenVenue for OpenInside<'_> {
-    fn driver(&self, options: DriverOptions) -> Driver {
-        Driver::within(options)
+    async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
+        Ok(Driver::within(options))
     }
 
     async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {

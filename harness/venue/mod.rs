@@ -27,7 +27,7 @@ use crate::controller::ControlledObjects;
 use crate::events::Environment;
 use crate::mesh::{MeshError, Sidecar};
 use crate::routing::RouteTable;
-use crate::scenario::{IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
+use crate::scenario::{IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 pub use cluster::{ClusterSpec, ProvisionedCluster};
@@ -101,8 +101,11 @@ pub trait Venue: fmt::Debug + Send + Sync {
 /// An open venue: the namespace of one scenario, with its client and its service. The defaults are those of a cluster with Istio.
 #[async_trait]
 pub trait OpenVenue: Send + Sync {
-    /// A traffic driver in the client's pod.
-    fn driver(&self, options: DriverOptions) -> Driver;
+    /// A traffic driver in the client's pod, and in the pod outside of the mesh for each gateway through which populations come.
+    ///
+    /// # Errors
+    /// The pods of a gateway or their Service cannot be found.
+    async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError>;
 
     /// Applies an object.
     ///
@@ -156,6 +159,14 @@ pub trait OpenVenue: Send + Sync {
     /// # Errors
     /// The client's sidecar does not answer, or its configuration cannot be read.
     async fn table(&mut self, host: &str, port: u16) -> Result<RouteTable, MeshError>;
+
+    /// How each pod of a gateway routes requests to a host now.
+    ///
+    /// # Errors
+    /// There is no such gateway, its pods do not answer, or their configuration cannot be read.
+    async fn gateway(&mut self, gateway: &IngressGateway, _host: &str) -> Result<Vec<RouteTable>, MeshError> {
+        Err(MeshError::NoGateway(gateway.to_string()))
+    }
 
     /// Whether the answers come from the routing model, so that they prove nothing where something unmodelled can affect them.
     fn is_model(&self) -> bool {

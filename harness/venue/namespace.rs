@@ -16,10 +16,10 @@ use crate::cluster::{
 };
 use crate::controller::ControlledObjects;
 use crate::events::{Environment, Event, Events};
-use crate::mesh::{MeshError, Sidecar};
+use crate::mesh::{Ingress, MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
-use crate::scenario::{Client, ControlPlane, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
+use crate::scenario::{Client, ControlPlane, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 /// The timeout for the first push of a control plane that has replaced another.
@@ -44,6 +44,8 @@ pub struct OpenNamespace {
     sidecar: Sidecar,
     /// None where no controller moves the traffic.
     controlled: Option<ControlledObjects>,
+    /// The gateways through which populations come, once they are found.
+    ingresses: BTreeMap<IngressGateway, Option<Ingress>>,
     /// The addresses of endpoints that the client's sidecar uses, as far as stages have waited for them.
     endpoints: BTreeSet<String>,
     events: Events,
@@ -69,6 +71,7 @@ impl OpenNamespace {
                 .controller
                 .as_ref()
                 .map(|object| ControlledObjects::watch(&cluster.client, &name, object)),
+            ingresses: scenario.ingress_gateways().into_iter().map(|gateway| (gateway.clone(), None)).collect(),
             endpoints: BTreeSet::new(),
             cluster: cluster.clone(),
             client: client.clone(),
@@ -91,8 +94,23 @@ impl OpenNamespace {
 
 #[async_trait]
 impl OpenVenue for OpenNamespace {
-    fn driver(&self, options: DriverOptions) -> Driver {
-        Driver::new(self.pods.clone(), options).program(&self.client.driver)
+    async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
+        let new = || Driver::new(self.pods.clone(), options).program(&self.client.driver);
+        let outside = self.client.outside.as_deref().unwrap_or_default();
+        let mut driver = new();
+        for (gateway, found) in &mut self.ingresses {
+            let ingress = Ingress::find(&self.cluster.client, gateway).await?;
+            driver = driver.entering(gateway.clone(), new().outside(outside, &ingress.address));
+            *found = Some(ingress);
+        }
+        Ok(driver)
+    }
+
+    async fn gateway(&mut self, gateway: &IngressGateway, host: &str) -> Result<Vec<RouteTable>, MeshError> {
+        match self.ingresses.get_mut(gateway) {
+            Some(Some(ingress)) => ingress.tables(host).await,
+            _ => Err(MeshError::NoGateway(gateway.to_string())),
+        }
     }
 
     async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {

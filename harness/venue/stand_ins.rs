@@ -7,10 +7,10 @@ use crate::scenario::{Claim, Origin, Stage, Statuses};
 
 /// The images of a plan that need a stand-in, each with the versions that its pods state.
 pub(super) fn images(plan: &Plan<'_>) -> BTreeMap<String, Vec<String>> {
-    let client = &plan.scenario.client.pod;
+    let client = &plan.scenario.client;
     let mut images: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for pod in plan.stages.iter().flat_map(|planned| planned.after.pods()) {
-        if pod.name == *client || pod.image.is_empty() || DemoImage::find(&pod.image).is_some() {
+        if client.is_driver(&pod.name) || pod.image.is_empty() || DemoImage::find(&pod.image).is_some() {
             continue;
         }
         let versions = images.entry(pod.image).or_default();

@@ -58,7 +58,7 @@ impl Throwaway {
             cache: &run.cache,
             binary: &self.binary,
             node: self.node.clone(),
-            planes,
+            planes: planes.with_ingress(!run.scenario.ingress_gateways().is_empty()),
             first,
             snapshotter: &self.snapshotter,
             images: ScenarioImages::of(run.scenario, &self.load),

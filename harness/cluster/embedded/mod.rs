@@ -15,8 +15,8 @@ use super::objects::Applied;
 use super::pod::PodState;
 use crate::demo::{DemoImage, demo_versions};
 use crate::events::Injection;
-use crate::routing::{Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
-use crate::scenario::{Manifest, ObjectId, Service, Target};
+use crate::routing::{Client, Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
+use crate::scenario::{IngressGateway, Manifest, ObjectId, Scenario, Service, Target};
 use crate::workload::DemoServer;
 
 use proxy::{Proxy, Serving};
@@ -42,12 +42,25 @@ pub struct EmbeddedMesh {
     /// A request to the service of the scenario.
     request: Request,
     client: String,
+    /// The pod outside of the mesh; empty where there is none.
+    outside: String,
     servers: BTreeMap<String, Server>,
     /// The number of servers that were started.
     started: u64,
     proxy: Proxy,
+    gateways: Vec<Gateway>,
     applied: u64,
     table: RouteTable,
+}
+
+/// An ingress gateway.
+#[derive(Debug)]
+struct Gateway {
+    gateway: IngressGateway,
+    /// A request to each host that populations call.
+    requests: BTreeMap<String, Request>,
+    proxy: Proxy,
+    tables: BTreeMap<String, RouteTable>,
 }
 
 impl EmbeddedMesh {
@@ -62,12 +75,47 @@ impl EmbeddedMesh {
             stand_ins: None,
             request: Request::get(&service.host, service.port, "/"),
             client: client.to_owned(),
+            outside: String::new(),
             servers: BTreeMap::new(),
             started: 0,
             proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
+            gateways: Vec::new(),
             applied: 0,
             table: RouteTable::default(),
         })
+    }
+
+    /// Starts the gateways through which the populations of a scenario come.
+    ///
+    /// # Errors
+    /// No port can be opened on loopback.
+    pub fn with_gateways(mut self, scenario: &Scenario) -> Result<Self, ClusterError> {
+        self.outside = scenario.client.outside.clone().unwrap_or_default();
+        for gateway in scenario.ingress_gateways() {
+            let own = scenario.populations.iter().filter(|population| population.through.as_ref() == Some(gateway));
+            let variants = own.flat_map(|population| &population.variants);
+            let hosts = variants.filter_map(|variant| variant.headers.get("host"));
+            let requests = hosts.map(|host| (host.to_lowercase(), Request::entering(host, gateway.port, "/")));
+            self.gateways.push(Gateway {
+                gateway: gateway.clone(),
+                requests: requests.collect(),
+                proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
+                tables: BTreeMap::new(),
+            });
+        }
+        self.refresh();
+        Ok(self)
+    }
+
+    /// The gateways, each with the address to which requests through it are sent.
+    pub fn gateways(&self) -> impl Iterator<Item = (&IngressGateway, SocketAddr)> {
+        self.gateways.iter().map(|own| (&own.gateway, own.proxy.address()))
+    }
+
+    /// The routes of a gateway for requests to a host; none if no population comes that way.
+    pub fn gateway(&self, gateway: &IngressGateway, host: &str) -> Option<RouteTable> {
+        let own = self.gateways.iter().find(|own| own.gateway == *gateway)?;
+        own.tables.get(&host.to_lowercase()).cloned()
     }
 
     /// Starts stand-ins for pods of other images than the demo's.
@@ -178,16 +226,27 @@ impl EmbeddedMesh {
         let by_address = by_address.collect::<HashMap<_, _>>();
         let client = client_of(&self.live, &self.client);
         let mesh = Mesh::new(&self.live, pods);
+        for own in &mut self.gateways {
+            let outbound = mesh.outbound(Client::ingress_gateway());
+            let table = |request| outbound.routes(request).map_or_else(|_| RouteTable::of_closed_port(), |own| own.table);
+            own.tables = own.requests.iter().map(|(host, request)| (host.clone(), table(request))).collect();
+            own.proxy.serve(Serving::at_gateway(&mesh, &own.requests, &by_address));
+        }
         let serving = client.map(|client| Serving::new(&mesh, client, &self.request, &by_address));
         self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
         self.proxy.serve(serving);
+    }
+
+    /// Whether a pod sends requests.
+    fn is_driver(&self, pod: &str) -> bool {
+        pod == self.client || pod == self.outside
     }
 
     /// A new server for a pod; none if nothing answers there.
     fn start_server(&mut self, pod: &Pod) -> Option<Server> {
         let answers: Arc<dyn PodServer> = match (DemoImage::find(&pod.image), &self.stand_ins) {
             (Some(image), _) => Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty)),
-            (None, Some(stand_ins)) if pod.name != self.client => Arc::new(stand_ins.server(pod)),
+            (None, Some(stand_ins)) if !self.is_driver(&pod.name) => Arc::new(stand_ins.server(pod)),
             _ => return None,
         };
         self.started += 1;

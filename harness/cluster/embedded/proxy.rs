@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::stand_in::PodServer;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outcome, Redirect, RedirectPath,
+    Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Redirect, RedirectPath,
     Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 
@@ -116,8 +116,30 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>
 }
 
 impl Serving {
+    /// The routes of a client's sidecar.
     pub fn new(mesh: &Mesh, client: Client, request: &Request, servers: &HashMap<String, Arc<dyn PodServer>>) -> Self {
         let outbound = mesh.outbound(client);
+        let others = outbound.hosts().into_iter().map(|host| (host.clone(), request.clone().with("host", &host)));
+        Self::of(&outbound, request, others.collect(), servers)
+    }
+
+    /// The routes of the ingress gateway for the requests to each of these hosts, of which there is one at least.
+    pub fn at_gateway(
+        mesh: &Mesh,
+        requests: &BTreeMap<String, Request>,
+        servers: &HashMap<String, Arc<dyn PodServer>>,
+    ) -> Option<Self> {
+        let outbound = mesh.outbound(Client::ingress_gateway());
+        let others = requests.iter().map(|(host, request)| (host.clone(), request.clone()));
+        Some(Self::of(&outbound, requests.values().next()?, others.collect(), servers))
+    }
+
+    fn of(
+        outbound: &Outbound<'_>,
+        request: &Request,
+        others: Vec<(String, Request)>,
+        servers: &HashMap<String, Arc<dyn PodServer>>,
+    ) -> Self {
         let with_servers = |routes: Routes| {
             let is_request = routes.table.unit == RoutingUnit::Request;
             let endpoint = |cluster: &Cluster, address: &String| {
@@ -150,10 +172,8 @@ impl Serving {
             let headers = routes.table.headers().chain(["host"]).filter_map(|name| name.parse().ok());
             RoutesWithServers { servers: found, headers: headers.collect(), routes }
         };
-        let others = outbound.hosts().into_iter().filter_map(|host| {
-            let other = request.clone().with("host", &host);
-            Some((host, with_servers(outbound.routes(&other).ok()?)))
-        });
+        let others =
+            others.into_iter().filter_map(|(host, other)| Some((host, with_servers(outbound.routes(&other).ok()?))));
         Self {
             host: request.authority().as_bytes().to_vec(),
             others: others.collect(),

@@ -2,7 +2,7 @@ use thiserror::Error;
 
 use super::during::{Undecidable, bounds, refused};
 use super::stages::{Plan, PlannedStage};
-use crate::scenario::Origin;
+use crate::scenario::{Claim, Origin};
 use crate::verdict::{Design, DesignError, Totals, Unidentified, identify};
 
 /// A claim of a scenario that is refused before anything starts.
@@ -60,7 +60,9 @@ impl Designs {
         let scenario = plan.scenario;
         let mut designs = Vec::new();
         for planned in &plan.stages {
-            let claims: Vec<_> = planned.stage.claims().collect();
+            // a gateway sends nothing anywhere without routes
+            let is_of_client = |claim: &&Claim| scenario.population(&claim.from).is_none_or(|own| own.through.is_none());
+            let claims: Vec<_> = planned.stage.claims().filter(is_of_client).collect();
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);
             for claim in &claims {

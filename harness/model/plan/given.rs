@@ -34,7 +34,10 @@ pub(crate) fn requests<'a>(
     path: &'a str,
 ) -> impl Iterator<Item = Request> + use<'a> {
     population.variants.iter().map(move |variant| {
-        let request = Request::get(&service.host, service.port, path);
+        let request = match (&population.through, variant.headers.get("host")) {
+            (Some(through), Some(host)) => Request::entering(host, through.port, path),
+            _ => Request::get(&service.host, service.port, path),
+        };
         variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
     })
 }

@@ -15,6 +15,8 @@ pub struct Request {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Whether the request comes from outside of the mesh, to this port of the ingress gateway.
+    pub is_entering: bool,
     /// The headers, by lower-case name. A `host` here replaces the `Host` header, but not the host that the client connects to.
     pub headers: BTreeMap<String, String>,
 }
@@ -22,7 +24,19 @@ pub struct Request {
 impl Request {
     /// A `GET` request without headers.
     pub fn get(host: &str, port: u16, path: &str) -> Self {
-        Self { method: "GET".to_owned(), path: path.to_owned(), host: host.to_owned(), port, headers: BTreeMap::new() }
+        Self {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            host: host.to_owned(),
+            port,
+            is_entering: false,
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// A `GET` request from outside of the mesh, through the ingress gateway.
+    pub fn entering(host: &str, port: u16, path: &str) -> Self {
+        Self { is_entering: true, ..Self::get(host, port, path) }
     }
 
     /// Adds a header.

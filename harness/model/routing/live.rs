@@ -7,7 +7,7 @@ use crate::scenario::{ApiKind, Manifest, Metadata, ObjectId, Scope, Stage, Step,
 /// The API group of Istio's traffic rules, in all versions.
 const ISTIO: &str = "networking.istio.io";
 /// The API group of the Kubernetes Gateway API.
-const GATEWAY: &str = "gateway.networking.k8s.io";
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// The objects that a scenario has applied and not deleted, with the defaults of their definitions.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,8 @@ pub enum Kind {
     VirtualService,
     /// Istio's `DestinationRule`.
     DestinationRule,
+    /// Istio's `Gateway`.
+    Gateway,
     /// The Gateway API's `HTTPRoute`.
     HttpRoute,
 }
@@ -80,7 +82,8 @@ impl Kind {
             Self::Namespace => ("", "Namespace"),
             Self::VirtualService => (ISTIO, "VirtualService"),
             Self::DestinationRule => (ISTIO, "DestinationRule"),
-            Self::HttpRoute => (GATEWAY, "HTTPRoute"),
+            Self::Gateway => (ISTIO, "Gateway"),
+            Self::HttpRoute => (GATEWAY_API, "HTTPRoute"),
         }
     }
 }

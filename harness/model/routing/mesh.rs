@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::destination_rule::DestinationRules;
+use super::gateway::Gateway;
 use super::hosts::addressed;
 use super::http_route;
 use super::live::{Kind, Live};
@@ -19,6 +20,8 @@ pub struct Mesh {
     pub(super) version: RoutingVersion,
     pub(super) services: HashMap<String, Service>,
     pub(super) virtual_services: Vec<VirtualService>,
+    /// In the order in which a gateway pod merges them.
+    pub(super) gateways: Vec<Gateway>,
     pub(super) destination_rules: DestinationRules,
     pub(super) pods: Pods,
     /// The header of responses in which clients read the version; none if they read it elsewhere.
@@ -74,7 +77,7 @@ impl Mesh {
             .into_iter()
             .map(|delegate| ((delegate.namespace.clone(), delegate.name.clone()), delegate))
             .collect();
-        let roots = roots.into_iter().filter(|root| root.mesh).map(|root| root.merged(&delegates));
+        let roots = roots.into_iter().map(|root| root.merged(&delegates));
         let mut virtual_services: Vec<VirtualService> =
             roots.chain(http_route::read_all(version, live.of(Kind::HttpRoute), &mut notes)).collect();
         // unlike other destinations, a mirror of an HTTPRoute has to exist
@@ -100,6 +103,12 @@ impl Mesh {
         if !version.is_after_1_22() {
             virtual_services.sort_by_key(|service| service.delegates);
         }
+        let mut gateways: Vec<Gateway> =
+            live.of(Kind::Gateway).map(|object| Gateway::read(object, &mut notes)).collect();
+        gateways.sort_by_cached_key(|gateway| {
+            let (created, name, namespace) = gateway.order();
+            (created, version.order(name, namespace))
+        });
         let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
         let pods = Pods::new(pods);
@@ -107,7 +116,16 @@ impl Mesh {
             undeclared(service, &pods, &mut notes);
         }
         let not_modelled = notes.into_sorted();
-        Self { version, services, virtual_services, destination_rules, pods, version_header: None, not_modelled }
+        Self {
+            version,
+            services,
+            virtual_services,
+            gateways,
+            destination_rules,
+            pods,
+            version_header: None,
+            not_modelled,
+        }
     }
 
     /// The mesh for clients that read the version, and the name of the pod, in headers of responses.
@@ -118,7 +136,7 @@ impl Mesh {
     pub fn read_in(mut self, version_header: Option<&str>, pod_header: Option<&str>) -> Self {
         let mut notes = Notes::default();
         notes.only_answers = true;
-        for rule in self.virtual_services.iter().filter(|service| service.mesh).flat_map(|service| &service.rules) {
+        for rule in self.virtual_services.iter().flat_map(|service| &service.rules) {
             let of_destinations = rule.route.iter().map(|destination| &destination.headers.response);
             let changes: Vec<_> = rule.headers.iter().map(|headers| &headers.response).chain(of_destinations).collect();
             let is_changed = |name: &str| changes.iter().any(|changes| changes.change(name));

@@ -27,6 +27,7 @@ mod distribution;
 mod endpoints;
 #[cfg(test)]
 mod fixture;
+mod gateway;
 mod hosts;
 mod http_route;
 mod injection;

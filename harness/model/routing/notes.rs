@@ -21,7 +21,7 @@ pub struct NotModelled {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Scope {
-    /// No request of a pod in the mesh, such as an ingress gateway.
+    /// No request.
     Nothing,
     /// Requests to these hosts, or that a rule forwards to them. Full names or wildcards.
     Hosts(BTreeSet<String>),
@@ -46,6 +46,10 @@ pub enum Scope {
         /// Whether pods whose labels tell no locality are taken to be in one.
         is_assumed: bool,
     },
+    /// Requests from outside of the mesh to this port of a gateway, or to every port.
+    Gateway(Option<u16>),
+    /// Requests from outside of the mesh to these hosts, or that a rule forwards to them. Full names or wildcards.
+    AtGateways(BTreeSet<String>),
     /// Requests that the rule at this position decides.
     Rule(Origin),
     /// Requests from or to the pods of a namespace that carry all of these labels; without a namespace, of every namespace.

@@ -155,6 +155,11 @@ impl RouteDiff {
 }
 
 impl RouteTable {
+    /// The table of a port on which nothing listens: connections are refused.
+    pub fn of_closed_port() -> Self {
+        Self { unit: RoutingUnit::Connection, ..Self::default() }
+    }
+
     /// The addresses of all endpoints.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         let endpoints = self.clusters.values().filter_map(|endpoints| match endpoints {
@@ -234,12 +239,12 @@ impl Route {
 
     /// A route for every request.
     pub fn all(forward: Forward) -> Self {
-        Self {
-            conditions: Vec::new(),
-            abort: None,
-            action: Action::Forward(forward),
-            response: ResponseHeaders::default(),
-        }
+        Self::with(Vec::new(), Action::Forward(forward))
+    }
+
+    /// A route without a fault that leaves responses as they are.
+    pub fn with(conditions: Vec<Condition>, action: Action) -> Self {
+        Self { conditions, abort: None, action, response: ResponseHeaders::default() }
     }
 
     /// The path that the server of an HTTP request receives.

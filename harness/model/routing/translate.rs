@@ -1,12 +1,12 @@
 //! Translation of rules into routes, for one client and port.
 
 use super::client::Client;
-use super::condition::{Condition, Test};
+use super::condition::{Condition, Polarity, Subject, Test};
 use super::connection::ConnectionRule;
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
 use super::retries::Retries;
-use super::rule::{Destination, MESH, Match, RedirectPort, Rule, RuleRef};
+use super::rule::{Destination, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
@@ -14,26 +14,46 @@ use super::virtual_service::VirtualService;
 /// A route, the rule that it comes from, and when a request is sent again.
 pub(super) type RuleRoute = (Route, RuleRef, Retries);
 
-/// The routes that a `VirtualService` gives a client on a port; none if no rule applies to the client, so that Istio ignores the object.
+/// Where rules are applied: a port of a client's sidecar, or of a gateway.
+pub(super) struct Listener<'a> {
+    /// The client, or the pods of the gateway.
+    pub client: &'a Client,
+    pub port: u16,
+    /// The name by which rules refer to it: `mesh`, or that of a gateway.
+    pub gateway: &'a str,
+    /// The port of a service that has no other, if that is where requests go to that the rules send to no port.
+    pub only_port: &'a dyn Fn(&str) -> Option<u16>,
+}
+
+/// Whether every request meets these conditions, as far as Istio sees it.
+pub(super) fn catches_all(version: RoutingVersion, conditions: &[Condition]) -> bool {
+    match conditions {
+        [] => true,
+        // later versions of Istio take the regular expression `.*` for a path that matches every request
+        [Condition { subject: Subject::Path, test: Test::Regex(pattern), polarity: Polarity::Positive }] => {
+            version.is_after_1_22() && pattern.as_str() == ".*"
+        }
+        _ => false,
+    }
+}
+
+/// The routes that a `VirtualService` gives a listener; none if no rule applies to it, so that Istio ignores the object.
 pub(super) fn routes(
     version: RoutingVersion,
     service: &VirtualService,
-    client: &Client,
-    port: u16,
+    listener: &Listener<'_>,
 ) -> Option<Vec<RuleRoute>> {
     let mut routes = Vec::new();
     'rules: for rule in &service.rules {
         let retries = rule.retries.as_ref().map_or_else(|| Retries::by_default(version), |own| own.resolved(version));
         if rule.matches.is_empty() {
-            routes.push((route(rule, Vec::new(), None, port, service.gateway_api), rule.at.clone(), retries));
+            routes.push((route(rule, Vec::new(), None, listener, service.gateway_api), rule.at.clone(), retries));
             break;
         }
-        for one in rule.matches.iter().filter(|one| applies(one, client, port)) {
+        for one in rule.matches.iter().filter(|one| applies(one, listener)) {
             let conditions = one.conditions();
-            // later versions of Istio take the regular expression `.*` for a path that matches every request
-            let any_path = matches!(&one.uri, Some(Test::Regex(pattern)) if pattern.as_str() == ".*");
-            let catches_all = conditions.is_empty() || version.is_after_1_22() && any_path && conditions.len() == 1;
-            let route = route(rule, conditions, one.uri.as_ref(), port, service.gateway_api);
+            let catches_all = catches_all(version, &conditions);
+            let route = route(rule, conditions, one.uri.as_ref(), listener, service.gateway_api);
             routes.push((route, rule.at.clone(), retries));
             // Istio sends no routes after one that matches every request
             if catches_all {
@@ -51,25 +71,31 @@ pub(super) fn connections(rule: &ConnectionRule, port: u16, only_port: impl Fn(&
     (Route::all(Forward::new(clusters)), rule.at.clone(), Retries::NONE)
 }
 
-/// Whether a match applies to requests of a client to a port.
-fn applies(one: &Match, client: &Client, port: u16) -> bool {
+/// Whether a match applies to requests at a listener.
+fn applies(one: &Match, &Listener { client, port, gateway, .. }: &Listener<'_>) -> bool {
     if one.port.is_some_and(|wanted| wanted != port) {
         return false;
     }
     if !one.gateways.is_empty() {
-        return one.gateways.iter().any(|gateway| gateway == MESH);
+        return one.gateways.iter().any(|own| own == gateway);
     }
     one.source_labels.iter().all(|(key, value)| client.labels.get(key) == Some(value))
         && one.source_namespace.as_ref().is_none_or(|namespace| *namespace == client.namespace)
 }
 
-fn route(rule: &Rule, conditions: Vec<Condition>, uri: Option<&Test>, port: u16, gateway_api: bool) -> Route {
+fn route(
+    rule: &Rule,
+    conditions: Vec<Condition>,
+    uri: Option<&Test>,
+    listener: &Listener<'_>,
+    gateway_api: bool,
+) -> Route {
     let action = if let Some((target, named)) = &rule.redirect {
-        Action::Redirect(redirect(target, *named, port))
+        Action::Redirect(redirect(target, *named, listener.port))
     } else if let Some((status, body)) = &rule.response {
         Action::Respond { status: *status, body: body.clone() }
     } else {
-        Action::Forward(forward(rule, uri, port, gateway_api))
+        Action::Forward(forward(rule, uri, listener, gateway_api))
     };
     let of_rule = rule.headers.as_ref().map(|headers| headers.response.clone()).unwrap_or_default();
     let response = match (&action, rule.route.as_slice()) {
@@ -90,8 +116,9 @@ fn redirect(redirect: &Redirect, named: RedirectPort, port: u16) -> Redirect {
     Redirect { port: target, ..redirect.clone() }
 }
 
-fn forward(rule: &Rule, uri: Option<&Test>, port: u16, gateway_api: bool) -> Forward {
-    let cluster = |destination: &Destination| cluster(destination, port);
+fn forward(rule: &Rule, uri: Option<&Test>, listener: &Listener<'_>, gateway_api: bool) -> Forward {
+    let port = |host: &str| (listener.only_port)(host).unwrap_or(listener.port);
+    let cluster = |destination: &Destination| cluster(destination, port(&destination.host));
     let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
     let is_one = rule.route.len() == 1;
     let chosen = rule.route.iter().filter(|destination| !is_one && destination.weight > 0);

@@ -45,7 +45,8 @@ impl Outbound<'_> {
     pub fn uncompared(&self, request: &Request, routes: Option<&Routes>) -> Uncompared {
         let mut uncompared = Uncompared::default();
         let all: Vec<&Route> = routes.iter().flat_map(|routes| &routes.table.routes).collect();
-        let reach = self.reach(request, routes, &all, None);
+        let gateway = request.is_entering.then(|| self.mesh.at_gateway());
+        let reach = gateway.as_ref().unwrap_or(self).reach(request, routes, &all, None);
         for note in self.mesh.not_modelled.iter().filter(|note| !note.only_answers) {
             let own = routes.map(|routes| routes.positions(&note.scope)).unwrap_or_default();
             // what is said of the pods of servers does not reach the client's sidecar

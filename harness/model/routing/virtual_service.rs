@@ -41,6 +41,8 @@ pub(super) struct VirtualService {
     pub hosts: Vec<String>,
     /// Whether the rules apply to sidecars.
     pub mesh: bool,
+    /// The gateways that the rules apply to, each as `NAMESPACE/NAME`.
+    pub gateways: Vec<String>,
     pub export: Export,
     pub rules: Vec<Rule>,
     /// The `tcp` and `tls` routes.
@@ -58,11 +60,11 @@ impl VirtualService {
         let spec = root.get("spec");
         let named: Arc<str> = format!("VirtualService {}", object.manifest.name()).into();
         let namespace = &object.namespace;
-        let gateways = spec.get("gateways").texts();
+        let gateways = named_gateways(&spec, namespace);
         let mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH);
         let hosts: Vec<String> = spec.get("hosts").texts().iter().map(|host| resolved(host, namespace)).collect();
         let called = hosts.iter().map(|host| host.to_lowercase()).collect();
-        notes.scope = if mesh { Scope::Connections(called, None) } else { Scope::Nothing };
+        notes.scope = if mesh { Scope::Connections(called, None) } else { Scope::AtGateways(called) };
         let connections = ConnectionRule::read(&spec, namespace, &named, notes);
         notes.scope = match std::mem::take(&mut notes.scope) {
             // a delegate: any host may delegate to it
@@ -77,6 +79,7 @@ impl VirtualService {
             created: object.created,
             hosts,
             mesh,
+            gateways,
             export: Export::of(&spec.get("exportTo"), namespace),
             rules: spec.get("http").items().map(|http| rule(&http, namespace, &named, notes)).collect(),
             connections,
@@ -133,7 +136,7 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
     notes.scope = outer;
     Rule {
         at: RuleRef { object: Arc::clone(named), origin: http.origin() },
-        matches: http.get("match").items().map(|part| one_match(&part, notes)).collect(),
+        matches: http.get("match").items().map(|part| one_match(&part, namespace, notes)).collect(),
         route,
         redirect,
         response,
@@ -168,7 +171,7 @@ fn headers(part: &Part<'_>, notes: &mut Notes) -> Option<HeaderChanges> {
     part.is_there().then_some(changes)
 }
 
-fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
+fn one_match(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Match {
     part.only(&MATCH_FIELDS, notes);
     let mut tests = BTreeMap::new();
     let parts = [("scheme", Subject::Scheme), ("method", Subject::Method), ("authority", Subject::Authority)];
@@ -194,8 +197,23 @@ fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
         port: part.get("port").number(),
         source_labels: part.get("sourceLabels").labels(),
         source_namespace: part.get("sourceNamespace").owned().filter(|name| !name.is_empty()),
-        gateways: part.get("gateways").texts(),
+        gateways: named_gateways(part, namespace),
     }
+}
+
+/// The gateways that a rule or a match names: `mesh`, or `NAMESPACE/NAME`.
+fn named_gateways(part: &Part<'_>, namespace: &str) -> Vec<String> {
+    let full = |name: String| match name.split_once('/') {
+        None if name == MESH => name,
+        Some((".", name)) => format!("{namespace}/{name}"),
+        Some(_) => name,
+        None => match name.split_once('.') {
+            // the name of a Service, as in early versions
+            Some((name, rest)) => format!("{}/{name}", rest.split('.').next().unwrap_or_default()),
+            None => format!("{namespace}/{name}"),
+        },
+    };
+    part.get("gateways").texts().into_iter().map(full).collect()
 }
 
 fn redirect(part: &Part<'_>, notes: &mut Notes) -> Option<(Redirect, RedirectPort)> {

@@ -84,10 +84,19 @@ pub struct Client {
     pub manifests: Vec<Manifest>,
     /// The pod's name.
     pub pod: String,
+    /// The name of the pod without a sidecar that sends requests from outside of the mesh; none if no population needs it.
+    pub outside: Option<String>,
     /// The container with the traffic driver.
     pub container: String,
     /// The path of the traffic driver in that container: this program.
     pub driver: String,
+}
+
+impl Client {
+    /// Whether a pod of this name sends requests.
+    pub fn is_driver(&self, pod: &str) -> bool {
+        self.pod == pod || self.outside.as_deref() == Some(pod)
+    }
 }
 
 /// How to read the version from a response.
@@ -138,14 +147,37 @@ pub struct Traffic {
 pub struct Population {
     /// The name.
     pub name: String,
+    /// The gateway through which the requests come from outside of the mesh; none if the client pod sends them to the service.
+    pub through: Option<IngressGateway>,
     /// The variants of the requests, which take turns.
     pub variants: Vec<Request>,
+}
+
+/// A port of the pods that an Istio `Gateway` configures.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IngressGateway {
+    /// The name of the `Gateway`.
+    pub name: String,
+    /// The port of the pods' Service.
+    pub port: u16,
+    /// The labels of the pods, as the first manifest of the `Gateway` selects them.
+    pub selector: BTreeMap<String, String>,
+    /// The position of the first population that names it.
+    pub origin: Origin,
+}
+
+impl fmt::Display for IngressGateway {
+    /// `gateway/hello`, with the port unless it is 80.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "gateway/{}", self.name)?;
+        if self.port == 80 { Ok(()) } else { write!(formatter, " at port {}", self.port) }
+    }
 }
 
 /// The properties of a population's requests, except the path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Request headers.
+    /// Request headers; `host` is the authority.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -413,6 +445,25 @@ impl Scenario {
     /// Whether a stage applies an object of the Kubernetes Gateway API, whose CRDs the cluster needs.
     pub fn uses_gateway_api(&self) -> bool {
         self.stages.iter().flat_map(Stage::applied).any(|manifest| manifest.group() == "gateway.networking.k8s.io")
+    }
+
+    /// Refuses populations that come through gateways, at a place that has none for them.
+    ///
+    /// # Errors
+    /// There are such populations.
+    pub fn refuse_gateways(&self, place: &str) -> Result<(), ScenarioError> {
+        let Some((gateway, population)) =
+            self.populations.iter().find_map(|population| Some((population.through.as_ref()?, &population.name)))
+        else {
+            return Ok(());
+        };
+        let message = format!("`{population}` comes through {gateway}, which {place} does not support; `run` on a throwaway cluster does");
+        Err(ScenarioError::Malformed { origin: gateway.origin.clone(), message })
+    }
+
+    /// The gateways through which populations come.
+    pub fn ingress_gateways(&self) -> BTreeSet<&IngressGateway> {
+        self.populations.iter().filter_map(|population| population.through.as_ref()).collect()
     }
 
     /// The population with a name.

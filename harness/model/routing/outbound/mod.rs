@@ -10,11 +10,11 @@ use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
 use super::notes::NotModelled;
 use super::retries::{Failure, Retries};
-use super::rule::{Export, RuleRef};
+use super::rule::{Export, MESH, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Route, RouteTable, RoutingUnit};
-use super::translate::{self, RuleRoute};
-use super::unmodelled::{self, Reach};
+use super::translate::{self, Listener, RuleRoute};
+use super::unmodelled::{self, ROOT, Reach};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 use crate::demo::DemoImage;
@@ -27,7 +27,7 @@ pub struct Outbound<'m> {
     pub(super) mesh: &'m Mesh,
     pub(super) client: Client,
     /// The virtual services that the client sees, in order of precedence.
-    visible: Vec<&'m VirtualService>,
+    pub(super) visible: Vec<&'m VirtualService>,
     /// By host in lower case, the indices of its virtual services, in order of precedence.
     exact: HashMap<String, Vec<usize>>,
     /// By wildcard, the indices of its virtual services, in order of precedence.
@@ -65,20 +65,7 @@ pub struct Decision<'a> {
 impl Mesh {
     /// The outbound routing of a client.
     pub fn outbound(&self, client: Client) -> Outbound<'_> {
-        // Objects that are exported to some namespaces only take precedence over those that are exported to all; among equals, routes of
-        // the Gateway API in the client's namespace come first.
-        let namespace = client.namespace.as_str();
-        let rank = |service: &VirtualService| {
-            let scope = match &service.export {
-                Export::Everyone => 2,
-                Export::Namespaces(_) if service.namespace == namespace => 0,
-                Export::Namespaces(_) => 1,
-            };
-            (scope, !(service.gateway_api && service.namespace == namespace))
-        };
-        let mut visible: Vec<&VirtualService> =
-            self.virtual_services.iter().filter(|service| service.export.to(namespace)).collect();
-        visible.sort_by_key(|service| rank(service));
+        let visible = self.visible(&client.namespace, |service| service.mesh);
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut wildcards: Wildcards<Vec<usize>> = Wildcards::default();
         for (index, service) in visible.iter().enumerate() {
@@ -92,6 +79,31 @@ impl Mesh {
         }
         Outbound { mesh: self, client, visible, exact, wildcards }
     }
+
+    /// The virtual services of these that a proxy in a namespace sees, in order of precedence.
+    fn visible(&self, namespace: &str, is_own: impl Fn(&VirtualService) -> bool) -> Vec<&VirtualService> {
+        // Objects that are exported to some namespaces only take precedence over those that are exported to all; among equals, routes of
+        // the Gateway API in the client's namespace come first.
+        let rank = |service: &VirtualService| {
+            let scope = match &service.export {
+                Export::Everyone => 2,
+                Export::Namespaces(_) if service.namespace == namespace => 0,
+                Export::Namespaces(_) => 1,
+            };
+            (scope, !(service.gateway_api && service.namespace == namespace))
+        };
+        let visible = self.virtual_services.iter().filter(|own| is_own(own) && own.export.to(namespace));
+        let mut visible: Vec<&VirtualService> = visible.collect();
+        visible.sort_by_key(|service| rank(service));
+        visible
+    }
+
+    /// The routing of the ingress gateway.
+    pub(super) fn at_gateway(&self) -> Outbound<'_> {
+        let client = Client::ingress_gateway();
+        let visible = self.visible(&client.namespace, |service| !service.gateway_api && !service.gateways.is_empty());
+        Outbound { mesh: self, client, visible, exact: HashMap::new(), wildcards: Wildcards::default() }
+    }
 }
 
 impl<'m> Outbound<'m> {
@@ -100,6 +112,9 @@ impl<'m> Outbound<'m> {
     /// # Errors
     /// There is no such service or port, hence no connection.
     pub fn routes(&self, request: &Request) -> Result<Routes, Unconnected> {
+        if request.is_entering {
+            return self.mesh.at_gateway().entering(request);
+        }
         let called = self.service(&request.host).ok_or(Unconnected::UnknownName)?;
         let port = called.port(request.port).ok_or(Unconnected::UnknownPort)?;
         if !self.client.sidecar {
@@ -188,16 +203,18 @@ impl<'m> Outbound<'m> {
         let route = routes.as_ref().and_then(|routes| routes.table.routes.get(routes.decide(request).route?));
         let Some(Route { action: Action::Forward(forward), .. }) = route else { return BTreeSet::new() };
         let clusters = forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster);
-        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, &self.client.namespace));
+        let namespace = if request.is_entering { ROOT } else { &self.client.namespace };
+        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, namespace));
         ready.flatten().map(|(pod, _)| pod.workload.clone()).collect()
     }
 
     /// What the model does not cover and what can affect a request, given its routes. Without routes there is no connection.
     pub fn not_modelled(&self, request: &Request, routes: Option<&Routes>) -> Vec<NotModelled> {
+        let gateway = request.is_entering.then(|| self.mesh.at_gateway());
         let decision = routes.map(|routes| routes.decide(request));
         let route = decision.as_ref().and_then(|decision| routes?.table.routes.get(decision.route?));
         let rule = decision.as_ref().and_then(|decision| Some(&decision.rule?.origin));
-        let reach = self.reach(request, routes, route.as_slice(), rule);
+        let reach = gateway.as_ref().unwrap_or(self).reach(request, routes, route.as_slice(), rule);
         let notes = self.mesh.not_modelled.iter();
         notes.filter(|note| note.scope.covers(&reach)).cloned().collect()
     }
@@ -216,12 +233,17 @@ impl<'m> Outbound<'m> {
                 _ => Vec::new(),
             })
         };
-        let called = addressed(&request.host, &self.client.namespace);
+        let called = if request.is_entering {
+            request.host.to_lowercase()
+        } else {
+            addressed(&request.host, &self.client.namespace)
+        };
         Reach {
             client: (&self.client.namespace, &self.client.labels),
             hosts: clusters().map(|(cluster, _)| cluster.host).chain([called]).collect(),
             port: request.port,
             is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
+            is_entering: request.is_entering,
             rule,
             destinations: clusters().filter_map(|(cluster, _)| self.destination(cluster)).collect(),
         }
@@ -341,7 +363,8 @@ impl<'m> Outbound<'m> {
     }
 
     fn translated(&self, rules: &VirtualService, port: u16) -> Option<RuleRoutes> {
-        translate::routes(self.mesh.version, rules, &self.client, port)
+        let listener = Listener { client: &self.client, port, gateway: MESH, only_port: &|_| None };
+        translate::routes(self.mesh.version, rules, &listener)
     }
 
     /// The virtual services for a service, in order of precedence.
@@ -368,7 +391,7 @@ impl<'m> Outbound<'m> {
     }
 
     /// Adds the endpoints of all clusters, and the distribution of outcomes of each route.
-    fn evaluate(&self, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
+    pub(super) fn evaluate(&self, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
         let mut table = RouteTable { unit, ..RouteTable::default() };
         let (mut rules, mut retries) = (Vec::new(), Vec::new());
         for (route, rule, own) in routes {

@@ -14,10 +14,10 @@ pub(super) const ROOT: &str = "istio-system";
 
 /// The kinds that the model covers.
 #[rustfmt::skip]
-const MODELLED: [(&str, &str); 11] = [
+const MODELLED: [(&str, &str); 12] = [
     ("", "Namespace"), ("", "Pod"), ("", "Service"), ("", "ReplicationController"), ("apps", "DaemonSet"), ("apps", "Deployment"),
     ("apps", "ReplicaSet"), ("apps", "StatefulSet"),
-    ("networking.istio.io", "VirtualService"), ("networking.istio.io", "DestinationRule"),
+    ("networking.istio.io", "VirtualService"), ("networking.istio.io", "DestinationRule"), ("networking.istio.io", "Gateway"),
     ("gateway.networking.k8s.io", "HTTPRoute"),
 ];
 
@@ -47,6 +47,8 @@ pub(super) struct Reach<'a> {
     pub port: u16,
     /// Whether the request is routed as HTTP.
     pub is_http: bool,
+    /// Whether the request comes from outside of the mesh, so that the client is a gateway.
+    pub is_entering: bool,
     /// The position of the rule that decides.
     pub rule: Option<&'a Origin>,
     /// The clusters that the request is forwarded or mirrored to.
@@ -125,7 +127,13 @@ impl Scope {
                 told.len() > 1 || destination.pods.len() > 1 && !is_assumed && told.contains(&None)
             }),
             Self::Rule(origin) => reach.rule == Some(origin),
-            Self::Servers(namespace, labels) => served(namespace, labels),
+            Self::Gateway(port) => reach.is_entering && port.is_none_or(|port| port == reach.port),
+            Self::AtGateways(hosts) => reach.is_entering && called(hosts),
+            Self::Servers(namespace, labels) => {
+                // a gateway is the server of those outside
+                served(namespace, labels)
+                    || reach.is_entering && within(namespace, reach.client.0) && contains(reach.client.1, labels)
+            }
             Self::Pods(namespace, labels) => served(namespace, labels) || self.covers_client(reach),
             Self::MorePods(namespace, labels) => {
                 let mut destinations =
@@ -149,7 +157,7 @@ fn is_host(called: &str, host: &str) -> bool {
     called == host || is_wildcard(host) && falls_under(called, host)
 }
 
-fn contains(labels: &BTreeMap<String, String>, part: &BTreeMap<String, String>) -> bool {
+pub(super) fn contains(labels: &BTreeMap<String, String>, part: &BTreeMap<String, String>) -> bool {
     part.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
@@ -181,11 +189,12 @@ fn scope_of(object: &Object) -> Scope {
     // a policy of the root namespace applies in all
     let everywhere = (own != ROOT).then(|| own.clone());
     match (object.manifest.group(), object.manifest.kind()) {
-        ("networking.istio.io", "Gateway")
-        | ("networking.k8s.io", "Ingress" | "IngressClass")
-        | ("gateway.networking.k8s.io", "GatewayClass") => Scope::Nothing,
+        ("networking.k8s.io", "Ingress" | "IngressClass") => Scope::Gateway(None),
+        ("gateway.networking.k8s.io", "GatewayClass") => Scope::Nothing,
         ("gateway.networking.k8s.io", "Gateway") => match spec.get("gatewayClassName").text() {
             Some(class) if class.contains("waypoint") => Scope::Namespace(own),
+            // it may be bound to the pods of another gateway
+            _ if spec.get("addresses").is_there() => Scope::Gateway(None),
             _ => Scope::Nothing,
         },
         ("gateway.networking.k8s.io", "GRPCRoute" | "TCPRoute" | "TLSRoute") => services(&spec.get("parentRefs"), &own),
@@ -279,6 +288,10 @@ fn metadata(object: &Object, notes: &mut Notes) {
         }
         "VirtualService" | "DestinationRule" | "HTTPRoute" => {
             notes.scope = configured(object);
+            &["istio.io/rev"]
+        }
+        "Gateway" => {
+            notes.scope = Scope::Gateway(None);
             &["istio.io/rev"]
         }
         "Pod" => {

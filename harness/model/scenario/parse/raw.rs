@@ -145,6 +145,15 @@ pub type Headers = HashMap<Spanned<String>, Spanned<String>>;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Population {
+    /// The Istio Gateway through which the requests come from outside of the mesh: `gateway/NAME`. By default the client pod sends them.
+    #[schemars(with = "Option<String>", regex(pattern = "^gateway/"))]
+    pub through: Option<Spanned<String>>,
+    /// The port of the gateway; by default 80.
+    #[schemars(with = "Option<u16>")]
+    pub port: Option<Spanned<u16>>,
+    /// The `Host` header; by default the host of the service.
+    #[schemars(with = "Option<String>")]
+    pub host: Option<Spanned<String>>,
     /// Request headers.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]

@@ -3,6 +3,7 @@
 mod checks;
 mod claims;
 mod controller;
+mod outside;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use super::error::ScenarioError;
 use super::error_rates::ErrorRates;
 use super::kinds::{KindRef, Target};
 use super::manifest::{self, Manifest};
-use super::model::{Client, DRIVER, Population, Request, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
+use super::model::{Client, DRIVER, Population, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 use super::origin::Origin;
 use super::parse::{parse, raw};
 use super::suggest::nearest;
@@ -87,11 +88,10 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
-        let populations: Vec<Population> = raw
-            .populations
-            .into_iter()
-            .map(|(name, population)| self.population(name, population))
-            .collect::<Result<_, _>>()?;
+        let mut entrances = Vec::new();
+        let populations = raw.populations.into_iter();
+        let populations = populations.map(|(name, population)| self.population(name, population, &mut entrances));
+        let mut populations: Vec<Population> = populations.collect::<Result<_, _>>()?;
         if !is_dns_label(&raw.namespace.value) {
             return self.error(
                 raw.namespace.referenced,
@@ -101,7 +101,10 @@ impl Resolver<'_> {
         if raw.stages.value.is_empty() {
             return self.error(raw.stages.referenced, "a scenario needs at least one stage");
         }
-        let client = self.client(raw.client)?;
+        let mut client = self.client(raw.client)?;
+        if !entrances.is_empty() {
+            client.add_outside();
+        }
         let expectations = raw.stages.value.iter().flat_map(|stage| &stage.expect);
         let versions: BTreeSet<String> = expectations.flat_map(|keys| keys.value.versions()).cloned().collect();
         let context = Context {
@@ -121,13 +124,15 @@ impl Resolver<'_> {
                 let message = format!("the stage name `{}` is already used in line {}", name.value, first.origin.line);
                 return self.error(name.referenced, message);
             }
-            let stage = self.stage(stages.len() + 1, stage, &context)?;
+            let mut stage = self.stage(stages.len() + 1, stage, &context)?;
+            client.end_outside(&mut stage);
             countable.step_through(&stage);
             countable.check(&stage)?;
             stages.push(stage);
         }
         let controller = raw.controller.map(|raw| self.controlled(raw)).transpose()?;
         driven(controller.as_ref(), &stages)?;
+        self.enter(&entrances, &stages, &mut populations)?;
         let counter = |raw: raw::Counter| Ok(Served { path: self.http_path(raw.path)?, port: raw.port });
         Ok(Scenario {
             path: self.path.to_owned(),
@@ -175,7 +180,7 @@ impl Resolver<'_> {
         }
         let container = client.container.unwrap_or_else(|| client.pod.value.clone());
         let driver = client.driver.unwrap_or_else(|| DRIVER.to_owned());
-        Ok(Client { manifests, pod: client.pod.value, container, driver })
+        Ok(Client { manifests, pod: client.pod.value, outside: None, container, driver })
     }
 
     /// A request path that is sent as written.
@@ -249,19 +254,6 @@ impl Resolver<'_> {
         } else {
             self.error(at, "`version` needs `body`, `header` or `json`")
         }
-    }
-
-    fn population(&self, name: String, population: raw::Population) -> Result<Population, ScenarioError> {
-        let headers = self.headers(population.headers)?;
-        if population.any_of.is_empty() {
-            return Ok(Population { name, variants: vec![Request { headers }] });
-        }
-        let variants = population.any_of.into_iter().map(|variant| {
-            let mut headers = headers.clone();
-            headers.extend(self.headers(variant.headers)?);
-            Ok(Request { headers })
-        });
-        Ok(Population { name, variants: variants.collect::<Result<_, _>>()? })
     }
 
     fn stage(&self, number: usize, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {

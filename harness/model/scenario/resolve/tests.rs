@@ -139,3 +139,55 @@ fn a_step_that_a_rollout_does_not_have_is_refused() {
     // the step after the last one is reached with the promotion
     assert!(rollouts("{step: 1, phase: Paused, within: 60s}", "{step: 4, within: 60s}").is_ok());
 }
+
+/// The scenario with a gateway, with a change, or its error.
+fn ingress(from: &str, to: &str) -> Result<Scenario, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/ingress/scenario.yaml");
+    let text = manifest::text(&path).unwrap();
+    assert!(text.contains(from), "the scenario does not hold `{from}`");
+    Scenario::parse(&path, &text.replacen(from, to, 1)).map_err(|error| {
+        let folder = format!("{}/", path.parent().unwrap().display());
+        error.to_string().lines().next().unwrap_or_default().replace(&folder, "")
+    })
+}
+
+#[test]
+fn a_population_comes_through_a_gateway() {
+    let scenario = ingress("name: ingress", "name: other").unwrap();
+    let population = |name: &str| scenario.population(name).unwrap();
+    let through = population("visitors").through.as_ref().unwrap();
+    assert_eq!((through.to_string().as_str(), through.port), ("gateway/hello", 80));
+    assert_eq!(through.selector, [("istio".to_owned(), "ingressgateway".to_owned())].into());
+    assert_eq!(population("visitors").variants[0].headers["host"], "hello.example.com");
+    assert_eq!((&population("inside").through, scenario.ingress_gateways().len()), (&None, 1));
+    // the pod outside has no sidecar, and nothing selects it
+    let outside = scenario.client.manifests.last().unwrap();
+    assert_eq!((outside.name(), scenario.client.outside.as_deref()), ("httpbin-outside", Some("httpbin-outside")));
+    assert_eq!(outside.object.metadata.labels, Some([("sidecar.istio.io/inject".to_owned(), "false".to_owned())].into()));
+    assert!(canary("name: canary", "name: other").client.outside.is_none());
+}
+
+#[test]
+fn the_pod_outside_goes_with_the_client() {
+    let scenario = ingress("    apply: [vs-hello-both.yaml]", "    delete: [../canary/httpbin.yaml]\n").unwrap_err();
+    assert!(scenario.contains("duplicate"), "{scenario}");
+    let scenario = ingress("    delete: [vs-hello.yaml]\n", "    delete: [vs-hello.yaml, pod/httpbin]\n").unwrap();
+    let deleted = scenario.stages[3].steps.iter().filter_map(|step| match step {
+        Step::Delete(target) => Some(format!("{}/{}", target.kind, target.name)),
+        _ => None,
+    });
+    assert_eq!(deleted.collect::<Vec<_>>(), ["VirtualService/vs-hello", "pod/httpbin", "pod/httpbin-outside"]);
+}
+
+#[rstest::rstest]
+#[case::no_such_gateway("through: gateway/hello,", "through: gateway/helo,", "scenario.yaml:11:23: no manifest of a stage is an Istio Gateway `helo`; did you mean `hello`?")]
+#[case::no_gateway("through: gateway/hello,", "through: service/hello,", "scenario.yaml:11:23: `service/hello` is not a gateway such as gateway/hello")]
+#[case::no_host("{through: gateway/hello, host: hello.example.com}", "{through: gateway/hello}", "scenario.yaml:11:23: requests from outside of the mesh need a `host`, by which the gateway routes them")]
+#[case::unknown_host("host: hello.example.com}", "host: helo.example.com}", "scenario.yaml:11:44: no server of gateway/hello at port 80 has the host `helo.example.com`; hosts of its servers: hello.example.com, *.test.example.com; did you mean `hello.example.com`?")]
+#[case::not_a_host("host: hello.example.com}", "host: 'hello world'}", "scenario.yaml:11:44: \"hello world\" is not a host such as hello.example.com")]
+#[case::unknown_port("host: hello.example.com}", "host: hello.example.com, port: 443}", "scenario.yaml:11:69: no server of gateway/hello has the port 443; ports of its servers: 80")]
+#[case::port_alone("inside: {}", "inside: {port: 80}", "scenario.yaml:10:18: `port` is the port of a gateway, and needs `through`")]
+#[case::set_by_the_gateway("headers: {cookie: theme=dark; cohort=tester}", "headers: {X-Forwarded-Proto: https}", "scenario.yaml:12:22: a gateway sets the header `X-Forwarded-Proto` itself: callers outside cannot")]
+fn a_gateway_that_cannot_be_used_is_told_with_its_place(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
+    assert_eq!(ingress(from, to).unwrap_err(), expected);
+}

@@ -1,0 +1,228 @@
+//! Populations, and the gateways through which some of them come from outside of the mesh.
+
+use std::collections::BTreeMap;
+
+use http::header::HeaderValue;
+use serde_json::Value;
+use serde_saphyr::{Location, Spanned};
+
+use super::Resolver;
+use crate::scenario::error::ScenarioError;
+use crate::scenario::kinds::{ApiKind, KindRef, Target};
+use crate::scenario::manifest::Manifest;
+use crate::scenario::model::{Client, IngressGateway, Population, Request, Stage, Step};
+use crate::scenario::parse::raw;
+use crate::scenario::suggest::nearest;
+
+/// The label that keeps Istio from injecting a sidecar.
+const INJECT: &str = "sidecar.istio.io/inject";
+
+/// Headers that a gateway sets itself for requests from outside of the mesh, whatever their sender writes.
+const SET_BY_GATEWAY: [&str; 3] = ["x-forwarded-", "x-envoy-", "x-request-id"];
+
+/// How a population comes into the mesh, before the manifests of its gateway are looked at.
+pub(super) struct Entrance {
+    population: String,
+    /// The name of the gateway, with its position.
+    gateway: Spanned<String>,
+    port: Option<Spanned<u16>>,
+    host: Spanned<String>,
+}
+
+impl Entrance {
+    fn port(&self) -> u16 {
+        self.port.as_ref().map_or(80, |port| port.value)
+    }
+}
+
+impl Resolver<'_> {
+    /// A population, and how it comes into the mesh if its requests are sent outside.
+    pub fn population(
+        &self,
+        name: String,
+        population: raw::Population,
+        entrances: &mut Vec<Entrance>,
+    ) -> Result<Population, ScenarioError> {
+        let mut headers = self.headers(population.headers)?;
+        if let Some(host) = &population.host {
+            self.host(host)?;
+            headers.retain(|name, _| !name.eq_ignore_ascii_case("host"));
+            headers.insert("host".to_owned(), host.value.clone());
+        }
+        let variants = population.any_of.into_iter().map(|variant| {
+            let mut headers = headers.clone();
+            headers.extend(self.headers(variant.headers)?);
+            Ok(Request { headers })
+        });
+        let mut variants = variants.collect::<Result<Vec<_>, _>>()?;
+        if variants.is_empty() {
+            variants.push(Request { headers });
+        }
+        match (population.through, population.port) {
+            (Some(through), port) => {
+                let Some(host) = population.host else {
+                    let message = "requests from outside of the mesh need a `host`, by which the gateway routes them";
+                    return self.error(through.referenced, message);
+                };
+                self.sent_as_written(&variants, through.referenced)?;
+                let gateway = self.gateway(&through)?;
+                entrances.push(Entrance { population: name.clone(), gateway, port, host });
+            }
+            (None, Some(port)) => {
+                return self.error(port.referenced, "`port` is the port of a gateway, and needs `through`");
+            }
+            (None, None) => {}
+        }
+        Ok(Population { name, through: None, variants })
+    }
+
+    fn host(&self, host: &Spanned<String>) -> Result<(), ScenarioError> {
+        let is_name = |name: &str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_plain)
+        };
+        if is_name(&host.value) && HeaderValue::from_str(&host.value).is_ok() {
+            return Ok(());
+        }
+        self.error(host.referenced, format!("{:?} is not a host such as hello.example.com", host.value))
+    }
+
+    /// Refuses headers that a gateway overwrites, and hosts of variants, which differ from the one that is checked.
+    fn sent_as_written(&self, variants: &[Request], at: Location) -> Result<(), ScenarioError> {
+        let names = variants.iter().flat_map(|variant| variant.headers.keys()).filter(|name| *name != "host");
+        for name in names {
+            let lower = name.to_lowercase();
+            if lower == "host" {
+                return self.error(at, "write the host of requests from outside of the mesh as `host`, not as a header");
+            }
+            if SET_BY_GATEWAY.iter().any(|prefix| lower.starts_with(prefix)) {
+                return self.error(at, format!("a gateway sets the header `{name}` itself: callers outside cannot"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name in `gateway/NAME`.
+    fn gateway(&self, through: &Spanned<String>) -> Result<Spanned<String>, ScenarioError> {
+        match through.value.split_once('/') {
+            Some(("gateway", name)) if !name.is_empty() && !name.contains('/') => {
+                Ok(Spanned { value: name.to_owned(), ..through.clone() })
+            }
+            _ => self.error(
+                through.referenced,
+                format!("`{}` is not a gateway such as gateway/hello", through.value),
+            ),
+        }
+    }
+
+    /// Finds the manifests of the gateways, and sets the gateway of each population.
+    pub fn enter(
+        &self,
+        entrances: &[Entrance],
+        stages: &[Stage],
+        populations: &mut [Population],
+    ) -> Result<(), ScenarioError> {
+        let is_gateway =
+            |manifest: &&Manifest| manifest.kind() == "Gateway" && manifest.group() == "networking.istio.io";
+        let gateways: Vec<&Manifest> = stages.iter().flat_map(Stage::applied).filter(is_gateway).collect();
+        for entrance in entrances {
+            let name = &entrance.gateway.value;
+            let own: Vec<&Manifest> = gateways.iter().filter(|gateway| gateway.name() == name).copied().collect();
+            let Some(first) = own.first() else {
+                let meant = nearest(name, gateways.iter().map(|gateway| gateway.name()));
+                let message = format!("no manifest of a stage is an Istio Gateway `{name}`{meant}");
+                return self.error(entrance.gateway.referenced, message);
+            };
+            self.has_server(entrance, &own)?;
+            let selector = first.at("/spec/selector").and_then(Value::as_object).into_iter().flatten();
+            let selector = selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+            let selector: BTreeMap<String, String> = selector.collect();
+            if selector.is_empty() {
+                let message = format!("gateway/{name} ({}) has no `selector`, so that its pods are not known", first.origin);
+                return self.error(entrance.gateway.referenced, message);
+            }
+            let (port, origin) = (entrance.port(), self.origin(entrance.gateway.referenced));
+            let known = populations.iter().filter_map(|own| own.through.as_ref());
+            let mut known = known.filter(|own| own.name == *name && own.port == port);
+            let through = known.next().cloned();
+            let through =
+                through.unwrap_or_else(|| IngressGateway { name: name.clone(), port, selector, origin });
+            for population in populations.iter_mut().filter(|own| own.name == entrance.population) {
+                population.through = Some(through.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a port or a host that no server of a gateway has at any stage.
+    fn has_server(&self, entrance: &Entrance, gateways: &[&Manifest]) -> Result<(), ScenarioError> {
+        let (name, port) = (&entrance.gateway.value, entrance.port());
+        let servers = gateways.iter().filter_map(|gateway| gateway.at("/spec/servers")?.as_array()).flatten();
+        let number = |server: &Value| server["port"]["number"].as_u64();
+        let ports: Vec<String> = servers.clone().filter_map(number).map(|number| number.to_string()).collect();
+        let at_port: Vec<&Value> = servers.filter(|server| number(server) == Some(u64::from(port))).collect();
+        let place = entrance.port.as_ref().map_or(entrance.gateway.referenced, |port| port.referenced);
+        if at_port.is_empty() {
+            let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
+            let message = format!("no server of gateway/{name} has the port {port}; ports of its servers: {ports}");
+            return self.error(place, message);
+        }
+        let is_http = |server: &&&Value| {
+            let protocol = server["port"]["protocol"].as_str().unwrap_or_default().to_uppercase();
+            ["HTTP", "HTTP2", "GRPC"].contains(&protocol.as_str())
+        };
+        if !at_port.iter().any(|server| is_http(&server)) {
+            let message = format!("the port {port} of gateway/{name} is not HTTP, which is all that populations send");
+            return self.error(place, message);
+        }
+        let hosts: Vec<&str> = at_port
+            .iter()
+            .flat_map(|server| server["hosts"].as_array().into_iter().flatten())
+            .filter_map(|host| Some(host.as_str()?.rsplit('/').next().unwrap_or_default()))
+            .collect();
+        let called = entrance.host.value.split(':').next().unwrap_or_default().to_lowercase();
+        let has = |host: &&str| match host.strip_prefix('*') {
+            Some(suffix) => called.ends_with(&suffix.to_lowercase()),
+            None => host.eq_ignore_ascii_case(&called),
+        };
+        if hosts.iter().any(|host| has(host)) {
+            return Ok(());
+        }
+        let meant = nearest(&called, hosts.iter().copied());
+        let hosts = if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") };
+        let message = format!(
+            "no server of gateway/{name} at port {port} has the host `{}`; hosts of its servers: {hosts}{meant}",
+            entrance.host.value
+        );
+        self.error(entrance.host.referenced, message)
+    }
+}
+
+impl Client {
+    /// Adds a pod like the client's, without a sidecar and without labels by which a Service or a rule could select it.
+    pub(super) fn add_outside(&mut self) {
+        let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == self.pod;
+        let Some(mut pod) = self.manifests.iter().find(is_client).cloned() else { return };
+        let name = format!("{}-outside", self.pod);
+        pod.object.metadata.name.clone_from(&name);
+        pod.object.metadata.labels = Some([(INJECT.to_owned(), "false".to_owned())].into());
+        pod.object.metadata.annotations = None;
+        self.manifests.push(pod);
+        self.outside = Some(name);
+    }
+
+    /// Deletes the pod outside of the mesh where a stage deletes the client's.
+    pub(super) fn end_outside(&self, stage: &mut Stage) {
+        let Some(outside) = &self.outside else { return };
+        let is_pod = |kind: &KindRef| match kind {
+            KindRef::Exact { kind, .. } => kind == "Pod",
+            KindRef::Written(written) => ApiKind::of("", "Pod").is_called(written),
+        };
+        let is_client = |step: &Step| matches!(step, Step::Delete(target) if target.name == self.pod && is_pod(&target.kind));
+        let Some(at) = stage.steps.iter().position(is_client) else { return };
+        if let Step::Delete(target) = &stage.steps[at] {
+            let also = Target { name: outside.clone(), ..target.clone() };
+            stage.steps.insert(at + 1, Step::Delete(also));
+        }
+    }
+}
