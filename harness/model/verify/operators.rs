@@ -6,10 +6,10 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 25] = [
+pub const MUTATION_OPERATORS: [&str; 28] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
-    "subset name typo", "host typo", "subset label changed", "selector pinned", "selector too wide",
+    "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "subset label changed", "selector pinned", "selector too wide",
     "port renamed tcp-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped",
@@ -145,6 +145,7 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         "Service" => service(&mut mutator, &vocabulary.version_labels),
         "Deployment" => deployment(&mut mutator, &vocabulary.images),
         "HTTPRoute" => http_route(&mut mutator),
+        "Gateway" if manifest.group() == "networking.istio.io" => gateway(&mut mutator),
         "Canary" => canary(&mut mutator),
         "Rollout" => rollout(&mut mutator, &vocabulary.images),
         _ => {}
@@ -164,6 +165,10 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
         mutator.set("default route lost", "/spec/http", "without its default route".to_owned(), Value::Array(rest));
     }
     mutator.misspell("host typo", "/spec/hosts/0", "host");
+    for gateway in 0..mutator.count("/spec/gateways") {
+        mutator.misspell("gateway typo", &format!("/spec/gateways/{gateway}"), "gateway");
+    }
+    mutator.without("gateways left out", "/spec", "gateways");
     for rule in 0..rules {
         let rule = format!("/spec/http/{rule}");
         weights(mutator, &format!("{rule}/route"));
@@ -320,6 +325,19 @@ fn rollout(mutator: &mut Mutator<'_>, images: &[String]) {
     mutator.misspell("route name typo", &format!("{services}/routes/0"), "route");
     mutator.without("managed route missing", &routing, "managedRoutes");
     mutator.without("subsets without hash", &format!("{routing}/istio"), "destinationRule");
+}
+
+fn gateway(mutator: &mut Mutator<'_>) {
+    for server in 0..mutator.count("/spec/servers") {
+        let server = format!("/spec/servers/{server}");
+        for host in 0..mutator.count(&format!("{server}/hosts")) {
+            mutator.misspell("host typo", &format!("{server}/hosts/{host}"), "host");
+        }
+        let port = format!("{server}/port/number");
+        let Some(number) = mutator.value(&port).and_then(Value::as_u64) else { continue };
+        let other = if number < 8000 { number + 8000 } else { number - 8000 };
+        mutator.set("server port changed", &port, format!("port {other} instead of {number}"), json!(other));
+    }
 }
 
 fn http_route(mutator: &mut Mutator<'_>) {

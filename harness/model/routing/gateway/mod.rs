@@ -23,7 +23,7 @@ const INSTALLED: [(&str, &str); 2] = [("app", "istio-ingressgateway"), ("istio",
 #[derive(Debug, Clone)]
 pub(super) struct Gateway {
     /// `NAMESPACE/NAME`, by which rules refer to it.
-    id: String,
+    pub id: String,
     created: u64,
     /// No labels select all gateway pods.
     selector: BTreeMap<String, String>,
@@ -52,7 +52,8 @@ impl Gateway {
         if !contains(&Client::ingress_gateway().labels, &selector) {
             spec.get("selector").not_modelled(notes);
         }
-        let servers = spec.get("servers").items().filter_map(|part| {
+        let servers = spec.get("servers");
+        let servers = servers.items().filter_map(|part| {
             let port: u16 = part.get("port").get("number").number()?;
             notes.scope = Scope::Gateway(Some(port));
             part.only(&["port", "hosts", "name", "tls"], notes);
@@ -87,6 +88,16 @@ impl Gateway {
     pub fn order(&self) -> (u64, &str, &str) {
         let (namespace, name) = self.id.split_once('/').unwrap_or_default();
         (self.created, name, namespace)
+    }
+
+    /// Whether a server has a host of rules.
+    pub fn has_host_of(&self, rules: &VirtualService) -> bool {
+        self.servers.iter().any(|server| !server.hosts_of(rules).is_empty())
+    }
+
+    /// The hosts of all servers.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().flat_map(|server| &server.hosts).map(|(_, host)| host.as_str())
     }
 
     fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
