@@ -265,14 +265,18 @@ impl<'a> Session<'a> {
             endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
         }
         let mut routing = self.routing(&converged);
-        for (entrance, Converged { table, differences, not_compared, .. }) in self.gateways_converged(polling).await? {
+        let (mut took, mut readings) = (converged.took, converged.readings);
+        for (entrance, at_gateway) in self.gateways_converged(polling).await? {
+            let Converged { table, differences, not_compared, .. } = at_gateway;
+            took += at_gateway.took;
+            readings += at_gateway.readings;
             routing.lines.extend(table.lines().into_iter().map(|line| format!("{entrance}: {line}")));
             routing.not_compared.extend(not_compared);
             if !differences.is_empty() {
                 self.events.tell(Event::Misrouted(differences));
             }
         }
-        self.events.tell(Event::Converged { took: converged.took, readings: converged.readings, routing });
+        self.events.tell(Event::Converged { took, readings, routing });
         Ok(converged)
     }
 

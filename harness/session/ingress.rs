@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,9 +14,6 @@ use crate::venue::{OpenVenue, ready_pods};
 
 /// A host that populations call through a gateway.
 type Entrance = (IngressGateway, String);
-
-/// The endpoints of each gateway that stages have waited for.
-pub(super) type GatewayEndpoints = BTreeMap<IngressGateway, BTreeSet<String>>;
 
 impl Session<'_> {
     /// The hosts that populations call through gateways.

@@ -1,9 +1,9 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::SessionError;
-use super::ingress::GatewayEndpoints;
 use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converged, not_judged};
 use super::reached::Reached;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
@@ -13,7 +13,7 @@ use crate::events::{Event, Events, Judged, Workload};
 use crate::mesh::MeshError;
 use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
 use crate::routing::{self, Mesh};
-use crate::scenario::{Expectation, Origin, Stage};
+use crate::scenario::{Expectation, IngressGateway, Origin, Stage};
 use crate::traffic::Driver;
 use crate::venue::{OpenVenue, ready_pods};
 use crate::verdict::{Design, Ruling};
@@ -46,8 +46,8 @@ pub(super) struct Session<'a> {
     pub reached: Reached,
     /// The answers to webhooks; none before they are needed.
     pub gates: Option<Gates>,
-    /// The endpoints that gateways use.
-    pub gateway_endpoints: GatewayEndpoints,
+    /// The addresses of endpoints that each gateway uses, as far as stages have waited for them.
+    pub gateway_endpoints: BTreeMap<IngressGateway, BTreeSet<String>>,
 }
 
 impl<'a> Session<'a> {
@@ -62,7 +62,7 @@ impl<'a> Session<'a> {
             client_pod: Vec::new(),
             reached: Reached::default(),
             gates: None,
-            gateway_endpoints: GatewayEndpoints::new(),
+            gateway_endpoints: BTreeMap::new(),
         }
     }
 

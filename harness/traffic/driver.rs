@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time::timeout;
@@ -11,7 +13,7 @@ use super::error::{ProtocolError, TrafficError};
 use super::local::LocalDriver;
 use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
 use super::sample::{Next, ObservedResponse, Sample};
-use super::together::{drive_together, parts};
+use super::together::{Part, Shared, part_of, parts};
 use crate::cluster::Session;
 use crate::scenario::{DRIVER, IngressGateway, Scenario};
 use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
@@ -278,6 +280,35 @@ impl Driver {
             _ => Err(TrafficError::Ended),
         }
     }
+}
+
+/// Sends the requests of all parts at the same time, each part with its driver and its plan.
+async fn drive_together(
+    parts: Vec<(Part<'_>, &mut Driver, DrivePlan)>,
+    scenario: &Scenario,
+    observe: impl FnMut(ObservedResponse<'_>) -> Next,
+) -> Result<Sample, TrafficError> {
+    let all: usize = parts.iter().map(|(part, ..)| part.positions.len()).sum();
+    let shared = Mutex::new(Shared::new(observe));
+    let mut runs = Vec::new();
+    for (Part { positions, .. }, driver, plan) in parts {
+        // before any of them sends, so that their clocks start together
+        driver.start_for(scenario).await?;
+        let shared = &shared;
+        runs.push(async move {
+            let mut raised = None;
+            let sample = driver.drive_for(scenario, plan, |answered| {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                match shared.see(ObservedResponse { flow: positions[answered.flow], ..answered }, &mut raised) {
+                    Next::Rate(rate) => Next::Rate(part_of(rate, positions.len(), all)),
+                    next => next,
+                }
+            });
+            Ok::<_, TrafficError>(sample.await?.with_flows(&positions))
+        });
+    }
+    let samples = try_join_all(runs).await?;
+    Ok(samples.into_iter().reduce(Sample::and).unwrap_or_else(Sample::new))
 }
 
 /// Ends the wait for a driver that does not run any more.

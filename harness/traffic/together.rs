@@ -1,16 +1,11 @@
 //! Requests from several pods at the same time: those of the client, and those from outside of the mesh.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
-use futures::future::try_join_all;
-
-use super::driver::Driver;
 use super::error::TrafficError;
 use super::options::SampleFlow;
-use super::sample::{Next, ObservedResponse, Sample};
+use super::sample::{Next, ObservedResponse};
 use crate::scenario::{IngressGateway, Scenario};
-use crate::workload::DrivePlan;
 
 /// The flows of one sender.
 pub(super) struct Part<'a> {
@@ -35,7 +30,7 @@ pub(super) fn parts<'a>(scenario: &'a Scenario, flows: &[SampleFlow<'_>]) -> Res
 }
 
 /// What all senders have in common while they send.
-struct Shared<F> {
+pub(super) struct Shared<F> {
     observe: F,
     is_stopped: bool,
     /// The rate of all flows together that was set last.
@@ -43,8 +38,13 @@ struct Shared<F> {
 }
 
 impl<F: FnMut(ObservedResponse<'_>) -> Next> Shared<F> {
-    /// Passes a response on. What concerns all senders is returned to each of them with its next response.
-    fn see(&mut self, answered: ObservedResponse<'_>, raised: &mut Option<u32>) -> Next {
+    pub const fn new(observe: F) -> Self {
+        Self { observe, is_stopped: false, rate: None }
+    }
+
+    /// Passes a response on. What concerns all senders is returned to each of them with its next response. `raised` is the rate that the sender
+    /// has.
+    pub fn see(&mut self, answered: ObservedResponse<'_>, raised: &mut Option<u32>) -> Next {
         match (self.observe)(answered) {
             Next::Continue => {}
             Next::Stop => return Next::Stop,
@@ -62,34 +62,6 @@ impl<F: FnMut(ObservedResponse<'_>) -> Next> Shared<F> {
             None => Next::Continue,
         }
     }
-}
-
-/// Sends the requests of all parts at the same time, each part with its driver and its plan.
-pub(super) async fn drive_together(
-    parts: Vec<(Part<'_>, &mut Driver, DrivePlan)>,
-    scenario: &Scenario,
-    observe: impl FnMut(ObservedResponse<'_>) -> Next,
-) -> Result<Sample, TrafficError> {
-    let all: usize = parts.iter().map(|(part, ..)| part.positions.len()).sum();
-    let shared = Mutex::new(Shared { observe, is_stopped: false, rate: None });
-    let mut runs = Vec::new();
-    for (Part { positions, .. }, driver, plan) in parts {
-        driver.start_for(scenario).await?;
-        let shared = &shared;
-        runs.push(async move {
-            let mut raised = None;
-            let sample = driver.drive_for(scenario, plan, |answered| {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                match shared.see(ObservedResponse { flow: positions[answered.flow], ..answered }, &mut raised) {
-                    Next::Rate(rate) => Next::Rate(part_of(rate, positions.len(), all)),
-                    next => next,
-                }
-            });
-            Ok::<_, TrafficError>(sample.await?.with_flows(&positions))
-        });
-    }
-    let samples = try_join_all(runs).await?;
-    Ok(samples.into_iter().reduce(Sample::and).unwrap_or_else(Sample::new))
 }
 
 /// The rate of so many flows of all.
@@ -110,7 +82,7 @@ mod tests {
     fn every_sender_stops_and_is_raised_when_one_answer_says_so() {
         let says = [Next::Continue, Next::Rate(400), Next::Continue, Next::Stop, Next::StopAll, Next::Continue];
         let mut says = says.into_iter();
-        let mut shared = Shared { observe: |_: ObservedResponse<'_>| says.next().unwrap(), is_stopped: false, rate: None };
+        let mut shared = Shared::new(|_: ObservedResponse<'_>| says.next().unwrap());
         let (answer, now) = (Answer::Version { version: "v1".to_owned(), status: 200 }, Instant::now());
         let start = DriverStart { earliest: now, latest: now };
         let zero = Duration::ZERO;

@@ -22,6 +22,7 @@ mod existing_cluster;
 mod flagger;
 mod ignored;
 mod images;
+mod ingress;
 mod init;
 mod left_behind;
 mod left_objects;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         images: Engine,
         // each with a cluster of its own
         flagger: Engine,
+        ingress: Engine,
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,

@@ -7,7 +7,7 @@ use crate::common::{said, shiftcheck, spoilt};
 
 #[rstest]
 fn all_claims_hold(
-    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "scale")] scenario: &str,
+    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "ingress", "scale")] scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
 ) {
     let fixture = format!("fixtures/{scenario}");
@@ -69,6 +69,20 @@ fn a_missing_controller_is_told_with_what_builds_it() {
 }
 
 #[rstest]
+#[case::existing(&["run", "--cluster", "kubeconfig", "--no-report"])]
+#[case::mutants(&["mutants", "--cluster", "k3s"])]
+#[case::upgrade(&["upgrade", "--from", "1.22", "--to", "1.31", "--no-report"])]
+fn what_cannot_send_through_gateways_refuses_a_scenario_that_needs_it(#[case] arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.22", "1.31"]);
+    let mut command = shiftcheck(&[arguments, &["fixtures/ingress"]].concat());
+    let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("fixtures/ingress/scenario.yaml:12:22: `testers` comes through gateway/hello, which "), "{errors}");
+    assert!(errors.contains(" does not support; `run` on a throwaway cluster does"), "{errors}");
+}
+
+#[rstest]
 fn every_mutant_is_killed(
     #[values(
         "progressive",
@@ -76,6 +90,7 @@ fn every_mutant_is_killed(
         "ab-test",
         "mirror",
         "gateway-api",
+        "ingress",
         "scale",
         "rollouts-subset",
         "rollouts-host",

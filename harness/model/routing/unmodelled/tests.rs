@@ -51,7 +51,9 @@ const BOTH: &[&str] = &[EVERYONE, TESTERS];
 #[case::filter_of_another_pod(
     "{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {name: x}, \
       spec: {workloadSelector: {labels: {app: other}}}}", &[])]
-#[case::gateway("{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: x}}", &[])]
+#[case::gateway_of_pods_that_are_not_known(
+    "{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: x}, spec: {selector: {istio: own}}}", &[])]
+#[case::ingress("{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: x}}", &[])]
 #[case::service_entry_of_another_host(
     "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: x}, spec: {hosts: [example.com]}}", &[])]
 #[case::service_entry_of_this_host(
