@@ -12,8 +12,11 @@ pub(super) fn callers(
     service: &Service,
     open: &mut Vec<String>,
 ) -> (Vec<Population>, Vec<String>) {
-    let mut populations =
-        vec![Population { name: "everyone".to_owned(), through: None, variants: vec![Variant { headers: BTreeMap::new() }] }];
+    let mut populations = vec![Population {
+        name: "everyone".to_owned(),
+        through: None,
+        variants: vec![Variant { headers: BTreeMap::new() }],
+    }];
     let mut paths = vec!["/".to_owned()];
     let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
     let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();

@@ -32,7 +32,12 @@ pub struct Istio {
 impl Istio {
     /// The Istio with this image tag and revision that this program installs.
     pub(super) fn new(version: &str, revision: &str) -> Self {
-        Self { version: version.to_owned(), namespace: NAMESPACE.to_owned(), revision: revision.to_owned(), has_ingress: false }
+        Self {
+            version: version.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            revision: revision.to_owned(),
+            has_ingress: false,
+        }
     }
 
     /// The version, where the image tag is one.

@@ -21,4 +21,4 @@ pub use install::{Istio, Onto};
 pub use manifests::Manifests;
 pub use planes::{IstioChoice, Planes};
 pub use sidecar::{ADMIN_PORT, Sidecar};
-pub use table::{connections_to, read_listener, read_gateway, read_table, read_virtual_host};
+pub use table::{connections_to, read_gateway, read_listener, read_table, read_virtual_host};

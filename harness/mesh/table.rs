@@ -415,7 +415,8 @@ mod tests {
     #[case::unknown("example.org", "")]
     fn a_gateway_routes_by_the_host(#[case] host: &str, #[case] expected: &str) {
         let virtual_host = |domain: &str, subset: &str| {
-            let route = json!({"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|{subset}|{HOST}")}});
+            let route =
+                json!({"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|{subset}|{HOST}")}});
             json!({"domains": [domain], "routes": [route]})
         };
         let mut hosts = vec![

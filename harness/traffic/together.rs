@@ -86,7 +86,16 @@ mod tests {
         let (answer, now) = (Answer::Version { version: "v1".to_owned(), status: 200 }, Instant::now());
         let start = DriverStart { earliest: now, latest: now };
         let zero = Duration::ZERO;
-        let answered = ObservedResponse { flow: 0, answer: &answer, pod: None, connection: 0, due: zero, sent: zero, at: zero, start };
+        let answered = ObservedResponse {
+            flow: 0,
+            answer: &answer,
+            pod: None,
+            connection: 0,
+            due: zero,
+            sent: zero,
+            at: zero,
+            start,
+        };
         let (mut one, mut two) = (None, None);
         assert_eq!(shared.see(answered, &mut one), Next::Continue);
         assert_eq!(shared.see(answered, &mut one), Next::Rate(400));

@@ -19,7 +19,9 @@ use crate::events::{Environment, Event, Events};
 use crate::mesh::{Ingress, MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
-use crate::scenario::{Client, ControlPlane, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
+use crate::scenario::{
+    Client, ControlPlane, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target,
+};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 /// The timeout for the first push of a control plane that has replaced another.

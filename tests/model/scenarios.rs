@@ -78,7 +78,10 @@ fn what_cannot_send_through_gateways_refuses_a_scenario_that_needs_it(#[case] ar
     let mut command = shiftcheck(&[arguments, &["fixtures/ingress"]].concat());
     let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
     assert_eq!(code, Some(2), "{errors}");
-    assert!(errors.contains("fixtures/ingress/scenario.yaml:12:22: `testers` comes through gateway/hello, which "), "{errors}");
+    assert!(
+        errors.contains("fixtures/ingress/scenario.yaml:12:22: `testers` comes through gateway/hello, which "),
+        "{errors}"
+    );
     assert!(errors.contains(" does not support; `run` on a throwaway cluster does"), "{errors}");
 }
 

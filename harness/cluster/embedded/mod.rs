@@ -228,7 +228,8 @@ impl EmbeddedMesh {
         let mesh = Mesh::new(&self.live, pods);
         for own in &mut self.gateways {
             let outbound = mesh.outbound(Client::ingress_gateway());
-            let table = |request| outbound.routes(request).map_or_else(|_| RouteTable::of_closed_port(), |own| own.table);
+            let table =
+                |request| outbound.routes(request).map_or_else(|_| RouteTable::of_closed_port(), |own| own.table);
             own.tables = own.requests.iter().map(|(host, request)| (host.clone(), table(request))).collect();
             own.proxy.serve(Serving::at_gateway(&mesh, &own.requests, &by_address));
         }

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 
 use super::stand_in::PodServer;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Redirect, RedirectPath,
-    Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
+    Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Redirect,
+    RedirectPath, Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 
 /// A proxy that listens.

@@ -61,7 +61,8 @@ impl Designs {
         let mut designs = Vec::new();
         for planned in &plan.stages {
             // a gateway sends nothing anywhere without routes
-            let is_of_client = |claim: &&Claim| scenario.population(&claim.from).is_none_or(|own| own.through.is_none());
+            let is_of_client =
+                |claim: &&Claim| scenario.population(&claim.from).is_none_or(|own| own.through.is_none());
             let claims: Vec<_> = planned.stage.claims().filter(is_of_client).collect();
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);

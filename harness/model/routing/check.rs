@@ -192,7 +192,8 @@ mod tests {
         assert_eq!(of("gw, elsewhere/gw", "hello.com"), [""; 0]);
         let unknown = "no Gateway is called `here/gv`, so the rule has no effect there; did you mean `here/gw`?";
         assert_eq!(of("gv", "hello.com"), [unknown]);
-        let hosts = "the gateways of this rule have none of its hosts, so the rule has no effect there; they have *.com";
+        let hosts =
+            "the gateways of this rule have none of its hosts, so the rule has no effect there; they have *.com";
         assert_eq!(of("gw", "hello.org"), [hosts]);
     }
 

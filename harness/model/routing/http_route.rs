@@ -39,7 +39,7 @@ pub(super) fn read_all<'a>(
                 created: object.created,
                 hosts: vec![host],
                 mesh: true,
-        gateways: Vec::new(),
+                gateways: Vec::new(),
                 export: Export::Everyone,
                 rules: Vec::new(),
                 connections: Vec::new(),

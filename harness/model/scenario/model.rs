@@ -457,7 +457,9 @@ impl Scenario {
         else {
             return Ok(());
         };
-        let message = format!("`{population}` comes through {gateway}, which {place} does not support; `run` on a throwaway cluster does");
+        let message = format!(
+            "`{population}` comes through {gateway}, which {place} does not support; `run` on a throwaway cluster does"
+        );
         Err(ScenarioError::Malformed { origin: gateway.origin.clone(), message })
     }
 

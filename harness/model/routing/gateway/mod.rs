@@ -76,12 +76,7 @@ impl Gateway {
                 at: RuleRef { object: format!("Gateway {name}").into(), origin: part.origin() },
             })
         });
-        Self {
-            servers: servers.collect(),
-            id: format!("{namespace}/{name}"),
-            created: object.created,
-            selector,
-        }
+        Self { servers: servers.collect(), id: format!("{namespace}/{name}"), created: object.created, selector }
     }
 
     /// What the position among the gateways of a pod depends on: the time of creation, name and namespace.

@@ -176,11 +176,7 @@ fn what_is_not_modelled_of_a_server_is_named(#[case] field: &str, #[case] expect
 #[case::of_the_gateway("{selector: {matchLabels: {istio: ingressgateway}}, action: DENY}", "istio-system", true)]
 #[case::of_others("{selector: {matchLabels: {app: other}}}", "istio-system", false)]
 #[case::of_the_servers("{selector: {matchLabels: {app: a}}}", "here", true)]
-fn a_policy_of_the_gateway_leaves_answers_unknown(
-    #[case] spec: &str,
-    #[case] namespace: &str,
-    #[case] unknown: bool,
-) {
+fn a_policy_of_the_gateway_leaves_answers_unknown(#[case] spec: &str, #[case] namespace: &str, #[case] unknown: bool) {
     let policy = format!(
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: {namespace}}}\nspec: {spec}\n---\n"
     );

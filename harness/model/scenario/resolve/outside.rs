@@ -93,7 +93,8 @@ impl Resolver<'_> {
         for name in names {
             let lower = name.to_lowercase();
             if lower == "host" {
-                return self.error(at, "write the host of requests from outside of the mesh as `host`, not as a header");
+                return self
+                    .error(at, "write the host of requests from outside of the mesh as `host`, not as a header");
             }
             if SET_BY_GATEWAY.iter().any(|prefix| lower.starts_with(prefix)) {
                 return self.error(at, format!("a gateway sets the header `{name}` itself: callers outside cannot"));
@@ -108,10 +109,7 @@ impl Resolver<'_> {
             Some(("gateway", name)) if !name.is_empty() && !name.contains('/') => {
                 Ok(Spanned { value: name.to_owned(), ..through.clone() })
             }
-            _ => self.error(
-                through.referenced,
-                format!("`{}` is not a gateway such as gateway/hello", through.value),
-            ),
+            _ => self.error(through.referenced, format!("`{}` is not a gateway such as gateway/hello", through.value)),
         }
     }
 
@@ -138,15 +136,15 @@ impl Resolver<'_> {
             let selector = selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
             let selector: BTreeMap<String, String> = selector.collect();
             if selector.is_empty() {
-                let message = format!("gateway/{name} ({}) has no `selector`, so that its pods are not known", first.origin);
+                let message =
+                    format!("gateway/{name} ({}) has no `selector`, so that its pods are not known", first.origin);
                 return self.error(entrance.gateway.referenced, message);
             }
             let (port, origin) = (entrance.port(), self.origin(entrance.gateway.referenced));
             let known = populations.iter().filter_map(|own| own.through.as_ref());
             let mut known = known.filter(|own| own.name == *name && own.port == port);
             let through = known.next().cloned();
-            let through =
-                through.unwrap_or_else(|| IngressGateway { name: name.clone(), port, selector, origin });
+            let through = through.unwrap_or_else(|| IngressGateway { name: name.clone(), port, selector, origin });
             for population in populations.iter_mut().filter(|own| own.name == entrance.population) {
                 population.through = Some(through.clone());
             }
@@ -218,7 +216,8 @@ impl Client {
             KindRef::Exact { kind, .. } => kind == "Pod",
             KindRef::Written(written) => ApiKind::of("", "Pod").is_called(written),
         };
-        let is_client = |step: &Step| matches!(step, Step::Delete(target) if target.name == self.pod && is_pod(&target.kind));
+        let is_client =
+            |step: &Step| matches!(step, Step::Delete(target) if target.name == self.pod && is_pod(&target.kind));
         let Some(at) = stage.steps.iter().position(is_client) else { return };
         if let Step::Delete(target) = &stage.steps[at] {
             let also = Target { name: outside.clone(), ..target.clone() };

@@ -163,7 +163,10 @@ fn a_population_comes_through_a_gateway() {
     // the pod outside has no sidecar, and nothing selects it
     let outside = scenario.client.manifests.last().unwrap();
     assert_eq!((outside.name(), scenario.client.outside.as_deref()), ("httpbin-outside", Some("httpbin-outside")));
-    assert_eq!(outside.object.metadata.labels, Some([("sidecar.istio.io/inject".to_owned(), "false".to_owned())].into()));
+    assert_eq!(
+        outside.object.metadata.labels,
+        Some([("sidecar.istio.io/inject".to_owned(), "false".to_owned())].into())
+    );
     assert!(canary("name: canary", "name: other").client.outside.is_none());
 }
 
@@ -180,14 +183,46 @@ fn the_pod_outside_goes_with_the_client() {
 }
 
 #[rstest::rstest]
-#[case::no_such_gateway("through: gateway/hello,", "through: gateway/helo,", "scenario.yaml:11:23: no manifest of a stage is an Istio Gateway `helo`; did you mean `hello`?")]
-#[case::no_gateway("through: gateway/hello,", "through: service/hello,", "scenario.yaml:11:23: `service/hello` is not a gateway such as gateway/hello")]
-#[case::no_host("{through: gateway/hello, host: hello.example.com}", "{through: gateway/hello}", "scenario.yaml:11:23: requests from outside of the mesh need a `host`, by which the gateway routes them")]
-#[case::unknown_host("host: hello.example.com}", "host: helo.example.com}", "scenario.yaml:11:44: no server of gateway/hello at port 80 has the host `helo.example.com`; hosts of its servers: hello.example.com, *.test.example.com; did you mean `hello.example.com`?")]
-#[case::not_a_host("host: hello.example.com}", "host: 'hello world'}", "scenario.yaml:11:44: \"hello world\" is not a host such as hello.example.com")]
-#[case::unknown_port("host: hello.example.com}", "host: hello.example.com, port: 443}", "scenario.yaml:11:69: no server of gateway/hello has the port 443; ports of its servers: 80")]
-#[case::port_alone("inside: {}", "inside: {port: 80}", "scenario.yaml:10:18: `port` is the port of a gateway, and needs `through`")]
-#[case::set_by_the_gateway("headers: {cookie: theme=dark; cohort=tester}", "headers: {X-Forwarded-Proto: https}", "scenario.yaml:12:22: a gateway sets the header `X-Forwarded-Proto` itself: callers outside cannot")]
+#[case::no_such_gateway(
+    "through: gateway/hello,",
+    "through: gateway/helo,",
+    "scenario.yaml:11:23: no manifest of a stage is an Istio Gateway `helo`; did you mean `hello`?"
+)]
+#[case::no_gateway(
+    "through: gateway/hello,",
+    "through: service/hello,",
+    "scenario.yaml:11:23: `service/hello` is not a gateway such as gateway/hello"
+)]
+#[case::no_host(
+    "{through: gateway/hello, host: hello.example.com}",
+    "{through: gateway/hello}",
+    "scenario.yaml:11:23: requests from outside of the mesh need a `host`, by which the gateway routes them"
+)]
+#[case::unknown_host(
+    "host: hello.example.com}",
+    "host: helo.example.com}",
+    "scenario.yaml:11:44: no server of gateway/hello at port 80 has the host `helo.example.com`; hosts of its servers: hello.example.com, *.test.example.com; did you mean `hello.example.com`?"
+)]
+#[case::not_a_host(
+    "host: hello.example.com}",
+    "host: 'hello world'}",
+    "scenario.yaml:11:44: \"hello world\" is not a host such as hello.example.com"
+)]
+#[case::unknown_port(
+    "host: hello.example.com}",
+    "host: hello.example.com, port: 443}",
+    "scenario.yaml:11:69: no server of gateway/hello has the port 443; ports of its servers: 80"
+)]
+#[case::port_alone(
+    "inside: {}",
+    "inside: {port: 80}",
+    "scenario.yaml:10:18: `port` is the port of a gateway, and needs `through`"
+)]
+#[case::set_by_the_gateway(
+    "headers: {cookie: theme=dark; cohort=tester}",
+    "headers: {X-Forwarded-Proto: https}",
+    "scenario.yaml:12:22: a gateway sets the header `X-Forwarded-Proto` itself: callers outside cannot"
+)]
 fn a_gateway_that_cannot_be_used_is_told_with_its_place(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
     assert_eq!(ingress(from, to).unwrap_err(), expected);
 }
