@@ -165,7 +165,7 @@ impl Outbound<'_> {
         let authority = request.authority().to_lowercase();
         let host = authority.split(':').next().unwrap_or_default();
         // the most specific domain comes first
-        let own = |domain: String| takes(&domain, host).then(|| Reverse((domain.len(), domain)));
+        let own = |domain: String| takes(&domain, host).then_some(Reverse((domain.len(), domain)));
         let mut virtual_hosts: BTreeMap<Reverse<(usize, String)>, VirtualHost> = BTreeMap::new();
         for (gateway, server) in servers {
             for rules in self.visible.iter().filter(|rules| rules.gateways.contains(&gateway.id)) {

@@ -89,9 +89,7 @@ impl Resolver<'_> {
 
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
         let mut entrances = Vec::new();
-        let populations = raw.populations.into_iter();
-        let populations = populations.map(|(name, population)| self.population(name, population, &mut entrances));
-        let mut populations: Vec<Population> = populations.collect::<Result<_, _>>()?;
+        let mut populations = self.populations(raw.populations, &mut entrances)?;
         if !is_dns_label(&raw.namespace.value) {
             return self.error(
                 raw.namespace.referenced,
@@ -101,10 +99,7 @@ impl Resolver<'_> {
         if raw.stages.value.is_empty() {
             return self.error(raw.stages.referenced, "a scenario needs at least one stage");
         }
-        let mut client = self.client(raw.client)?;
-        if !entrances.is_empty() {
-            client.add_outside();
-        }
+        let client = self.client(raw.client, !entrances.is_empty())?;
         let expectations = raw.stages.value.iter().flat_map(|stage| &stage.expect);
         let versions: BTreeSet<String> = expectations.flat_map(|keys| keys.value.versions()).cloned().collect();
         let context = Context {
@@ -170,7 +165,7 @@ impl Resolver<'_> {
         Ok(Service { host: host.to_owned(), port })
     }
 
-    fn client(&self, client: raw::Client) -> Result<Client, ScenarioError> {
+    fn client(&self, client: raw::Client, outside: bool) -> Result<Client, ScenarioError> {
         let manifests = self.manifests(&client.manifest)?;
         if !manifests.iter().any(|manifest| manifest.kind() == "Pod" && manifest.name() == client.pod.value) {
             return self.error(
@@ -180,7 +175,8 @@ impl Resolver<'_> {
         }
         let container = client.container.unwrap_or_else(|| client.pod.value.clone());
         let driver = client.driver.unwrap_or_else(|| DRIVER.to_owned());
-        Ok(Client { manifests, pod: client.pod.value, outside: None, container, driver })
+        let client = Client { manifests, pod: client.pod.value, outside: None, container, driver };
+        Ok(if outside { client.with_outside() } else { client })
     }
 
     /// A request path that is sent as written.

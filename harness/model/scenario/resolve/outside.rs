@@ -36,8 +36,17 @@ impl Entrance {
 }
 
 impl Resolver<'_> {
+    /// The populations, and how those come into the mesh whose requests are sent outside.
+    pub fn populations(
+        &self,
+        raw: BTreeMap<String, raw::Population>,
+        entrances: &mut Vec<Entrance>,
+    ) -> Result<Vec<Population>, ScenarioError> {
+        raw.into_iter().map(|(name, population)| self.population(name, population, entrances)).collect()
+    }
+
     /// A population, and how it comes into the mesh if its requests are sent outside.
-    pub fn population(
+    fn population(
         &self,
         name: String,
         population: raw::Population,
@@ -183,7 +192,7 @@ impl Resolver<'_> {
             Some(suffix) => called.ends_with(&suffix.to_lowercase()),
             None => host.eq_ignore_ascii_case(&called),
         };
-        if hosts.iter().any(|host| has(host)) {
+        if hosts.iter().any(has) {
             return Ok(());
         }
         let meant = nearest(&called, hosts.iter().copied());
@@ -198,15 +207,16 @@ impl Resolver<'_> {
 
 impl Client {
     /// Adds a pod like the client's, without a sidecar and without labels by which a Service or a rule could select it.
-    pub(super) fn add_outside(&mut self) {
+    pub(super) fn with_outside(mut self) -> Self {
         let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == self.pod;
-        let Some(mut pod) = self.manifests.iter().find(is_client).cloned() else { return };
+        let Some(mut pod) = self.manifests.iter().find(is_client).cloned() else { return self };
         let name = format!("{}-outside", self.pod);
         pod.object.metadata.name.clone_from(&name);
         pod.object.metadata.labels = Some([(INJECT.to_owned(), "false".to_owned())].into());
         pod.object.metadata.annotations = None;
         self.manifests.push(pod);
         self.outside = Some(name);
+        self
     }
 
     /// Deletes the pod outside of the mesh where a stage deletes the client's.
