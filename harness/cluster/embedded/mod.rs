@@ -48,14 +48,14 @@ pub struct EmbeddedMesh {
     /// The number of servers that were started.
     started: u64,
     proxy: Proxy,
-    gateways: Vec<Gateway>,
+    gateways: Vec<Entrance>,
     applied: u64,
     table: RouteTable,
 }
 
-/// An ingress gateway.
+/// A port of an ingress gateway.
 #[derive(Debug)]
-struct Gateway {
+struct Entrance {
     gateway: IngressGateway,
     /// A request to each host that populations call.
     requests: BTreeMap<String, Request>,
@@ -96,7 +96,7 @@ impl EmbeddedMesh {
             let variants = own.flat_map(|population| &population.variants);
             let hosts = variants.filter_map(|variant| variant.headers.get("host"));
             let requests = hosts.map(|host| (host.to_lowercase(), Request::entering(host, gateway.port, "/")));
-            self.gateways.push(Gateway {
+            self.gateways.push(Entrance {
                 gateway: gateway.clone(),
                 requests: requests.collect(),
                 proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
