@@ -410,7 +410,7 @@ mod tests {
     #[case::exact("Hello.Example.com:80", "route 1: any request to subset exact")]
     #[case::longest_wildcard("a.b.example.com", "route 1: any request to subset long")]
     #[case::wildcard("a.example.com", "route 1: any request to subset short")]
-    #[case::redirect("tls.example.com", "route 1: any request is redirected (301) to https://")]
+    #[case::redirect("tls.example.com", "route 1: any request is redirected with 301, scheme https")]
     #[case::no_character_for_the_wildcard(".example.com", "")]
     #[case::unknown("example.org", "")]
     fn a_gateway_routes_by_the_host(#[case] host: &str, #[case] expected: &str) {

@@ -16,6 +16,9 @@ pub const PORT: u16 = 8080;
 #[serde(deny_unknown_fields)]
 pub struct Table {
     requests: BTreeMap<String, Written>,
+    /// Whether the requests come from outside of the mesh.
+    #[serde(default)]
+    pub entering: bool,
     #[serde(rename = "destinations")]
     _destinations: serde_yaml::Value,
     pub variants: Vec<Variant>,
@@ -31,6 +34,12 @@ pub struct Variant {
     #[serde(default)]
     without: Vec<String>,
     http: Option<serde_yaml::Value>,
+    /// The servers of Gateways.
+    #[serde(default)]
+    gateways: BTreeMap<String, serde_yaml::Value>,
+    /// VirtualServices, by `NAME` or `NAME.NAMESPACE`.
+    #[serde(default)]
+    rules: BTreeMap<String, serde_yaml::Value>,
     #[serde(default)]
     requests: BTreeMap<String, Written>,
     /// Whether whole connections are routed.
@@ -45,11 +54,18 @@ struct Written {
     headers: BTreeMap<String, String>,
     path: Option<String>,
     host: Option<String>,
+    /// The port of the gateway.
+    port: Option<u16>,
 }
 
 impl Table {
     pub fn read() -> Self {
         serde_yaml::from_str(include_str!("variants.yaml")).unwrap()
+    }
+
+    /// The variants whose requests come through a gateway.
+    pub fn of_gateways() -> Self {
+        serde_yaml::from_str(include_str!("gateways.yaml")).unwrap()
     }
 }
 
@@ -63,7 +79,17 @@ impl Variant {
                  spec:\n  hosts: [svc-hello]\n  http: {rules}\n"
             )
         });
-        let own = format!("{}{rule}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
+        let object = |kind: &str, name: &str, spec: &serde_json::Value| {
+            let (name, namespace) = name.split_once('.').unwrap_or((name, "$NS"));
+            let metadata = format!("{{name: {name}, namespace: {namespace}}}");
+            format!("\n---\napiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n")
+        };
+        let gateways = self.gateways.iter().map(|(name, servers)| {
+            object("Gateway", name, &serde_json::json!({"selector": {"istio": "ingressgateway"}, "servers": servers}))
+        });
+        let rules = self.rules.iter().map(|(name, spec)| object("VirtualService", name, &serde_json::json!(spec)));
+        let at_gateways: String = gateways.chain(rules).collect();
+        let own = format!("{}{rule}{at_gateways}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
         let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
         let mut manifests = parsed("base.yaml", include_str!("base.yaml"));
         manifests.retain(|manifest| {
@@ -91,7 +117,12 @@ impl Variant {
         let written = table.requests.iter().chain(&self.requests);
         let request = |written: &Written| {
             let host = written.host.as_deref().unwrap_or(HOST).replace("$NS", namespace);
-            let request = Request::get(&host, PORT, written.path.as_deref().unwrap_or("/"));
+            let path = written.path.as_deref().unwrap_or("/");
+            let request = if table.entering {
+                Request::entering(&host, written.port.unwrap_or(80), path)
+            } else {
+                Request::get(&host, PORT, path)
+            };
             written.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
         };
         written.map(|(name, written)| (name.clone(), request(written))).collect()

@@ -12,13 +12,14 @@ use crate::variants::{CLIENT, HOST, PORT, Table, by_host, naming, send, shown};
 
 #[test]
 fn the_model_gives_what_is_written_beside_every_variant() {
-    let table = Table::read();
     let mut wrong = Vec::new();
-    for variant in &table.variants {
+    let (table, of_gateways) = (Table::read(), Table::of_gateways());
+    let variants = [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
+    for (table, variant) in variants {
         let live = variant.live("diff", "diff-other");
         let mesh = Mesh::new(&live, pods_of(&live, &naming()));
         let outbound = mesh.outbound(client_of(&live, "client").unwrap());
-        for (name, request) in variant.requests(&table, "diff") {
+        for (name, request) in variant.requests(table, "diff") {
             let wanted = variant.gets.get(&name).unwrap_or(&variant.gets["else"]);
             let undecided = outbound.not_modelled(&request, outbound.routes(&request).ok().as_ref());
             assert_eq!(undecided, [], "{}, {name}", variant.name);
@@ -30,13 +31,15 @@ fn the_model_gives_what_is_written_beside_every_variant() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(table.variants.len() >= 60, "only {} variants", table.variants.len());
+    assert!(of_gateways.variants.len() >= 30, "only {} variants", of_gateways.variants.len());
 }
 
 #[test]
 fn names_in_gets_are_requests() {
-    let table = Table::read();
-    for variant in &table.variants {
-        let requests: BTreeSet<String> = variant.requests(&table, "diff").into_iter().map(|(name, _)| name).collect();
+    let (table, of_gateways) = (Table::read(), Table::of_gateways());
+    let variants = [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
+    for (table, variant) in variants {
+        let requests: BTreeSet<String> = variant.requests(table, "diff").into_iter().map(|(name, _)| name).collect();
         assert!(requests.len() >= 6, "{}", variant.name);
         for name in variant.gets.keys().filter(|name| *name != "else") {
             assert!(requests.contains(name), "{}: {name}", variant.name);

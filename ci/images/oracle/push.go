@@ -30,8 +30,12 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 		given.Addresses[fmt.Sprintf("%s.%s.svc.cluster.local", service.Name, service.Namespace)] = service.Spec.ClusterIP
 	}
 	server := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{KubernetesObjects: cluster.objects(), Configs: cluster.configs})
+	kind := model.SidecarProxy
+	if asked.Gateway {
+		kind = model.Router
+	}
 	proxy := server.SetupProxy(&model.Proxy{
-		Type:            model.SidecarProxy,
+		Type:            kind,
 		ConfigNamespace: asked.Namespace,
 		IPAddresses:     []string{"10.3.0.1"},
 		Labels:          asked.Labels,

@@ -29,9 +29,10 @@ pub fn objects() -> impl Strategy<Value = Vec<Written>> {
     );
     let rules =
         vec(prop_oneof![3 => destination_rule(), 4 => virtual_service(), 1 => delegate(), 2 => http_route()], 0..5);
-    (fixed, more, rules).prop_map(|((hello, v1, v2), (next, far, other, there), rules)| {
+    let gateways = weighted(0.25, vec(gateway(), 1..3));
+    (fixed, more, rules, gateways).prop_map(|((hello, v1, v2), (next, far, other, there), rules, gateways)| {
         let mut objects = vec![Some(hello), Some(v1), Some(v2), next, far, other, there];
-        objects.extend(rules.into_iter().map(Some));
+        objects.extend(rules.into_iter().chain(gateways.into_iter().flatten()).map(Some));
         objects.into_iter().flatten().collect()
     })
 }
@@ -103,6 +104,31 @@ fn hosts() -> BoxedStrategy<Value> {
         "Shop.acme.io",
         "*",
     ]))
+}
+
+/// A Gateway with one server or two.
+fn gateway() -> BoxedStrategy<Written> {
+    let server = |name: &'static str| {
+        let port = select(vec![80, 80, 8080]).prop_map(move |number| json!({"number": number, "name": name, "protocol": "HTTP"}));
+        let hosts = one_of(json!([
+            "*", "shop.acme.io", "*.acme.io", "*.here.svc.cluster.local", "./shop.acme.io", "there/*", "here/*.acme.io",
+            "*/shop.acme.io", "Shop.acme.io", "*.io",
+        ]));
+        object(vec![
+            ("port", must(port)),
+            ("hosts", must(list(hosts, 1..3))),
+            ("tls", may(0.1, one_of(json!([{"httpsRedirect": true}])))),
+        ])
+    };
+    let servers = prop_oneof![
+        server("http").prop_map(|one| json!([one])),
+        (server("http"), server("http-b")).prop_map(|(first, second)| json!([first, second])),
+    ];
+    let spec = object(vec![
+        ("selector", must(Just(json!({"istio": "ingressgateway"})))),
+        ("servers", must(servers)),
+    ]);
+    written("Gateway", "networking.istio.io/v1", &["front", "back"], &["here", "there"], spec)
 }
 
 fn exported() -> Part {

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shiftcheck::mesh::{ConfigDump, connections_to, read_listener, read_virtual_host};
+use shiftcheck::mesh::{ConfigDump, connections_to, read_gateway, read_listener, read_virtual_host};
 use shiftcheck::routing::{Client, Cluster, Live, Request, RouteTable, addressed};
 
 use crate::cluster::cache;
@@ -18,6 +18,13 @@ pub struct Case {
     pub name: String,
     pub live: Live,
     pub client: Client,
+}
+
+impl Case {
+    /// Whether the pod is one of the ingress gateway.
+    pub fn is_gateway(&self) -> bool {
+        self.client == Client::ingress_gateway()
+    }
 }
 
 /// What istiod makes of a case.
@@ -110,6 +117,7 @@ fn question(number: usize, case: &Case) -> Value {
     });
     json!({
         "name": number.to_string(), "namespace": case.client.namespace, "labels": case.client.labels,
+        "gateway": case.is_gateway(),
         "objects": objects.collect::<Vec<_>>(),
     })
 }
@@ -126,6 +134,9 @@ impl Pushed {
     /// The routes of the sidecar for a request, found as Envoy finds them: by the listener of the address, and by the virtual host of the
     /// authority.
     pub fn table(&self, request: &Request, namespace: &str) -> Result<RouteTable, String> {
+        if request.is_entering {
+            return read_gateway(&self.dump, request.port, &request.authority()).map_err(|error| error.to_string());
+        }
         let called = addressed(&request.host, namespace);
         let address = self.addresses.get(&called).ok_or_else(|| format!("no address of {called}"))?;
         let service = Cluster { host: called, port: request.port, subset: None };

@@ -10,7 +10,7 @@ mod refusals;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use shiftcheck::routing::{Kind, Live, Mesh, Naming, Request, RouteDiff, Scope, addressed, client_of, pods_of};
+use shiftcheck::routing::{Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, addressed, client_of, pods_of};
 use shiftcheck::scenario::{ControllerKind, Scenario};
 
 use crate::common::ROOT;
@@ -25,6 +25,7 @@ use refusals::spoilt_objects_are_refused_as_the_api_refuses_them;
 
 tests![
     variants_are_routed_as_istiod_says(),
+    variants_of_gateways_are_routed_as_istiod_says(),
     fixtures_are_routed_as_istiod_says(),
     random_manifests_are_routed_as_istiod_says(),
     definitions_are_those_of_the_modules(),
@@ -41,6 +42,14 @@ fn variants_are_routed_as_istiod_says() {
 
 fn fixtures_are_routed_as_istiod_says() {
     agree(&fixtures());
+}
+
+fn variants_of_gateways_are_routed_as_istiod_says() {
+    let cases = Table::of_gateways().variants.into_iter().map(|variant| {
+        let live = variant.live("diff", "diff-other");
+        Case { name: variant.name, client: Client::ingress_gateway(), live }
+    });
+    agree(&cases.collect::<Vec<_>>());
 }
 
 /// A case for each variant.
@@ -71,7 +80,8 @@ fn fixtures() -> Vec<Case> {
         scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
         for stage in &scenario.stages {
             live.step_through(stage);
-            if let Some(client) = client_of(&live, &scenario.client.pod) {
+            let gateway = (!scenario.ingress_gateways().is_empty()).then(Client::ingress_gateway);
+            for client in client_of(&live, &scenario.client.pod).into_iter().chain(gateway) {
                 cases.push(Case { name: format!("{} {}", folder.display(), stage.name), client, live: live.clone() });
             }
         }
@@ -121,7 +131,11 @@ impl Compared {
         for note in mesh.not_modelled.iter().filter(|note| !note.only_answers) {
             match &note.scope {
                 // whether a server listens on a port is no part of a route; what affects connections is asked of each request below
-                Scope::Nothing | Scope::Port(..) | Scope::Connections(..) => {}
+                Scope::Nothing
+                | Scope::Port(..)
+                | Scope::Connections(..)
+                | Scope::Gateway(..)
+                | Scope::AtGateways(..) => {}
                 Scope::Hosts(hosts) => unmodelled.extend(hosts.iter().map(String::as_str)),
                 _ => compared.differences.push(format!("not modelled: {}", note.field)),
             }
@@ -133,7 +147,9 @@ impl Compared {
             let expected = outbound.routes(&request);
             let called = addressed(&request.host, &case.client.namespace);
             let notes = outbound.not_modelled(&request, expected.as_ref().ok());
-            let of_connections = notes.iter().any(|note| matches!(note.scope, Scope::Connections(..)));
+            let of_connections = notes.iter().any(|note| {
+                matches!(note.scope, Scope::Connections(..) | Scope::Gateway(..) | Scope::AtGateways(..))
+            });
             let targets = expected.iter().flat_map(|routes| routes.table.clusters.keys());
             if of_connections
                 || targets.map(|cluster| &*cluster.host).chain([&*called]).any(|host| unmodelled.contains(host))
@@ -145,6 +161,7 @@ impl Compared {
             let difference = match (expected, found) {
                 (Ok(expected), Ok(found)) => RouteDiff::lines(&found.difference(&expected.table)).join("\n"),
                 (Err(_), Err(_)) => String::new(),
+                (Err(_), Ok(found)) if found == RouteTable::of_closed_port() => String::new(),
                 (Ok(_), Err(error)) => error,
                 (Err(reason), Ok(_)) => format!("{reason:?}"),
             };
@@ -160,6 +177,9 @@ impl Compared {
 
 /// Requests to every port of every Service, under every name that a rule or a Service has.
 fn requests(case: &Case) -> Vec<Request> {
+    if case.is_gateway() {
+        return entering(case);
+    }
     let mut names = BTreeSet::from(["unknown.acme.io".to_owned()]);
     let mut ports = Vec::new();
     for object in case.live.of(Kind::Service) {
@@ -187,4 +207,30 @@ fn requests(case: &Case) -> Vec<Request> {
         requests
     });
     requests.collect()
+}
+
+/// Requests from outside to every port of every Gateway, for every host that a server or a rule has.
+fn entering(case: &Case) -> Vec<Request> {
+    let mut hosts = BTreeSet::from(["unknown.acme.io".to_owned(), "any.unknown.acme.io".to_owned()]);
+    let mut ports = BTreeSet::from([80]);
+    let texts = |value: Option<&Value>| -> Vec<String> {
+        let list = value.and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+    };
+    for object in case.live.of(Kind::Gateway) {
+        for server in object.manifest.at("/spec/servers").and_then(Value::as_array).into_iter().flatten() {
+            ports.extend(server["port"]["number"].as_u64().and_then(|port| u16::try_from(port).ok()));
+            hosts.extend(texts(server.get("hosts")));
+        }
+    }
+    for object in case.live.of(Kind::VirtualService) {
+        let written = texts(object.manifest.at("/spec/hosts"));
+        let full = written.iter().filter(|host| !host.contains(['.', '*']));
+        hosts.extend(full.map(|host| format!("{host}.{}.svc.cluster.local", object.namespace)));
+        hosts.extend(written.clone());
+    }
+    let name = |host: &String| host.rsplit('/').next().unwrap_or_default().replace('*', "any");
+    let names: BTreeSet<String> = hosts.iter().map(name).flat_map(|host| [host.to_uppercase(), host]).collect();
+    let each = names.iter().flat_map(|host| ports.iter().map(move |port| Request::entering(host, *port, "/")));
+    each.collect()
 }

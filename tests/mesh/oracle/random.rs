@@ -135,7 +135,7 @@ impl Tally {
     }
 }
 
-/// A case of generated objects, with a client in the namespace `here`.
+/// A case of generated objects, with a client in the namespace `here`, or with the ingress gateway as the client if there is a Gateway.
 fn case(written: &[Written]) -> Case {
     let mut live = Live::new("here", "here");
     for moment in 0..MOMENTS {
@@ -146,7 +146,9 @@ fn case(written: &[Written]) -> Case {
         }
     }
     let labels = BTreeMap::from([("app".to_owned(), "client".to_owned()), ("tier".to_owned(), "front".to_owned())]);
-    Case { name: String::new(), live, client: Client { namespace: "here".to_owned(), labels, sidecar: true } }
+    let client = Client { namespace: "here".to_owned(), labels, sidecar: true };
+    let has_gateway = written.iter().any(|object| object.manifest["kind"] == "Gateway");
+    Case { name: String::new(), live, client: if has_gateway { Client::ingress_gateway() } else { client } }
 }
 
 /// The case without the objects that istiod refuses.
