@@ -14,7 +14,8 @@ use crate::variants::{CLIENT, HOST, PORT, Table, by_host, naming, send, shown};
 fn the_model_gives_what_is_written_beside_every_variant() {
     let mut wrong = Vec::new();
     let (table, of_gateways) = (Table::read(), Table::of_gateways());
-    let variants = [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
+    let variants =
+        [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
     for (table, variant) in variants {
         let live = variant.live("diff", "diff-other");
         let mesh = Mesh::new(&live, pods_of(&live, &naming()));
@@ -37,7 +38,8 @@ fn the_model_gives_what_is_written_beside_every_variant() {
 #[test]
 fn names_in_gets_are_requests() {
     let (table, of_gateways) = (Table::read(), Table::of_gateways());
-    let variants = [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
+    let variants =
+        [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
     for (table, variant) in variants {
         let requests: BTreeSet<String> = variant.requests(table, "diff").into_iter().map(|(name, _)| name).collect();
         assert!(requests.len() >= 6, "{}", variant.name);

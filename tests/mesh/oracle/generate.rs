@@ -109,10 +109,19 @@ fn hosts() -> BoxedStrategy<Value> {
 /// A Gateway with one server or two.
 fn gateway() -> BoxedStrategy<Written> {
     let server = |name: &'static str| {
-        let port = select(vec![80, 80, 8080]).prop_map(move |number| json!({"number": number, "name": name, "protocol": "HTTP"}));
+        let port = select(vec![80, 80, 8080])
+            .prop_map(move |number| json!({"number": number, "name": name, "protocol": "HTTP"}));
         let hosts = one_of(json!([
-            "*", "shop.acme.io", "*.acme.io", "*.here.svc.cluster.local", "./shop.acme.io", "there/*", "here/*.acme.io",
-            "*/shop.acme.io", "Shop.acme.io", "*.io",
+            "*",
+            "shop.acme.io",
+            "*.acme.io",
+            "*.here.svc.cluster.local",
+            "./shop.acme.io",
+            "there/*",
+            "here/*.acme.io",
+            "*/shop.acme.io",
+            "Shop.acme.io",
+            "*.io",
         ]));
         object(vec![
             ("port", must(port)),
@@ -124,10 +133,7 @@ fn gateway() -> BoxedStrategy<Written> {
         server("http").prop_map(|one| json!([one])),
         (server("http"), server("http-b")).prop_map(|(first, second)| json!([first, second])),
     ];
-    let spec = object(vec![
-        ("selector", must(Just(json!({"istio": "ingressgateway"})))),
-        ("servers", must(servers)),
-    ]);
+    let spec = object(vec![("selector", must(Just(json!({"istio": "ingressgateway"})))), ("servers", must(servers))]);
     written("Gateway", "networking.istio.io/v1", &["front", "back"], &["here", "there"], spec)
 }
 

@@ -10,7 +10,9 @@ mod refusals;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use shiftcheck::routing::{Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, addressed, client_of, pods_of};
+use shiftcheck::routing::{
+    Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, addressed, client_of, pods_of,
+};
 use shiftcheck::scenario::{ControllerKind, Scenario};
 
 use crate::common::ROOT;
@@ -147,9 +149,9 @@ impl Compared {
             let expected = outbound.routes(&request);
             let called = addressed(&request.host, &case.client.namespace);
             let notes = outbound.not_modelled(&request, expected.as_ref().ok());
-            let of_connections = notes.iter().any(|note| {
-                matches!(note.scope, Scope::Connections(..) | Scope::Gateway(..) | Scope::AtGateways(..))
-            });
+            let of_connections = notes
+                .iter()
+                .any(|note| matches!(note.scope, Scope::Connections(..) | Scope::Gateway(..) | Scope::AtGateways(..)));
             let targets = expected.iter().flat_map(|routes| routes.table.clusters.keys());
             if of_connections
                 || targets.map(|cluster| &*cluster.host).chain([&*called]).any(|host| unmodelled.contains(host))
