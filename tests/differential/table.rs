@@ -37,7 +37,7 @@ pub struct Variant {
     /// The servers of Gateways.
     #[serde(default)]
     gateways: BTreeMap<String, serde_yaml::Value>,
-    /// VirtualServices, by `NAME` or `NAME.NAMESPACE`.
+    /// `VirtualService`s, by `NAME` or `NAME.NAMESPACE`.
     #[serde(default)]
     rules: BTreeMap<String, serde_yaml::Value>,
     #[serde(default)]
