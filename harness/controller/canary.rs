@@ -91,7 +91,7 @@ mod tests {
     fn wait(phase: Option<Phase>, weight: Option<&str>) -> ControllerWait {
         let weight = weight.map(|weight| weight.parse().unwrap());
         let origin = Origin::new("scenario.yaml", 1, 1);
-        ControllerWait { step: None, weight, phase, within: Duration::from_secs(1), origin }
+        ControllerWait { step: None, weight, phase, within: Duration::from_secs(1), follows: None, origin }
     }
 
     fn after(phase: &str) -> ChangeMark {

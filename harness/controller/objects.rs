@@ -6,14 +6,15 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch,
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::gates::{self, Gates};
 use super::rollout::Acted;
 use super::status::{Before, ChangeMark, ControllerStatus};
 use super::writes::{ObservedWrite, Watched, Writes, changed_fields};
 use super::{ControllerError, canary, rollout};
-use crate::cluster::ClusterError;
 use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
+use crate::cluster::{ClusterError, PodState, pod_state};
 use crate::scenario::{self, Action, Canary, Controlled, ControllerKind, ControllerWait, Manifest};
 
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -65,6 +66,21 @@ impl ControlledObjects {
     /// What was written to the object and the rules since a time, in the order of the cluster's store.
     pub fn writes_since(&self, time: Instant) -> Vec<ObservedWrite> {
         self.writes.since(time)
+    }
+
+    /// A number that every change of the object or the rules increases, as soon as a watch shows it.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.writes.changes()
+    }
+
+    /// The pods of the namespace.
+    ///
+    /// # Errors
+    /// The API server does not list them.
+    pub async fn pods(&self) -> Result<Vec<PodState>, ClusterError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let listed = pods.list(&ListParams::default()).await.map_err(ClusterError::api("listing pods".to_owned()))?;
+        Ok(listed.items.iter().map(pod_state).collect())
     }
 
     fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
@@ -163,7 +179,7 @@ impl ControlledObjects {
         let has_seen = AtomicBool::new(false);
         let again = match object.kind {
             // read after each change, since a watch may lag behind
-            ControllerKind::ArgoRollouts => self.writes.changes(),
+            ControllerKind::ArgoRollouts => Again::OnChange(self.writes.changes()),
             ControllerKind::Flagger => Again::Every(INTERVAL),
         };
         let waited = until(what, wait.within, again, seen, async || match api.get_opt(&object.name).await {

@@ -118,6 +118,7 @@ mod tests {
             weight: None,
             phase,
             within: Duration::from_secs(1),
+            follows: None,
             origin: Origin::new("scenario.yaml", 1, 1),
         }
     }

@@ -10,8 +10,6 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cluster::wait::Again;
-
 /// A write that a watch has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedWrite {
@@ -21,6 +19,8 @@ pub struct ObservedWrite {
     pub object: String,
     /// What changed, in words.
     pub changes: Vec<String>,
+    /// The spec of the object after the write.
+    pub spec: Value,
     /// The revision of the cluster's store, by which writes are ordered.
     revision: u64,
 }
@@ -69,9 +69,9 @@ impl Writes {
         Self { log, _watches: Arc::new(tasks) }
     }
 
-    /// A wait's trigger: every change of a watched object.
-    pub fn changes(&self) -> Again {
-        Again::OnChange(self.log.changed.subscribe())
+    /// A number that every change of a watched object increases.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.log.changed.subscribe()
     }
 
     /// The writes since a time, in the order of the cluster's store.
@@ -133,8 +133,14 @@ impl Known {
     fn write(&self, object: &DynamicObject, changes: Vec<String>) -> Option<ObservedWrite> {
         let revision = object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0);
         // items of a list do not always have their kind
-        let object = format!("{}/{}", self.kind, object.name_any());
-        (!changes.is_empty()).then(|| ObservedWrite { seen: Instant::now(), object, changes, revision })
+        let id = format!("{}/{}", self.kind, object.name_any());
+        (!changes.is_empty()).then(|| ObservedWrite {
+            seen: Instant::now(),
+            object: id,
+            changes,
+            spec: object.data["spec"].clone(),
+            revision,
+        })
     }
 }
 
@@ -257,6 +263,7 @@ mod tests {
             seen: start + Duration::from_millis(after),
             object: revision.to_string(),
             changes: Vec::new(),
+            spec: Value::Null,
             revision,
         };
         let ordered = in_order(vec![at(9, 10), at(8, 15), at(10, 40)]);

@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
         let (pods, scenario, watch) = (self.venue.pods(), self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
-        let (answering, begun) = (Notify::new(), Instant::now());
+        let (answering, begun, follower) = (Notify::new(), Instant::now(), self.follow(planned)?);
         let mut observer = TransitionObserver::new(planned, watch);
         let changing = async {
             // the first answer may be long in coming, where there is none to be had
@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
         }
         let (start, (mut seen, requests)) = (observer.start(), observer.end(applied.get().copied()));
         self.record_writes(planned, &mut seen, (begun, start, watched.started)).await?;
-        let (mut judged, mut bounds) = (Vec::new(), Vec::new());
+        let (mut judged, mut bounds) = (self.judge_way(planned, follower, (begun, start), &requests)?, Vec::new());
         let unknown = planned.not_modelled();
         for during in during_claims(planned.stage) {
             let (mut decided, excluded) = judge_during(during, &requests);

@@ -87,7 +87,9 @@ impl<'a> Session<'a> {
 
 /// Whether a stage has no claim that can be judged without a change.
 fn decides_nothing(stage: &Stage) -> bool {
-    let needs_a_change = |claim: &Expectation| matches!(claim, Expectation::During { .. } | Expectation::NoObjects(_));
+    let needs_a_change = |claim: &Expectation| {
+        matches!(claim, Expectation::During(_) | Expectation::Declared(_) | Expectation::NoObjects(_))
+    };
     stage.expect.iter().all(needs_a_change)
 }
 

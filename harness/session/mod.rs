@@ -5,6 +5,7 @@ mod calibrate;
 mod change;
 mod compared;
 mod controlled;
+mod declared;
 mod error;
 mod ingress;
 mod inside;

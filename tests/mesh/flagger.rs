@@ -1,6 +1,7 @@
 //! Flagger moves the traffic between two versions, and each step is checked; what its promotion breaks is found.
 
 use std::path::Path;
+use std::time::Instant;
 
 use crate::cluster::Kept;
 use crate::common::ROOT;
@@ -22,5 +23,17 @@ fn flagger_moves_the_traffic_and_what_its_promotion_breaks_is_told() {
     ] {
         assert!(printed.contains(line), "{line}\n{printed}");
     }
+    other_canaries_hold(&kept);
     kept.remove();
+}
+
+/// The scenarios that have no errors, one after another on the cluster that has Flagger already.
+fn other_canaries_hold(kept: &Kept) {
+    for name in ["canary-drained", "rollback", "ab", "mirror"] {
+        let begun = Instant::now();
+        let (printed, errors, code) = kept.run(&Path::new(ROOT).join(format!("fixtures/flagger-{name}")));
+        assert_eq!(code, Some(0), "{printed}{errors}");
+        assert!(printed.contains("Flagger v1.36.1, found in flagger-system"), "{printed}");
+        eprintln!("flagger-{name} took {:.0} s", begun.elapsed().as_secs_f64());
+    }
 }

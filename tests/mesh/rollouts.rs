@@ -1,11 +1,15 @@
 //! Argo Rollouts moves the traffic between two versions, and each step is checked.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use shiftcheck::cluster::KubeCluster;
+use tempfile::TempDir;
 
 use crate::cluster::Kept;
 use crate::common::ROOT;
@@ -35,6 +39,8 @@ fn argo_rollouts_moves_the_traffic_step_by_step() {
         scope.spawn(|| what_a_controller_refuses_is_told(&kept));
         scope.spawn(|| a_rollout_is_stopped_by_what_judge_decides(&kept));
     });
+    judge_passes_or_refuses_by_the_stage_that_is_reached(&kept);
+    a_rollout_that_moves_by_itself_is_followed(&kept);
     errors_of_a_superseded_canary_are_told_with_their_cause(&kept);
     a_controller_that_is_not_ready_is_told(&kept);
     kept.remove();
@@ -42,6 +48,44 @@ fn argo_rollouts_moves_the_traffic_step_by_step() {
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(ROOT).join("fixtures").join(name)
+}
+
+/// Copies of the scenarios in a folder, with a change to a file.
+fn spoilt(file: &str, from: &str, to: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["rollouts-subset", "rollouts-timed", "canary"] {
+        let copy = folder.path().join(name);
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(fixture(name)).unwrap().flatten() {
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    let path = folder.path().join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} does not hold `{from}`");
+    std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    folder
+}
+
+/// Each step is judged by what the route declares, also where the client's requests do not take the route.
+fn a_rollout_that_moves_by_itself_is_followed(kept: &Kept) {
+    let (printed, errors, code) = kept.run(&fixture("rollouts-timed"));
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "10 %, 50 %, 100 % on the way — the route had 10 %, 50 %, 100 %",
+        "everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 %: v2 answered ",
+        "; v1 50 %, v2 50 %: v2 answered ",
+        "; v2 100 %: v2 answered 100 % of ",
+    ] {
+        assert!(flat.contains(part), "`{part}` is missing in:\n{printed}");
+    }
+    let outside = "  name: httpbin\n  annotations: {traffic.sidecar.istio.io/includeOutboundIPRanges: ''}\n";
+    let folder = spoilt("canary/httpbin.yaml", "  name: httpbin\n", outside);
+    let (printed, errors, code) = kept.run(&folder.path().join("rollouts-timed"));
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    let failed = "✗ everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 % was declared, and v2 answered ";
+    assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(failed), "{printed}");
 }
 
 fn other_ways_of_routing_hold(kept: &Kept) {
@@ -92,18 +136,7 @@ fn what_a_controller_refuses_is_told(kept: &Kept) {
         ),
     ];
     for ((file, from, to), parts) in rows {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["rollouts-subset", "canary"] {
-            let copy = folder.path().join(name);
-            std::fs::create_dir(&copy).unwrap();
-            for entry in std::fs::read_dir(fixture(name)).unwrap().flatten() {
-                std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-            }
-        }
-        let path = folder.path().join("rollouts-subset").join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{file} does not hold `{from}`");
-        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let folder = spoilt(&format!("rollouts-subset/{file}"), from, to);
         let (printed, errors, code) = kept.run(&folder.path().join("rollouts-subset"));
         assert_eq!(code, Some(3), "{printed}{errors}");
         let flat = errors.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -137,6 +170,55 @@ fn a_rollout_is_stopped_by_what_judge_decides(kept: &Kept) {
         (&"failed".into(), &"a claim of this stage fails".into()),
         "{all}"
     );
+}
+
+/// The Rollout of `rollouts-judge` is Degraded, after the analysis has aborted it.
+fn judge_passes_or_refuses_by_the_stage_that_is_reached(kept: &Kept) {
+    let (log, code) = judged(kept, "holds", ("phase: Healthy", "phase: Degraded"));
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("ok 1/2 first release"), "{log}");
+    let (log, code) = judged(kept, "no-stage", ("step: 1", "step: 2"));
+    assert_eq!(code, Some(2), "{log}");
+    let message = "/scenario/judge.yaml:4:23: no stage of the scenario waits for this state: Rollout/hello is Degraded at step 0 of 4";
+    assert!(log.split_whitespace().collect::<Vec<_>>().join(" ").contains(message), "{log}");
+}
+
+/// The log and the exit code of a Job like that of the analysis, with a change to the scenario that it judges.
+fn judged(kept: &Kept, name: &str, (from, to): (&str, &str)) -> (String, Option<i32>) {
+    let code = block_on(async {
+        let (_, client) = KubeCluster::connect(Some(&kept.kubeconfig), None).await.unwrap();
+        let namespace = "rollouts-judge";
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let mut map = maps.get("shiftcheck-judge").await.unwrap();
+        let scenario = map.data.as_mut().unwrap().get_mut("judge.yaml").unwrap();
+        assert!(scenario.contains(from), "{scenario}");
+        *scenario = scenario.replacen(from, to, 1);
+        map.metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        maps.create(&PostParams::default(), &map).await.unwrap();
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "AnalysisTemplate"));
+        let templates: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+        let template = templates.get("shiftcheck-judge").await.unwrap();
+        let mut spec = template.data["spec"]["metrics"][0]["provider"]["job"]["spec"].clone();
+        spec["template"]["spec"]["volumes"][0]["configMap"]["name"] = name.into();
+        spec["template"]["metadata"]["labels"]["app"] = name.into();
+        let job: Job = serde_json::from_value(serde_json::json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+        Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &job).await.unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let deadline = Instant::now() + Duration::from_secs(90);
+        loop {
+            let found = pods.list(&ListParams::default().labels(&format!("app={name}"))).await.unwrap();
+            let status = found.items.first().and_then(|pod| pod.status.as_ref());
+            let containers = status.into_iter().flat_map(|status| status.container_statuses.iter().flatten());
+            let mut own = containers.filter(|own| own.name == "judge");
+            if let Some(ended) = own.find_map(|own| own.state.as_ref()?.terminated.as_ref()) {
+                break ended.exit_code;
+            }
+            assert!(Instant::now() < deadline, "{name} does not end: {found:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let log = kept.kubectl(&["-n", "rollouts-judge", "logs", "-l", &format!("app={name}"), "-c", "judge", "--tail=-1"]);
+    (log.join("\n"), Some(code))
 }
 
 fn a_controller_that_is_not_ready_is_told(kept: &Kept) {

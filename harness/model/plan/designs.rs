@@ -1,8 +1,9 @@
 use thiserror::Error;
 
 use super::during::{Undecidable, bounds, refused};
+use super::follow::{self, ShortStep};
 use super::stages::{Plan, PlannedStage};
-use crate::scenario::{Claim, Origin};
+use crate::scenario::{Claim, ErrorRates, Origin, Stage};
 use crate::verdict::{Design, DesignError, Totals, Unidentified, identify};
 
 /// A claim of a scenario that is refused before anything starts.
@@ -26,6 +27,8 @@ pub enum Refused {
     Unidentified(#[from] Unidentified),
     /// It is about the time while a stage is applied, and no watch can decide it.
     Undecidable(#[from] Undecidable),
+    /// It is about what a controller does by itself, and a step is too short for it.
+    ShortStep(#[from] ShortStep),
 }
 
 impl PlanError {
@@ -40,6 +43,18 @@ pub struct Designs {
     designs: Vec<Vec<Design>>,
     /// For each `during` claim, how many bounds it states, and the error probability of each.
     watched: Vec<(u32, f64)>,
+    /// For each claim about what a controller does by itself, the number of shares that it judges, and their error rates.
+    declared: Vec<(u32, ErrorRates)>,
+}
+
+fn declared(plan: &Plan<'_>) -> Vec<(u32, ErrorRates)> {
+    let parts = |stage: &Stage| stage.wait.as_ref().and_then(|wait| wait.follows.as_ref()).map_or(1, Vec::len);
+    let stages = plan.stages.iter().map(|planned| planned.stage);
+    let of_each = stages.flat_map(|stage| {
+        let parts = u32::try_from(parts(stage).max(1)).unwrap_or(u32::MAX);
+        stage.declared().map(move |claim| (parts, claim.errors))
+    });
+    of_each.collect()
 }
 
 impl Designs {
@@ -49,7 +64,7 @@ impl Designs {
     /// The first claim that no sample can decide.
     pub fn unchecked(plan: &Plan<'_>) -> Result<Self, PlanError> {
         let designs = plan.stages.iter().map(PlannedStage::designs).collect::<Result<_, _>>()?;
-        Ok(Self { designs, watched: bounds(plan.scenario) })
+        Ok(Self { designs, watched: bounds(plan.scenario), declared: declared(plan) })
     }
 
     /// The designs of all claims.
@@ -70,11 +85,14 @@ impl Designs {
                 identify(claim, &claims, &replicas).map_err(|source| PlanError::new(&claim.origin, source))?;
             }
             designs.push(planned.designs()?);
+            if let Some((place, source)) = follow::refused(planned) {
+                return Err(PlanError::new(&place, source));
+            }
         }
         if let Some((place, source)) = refused(scenario) {
             return Err(PlanError::new(place, source));
         }
-        Ok(Self { designs, watched: bounds(scenario) })
+        Ok(Self { designs, watched: bounds(scenario), declared: declared(plan) })
     }
 
     /// The designs of a stage, by its position from 1.
@@ -97,6 +115,12 @@ impl Designs {
             if *bounds > 0 {
                 totals.worst_miss = totals.worst_miss.max(*miss);
             }
+        }
+        for (shares, errors) in &self.declared {
+            totals.claims += 1;
+            totals.false_alarm += errors.false_alarm.value();
+            totals.miss += f64::from(*shares) * errors.miss.value();
+            totals.worst_miss = totals.worst_miss.max(errors.miss.value());
         }
         totals
     }

@@ -348,7 +348,7 @@ mod tests {
 
     fn wait(step: Option<u32>, phase: Option<Phase>) -> ControllerWait {
         let within = std::time::Duration::from_secs(60);
-        ControllerWait { step, weight: None, phase, within, origin: Origin::new("scenario.yaml", 1, 1) }
+        ControllerWait { step, weight: None, phase, within, follows: None, origin: Origin::new("scenario.yaml", 1, 1) }
     }
 
     /// The answers of each stage: to the only population of the scenario.

@@ -164,7 +164,7 @@ impl PlannedStage<'_> {
     /// Whether traffic is watched while the stage is applied: it changes something, it claims something about requests, and the client is
     /// running already.
     pub fn is_watched(&self) -> bool {
-        self.number > 1 && !self.stage.steps.is_empty() && self.stage.claims().next().is_some()
+        self.number > 1 && !self.stage.steps.is_empty() && self.stage.sends()
     }
 
     /// Whether the stage changes the mesh itself.

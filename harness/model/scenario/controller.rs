@@ -182,6 +182,9 @@ pub struct ControllerWait {
     pub phase: Option<Phase>,
     /// The timeout.
     pub within: Duration,
+    /// The weights of the new version in the route on the way, in order, as far as the scenario names them; none where requests are not
+    /// judged on the way.
+    pub follows: Option<Vec<Share>>,
     /// The position.
     pub origin: Origin,
 }

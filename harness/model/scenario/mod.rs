@@ -33,8 +33,8 @@ pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
-    Claim, Client, Count, DRIVER, During, Expectation, IngressGateway, Population, Request, Scenario, Served, Service,
-    Stage, Statuses, Step, Traffic, VersionRule,
+    Claim, Client, Count, DRIVER, DeclaredClaim, During, Expectation, IngressGateway, Population, Request, Scenario,
+    Served, Service, Stage, Statuses, Step, Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
 pub(crate) use positions::{escaped, field};

@@ -205,6 +205,19 @@ impl Stage {
         })
     }
 
+    /// The claims about what a controller does by itself.
+    pub fn declared(&self) -> impl Iterator<Item = &DeclaredClaim> {
+        self.expect.iter().filter_map(|expectation| match expectation {
+            Expectation::Declared(claim) => Some(claim),
+            _ => None,
+        })
+    }
+
+    /// Whether the stage claims something about requests.
+    pub fn sends(&self) -> bool {
+        self.claims().next().is_some() || self.declared().next().is_some()
+    }
+
     /// The claims about populations.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.expect.iter().filter_map(|expectation| match expectation {
@@ -234,6 +247,8 @@ pub enum Step {
 pub enum Expectation {
     /// The shares of versions and statuses for a population.
     Claim(Claim),
+    /// The shares that the live route declares, while a controller moves its weights.
+    Declared(DeclaredClaim),
     /// The number of requests that the pods of a workload serve during the stage's sample.
     Served {
         /// The Deployment.
@@ -268,12 +283,38 @@ impl Expectation {
     pub const fn origin(&self) -> &Origin {
         match self {
             Self::Claim(Claim { origin, .. })
+            | Self::Declared(DeclaredClaim { origin, .. })
             | Self::Served { origin, .. }
             | Self::During(During { origin, .. })
             | Self::Weights { origin, .. }
             | Self::Reports { origin, .. }
             | Self::NoObjects(origin) => origin,
         }
+    }
+}
+
+/// The claim that a population gets the shares that the live route declares at each time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredClaim {
+    /// The population.
+    pub from: String,
+    /// The time after a change of the route from which on the new shares count.
+    pub lag: Duration,
+    /// The error rates of the verdict.
+    pub errors: ErrorRates,
+    /// The position of the claim.
+    pub origin: Origin,
+}
+
+impl DeclaredClaim {
+    /// The default of `lag`.
+    pub const LAG: Duration = Duration::from_secs(2);
+}
+
+impl fmt::Display for DeclaredClaim {
+    /// `as the route declares, from 2s after each change`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "as the route declares, from {} after each change", shown(self.lag))
     }
 }
 
@@ -364,6 +405,7 @@ impl fmt::Display for Expectation {
         match self {
             Self::Claim(claim) if claim.path == "/" => write!(formatter, "{}: {claim}", claim.from),
             Self::Claim(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
+            Self::Declared(claim) => write!(formatter, "{}: {claim}", claim.from),
             Self::Served { workload, requests, .. } => write!(formatter, "{workload}: {requests} served"),
             Self::During(during) => write!(formatter, "during the change: {during}"),
             Self::Weights { weights, .. } => write!(formatter, "weights in the route: {weights}"),

@@ -177,7 +177,7 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
             Expectation::Reports { .. } => {
                 (Given::default(), Decided::Open("only a run shows what the controller reports".to_owned()))
             }
-            Expectation::During(_) => {
+            Expectation::During(_) | Expectation::Declared(_) => {
                 let open = "only a run on a mesh shows what happens while a stage is applied";
                 (Given::default(), Decided::Open(open.to_owned()))
             }

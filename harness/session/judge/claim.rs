@@ -151,6 +151,9 @@ pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
             Expectation::Claim(claim) => {
                 (Subject::Population { name: claim.from.clone(), path: claim.path.clone() }, claim.to_string())
             }
+            Expectation::Declared(claim) => {
+                (Subject::Population { name: claim.from.clone(), path: "/".to_owned() }, claim.to_string())
+            }
             Expectation::Served { workload, requests, .. } => {
                 (Subject::Workload(workload.clone()), format!("{requests} served"))
             }

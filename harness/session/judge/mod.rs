@@ -2,6 +2,7 @@
 
 mod claim;
 mod controlled;
+mod declared;
 mod during;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -12,5 +13,6 @@ pub(crate) use claim::{
     causes, ended_at_once, judge_during, judge_objects, judge_sample, leave_undecided, not_converged, not_judged,
 };
 pub(crate) use controlled::judge_controlled;
+pub(crate) use declared::{Declaration, judge_declared, judge_followed};
 pub(crate) use during::{Sighting, Watched, longest_silence, micros, tells_version};
 pub(crate) use served::ServedRequests;

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use crate::plan::{during_claims, watch_rate};
-use crate::scenario::{During, Scenario, Stage};
+use crate::scenario::{DeclaredClaim, During, Scenario, Stage};
 use crate::session::judge::{Sighting, micros, tells_version};
 use crate::traffic::WatchOptions;
-use crate::verdict::requests_to_exclude;
+use crate::verdict::{DeclaredDesign, requests_to_exclude};
 
 /// How a change is watched for its claims, on a venue that would watch it in this way without any.
 pub(crate) fn watch_for(
@@ -35,8 +35,36 @@ pub(crate) struct Missing {
 struct Need {
     /// How many errors there may be, and how many requests a bound takes then.
     errors: Option<(u64, u64)>,
-    /// For each version: how long it may answer, how many requests a bound takes, how many were due later, whether it answered then.
-    last_of: Vec<(String, u64, u64, u64, bool)>,
+    last_of: Vec<Later>,
+}
+
+/// The requests that are due later than some time after the change that a claim takes.
+#[derive(Debug)]
+struct Later {
+    /// The version that must not answer any more, if the claim is about one.
+    version: Option<String>,
+    time: u64,
+    least: u64,
+    seen: u64,
+    /// Whether the version answered.
+    answered: bool,
+}
+
+impl Later {
+    const fn new(version: Option<String>, time: u64, least: u64) -> Self {
+        Self { version, time, least, seen: 0, answered: false }
+    }
+
+    const fn is_enough(&self) -> bool {
+        self.answered || self.seen >= self.least
+    }
+}
+
+/// The requests that decide the shares with which a controller leaves the traffic, of all populations.
+fn last_shares(claim: &DeclaredClaim, populations: usize) -> Need {
+    let design = DeclaredDesign::new(claim.errors, 1);
+    let least = design.requests(0.5).max(design.requests(1.0)) * u64::try_from(populations).unwrap_or(1);
+    Need { errors: None, last_of: vec![Later::new(None, micros(claim.lag), least)] }
 }
 
 impl Missing {
@@ -47,11 +75,16 @@ impl Missing {
             let last_of = during.last_of.iter();
             Need {
                 errors: during.errors.map(|errors| (errors, least(errors))),
-                last_of: last_of.map(|(version, time)| (version.clone(), micros(*time), least(0), 0, false)).collect(),
+                last_of: last_of
+                    .map(|(version, time)| Later::new(Some(version.clone()), micros(*time), least(0)))
+                    .collect(),
             }
         };
         Self {
-            claims: during_claims(stage).map(need).collect(),
+            claims: during_claims(stage)
+                .map(need)
+                .chain(stage.declared().map(|claim| last_shares(claim, populations)))
+                .collect(),
             latest: vec![(0, false); populations],
             watches_gaps: during_claims(stage).any(|during| during.gap.is_some()),
             seen: 0,
@@ -62,13 +95,13 @@ impl Missing {
     /// The most requests that a bound takes.
     pub fn requests(&self) -> u64 {
         let errors = self.claims.iter().filter_map(|need| need.errors.map(|(_, least)| least));
-        let last = self.claims.iter().flat_map(|need| &need.last_of).map(|(_, _, least, _, _)| *least);
+        let last = self.claims.iter().flat_map(|need| &need.last_of).map(|later| later.least);
         errors.chain(last).max().unwrap_or(0)
     }
 
     /// How long the versions of all claims may answer after the change was applied.
     pub fn longest(&self) -> Duration {
-        let all = self.claims.iter().flat_map(|need| &need.last_of).map(|(_, time, _, _, _)| *time);
+        let all = self.claims.iter().flat_map(|need| &need.last_of).map(|later| later.time);
         Duration::from_micros(all.max().unwrap_or(0))
     }
 
@@ -82,10 +115,10 @@ impl Missing {
             *latest = (sighting.due, sighting.good);
         }
         let Some(applied) = applied else { return };
-        for (own, time, _, seen, answered) in self.claims.iter_mut().flat_map(|need| &mut need.last_of) {
-            if sighting.due > applied + *time {
-                *seen += u64::from(tells_version(sighting));
-                *answered |= version == Some(own.as_str());
+        for later in self.claims.iter_mut().flat_map(|need| &mut need.last_of) {
+            if sighting.due > applied + later.time {
+                later.seen += u64::from(tells_version(sighting));
+                later.answered |= version.is_some() && version == later.version.as_deref();
             }
         }
     }
@@ -94,7 +127,7 @@ impl Missing {
     pub fn is_nothing(&self) -> bool {
         self.claims.iter().all(|need| {
             need.errors.is_none_or(|(most, least)| self.failed > most || self.seen >= least)
-                && need.last_of.iter().all(|(_, _, least, seen, answered)| *answered || seen >= least)
+                && need.last_of.iter().all(Later::is_enough)
         }) && (!self.watches_gaps || self.latest.iter().all(|(_, good)| *good))
     }
 
@@ -102,7 +135,7 @@ impl Missing {
     pub fn is_requests(&self) -> bool {
         self.claims.iter().any(|need| {
             need.errors.is_some_and(|(most, least)| self.failed <= most && self.seen < least)
-                || need.last_of.iter().any(|(_, _, least, seen, answered)| !answered && *seen > 0 && seen < least)
+                || need.last_of.iter().any(|later| later.seen > 0 && !later.is_enough())
         })
     }
 }

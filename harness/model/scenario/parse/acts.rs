@@ -1,6 +1,7 @@
-//! What a stage has a controller do.
+//! What a stage does apart from objects that it applies and deletes.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -11,20 +12,62 @@ use serde_saphyr::Spanned;
 
 use crate::scenario::controller::Action;
 
-/// One thing that a stage has a controller do.
+/// One thing that a stage does apart from objects that it applies and deletes.
 pub enum Act {
     /// An action on the controlled object, or what is wrong with its name.
     Action(Result<Action, String>),
     /// The answer to a webhook of the controlled object: its name, and whether the answer is a success.
     Gate(Spanned<String>, bool),
+    /// Replaces the pods of a Deployment.
+    Restart(Spanned<String>),
+    /// Sets the number of pods of Deployments.
+    Scale(HashMap<Spanned<String>, Spanned<Pods>>),
 }
 
-/// `promote`, `{open: promotion}`, or a list of such.
+/// A number of pods, or what is wrong with it.
+pub struct Pods(pub Result<i32, String>);
+
+impl<'de> Deserialize<'de> for Pods {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PodsVisitor;
+
+        impl Visitor<'_> for PodsVisitor {
+            type Value = Pods;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a number of pods, such as 3")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Pods, E> {
+                Ok(Pods(match i32::try_from(number) {
+                    _ if number < 0 => Err(format!("a Deployment cannot have {number} pods; 0 removes all of them")),
+                    Ok(number) => Ok(number),
+                    Err(_) => Err(format!("a Deployment cannot have {number} pods, but at most {}", i32::MAX)),
+                }))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Pods, E> {
+                self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Pods, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Pods, E> {
+                Ok(Pods(Err(format!("`{text}` is not a number of pods, such as 3"))))
+            }
+        }
+
+        deserializer.deserialize_any(PodsVisitor)
+    }
+}
+
+/// `promote`, `{open: promotion}`, `{scale: {deployment/hello: 3}}`, or a list of such.
 pub struct Acts(pub Vec<Act>);
 
-/// The keys of the answer to a webhook.
-const KEYS: [&str; 2] = ["open", "close"];
-const FORMS: &str = "an action such as promote, or the answer to a webhook, such as {open: promotion}";
+const KEYS: [&str; 4] = ["open", "close", "restart", "scale"];
+const FORMS: &str = "an action such as promote, the answer to a webhook such as {open: promotion}, {restart: deployment/hello} or {scale: {deployment/hello: 3}}";
 
 struct ActVisitor;
 
@@ -50,6 +93,8 @@ impl<'de> Visitor<'de> for ActVisitor {
             match key.as_str() {
                 "open" => acts.push(Act::Gate(map.next_value()?, true)),
                 "close" => acts.push(Act::Gate(map.next_value()?, false)),
+                "restart" => acts.push(Act::Restart(map.next_value()?)),
+                "scale" => acts.push(Act::Scale(map.next_value()?)),
                 other => return Err(de::Error::unknown_field(other, &KEYS)),
             }
         }
@@ -86,11 +131,27 @@ impl JsonSchema for Acts {
             "additionalProperties": false,
             "minProperties": 1,
         });
-        let one = [action.to_value(), gate.to_value()];
+        let deployment = "^[^/]+/.+$";
+        let workload = json_schema!({
+            "description": "Replaces the pods of a Deployment, or sets the number of pods of Deployments.",
+            "type": "object",
+            "properties": {
+                "restart": {"type": "string", "pattern": deployment},
+                "scale": {
+                    "type": "object",
+                    "patternProperties": {deployment: {"type": "integer", "minimum": 0}},
+                    "additionalProperties": false,
+                    "minProperties": 1,
+                },
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+        });
+        let one = [action.to_value(), gate.to_value(), workload.to_value()];
         json_schema!({
-            "description": "An action, the answer to a webhook, or a list of these.",
-            "anyOf": [one[0], one[1], {"type": "array", "items": {"anyOf": one}}],
-            "examples": ["promote", {"open": "promotion"}],
+            "description": "An action, the answer to a webhook, a change of a Deployment, or a list of these.",
+            "anyOf": [one[0], one[1], one[2], {"type": "array", "items": {"anyOf": one}}],
+            "examples": ["promote", {"open": "promotion"}, {"scale": {"deployment/hello": 3}}],
         })
     }
 }

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
-use super::values::{ErrorRates, Status, Time};
+use super::values::{ErrorRates, Get, Status, Time};
 use crate::scenario::Share;
 use crate::scenario::model::Count;
 
@@ -39,9 +39,13 @@ pub struct Claim {
     /// The request path; by default `/`.
     #[schemars(with = "Option<String>")]
     pub path: Option<Spanned<String>>,
-    /// The share of each version; they sum to 100%.
-    #[schemars(with = "Option<BTreeMap<String, Share>>")]
-    pub get: Option<Spanned<BTreeMap<String, Share>>>,
+    /// The share of each version; they sum to 100%. `as-declared` stands for what the live route declares at each time, where the stage has
+    /// `follow`.
+    #[schemars(with = "Option<Get>")]
+    pub get: Option<Spanned<Get>>,
+    /// With `as-declared`, the time after a change of the route from which on clients get the new shares; by default 2s.
+    #[schemars(with = "Option<Time>")]
+    pub lag: Option<Spanned<Time>>,
     /// The status, or the share of each; by default 200.
     #[schemars(with = "Option<Status>")]
     pub status: Option<Spanned<Status>>,
@@ -150,7 +154,8 @@ pub struct Keys {
     names: Vec<Spanned<String>>,
     from: Option<Spanned<String>>,
     path: Option<Spanned<String>>,
-    get: Option<Spanned<BTreeMap<String, Share>>>,
+    get: Option<Spanned<Get>>,
+    lag: Option<Spanned<Time>>,
     status: Option<Spanned<Status>>,
     error_rates: Option<ErrorRates>,
     errors: Option<ErrorRates>,
@@ -162,8 +167,20 @@ pub struct Keys {
 }
 
 /// The keys of all forms of an expectation.
-const KEYS: [&str; 11] =
-    ["from", "path", "get", "status", "error-rates", "errors", "served", "during", "weights", "reports", "objects"];
+const KEYS: [&str; 12] = [
+    "from",
+    "path",
+    "get",
+    "lag",
+    "status",
+    "error-rates",
+    "errors",
+    "served",
+    "during",
+    "weights",
+    "reports",
+    "objects",
+];
 
 /// The forms of an expectation, for messages.
 pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
@@ -174,7 +191,7 @@ pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which
 /// The form that a key belongs to, by the key that determines the form.
 fn form_of(key: &str) -> &str {
     match key {
-        "path" | "get" | "status" | "error-rates" | "errors" => "from",
+        "path" | "get" | "lag" | "status" | "error-rates" | "errors" => "from",
         other => other,
     }
 }
@@ -204,7 +221,10 @@ fn keys_of(form: &str) -> &'static str {
 impl Keys {
     /// The versions with claimed shares.
     pub fn versions(&self) -> impl Iterator<Item = &String> {
-        self.get.iter().flat_map(|get| get.value.keys())
+        self.get.iter().flat_map(|get| match &get.value {
+            Get::Shares(shares) => shares.keys().collect(),
+            Get::AsDeclared => Vec::new(),
+        })
     }
 
     /// The form that the keys determine; `at` is the location of the expectation.
@@ -222,9 +242,9 @@ impl Keys {
             Self { from: Some(_), get: None, status: None, .. } => {
                 Err((at, "an expectation with `from` needs `get` or `status`".to_owned()))
             }
-            Self { from: Some(from), path, get, status, error_rates, errors, .. } => {
+            Self { from: Some(from), path, get, lag, status, error_rates, errors, .. } => {
                 let error_rates = error_rates.or(errors);
-                Ok(Expectation::Claim(Box::new(Claim { from, path, get, status, error_rates, errors: None })))
+                Ok(Expectation::Claim(Box::new(Claim { from, path, get, lag, status, error_rates, errors: None })))
             }
             Self { served: Some(served), .. } => Ok(Expectation::Served(ServedBy { served })),
             Self { during: Some(during), .. } => Ok(Expectation::During(Watched { during })),
@@ -258,6 +278,7 @@ impl<'de> Visitor<'de> for KeysVisitor {
                 "from" => keys.from = Some(map.next_value()?),
                 "path" => keys.path = Some(map.next_value()?),
                 "get" => keys.get = Some(map.next_value()?),
+                "lag" => keys.lag = Some(map.next_value()?),
                 "status" => keys.status = Some(map.next_value()?),
                 "error-rates" => keys.error_rates = Some(map.next_value()?),
                 "errors" => keys.errors = Some(map.next_value()?),

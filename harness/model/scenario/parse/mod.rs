@@ -13,7 +13,7 @@ pub(super) use expectation::{
     BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Watched, Weights,
 };
 use serde_saphyr::Location;
-pub(super) use values::ErrorRates;
+pub(super) use values::{ErrorRates, Get};
 
 use super::error::ScenarioError;
 use super::excerpt::{TAB, tab};

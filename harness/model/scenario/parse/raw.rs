@@ -185,13 +185,16 @@ pub struct Stage {
     /// Objects (KIND/NAME) or manifest files to delete, in this order.
     #[schemars(with = "Option<Vec<String>>")]
     pub delete: Option<Spanned<Vec<Spanned<String>>>>,
-    /// What the controller does with its object, or how webhooks of the object are answered.
+    /// What the controller does with its object, how webhooks of the object are answered, or what is done with Deployments.
     #[serde(rename = "do")]
     #[schemars(with = "Option<Acts>")]
     pub act: Option<Spanned<Acts>>,
     /// The state of the controlled object that the stage waits for after the change.
     #[schemars(with = "Option<Wait>")]
     pub wait: Option<Spanned<Wait>>,
+    /// The state to which the controller brings its object by itself, while requests are sent all the time.
+    #[schemars(with = "Option<Follow>")]
+    pub follow: Option<Spanned<Follow>>,
     /// The claims that have to hold after the change.
     #[serde(default)]
     #[schemars(with = "Vec<Expectation>")]
@@ -211,6 +214,19 @@ pub struct Wait {
     pub phase: Option<Phase>,
     /// The timeout, such as `60s`.
     pub within: Time,
+}
+
+/// The state to which the controller brings its object by itself, while requests are sent all the time.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// The phase that the controller reports in the end.
+    pub until: Phase,
+    /// The timeout, such as `5m`.
+    pub within: Time,
+    /// The weights of the new version in the route on the way, in order, such as `[10%, 50%, 100%]`.
+    #[serde(default)]
+    pub weights: Vec<Share>,
 }
 
 /// How traffic is driven.

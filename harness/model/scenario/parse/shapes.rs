@@ -78,12 +78,25 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/delete", List, "a list of objects or manifest files, such as [deployment/hello, svc.yaml]"),
     ("stages/*/delete/*", Scalar, "an object, such as deployment/hello, or a manifest file"),
     ("stages/*/do", Any, ACTS),
+    ("stages/*/do/restart", Scalar, "a Deployment, such as deployment/hello"),
+    ("stages/*/do/*/restart", Scalar, "a Deployment, such as deployment/hello"),
+    ("stages/*/do/scale", Mapping, PODS),
+    ("stages/*/do/*/scale", Mapping, PODS),
     ("stages/*/do/*", Any, ACTS),
     ("stages/*/wait", Mapping, "the state to wait for, such as {step: 1, phase: Paused, within: 60s}"),
     ("stages/*/wait/*", Scalar, "one value, as in {step: 1, phase: Paused, within: 60s}"),
     ("stages/*/expect", List, "a list of expectations, such as [{from: everyone, get: {v1: 100%}}]"),
     ("stages/*/expect/*", Mapping, FORMS),
-    ("stages/*/expect/*/get", Mapping, "the share of each version, such as {v1: 50%, v2: 50%}"),
+    ("stages/*/follow", Mapping, FOLLOW),
+    ("stages/*/follow/weights", List, "the weights of the route on the way, such as [10%, 50%, 100%]"),
+    ("stages/*/follow/weights/*", Scalar, "a share, such as 20%"),
+    ("stages/*/follow/*", Scalar, "one value, as in {until: Healthy, within: 5m}"),
+    (
+        "stages/*/expect/*/get",
+        ScalarOrMapping,
+        "the share of each version, such as {v1: 50%, v2: 50%}, or `as-declared`",
+    ),
+    ("stages/*/expect/*/lag", Scalar, "a duration, such as 2s"),
     ("stages/*/expect/*/get/*", Scalar, "a share, such as 50%"),
     (
         "stages/*/expect/*/status",
@@ -115,7 +128,9 @@ const SHAPES: &[(&str, Form, &str)] = &[
 ];
 
 const ERROR_RATES: &str = "the error rates of verdicts, such as {false-alarm: 1e-6, miss: 1e-3, deviation: 10%, leak: 1%, max-requests: 100000}";
-const ACTS: &str = "what the controller does, such as promote, or answers to webhooks, such as {open: promotion}";
+const ACTS: &str = "what the controller does, such as promote, answers to webhooks, such as {open: promotion}, or changes of Deployments, such as {restart: deployment/hello} and {scale: {deployment/hello: 3}}";
+const PODS: &str = "the number of pods by Deployment, such as {deployment/hello: 3}";
+const FOLLOW: &str = "the state to which the controller moves by itself, such as {until: Healthy, within: 5m, weights: [10%, 50%, 100%]}";
 const HEADERS: &str = "a mapping of header names to values, such as {end-user: testers}";
 
 /// Explains why the parser rejects a scenario file at a line: the value of an unexpected form, or the misplaced key of an expectation, with

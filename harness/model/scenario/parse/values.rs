@@ -159,6 +159,61 @@ impl JsonSchema for Count {
     }
 }
 
+/// `{v1: 50%, v2: 50%}`, or `as-declared`: what the live route declares at each time.
+pub enum Get {
+    /// The share of each version.
+    Shares(BTreeMap<String, Share>),
+    /// The shares that the live route declares.
+    AsDeclared,
+}
+
+impl<'de> Deserialize<'de> for Get {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GetVisitor;
+
+        impl<'de> Visitor<'de> for GetVisitor {
+            type Value = Get;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the share of each version, such as {v1: 50%, v2: 50%}, or `as-declared`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Get, E> {
+                if text == "as-declared" {
+                    Ok(Get::AsDeclared)
+                } else {
+                    let expected = "the share of each version, such as {v1: 50%, v2: 50%}, or `as-declared`";
+                    Err(E::custom(format!("`get`: expected {expected}; found `{text}`")))
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Get, A::Error> {
+                let mut shares = BTreeMap::new();
+                while let Some((version, share)) = map.next_entry()? {
+                    shares.insert(version, share);
+                }
+                Ok(Get::Shares(shares))
+            }
+        }
+
+        deserializer.deserialize_any(GetVisitor)
+    }
+}
+
+impl JsonSchema for Get {
+    fn schema_name() -> Cow<'static, str> {
+        "Get".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let shares = generator.subschema_for::<BTreeMap<String, Share>>();
+        json_schema!({
+            "description": "The share of each version, or what the live route declares at each time.",
+            "anyOf": [shares, {"const": "as-declared"}],
+        })
+    }
+}
+
 /// `503`, or `{200: 90%, 503: 10%}`.
 pub struct Status(pub BTreeMap<u16, Share>);
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::acts::is_deployment;
 use crate::scenario::error::ScenarioError;
-use crate::scenario::kinds::{ApiKind, KindRef, Target};
+use crate::scenario::kinds::Target;
 use crate::scenario::manifest::Manifest;
 use crate::scenario::model::{Expectation, Stage, Step};
 use crate::scenario::origin::Origin;
@@ -57,11 +58,7 @@ impl Countable {
     }
 
     fn delete(&mut self, target: &Target) {
-        let is_deployment = match &target.kind {
-            KindRef::Exact { kind, .. } => kind == "Deployment",
-            KindRef::Written(written) => ApiKind::of("apps", "Deployment").is_called(written),
-        };
-        if is_deployment && self.deployments.remove(&target.name) {
+        if is_deployment(&target.kind) && self.deployments.remove(&target.name) {
             let why = format!(
                 "the Deployment `{}` is already deleted ({}), and deleted pods report no count",
                 target.name, target.origin
@@ -96,6 +93,7 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
     for expectation in &stage.expect {
         let (key, origin) = match expectation {
             Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.origin),
+            Expectation::Declared(claim) => ((claim.from.as_str(), Some("as-declared")), &claim.origin),
             Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),
             Expectation::During(_)
             | Expectation::Weights { .. }
@@ -104,6 +102,7 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
         };
         let Some(first) = first.insert(key, origin) else { continue };
         let what = match key {
+            (from, Some("as-declared")) => format!("what `{from}` gets on the way"),
             (from, Some(path)) => format!("what `{from}` gets from {path}"),
             (workload, None) => format!("what `{workload}` serves"),
         };
@@ -113,14 +112,23 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
     Ok(())
 }
 
-/// Rejects a `during` claim in a stage where no requests can be watched.
+/// Rejects a claim about a change in a stage where no requests can be watched, or where none is followed.
 pub(super) fn watchable(number: usize, stage: &Stage) -> Result<(), ScenarioError> {
+    let refused = |origin: &Origin, message: String| Err(ScenarioError::Malformed { origin: origin.clone(), message });
+    let follow = stage.wait.as_ref().filter(|wait| wait.follows.is_some());
+    if let (Some(claim), None) = (stage.declared().next(), follow) {
+        let message = "`as-declared` is about what a controller does by itself: add `follow: {until: Healthy, within: 5m}` to this stage";
+        return refused(&claim.origin, message.to_owned());
+    }
+    if let Some(wait) = follow.filter(|_| number == 1) {
+        let message = "there is nothing to follow: the client pod, which sends the requests, starts in the first stage";
+        return refused(&wait.origin, message.to_owned());
+    }
     let mut during = stage.expect.iter().filter_map(|expectation| match expectation {
         Expectation::During(during) => Some(during),
         _ => None,
     });
     let Some(first) = during.next() else { return Ok(()) };
-    let refused = |origin: &Origin, message: String| Err(ScenarioError::Malformed { origin: origin.clone(), message });
     if let Some(second) = during.next() {
         let message = format!("this stage already has a `during`, in line {}", first.origin.line);
         return refused(&second.origin, message);
@@ -129,7 +137,7 @@ pub(super) fn watchable(number: usize, stage: &Stage) -> Result<(), ScenarioErro
         "the client pod, which sends the requests, starts in the first stage"
     } else if stage.steps.is_empty() {
         "nothing is applied or deleted in this stage"
-    } else if stage.claims().next().is_none() {
+    } else if !stage.sends() {
         "this stage has no claim with `from`, whose requests could be watched"
     } else {
         return Ok(());

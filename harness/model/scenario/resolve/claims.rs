@@ -8,8 +8,8 @@ use super::{Context, Resolver};
 use crate::scenario::controller::Weights;
 use crate::scenario::error::ScenarioError;
 use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
-use crate::scenario::model::{Claim, During, Expectation, Statuses};
-use crate::scenario::parse::{self, DeclaredWeights, Keys, Left, Reports, ServedBy, Watched};
+use crate::scenario::model::{Claim, DeclaredClaim, During, Expectation, Statuses};
+use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Reports, ServedBy, Watched};
 use crate::scenario::share::Share;
 use crate::scenario::suggest::nearest;
 
@@ -21,7 +21,7 @@ impl Resolver<'_> {
     ) -> Result<Vec<Expectation>, ScenarioError> {
         let at = keys.referenced;
         match keys.value.form(at).or_else(|(at, message)| self.error(at, message))? {
-            parse::Expectation::Claim(claim) => Ok(vec![Expectation::Claim(self.claim(*claim, at, context)?)]),
+            parse::Expectation::Claim(claim) => Ok(vec![self.about_population(*claim, at, context)?]),
             parse::Expectation::During(Watched { during }) => {
                 Ok(vec![Expectation::During(self.during(during, at, context)?)])
             }
@@ -97,8 +97,13 @@ impl Resolver<'_> {
         })
     }
 
-    fn claim(&self, raw: parse::Claim, at: Location, context: &Context<'_>) -> Result<Claim, ScenarioError> {
-        let from = raw.from;
+    fn about_population(
+        &self,
+        raw: parse::Claim,
+        at: Location,
+        context: &Context<'_>,
+    ) -> Result<Expectation, ScenarioError> {
+        let from = &raw.from;
         if !context.populations.iter().any(|population| population.name == from.value) {
             let names = context.populations.iter().map(|population| population.name.as_str());
             return self.error(
@@ -106,12 +111,41 @@ impl Resolver<'_> {
                 format!("no population is named `{}`{}", from.value, nearest(&from.value, names)),
             );
         }
+        match &raw.get {
+            Some(get) if matches!(get.value, Get::AsDeclared) => self.declared(raw, at, context),
+            _ => Ok(Expectation::Claim(self.claim(raw, at, context)?)),
+        }
+    }
+
+    fn declared(&self, raw: parse::Claim, at: Location, context: &Context<'_>) -> Result<Expectation, ScenarioError> {
+        let other = raw.path.map(|own| own.referenced).or(raw.status.map(|own| own.referenced));
+        if let Some(other) = other {
+            let message = "`get: as-declared` is about the versions that answer requests for `/`; it takes `lag` and `error-rates` only";
+            return self.error(other, message);
+        }
+        Ok(Expectation::Declared(DeclaredClaim {
+            from: raw.from.value,
+            lag: raw.lag.map_or(DeclaredClaim::LAG, |lag| lag.value.0),
+            errors: self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?,
+            origin: self.origin(at),
+        }))
+    }
+
+    fn claim(&self, raw: parse::Claim, at: Location, context: &Context<'_>) -> Result<Claim, ScenarioError> {
+        let from = raw.from;
+        if let Some(lag) = raw.lag {
+            return self.error(lag.referenced, "`lag` belongs to `get: as-declared`");
+        }
         let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
-        if let Some(get) = &raw.get {
-            let versions = get.value.iter().map(|(version, share)| (format!("`{version}`"), *share));
-            self.shares(&versions.collect::<Vec<_>>(), errors, get.referenced)?;
-        }
+        let versions = match raw.get {
+            Some(Spanned { value: Get::Shares(versions), referenced, .. }) => {
+                let named = versions.iter().map(|(version, share)| (format!("`{version}`"), *share));
+                self.shares(&named.collect::<Vec<_>>(), errors, referenced)?;
+                versions
+            }
+            _ => BTreeMap::new(),
+        };
         let statuses = match raw.status {
             None => Statuses::Implied,
             Some(status) => {
@@ -124,14 +158,7 @@ impl Resolver<'_> {
                 Statuses::Claimed(shares)
             }
         };
-        Ok(Claim {
-            from: from.value,
-            path,
-            versions: raw.get.map(|get| get.value).unwrap_or_default(),
-            statuses,
-            errors,
-            origin: self.origin(at),
-        })
+        Ok(Claim { from: from.value, path, versions, statuses, errors, origin: self.origin(at) })
     }
 
     /// Checks that shares sum to 100 %, and that they stay between 0 and 100 % with the smallest detectable deviation.

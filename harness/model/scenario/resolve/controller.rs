@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::Resolver;
 use crate::scenario::canary::Canary;
-use crate::scenario::controller::{Controlled, ControllerKind, ControllerWait, Gate, Install};
+use crate::scenario::controller::{Controlled, ControllerKind, ControllerWait, Install, Phase};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::manifest::Manifest;
 use crate::scenario::model::{Expectation, Stage, Step};
 use crate::scenario::origin::Origin;
-use crate::scenario::parse::{Act, Acts, raw};
+use crate::scenario::parse::raw;
 use crate::scenario::suggest::nearest;
 
 impl Resolver<'_> {
@@ -33,22 +34,27 @@ impl Resolver<'_> {
         Ok(Controlled { kind, origin: self.origin(name.referenced), name: name.value })
     }
 
-    pub(super) fn acts(&self, acts: Spanned<Acts>) -> Result<Vec<Step>, ScenarioError> {
-        let steps = acts.value.0.into_iter().map(|act| match act {
-            Act::Action(action) => action.map(Step::Act).or_else(|message| self.error(acts.referenced, message)),
-            Act::Gate(name, open) => {
-                Ok(Step::Gate(Gate { origin: self.origin(name.referenced), name: name.value, open }))
-            }
-        });
-        steps.collect()
-    }
-
     pub(super) fn wait(&self, raw: Spanned<raw::Wait>) -> Result<ControllerWait, ScenarioError> {
         let (at, raw::Wait { step, weight, phase, within }) = (raw.referenced, raw.value);
         if step.is_none() && weight.is_none() && phase.is_none() {
             return self.error(at, "`wait` needs `step`, `weight` or `phase`");
         }
-        Ok(ControllerWait { step, weight, phase, within: within.0, origin: self.origin(at) })
+        Ok(ControllerWait { step, weight, phase, within: within.0, follows: None, origin: self.origin(at) })
+    }
+
+    /// The state that a stage waits for, under either of the two keys.
+    pub(super) fn awaited(
+        &self,
+        wait: Option<Spanned<raw::Wait>>,
+        follow: Option<Spanned<raw::Follow>>,
+    ) -> Result<Option<ControllerWait>, ScenarioError> {
+        let Some(follow) = follow else { return wait.map(|wait| self.wait(wait)).transpose() };
+        let (at, raw::Follow { until, within, weights }) = (follow.referenced, follow.value);
+        if wait.is_some() {
+            return self.error(at, "`follow` waits for its state by itself; remove `wait`");
+        }
+        let (phase, origin) = (Some(until), self.origin(at));
+        Ok(Some(ControllerWait { step: None, weight: None, phase, within: within.0, follows: Some(weights), origin }))
     }
 }
 
@@ -86,7 +92,7 @@ fn not_driven(stage: &Stage) -> Result<(), ScenarioError> {
         )
     };
     if let Some(wait) = &stage.wait {
-        return refused(&wait.origin, needs_object("wait"));
+        return refused(&wait.origin, needs_object(if wait.follows.is_some() { "follow" } else { "wait" }));
     }
     let claim = stage.expect.iter().find_map(|expectation| match expectation {
         Expectation::Weights { origin, .. } => Some(("weights", origin)),
@@ -124,7 +130,8 @@ impl<'a> Driven<'a> {
         self.has_target()?;
         stage.steps.iter().try_for_each(|step| self.is_known(step, stage))?;
         if let Some(wait) = &stage.wait {
-            return self.is_reachable(wait);
+            self.is_reachable(wait)?;
+            return self.ends_by_itself(wait, stage);
         }
         let controlled = self.controlled;
         let phase = if controlled.kind == ControllerKind::Flagger { "Succeeded" } else { "Healthy" };
@@ -199,6 +206,27 @@ impl<'a> Driven<'a> {
                 refused(&gate.origin, format!("{} has no webhook `{}`{meant}", self.controlled, gate.name))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Rejects a Rollout that a stage follows although it pauses until somebody promotes it.
+    fn ends_by_itself(&self, wait: &ControllerWait, stage: &Stage) -> Result<(), ScenarioError> {
+        let is_from_the_start = stage.applied().any(|manifest| self.controlled.is(manifest));
+        let Some(object) = self.object.filter(|_| is_from_the_start && wait.follows.is_some()) else { return Ok(()) };
+        let steps = object.at("/spec/strategy/canary/steps").and_then(Value::as_array).into_iter().flatten();
+        let holds = |step: &Value| step.get("pause").is_some_and(|pause| pause.get("duration").is_none());
+        let acts = stage.steps.iter().any(|step| matches!(step, Step::Act(_)));
+        match steps.into_iter().position(holds).filter(|_| wait.phase == Some(Phase::Healthy) && !acts) {
+            None => Ok(()),
+            Some(step) => refused(
+                &object.origin_of(&format!("/spec/strategy/canary/steps/{step}")),
+                format!(
+                    "{} pauses here until it is promoted, so that it is not {} by itself, as {} says; give the pause a `duration`",
+                    self.controlled,
+                    Phase::Healthy,
+                    wait.origin
+                ),
+            ),
         }
     }
 

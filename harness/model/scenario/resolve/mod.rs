@@ -1,5 +1,6 @@
 //! From the parsed scenario file to the [`Scenario`]: resolves names and files, and checks values.
 
+mod acts;
 mod checks;
 mod claims;
 mod controller;
@@ -119,7 +120,7 @@ impl Resolver<'_> {
                 let message = format!("the stage name `{}` is already used in line {}", name.value, first.origin.line);
                 return self.error(name.referenced, message);
             }
-            let mut stage = self.stage(stages.len() + 1, stage, &context)?;
+            let mut stage = self.stage(&stages, stage, &context)?;
             client.end_outside(&mut stage);
             countable.step_through(&stage);
             countable.check(&stage)?;
@@ -252,7 +253,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn stage(&self, number: usize, stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
+    fn stage(&self, earlier: &[Stage], stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {
         let mut steps = Vec::new();
         for file in stage.apply.iter().flat_map(|files| &files.value) {
             let applied = self.manifests(file)?.into_iter().map(|manifest| Step::Apply(Arc::new(manifest)));
@@ -264,7 +265,11 @@ impl Resolver<'_> {
             );
         }
         let key = key_of(stage.act.as_ref());
-        let acts = stage.act.map(|acts| self.acts(acts)).transpose()?.unwrap_or_default();
+        let acts = stage
+            .act
+            .map(|acts| self.acts(acts, earlier, steps.iter().map(|(_, step)| step.clone()).collect()))
+            .transpose()?
+            .unwrap_or_default();
         steps.extend(acts.into_iter().map(|act| (key, act)));
         // the order of the keys
         steps.sort_by_key(|(key, _)| key.map(|key| (key.line(), key.column())));
@@ -275,12 +280,12 @@ impl Resolver<'_> {
         let stage = Stage {
             name: stage.name.value,
             steps: steps.into_iter().map(|(_, step)| step).collect(),
-            wait: stage.wait.map(|wait| self.wait(wait)).transpose()?,
+            wait: self.awaited(stage.wait, stage.follow)?,
             expect,
             origin: self.origin(stage.name.referenced),
         };
         declared_once(&stage)?;
-        watchable(number, &stage)?;
+        watchable(earlier.len() + 1, &stage)?;
         claimed_once(&stage)?;
         Ok(stage)
     }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use rstest::rstest;
+
 use super::*;
 use crate::scenario::controller::Action;
 use crate::scenario::error_rates::ErrorProbability;
@@ -225,4 +227,165 @@ fn the_pod_outside_goes_with_the_client() {
 )]
 fn a_gateway_that_cannot_be_used_is_told_with_its_place(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
     assert_eq!(ingress(from, to).unwrap_err(), expected);
+}
+
+/// The canary with something done in the stage `fault`, after v1 and v2 were released: the Deployment that the stage applies last, or the error.
+fn done(what: &str) -> Result<Manifest, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary/scenario.yaml");
+    let text = manifest::text(&path).unwrap();
+    let scenario =
+        Scenario::parse(&path, &text.replacen("- name: fault\n", &format!("- name: fault\n    do: {what}\n"), 1));
+    let message = match scenario {
+        Ok(scenario) => {
+            let fault = scenario.stages.iter().find(|stage| stage.name == "fault").unwrap();
+            return Ok(fault.applied().filter(|own| own.kind() == "Deployment").last().unwrap().clone());
+        }
+        Err(error) => error.to_string(),
+    };
+    let (_, message) = message.split_once("scenario.yaml:").unwrap();
+    Err(message.lines().next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_deployment_is_scaled_and_restarted_as_earlier_stages_leave_it() {
+    let scaled = done("{scale: {deployment/hello-server-v2: 5}}").unwrap();
+    assert_eq!((scaled.name(), scaled.at("/spec/replicas")), ("hello-server-v2", Some(&serde_json::json!(5))));
+    let restarted = done("[{restart: deploy/hello-server-v1}]").unwrap();
+    let annotations = restarted.at("/spec/template/metadata/annotations").unwrap();
+    assert_eq!((restarted.name(), &annotations["shiftcheck.dev/restarted-in-stage"]), ("hello-server-v1", &"5".into()));
+}
+
+#[rstest]
+#[case::misspelt(
+    "{restart: deployment/hello-server-v11}",
+    "52:19: no Deployment `hello-server-v11` is left by the earlier stages; did you mean `hello-server-v1`?"
+)]
+#[case::of_another_kind(
+    "{restart: service/svc-hello}",
+    "52:19: `service/svc-hello` is not a Deployment, such as deployment/hello"
+)]
+#[case::without_a_name(
+    "{restart: hello-server-v1}",
+    "52:19: `hello-server-v1` is not a Deployment, such as deployment/hello"
+)]
+#[case::nothing("{scale: {}}", "52:9: `scale` names no Deployment; write one such as {deployment/hello: 3}")]
+#[case::negative(
+    "{scale: {deployment/hello-server-v2: -1}}",
+    "52:46: a Deployment cannot have -1 pods; 0 removes all of them"
+)]
+#[case::a_part("{scale: {deployment/hello-server-v2: 1.5}}", "52:46: `1.5` is not a number of pods, such as 3")]
+#[case::too_many(
+    "{scale: {deployment/hello-server-v2: 3000000000}}",
+    "52:46: a Deployment cannot have 3000000000 pods, but at most 2147483647"
+)]
+#[case::a_word("{scale: {deployment/hello-server-v2: many}}", "52:46: `many` is not a number of pods, such as 3")]
+#[case::no_mapping(
+    "{scale: deployment/hello-server-v2}",
+    "52:10: `scale`: expected the number of pods by Deployment, such as {deployment/hello: 3}; found a single value"
+)]
+#[case::twice(
+    "[{restart: deployment/hello-server-v1}, {scale: {deployment/hello-server-v1: 2}}]",
+    "52:58: this stage changes Deployment/hello-server-v1 twice; use a stage for each change"
+)]
+#[case::misspelt_key(
+    "{sacle: {deployment/hello-server-v2: 2}}",
+    "52:10: unknown field `sacle`, expected one of open, close, restart, scale; did you mean `scale`?"
+)]
+fn what_cannot_be_done_with_a_deployment_is_refused(#[case] what: &str, #[case] expected: &str) {
+    assert_eq!(done(what).unwrap_err(), expected);
+}
+
+#[test]
+fn a_deployment_that_was_deleted_is_not_restarted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary/scenario.yaml");
+    let deleted = "  - name: gone\n    delete: [deployment/hello-server-v2]\n  - name: fault\n    do: {restart: deployment/hello-server-v2}\n";
+    let text = manifest::text(&path).unwrap().replacen("  - name: fault\n", deleted, 1);
+    let message = Scenario::parse(&path, &text).unwrap_err().to_string();
+    let expected = "no Deployment `hello-server-v2` is left by the earlier stages; did you mean `hello-server-v1`?";
+    assert!(message.contains(expected), "{message}");
+}
+
+const WAIT: &str = "wait: {step: 1, phase: Paused, within: 60s}";
+const SPLIT: &str = "get: {v1: 80%, v2: 20%}";
+
+#[rstest]
+#[case::nothing_is_followed(
+    SPLIT,
+    "get: as-declared",
+    "28:9: `as-declared` is about what a controller does by itself: add `follow: {until: Healthy, within: 5m}` to this stage"
+)]
+#[case::lag_of_shares(SPLIT, "get: {v1: 80%, v2: 20%}, lag: 1s", "28:56: `lag` belongs to `get: as-declared`")]
+#[case::misspelt(
+    SPLIT,
+    "get: as-decleared",
+    "28:26: `get`: expected the share of each version, such as {v1: 50%, v2: 50%}, or `as-declared`; found `as-decleared`"
+)]
+#[case::no_weight(
+    WAIT,
+    "follow: {until: Healthy, within: 2m, weights: 20%}",
+    "24:42: `weights`: expected the weights of the route on the way, such as [10%, 50%, 100%]; found a single value"
+)]
+#[case::wait_and_follow(
+    WAIT,
+    "wait: {phase: Healthy, within: 60s}\n    follow: {until: Healthy, within: 60s}",
+    "25:13: `follow` waits for its state by itself; remove `wait`"
+)]
+#[case::first_stage(
+    "wait: {phase: Healthy, within: 60s}",
+    "follow: {until: Healthy, within: 60s}",
+    "17:13: there is nothing to follow: the client pod, which sends the requests, starts in the first stage"
+)]
+#[case::other_phase(
+    WAIT,
+    "follow: {until: Succeeded, within: 60s}",
+    "24:13: Argo Rollouts has no phase Succeeded, but Healthy, Progressing, Paused, Degraded"
+)]
+fn what_cannot_be_followed_is_refused(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
+    assert_eq!(rollouts(from, to).unwrap_err(), expected);
+}
+
+#[test]
+fn a_rollout_that_pauses_until_it_is_promoted_is_not_followed_to_its_end() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/rollouts-subset/scenario.yaml");
+    let text = manifest::text(&path).unwrap().replacen(WAIT, "follow: {until: Healthy, within: 2m}", 1);
+    let message = Scenario::parse(&path, &text).unwrap_err().to_string().replace(&path.display().to_string(), "FILE");
+    let (_, message) = message.lines().next().unwrap().split_once("rollouts-subset/").unwrap();
+    let expected = "rollout-v2.yaml:27:11: Rollout/hello pauses here until it is promoted, so that it is not Healthy by itself, as FILE:24:13 says; give the pause a `duration`";
+    assert_eq!(message, expected);
+}
+
+/// The scenario with timed steps, with a change.
+fn timed(from: &str, to: &str) -> Result<Scenario, ScenarioError> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/rollouts-timed/scenario.yaml");
+    let text = manifest::text(&path).unwrap();
+    assert!(text.contains(from), "the scenario does not hold `{from}`");
+    Scenario::parse(&path, &text.replacen(from, to, 1))
+}
+
+#[test]
+fn a_stage_follows_a_controller_to_a_phase() {
+    let scenario = timed("name: rollouts-timed", "name: other").unwrap();
+    let stage = &scenario.stages[1];
+    let wait = stage.wait.as_ref().unwrap();
+    let weights: Vec<String> = wait.follows.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!((wait.to_string().as_str(), weights.join(", ").as_str()), ("the phase Healthy", "10 %, 50 %, 100 %"));
+    let claims: Vec<String> = stage.expect.iter().map(ToString::to_string).collect();
+    assert_eq!(claims[0], "everyone: as the route declares, from 2s after each change");
+    assert_eq!(stage.declared().count(), 1);
+}
+
+#[rstest]
+#[case::status(
+    "get: as-declared, lag: 2s",
+    "get: as-declared, status: 200",
+    "24:52: `get: as-declared` is about the versions that answer requests for `/`; it takes `lag` and `error-rates` only"
+)]
+#[case::twice(
+    "      - {during: {errors: 0}}",
+    "      - {from: everyone, get: as-declared}",
+    "26:9: what `everyone` gets on the way is already claimed in this stage, in line 24"
+)]
+fn a_claim_about_what_is_declared_has_few_keys(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
+    let error = timed(from, to).unwrap_err().to_string();
+    assert_eq!(error.lines().next().unwrap().split_once("scenario.yaml:").unwrap().1, expected);
 }

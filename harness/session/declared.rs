@@ -1,0 +1,142 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::SessionError;
+use super::judge::{Declaration, Watched, judge_declared, judge_followed, micros};
+use super::reached::{Rules, live_rules};
+use super::stage::Session;
+use crate::cluster::ClusterError;
+use crate::controller::ControlledObjects;
+use crate::events::Judged;
+use crate::plan::{Given, PlannedStage};
+use crate::routing::{Chance, Kind, Pod};
+use crate::traffic::DriverStart;
+use crate::venue::ready_pods;
+
+/// How often the live rules are read, in addition to each change that a watch shows. A change within two reads is not seen.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Reads what the live rules declare, again and again, until it is dropped. Reads of the API server come after every earlier write, which a
+/// watch may show later.
+pub(super) struct DeclarationReader {
+    read: Arc<Mutex<Vec<Declared>>>,
+    _task: JoinSet<()>,
+}
+
+/// Rules and pods that several reads in a row have found.
+#[derive(Debug, Clone)]
+struct Declared {
+    /// When the first of these reads ended.
+    first_ended: Instant,
+    /// When the last of these reads began.
+    last_began: Instant,
+    rules: Rules,
+    pods: Vec<Pod>,
+}
+
+impl DeclarationReader {
+    fn start(objects: ControlledObjects) -> Self {
+        let read: Arc<Mutex<Vec<Declared>>> = Arc::default();
+        let (log, mut task) = (Arc::clone(&read), JoinSet::new());
+        task.spawn(async move {
+            let mut changes = objects.changes();
+            loop {
+                let began = Instant::now();
+                // without an answer, nothing is known of the time since the last one
+                if let Ok((rules, pods)) = read_once(&objects).await {
+                    take(&mut log.lock().unwrap_or_else(PoisonError::into_inner), began, rules, pods);
+                }
+                let _ = tokio::time::timeout(INTERVAL, changes.changed()).await;
+            }
+        });
+        Self { read, _task: task }
+    }
+}
+
+async fn read_once(objects: &ControlledObjects) -> Result<(Rules, Vec<Pod>), ClusterError> {
+    let (rules, pods) = tokio::try_join!(live_rules(objects), objects.pods())?;
+    Ok((rules, ready_pods(pods)))
+}
+
+fn take(known: &mut Vec<Declared>, began: Instant, rules: Rules, pods: Vec<Pod>) {
+    match known.last_mut().filter(|last| last.rules == rules && last.pods == pods) {
+        Some(last) => last.last_began = began,
+        None => known.push(Declared { first_ended: Instant::now(), last_began: began, rules, pods }),
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Starts to read what the live rules declare, in a stage that follows a controller.
+    pub fn follow(&self, planned: &PlannedStage<'a>) -> Result<Option<DeclarationReader>, SessionError> {
+        let follows = planned.stage.wait.as_ref().is_some_and(|wait| wait.follows.is_some());
+        let objects = if follows { Some(self.controlled()?.1) } else { None };
+        Ok(objects.cloned().map(DeclarationReader::start))
+    }
+
+    /// Judges the claims about what a controller has done by itself since a time.
+    pub fn judge_way(
+        &self,
+        planned: &PlannedStage<'a>,
+        reader: Option<DeclarationReader>,
+        (begun, start): (Instant, Option<DriverStart>),
+        watched: &Watched,
+    ) -> Result<Vec<Judged>, SessionError> {
+        let (Some(reader), Some(start)) = (reader, start) else { return Ok(Vec::new()) };
+        let read = reader.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let declared: Vec<Declaration> = read.into_iter().map(|own| declaration(planned, own, start)).collect();
+        let claims = planned.stage.declared().map(|claim| judge_declared(claim, &declared, watched));
+        let weights = self.written_weights(planned, declared.first().and_then(|own| own.weight), begun)?;
+        let wait = planned.stage.wait.as_ref();
+        Ok(claims.chain(wait.and_then(|wait| judge_followed(wait, &weights))).collect())
+    }
+
+    /// The weights of the new version that were written to the route since a time, after an initial one.
+    fn written_weights(
+        &self,
+        planned: &PlannedStage<'a>,
+        initial: Option<Chance>,
+        begun: Instant,
+    ) -> Result<Vec<Chance>, SessionError> {
+        let mut weights: Vec<Chance> = initial.into_iter().collect();
+        for write in self.controlled()?.1.writes_since(begun) {
+            let Some(name) = write.object.strip_prefix("VirtualService/") else { continue };
+            let rule = (Kind::VirtualService, name.to_owned(), serde_json::json!({"spec": write.spec}));
+            weights.extend(planned.after.observed(&[rule], Vec::new()).weights().map(|weights| weights.canary));
+        }
+        weights.dedup();
+        Ok(weights.split_off(initial.map_or(0, |_| 1)))
+    }
+}
+
+/// What rules and pods declare for each population.
+fn declaration(planned: &PlannedStage<'_>, own: Declared, start: DriverStart) -> Declaration {
+    let snapshot = planned.after.observed(&own.rules, own.pods);
+    let outbound = snapshot.outbound();
+    let shares =
+        snapshot.scenario.populations.iter().map(|population| shares(snapshot.given(population, "/", &outbound)));
+    Declaration {
+        seen: micros(start.times(own.first_ended).1),
+        until: micros(start.times(own.last_began).0),
+        weight: snapshot.weights().map(|weights| weights.canary),
+        shares: shares.collect(),
+    }
+}
+
+/// The share of each version, or why it is not known.
+fn shares(given: Given) -> Result<std::collections::BTreeMap<String, Chance>, String> {
+    if let Some(note) = given.not_modelled.first() {
+        return Err(format!("{} ({}) is not modelled", note.field, note.origin));
+    }
+    let without = given.chance(|seen| seen.version.is_none());
+    if without != Chance::NONE {
+        return Err(format!("by the rules and pods, the mesh answers {without} of the requests: {given}"));
+    }
+    let mut shares = std::collections::BTreeMap::new();
+    for (seen, chance) in given.seen {
+        let share = shares.entry(seen.version.unwrap_or_default()).or_insert(Chance::NONE);
+        *share = share.or(chance);
+    }
+    Ok(shares)
+}
