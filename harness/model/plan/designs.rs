@@ -28,7 +28,7 @@ pub enum Refused {
     /// It is about the time while a stage is applied, and no watch can decide it.
     Undecidable(#[from] Undecidable),
     /// It is about what a controller does by itself, and a step is too short for it.
-    ShortStep(#[from] ShortStep),
+    ShortStep(#[from] Box<ShortStep>),
 }
 
 impl PlanError {
@@ -40,7 +40,8 @@ impl PlanError {
 /// The sample designs of all claims of a plan.
 #[derive(Debug)]
 pub struct Designs {
-    designs: Vec<Vec<Design>>,
+    /// For each stage, the design of each claim about a sample.
+    samples: Vec<Vec<Design>>,
     /// For each `during` claim, how many bounds it states, and the error probability of each.
     watched: Vec<(u32, f64)>,
     /// For each claim about what a controller does by itself, the number of shares that it judges, and their error rates.
@@ -64,7 +65,7 @@ impl Designs {
     /// The first claim that no sample can decide.
     pub fn unchecked(plan: &Plan<'_>) -> Result<Self, PlanError> {
         let designs = plan.stages.iter().map(PlannedStage::designs).collect::<Result<_, _>>()?;
-        Ok(Self { designs, watched: bounds(plan.scenario), declared: declared(plan) })
+        Ok(Self { samples: designs, watched: bounds(plan.scenario), declared: declared(plan) })
     }
 
     /// The designs of all claims.
@@ -86,29 +87,29 @@ impl Designs {
             }
             designs.push(planned.designs()?);
             if let Some((place, source)) = follow::refused(planned) {
-                return Err(PlanError::new(&place, source));
+                return Err(PlanError::new(&place, Box::new(source)));
             }
         }
         if let Some((place, source)) = refused(scenario) {
             return Err(PlanError::new(place, source));
         }
-        Ok(Self { designs, watched: bounds(scenario), declared: declared(plan) })
+        Ok(Self { samples: designs, watched: bounds(scenario), declared: declared(plan) })
     }
 
     /// The designs of a stage, by its position from 1.
     pub fn of(&self, number: usize) -> &[Design] {
-        self.designs.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
+        self.samples.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The first design of a claim that splits versions, with its stage's position from 1.
     pub fn first_split(&self) -> Option<(usize, &Design)> {
         let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
-        (1..).zip(&self.designs).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
+        (1..).zip(&self.samples).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
     }
 
     /// The summed error probabilities of all claims.
     pub fn totals(&self) -> Totals {
-        let mut totals: Totals = self.designs.iter().flatten().collect();
+        let mut totals: Totals = self.samples.iter().flatten().collect();
         for (bounds, miss) in &self.watched {
             totals.claims += 1;
             totals.miss += f64::from(*bounds) * miss;

@@ -127,8 +127,7 @@ fn a_fault_after_many_rounds_is_found_in_a_few_hundred_requests() {
     for _ in 0..200_000 {
         assert_ne!(test.observe(0.5, random.bool()), Some(Ruling::Fail));
     }
-    let found = (1..).find(|_| test.observe(0.5, true) == Some(Ruling::Fail));
-    assert!(found.is_some_and(|requests| requests < 1200), "{found:?}");
+    assert!((1..1200).any(|_| test.observe(0.5, true) == Some(Ruling::Fail)));
 }
 
 proptest! {
