@@ -67,7 +67,7 @@ fn spoilt(file: &str, from: &str, to: &str) -> TempDir {
     folder
 }
 
-/// Each step is judged by what the route declares, also where the client's requests do not take the route.
+/// Each step is judged by what the route declares, also where the pods of the new version answer as the old one.
 fn a_rollout_that_moves_by_itself_is_followed(kept: &Kept) {
     let (printed, errors, code) = kept.run(&fixture("rollouts-timed"));
     assert_eq!(code, Some(0), "{printed}{errors}");
@@ -80,11 +80,15 @@ fn a_rollout_that_moves_by_itself_is_followed(kept: &Kept) {
     ] {
         assert!(flat.contains(part), "`{part}` is missing in:\n{printed}");
     }
-    let outside = "  name: httpbin\n  annotations: {traffic.sidecar.istio.io/includeOutboundIPRanges: ''}\n";
-    let folder = spoilt("canary/httpbin.yaml", "  name: httpbin\n", outside);
+    // the pods of v2 answer as v1
+    let (image, other) = (
+        "image: hello-server:v2-fixed\n",
+        "image: hello-server:v2-fixed\n          env: [{name: VERSION, value: v1}]\n",
+    );
+    let folder = spoilt("rollouts-timed/rollout-v2.yaml", image, other);
     let (printed, errors, code) = kept.run(&folder.path().join("rollouts-timed"));
     assert_eq!(code, Some(1), "{printed}{errors}");
-    let failed = "✗ everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 % was declared, and v2 answered ";
+    let failed = "✗ everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 % was declared, and v2 answered 0 % of ";
     assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(failed), "{printed}");
 }
 
