@@ -212,6 +212,7 @@ async fn traffic() -> f64 {
         connect: None,
         connections: 16,
         in_flight: None,
+        busy_qps: None,
         qps: None,
         keep_alive: true,
         timeout_ms: 10_000,

@@ -5,6 +5,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::several::SeveralArgs;
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
 use crate::draft::examples;
 use crate::report::Granularity;
@@ -240,20 +241,6 @@ pub struct UpgradeArgs {
     pub no_report: bool,
 }
 
-/// The scenarios of a command that accepts several.
-#[derive(Debug, Clone, clap::Args)]
-pub struct SeveralArgs {
-    /// The scenario files or the folders with scenario.yaml [default: scenario.yaml here or in a parent folder]
-    #[arg(value_name = "SCENARIO")]
-    pub scenarios: Vec<PathBuf>,
-    /// With several scenarios: continue after one that does not pass
-    #[arg(long)]
-    pub no_fail_fast: bool,
-    /// Print only failures and the result
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
 /// Options of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
@@ -272,6 +259,9 @@ pub struct RunArgs {
     /// Stop after this stage, keep the cluster, and print how to inspect it
     #[arg(long, value_name = "STAGE", conflicts_with = "until")]
     pub pause: Option<String>,
+    /// With several scenarios: how many of those that share a cluster run at the same time
+    #[arg(short, long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub jobs: u8,
     /// On the embedded mesh: run again whenever the scenario or a manifest is saved
     #[arg(long)]
     pub watch: bool,

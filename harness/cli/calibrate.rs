@@ -1,7 +1,7 @@
 use super::args::CalibrateArgs;
 use super::execute::{Execution, Place, Task};
 use super::exit::ExitCode;
-use super::process::interrupt;
+use super::process::{When, interrupt};
 use super::reports::Reports;
 use crate::session::{CalibrateOptions, Ending, Outcome};
 
@@ -12,6 +12,7 @@ pub(super) async fn run(args: &CalibrateArgs) -> ExitCode {
         scenario: args.scenario.as_deref(),
         place: Place::Of(&args.walk),
         task: Task::Calibrate(options),
+        when: When::AtOnce,
         quiet: false,
         reports: Reports::none(),
         part: &Ok,

@@ -1,18 +1,20 @@
 //! Execution of a scenario, shared by the commands that need a cluster or the embedded mesh.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::advice::{self, Failure};
 use super::args::{ClusterKind, JudgeArgs, WalkArgs};
 use super::discovery;
 use super::exit::ExitCode;
-use super::options::{cluster_of, inside, options};
-use super::process::{output, reproduce};
+use super::options::{cluster_of, inside, on, options};
+use super::process::{When, output_at, reproduce};
 use super::reports::Reports;
 use crate::events::{Events, FailureLayer};
 use crate::report::{self, Recorder, Terminal};
 use crate::scenario::{Scenario, Sensitive};
 use crate::session::{self, CalibrateOptions, Ending, Interrupt, Options, Outcome, SessionError};
+use crate::venue::{SharedCluster, Venue};
 
 /// What a scenario is executed for.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,8 @@ pub(super) enum Task {
 pub(super) enum Place<'a> {
     /// Where the arguments say.
     Of(&'a WalkArgs),
+    /// On a throwaway cluster that other scenarios use, too.
+    Shared(&'a WalkArgs, &'a Arc<SharedCluster>),
     /// In the cluster in which this process runs, as a pod of it, with these options for traffic.
     Inside(&'a JudgeArgs),
 }
@@ -40,6 +44,7 @@ impl Place<'_> {
     fn options(self, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
         match self {
             Self::Of(args) => options(args, scenario, state),
+            Self::Shared(args, cluster) => Ok(on(Arc::clone(cluster) as Arc<dyn Venue>, args, scenario, state)),
             Self::Inside(args) => inside(args, scenario, state),
         }
     }
@@ -55,6 +60,7 @@ pub(super) struct Execution<'a> {
     pub scenario: Option<&'a Path>,
     pub place: Place<'a>,
     pub task: Task,
+    pub when: When,
     /// Whether to print only failures and the result.
     pub quiet: bool,
     pub reports: Reports,
@@ -67,8 +73,11 @@ pub(super) struct Execution<'a> {
 impl Execution<'_> {
     /// Runs the scenario, shows progress and writes reports.
     pub async fn run(mut self, interrupt: Interrupt) -> ExitCode {
-        let (out, marks) = output();
+        let (out, marks) = output_at(self.when);
         let mut terminal = Terminal::new(out, marks).quiet(self.quiet);
+        if self.when == When::AtTheEnd {
+            terminal.hide_progress();
+        }
         if (self.reports.asked || self.reports.has_earlier())
             && let Err(failure) = self.reports.begin()
         {

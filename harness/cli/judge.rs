@@ -8,7 +8,7 @@ use super::discovery;
 use super::execute::{Execution, Place, Task};
 use super::exit::ExitCode;
 use super::options::own_pod;
-use super::process::{interrupt, output};
+use super::process::{When, interrupt, output};
 use super::reports::{Printed, Reports};
 use crate::scenario::{ControllerKind, Scenario};
 use crate::session::Ending;
@@ -27,6 +27,7 @@ pub(super) async fn run(args: &JudgeArgs) -> Result<ExitCode, Failure> {
         scenario: args.scenario.as_deref(),
         place: Place::Inside(args),
         task: Task::Judge,
+        when: When::AtOnce,
         quiet: false,
         reports: Reports { printed: if args.json { Printed::Json } else { Printed::Nothing }, ..Reports::none() },
         part: &as_client,

@@ -5,7 +5,7 @@ use super::args::{Format, MutantsArgs};
 use super::discovery;
 use super::execute::{Execution, Place, Task};
 use super::exit::ExitCode;
-use super::process::{interrupt, output, print_structured};
+use super::process::{When, interrupt, output, print_structured};
 use super::reports::Reports;
 use crate::plan::Plan;
 use crate::report::{Mutation, mutated};
@@ -28,6 +28,7 @@ pub(super) async fn run(args: &MutantsArgs) -> ExitCode {
             scenario,
             place: Place::Of(&args.walk),
             task: Task::TryMutants(usize::from(args.sample)),
+            when: When::AtOnce,
             quiet: args.several.quiet,
             reports: Reports::none(),
             part: &Ok,

@@ -31,10 +31,7 @@ pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBu
         return Err(Failure::bad_input(message.to_owned()));
     }
     let venue: Arc<dyn Venue> = match cluster {
-        ClusterKind::K3s => Arc::new(Throwaway {
-            istio: istio(&args.throwaway, args.istio.clone(), args.istioctl.clone()),
-            ..throwaway(&args.throwaway)?
-        }),
+        ClusterKind::K3s => Arc::new(throwaway_of(args)?),
         ClusterKind::Embedded => Arc::new(Embedded),
         ClusterKind::Kubeconfig => Arc::new(Existing {
             kubeconfig: args.kubeconfig.clone(),
@@ -43,9 +40,19 @@ pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBu
             allow_reach: args.allow_reach,
         }),
     };
+    Ok(on(venue, args, scenario, state))
+}
+
+/// The options of a run in a venue.
+pub(super) fn on(venue: Arc<dyn Venue>, args: &WalkArgs, scenario: &Scenario, state: Option<PathBuf>) -> Options {
     let driver = driver(&args.traffic, scenario);
-    let cache = args.cache.folder.clone();
-    Ok(Options { venue, keep: args.keep, cache, driver, state })
+    Options { venue, keep: args.keep, cache: args.cache.folder.clone(), driver, state }
+}
+
+/// The requested throwaway cluster.
+pub(super) fn throwaway_of(args: &WalkArgs) -> Result<Throwaway, Failure> {
+    let istio = istio(&args.throwaway, args.istio.clone(), args.istioctl.clone());
+    Ok(Throwaway { istio, ..throwaway(&args.throwaway)? })
 }
 
 /// The pod in which this process runs.

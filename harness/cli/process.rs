@@ -64,6 +64,48 @@ pub(super) fn output() -> (Wrapped<Stdout>, Marks) {
     (Wrapped::fitting(stdout()), Marks { colour: coloured(terminal) })
 }
 
+/// When the output of an execution is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// As it comes.
+    AtOnce,
+    /// At its end, in one piece: others are executed at the same time.
+    AtTheEnd,
+}
+
+/// As [`output`], printed at this time.
+pub(super) fn output_at(when: When) -> (Wrapped<Stream>, Marks) {
+    let (out, marks) = output();
+    let held = (when == When::AtTheEnd).then(Vec::new);
+    (Wrapped::new(Stream(held), out.width()), marks)
+}
+
+/// The standard output. What is held back is written when the value is dropped.
+#[derive(Debug)]
+pub(super) struct Stream(Option<Vec<u8>>);
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Some(held) => held.write(bytes),
+            None => stdout().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.0.is_some() { Ok(()) } else { stdout().flush() }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(held) = &self.0 {
+            // a closed pipe is not an error
+            let _ = stdout().lock().write_all(held);
+        }
+    }
+}
+
 /// Prints a result for programs or for pages, without sensitive values.
 ///
 /// # Errors

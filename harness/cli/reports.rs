@@ -1,4 +1,4 @@
-use std::io::Stdout;
+use std::io::Write;
 use std::path::PathBuf;
 
 use super::advice::{self, Failure};
@@ -50,7 +50,7 @@ impl Reports {
     }
 
     /// Writes the reports and prints the path of the HTML page. Returns false if they cannot be written.
-    pub fn publish(&self, report: &Report, terminal: &mut Terminal<Stdout>) -> bool {
+    pub fn publish(&self, report: &Report, terminal: &mut Terminal<impl Write>) -> bool {
         match self.printed {
             Printed::Nothing => {}
             Printed::Annotations => {

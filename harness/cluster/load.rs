@@ -57,10 +57,10 @@ struct NamedImage {
 }
 
 impl ScenarioImages {
-    /// The images of a scenario, without those of the demo server and the client.
-    pub fn of(scenario: &Scenario, sources: &[ImageSource]) -> Self {
+    /// The images of scenarios, without those of the demo server and the client.
+    pub fn of(scenarios: &[&Scenario], sources: &[ImageSource]) -> Self {
         let mut named = Vec::new();
-        for manifest in scenario.manifests() {
+        for manifest in scenarios.iter().flat_map(|scenario| scenario.manifests()) {
             let mut containers = Vec::new();
             containers_in(&manifest.object.data, "", &mut containers);
             for (pointer, image, container) in containers {

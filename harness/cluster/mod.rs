@@ -51,6 +51,7 @@ pub use own_pod::OwnPod;
 pub use owner::Owner;
 pub use pod::PodState;
 pub(crate) use pod::{is_staying, pod_state};
+pub use reach::is_confinable;
 pub use rollout::Workloads;
 pub(crate) use rollout::is_complete;
 pub use run::{Keep, KnownRuns, KubeNamespace, RunRecord, RunRecords};

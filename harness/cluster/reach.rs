@@ -4,8 +4,10 @@
 use serde_json::{Value, json};
 
 use crate::events::Reach;
-use crate::scenario::Manifest;
+use crate::scenario::{ApiKind, Manifest, Scenario, Scope};
 
+/// Istio's root namespace on a throwaway cluster.
+const ROOT: &str = "istio-system";
 /// The suffix of full service names.
 const LOCAL: &str = "svc.cluster.local";
 
@@ -62,6 +64,19 @@ pub fn extent(manifest: &Manifest, bounds: Bounds<'_>) -> Extent {
         (true, true) => Extent::InsideIfConfined,
         (true, false) => Extent::Inside,
     }
+}
+
+/// Whether the objects of a scenario can be in a namespace of any name, without effects outside of it.
+pub fn is_confinable(scenario: &Scenario) -> bool {
+    let declared = scenario.namespace.as_str();
+    // hosts in manifests that name the declared namespace would be those of another
+    let namespace = format!("{declared}-other");
+    scenario.manifests().all(|manifest| {
+        let is_inside = manifest.object.metadata.namespace.as_deref().is_none_or(|own| own == declared);
+        let is_namespaced = ApiKind::of(manifest.group(), manifest.kind()).scope == Scope::Namespaced;
+        let bounds = Bounds { namespace: &namespace, root: ROOT };
+        is_inside && is_namespaced && !matches!(extent(manifest, bounds), Extent::Outside(_))
+    })
 }
 
 /// Limits an object to its namespace.

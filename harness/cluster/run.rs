@@ -38,6 +38,9 @@ pub struct RunRecord {
     pub engine: Option<String>,
     /// The namespace on an existing cluster; none if the run has its own cluster.
     pub namespace: Option<KubeNamespace>,
+    /// The id of the throwaway cluster with the namespace, which other runs use, too; none on a cluster of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<RunId>,
 }
 
 /// A namespace on an existing cluster.
@@ -59,7 +62,7 @@ fn or_none<'de, T: for<'a> Deserialize<'a>, D: Deserializer<'de>>(deserializer: 
 impl RunRecord {
     /// A record for a run of this process.
     pub fn own(id: RunId, namespace: Option<KubeNamespace>, cache: &Path) -> Self {
-        Self { id, owner: Some(Owner::this_process(cache)), kept: false, engine: None, namespace }
+        Self { id, owner: Some(Owner::this_process(cache)), kept: false, engine: None, namespace, shared: None }
     }
 }
 

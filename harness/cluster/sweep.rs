@@ -174,6 +174,12 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
             continue;
         }
         match (&record.namespace, &record.engine) {
+            (Some(_), _) if record.shared.as_ref().is_some_and(|cluster| !standing.contains(cluster)) => {
+                // the namespace went with its cluster; without an engine nobody knows whether that still exists
+                if engine.is_some() {
+                    records.remove(&record.id)?;
+                }
+            }
             (Some(namespace), _) => namespaces.push((namespace, &record.id)),
             // without an engine nobody knows whether the cluster still exists: the record stays
             (None, _) if engine.is_none() => {}
@@ -323,6 +329,18 @@ mod tests {
     #[tokio::test]
     async fn without_an_engine_the_record_of_a_cluster_stays() {
         let (_cache, records) = ended(|_| {});
+        let swept = sweep(None, &records, Wanted::default()).await.unwrap();
+        assert_eq!(swept, Swept::default());
+        assert!(records.has(&RUN.parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn without_an_engine_nobody_looks_for_a_namespace_of_a_shared_cluster() {
+        let namespace = KubeNamespace { name: "canary-0123abcd".to_owned(), cluster: None };
+        let (_cache, records) = ended(|record| {
+            record.namespace = Some(namespace.clone());
+            record.shared = Some("4567cdef".parse().unwrap());
+        });
         let swept = sweep(None, &records, Wanted::default()).await.unwrap();
         assert_eq!(swept, Swept::default());
         assert!(records.has(&RUN.parse().unwrap()));

@@ -137,6 +137,7 @@ impl Driver {
             let qps = Some(f64::from(watch.rate) * share);
             let mut plan = plan(scenario, flows, DriverOptions { connections: watch.connections, qps, ..options })?;
             plan.in_flight = Some(watch.in_flight(options.timeout));
+            plan.busy_qps = Some(f64::from(watch.busy) * share);
             Ok(plan)
         })
         .await
@@ -375,6 +376,7 @@ mod tests {
             connections: 1,
             qps: None,
             in_flight: None,
+        busy_qps: None,
             keep_alive: true,
             timeout_ms: 1000,
             limit_ms: 1000,

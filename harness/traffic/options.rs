@@ -54,6 +54,8 @@ pub struct WatchOptions {
     /// The maximum rate that `Next::Rate` may set. The number of requests in flight is limited to what this rate sends
     /// within the timeout of one request plus one second, and to [`MAX_IN_FLIGHT`].
     pub raised: u32,
+    /// The maximum rate while more than 64 requests are in flight.
+    pub busy: u32,
     /// The initial number of connections; more are opened when needed.
     pub connections: usize,
 }
@@ -104,6 +106,7 @@ pub(super) fn plan(
         connections: options.connections,
         qps: options.qps,
         in_flight: None,
+        busy_qps: None,
         keep_alive: options.keep_alive,
         timeout_ms: millis(options.timeout),
         limit_ms: millis(options.limit + paced),
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn as_many_requests_may_be_in_flight_as_are_sent_within_a_timeout() {
-        let watch = WatchOptions { rate: 50, raised: 400, connections: 4 };
+        let watch = WatchOptions { rate: 50, raised: 400, busy: 50, connections: 4 };
         assert_eq!(watch.in_flight(Duration::from_secs(10)), 4404);
         assert_eq!(WatchOptions { raised: 50, ..watch }.in_flight(Duration::from_secs(10)), 554);
         assert_eq!(watch.in_flight(Duration::from_secs(1000)), MAX_IN_FLIGHT);

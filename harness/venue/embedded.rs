@@ -104,7 +104,7 @@ impl OpenVenue for EmbeddedMesh {
     }
 
     fn watches(&self) -> Watches {
-        let watch = WatchOptions { rate: 2000, raised: 2000, connections: 4 };
+        let watch = WatchOptions { rate: 2000, raised: 2000, busy: 2000, connections: 4 };
         Watches { objects: watch, claimed: watch, mesh: watch }
     }
 }

@@ -123,7 +123,7 @@ impl OpenVenue for OpenInside<'_> {
     }
 
     fn watches(&self) -> Watches {
-        let watch = WatchOptions { rate: 50, raised: 50, connections: 4 };
+        let watch = WatchOptions { rate: 50, raised: 50, busy: 50, connections: 4 };
         Watches { objects: watch, claimed: watch, mesh: watch }
     }
 }

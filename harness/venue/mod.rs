@@ -11,6 +11,7 @@ mod inside;
 mod namespace;
 mod pods;
 mod run;
+mod shared;
 mod stand_ins;
 mod state;
 mod throwaway;
@@ -38,6 +39,7 @@ pub use inside::Inside;
 pub use namespace::OpenNamespace;
 pub use pods::{PodCounter, Reading, ready_pods};
 pub use run::Run;
+pub use shared::SharedCluster;
 pub use throwaway::Throwaway;
 
 /// A place where scenarios run. It holds the settings of the user and no state of a run.

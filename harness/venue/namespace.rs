@@ -31,6 +31,8 @@ const COUNTER_LIMIT: Duration = Duration::from_secs(10);
 /// The timeout for asking the API server whether it runs.
 const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 const PUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// Requests per second that do not disturb a rollout.
+const LOW_RATE: u32 = 50;
 /// Requests per second while a change with a claim is observed: the 688 requests that exclude an error probability of 1 % take 2.5 s.
 const CLAIMED_RATE: u32 = 275;
 
@@ -234,12 +236,13 @@ impl OpenVenue for OpenNamespace {
     }
 
     fn watches(&self) -> Watches {
-        let steady = |rate: u32, connections: usize| WatchOptions { rate, raised: rate, connections };
         Watches {
-            objects: steady(50, 4),
+            objects: WatchOptions { rate: LOW_RATE, raised: LOW_RATE, busy: LOW_RATE, connections: 4 },
             // a rate that does not disturb a rollout, then the highest until the claims are decided
-            claimed: WatchOptions { rate: CLAIMED_RATE, raised: HIGHEST_RATE, connections: 4 },
-            mesh: steady(HIGHEST_RATE, 8),
+            claimed: WatchOptions { rate: CLAIMED_RATE, raised: HIGHEST_RATE, busy: CLAIMED_RATE, connections: 4 },
+            // on a machine that is busy for seconds, thousands of new connections would overflow the accept queues of the proxies, and
+            // the requests on them would time out
+            mesh: WatchOptions { rate: HIGHEST_RATE, raised: HIGHEST_RATE, busy: LOW_RATE, connections: 8 },
         }
     }
 }

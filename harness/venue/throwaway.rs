@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kube::Client;
@@ -54,20 +54,32 @@ impl Throwaway {
         planes: Planes,
         first: ControlPlane,
     ) -> Result<(ProvisionedCluster, Objects), VenueError> {
-        let spec = ClusterSpec {
-            cache: &run.cache,
+        let controllers = Controllers::of(&run.scenario.install, &ImageCache::new(&run.cache))?;
+        let spec = self.spec(&run.cache, (planes, first), &[run.scenario], controllers);
+        let record =
+            RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };
+        ProvisionedCluster::start(spec, &record, &run.namespace, &run.events).await
+    }
+
+    /// What a cluster for these scenarios is made of.
+    pub(super) fn spec<'a>(
+        &'a self,
+        cache: &'a Path,
+        (planes, first): (Planes, ControlPlane),
+        scenarios: &[&Scenario],
+        controllers: Controllers,
+    ) -> ClusterSpec<'a> {
+        ClusterSpec {
+            cache,
             binary: &self.binary,
             node: self.node.clone(),
             planes: planes.with_ingress(!run.scenario.ingress_gateways().is_empty()),
             first,
             snapshotter: &self.snapshotter,
-            images: ScenarioImages::of(run.scenario, &self.load),
-            gateway_api: run.scenario.uses_gateway_api(),
-            controllers: Controllers::of(&run.scenario.install, &ImageCache::new(&run.cache))?,
-        };
-        let record =
-            RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };
-        ProvisionedCluster::start(spec, &record, &run.namespace, &run.events).await
+            images: ScenarioImages::of(scenarios, &self.load),
+            gateway_api: scenarios.iter().any(|scenario| scenario.uses_gateway_api()),
+            controllers,
+        }
     }
 }
 

@@ -17,8 +17,7 @@ pub enum DriverCommand {
         /// The index of the flow.
         flow: usize,
     },
-    /// Changes the request rate of a plan with [`DrivePlan::in_flight`]. While more than 64 requests are in flight, the rate is at most the
-    /// plan's initial rate, so that a slow service is not overloaded.
+    /// Changes the request rate of a plan with [`DrivePlan::in_flight`].
     Rate {
         /// The id of the plan. The driver ignores the command if another plan is running.
         plan: u64,
@@ -47,6 +46,10 @@ pub struct DrivePlan {
     /// arrive, not in the order of sending. `None`: each connection has one request in flight, and a request waits for a free connection.
     #[serde(default)]
     pub in_flight: Option<usize>,
+    /// The maximum requests per second while more than 64 requests are in flight, so that a slow service and its proxies are not overloaded:
+    /// each request in flight has a connection of its own. By default the initial rate, [`qps`](Self::qps).
+    #[serde(default)]
+    pub busy_qps: Option<f64>,
     /// Whether to use keep-alive.
     pub keep_alive: bool,
     /// The timeout of one request, in milliseconds.

@@ -29,6 +29,7 @@ pub fn plan(host: &str, keep_alive: bool, flows: Vec<Flow>) -> DrivePlan {
         connect: None,
         connections: 8,
         in_flight: None,
+        busy_qps: None,
         qps: None,
         keep_alive,
         timeout_ms: 10_000,

@@ -67,6 +67,11 @@ pub fn shared() -> &'static Shared {
     SHARED.get_or_init(|| block_on(Shared::raise()).unwrap_or_else(|error| panic!("no shared cluster: {error}")))
 }
 
+/// The id of the run that has raised the shared cluster, if it was raised.
+pub fn raised() -> Option<String> {
+    SHARED_RUN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(ToString::to_string)
+}
+
 /// Removes the shared cluster, if there is one.
 pub fn remove_shared() {
     let Some(run) = SHARED_RUN.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };

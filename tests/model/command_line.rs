@@ -203,6 +203,41 @@ fn several_scenarios_run_one_after_the_other(#[case] more: &[&str], #[case] end:
 }
 
 #[rstest]
+#[case::all(&[], Some("3 of 3 scenarios passed\n  ok           all/a\n  ok           all/b\n  ok           all/c/d\n"))]
+#[case::some(&["--filter", "/b"], None)]
+#[case::first_half(&["--shard", "1/2"], Some("2 of 2 scenarios passed\n  ok           all/a\n  ok           all/c/d\n"))]
+#[case::second_half(&["--shard", "2/2"], None)]
+fn a_folder_stands_for_the_scenarios_in_it(#[case] more: &[&str], #[case] end: Option<&str>) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, example) in [("all/c/d", "mirror"), ("all/a", "blue-green"), ("all/b", "canary")] {
+        let (_, errors, code) = installed(folder.path(), &["init", name, "--example", example]);
+        assert_eq!(code, Some(0), "{errors}");
+    }
+    for command in [&["verify"][..], &["run", "--cluster", "embedded", "--no-report"]] {
+        let (printed, errors, code) = installed(folder.path(), &[command, &["all"], more].concat());
+        assert_eq!(code, Some(0), "{printed}{errors}");
+        match end {
+            Some(end) => assert!(printed.ends_with(end), "{printed}"),
+            None => assert!(printed.starts_with("canary: ") && !printed.contains("scenarios passed"), "{printed}"),
+        }
+    }
+}
+
+#[rstest]
+#[case::no_scenario(&["--filter", "canary"], "error: none of 1 scenarios has `canary` in its path\n")]
+#[case::empty_part(&["--shard", "2/2"], "error: part 2/2 of 1 scenarios is empty\n")]
+#[case::no_part(&["--shard", "3/2"], "error: invalid value '3/2' for '--shard <K/N>': expected a number and how many there are, such as 1/3\n")]
+fn a_part_without_scenarios_is_refused(#[case] more: &[&str], #[case] expected: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    installed(folder.path(), &["init", "one", "--example", "blue-green"]);
+    for command in ["verify", "run"] {
+        let (printed, errors, code) = installed(folder.path(), &[&[command, "one"][..], more].concat());
+        assert_eq!((printed.as_str(), code), ("", Some(2)), "{errors}");
+        assert!(errors.starts_with(expected), "{errors}");
+    }
+}
+
+#[rstest]
 #[case::bash("bash", "complete -F _shiftcheck")]
 #[case::zsh("zsh", "#compdef shiftcheck")]
 #[case::fish("fish", "complete -c shiftcheck")]

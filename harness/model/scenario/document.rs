@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::{Map, Value};
@@ -78,11 +78,20 @@ struct Node {
     size: usize,
 }
 
-/// A key of a mapping, while the mapping is parsed.
-struct Key {
-    at: Position,
-    /// Whether the key comes from a merge key, so that an explicit key overrides it.
-    merged: bool,
+/// A mapping, while it is parsed.
+#[derive(Default)]
+struct Entries {
+    values: Map<String, Value>,
+    parts: Vec<(String, Position, Part)>,
+    /// The keys from merge keys, which an explicit key overrides.
+    merged: HashSet<String>,
+}
+
+impl Entries {
+    /// The line of an explicit key. Looked for only where a key occurs twice.
+    fn line_of(&self, key: &str) -> u64 {
+        self.parts.iter().find(|(known, ..)| known == key).map_or(0, |(_, at, _)| at.line)
+    }
 }
 
 struct Reader<E> {
@@ -157,15 +166,14 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
     }
 
     fn mapping(&mut self, start: Position) -> Result<Node, Refused> {
-        let (mut entries, mut parts, mut size) = (Map::new(), Vec::new(), 1);
-        let mut keys: HashMap<String, Key> = HashMap::new();
+        let (mut entries, mut size) = (Entries::default(), 1);
         let mut merged: Option<Position> = None;
         loop {
             let (event, span) = self.expected(start)?;
             let key_at = at(&span);
             let (text, plain, tag) = match event {
                 Event::MappingEnd => {
-                    return Ok(Node { value: Value::Object(entries), part: Part::Mapping(parts), size });
+                    return Ok(Node { value: Value::Object(entries.values), part: Part::Mapping(entries.parts), size });
                 }
                 Event::Scalar(text, style, anchor, tag) => {
                     if anchor != 0 {
@@ -185,37 +193,28 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
                         format!("`<<` is already set in line {}; merge several mappings as `<<: [*a, *b]`", first.line);
                     return Err(Refused { at: key_at, message });
                 }
-                size += self.merge(key_at, &mut entries, &mut parts, &mut keys)?;
+                size += self.merge(key_at, &mut entries)?;
                 continue;
             }
             let key = resolve(&text, plain, tag.as_deref())
                 .and_then(Scalar::key)
                 .map_err(|message| Refused { at: key_at, message })?;
-            match keys.get(&key) {
-                Some(Key { at, merged: false }) => {
-                    let message = format!("the key `{key}` is already set in line {}", at.line);
-                    return Err(Refused { at: key_at, message });
-                }
-                Some(Key { merged: true, .. }) => parts.retain(|(merged, ..)| *merged != key),
-                None => {}
+            if entries.merged.remove(&key) {
+                entries.parts.retain(|(merged, ..)| *merged != key);
+            } else if entries.values.contains_key(&key) {
+                let message = format!("the key `{key}` is already set in line {}", entries.line_of(&key));
+                return Err(Refused { at: key_at, message });
             }
             let (event, span) = self.expected(key_at)?;
             let node = self.node(event, &span)?;
             size += node.size;
-            parts.push((key.clone(), key_at, node.part));
-            keys.insert(key.clone(), Key { at: key_at, merged: false });
-            entries.insert(key, node.value);
+            entries.parts.push((key.clone(), key_at, node.part));
+            entries.values.insert(key, node.value);
         }
     }
 
     /// Merges the keys of another mapping, or of several, of which earlier ones take precedence. Returns the number of merged values.
-    fn merge(
-        &mut self,
-        merge_at: Position,
-        entries: &mut Map<String, Value>,
-        parts: &mut Vec<(String, Position, Part)>,
-        keys: &mut HashMap<String, Key>,
-    ) -> Result<usize, Refused> {
+    fn merge(&mut self, merge_at: Position, entries: &mut Entries) -> Result<usize, Refused> {
         let refused = |message: String| Err(Refused { at: merge_at, message });
         let (event, span) = self.expected(merge_at)?;
         let node = self.node(event, &span)?;
@@ -228,20 +227,18 @@ impl<'i, E: Iterator<Item = Result<(Event<'i>, Span), ScanError>>> Reader<E> {
                 return refused("`<<` merges a mapping or a list of mappings".to_owned());
             };
             for (key, value) in source {
-                match keys.get(&key) {
-                    Some(Key { at, merged: false }) => {
-                        return refused(format!(
-                            "`<<` sets the key `{key}` again, which line {} sets, and `kubectl` takes the later one; write `<<` first",
-                            at.line
-                        ));
-                    }
-                    Some(Key { merged: true, .. }) => {}
-                    None => {
-                        parts.push((key.clone(), merge_at, Part::Scalar));
-                        keys.insert(key.clone(), Key { at: merge_at, merged: true });
-                        entries.insert(key, value);
-                    }
+                if entries.merged.contains(&key) {
+                    continue;
                 }
+                if entries.values.contains_key(&key) {
+                    return refused(format!(
+                        "`<<` sets the key `{key}` again, which line {} sets, and `kubectl` takes the later one; write `<<` first",
+                        entries.line_of(&key)
+                    ));
+                }
+                entries.parts.push((key.clone(), merge_at, Part::Scalar));
+                entries.merged.insert(key.clone());
+                entries.values.insert(key, value);
             }
         }
         Ok(node.size)

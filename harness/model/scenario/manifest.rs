@@ -114,7 +114,7 @@ fn object(path: &Path, document: Document) -> Result<Manifest, ScenarioError> {
             })?,
         }
     }
-    let object = serde_json::from_value(value)
+    let object = Unstructured::from_value(value)
         .map_err(|error| malformed(path, start, format!("not a Kubernetes object: {error}")))?;
     Ok(Manifest { object, origin: Origin::new(path, start.line, start.column), parts: Arc::new(part) })
 }

@@ -18,6 +18,24 @@ pub struct Unstructured {
     pub data: Value,
 }
 
+impl Unstructured {
+    /// Takes an object from its JSON value. As [`Deserialize`], whose `flatten` copies all fields, but moves them.
+    ///
+    /// # Errors
+    /// The value has no `apiVersion`, `kind` or `metadata`, or one of them has another type.
+    pub fn from_value(value: Value) -> Result<Self, serde_json::Error> {
+        let Value::Object(mut data) = value else { return serde_json::from_value(value) };
+        let mut head = |key: &str| data.remove(key).unwrap_or_default();
+        let (api_version, kind, metadata) = (head("apiVersion"), head("kind"), head("metadata"));
+        Ok(Self {
+            api_version: serde_json::from_value(api_version)?,
+            kind: serde_json::from_value(kind)?,
+            metadata: serde_json::from_value(metadata)?,
+            data: Value::Object(data),
+        })
+    }
+}
+
 /// The metadata of an object. Other fields are kept as written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
@@ -50,7 +68,8 @@ mod tests {
             "metadata": {"name": "a", "labels": {"app": "a"}, "finalizers": ["x/y"]},
             "spec": {"replicas": 1}, "data": {"metadata": null},
         });
-        let object: Unstructured = serde_json::from_value(written.clone()).unwrap();
+        let object = Unstructured::from_value(written.clone()).unwrap();
+        assert_eq!(object, serde_json::from_value(written.clone()).unwrap());
         assert_eq!(serde_json::to_value(&object).unwrap(), written);
         assert_eq!(object.data, json!({"spec": {"replicas": 1}, "data": {"metadata": null}}));
         assert_eq!(object.metadata.other["finalizers"], json!(["x/y"]));

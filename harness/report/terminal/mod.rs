@@ -65,6 +65,11 @@ impl<W: Write> Terminal<W> {
         }
     }
 
+    /// Hides the progress line.
+    pub fn hide_progress(&self) {
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
     /// Hides claims that hold.
     #[must_use]
     pub const fn brief(mut self) -> Self {

@@ -16,6 +16,7 @@ pub(crate) fn watch_for(
     let mut watch = if during_claims(stage).next().is_some() { with_claims } else { venue };
     watch.rate = watch.rate.max(watch_rate(stage, scenario.populations.len()).unwrap_or(0));
     watch.raised = watch.raised.max(watch.rate);
+    watch.busy = watch.busy.max(watch.rate);
     watch
 }
 
@@ -191,8 +192,8 @@ mod tests {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         assert_eq!(scenario.populations.len(), 3);
         let (venue, claimed) = (
-            WatchOptions { rate: 50, raised: 50, connections: 4 },
-            WatchOptions { rate: 275, raised: 1200, connections: 4 },
+            WatchOptions { rate: 50, raised: 50, busy: 50, connections: 4 },
+            WatchOptions { rate: 275, raised: 1200, busy: 275, connections: 4 },
         );
         let watch = |claim: Option<During>| {
             let expect = claim.map(Expectation::During).into_iter().collect();

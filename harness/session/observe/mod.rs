@@ -174,7 +174,7 @@ mod tests {
     use crate::traffic::{Driver, DriverOptions};
 
     const SECOND: Duration = Duration::from_secs(1);
-    const WATCH: WatchOptions = WatchOptions { rate: 100, raised: 400, connections: 4 };
+    const WATCH: WatchOptions = WatchOptions { rate: 100, raised: 400, busy: 100, connections: 4 };
 
     fn version(name: &str) -> Answer {
         Answer::Version { version: name.to_owned(), status: 200 }
@@ -263,7 +263,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_hang_of_two_seconds_is_watched_as_closely_as_the_time_around_it() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let watch = WatchOptions { rate: 200, raised: 200, connections: 4 };
+        let watch = WatchOptions { rate: 200, raised: 200, busy: 200, connections: 4 };
         let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], watch);
         let options = DriverOptions { timeout: SECOND / 2, ..DriverOptions::default() };
         let mut driver = Driver::local(hanging().await, options);

@@ -24,7 +24,7 @@ use super::schedule::{Schedule, ScheduledRequest, interval};
 
 /// How far sending may run ahead of the oldest unanswered request: bounds the memory.
 const WINDOW: usize = 4096;
-/// The number of requests in flight above which a raised rate is not applied.
+/// The number of requests in flight above which the rate is limited to [`DrivePlan::busy_qps`].
 const BUSY: usize = 64;
 /// The maximum number of connections at the start, and of idle connections kept open in an open loop with a limit of requests in flight.
 const MAX_CONNECTIONS: usize = 256;
@@ -228,7 +228,7 @@ impl LoadGenerator {
         let mut resolving = JoinSet::new();
         resolving.spawn(async move { server.refresh().await });
         let slots = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
-        let initial = self.interval();
+        let spacing_when_busy = self.plan.busy_qps.and_then(interval).unwrap_or_else(|| self.interval());
         let mut due = Duration::ZERO;
         loop {
             tokio::time::sleep_until((self.start + due).into()).await;
@@ -256,7 +256,7 @@ impl LoadGenerator {
                 return;
             }
             let busy = in_flight.saturating_sub(slots.available_permits()) > BUSY;
-            due += if busy { self.interval().max(initial) } else { self.interval() };
+            due += if busy { self.interval().max(spacing_when_busy) } else { self.interval() };
         }
     }
 

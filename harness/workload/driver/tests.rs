@@ -13,6 +13,7 @@ fn plan(port: u16, flows: Vec<Flow>) -> DrivePlan {
         connections: 4,
         qps: None,
         in_flight: None,
+        busy_qps: None,
         keep_alive: true,
         timeout_ms: 2000,
         limit_ms: 20_000,
@@ -268,6 +269,24 @@ async fn a_raised_rate_falls_back_while_nothing_is_answered() {
     let raise = |result: &RequestResult| (result.n == 3).then_some(DriverCommand::Rate { plan: id, qps: 1000.0 });
     let found = answers(watch, raise).await;
     // at the raised rate of 1000 requests per second it would be about 2300
+    let hung = found.iter().filter(|(_, kind)| kind.failure.is_some()).count();
+    assert!((60..BUSY + 400).contains(&hung), "{hung}");
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_high_initial_rate_falls_to_that_of_a_busy_service_while_nothing_is_answered() {
+    let (port, server) = hanging(Duration::from_millis(300), Duration::from_secs(60)).await;
+    let watch = DrivePlan {
+        qps: Some(1000.0),
+        busy_qps: Some(50.0),
+        in_flight: Some(5000),
+        timeout_ms: 3000,
+        limit_ms: 2500,
+        ..plan(port, vec![flow("/", 10_000)])
+    };
+    let found = answers(watch, |_| None).await;
+    // at the initial rate it would be about 2200
     let hung = found.iter().filter(|(_, kind)| kind.failure.is_some()).count();
     assert!((60..BUSY + 400).contains(&hung), "{hung}");
     server.abort();

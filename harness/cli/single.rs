@@ -1,0 +1,55 @@
+use std::path::{Path, PathBuf};
+
+use super::advice::Failure;
+use super::args::{ClusterKind, RunArgs};
+use super::execute::{Execution, Place, Task};
+use super::exit::ExitCode;
+use super::options::cluster_of;
+use super::process::{When, in_github};
+use super::reports::{Printed, Reports};
+use crate::report::note;
+use crate::scenario::Scenario;
+use crate::session::{Interrupt, SessionError};
+
+/// Runs a scenario. Its reports are in the folder of the reports, or below it if they have a name.
+pub(super) async fn run(
+    args: &RunArgs,
+    (scenario, name): (Option<&Path>, Option<&str>),
+    place: Place<'_>,
+    when: When,
+    interrupt: Interrupt,
+) -> ExitCode {
+    let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
+    let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
+    let execution = Execution {
+        scenario,
+        place,
+        when,
+        task: Task::Run,
+        quiet: args.several.quiet,
+        reports: Reports {
+            folder: (!args.no_report).then_some(folder),
+            asked: !args.no_report && args.report.is_some(),
+            begun: false,
+            printed: if in_github() { Printed::Annotations } else { Printed::Nothing },
+            junit: args.junit,
+        },
+        part: &|scenario| part_of(scenario, args),
+        note: &note,
+    };
+    execution.run(interrupt).await
+}
+
+/// The requested stages of a scenario.
+fn part_of(scenario: Scenario, args: &RunArgs) -> Result<Scenario, Failure> {
+    if args.pause.is_some() && cluster_of(&args.walk) == ClusterKind::Embedded {
+        let message = "--pause needs a cluster: the embedded mesh ends with this process";
+        return Err(Failure::bad_input(message.to_owned()));
+    }
+    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
+    match (&args.only, args.until.as_ref().or(args.pause.as_ref())) {
+        (Some(stage), _) => number(stage).map(|number| scenario.only(number)),
+        (None, Some(stage)) => number(stage).map(|number| scenario.until(number)),
+        (None, None) => Ok(scenario),
+    }
+}

@@ -1,0 +1,114 @@
+//! Several scenarios in one `run`: those that can share a throwaway cluster do, each in a namespace of its own.
+
+use std::cell::Cell;
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream;
+
+use super::advice::{self, Failure};
+use super::args::{ClusterKind, RunArgs};
+use super::discovery;
+use super::execute::Place;
+use super::exit::ExitCode;
+use super::options::{cluster_of, throwaway_of};
+use super::process::When;
+use super::single;
+use crate::scenario::Scenario;
+use crate::session::{Interrupt, SessionError};
+use crate::venue::SharedCluster;
+
+/// The scenarios of a suite and their results so far.
+struct Suite<'a> {
+    args: &'a RunArgs,
+    scenarios: &'a [PathBuf],
+    /// The names of the folders of their reports.
+    names: Vec<String>,
+    interrupt: Interrupt,
+    /// The exit code of each; none for a scenario that was not run.
+    codes: Vec<Cell<Option<ExitCode>>>,
+}
+
+/// Runs scenarios and prints a line of each at the end.
+pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], interrupt: &Interrupt) -> ExitCode {
+    let suite = Suite {
+        args,
+        scenarios,
+        names: discovery::names(scenarios),
+        interrupt: interrupt.clone(),
+        codes: vec![Cell::new(None); scenarios.len()],
+    };
+    let (cluster, sharing) = match suite.shared() {
+        Ok(shared) => shared,
+        Err(failure) => {
+            advice::print(&failure);
+            return failure.code;
+        }
+    };
+    let (together, alone): (Vec<usize>, Vec<usize>) = (0..scenarios.len()).partition(|number| sharing[*number]);
+    let mut worst = ExitCode::Pass;
+    if let Some(cluster) = cluster {
+        let place = Place::Shared(&args.walk, &cluster);
+        let jobs = usize::from(args.jobs);
+        let when = if jobs > 1 { When::AtTheEnd } else { When::AtOnce };
+        let runs = together.iter().map(|number| suite.one(*number, place, when));
+        stream::iter(runs).buffer_unordered(jobs).collect::<Vec<()>>().await;
+        worst = end(&cluster).await;
+    }
+    for number in alone {
+        suite.one(number, Place::Of(&args.walk), When::AtOnce).await;
+    }
+    let codes: Vec<Option<ExitCode>> = suite.codes.iter().map(Cell::get).collect();
+    discovery::summarize(scenarios, &codes);
+    codes.into_iter().flatten().fold(worst, ExitCode::worst)
+}
+
+/// Removes the cluster that scenarios have shared.
+async fn end(cluster: &SharedCluster) -> ExitCode {
+    match cluster.end().await {
+        Ok(false) => ExitCode::Pass,
+        Ok(true) => {
+            // a closed pipe is not an error
+            let _ = writeln!(stdout(), "\nthe shared cluster is kept; `shiftcheck sweep --run {}` removes it", cluster.id());
+            ExitCode::Pass
+        }
+        Err(left) => {
+            advice::print(&Failure::of(&SessionError::LeftBehind { left, after: None }));
+            ExitCode::Environment
+        }
+    }
+}
+
+impl Suite<'_> {
+    /// The cluster that scenarios share, if there is one, and which of them share it.
+    fn shared(&self) -> Result<(Option<Arc<SharedCluster>>, Vec<bool>), Failure> {
+        let none = vec![false; self.scenarios.len()];
+        if cluster_of(&self.args.walk) != ClusterKind::K3s {
+            return Ok((None, none));
+        }
+        // what cannot be read is told when its turn comes
+        let read: Vec<Option<Scenario>> = self.scenarios.iter().map(|path| Scenario::read(path).ok()).collect();
+        let readable: Vec<&Scenario> = read.iter().flatten().collect();
+        let throwaway = throwaway_of(&self.args.walk)?;
+        Ok(match SharedCluster::of(throwaway, &readable, &self.args.walk.cache.folder) {
+            Some((cluster, sharing)) => {
+                let mut sharing = sharing.into_iter();
+                let shares = |own: &Option<Scenario>| own.is_some() && sharing.next().unwrap_or(false);
+                (Some(Arc::new(cluster)), read.iter().map(shares).collect())
+            }
+            None => (None, none),
+        })
+    }
+
+    /// Runs a scenario, unless the suite has ended.
+    async fn one(&self, number: usize, place: Place<'_>, when: When) {
+        if !discovery::continues(self.codes.iter().filter_map(Cell::get), self.args.several.no_fail_fast) {
+            return;
+        }
+        let scenario = (Some(self.scenarios[number].as_path()), Some(self.names[number].as_str()));
+        let code = Box::pin(single::run(self.args, scenario, place, when, self.interrupt.clone())).await;
+        self.codes[number].set(Some(code));
+    }
+}

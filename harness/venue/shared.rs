@@ -1,0 +1,277 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use kube::Client;
+use tokio::sync::OnceCell;
+
+use super::cluster::{KUBECONFIG, ProvisionedCluster, account_ready};
+use super::{LeftBehind, OpenNamespace, OpenVenue, Run, Throwaway, Venue, VenueError};
+use crate::cluster::{
+    ClusterError, Docker, ImageCache, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, RunRecords,
+    is_confinable,
+};
+use crate::controller::Controllers;
+use crate::events::{Event, Events};
+use crate::mesh::Planes;
+use crate::scenario::{Install, Scenario};
+
+/// A throwaway cluster on which several scenarios run, each in a namespace of its own. The first run starts it, and [`end`](Self::end) removes
+/// it.
+#[derive(Debug)]
+pub struct SharedCluster {
+    throwaway: Throwaway,
+    scenarios: Vec<Scenario>,
+    install: Vec<Install>,
+    /// The id by which the cluster is known. Each run has an id of its own.
+    id: RunId,
+    cache: PathBuf,
+    started: OnceCell<Started>,
+    /// Whether a run has left its namespace on purpose, and with it the cluster.
+    kept: AtomicBool,
+}
+
+/// The cluster, once it runs.
+struct Started {
+    cluster: ProvisionedCluster,
+    /// The cluster as the records of runs name it.
+    kube: KubeCluster,
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Started").field("kube", &self.kube).finish_non_exhaustive()
+    }
+}
+
+impl SharedCluster {
+    /// A cluster for those of these scenarios that can share one, with which of them they are; none where fewer than two can.
+    ///
+    /// A scenario gets a cluster to itself if one of its objects has effects outside of its namespace, or if it needs another version of a
+    /// rollout controller than a scenario before it.
+    pub fn of(throwaway: Throwaway, scenarios: &[&Scenario], cache: &Path) -> Option<(Self, Vec<bool>)> {
+        let mut install: Vec<Install> = Vec::new();
+        let mut sharing = Vec::new();
+        for scenario in scenarios {
+            let differs = |one: &Install| {
+                install.iter().any(|other| other.kind == one.kind && other.version != one.version)
+            };
+            let shares = is_confinable(scenario) && !scenario.install.iter().any(differs);
+            if shares {
+                let is_new = |one: &&Install| !install.iter().any(|other| other.kind == one.kind);
+                let more: Vec<Install> = scenario.install.iter().filter(is_new).cloned().collect();
+                install.extend(more);
+            }
+            sharing.push(shares);
+        }
+        let those = scenarios.iter().zip(&sharing).filter(|(_, shares)| **shares);
+        let those: Vec<Scenario> = those.map(|(own, _)| (*own).clone()).collect();
+        if those.len() < 2 {
+            return None;
+        }
+        let shared = Self {
+            scenarios: those,
+            install,
+            throwaway,
+            id: RunId::fresh(),
+            cache: cache.to_owned(),
+            started: OnceCell::new(),
+            kept: AtomicBool::new(false),
+        };
+        Some((shared, sharing))
+    }
+
+    /// The id by which the cluster is known.
+    pub const fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Removes the cluster, or keeps it where a run has kept its namespace. Returns whether it is kept.
+    ///
+    /// # Errors
+    /// The cluster could not be removed. Its record stays, so that a sweep finds it.
+    pub async fn end(&self) -> Result<bool, LeftBehind> {
+        let kept = self.kept.load(Ordering::Relaxed);
+        let ended = if kept { self.stay().await } else { self.remove_cluster().await };
+        ended.map(|()| kept).map_err(|source| LeftBehind {
+            what: "the shared cluster".to_owned(),
+            run: self.id.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    async fn stay(&self) -> Result<(), ClusterError> {
+        let records = RunRecords::new(&self.cache);
+        if let Some(record) = records.read(&self.id)? {
+            records.write(&RunRecord { kept: true, ..record })?;
+        }
+        Docker::connect().await?.keep(&self.id).await.map(drop)
+    }
+
+    /// What has no record was not created.
+    async fn remove_cluster(&self) -> Result<(), ClusterError> {
+        let records = RunRecords::new(&self.cache);
+        if records.has(&self.id) {
+            Docker::connect().await?.remove_run(&self.id).await?;
+            records.remove(&self.id)?;
+        }
+        Ok(())
+    }
+
+    async fn started(&self, events: &Events) -> Result<&Started, VenueError> {
+        self.started
+            .get_or_try_init(|| async {
+                let started = Box::pin(self.start(events)).await;
+                if started.is_err() {
+                    // the next scenario tries again
+                    self.remove_cluster().await?;
+                }
+                started
+            })
+            .await
+    }
+
+    async fn start(&self, events: &Events) -> Result<Started, VenueError> {
+        let controllers = Controllers::of(&self.install, &ImageCache::new(&self.cache))?;
+        let plane = Planes::only(&self.throwaway.istio, &self.cache).await?;
+        let scenarios: Vec<&Scenario> = self.scenarios.iter().collect();
+        let spec = self.throwaway.spec(&self.cache, plane, &scenarios, controllers);
+        let record = RunRecord {
+            engine: Some(Docker::default_address()),
+            ..RunRecord::own(self.id.clone(), None, &self.cache)
+        };
+        let (cluster, _) = ProvisionedCluster::start(spec, &record, "shiftcheck", events).await?;
+        let kubeconfig = RunRecords::new(&self.cache).folder(&self.id)?.join(KUBECONFIG);
+        let (kube, _) = KubeCluster::find(Some(&kubeconfig), None).await?;
+        Ok(Started { cluster, kube })
+    }
+}
+
+#[async_trait]
+impl Venue for SharedCluster {
+    fn description(&self, _scenario: &Scenario, namespace: &str) -> String {
+        format!("namespace {namespace} of a shared throwaway cluster")
+    }
+
+    fn namespace(&self, declared: &str, run: &RunId) -> String {
+        format!("{declared}-{run}")
+    }
+
+    async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        let Started { cluster, kube } = self.started(&run.events).await?;
+        let (name, declared) = (run.namespace.clone(), &run.scenario.namespace);
+        let objects = Objects::new(cluster.client.clone(), run.id.clone(), declared, &name, true).await?;
+        let reach = objects.reach(run.scenario.manifests(), &cluster.istio.namespace)?;
+        if !reach.is_empty() {
+            return Err(ClusterError::Reaches(reach).into());
+        }
+        let namespace = KubeNamespace { name, cluster: Some(kube.clone()) };
+        let record = RunRecord::own(run.id.clone(), Some(namespace), &self.cache);
+        run.records.write(&RunRecord { shared: Some(self.id.clone()), ..record })?;
+        objects.create_namespace(&BTreeMap::from([cluster.istio.injection_label()])).await?;
+        account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
+        run.events.tell(Event::Environment(cluster.environment().await));
+        Ok(Box::new(OpenNamespace::new(cluster, objects, run.scenario, &run.events)))
+    }
+
+    async fn client(&self, _run: &Run<'_>) -> Option<Client> {
+        Some(self.started.get()?.cluster.client.clone())
+    }
+
+    async fn lost(&self, _run: &Run<'_>) -> ClusterError {
+        match Docker::connect().await {
+            Ok(docker) => docker.node_lost(&self.id).await,
+            // the run itself says so
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn creation(&self, run: &Run<'_>) -> Option<String> {
+        Some(format!("the namespace {}", run.namespace))
+    }
+
+    async fn keep(&self, _run: &Run<'_>) -> Result<Option<Vec<String>>, ClusterError> {
+        let Some(started) = self.started.get() else { return Ok(None) };
+        self.kept.store(true, Ordering::Relaxed);
+        let files = started.kube.kubeconfig.iter();
+        Ok(Some(files.map(|file| format!("export KUBECONFIG={}", file.display())).collect()))
+    }
+
+    async fn remove(&self, record: &RunRecord) -> Result<(), ClusterError> {
+        if let (Some(namespace), Some(started)) = (&record.namespace, self.started.get()) {
+            started.kube.remove_namespace(&namespace.name, &record.id).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    /// A scenario whose only stage also applies this object.
+    fn scenario(object: &str, more: &str) -> Scenario {
+        let folder = tempfile::tempdir().unwrap();
+        let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/canary");
+        let text = format!(
+            "name: one\nnamespace: canary\nservice: http://svc-hello:8080\nclient: {{manifest: {0}/httpbin.yaml, pod: httpbin}}\n\
+             version: {{header: x-version}}\npopulations: {{everyone: {{}}}}\n{more}stages:\n  - name: all\n    \
+             apply: [{0}/svc-hello-v1.yaml, own.yaml]\n    expect: [{{from: everyone, status: 503}}]\n",
+            canary.display()
+        );
+        std::fs::write(folder.path().join("scenario.yaml"), text).unwrap();
+        std::fs::write(folder.path().join("own.yaml"), object).unwrap();
+        Scenario::read(folder.path()).unwrap()
+    }
+
+    const RULE: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n";
+    const ARGO: &str = "install: {argo-rollouts: '1.10'}\n";
+
+    fn shares(scenarios: &[Scenario]) -> Option<Vec<bool>> {
+        let scenarios: Vec<&Scenario> = scenarios.iter().collect();
+        let shared = SharedCluster::of(Throwaway::new(PathBuf::new()), &scenarios, Path::new("cache"));
+        shared.map(|(_, sharing)| sharing)
+    }
+
+    #[rstest]
+    #[case::within_the_namespace("spec: {hosts: [svc-hello], http: [{route: [{destination: {host: svc-hello}}]}]}", true)]
+    #[case::of_the_declared_namespace(
+        "spec: {hosts: [svc-hello.canary.svc.cluster.local], http: [{route: [{destination: {host: svc-hello}}]}]}",
+        false
+    )]
+    #[case::for_all("spec: {hosts: [a.example.com], exportTo: ['*'], http: [{route: [{destination: {host: svc-hello}}]}]}", false)]
+    #[case::through_a_gateway(
+        "spec: {hosts: [svc-hello], gateways: [front], http: [{route: [{destination: {host: svc-hello}}]}]}",
+        false
+    )]
+    fn a_scenario_with_effects_outside_of_its_namespace_has_a_cluster_to_itself(#[case] spec: &str, #[case] expected: bool) {
+        let usual = || scenario(&format!("{RULE}spec: {{hosts: [svc-hello]}}\n"), "");
+        let found = shares(&[usual(), scenario(&format!("{RULE}{spec}\n"), ""), usual()]);
+        assert_eq!(found, Some(vec![true, expected, true]));
+    }
+
+    #[test]
+    fn an_object_of_no_namespace_needs_a_cluster_of_its_own() {
+        let usual = scenario(RULE, "");
+        let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: x}\n";
+        assert_eq!(shares(&[usual.clone(), usual, scenario(role, "")]), Some(vec![true, true, false]));
+    }
+
+    #[test]
+    fn one_scenario_shares_nothing() {
+        let elsewhere = format!("{RULE}spec: {{hosts: [a.example.com], exportTo: ['*']}}\n");
+        assert_eq!(shares(&[scenario(RULE, ""), scenario(&elsewhere, "")]), None);
+    }
+
+    #[test]
+    fn scenarios_share_a_controller_of_one_version() {
+        let (argo, mut other) = (scenario(RULE, ARGO), scenario(RULE, ARGO));
+        other.install[0].version = "1.8".to_owned();
+        assert_eq!(shares(&[argo.clone(), scenario(RULE, ""), other, argo]), Some(vec![true, true, false, true]));
+    }
+}
