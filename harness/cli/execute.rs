@@ -8,7 +8,7 @@ use super::args::{ClusterKind, JudgeArgs, WalkArgs};
 use super::discovery;
 use super::exit::ExitCode;
 use super::options::{cluster_of, inside, on, options};
-use super::process::{When, output_at, reproduce};
+use super::process::{Stream, When, output_at, reproduce};
 use super::reports::Reports;
 use crate::events::{Events, FailureLayer};
 use crate::report::{self, Recorder, Terminal};
@@ -73,11 +73,7 @@ pub(super) struct Execution<'a> {
 impl Execution<'_> {
     /// Runs the scenario, shows progress and writes reports.
     pub async fn run(mut self, interrupt: Interrupt) -> ExitCode {
-        let (out, marks) = output_at(self.when);
-        let mut terminal = Terminal::new(out, marks).quiet(self.quiet);
-        if self.when == When::AtTheEnd {
-            terminal.hide_progress();
-        }
+        let mut terminal = self.terminal();
         if (self.reports.asked || self.reports.has_earlier())
             && let Err(failure) = self.reports.begin()
         {
@@ -136,6 +132,15 @@ impl Execution<'_> {
         }
         let written = self.reports.publish(&report, &mut terminal);
         if written || code != ExitCode::Pass { code } else { ExitCode::Environment }
+    }
+
+    fn terminal(&self) -> Terminal<Stream> {
+        let (out, marks) = output_at(self.when);
+        let terminal = Terminal::new(out, marks).quiet(self.quiet);
+        if self.when == When::AtTheEnd {
+            terminal.hide_progress();
+        }
+        terminal
     }
 
     /// The exit code, the result in words, and the failure that ended the run early.

@@ -38,9 +38,6 @@ pub struct RunRecord {
     pub engine: Option<String>,
     /// The namespace on an existing cluster; none if the run has its own cluster.
     pub namespace: Option<KubeNamespace>,
-    /// The id of the throwaway cluster with the namespace, which other runs use, too; none on a cluster of the user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared: Option<RunId>,
 }
 
 /// A namespace on an existing cluster.
@@ -62,7 +59,7 @@ fn or_none<'de, T: for<'a> Deserialize<'a>, D: Deserializer<'de>>(deserializer: 
 impl RunRecord {
     /// A record for a run of this process.
     pub fn own(id: RunId, namespace: Option<KubeNamespace>, cache: &Path) -> Self {
-        Self { id, owner: Some(Owner::this_process(cache)), kept: false, engine: None, namespace, shared: None }
+        Self { id, owner: Some(Owner::this_process(cache)), kept: false, engine: None, namespace }
     }
 }
 
@@ -121,6 +118,13 @@ impl RunRecords {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ClusterError::Record { path, source }),
         }
+    }
+
+    /// The run whose throwaway cluster this is or was, by the place of its kubeconfig; none if the cluster is another.
+    pub(super) fn run_of(&self, cluster: &KubeCluster) -> Option<RunId> {
+        let folder = std::path::absolute(&self.folder).ok()?;
+        let run = |file: &PathBuf| file.strip_prefix(&folder).ok()?.parent()?.to_str()?.parse().ok();
+        cluster.kubeconfig.iter().find_map(run)
     }
 
     /// Creates the folder for the files of a run. Only the user can access it.
@@ -252,6 +256,18 @@ mod tests {
                 && reasons[1].contains("`/tmp/precious` is not the id"),
             "{reasons:?}"
         );
+    }
+
+    #[test]
+    fn a_cluster_with_a_kubeconfig_of_a_run_is_that_of_the_run() {
+        let records = RunRecords::new(Path::new("/cache"));
+        let run_of = |kubeconfig: &str| {
+            let (context, server, ca) = ("default".to_owned(), "https://127.0.0.1:1/".to_owned(), String::new());
+            records.run_of(&KubeCluster { kubeconfig: vec![kubeconfig.into()], context, server, ca })
+        };
+        assert_eq!(run_of("/cache/runs/0123abcd/kubeconfig"), Some("0123abcd".parse().unwrap()));
+        assert_eq!(run_of("/home/me/.kube/config"), None);
+        assert_eq!(run_of("/cache/runs/kubeconfig"), None);
     }
 
     #[test]

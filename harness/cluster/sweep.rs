@@ -8,7 +8,7 @@ use super::ClusterError;
 use super::answer::answered;
 use super::k3s::{Docker, RunContainer};
 use super::owner::{Life, Observer, Owner, Process, process};
-use super::run::{KubeNamespace, RunRecords};
+use super::run::{KubeNamespace, RunRecord, RunRecords};
 use super::run_id::RunId;
 
 /// The timeout for removing one namespace of an existing cluster.
@@ -119,6 +119,41 @@ impl Sweep<'_> {
         }
         false
     }
+
+    /// Removes the records of runs without a cluster, and returns the namespaces that are to be removed. `standing` are the runs whose clusters exist.
+    fn of_records<'a>(
+        &mut self,
+        known: Vec<&'a RunRecord>,
+        standing: &BTreeSet<RunId>,
+        engine: Option<&str>,
+        records: &RunRecords,
+    ) -> Result<Vec<(&'a KubeNamespace, &'a RunId)>, ClusterError> {
+        let mut namespaces = Vec::new();
+        for record in known {
+            let what = match &record.namespace {
+                Some(namespace) => format!("the namespace {} of run {}", namespace.name, record.id),
+                None => format!("the record of run {}", record.id),
+            };
+            let cluster = record.namespace.as_ref().and_then(|namespace| records.run_of(namespace.cluster.as_ref()?));
+            let without_cluster = cluster.is_some_and(|run| !standing.contains(&run));
+            if !self.removes(&what, &record.id, record.owner.as_ref(), record.kept && !without_cluster) {
+                continue;
+            }
+            match (&record.namespace, &record.engine) {
+                (Some(namespace), _) if !without_cluster => namespaces.push((namespace, &record.id)),
+                // without an engine nobody knows whether the cluster still exists: the record stays
+                _ if engine.is_none() => {}
+                // it went with its cluster
+                (Some(_), _) => records.remove(&record.id)?,
+                (None, Some(at)) if engine != Some(at.as_str()) => {
+                    let why = format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
+                    self.swept.left.push(LeftAlone { what, run: None, why });
+                }
+                (None, _) => records.remove(&record.id)?,
+            }
+        }
+        Ok(namespaces)
+    }
 }
 
 /// Removes what is left of runs whose process has ended: clusters with their volumes, and namespaces. Nothing is removed if the owner may still
@@ -163,33 +198,8 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
             standing.insert(run);
         }
     }
-    let engine = docker.map(Docker::address);
-    let mut namespaces = Vec::new();
-    for record in known.records.iter().filter(|record| !standing.contains(&record.id)) {
-        let what = match &record.namespace {
-            Some(namespace) => format!("the namespace {} of run {}", namespace.name, record.id),
-            None => format!("the record of run {}", record.id),
-        };
-        if !sweep.removes(&what, &record.id, record.owner.as_ref(), record.kept) {
-            continue;
-        }
-        match (&record.namespace, &record.engine) {
-            (Some(_), _) if record.shared.as_ref().is_some_and(|cluster| !standing.contains(cluster)) => {
-                // the namespace went with its cluster; without an engine nobody knows whether that still exists
-                if engine.is_some() {
-                    records.remove(&record.id)?;
-                }
-            }
-            (Some(namespace), _) => namespaces.push((namespace, &record.id)),
-            // without an engine nobody knows whether the cluster still exists: the record stays
-            (None, _) if engine.is_none() => {}
-            (None, Some(at)) if engine != Some(at.as_str()) => {
-                let why = format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
-                sweep.swept.left.push(LeftAlone { what, run: None, why });
-            }
-            (None, _) => records.remove(&record.id)?,
-        }
-    }
+    let known = known.records.iter().filter(|record| !standing.contains(&record.id));
+    let namespaces = sweep.of_records(known.collect(), &standing, docker.map(Docker::address), records)?;
     sweep.swept.remove_namespaces(namespaces, records).await?;
     Ok(sweep.swept)
 }
@@ -233,7 +243,6 @@ mod tests {
 
     use super::super::kubeconfig::KubeCluster;
     use super::super::owner::Sight;
-    use super::super::run::RunRecord;
     use super::*;
 
     const RUN: &str = "0123abcd";
@@ -336,11 +345,13 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_engine_nobody_looks_for_a_namespace_of_a_shared_cluster() {
-        let namespace = KubeNamespace { name: "canary-0123abcd".to_owned(), cluster: None };
-        let (_cache, records) = ended(|record| {
-            record.namespace = Some(namespace.clone());
-            record.shared = Some("4567cdef".parse().unwrap());
-        });
+        let (cache, records) = ended(|_| {});
+        let kubeconfig = vec![cache.path().join("runs/4567cdef/kubeconfig")];
+        let (context, server, ca) = ("default".to_owned(), "https://127.0.0.1:1/".to_owned(), String::new());
+        let cluster = Some(KubeCluster { kubeconfig, context, server, ca });
+        let record = records.read(&RUN.parse().unwrap()).unwrap().unwrap();
+        let namespace = Some(KubeNamespace { name: "canary-0123abcd".to_owned(), cluster });
+        records.write(&RunRecord { namespace, ..record }).unwrap();
         let swept = sweep(None, &records, Wanted::default()).await.unwrap();
         assert_eq!(swept, Swept::default());
         assert!(records.has(&RUN.parse().unwrap()));

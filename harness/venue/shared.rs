@@ -167,8 +167,7 @@ impl Venue for SharedCluster {
             return Err(ClusterError::Reaches(reach).into());
         }
         let namespace = KubeNamespace { name, cluster: Some(kube.clone()) };
-        let record = RunRecord::own(run.id.clone(), Some(namespace), &self.cache);
-        run.records.write(&RunRecord { shared: Some(self.id.clone()), ..record })?;
+        run.records.write(&RunRecord::own(run.id.clone(), Some(namespace), &self.cache))?;
         objects.create_namespace(&BTreeMap::from([cluster.istio.injection_label()])).await?;
         account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
         run.events.tell(Event::Environment(cluster.environment().await));
