@@ -71,7 +71,11 @@ async fn end(cluster: &SharedCluster) -> ExitCode {
         Ok(false) => ExitCode::Pass,
         Ok(true) => {
             // a closed pipe is not an error
-            let _ = writeln!(stdout(), "\nthe shared cluster is kept; `shiftcheck sweep --run {}` removes it", cluster.id());
+            let _ = writeln!(
+                stdout(),
+                "\nthe shared cluster is kept; `shiftcheck sweep --run {}` removes it",
+                cluster.id()
+            );
             ExitCode::Pass
         }
         Err(left) => {

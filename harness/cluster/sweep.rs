@@ -146,7 +146,8 @@ impl Sweep<'_> {
                 // it went with its cluster
                 (Some(_), _) => records.remove(&record.id)?,
                 (None, Some(at)) if engine != Some(at.as_str()) => {
-                    let why = format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
+                    let why =
+                        format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
                     self.swept.left.push(LeftAlone { what, run: None, why });
                 }
                 (None, _) => records.remove(&record.id)?,

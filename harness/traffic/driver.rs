@@ -376,7 +376,7 @@ mod tests {
             connections: 1,
             qps: None,
             in_flight: None,
-        busy_qps: None,
+            busy_qps: None,
             keep_alive: true,
             timeout_ms: 1000,
             limit_ms: 1000,

@@ -9,8 +9,7 @@ use tokio::sync::OnceCell;
 use super::cluster::{KUBECONFIG, ProvisionedCluster, account_ready};
 use super::{LeftBehind, OpenNamespace, OpenVenue, Run, Throwaway, Venue, VenueError};
 use crate::cluster::{
-    ClusterError, Docker, ImageCache, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, RunRecords,
-    is_confinable,
+    ClusterError, Docker, ImageCache, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, RunRecords, is_confinable,
 };
 use crate::controller::Controllers;
 use crate::events::{Event, Events};
@@ -54,9 +53,8 @@ impl SharedCluster {
         let mut install: Vec<Install> = Vec::new();
         let mut sharing = Vec::new();
         for scenario in scenarios {
-            let differs = |one: &Install| {
-                install.iter().any(|other| other.kind == one.kind && other.version != one.version)
-            };
+            let differs =
+                |one: &Install| install.iter().any(|other| other.kind == one.kind && other.version != one.version);
             let shares = is_confinable(scenario) && !scenario.install.iter().any(differs);
             if shares {
                 let is_new = |one: &&Install| !install.iter().any(|other| other.kind == one.kind);
@@ -137,10 +135,8 @@ impl SharedCluster {
         let plane = Planes::only(&self.throwaway.istio, &self.cache).await?;
         let scenarios: Vec<&Scenario> = self.scenarios.iter().collect();
         let spec = self.throwaway.spec(&self.cache, plane, &scenarios, controllers);
-        let record = RunRecord {
-            engine: Some(Docker::default_address()),
-            ..RunRecord::own(self.id.clone(), None, &self.cache)
-        };
+        let record =
+            RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(self.id.clone(), None, &self.cache) };
         let (cluster, _) = ProvisionedCluster::start(spec, &record, "shiftcheck", events).await?;
         let kubeconfig = RunRecords::new(&self.cache).folder(&self.id)?.join(KUBECONFIG);
         let (kube, _) = KubeCluster::find(Some(&kubeconfig), None).await?;
@@ -238,17 +234,26 @@ mod tests {
     }
 
     #[rstest]
-    #[case::within_the_namespace("spec: {hosts: [svc-hello], http: [{route: [{destination: {host: svc-hello}}]}]}", true)]
+    #[case::within_the_namespace(
+        "spec: {hosts: [svc-hello], http: [{route: [{destination: {host: svc-hello}}]}]}",
+        true
+    )]
     #[case::of_the_declared_namespace(
         "spec: {hosts: [svc-hello.canary.svc.cluster.local], http: [{route: [{destination: {host: svc-hello}}]}]}",
         false
     )]
-    #[case::for_all("spec: {hosts: [a.example.com], exportTo: ['*'], http: [{route: [{destination: {host: svc-hello}}]}]}", false)]
+    #[case::for_all(
+        "spec: {hosts: [a.example.com], exportTo: ['*'], http: [{route: [{destination: {host: svc-hello}}]}]}",
+        false
+    )]
     #[case::through_a_gateway(
         "spec: {hosts: [svc-hello], gateways: [front], http: [{route: [{destination: {host: svc-hello}}]}]}",
         false
     )]
-    fn a_scenario_with_effects_outside_of_its_namespace_has_a_cluster_to_itself(#[case] spec: &str, #[case] expected: bool) {
+    fn a_scenario_with_effects_outside_of_its_namespace_has_a_cluster_to_itself(
+        #[case] spec: &str,
+        #[case] expected: bool,
+    ) {
         let usual = || scenario(&format!("{RULE}spec: {{hosts: [svc-hello]}}\n"), "");
         let found = shares(&[usual(), scenario(&format!("{RULE}{spec}\n"), ""), usual()]);
         assert_eq!(found, Some(vec![true, expected, true]));

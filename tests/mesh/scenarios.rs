@@ -10,7 +10,10 @@ use crate::cluster::{containers, docker};
 use crate::common::{Deadline, run_id, said, shiftcheck, signal};
 use crate::harness::tests;
 
-tests![scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone(), a_sweep_removes_the_shared_cluster_of_a_killed_run()];
+tests![
+    scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone(),
+    a_sweep_removes_the_shared_cluster_of_a_killed_run()
+];
 
 /// Features of Istio that the canary scenario does not use, and a scenario that fails.
 const SCENARIOS: [&str; 4] = ["gateway-api", "blue-green", "canary-pinned-selector", "mirror"];
@@ -27,9 +30,11 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
                    FAIL         fixtures/canary-pinned-selector\n  ok           fixtures/mirror\n";
     assert!(printed.ends_with(summary), "{printed}");
     // what is printed of one is not mixed with what is printed of another
-    let of_runs: Vec<&str> = printed.lines().filter(|line| line.contains(" of a shared throwaway cluster, run ")).collect();
+    let of_runs: Vec<&str> =
+        printed.lines().filter(|line| line.contains(" of a shared throwaway cluster, run ")).collect();
     assert_eq!(of_runs.len(), 4, "{printed}");
-    for (line, name) in SCENARIOS.map(|name| (of_runs.iter().find(|line| line.starts_with(&format!("{name}:"))), name)) {
+    for (line, name) in SCENARIOS.map(|name| (of_runs.iter().find(|line| line.starts_with(&format!("{name}:"))), name))
+    {
         let line = line.unwrap_or_else(|| panic!("{name}: {printed}"));
         let run = run_id(line);
         assert!(line.contains(&format!("-{run} of a shared throwaway cluster")), "{line}");
@@ -65,7 +70,8 @@ fn a_sweep_removes_the_shared_cluster_of_a_killed_run() {
 /// The runs of clusters that are there, except the one that tests share.
 fn own_clusters() -> Vec<String> {
     let others = crate::cluster::raised();
-    let mut runs = docker(&["ps", "-a", "--filter", "label=shiftcheck.dev/run", "--format", "{{.Label \"shiftcheck.dev/run\"}}"]);
+    let mut runs =
+        docker(&["ps", "-a", "--filter", "label=shiftcheck.dev/run", "--format", "{{.Label \"shiftcheck.dev/run\"}}"]);
     runs.retain(|run| Some(run.as_str()) != others.as_deref());
     runs
 }
