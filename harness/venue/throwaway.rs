@@ -73,7 +73,7 @@ impl Throwaway {
             cache,
             binary: &self.binary,
             node: self.node.clone(),
-            planes: planes.with_ingress(!run.scenario.ingress_gateways().is_empty()),
+            planes: planes.with_ingress(scenarios.iter().any(|scenario| !scenario.ingress_gateways().is_empty())),
             first,
             snapshotter: &self.snapshotter,
             images: ScenarioImages::of(scenarios, &self.load),
