@@ -143,14 +143,13 @@ impl Sweep<'_> {
                 (Some(namespace), _) if !without_cluster => namespaces.push((namespace, &record.id)),
                 // without an engine nobody knows whether the cluster still exists: the record stays
                 _ if engine.is_none() => {}
-                // it went with its cluster
-                (Some(_), _) => records.remove(&record.id)?,
                 (None, Some(at)) if engine != Some(at.as_str()) => {
                     let why =
                         format!("its cluster is on the engine at {at}; set DOCKER_HOST to that address to remove it");
                     self.swept.left.push(LeftAlone { what, run: None, why });
                 }
-                (None, _) => records.remove(&record.id)?,
+                // the namespace or the cluster is gone
+                _ => records.remove(&record.id)?,
             }
         }
         Ok(namespaces)
