@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod error_rates;
 mod excerpt;
+mod expectation;
 mod istio_version;
 mod kinds;
 mod manifest;
@@ -29,12 +30,12 @@ pub use control_plane::{ControlPlane, MeshStep};
 pub use controller::{Action, Controlled, ControllerKind, ControllerWait, Gate, Install, Phase, Weights};
 pub use error::ScenarioError;
 pub use error_rates::{Confidence, ErrorProbability, ErrorRates};
+pub use expectation::{Claim, Count, DeclaredClaim, During, Expectation, Statuses};
 pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
-    Claim, Client, Count, DRIVER, DeclaredClaim, During, Expectation, IngressGateway, Population, Request, Scenario,
-    Served, Service, Stage, Statuses, Step, Traffic, VersionRule,
+    Client, DRIVER, IngressGateway, Population, Request, Scenario, Served, Service, Stage, Step, Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
 pub(crate) use positions::{escaped, field};

@@ -11,7 +11,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::values::{ErrorRates, Get, Status, Time};
 use crate::scenario::Share;
-use crate::scenario::model::Count;
+use crate::scenario::expectation::Count;
 
 /// A claim of a stage, in the form that its keys determine.
 pub enum Expectation {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use crate::scenario::Share;
-use crate::scenario::model::Count;
+use crate::scenario::expectation::Count;
 
 /// The error rates of a verdict.
 #[derive(Default, Deserialize, JsonSchema)]

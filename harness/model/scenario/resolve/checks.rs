@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::acts::is_deployment;
 use crate::scenario::error::ScenarioError;
+use crate::scenario::expectation::Expectation;
 use crate::scenario::kinds::Target;
 use crate::scenario::manifest::Manifest;
-use crate::scenario::model::{Expectation, Stage, Step};
+use crate::scenario::model::{Stage, Step};
 use crate::scenario::origin::Origin;
 use crate::scenario::suggest::nearest;
 

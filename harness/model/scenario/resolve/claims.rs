@@ -8,7 +8,7 @@ use super::{Context, Resolver};
 use crate::scenario::controller::Weights;
 use crate::scenario::error::ScenarioError;
 use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
-use crate::scenario::model::{Claim, DeclaredClaim, During, Expectation, Statuses};
+use crate::scenario::expectation::{Claim, DeclaredClaim, During, Expectation, Statuses};
 use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Reports, ServedBy, Watched};
 use crate::scenario::share::Share;
 use crate::scenario::suggest::nearest;

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::scenario::controller::Action;
 use crate::scenario::error_rates::ErrorProbability;
-use crate::scenario::model::{Claim, Expectation, Statuses};
+use crate::scenario::expectation::{Claim, Expectation, Statuses};
 
 /// The canary scenario with a change.
 fn canary(from: &str, to: &str) -> Scenario {
@@ -318,7 +318,7 @@ const SPLIT: &str = "get: {v1: 80%, v2: 20%}";
 #[case::misspelt(
     SPLIT,
     "get: as-decleared",
-    "28:26: `get`: expected the share of each version, such as {v1: 50%, v2: 50%}, or `as-declared`; found `as-decleared`"
+    "28:31: `get`: expected the share of each version, such as {v1: 50%, v2: 50%}, or `as-declared`; found `as-decleared`"
 )]
 #[case::no_weight(
     WAIT,
