@@ -167,6 +167,8 @@ impl SessionError {
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
             | Self::Controlled(_)
+            | Self::NoStage { .. }
+            | Self::NothingToJudge { .. }
             | Self::Traffic(TrafficError::NoPopulation(_))
             | Self::Mesh(
                 MeshError::NoSidecar { .. }
@@ -218,6 +220,16 @@ mod tests {
         during.unwrap().gap = Some(Duration::from_millis(2));
         let error = SessionError::from(Designs::new(&Plan::new(&scenario)).unwrap_err());
         assert!(error.is_bad_input() && error.place().is_some() && error.layer() == FailureLayer::Manifest);
+    }
+
+    #[test]
+    fn a_scenario_without_a_stage_to_judge_is_bad_input() {
+        let origin = || crate::scenario::Origin::new("judge.yaml", 4, 23);
+        let no_stage = SessionError::NoStage { origin: origin(), status: named("Rollout/hello is Paused") };
+        let nothing = SessionError::NothingToJudge { origin: origin(), stage: named("abort") };
+        for error in [no_stage, nothing] {
+            assert!(error.is_bad_input() && error.place().is_some(), "{error}");
+        }
     }
 
     #[rstest]
