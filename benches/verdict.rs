@@ -14,9 +14,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use shiftcheck::scenario::{Claim, ErrorProbability, ErrorRates, Origin, Share, Statuses};
+use shiftcheck::scenario::{
+    Claim, Comparison, ErrorProbability, ErrorRates, Objective, Origin, ServiceLevel, Share, Statuses,
+};
 use shiftcheck::verdict::{
-    Answer, CALIBRATION_ALARM, Design, Independence, Ruling, ShareDesign, ShareTest, Trial, two_sided_chance,
+    Answer, AnswerTimes, CALIBRATION_ALARM, Design, Independence, OneSidedDesign, OneSidedTest, Ruling,
+    ServiceLevelDesign, ServiceLevelTrial, ShareDesign, ShareTest, Trial, two_sided_chance,
 };
 
 /// A test's design, with the mean requests that it may take where the share is right and where it is off by δ.
@@ -132,9 +135,12 @@ fn main() {
     }
     power(&mut check);
 
-    let rate = updates_a_second();
-    println!("verdict update: {:.1} million answers a second on one core", rate / 1e6);
-    check("10 million answers a second", rate >= 1e7);
+    comparisons(&mut check, tests);
+
+    for (what, rate) in [("verdict", updates_a_second()), ("comparison", compared_a_second())] {
+        println!("{what} update: {:.1} million answers a second on one core", rate / 1e6);
+        check(&format!("10 million answers of a {what} a second"), rate >= 1e7);
+    }
     if missed > 0 {
         std::process::exit(1);
     }
@@ -256,6 +262,98 @@ fn simulate(design: &ShareDesign, truth: f64, tests: u64, seed: u64) -> (u64, f6
     }
     #[expect(clippy::cast_precision_loss, reason = "small counts")]
     (passed, requests as f64 / tests as f64)
+}
+
+/// Comparisons of two versions: the canary's weight, the factor, the type I error, and the bars of the mean numbers of bad events if the
+/// versions are alike and if the canary is worse by the factor.
+const COMPARISONS: [(f64, f64, f64, f64, f64); 6] = [
+    (0.5, 2.0, 1e-6, 120.5, 246.5),
+    (0.5, 2.0, 1e-3, 120.5, 124.5),
+    (0.1, 2.0, 1e-6, 268.5, 456.5),
+    (0.1, 2.0, 1e-3, 267.5, 232.5),
+    (0.1, 3.0, 1e-6, 97.5, 153.5),
+    (0.05, 1.5, 1e-2, 0.0, 0.0),
+];
+
+/// The exact errors and means of comparisons, beside those of simulated ones.
+fn comparisons(check: &mut impl FnMut(&str, bool), tests: u64) {
+    println!("comparisons of versions, in bad events; an error is to stay below its bound");
+    println!(
+        "{:>6} {:>6} {:>7}  {:>6} {:>9} {:>9} {:>7} {:>8} {:>8} {:>7}",
+        "weight", "factor", "alpha", "truth", "exact", "simulated", "bound", "mean n", "simul.", "bar"
+    );
+    for ((weight, factor, alpha, alike, worse), seed) in COMPARISONS.into_iter().zip(1..) {
+        let other = weight * factor / (1.0 - weight + weight * factor);
+        let design = OneSidedDesign::new(
+            [weight, other],
+            ErrorRates { false_alarm: probability(alpha), ..ErrorRates::default() },
+        );
+        for (truth, bound, bar) in [(weight, alpha, alike), (other, 1e-3, worse)] {
+            let is_alike = truth < other;
+            let exact = design.characteristics(truth);
+            let error = if is_alike { exact.fails } else { exact.passes };
+            let mut random = Rng::with_seed(seed);
+            let (mut errors, mut events) = (0, 0);
+            for _ in 0..tests {
+                let mut test = OneSidedTest::default();
+                while test.observe(&design, random.f64() < truth).is_none() {}
+                errors += u64::from((test.ruling == Some(Ruling::Fail)) == is_alike);
+                events += test.events;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "small counts")]
+            let (rate, mean) = (errors as f64 / tests as f64, events as f64 / tests as f64);
+            println!(
+                "{weight:>6} {factor:>6} {alpha:>7.0e}  {truth:>6.3} {error:>9.2e} {rate:>9.2e} {bound:>7.0e} {:>8.1} {mean:>8.1} {bar:>7.1}",
+                exact.mean
+            );
+            check("the bound on the exact error of a comparison", error <= bound);
+            check("as many errors as computed", two_sided_chance(tests, errors, error) > BY_CHANCE);
+            check("a mean as computed within 2 %", (mean / exact.mean - 1.0).abs() < 0.02);
+            check(&format!("a mean of at most {bar}"), bar <= 0.0 || exact.mean <= bar);
+        }
+    }
+}
+
+/// The speed of a comparison of errors and of slow answers: the median of five.
+fn compared_a_second() -> f64 {
+    const ANSWERS: u32 = 10_000_000;
+    let factor = |text: &str| text.parse().expect("a factor");
+    let share = |text: &str| text.parse().expect("a share");
+    let (canary, baseline) = ("v2".to_owned(), "v1".to_owned());
+    let slower_than = vec![(share("95%"), factor("1.01x"))];
+    let comparison = Comparison { canary, baseline, errors: Some(factor("1.01x")), slower_than };
+    let claim = ServiceLevel {
+        from: "everyone".to_owned(),
+        path: "/".to_owned(),
+        objective: Objective::Compare(comparison.clone()),
+        // a factor so small that the test is never over
+        errors: ErrorRates { max_requests: u64::MAX / 4, miss: probability(1e-12), ..ErrorRates::default() },
+        origin: Origin::new("scenario.yaml", 1, 1),
+    };
+    let design = ServiceLevelDesign::of_comparison(&claim, &comparison, 0.5).expect("a claim that can be decided");
+    let answer = |version: &str, status| Answer::Version { version: version.to_owned(), status };
+    let kinds = [answer("v1", 200), answer("v2", 200), answer("v1", 500), answer("v2", 500)];
+    let mut times: Vec<Duration> = (0..5)
+        .map(|seed| {
+            let mut trial = ServiceLevelTrial::new(design.clone());
+            let mut random = Rng::with_seed(seed);
+            // drawn beforehand: the answers are not what is timed
+            let answers: Vec<(usize, u64)> = (0..4096)
+                .map(|_| (usize::from(random.bool()) + if random.f64() < 0.01 { 2 } else { 0 }, random.u64(900..9000)))
+                .collect();
+            let start = Instant::now();
+            for n in 0..u64::from(ANSWERS) {
+                let (kind, took) = answers[(n & 4095) as usize];
+                let sent = Duration::from_micros(250 * n);
+                let times = AnswerTimes { due: sent, sent, answered: sent + Duration::from_micros(took) };
+                black_box(trial.observe(&kinds[kind], times));
+            }
+            assert_eq!(trial.ruling(), None, "the test was over");
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    f64::from(ANSWERS) / times[2].as_secs_f64()
 }
 
 /// The speed of a whole trial as the walk uses it, from an answer to the ruling: the median of five.

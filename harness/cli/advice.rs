@@ -101,6 +101,9 @@ fn hint(error: &SessionError) -> Option<String> {
             DesignError::TooSmallALeak { .. } => {
                 "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`"
             }
+            DesignError::TooSmallAnEffect { .. } => {
+                "claim a larger factor or `excess`, or allow more requests with `error-rates: {max-requests: …}`"
+            }
         },
         _ => return None,
     };

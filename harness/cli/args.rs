@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -6,12 +5,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::several::SeveralArgs;
+use super::workload_args::Workload;
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
 use crate::draft::examples;
 use crate::report::Granularity;
 use crate::scenario::IstioVersion;
 use crate::upgrade::Mode;
-use crate::workload::GATE_PORT;
 
 /// The environment variables; those of options are in the help of each command, too.
 const ENVIRONMENT: &str = "\
@@ -439,42 +438,6 @@ pub struct SweepArgs {
     /// The cache.
     #[command(flatten)]
     pub cache: CacheArgs,
-}
-
-/// A part of the workload image.
-#[derive(Debug, Subcommand)]
-pub enum Workload {
-    /// The demo server
-    Serve {
-        /// The version in answers
-        #[arg(long, env = "VERSION", default_value = "v1")]
-        version: String,
-        /// Whether `/error` answers 200
-        #[arg(long, env = "MENDED")]
-        mended: bool,
-        /// The name of the pod
-        #[arg(long, env = "HOSTNAME", default_value = "")]
-        pod: String,
-        /// The address to listen on
-        #[arg(long, default_value = "0.0.0.0:8080")]
-        listen: SocketAddr,
-    },
-    /// The idle client; with `--seconds`, a pause, for a `preStop` hook
-    Idle {
-        /// The seconds after which it ends
-        #[arg(long)]
-        seconds: Option<u16>,
-    },
-    /// The traffic driver: reads commands from stdin, one JSON object per line
-    Drive,
-    /// The answers to webhooks: reads commands from stdin, one JSON object per line
-    Gates {
-        /// The address to listen on
-        #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], GATE_PORT)))]
-        listen: SocketAddr,
-    },
-    /// The list of files that this program loads
-    Files,
 }
 
 fn setting(text: &str) -> Result<String, String> {

@@ -28,5 +28,6 @@ mod upgrade;
 mod verify;
 mod watch;
 mod workload;
+mod workload_args;
 
 pub use main::main;

@@ -5,16 +5,17 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::advice::{self, Failure};
-use super::args::Workload;
+use super::workload_args::Workload;
 use crate::cluster::print_files;
-use crate::workload::{self, GateState, JsonLines};
+use crate::workload::{self, DemoServer, Faults, GateState, JsonLines};
 
 /// Runs a part of the workload image.
 pub(super) async fn run(part: Workload) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(error.to_string());
     match part {
-        Workload::Serve { version, mended, pod, listen } => {
-            workload::serve(listen, version, pod, !mended).await.map_err(|error| failed(&error))
+        Workload::Serve { version, mended, pod, slow, fail, listen } => {
+            let server = DemoServer::new(&version, &pod, !mended).with(Faults { slow, fail });
+            workload::serve(listen, server).await.map_err(|error| failed(&error))
         }
         Workload::Idle { seconds } => {
             match seconds {

@@ -9,7 +9,7 @@ pub struct DemoImage {
     pub name: &'static str,
     /// The version in its responses.
     pub version: &'static str,
-    /// Whether the status for `/error` is 503 instead of 200. The status for other paths is 200.
+    /// Whether the status for `/error` is 503 instead of 200. The status for other paths is 200, but for those below `/work`.
     pub is_faulty: bool,
 }
 
@@ -35,9 +35,11 @@ impl DemoImage {
         self.name.strip_prefix("docker.io/library/").unwrap_or(self.name)
     }
 
-    /// The HTTP status of the response to a request for a path.
-    pub fn status(&self, path: &str) -> u16 {
-        if Self::is_error(path) && self.is_faulty { 503 } else { 200 }
+    /// The HTTP status of the response to a request for a path; none below `/work`, where the environment of a pod may make answers fail.
+    pub fn status(&self, path: &str) -> Option<u16> {
+        let path = path.split('?').next().unwrap_or_default();
+        let works = path == "/work" || path.starts_with("/work/");
+        (!works).then_some(if Self::is_error(path) && self.is_faulty { 503 } else { 200 })
     }
 
     /// Whether faulty demo servers respond with 503 to requests for a path.
@@ -63,9 +65,11 @@ mod tests {
     #[case("hello-server:v2", "/error?x=1", Some(503))]
     #[case("docker.io/library/hello-server:v2-fixed", "/error", Some(200))]
     #[case("hello-server:v1", "/errors", Some(200))]
+    #[case("hello-server:v1", "/workers", Some(200))]
+    #[case("hello-server:v1", "/work/1?x=1", None)]
     #[case("nginx:1", "/error", None)]
     fn the_status_of_a_demo_image_is_known(#[case] image: &str, #[case] path: &str, #[case] status: Option<u16>) {
-        assert_eq!(DemoImage::find(image).map(|image| image.status(path)), status);
+        assert_eq!(DemoImage::find(image).and_then(|image| image.status(path)), status);
     }
 
     #[test]

@@ -339,6 +339,9 @@ pub struct Share {
 pub struct Path {
     /// The version, or `status 503`.
     pub part: String,
+    /// What the test takes: `requests`, or bad events, such as `errors`, of which the part is a share.
+    #[serde(default = "requests")]
+    pub of: String,
     /// The claimed share.
     pub claimed: f64,
     /// The largest number of requests of the test.
@@ -356,6 +359,10 @@ pub struct Path {
     pub gross_faults: Vec<GrossFault>,
     /// Some points of the path: requests and hits.
     pub points: Vec<[u64; 2]>,
+}
+
+fn requests() -> String {
+    "requests".to_owned()
 }
 
 /// A check for a gross fault after a number of requests.

@@ -225,17 +225,21 @@ fn claim(judged: &Judged) -> Claim {
 
 fn decision_path(path: &verdict::DecisionPath) -> Path {
     let line = |line: Line| [line.start, line.slope];
-    let boundaries = path.design.boundaries();
-    let gross_fault = |(requests, below, above)| GrossFault { requests, below, above };
+    let boundaries = path.boundaries;
+    let gross_fault = |(requests, below, above): &(u64, f64, f64)| {
+        let (requests, below, above) = (*requests, *below, *above);
+        GrossFault { requests, below, above }
+    };
     Path {
         part: path.part.clone(),
-        claimed: path.design.share(),
-        cap: path.design.cap(),
+        of: path.of.clone(),
+        claimed: path.claimed,
+        cap: path.cap,
         fails_above: line(boundaries.fails_above),
         passes_below: line(boundaries.passes_below),
         passes_above: line(boundaries.passes_above),
         fails_below: line(boundaries.fails_below),
-        gross_faults: path.design.gross_faults().into_iter().map(gross_fault).collect(),
+        gross_faults: path.gross_faults.iter().map(gross_fault).collect(),
         points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
     }
 }

@@ -2,22 +2,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::SessionError;
-use super::judge::{ServedRequests, judge_sample};
+use super::judge::{ServedRequests, judge_sample, judge_service_level};
 use super::picks::Picks;
 use super::stage::{Mode, Session};
 use crate::events::{Counters, Event, Fingerprint, Judged, Tallied};
+use crate::plan::StageDesigns;
 use crate::routing::{Kind, addressed};
 use crate::scenario::{Count, Expectation, Origin, Stage};
-use crate::traffic::{Driver, Next, Sample, SampleFlow};
+use crate::traffic::{Driver, Next, ObservedResponse, Sample, SampleFlow};
 use crate::venue::Reading;
-use crate::verdict::{Design, Trial};
+use crate::verdict::{AnswerTimes, Design, Ruling, ServiceLevelTrial, Trial};
 
 impl Session<'_> {
     /// Takes a sample and judges the claims about its requests.
     pub async fn traffic(
         &mut self,
         stage: &Stage,
-        designs: &[Design],
+        designs: &StageDesigns,
         driver: &mut Driver,
     ) -> Result<Vec<Judged>, SessionError> {
         let counted = counted(stage);
@@ -37,7 +38,7 @@ impl Session<'_> {
             let print = Fingerprint {
                 sent: sample.requests,
                 served: told.then(|| served.values().map(|own| own.at_least).sum()),
-                ..self.fingerprint(counters, designs, &picks).await?
+                ..self.fingerprint(counters, &designs.claims, &picks).await?
             };
             self.events.tell(Event::Fingerprinted(Box::new(print)));
         }
@@ -45,7 +46,8 @@ impl Session<'_> {
         // the pods' own versions, as the manifests have them
         let outbound = self.snapshot.mesh().outbound(self.as_client());
         let judge = |trial: &Trial| judge_sample(trial, &self.snapshot, &outbound, &findings);
-        let mut judged: Vec<Judged> = trials.iter().map(judge).collect();
+        let mut judged: Vec<Judged> = trials.claims.iter().map(judge).collect();
+        judged.extend(trials.levels.iter().map(judge_service_level));
         for (workload, (expected, place)) in counted {
             let served = served.get(&workload).cloned().unwrap_or_else(|| ServedRequests::unknown(&workload));
             judged.push(served.judge(&workload, expected, sample.requests, place));
@@ -89,22 +91,14 @@ impl Session<'_> {
     /// Sends until every claim is decided.
     async fn sample(
         &self,
-        designs: &[Design],
+        designs: &StageDesigns,
         driver: &mut Driver,
-    ) -> Result<(Sample, Vec<Trial>, Picks), SessionError> {
+    ) -> Result<(Sample, Trials, Picks), SessionError> {
         let mut picks = Picks::default();
         let comparing = self.mode == Mode::Compare;
-        let mut trials: Vec<Trial> = designs.iter().cloned().map(Trial::new).collect();
-        let wanted: Vec<SampleFlow<'_>> = designs
-            .iter()
-            .map(|design| SampleFlow {
-                from: &design.claim.from,
-                path: &design.claim.path,
-                requests: design.allowed,
-                least: design.least(),
-            })
-            .collect();
-        let claims = designs.len();
+        let mut trials = Trials::new(designs);
+        let wanted = flows(designs);
+        let claims = wanted.len();
         let (mut done, mut decided) = (0, 0);
         let mut told = Instant::now();
         let events = &self.events;
@@ -113,10 +107,7 @@ impl Session<'_> {
                 if comparing {
                     picks.see(&answered);
                 }
-                let trial = &mut trials[answered.flow];
-                let before = trial.ruling();
-                let kind = trial.kind(answered.answer);
-                let ruling = trial.observe(kind);
+                let (before, ruling) = trials.observe(&answered);
                 done += 1;
                 decided += usize::from(before.is_none() && ruling.is_some());
                 // a line a response is more than a person reads
@@ -159,6 +150,50 @@ impl Session<'_> {
         }
         Ok(counters)
     }
+}
+
+/// The trials of a sample.
+struct Trials {
+    claims: Vec<Trial>,
+    levels: Vec<ServiceLevelTrial>,
+}
+
+impl Trials {
+    fn new(designs: &StageDesigns) -> Self {
+        Self {
+            claims: designs.claims.iter().cloned().map(Trial::new).collect(),
+            levels: designs.levels.iter().cloned().map(ServiceLevelTrial::new).collect(),
+        }
+    }
+
+    /// Takes a response, and returns the ruling on the claim of its flow before and after it.
+    fn observe(&mut self, response: &ObservedResponse<'_>) -> (Option<Ruling>, Option<Ruling>) {
+        let ObservedResponse { flow, answer, due, sent, at: answered, .. } = *response;
+        if let Some(trial) = self.claims.get_mut(flow) {
+            let (before, kind) = (trial.ruling(), trial.kind(answer));
+            (before, trial.observe(kind))
+        } else {
+            let trial = &mut self.levels[flow - self.claims.len()];
+            (trial.ruling(), trial.observe(answer, AnswerTimes { due, sent, answered }))
+        }
+    }
+}
+
+/// The requests that designs take: those of claims about shares first.
+fn flows(designs: &StageDesigns) -> Vec<SampleFlow<'_>> {
+    let claims = designs.claims.iter().map(|design| SampleFlow {
+        from: &design.claim.from,
+        path: &design.claim.path,
+        requests: design.allowed,
+        least: design.least(),
+    });
+    let levels = designs.levels.iter().map(|design| SampleFlow {
+        from: &design.claim.from,
+        path: &design.claim.path,
+        requests: design.allowed(),
+        least: design.least(),
+    });
+    claims.chain(levels).collect()
 }
 
 fn counted(stage: &Stage) -> BTreeMap<String, (Count, Origin)> {

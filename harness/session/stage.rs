@@ -11,12 +11,12 @@ use crate::cluster::{Applied, PodState};
 use crate::controller::Gates;
 use crate::events::{Event, Events, Judged, Workload};
 use crate::mesh::MeshError;
-use crate::plan::{Designs, Plan, PlannedStage, Snapshot};
+use crate::plan::{Designs, Plan, PlannedStage, Snapshot, StageDesigns};
 use crate::routing::{self, Mesh};
 use crate::scenario::{Expectation, IngressGateway, Origin, Stage};
 use crate::traffic::Driver;
 use crate::venue::{OpenVenue, ready_pods};
-use crate::verdict::{Design, Ruling};
+use crate::verdict::Ruling;
 
 /// How often deleted objects are looked for; they are of too many kinds to be watched.
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -99,7 +99,7 @@ impl<'a> Session<'a> {
     async fn stage(
         &mut self,
         planned: &PlannedStage<'a>,
-        designs: &[Design],
+        designs: &StageDesigns,
         driver: &mut Driver,
     ) -> Result<Ruling, SessionError> {
         let (start, stage) = (Instant::now(), planned.stage);
@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
     pub async fn sampled(
         &mut self,
         planned: &PlannedStage<'a>,
-        designs: &[Design],
+        designs: &StageDesigns,
         driver: &mut Driver,
     ) -> Result<Vec<Judged>, SessionError> {
         if designs.is_empty() {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::events::Latency;
-use crate::verdict::Answer;
+use crate::scenario::{ErrorRates, Share};
+use crate::verdict::{Answer, quantile_ranks};
 use crate::workload::RequestResult;
 
 /// The maximum latency in the histogram, in microseconds. Longer latencies are recorded as this one.
@@ -135,7 +136,19 @@ impl Sample {
     /// The latencies.
     pub fn latency(&self) -> Latency {
         let at = |quantile: f64| Duration::from_micros(self.latency.value_at_quantile(quantile));
-        Latency { median: at(0.5), p99: at(0.99), max: at(1.0) }
+        let [median_interval, p99_interval] = [0.5, 0.99].map(|quantile| self.interval(quantile));
+        Latency { median: at(0.5), p99: at(0.99), max: at(1.0), median_interval, p99_interval }
+    }
+
+    /// The confidence interval of a quantile of the latency, with the confidence of verdicts.
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests is far below 2^52")]
+    fn interval(&self, quantile: f64) -> [Duration; 2] {
+        let (requests, confidence) = (self.latency.len(), ErrorRates::default().confidence());
+        let share = Share::from_fraction(quantile).unwrap_or(Share::ALL);
+        let (low, high) = quantile_ranks(requests, share, confidence);
+        // half a rank before the value, so that rounding finds no other one
+        let at = |rank: u64| self.latency.value_at_quantile((rank as f64 - 0.5) / requests.max(1) as f64);
+        [low, high.min(requests)].map(|rank| Duration::from_micros(at(rank)))
     }
 
     pub(super) fn add(&mut self, result: RequestResult, pod: Option<&str>) {
@@ -154,6 +167,21 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_have_intervals() {
+        let mut sample = Sample::new();
+        for n in 0..10_000 {
+            let result =
+                RequestResult { n, flow: 0, kind: 0, connection: 0, due_us: n, late_us: 0, took_us: 1000 + n % 100 };
+            sample.add(result, None);
+        }
+        let micros = Duration::from_micros;
+        let Latency { median, median_interval: [low, high], p99_interval, .. } = sample.latency();
+        assert_eq!(median, micros(1049));
+        assert!(micros(1045) < low && low < median && median < high && high < micros(1055), "{low:?} {high:?}");
+        assert!(micros(1097) <= p99_interval[0] && p99_interval[1] == micros(1099), "{p99_interval:?}");
+    }
 
     #[test]
     fn a_time_by_the_clock_of_the_driver_is_known_within_bounds() {

@@ -181,6 +181,8 @@ impl UpgradeSpec {
                     errors: Some(errors),
                     excludes: During::EXCLUDES,
                     miss: ErrorRates::default().miss,
+                    false_alarm: ErrorRates::default().false_alarm,
+                    latency: Vec::new(),
                     gap: None,
                     last_of: BTreeMap::new(),
                     origin: stage.origin.clone(),

@@ -5,6 +5,7 @@
 
 mod connection;
 mod driver;
+mod faults;
 mod gates;
 mod idle;
 mod output;
@@ -14,6 +15,7 @@ mod schedule;
 mod serve;
 
 pub use driver::{DriveError, DriverFuture, drive_all};
+pub use faults::{AnswerShare, Faults, SlowAnswers, delayed};
 pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};

@@ -1,7 +1,6 @@
 //! The demo server.
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use super::faults::{Faults, delayed};
 use super::idle::terminated;
 
 /// The address of a server cannot be bound.
@@ -36,26 +36,28 @@ pub struct DemoServer {
     headers: HeaderMap,
     /// Whether `/error` returns an error.
     faulty: bool,
+    faults: Faults,
     served: AtomicU64,
 }
 
 /// Runs the demo server until SIGTERM or SIGINT. `/` returns 200 `Hello server - v1`; `/error` returns 503 `Hello server - v1 (uri=/error)` if
 /// the server is `faulty`.
 ///
+/// Below `/work`, answers are slow or fail with 500 as the faults of the server say.
+///
 /// `/served` returns the number of served requests and `/ready` is for readiness probes; neither is counted.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub fn serve(address: SocketAddr, version: String, pod: String, faulty: bool) -> ServerFuture {
-    Box::pin(serving(address, version, pod, faulty))
+pub fn serve(address: SocketAddr, server: DemoServer) -> ServerFuture {
+    Box::pin(serving(address, server))
 }
 
 /// The running demo server. Boxed so that all of it is compiled in this package, which is optimised in every profile.
 pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
-async fn serving(address: SocketAddr, version: String, pod: String, faulty: bool) -> Result<(), ServeError> {
+async fn serving(address: SocketAddr, server: DemoServer) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
-    let server = DemoServer::new(&version, &pod, faulty);
     tokio::select! {
         () = serve_each(listener, move |path| server.answer(path)) => {}
         () = terminated() => {}
@@ -74,8 +76,10 @@ pub(super) async fn serve_each(
         let _ = stream.set_nodelay(true);
         let answer = Arc::clone(&answer);
         tokio::spawn(async move {
-            let service =
-                service_fn(|request: Request<Incoming>| ready(Ok::<_, Infallible>(answer(request.uri().path()))));
+            let service = service_fn(|request: Request<Incoming>| {
+                let response = answer(request.uri().path());
+                async { Ok::<_, Infallible>(delayed(response).await) }
+            });
             if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "a connection was closed");
             }
@@ -93,7 +97,13 @@ impl DemoServer {
             }
         }
         let greeting = Bytes::from(format!("Hello server - {version}"));
-        Self { greeting, headers, faulty, served: AtomicU64::new(0) }
+        Self { greeting, headers, faulty, faults: Faults::default(), served: AtomicU64::new(0) }
+    }
+
+    /// The server with faults.
+    #[must_use]
+    pub fn with(self, faults: Faults) -> Self {
+        Self { faults, ..self }
     }
 
     /// The number of served requests.
@@ -101,16 +111,23 @@ impl DemoServer {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// The response to a request for a path.
+    /// The response to a request for a path. It is to be sent when [`delayed`] says so.
     pub fn answer(&self, path: &str) -> Response<Full<Bytes>> {
         let path = path.split('?').next().unwrap_or_default();
+        let works = path == "/work" || path.starts_with("/work/");
+        let mut number = 0;
         let (status, body) = match path {
             "/served" => (StatusCode::OK, Bytes::from(self.served().to_string())),
             "/ready" => (StatusCode::OK, Bytes::new()),
             path => {
-                self.served.fetch_add(1, Ordering::Relaxed);
-                let status =
-                    if path == "/error" && self.faulty { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                number = self.served.fetch_add(1, Ordering::Relaxed);
+                let status = if path == "/error" && self.faulty {
+                    StatusCode::SERVICE_UNAVAILABLE
+                } else if works && self.faults.fails(number) {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                } else {
+                    StatusCode::OK
+                };
                 let body = if path == "/" {
                     self.greeting.clone()
                 } else {
@@ -122,6 +139,9 @@ impl DemoServer {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = status;
         response.headers_mut().clone_from(&self.headers);
+        if works {
+            self.faults.delay(number, &mut response);
+        }
         response
     }
 }

@@ -100,6 +100,83 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::a_gap_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {gap: 0s}}")]
 #[case::excludes_of_nothing("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {errors: 0, excludes: 0%}}")]
 #[case::last_of_an_unknown_version("scenario.yaml", "{served: {hello-server-v2: 0}}", "{during: {last-of: {v22: 5s}}}")]
+#[case::a_comparison_of_one_version(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v2}, errors: 2x}"
+)]
+#[case::a_comparison_with_a_version_that_gets_nothing(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, errors: 2x}"
+)]
+#[case::a_comparison_with_an_unknown_version(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v3: v1}, errors: 2x}"
+)]
+#[case::a_comparison_of_three_versions(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1, v3: v1}, errors: 2x}"
+)]
+#[case::a_factor_of_one(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, errors: 1x}"
+)]
+#[case::a_factor_without_x(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, slower-than: {95%: '2'}}"
+)]
+#[case::a_comparison_that_claims_nothing(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}}"
+)]
+#[case::a_comparison_with_error_rates_as_errors(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, errors: {miss: 1e-2}}"
+)]
+#[case::a_comparison_below_the_median(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, slower-than: {30%: 2x}}"
+)]
+#[case::a_comparison_of_shares(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, errors: 2x, get: {v1: 100%}}"
+)]
+#[case::slower_than_without_versions(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, slower-than: {95%: 2x}}"
+)]
+#[case::a_comparison_that_takes_too_long(
+    "scenario.yaml",
+    "v2: 50%}}",
+    "v2: 50%}}\n      - {from: testers, compare: {v2: v1}, slower-than: {99.9%: 2x}}"
+)]
+#[case::latency_without_a_rate(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, latency: {99%: 50ms}}"
+)]
+#[case::an_excess_of_nothing(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, errors-at-most: 1%, excess: 0%}"
+)]
+#[case::an_excess_above_all("scenario.yaml", "{served: {hello-server-v2: 0}}", "{from: testers, errors-at-most: 60%}")]
+#[case::an_excess_alone("scenario.yaml", "{served: {hello-server-v2: 0}}", "{from: testers, excess: 1%}")]
+#[case::errors_at_most_with_shares(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, errors-at-most: 1%, get: {v1: 100%}}"
+)]
 #[case::path("scenario.yaml", "path: /error", "path: error")]
 #[case::a_stage_name_twice("scenario.yaml", "- name: version label", "- name: first release")]
 #[case::a_claim_twice(

@@ -15,6 +15,42 @@ fn all_claims_hold(
     assert_eq!(code, Some(0), "{printed}{errors}");
 }
 
+#[rstest]
+#[case::slow("slow-canary", "answers slower than 95 % of v1's")]
+#[case::failing("failing-canary", "errors")]
+fn a_version_that_is_worse_than_another_fails_the_run_and_is_named(#[case] scenario: &str, #[case] what: &str) {
+    let fixture = format!("fixtures/{scenario}");
+    let (printed, errors, code) =
+        said(&shiftcheck(&["run", &fixture, "--cluster", "embedded", "--no-report"]).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains(&format!("everyone at /work: v2 against v1: {what} below 2x — ")), "{printed}");
+    let failed = format!(r"{what}.* came from v2: [0-9.]+ times the share of v1 \(1\.[0-9]+ to ");
+    assert!(regex::Regex::new(&failed).unwrap().is_match(&printed), "{printed}");
+    assert!(printed.contains("errors or slow answers are more frequent than claimed"), "{printed}");
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &fixture]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("only a run shows errors and latency"), "{printed}");
+}
+
+#[rstest]
+#[case::slow("slow-canary")]
+#[case::failing("failing-canary")]
+fn alike_versions_hold(#[case] scenario: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alike");
+    let arguments = ["init", "--example", scenario, path.to_str().unwrap()];
+    let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    let v2 = path.join("hello-server-v2.yaml");
+    let text = std::fs::read_to_string(&v2).unwrap();
+    let alike = text.replace("12% 30ms", "6% 30ms").replace("value: 2%", "value: 1%");
+    assert_ne!(text, alike);
+    std::fs::write(&v2, alike).unwrap();
+    let arguments = ["run", path.to_str().unwrap(), "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+}
+
 #[test]
 fn the_steps_of_a_rollout_are_checked_without_a_cluster() {
     let (printed, errors, code) = said(&shiftcheck(&["verify", "fixtures/rollouts-subset"]).output().unwrap());

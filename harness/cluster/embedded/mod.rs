@@ -17,7 +17,7 @@ use crate::demo::{DemoImage, demo_versions};
 use crate::events::Injection;
 use crate::routing::{Client, Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
 use crate::scenario::{IngressGateway, Manifest, ObjectId, Scenario, Service, Target};
-use crate::workload::DemoServer;
+use crate::workload::{DemoServer, Faults};
 
 use proxy::{Proxy, Serving};
 use stand_in::PodServer;
@@ -213,7 +213,7 @@ impl EmbeddedMesh {
     /// Starts and stops servers, and updates the routes of the proxy.
     fn refresh(&mut self) {
         let pods = pods_of(&self.live, &self.naming);
-        let key = |pod: &Pod| format!("{} {} {}", pod.address, pod.image, pod.version);
+        let key = |pod: &Pod| format!("{} {} {} {:?}", pod.address, pod.image, pod.version, pod.env);
         let mut servers = BTreeMap::new();
         for pod in &pods {
             let running = self.servers.remove(&key(pod));
@@ -246,7 +246,11 @@ impl EmbeddedMesh {
     /// A new server for a pod; none if nothing answers there.
     fn start_server(&mut self, pod: &Pod) -> Option<Server> {
         let answers: Arc<dyn PodServer> = match (DemoImage::find(&pod.image), &self.stand_ins) {
-            (Some(image), _) => Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty)),
+            (Some(image), _) => {
+                // a server with faults that cannot be read does not start
+                let faults = Faults::of(|name| pod.env.get(name).map(String::as_str)).ok()?;
+                Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty).with(faults))
+            }
             (None, Some(stand_ins)) if !self.is_driver(&pod.name) => Arc::new(stand_ins.server(pod)),
             _ => return None,
         };

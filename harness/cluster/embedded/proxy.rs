@@ -19,6 +19,7 @@ use crate::routing::{
     Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Redirect,
     RedirectPath, Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
 };
+use crate::workload::delayed;
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -106,7 +107,13 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>
                 let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
                 let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
                 // without an answer the connection is closed
-                std::future::ready(now.and_then(|now| now.answer(&request, &mut line)).ok_or("no connection"))
+                let response = now.and_then(|now| now.answer(&request, &mut line)).ok_or("no connection");
+                async {
+                    match response {
+                        Ok(response) => Ok(delayed(response).await),
+                        error => error,
+                    }
+                }
             });
             // answers are short: one buffer is faster than vectored writes
             let mut server = http1::Builder::new();

@@ -31,6 +31,9 @@ pub enum FailureLayer {
     /// The routes are as they should be, the share of the answers is not.
     #[displaydoc("the share is wrong")]
     Share,
+    /// Errors or slow answers are more frequent than claimed.
+    #[displaydoc("errors or slow answers are more frequent than claimed")]
+    ServiceLevel,
     /// Requests failed while the stage was applied.
     #[displaydoc("requests failed during the change")]
     Transition,

@@ -8,6 +8,8 @@ use crate::verdict::Answer;
 
 /// The form of a duration in reports: seconds.
 pub type Seconds = As<DurationSecondsWithFrac<f64>>;
+/// The form of an interval of durations: seconds.
+pub type SecondsRange = As<[DurationSecondsWithFrac<f64>; 2]>;
 /// The form of a duration that may be missing.
 pub type OptionalSeconds = As<Option<DurationSecondsWithFrac<f64>>>;
 
@@ -37,6 +39,14 @@ pub struct Latency {
     #[serde(with = "Seconds")]
     #[schemars(with = "f64")]
     pub p99: Duration,
+    /// The confidence interval of the median, valid at any stopping time, with a confidence of 99.9 %: lower and upper end, in seconds.
+    #[serde(default, with = "SecondsRange")]
+    #[schemars(with = "[f64; 2]")]
+    pub median_interval: [Duration; 2],
+    /// The same for the 99th percentile.
+    #[serde(default, with = "SecondsRange")]
+    #[schemars(with = "[f64; 2]")]
+    pub p99_interval: [Duration; 2],
     /// The largest latency, in seconds.
     #[serde(with = "Seconds")]
     #[schemars(with = "f64")]

@@ -1,10 +1,11 @@
 use thiserror::Error;
 
+use super::comparisons::{NotComparable, weight};
 use super::during::{Undecidable, bounds, refused};
 use super::follow::{self, ShortStep};
 use super::stages::{Plan, PlannedStage};
-use crate::scenario::{Claim, ErrorRates, Origin, Stage};
-use crate::verdict::{Design, DesignError, Totals, Unidentified, identify};
+use crate::scenario::{Claim, ErrorRates, Objective, Origin, Stage};
+use crate::verdict::{Design, DesignError, ServiceLevelDesign, Totals, Unidentified, identify};
 
 /// A claim of a scenario that is refused before anything starts.
 #[derive(Debug, Error)]
@@ -25,6 +26,8 @@ pub enum Refused {
     Design(#[from] DesignError),
     /// It would hold without any route.
     Unidentified(#[from] Unidentified),
+    /// It compares versions that cannot be compared.
+    NotComparable(#[from] NotComparable),
     /// It is about the time while a stage is applied, and no watch can decide it.
     Undecidable(#[from] Undecidable),
     /// It is about what a controller does by itself, and a step is too short for it.
@@ -37,13 +40,32 @@ impl PlanError {
     }
 }
 
+/// The sample designs of the claims of a stage about requests.
+#[derive(Debug, Clone, Default)]
+pub struct StageDesigns {
+    /// The claims about shares.
+    pub claims: Vec<Design>,
+    /// The claims about errors and latency.
+    pub levels: Vec<ServiceLevelDesign>,
+}
+
+impl StageDesigns {
+    /// Whether the stage claims nothing about requests.
+    pub const fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.levels.is_empty()
+    }
+}
+
+/// The designs of a stage that does not exist.
+static NONE: StageDesigns = StageDesigns { claims: Vec::new(), levels: Vec::new() };
+
 /// The sample designs of all claims of a plan.
 #[derive(Debug)]
 pub struct Designs {
     /// For each stage, the design of each claim about a sample.
-    samples: Vec<Vec<Design>>,
-    /// For each `during` claim, how many bounds it states, and the error probability of each.
-    watched: Vec<(u32, f64)>,
+    samples: Vec<StageDesigns>,
+    /// For each `during` claim, how many bounds it states, and the error probability of each; and the same of its false alarms.
+    watched: Vec<[(u32, f64); 2]>,
     /// For each claim about what a controller does by itself, the number of shares that it judges, and their error rates.
     declared: Vec<(u32, ErrorRates)>,
 }
@@ -59,12 +81,13 @@ fn declared(plan: &Plan<'_>) -> Vec<(u32, ErrorRates)> {
 }
 
 impl Designs {
-    /// The designs of all claims, also of those that would hold without any route: for mutants, whose claims are to fail.
+    /// The designs of the claims about shares, also of those that would hold without any route: for mutants, whose claims are to fail.
     ///
     /// # Errors
     /// The first claim that no sample can decide.
     pub fn unchecked(plan: &Plan<'_>) -> Result<Self, PlanError> {
-        let designs = plan.stages.iter().map(PlannedStage::designs).collect::<Result<_, _>>()?;
+        let of_stage = |planned: &PlannedStage<'_>| Ok(StageDesigns { claims: planned.designs()?, levels: Vec::new() });
+        let designs = plan.stages.iter().map(of_stage).collect::<Result<_, _>>()?;
         Ok(Self { samples: designs, watched: bounds(plan.scenario), declared: declared(plan) })
     }
 
@@ -85,7 +108,7 @@ impl Designs {
             for claim in &claims {
                 identify(claim, &claims, &replicas).map_err(|source| PlanError::new(&claim.origin, source))?;
             }
-            designs.push(planned.designs()?);
+            designs.push(StageDesigns { claims: planned.designs()?, levels: planned.service_levels()? });
             if let Some((place, source)) = follow::refused(planned) {
                 return Err(PlanError::new(&place, Box::new(source)));
             }
@@ -97,21 +120,31 @@ impl Designs {
     }
 
     /// The designs of a stage, by its position from 1.
-    pub fn of(&self, number: usize) -> &[Design] {
-        self.samples.get(number.wrapping_sub(1)).map(Vec::as_slice).unwrap_or_default()
+    pub fn of(&self, number: usize) -> &StageDesigns {
+        self.samples.get(number.wrapping_sub(1)).unwrap_or(&NONE)
     }
 
     /// The first design of a claim that splits versions, with its stage's position from 1.
     pub fn first_split(&self) -> Option<(usize, &Design)> {
         let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
-        (1..).zip(&self.samples).find_map(|(number, stage)| stage.iter().find(splits).map(|design| (number, design)))
+        (1..)
+            .zip(&self.samples)
+            .find_map(|(number, stage)| stage.claims.iter().find(splits).map(|design| (number, design)))
     }
 
     /// The summed error probabilities of all claims.
     pub fn totals(&self) -> Totals {
-        let mut totals: Totals = self.samples.iter().flatten().collect();
-        for (bounds, miss) in &self.watched {
+        let mut totals: Totals = self.samples.iter().flat_map(|stage| &stage.claims).collect();
+        for level in self.samples.iter().flat_map(|stage| &stage.levels) {
+            let errors = level.claim.errors;
             totals.claims += 1;
+            totals.false_alarm += errors.false_alarm.value();
+            totals.miss += errors.miss.value();
+            totals.worst_miss = totals.worst_miss.max(errors.miss.value());
+        }
+        for [(bounds, miss), (tests, false_alarm)] in &self.watched {
+            totals.claims += 1;
+            totals.false_alarm += f64::from(*tests) * false_alarm;
             totals.miss += f64::from(*bounds) * miss;
             if *bounds > 0 {
                 totals.worst_miss = totals.worst_miss.max(*miss);
@@ -137,6 +170,25 @@ impl PlannedStage<'_> {
             Design::new(claim)
                 .map(|design| design.of_variants(self.variants(&claim.from)))
                 .map_err(|source| PlanError::new(&claim.origin, source))
+        });
+        designs.collect()
+    }
+
+    /// The sample designs of the stage's claims about errors and latency.
+    ///
+    /// # Errors
+    /// The first claim that no sample can decide.
+    fn service_levels(&self) -> Result<Vec<ServiceLevelDesign>, PlanError> {
+        let designs = self.stage.service_levels().map(|level| {
+            let design = match &level.objective {
+                Objective::Compare(comparison) => {
+                    let weight =
+                        weight(self, level, comparison).map_err(|source| PlanError::new(&level.origin, source))?;
+                    ServiceLevelDesign::of_comparison(level, comparison, weight)
+                }
+                Objective::Limit(limits) => ServiceLevelDesign::of_limits(level, limits),
+            };
+            design.map_err(|source| PlanError::new(&level.origin, source))
         });
         designs.collect()
     }
@@ -193,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_population_of_several_kinds_of_requests_is_judged_for_each() {
-        let mut trial = Trial::new(designs(&canary()).unwrap().of(1)[2].clone());
+        let mut trial = Trial::new(designs(&canary()).unwrap().of(1).claims[2].clone());
         assert_eq!(trial.design().claim.from, "near-miss");
         let kind = trial.kind(&Answer::Version { version: "v1".to_owned(), status: 200 });
         while trial.observe(kind).is_none() {}

@@ -73,12 +73,12 @@ impl Given {
             let seen = match outcome {
                 Outcome::Served { version, image, .. } => Seen {
                     version: Some(version.clone()),
-                    status: DemoImage::find(image).map(|image| image.status(path)),
+                    status: DemoImage::find(image).and_then(|image| image.status(path)),
                     mesh: None,
                 },
                 Outcome::WithoutVersion { image } => Seen {
                     version: None,
-                    status: DemoImage::find(image).map(|image| image.status(path)),
+                    status: DemoImage::find(image).and_then(|image| image.status(path)),
                     mesh: Some(outcome.to_string()),
                 },
                 other => Seen { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },

@@ -3,6 +3,7 @@
 
 mod at_once;
 mod canary;
+mod comparisons;
 mod controlled;
 mod designs;
 mod during;
@@ -13,8 +14,9 @@ mod rollout;
 mod stages;
 
 pub use at_once::{at_once, in_turn};
-pub use designs::{Designs, PlanError, Refused};
-pub use during::{HIGHEST_RATE, Undecidable, during_claims, shown_time, watch_rate};
+pub use comparisons::NotComparable;
+pub use designs::{Designs, PlanError, Refused, StageDesigns};
+pub use during::{HIGHEST_RATE, Undecidable, during_claims, shown_time, slow_requests, watch_rate};
 pub use edits::Edit;
 pub use follow::ShortStep;
 pub(crate) use given::requests;

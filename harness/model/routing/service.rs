@@ -180,6 +180,8 @@ pub struct Pod {
     pub ports: Vec<(Option<String>, u16)>,
     /// The image of the first container.
     pub image: String,
+    /// The environment variables of the same container that have a value.
+    pub env: BTreeMap<String, String>,
     /// The version in the pod's responses.
     pub version: String,
     /// Whether a sidecar is injected.
@@ -274,6 +276,10 @@ fn made_from(
     let has_ports = |container: &Part<'_>| container.get("ports").items().next().is_some();
     let main = containers.items().find(has_ports).or_else(|| containers.items().next());
     let image = main.as_ref().and_then(|main| main.get("image").owned()).unwrap_or_default();
+    let env = main.as_ref().map(|main| main.get("env"));
+    let env = env.iter().flat_map(Part::items);
+    let env = env.filter_map(|variable| Some((variable.get("name").owned()?, variable.get("value").owned()?)));
+    let env = env.collect();
     let ports = containers.items().flat_map(|container| {
         let ports = container.get("ports");
         let ports =
@@ -291,6 +297,7 @@ fn made_from(
         version: naming.version(&image, &labels, &name),
         sidecar: !on_host && is_injected(&namespace_labels(live, &object.namespace), &labels, annotations),
         demo_port: is_demo.then_some(DemoImage::PORT),
+        env,
         labels,
         name,
         image,

@@ -5,8 +5,10 @@ use std::time::Duration;
 use displaydoc::Display;
 
 use super::controller::Weights;
+use super::duration::shown;
 use super::error_rates::{ErrorProbability, ErrorRates};
 use super::origin::Origin;
+use super::service_level::ServiceLevel;
 use super::share::Share;
 
 /// A claim of a stage.
@@ -16,6 +18,8 @@ pub enum Expectation {
     Claim(Claim),
     /// The shares that the live route declares, while a controller moves its weights.
     Declared(DeclaredClaim),
+    /// The errors or the latency of the answers to a population.
+    ServiceLevel(ServiceLevel),
     /// The number of requests that the pods of a workload serve during the stage's sample.
     Served {
         /// The Deployment.
@@ -51,6 +55,7 @@ impl Expectation {
         match self {
             Self::Claim(Claim { origin, .. })
             | Self::Declared(DeclaredClaim { origin, .. })
+            | Self::ServiceLevel(ServiceLevel { origin, .. })
             | Self::Served { origin, .. }
             | Self::During(During { origin, .. })
             | Self::Weights { origin, .. }
@@ -85,7 +90,7 @@ impl fmt::Display for DeclaredClaim {
     }
 }
 
-/// What callers observe while a stage is applied. At least one of `errors`, `gap` and `last_of` is set.
+/// What callers observe while a stage is applied. At least one of `errors`, `gap`, `last_of` and `latency` is set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct During {
     /// The largest number of failed requests: those with an answer that neither the previous stage nor this stage gives.
@@ -98,6 +103,11 @@ pub struct During {
     pub gap: Option<Duration>,
     /// By version, the time after the change from which on the version answers no request.
     pub last_of: BTreeMap<String, Duration>,
+    /// Shares of the requests, each with the time within which at least this share gets a correct answer. The bad share to detect is twice the
+    /// claimed one.
+    pub latency: Vec<(Share, Duration)>,
+    /// α of each claim about latency.
+    pub false_alarm: ErrorProbability,
     /// The position of the claim.
     pub origin: Origin,
 }
@@ -113,15 +123,10 @@ impl fmt::Display for During {
         let errors = self.errors.map(|errors| format!("at most {errors} errors"));
         let gap = self.gap.map(|gap| format!("at most {} without a right answer", shown(gap)));
         let last = self.last_of.iter().map(|(version, after)| format!("no {version} after {}", shown(*after)));
-        let parts: Vec<String> = errors.into_iter().chain(gap).chain(last).collect();
+        let latency = self.latency.iter().map(|(share, limit)| format!("{share} answered within {}", shown(*limit)));
+        let parts: Vec<String> = errors.into_iter().chain(gap).chain(last).chain(latency).collect();
         formatter.write_str(&parts.join(", "))
     }
-}
-
-/// A duration in the syntax of a scenario: `1m 30s`, `200ms`.
-fn shown(duration: Duration) -> String {
-    jiff::SignedDuration::try_from(duration)
-        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 
 /// A number of requests that a workload serves.
@@ -173,6 +178,8 @@ impl fmt::Display for Expectation {
             Self::Claim(claim) if claim.path == "/" => write!(formatter, "{}: {claim}", claim.from),
             Self::Claim(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
             Self::Declared(claim) => write!(formatter, "{}: {claim}", claim.from),
+            Self::ServiceLevel(level) if level.path == "/" => write!(formatter, "{}: {level}", level.from),
+            Self::ServiceLevel(level) => write!(formatter, "{} {}: {level}", level.from, level.path),
             Self::Served { workload, requests, .. } => write!(formatter, "{workload}: {requests} served"),
             Self::During(during) => write!(formatter, "during the change: {during}"),
             Self::Weights { weights, .. } => write!(formatter, "weights in the route: {weights}"),

@@ -12,6 +12,7 @@ use super::expectation::{Claim, DeclaredClaim, Expectation};
 use super::kinds::Target;
 use super::manifest::Manifest;
 use super::origin::Origin;
+use super::service_level::ServiceLevel;
 use super::suggest::nearest;
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
@@ -212,7 +213,7 @@ impl Stage {
 
     /// Whether the stage claims something about requests.
     pub fn sends(&self) -> bool {
-        self.claims().next().is_some() || self.declared().next().is_some()
+        self.asked().next().is_some() || self.declared().next().is_some()
     }
 
     /// The claims about populations.
@@ -221,6 +222,20 @@ impl Stage {
             Expectation::Claim(claim) => Some(claim),
             _ => None,
         })
+    }
+
+    /// The claims about errors and latency.
+    pub fn service_levels(&self) -> impl Iterator<Item = &ServiceLevel> {
+        self.expect.iter().filter_map(|expectation| match expectation {
+            Expectation::ServiceLevel(level) => Some(level),
+            _ => None,
+        })
+    }
+
+    /// The populations and paths of the requests that the stage's claims take.
+    pub fn asked(&self) -> impl Iterator<Item = (&str, &str)> {
+        let claims = self.claims().map(|claim| (claim.from.as_str(), claim.path.as_str()));
+        claims.chain(self.service_levels().map(|level| (level.from.as_str(), level.path.as_str())))
     }
 }
 
@@ -275,7 +290,9 @@ impl Scenario {
 
     /// The versions in the claims.
     pub fn versions(&self) -> BTreeSet<String> {
-        self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys().cloned()).collect()
+        let claimed = self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys());
+        let compared = self.stages.iter().flat_map(Stage::service_levels).filter_map(ServiceLevel::versions);
+        claimed.chain(compared.flatten()).cloned().collect()
     }
 
     /// The scenario file and the manifest files. A file may occur several times.

@@ -53,6 +53,12 @@ impl Share {
         }
     }
 
+    /// The share of all others.
+    #[must_use]
+    pub fn rest(self) -> Self {
+        Self(1.0 - self.0)
+    }
+
     /// Whether it is this percentage.
     pub fn is_percent(self, percent: u32) -> bool {
         (self.0 - f64::from(percent) / 100.0).abs() < 1e-9

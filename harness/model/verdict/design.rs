@@ -43,6 +43,9 @@ pub enum DesignError {
     /// Excluding the leak takes more requests than are allowed. The leak is in percent.
     #[error("excluding a leak of {leak} % takes {needed} clean requests; {limit} are allowed")]
     TooSmallALeak { leak: f64, needed: u64, limit: u64 },
+    /// A one-sided test takes more requests than are allowed, on average.
+    #[error("{what} takes about {needed:.0} requests; {limit} are allowed by `max-requests`")]
+    TooSmallAnEffect { what: String, needed: f64, limit: u64 },
 }
 
 impl Design {

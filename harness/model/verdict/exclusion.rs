@@ -1,7 +1,9 @@
 use super::search::{bisect, largest};
 use super::tails::Tails;
-use crate::scenario::{ErrorProbability, Share};
+use crate::scenario::{ErrorProbability, ErrorRates, Share};
 
+/// The largest limit of bad requests of the search.
+const MOST_BAD: u64 = 1000;
 /// The largest number of requests of the search; no sample is that large.
 const MOST: u64 = 1 << 40;
 
@@ -36,6 +38,25 @@ pub fn requests_to_exclude(share: Share, count: u64, miss: ErrorProbability) -> 
 /// ```
 pub fn excluded_share(n: u64, count: u64, miss: ErrorProbability) -> f64 {
     if count >= n { 1.0 } else { bisect(0.0, 1.0, 60, |share| Tails::new(n, share).at_most(count) <= miss.value()).1 }
+}
+
+/// The number of requests that a claim of at most `share` bad ones takes: the smallest number with a limit of bad requests that a share of twice
+/// as many keeps with a probability of at most β, and `share` itself exceeds with at most α. None if no number does.
+///
+/// ```
+/// use shiftcheck_model::scenario::{ErrorRates, Share};
+/// use shiftcheck_model::verdict::requests_to_limit;
+///
+/// assert_eq!(requests_to_limit(Share::ONE_PERCENT, ErrorRates::default()), Some(8612));
+/// ```
+pub fn requests_to_limit(share: Share, errors: ErrorRates) -> Option<u64> {
+    let twice = Share::from_fraction(2.0 * share.fraction()).ok().filter(|_| share.is_part())?;
+    // the smallest number for each limit
+    (0..MOST_BAD).find_map(|count| {
+        let requests = requests_to_exclude(twice, count, errors.miss)?;
+        let exceeds = Tails::new(requests, share.fraction()).more_than(count);
+        (exceeds <= errors.false_alarm.value()).then_some(requests)
+    })
 }
 
 #[cfg(test)]

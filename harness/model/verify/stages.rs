@@ -174,6 +174,9 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
                 let decided = routed(*weights, after.weights());
                 (Given::default(), if unknown.is_empty() { decided } else { Decided::Undecided(unknown) })
             }
+            Expectation::ServiceLevel(_) => {
+                (Given::default(), Decided::Open("only a run shows errors and latency".to_owned()))
+            }
             Expectation::Reports { .. } => {
                 (Given::default(), Decided::Open("only a run shows what the controller reports".to_owned()))
             }
@@ -193,7 +196,7 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
 /// The workloads that may receive a stage's claimed requests, or mirrored copies of them, and what the model does not cover.
 fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<String>, Vec<NotModelled>) {
     let scenario = planned.after.scenario;
-    let asked = planned.stage.claims().filter_map(|claim| Some((scenario.population(&claim.from)?, &claim.path)));
+    let asked = planned.stage.asked().filter_map(|(from, path)| Some((scenario.population(from)?, path)));
     let requests: Vec<Request> =
         asked.flat_map(|(population, path)| requests(population, &scenario.service, path)).collect();
     let notes =

@@ -4,6 +4,7 @@ mod picture;
 mod plot;
 
 use std::path::Path;
+use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -179,7 +180,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
                 @if let Some(traffic) = &stage.traffic {
                     p class="dim" {
                         (traffic.requests) " requests at " (format!("{:.0}", traffic.rate)) "/s, median latency " (millis(traffic.latency.median))
-                        ", p99 " (millis(traffic.latency.p99))
+                        (range(traffic.latency.median_interval)) ", p99 " (millis(traffic.latency.p99)) (range(traffic.latency.p99_interval))
                     }
                 }
                 @if stage.claims.iter().flat_map(|claim| &claim.paths).any(is_drawn) {
@@ -203,6 +204,11 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
             }
         }
     }
+}
+
+/// The interval of a latency; nothing in reports of older versions.
+fn range([low, high]: [Duration; 2]) -> String {
+    if high.is_zero() { String::new() } else { format!(" ({} to {})", millis(low), millis(high)) }
 }
 
 /// Whether a test has a path to draw. An answer that the claim excludes ends a test at once.

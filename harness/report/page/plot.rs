@@ -41,9 +41,9 @@ pub(super) fn decision(path: &Path) -> Markup {
     let way = path.points.iter().map(|point| at(*point)).map(|(n, seen)| format!("{:.1},{:.1}", x(n), y(seen)));
     let way = way.collect::<Vec<_>>().join(" ");
     let stop = path.points.last().map(|point| at(*point));
-    let (part, claimed) = (&path.part, path.claimed * 100.0);
+    let (part, of, claimed) = (&path.part, &path.of, path.claimed * 100.0);
     let label = format!(
-        "share of {part} after each of {last:.0} requests; claimed {claimed:.0} %; rejected beyond the dashed lines, accepted in the shaded area"
+        "share of {part} after each of {last:.0} {of}; claimed {claimed:.0} %; rejected beyond the dashed lines, accepted in the shaded area"
     );
     html! {
         figure {
@@ -63,11 +63,11 @@ pub(super) fn decision(path: &Path) -> Markup {
                     circle class="dot" cx=(format!("{:.1}", x(n))) cy=(format!("{:.1}", y(seen))) r="4" {}
                 }
                 text class="dim small" x=(LEFT) y=(HEIGHT - 5.0) { "1" }
-                text class="dim small" x=(WIDTH - 6.0) y=(HEIGHT - 5.0) text-anchor="end" { (format!("{end:.0} requests")) }
+                text class="dim small" x=(WIDTH - 6.0) y=(HEIGHT - 5.0) text-anchor="end" { (format!("{end:.0} {of}")) }
             }
             figcaption {
-                (path.part) ": rejected beyond the dashed lines, accepted in the shaded area, decided after at most " (path.cap)
-                " requests"
+                (path.part) @if path.of != "requests" { " of all " (path.of) }
+                ": rejected beyond the dashed lines, accepted in the shaded area, decided after at most " (path.cap) " requests"
             }
         }
     }

@@ -28,7 +28,12 @@ fn stage(number: usize, name: &str) -> [Event; 4] {
         Event::Sampled {
             requests: 2064,
             rate: 2400.4,
-            latency: Latency { median: 3 * MILLISECOND, p99: 9 * MILLISECOND, max: 20 * MILLISECOND },
+            latency: Latency {
+                median: 3 * MILLISECOND,
+                p99: 9 * MILLISECOND,
+                max: 20 * MILLISECOND,
+                ..Latency::default()
+            },
             tallies: Vec::new(),
         },
     ]

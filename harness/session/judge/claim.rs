@@ -2,8 +2,8 @@ use crate::cluster::{ClusterError, PodState};
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
 use crate::plan::{PlannedStage, Snapshot};
 use crate::routing::{Finding, NotModelled, Outbound};
-use crate::scenario::{During, Expectation, Origin, Stage};
-use crate::verdict::{Answer, Ruling, Trial, Verdict};
+use crate::scenario::{During, Expectation, Origin, ServiceLevel, Stage};
+use crate::verdict::{Answer, Ruling, ServiceLevelTrial, Trial, Verdict};
 use crate::verify::{Decided, decide};
 
 use super::during::{self, Found, Watched};
@@ -34,6 +34,19 @@ pub(crate) fn judge_sample(
         errors: Some(claim.errors),
         layer,
     }
+}
+
+/// Judges a claim about errors or latency.
+pub(crate) fn judge_service_level(trial: &ServiceLevelTrial) -> Judged {
+    let (claim, verdict) = (&trial.design().claim, trial.verdict());
+    let layer = (verdict.ruling == Ruling::Fail).then_some(FailureLayer::ServiceLevel);
+    let errors = Some(claim.errors);
+    Judged { errors, ..counted(about(claim), claim.to_string(), verdict, claim.origin.clone(), layer) }
+}
+
+/// The subject of a claim about errors or latency.
+fn about(level: &ServiceLevel) -> Subject {
+    Subject::Population { name: level.from.clone(), path: level.path.clone() }
 }
 
 /// Rules no claim of a stage proven or failed that something unmodelled can affect: the venue answered as the model does.
@@ -154,6 +167,7 @@ pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
             Expectation::Declared(claim) => {
                 (Subject::Population { name: claim.from.clone(), path: "/".to_owned() }, claim.to_string())
             }
+            Expectation::ServiceLevel(level) => (about(level), level.to_string()),
             Expectation::Served { workload, requests, .. } => {
                 (Subject::Workload(workload.clone()), format!("{requests} served"))
             }
@@ -308,6 +322,8 @@ mod tests {
             errors: Some(1),
             excludes: During::EXCLUDES,
             miss: ErrorRates::default().miss,
+            false_alarm: ErrorRates::default().false_alarm,
+            latency: Vec::new(),
             gap: None,
             last_of: BTreeMap::new(),
             origin: Origin::new("scenario.yaml", 3, 9),

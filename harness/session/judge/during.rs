@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use crate::events::Bound;
-use crate::plan::shown_time;
-use crate::scenario::{Confidence, During};
+use crate::plan::{shown_time, slow_requests};
+use crate::scenario::{Confidence, During, Share};
 use crate::verdict::{Ruling, excluded_share, requests_to_exclude};
 
 /// A request that was watched. Times are in microseconds since the start of the watch, by the driver's clock.
@@ -78,7 +78,8 @@ pub(crate) fn judge(during: &During, watched: &Watched) -> Found {
     let errors = during.errors.map(|most| judge_errors(most, during, watched));
     let gap = during.gap.map(|limit| judge_gap(limit, watched));
     let last = during.last_of.iter().map(|(version, limit)| judge_last(version, *limit, during, watched));
-    let parts: Vec<Found> = errors.into_iter().chain(gap).chain(last).collect();
+    let latency = during.latency.iter().map(|(share, limit)| judge_latency(*share, *limit, during, watched));
+    let parts: Vec<Found> = errors.into_iter().chain(gap).chain(last).chain(latency).collect();
     let any = |ruling: Ruling| parts.iter().any(|part| part.ruling == ruling);
     let ruling = if any(Ruling::Fail) {
         Ruling::Fail
@@ -122,6 +123,30 @@ fn bounded(of: String, share: &str, seen: &str, (count, requests): (u64, u64), d
         during.excludes
     );
     Found { ruling: Ruling::Inconclusive, reason, bounds }
+}
+
+/// Decides by a fixed sample: with at least as many requests as planned, the largest number of late ones at which twice the claimed share is
+/// excluded is exceeded by a claimed share with the type I error.
+fn judge_latency(share: Share, limit: Duration, during: &During, watched: &Watched) -> Found {
+    let requests = watched.sightings.len() as u64;
+    let in_time = |sighting: &&Sighting| sighting.good && sighting.at.saturating_sub(sighting.due) <= micros(limit);
+    let late = requests - watched.sightings.iter().filter(in_time).count() as u64;
+    let (limit, bad) = (shown_time(limit), share.rest());
+    let seen = format!("{late} of {requests} requests got no right answer within {limit}");
+    let excluded = excluded_share(requests, late, during.miss);
+    let confidence = Confidence::of(during.miss).fraction();
+    let bounds = vec![Bound { of: format!("not within {limit}"), count: late, requests, excluded, confidence }];
+    let needed = slow_requests(during, share).unwrap_or(u64::MAX);
+    let (ruling, reason) = if requests < needed {
+        (Ruling::Inconclusive, format!("{seen}; too few: {share} within {limit} takes {needed} requests"))
+    } else if excluded <= 2.0 * bad.fraction() {
+        let confidence = percent(confidence);
+        let reason = format!("{seen}; more than {} % is excluded with {confidence} % confidence", rounded_up(excluded));
+        (Ruling::Pass, reason)
+    } else {
+        (Ruling::Fail, format!("{seen}; at most {bad} was claimed"))
+    };
+    Found { ruling, reason, bounds }
 }
 
 fn judge_gap(limit: Duration, watched: &Watched) -> Found {
@@ -374,6 +399,38 @@ mod tests {
         let found = judge(&during(None, None, &[("v2", 2000)]), &watched(sightings));
         assert_eq!(found.ruling, ruling, "{}", found.reason);
         assert!(found.reason.contains(reason), "{}", found.reason);
+    }
+
+    #[rstest]
+    #[case::in_time(8612, 100, Ruling::Pass, "100 of 8612 requests got no right answer within 200 ms; more than ")]
+    #[case::late(
+        8612,
+        200,
+        Ruling::Fail,
+        "200 of 8612 requests got no right answer within 200 ms; at most 1 % was claimed"
+    )]
+    #[case::few(
+        8611,
+        0,
+        Ruling::Inconclusive,
+        "0 of 8611 requests got no right answer within 200 ms; too few: 99 % within 200 ms takes 8612 requests"
+    )]
+    fn ninety_nine_percent_within_200_ms(
+        #[case] requests: u64,
+        #[case] late: u64,
+        #[case] ruling: Ruling,
+        #[case] reason: &str,
+    ) {
+        let claim =
+            During { latency: vec![("99%".parse().unwrap(), Duration::from_millis(200))], ..during(None, None, &[]) };
+        let seen = (0..requests).map(|n| match n {
+            n if n >= late => Sighting { at: (n + 200) * MS, ..good(n) },
+            n if n % 2 == 0 => Sighting { at: (n + 201) * MS, ..good(n) },
+            n => Sighting { at: (n + 1) * MS, ..failed(n) },
+        });
+        let found = judge(&claim, &watched(seen.collect()));
+        assert_eq!(found.ruling, ruling, "{}", found.reason);
+        assert!(found.reason.starts_with(reason), "{}", found.reason);
     }
 
     #[test]

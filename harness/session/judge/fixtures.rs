@@ -16,6 +16,8 @@ pub(crate) fn during(errors: Option<u64>, gap: Option<u64>, last_of: &[(&str, u6
         errors,
         excludes: During::EXCLUDES,
         miss: ErrorRates::default().miss,
+        false_alarm: ErrorRates::default().false_alarm,
+        latency: Vec::new(),
         gap: gap.map(Duration::from_millis),
         last_of: last_of
             .iter()

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::plan::{during_claims, watch_rate};
+use crate::plan::{during_claims, slow_requests, watch_rate};
 use crate::scenario::{DeclaredClaim, During, Scenario, Stage};
 use crate::session::judge::{Sighting, micros, tells_version};
 use crate::traffic::WatchOptions;
@@ -36,6 +36,8 @@ pub(crate) struct Missing {
 struct Need {
     /// How many errors there may be, and how many requests a bound takes then.
     errors: Option<(u64, u64)>,
+    /// How many requests the claims about latency take.
+    latency: u64,
     last_of: Vec<Later>,
 }
 
@@ -65,7 +67,7 @@ impl Later {
 fn last_shares(claim: &DeclaredClaim, populations: usize) -> Need {
     let design = DeclaredDesign::new(claim.errors, 1);
     let least = design.requests(0.5).max(design.requests(1.0)) * u64::try_from(populations).unwrap_or(1);
-    Need { errors: None, last_of: vec![Later::new(None, micros(claim.lag), least)] }
+    Need { errors: None, latency: 0, last_of: vec![Later::new(None, micros(claim.lag), least)] }
 }
 
 impl Missing {
@@ -74,7 +76,9 @@ impl Missing {
             let least = |errors| requests_to_exclude(during.excludes, errors, during.miss);
             let least = |errors| least(errors).unwrap_or(u64::MAX);
             let last_of = during.last_of.iter();
+            let latency = during.latency.iter().map(|(share, _)| slow_requests(during, *share).unwrap_or(u64::MAX));
             Need {
+                latency: latency.max().unwrap_or(0),
                 errors: during.errors.map(|errors| (errors, least(errors))),
                 last_of: last_of
                     .map(|(version, time)| Later::new(Some(version.clone()), micros(*time), least(0)))
@@ -97,7 +101,8 @@ impl Missing {
     pub fn requests(&self) -> u64 {
         let errors = self.claims.iter().filter_map(|need| need.errors.map(|(_, least)| least));
         let last = self.claims.iter().flat_map(|need| &need.last_of).map(|later| later.least);
-        errors.chain(last).max().unwrap_or(0)
+        let latency = self.claims.iter().map(|need| need.latency);
+        errors.chain(last).chain(latency).max().unwrap_or(0)
     }
 
     /// How long the versions of all claims may answer after the change was applied.
@@ -128,6 +133,7 @@ impl Missing {
     pub fn is_nothing(&self) -> bool {
         self.claims.iter().all(|need| {
             need.errors.is_none_or(|(most, least)| self.failed > most || self.seen >= least)
+                && self.seen >= need.latency
                 && need.last_of.iter().all(Later::is_enough)
         }) && (!self.watches_gaps || self.latest.iter().all(|(_, good)| *good))
     }
@@ -136,6 +142,7 @@ impl Missing {
     pub fn is_requests(&self) -> bool {
         self.claims.iter().any(|need| {
             need.errors.is_some_and(|(most, least)| self.failed <= most && self.seen < least)
+                || self.seen < need.latency
                 || need.last_of.iter().any(|later| later.seen > 0 && !later.is_enough())
         })
     }
@@ -176,6 +183,20 @@ mod tests {
         // a failed request leaves the gap open
         missing.see(&failed(4000), None, Some(1000 * MS));
         assert!(!missing.is_nothing());
+    }
+
+    #[test]
+    fn a_watch_goes_on_for_latency() {
+        let claim =
+            During { latency: vec![("90%".parse().unwrap(), Duration::from_millis(200))], ..during(None, None, &[]) };
+        let mut missing = Missing::of(&stage(claim), 1);
+        let needed = missing.requests();
+        assert!((100..1000).contains(&needed), "{needed}");
+        for n in 0..needed {
+            assert!(!missing.is_nothing() && missing.is_requests(), "after {n}");
+            missing.see(&good(1000 + n), Some("v1"), None);
+        }
+        assert!(missing.is_nothing() && !missing.is_requests());
     }
 
     #[test]

@@ -92,7 +92,7 @@ async fn server() -> (u16, tokio::task::JoinHandle<()>) {
     let port = free_port().await;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let server = tokio::spawn(async move {
-        crate::serve(address, "v1".to_owned(), "pod-a".to_owned(), true).await.unwrap();
+        crate::serve(address, crate::DemoServer::new("v1", "pod-a", true)).await.unwrap();
     });
     while tokio::net::TcpStream::connect(address).await.is_err() {
         tokio::task::yield_now().await;

@@ -9,6 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
+use super::service_levels::{Compared, Errors, LatencyLimits, Limit, SlowerThan};
 use super::values::{ErrorRates, Get, Status, Time};
 use crate::scenario::Share;
 use crate::scenario::expectation::Count;
@@ -17,10 +18,14 @@ use crate::scenario::expectation::Count;
 pub enum Expectation {
     /// The shares of versions and statuses for a population.
     Claim(Box<Claim>),
+    /// A version against another one.
+    Compare(Box<Compared>),
+    /// The largest shares of errors and of slow answers.
+    Limit(Box<Limit>),
     /// The numbers of requests that workloads serve.
     Served(ServedBy),
     /// What callers observe while the stage is applied.
-    During(Watched),
+    During(Box<Watched>),
     /// The weights in the live route of the controlled object.
     Weights(DeclaredWeights),
     /// What the controller reports.
@@ -71,7 +76,7 @@ pub struct ServedBy {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Watched {
-    /// At least one of `errors`, `gap` and `last-of`.
+    /// At least one of `errors`, `gap`, `last-of` and `latency`.
     pub during: During,
 }
 
@@ -131,7 +136,12 @@ enum NoneLeft {
 /// What callers observe while the stage is applied.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[schemars(extend("anyOf" = [{"required": ["errors"]}, {"required": ["gap"]}, {"required": ["last-of"]}]))]
+#[schemars(extend("anyOf" = [
+    {"required": ["errors"]},
+    {"required": ["gap"]},
+    {"required": ["last-of"]},
+    {"required": ["latency"]}
+]))]
 pub struct During {
     /// The largest number of failed requests: those with an answer that neither the previous stage nor this stage gives.
     pub errors: Option<u64>,
@@ -145,6 +155,9 @@ pub struct During {
     /// By version, the time after the change from which on the version answers no request, such as `5s`.
     #[schemars(with = "Option<BTreeMap<String, Time>>")]
     pub last_of: Option<Spanned<HashMap<Spanned<String>, Spanned<Time>>>>,
+    /// By share of the requests, the time within which they get a correct answer, such as `{99%: 200ms}`.
+    #[schemars(with = "Option<BTreeMap<String, Time>>")]
+    pub latency: Option<LatencyLimits>,
 }
 
 /// The keys of an expectation as they are written. [`Keys::form`] determines their form.
@@ -158,7 +171,12 @@ pub struct Keys {
     lag: Option<Spanned<Time>>,
     status: Option<Spanned<Status>>,
     error_rates: Option<ErrorRates>,
-    errors: Option<ErrorRates>,
+    errors: Option<Errors>,
+    compare: Option<Spanned<HashMap<Spanned<String>, Spanned<String>>>>,
+    slower_than: Option<SlowerThan>,
+    errors_at_most: Option<Spanned<Share>>,
+    latency: Option<LatencyLimits>,
+    excess: Option<Spanned<Share>>,
     served: Option<HashMap<Spanned<String>, Count>>,
     during: Option<During>,
     weights: Option<Spanned<Weights>>,
@@ -167,7 +185,7 @@ pub struct Keys {
 }
 
 /// The keys of all forms of an expectation.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 17] = [
     "from",
     "path",
     "get",
@@ -175,6 +193,11 @@ const KEYS: [&str; 12] = [
     "status",
     "error-rates",
     "errors",
+    "compare",
+    "slower-than",
+    "errors-at-most",
+    "latency",
+    "excess",
     "served",
     "during",
     "weights",
@@ -183,7 +206,7 @@ const KEYS: [&str; 12] = [
 ];
 
 /// The forms of an expectation, for messages.
-pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
+pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
 
 /// The message where both keys of the error rates are set.
 pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
@@ -191,7 +214,8 @@ pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which
 /// The form that a key belongs to, by the key that determines the form.
 fn form_of(key: &str) -> &str {
     match key {
-        "path" | "get" | "lag" | "status" | "error-rates" | "errors" => "from",
+        "path" | "get" | "lag" | "status" | "error-rates" | "errors" | "compare" | "slower-than" | "errors-at-most"
+        | "latency" | "excess" => "from",
         other => other,
     }
 }
@@ -210,21 +234,69 @@ pub fn misplaced_key<'k>(names: impl Iterator<Item = &'k str> + Clone) -> Option
 fn keys_of(form: &str) -> &'static str {
     match form {
         "served" => "{served: {WORKLOAD: REQUESTS}}",
-        "during" => "{during: {errors: …, excludes: …, gap: …, last-of: …}}",
+        "during" => "{during: {errors: …, excludes: …, gap: …, last-of: …, latency: …}}",
         "weights" => "{weights: {canary: …, stable: …}}",
         "reports" => "{reports: {weight: …}}",
         "objects" => "{objects: none}",
-        _ => "{from: …, path: …, get: …, status: …, error-rates: …}",
+        _ => {
+            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …}"
+        }
     }
 }
 
 impl Keys {
-    /// The versions with claimed shares.
+    /// The versions in the claim.
     pub fn versions(&self) -> impl Iterator<Item = &String> {
-        self.get.iter().flat_map(|get| match &get.value {
-            Get::Shares(shares) => shares.keys().collect(),
-            Get::AsDeclared => Vec::new(),
-        })
+        let compared = self.compare.iter().flat_map(|compare| &compare.value);
+        let compared = compared.flat_map(|(canary, baseline)| [&canary.value, &baseline.value]);
+        let claimed = self.get.iter().filter_map(|get| match &get.value {
+            Get::Shares(shares) => Some(shares.keys()),
+            Get::AsDeclared => None,
+        });
+        claimed.flatten().chain(compared)
+    }
+
+    /// The location of a key.
+    fn place(&self, key: &str, otherwise: Location) -> Location {
+        self.names.iter().find(|name| name.value == key).map_or(otherwise, |name| name.referenced)
+    }
+
+    /// Refuses keys of an expectation with `from` that belong to another one than `main`.
+    fn refuse(&self, keys: &[&str], main: &str) -> Result<(), (Location, String)> {
+        let Some(name) = self.names.iter().find(|name| keys.contains(&name.value.as_str())) else { return Ok(()) };
+        let message = format!("`{}` does not belong to `{main}`; it belongs to a separate expectation", name.value);
+        Err((name.referenced, message))
+    }
+
+    /// Limits of errors and latency.
+    fn limits(self, at: Location) -> Result<Expectation, (Location, String)> {
+        let main = if self.latency.is_some() { "latency" } else { "errors-at-most" };
+        self.refuse(&["get", "lag", "status", "errors", "slower-than"], main)?;
+        let Self { from: Some(from), path, errors_at_most, latency, excess, error_rates, .. } = self else {
+            return Err((at, format!("an expectation is {FORMS}")));
+        };
+        Ok(Expectation::Limit(Box::new(Limit { from, path, errors_at_most, latency, excess, error_rates })))
+    }
+
+    /// A comparison of versions.
+    fn comparison(self, at: Location) -> Result<Expectation, (Location, String)> {
+        self.refuse(&["get", "lag", "status", "errors-at-most", "latency", "excess"], "compare")?;
+        let of_errors = self.place("errors", at);
+        let Self { from: Some(from), path, compare: Some(compare), errors, slower_than, error_rates, .. } = self else {
+            return Err((at, format!("an expectation is {FORMS}")));
+        };
+        let errors = match errors {
+            Some(Errors::Rates(_)) => {
+                let message = "in a comparison, `errors` is a factor such as 2x; error rates are `error-rates`";
+                return Err((of_errors, message.to_owned()));
+            }
+            Some(Errors::Factor(factor)) => Some(factor),
+            None => None,
+        };
+        if errors.is_none() && slower_than.is_none() {
+            return Err((at, "`compare` claims nothing: it needs `errors` or `slower-than`".to_owned()));
+        }
+        Ok(Expectation::Compare(Box::new(Compared { from, path, compare, errors, slower_than, error_rates })))
     }
 
     /// The form that the keys determine; `at` is the location of the expectation.
@@ -235,19 +307,37 @@ impl Keys {
         if let Some((index, message)) = misplaced_key(self.names.iter().map(|name| name.value.as_str())) {
             return Err((self.names[index].referenced, message));
         }
-        if let Some(former) = self.names.iter().find(|name| name.value == "errors" && self.error_rates.is_some()) {
+        let is_former = self.error_rates.is_some() && matches!(self.errors, Some(Errors::Rates(_)));
+        if let Some(former) = self.names.iter().find(|name| name.value == "errors" && is_former) {
             return Err((former.referenced, BOTH_KEYS.to_owned()));
         }
         match self {
-            Self { from: Some(_), get: None, status: None, .. } => {
-                Err((at, "an expectation with `from` needs `get` or `status`".to_owned()))
+            Self { from: Some(_), compare: Some(_), .. } => self.comparison(at),
+            Self { from: Some(_), errors_at_most: Some(_), .. } | Self { from: Some(_), latency: Some(_), .. } => {
+                self.limits(at)
             }
+            Self { from: Some(_), excess: Some(excess), .. } => {
+                Err((excess.referenced, "`excess` needs `errors-at-most` or `latency`".to_owned()))
+            }
+            Self { from: Some(_), slower_than: Some(_), .. } | Self { errors: Some(Errors::Factor(_)), .. } => {
+                let key = if self.slower_than.is_some() { "slower-than" } else { "errors" };
+                let message = format!("`{key}` with a factor needs the two versions: `compare: {{v2: v1}}`");
+                Err((self.place(key, at), message))
+            }
+            Self { from: Some(_), get: None, status: None, .. } => Err((
+                at,
+                "an expectation with `from` needs `get`, `status`, `compare`, `errors-at-most` or `latency`".to_owned(),
+            )),
             Self { from: Some(from), path, get, lag, status, error_rates, errors, .. } => {
-                let error_rates = error_rates.or(errors);
+                let former = errors.and_then(|errors| match errors {
+                    Errors::Rates(rates) => Some(*rates),
+                    Errors::Factor(_) => None,
+                });
+                let error_rates = error_rates.or(former);
                 Ok(Expectation::Claim(Box::new(Claim { from, path, get, lag, status, error_rates, errors: None })))
             }
             Self { served: Some(served), .. } => Ok(Expectation::Served(ServedBy { served })),
-            Self { during: Some(during), .. } => Ok(Expectation::During(Watched { during })),
+            Self { during: Some(during), .. } => Ok(Expectation::During(Box::new(Watched { during }))),
             Self { weights: Some(weights), .. } => Ok(Expectation::Weights(DeclaredWeights { weights })),
             Self { reports: Some(reports), .. } => Ok(Expectation::Reports(Reports { reports })),
             Self { objects: Some(objects), .. } => Ok(Expectation::Left(Left { objects })),
@@ -282,6 +372,11 @@ impl<'de> Visitor<'de> for KeysVisitor {
                 "status" => keys.status = Some(map.next_value()?),
                 "error-rates" => keys.error_rates = Some(map.next_value()?),
                 "errors" => keys.errors = Some(map.next_value()?),
+                "compare" => keys.compare = Some(map.next_value()?),
+                "slower-than" => keys.slower_than = Some(map.next_value()?),
+                "errors-at-most" => keys.errors_at_most = Some(map.next_value()?),
+                "latency" => keys.latency = Some(map.next_value()?),
+                "excess" => keys.excess = Some(map.next_value()?),
                 "served" => keys.served = Some(map.next_value()?),
                 "during" => keys.during = Some(map.next_value()?),
                 "weights" => keys.weights = Some(map.next_value()?),
@@ -303,6 +398,8 @@ impl JsonSchema for Expectation {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let forms = [
             generator.subschema_for::<Claim>(),
+            generator.subschema_for::<Compared>(),
+            generator.subschema_for::<Limit>(),
             generator.subschema_for::<ServedBy>(),
             generator.subschema_for::<Watched>(),
             generator.subschema_for::<DeclaredWeights>(),

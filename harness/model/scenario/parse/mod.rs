@@ -3,6 +3,7 @@
 mod acts;
 mod expectation;
 pub(super) mod raw;
+mod service_levels;
 mod shapes;
 mod values;
 
@@ -10,9 +11,10 @@ use std::path::Path;
 
 pub(super) use acts::{Act, Acts};
 pub(super) use expectation::{
-    BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Watched, Weights,
+    BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Weights,
 };
 use serde_saphyr::Location;
+pub(super) use service_levels::{Compared, LatencyLimits, Limit};
 pub(super) use values::{ErrorRates, Get};
 
 use super::error::ScenarioError;

@@ -77,7 +77,7 @@ impl Countable {
                     let meant = nearest(workload, self.deployments.iter().map(String::as_str));
                     format!("no manifest up to this stage creates a Deployment `{workload}`{meant}")
                 })
-            } else if stage.claims().next().is_none() {
+            } else if stage.asked().next().is_none() {
                 "this stage sends no requests: `served` counts the requests of claims with `from`".to_owned()
             } else {
                 continue;
@@ -96,7 +96,8 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
             Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.origin),
             Expectation::Declared(claim) => ((claim.from.as_str(), Some("as-declared")), &claim.origin),
             Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),
-            Expectation::During(_)
+            Expectation::ServiceLevel(_)
+            | Expectation::During(_)
             | Expectation::Weights { .. }
             | Expectation::Reports { .. }
             | Expectation::NoObjects(_) => continue,

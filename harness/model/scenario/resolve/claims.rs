@@ -9,7 +9,7 @@ use crate::scenario::controller::Weights;
 use crate::scenario::error::ScenarioError;
 use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
 use crate::scenario::expectation::{Claim, DeclaredClaim, During, Expectation, Statuses};
-use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Reports, ServedBy, Watched};
+use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Reports, ServedBy};
 use crate::scenario::share::Share;
 use crate::scenario::suggest::nearest;
 
@@ -22,8 +22,12 @@ impl Resolver<'_> {
         let at = keys.referenced;
         match keys.value.form(at).or_else(|(at, message)| self.error(at, message))? {
             parse::Expectation::Claim(claim) => Ok(vec![self.about_population(*claim, at, context)?]),
-            parse::Expectation::During(Watched { during }) => {
-                Ok(vec![Expectation::During(self.during(during, at, context)?)])
+            parse::Expectation::Compare(compare) => {
+                Ok(vec![Expectation::ServiceLevel(self.comparison(*compare, at, context)?)])
+            }
+            parse::Expectation::Limit(limit) => Ok(vec![Expectation::ServiceLevel(self.limits(*limit, at, context)?)]),
+            parse::Expectation::During(watched) => {
+                Ok(vec![Expectation::During(self.during(watched.during, at, context)?)])
             }
             parse::Expectation::Served(_) if !context.has_counter => self.error(
                 at,
@@ -75,8 +79,9 @@ impl Resolver<'_> {
             last_of.insert(version.value, after.value.0);
         }
         let gap = raw.gap.map(|gap| gap.value.0);
-        if raw.errors.is_none() && gap.is_none() && last_of.is_empty() {
-            return self.error(at, "`during` claims nothing: it needs `errors`, `gap` or `last-of`");
+        let latency = self.latency(raw.latency)?;
+        if raw.errors.is_none() && gap.is_none() && last_of.is_empty() && latency.is_empty() {
+            return self.error(at, "`during` claims nothing: it needs `errors`, `gap`, `last-of` or `latency`");
         }
         Ok(During {
             errors: raw.errors,
@@ -93,8 +98,20 @@ impl Resolver<'_> {
             miss: context.errors.miss,
             gap,
             last_of,
+            latency,
+            false_alarm: context.errors.false_alarm,
             origin: self.origin(at),
         })
+    }
+
+    /// Rejects the name of a population that does not exist.
+    pub(super) fn known_population(&self, name: &Spanned<String>, context: &Context<'_>) -> Result<(), ScenarioError> {
+        let names = || context.populations.iter().map(|population| population.name.as_str());
+        if names().any(|known| known == name.value) {
+            return Ok(());
+        }
+        let meant = nearest(&name.value, names());
+        self.error(name.referenced, format!("no population is named `{}`{meant}", name.value))
     }
 
     fn about_population(
@@ -103,14 +120,7 @@ impl Resolver<'_> {
         at: Location,
         context: &Context<'_>,
     ) -> Result<Expectation, ScenarioError> {
-        let from = &raw.from;
-        if !context.populations.iter().any(|population| population.name == from.value) {
-            let names = context.populations.iter().map(|population| population.name.as_str());
-            return self.error(
-                from.referenced,
-                format!("no population is named `{}`{}", from.value, nearest(&from.value, names)),
-            );
-        }
+        self.known_population(&raw.from, context)?;
         match &raw.get {
             Some(get) if matches!(get.value, Get::AsDeclared) => self.declared(raw, at, context),
             _ => Ok(Expectation::Claim(self.claim(raw, at, context)?)),
@@ -185,7 +195,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn error_rates(&self, raw: parse::ErrorRates, base: ErrorRates) -> Result<ErrorRates, ScenarioError> {
+    pub(super) fn error_rates(&self, raw: parse::ErrorRates, base: ErrorRates) -> Result<ErrorRates, ScenarioError> {
         let rate = |name: &str, written: Option<Spanned<f64>>, base: ErrorProbability| match written {
             None => Ok(base),
             Some(chance) => ErrorProbability::new(chance.value).map_or_else(

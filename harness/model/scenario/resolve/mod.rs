@@ -5,6 +5,7 @@ mod checks;
 mod claims;
 mod controller;
 mod outside;
+mod service_levels;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +72,8 @@ struct Context<'a> {
     versions: &'a BTreeSet<String>,
     /// Whether pods report the number of requests that they have served.
     has_counter: bool,
+    /// Whether requests are sent at a rate, whatever is in flight.
+    is_open_loop: bool,
     errors: ErrorRates,
 }
 
@@ -107,6 +110,7 @@ impl Resolver<'_> {
             populations: &populations,
             versions: &versions,
             has_counter: raw.served.is_some(),
+            is_open_loop: raw.traffic.qps.is_some(),
             errors: self.top_level_error_rates(raw.error_rates, raw.errors)?,
         };
         let traffic = self.traffic(raw.traffic)?;

@@ -389,3 +389,25 @@ fn a_claim_about_what_is_declared_has_few_keys(#[case] from: &str, #[case] to: &
     let error = timed(from, to).unwrap_err().to_string();
     assert_eq!(error.lines().next().unwrap().split_once("scenario.yaml:").unwrap().1, expected);
 }
+
+#[test]
+fn claims_about_errors_and_latency_are_read() {
+    let written = "- {from: everyone, path: /work, compare: {v2: v1}, errors: 2x, slower-than: {99%: 3x, 95%: 1.5x}}\n      - {from: testers, errors-at-most: 1%, latency: {99.9%: 1s, 90%: 50ms}, excess: 2%, error-rates: {miss: 1e-2}}\n      - {during: {latency: {99%: 200ms}}}";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/canary/scenario.yaml");
+    let text = manifest::text(&path).unwrap().replacen("- {served: {hello-server-v2: 0}}", written, 1);
+    let scenario =
+        Scenario::parse(&path, &text.replacen("populations:", "traffic: {qps: 500}\npopulations:", 1)).unwrap();
+    let stage = scenario.stages.iter().find(|stage| stage.service_levels().next().is_some()).unwrap();
+    let said: Vec<String> = stage.expect.iter().map(ToString::to_string).rev().take(3).collect();
+    assert_eq!(
+        said,
+        [
+            "during the change: 99 % answered within 200ms",
+            "testers: errors at most 1 %, 90 % within 50ms, 99.9 % within 1s",
+            "everyone /work: v2 against v1: errors below 2x, answers slower than 95 % of v1's below 1.5x, answers slower than 99 % of v1's below 3x",
+        ]
+    );
+    let [compare, limit] = &stage.service_levels().collect::<Vec<_>>()[..] else { panic!("two claims") };
+    assert_eq!((compare.errors, limit.errors.miss), (ErrorRates::default(), ErrorProbability::new(1e-2).unwrap()));
+    assert!(stage.asked().any(|asked| asked == ("everyone", "/work")));
+}

@@ -37,7 +37,7 @@ impl Line {
 
 /// The log likelihood ratios that end a test.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Levels {
+pub(in crate::verdict) struct Levels {
     /// At this ratio or a larger one, the test fails.
     pub fail: f64,
     /// At this ratio or a smaller one, this side passes.
@@ -46,7 +46,7 @@ pub(super) struct Levels {
 
 /// One of the two alternatives to the claimed share, with the counts at which it stops the test.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Side {
+pub(in crate::verdict) struct Side {
     pub steps: Steps,
     pub levels: Levels,
     pub fails: Line,
@@ -66,7 +66,7 @@ impl Side {
 
 /// The summands of one request in the log likelihood ratio of another share to the claimed one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Steps {
+pub(in crate::verdict) struct Steps {
     pub hit: f64,
     pub miss: f64,
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 pub use boundary::{Boundaries, Line};
-use boundary::{Levels, Side, Steps};
+pub(super) use boundary::{Levels, Side, Steps};
 use frontier::Frontier;
 pub use paths::Characteristics;
 pub use share_test::ShareTest;

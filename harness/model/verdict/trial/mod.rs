@@ -13,7 +13,7 @@ use super::sequential::ShareTest;
 use crate::scenario::{Claim, Share};
 
 /// The distance between two points of a path is this part of the number of requests: some hundred points in all.
-const THINNING: u64 = 24;
+pub(super) const THINNING: u64 = 24;
 
 /// The decision of a claim: takes the answers one by one, in the order of sending, and returns the ruling as soon as there is one.
 ///
@@ -181,13 +181,7 @@ impl Trial {
 
     fn paths(&self) -> Vec<DecisionPath> {
         let tests = self.design.tests.iter().zip(&self.points);
-        tests
-            .map(|((part, design), points)| DecisionPath {
-                part: part.to_string(),
-                design: design.clone(),
-                points: points.clone(),
-            })
-            .collect()
+        tests.map(|((part, design), points)| DecisionPath::new(part.to_string(), design, points.clone())).collect()
     }
 
     fn shares(&self, decided: &Decided) -> Vec<ServedShare> {

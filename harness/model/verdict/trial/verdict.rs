@@ -1,6 +1,6 @@
 use crate::scenario::Share;
 use crate::verdict::ruling::{Ruling, Stop};
-use crate::verdict::sequential::ShareDesign;
+use crate::verdict::sequential::{Boundaries, ShareDesign};
 
 /// The ruling on a claim, with its reason and its numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,12 +26,35 @@ pub struct Verdict {
 /// The path of a sequential test of a share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecisionPath {
-    /// The version, or `status 503`.
+    /// What counts as a hit: answers of a version, or with a status: `status 503`.
     pub part: String,
-    /// The test.
-    pub design: ShareDesign,
+    /// What the test takes: `requests`, or bad events, such as `errors`.
+    pub of: String,
+    /// The claimed share, as a fraction.
+    pub claimed: f64,
+    /// The largest number of requests.
+    pub cap: u64,
+    /// The lines that stop the test.
+    pub boundaries: Boundaries,
+    /// Where gross faults stop the test: numbers of requests, each with the share below which and the share above which it fails.
+    pub gross_faults: Vec<(u64, f64, f64)>,
     /// Requests and hits, up to the end of the test; the points become less dense with the number of requests.
     pub points: Vec<(u64, u64)>,
+}
+
+impl DecisionPath {
+    /// The path of a test of a share of all requests.
+    pub(super) fn new(part: String, design: &ShareDesign, points: Vec<(u64, u64)>) -> Self {
+        Self {
+            part,
+            of: "requests".to_owned(),
+            claimed: design.share(),
+            cap: design.cap(),
+            boundaries: design.boundaries(),
+            gross_faults: design.gross_faults(),
+            points,
+        }
+    }
 }
 
 /// A claimed share with its count.

@@ -1,0 +1,47 @@
+use std::net::SocketAddr;
+
+use clap::Subcommand;
+
+use crate::workload::{AnswerShare, GATE_PORT, SlowAnswers};
+
+/// A part of the workload image.
+#[derive(Debug, Subcommand)]
+pub enum Workload {
+    /// The demo server
+    Serve {
+        /// The version in answers
+        #[arg(long, env = "VERSION", default_value = "v1")]
+        version: String,
+        /// Whether `/error` answers 200
+        #[arg(long, env = "MENDED")]
+        mended: bool,
+        /// The name of the pod
+        #[arg(long, env = "HOSTNAME", default_value = "")]
+        pod: String,
+        /// The answers below `/work` that are slow, such as `5% 40ms`
+        #[arg(long, env = "SLOW")]
+        slow: Option<SlowAnswers>,
+        /// The share of the answers below `/work` that fail with 500, such as 1%
+        #[arg(long, env = "FAIL")]
+        fail: Option<AnswerShare>,
+        /// The address to listen on
+        #[arg(long, default_value = "0.0.0.0:8080")]
+        listen: SocketAddr,
+    },
+    /// The idle client; with `--seconds`, a pause, for a `preStop` hook
+    Idle {
+        /// The seconds after which it ends
+        #[arg(long)]
+        seconds: Option<u16>,
+    },
+    /// The traffic driver: reads commands from stdin, one JSON object per line
+    Drive,
+    /// The answers to webhooks: reads commands from stdin, one JSON object per line
+    Gates {
+        /// The address to listen on
+        #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], GATE_PORT)))]
+        listen: SocketAddr,
+    },
+    /// The list of files that this program loads
+    Files,
+}
