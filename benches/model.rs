@@ -220,6 +220,7 @@ async fn traffic() -> f64 {
         version: VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned()),
         pod_header: Some("x-pod".to_owned()),
         flows: vec![Flow {
+            method: None,
             path: "/".to_owned(),
             requests: REQUESTS,
             min_results: REQUESTS,

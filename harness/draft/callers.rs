@@ -15,7 +15,7 @@ pub(super) fn callers(
     let mut populations = vec![Population {
         name: "everyone".to_owned(),
         through: None,
-        variants: vec![Variant { headers: BTreeMap::new() }],
+        variants: vec![Variant::default()],
     }];
     let mut paths = vec!["/".to_owned()];
     let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
@@ -78,5 +78,5 @@ fn add(populations: &mut Vec<Population>, header: &str, name: &str, value: Strin
         }
         name = format!("{first}-{number}");
     }
-    populations.push(Population { name, through: None, variants: vec![Variant { headers }] });
+    populations.push(Population { name, through: None, variants: vec![Variant { method: None, headers }] });
 }

@@ -91,6 +91,7 @@ pub(super) fn plan(
             let population = population.ok_or_else(|| TrafficError::NoPopulation(flow.from.to_owned()))?;
             Ok(Flow {
                 path: flow.path.to_owned(),
+                method: population.variants.first().and_then(|variant| variant.method.clone()),
                 requests: flow.requests,
                 min_results: flow.least,
                 variants: population.variants.iter().map(|variant| variant.headers.clone()).collect(),

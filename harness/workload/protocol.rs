@@ -81,6 +81,9 @@ pub enum VersionSource {
 pub struct Flow {
     /// The path.
     pub path: String,
+    /// The method; none is `GET`.
+    #[serde(default)]
+    pub method: Option<String>,
     /// The maximum number of requests.
     pub requests: u64,
     /// The number of results before which no [`DriverCommand::Stop`] comes. Until then the driver sends larger batches of messages.

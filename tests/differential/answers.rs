@@ -62,6 +62,7 @@ pub async fn send(
     let routes = outbound.routes(&requests[0].1).unwrap();
     let decisions: Vec<_> = requests.iter().map(|(_, request)| routes.decide(request)).collect();
     let flow = |(kind, decision): (&(String, Request), &routing::Decision<'_>)| Flow {
+        method: None,
         path: kind.1.path.clone(),
         requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
         min_results: MANY,

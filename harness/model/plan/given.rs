@@ -38,6 +38,7 @@ pub(crate) fn requests<'a>(
             (Some(through), Some(host)) => Request::entering(host, through.port, path),
             _ => Request::get(&service.host, service.port, path),
         };
+        let request = variant.method.iter().fold(request, |request, method| request.by(method));
         variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
     })
 }

@@ -39,6 +39,13 @@ impl Request {
         Self { is_entering: true, ..Self::get(host, port, path) }
     }
 
+    /// Sets the method.
+    #[must_use]
+    pub fn by(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.method);
+        self
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

@@ -24,7 +24,7 @@ const MATCH_FIELDS: [&str; 14] = [
 /// The modelled fields of a rule.
 ///
 /// Timeouts are covered for servers that answer in time: they do not affect such requests.
-/// A `corsPolicy` answers preflight requests alone, with the method `OPTIONS`; populations send `GET`.
+/// A `corsPolicy` answers preflight requests alone, with the method `OPTIONS`, which populations do not send.
 #[rustfmt::skip]
 const RULE_FIELDS: [&str; 17] = [
     "name", "match", "route", "redirect", "rewrite", "directResponse", "fault", "delegate", "mirror", "mirrors",

@@ -175,6 +175,8 @@ impl fmt::Display for IngressGateway {
 /// The properties of a population's requests, except the path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
+    /// The method; none is `GET`.
+    pub method: Option<String>,
     /// Request headers; `host` is the authority.
     pub headers: BTreeMap<String, String>,
 }

@@ -6,13 +6,13 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 28] = [
+pub const MUTATION_OPERATORS: [&str; 29] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "subset label changed", "selector pinned", "selector too wide",
     "port renamed tcp-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
-    "canary steps changed", "mirror dropped",
+    "canary steps changed", "mirror dropped", "fault left out",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -177,6 +177,7 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
             mutator.misspell("host typo", &format!("{destination}/host"), "host");
             mutator.misspell("subset name typo", &format!("{destination}/subset"), "subset");
         }
+        mutator.without("fault left out", &rule, "fault");
         for one in 0..mutator.count(&format!("{rule}/match")) {
             matches(mutator, &format!("{rule}/match/{one}"));
         }

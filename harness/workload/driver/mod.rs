@@ -143,7 +143,7 @@ impl LoadGenerator {
         let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
         let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
         let one =
-            |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, &flow.path, headers, plan.keep_alive);
+            |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, flow, headers, plan.keep_alive);
         let requests = plan
             .flows
             .iter()
@@ -330,12 +330,14 @@ impl NumberedConnection {
 
 fn request(
     address: &str,
-    path: &str,
+    flow: &Flow,
     headers: &BTreeMap<String, String>,
     keep_alive: bool,
 ) -> Result<Request<Empty<Bytes>>, DriveError> {
     let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
-    let mut request = Request::builder().uri(path).body(Empty::new()).map_err(|_| invalid(path))?;
+    let (method, path) = (flow.method.as_deref().unwrap_or("GET"), flow.path.as_str());
+    let request = Request::builder().method(method).uri(path).body(Empty::new());
+    let mut request = request.map_err(|_| invalid(&format!("{method} {path}")))?;
     let map = request.headers_mut();
     // like other clients, without the default port
     let host = address.strip_suffix(":80").unwrap_or(address);

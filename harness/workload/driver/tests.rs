@@ -80,7 +80,7 @@ async fn answers(
 }
 
 fn flow(path: &str, requests: u64) -> Flow {
-    Flow { path: path.to_owned(), requests, min_results: 0, variants: vec![BTreeMap::new()] }
+    Flow { path: path.to_owned(), method: None, requests, min_results: 0, variants: vec![BTreeMap::new()] }
 }
 
 async fn free_port() -> u16 {

@@ -151,6 +151,9 @@ pub struct Population {
     /// The port of the gateway; by default 80.
     #[schemars(with = "Option<u16>")]
     pub port: Option<Spanned<u16>>,
+    /// The method; by default `GET`.
+    #[schemars(with = "Option<String>")]
+    pub method: Option<Spanned<String>>,
     /// The `Host` header; by default the host of the service.
     #[schemars(with = "Option<String>")]
     pub host: Option<Spanned<String>>,

@@ -17,6 +17,9 @@ use crate::scenario::suggest::nearest;
 /// The label that keeps Istio from injecting a sidecar.
 const INJECT: &str = "sidecar.istio.io/inject";
 
+/// The methods of requests. `OPTIONS` is not among them, since a `corsPolicy` answers it.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
 /// Headers that a gateway sets itself for requests from outside of the mesh, whatever their sender writes.
 const SET_BY_GATEWAY: [&str; 3] = ["x-forwarded-", "x-envoy-", "x-request-id"];
 
@@ -58,14 +61,15 @@ impl Resolver<'_> {
             headers.retain(|name, _| !name.eq_ignore_ascii_case("host"));
             headers.insert("host".to_owned(), host.value.clone());
         }
+        let method = population.method.map(|method| self.method(method)).transpose()?;
         let variants = population.any_of.into_iter().map(|variant| {
             let mut headers = headers.clone();
             headers.extend(self.headers(variant.headers)?);
-            Ok(Request { headers })
+            Ok(Request { method: method.clone(), headers })
         });
         let mut variants = variants.collect::<Result<Vec<_>, _>>()?;
         if variants.is_empty() {
-            variants.push(Request { headers });
+            variants.push(Request { method, headers });
         }
         match (population.through, population.port) {
             (Some(through), port) => {
@@ -83,6 +87,14 @@ impl Resolver<'_> {
             (None, None) => {}
         }
         Ok(Population { name, through: None, variants })
+    }
+
+    fn method(&self, method: Spanned<String>) -> Result<String, ScenarioError> {
+        if METHODS.contains(&method.value.as_str()) {
+            return Ok(method.value);
+        }
+        let known = METHODS.join(", ");
+        self.error(method.referenced, format!("`{}` is not one of the methods {known}", method.value))
     }
 
     fn host(&self, host: &Spanned<String>) -> Result<(), ScenarioError> {
