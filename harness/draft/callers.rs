@@ -12,11 +12,8 @@ pub(super) fn callers(
     service: &Service,
     open: &mut Vec<String>,
 ) -> (Vec<Population>, Vec<String>) {
-    let mut populations = vec![Population {
-        name: "everyone".to_owned(),
-        through: None,
-        variants: vec![Variant::default()],
-    }];
+    let mut populations =
+        vec![Population { name: "everyone".to_owned(), through: None, variants: vec![Variant::default()] }];
     let mut paths = vec!["/".to_owned()];
     let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
     let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();

@@ -7,7 +7,8 @@ use crate::common::{said, shiftcheck, spoilt};
 
 #[rstest]
 fn all_claims_hold(
-    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "ingress", "fault-injection", "scale")] scenario: &str,
+    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "ingress", "fault-injection", "scale")]
+    scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
 ) {
     let fixture = format!("fixtures/{scenario}");

@@ -142,8 +142,7 @@ impl LoadGenerator {
             .map_err(|error| DriveError::Plan(error.to_string()))?;
         let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
         let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
-        let one =
-            |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, flow, headers, plan.keep_alive);
+        let one = |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, flow, headers, plan.keep_alive);
         let requests = plan
             .flows
             .iter()

@@ -215,7 +215,11 @@ fn the_pod_outside_goes_with_the_client() {
     "host: hello.example.com, port: 443}",
     "scenario.yaml:11:69: no server of gateway/hello has the port 443; ports of its servers: 80"
 )]
-#[case::options("inside: {}", "inside: {method: OPTIONS}", "scenario.yaml:10:20: `OPTIONS` is not one of the methods GET, HEAD, POST, PUT, PATCH, DELETE")]
+#[case::options(
+    "inside: {}",
+    "inside: {method: OPTIONS}",
+    "scenario.yaml:10:20: `OPTIONS` is not one of the methods GET, HEAD, POST, PUT, PATCH, DELETE"
+)]
 #[case::port_alone(
     "inside: {}",
     "inside: {port: 80}",
