@@ -4,10 +4,7 @@
 use crate::common::{said, shiftcheck};
 use crate::harness::tests;
 
-tests![
-    callers_outside_get_what_the_rules_of_the_gateway_say(),
-    faults_reach_the_callers_that_a_rule_names(),
-];
+tests![callers_outside_get_what_the_rules_of_the_gateway_say(), faults_reach_the_callers_that_a_rule_names(),];
 
 fn callers_outside_get_what_the_rules_of_the_gateway_say() {
     holds("ingress", &["visitors: v1 90 %, v2 10 % — v1 ", "testers: v2 — all ", "unknown-host: status 404 — all "]);
