@@ -12,8 +12,8 @@ use crate::harness::tests;
 tests![
     a_regression_on_the_new_version_alone_is_found_and_named(): Paired,
     a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause(): Paired,
-    by_revision_the_regression_comes_with_the_restart_of_the_sidecars(),
-    a_roll_back_ends_the_regression_with_the_restart_of_the_sidecars(),
+    by_revision_the_regression_comes_with_the_restart_of_the_sidecars(): Paired,
+    a_roll_back_ends_the_regression_with_the_restart_of_the_sidecars(): Paired,
     two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_safe(),
 ];
 
