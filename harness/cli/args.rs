@@ -35,7 +35,7 @@ Environment variables:
 
 /// End-to-end tests for Istio traffic-shifting rollouts
 ///
-/// Exit codes: 0 every claim holds, 1 a claim fails, 2 bad input, 3 the environment failed, 130 interrupted, 143 terminated.
+/// Exit codes: 0 every claim holds, 1 a claim fails, 2 bad input, 3 the environment failed, 4 undecided, 130 interrupted, 143 terminated.
 #[derive(Debug, Parser)]
 #[command(name = "shiftcheck", version, max_term_width = 120, after_help = ENVIRONMENT)]
 pub struct Args {

@@ -27,9 +27,10 @@ fn flagger_moves_the_traffic_and_what_its_promotion_breaks_is_told() {
     kept.remove();
 }
 
-/// The scenarios that have no errors, one after another on the cluster that has Flagger already.
+/// Scenarios that have no errors, one after another on the cluster that has Flagger already. `flagger-ab` and `flagger-mirror` pass, too, but take
+/// 100 s each.
 fn other_canaries_hold(kept: &Kept) {
-    for name in ["canary-drained", "rollback", "ab", "mirror"] {
+    for name in ["rollback", "canary-drained"] {
         let begun = Instant::now();
         let (printed, errors, code) = kept.run(&Path::new(ROOT).join(format!("fixtures/flagger-{name}")));
         assert_eq!(code, Some(0), "{printed}{errors}");

@@ -15,32 +15,42 @@ tests![
     a_sweep_removes_the_shared_cluster_of_a_killed_run()
 ];
 
-/// Features of Istio that the canary scenario does not use, and a scenario that fails.
-const SCENARIOS: [&str; 4] = ["gateway-api", "blue-green", "canary-pinned-selector", "mirror"];
+/// Features of Istio that the canary scenario does not use, and scenarios that fail: with what each proves, or fails with.
+const SCENARIOS: [(&str, bool, &str); 7] = [
+    ("gateway-api", true, "all stages passed"),
+    ("blue-green", true, "all stages passed"),
+    ("canary-pinned-selector", false, "FAIL 1/1 testers' canary, selector pinned"),
+    ("failing-canary", false, "✗ everyone at /work: v2 against v1: errors below 2x — "),
+    ("slow-canary", false, "✗ everyone at /work: v2 against v1: answers slower than 95 % of v1's below 2x — "),
+    ("fault-injection", true, "writers: status 200 80 %, status 500 20 % — "),
+    ("mirror", true, "all stages passed"),
+];
 
 fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let scenarios = SCENARIOS.map(|name| format!("fixtures/{name}"));
+    let scenarios = SCENARIOS.map(|(name, ..)| format!("fixtures/{name}"));
     let mut arguments = vec!["run", "--no-fail-fast", "--jobs", "2", "--report", folder.path().to_str().unwrap()];
     arguments.extend(scenarios.iter().map(String::as_str));
     let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert_eq!(printed.matches("cluster with Istio").count(), 1, "{printed}");
-    let summary = "\n3 of 4 scenarios passed\n  ok           fixtures/gateway-api\n  ok           fixtures/blue-green\n  \
-                   FAIL         fixtures/canary-pinned-selector\n  ok           fixtures/mirror\n";
-    assert!(printed.ends_with(summary), "{printed}");
+    let line = |(name, holds, _)| format!("\n  {:<11}  fixtures/{name}", if holds { "ok" } else { "FAIL" });
+    let summary = format!("\n4 of 7 scenarios passed{}\n", SCENARIOS.map(line).concat());
+    assert!(printed.ends_with(&summary), "{printed}");
     // what is printed of one is not mixed with what is printed of another
-    let of_runs: Vec<&str> =
-        printed.lines().filter(|line| line.contains(" of a shared throwaway cluster, run ")).collect();
-    assert_eq!(of_runs.len(), 4, "{printed}");
-    for (line, name) in SCENARIOS.map(|name| (of_runs.iter().find(|line| line.starts_with(&format!("{name}:"))), name))
-    {
-        let line = line.unwrap_or_else(|| panic!("{name}: {printed}"));
-        let run = run_id(line);
-        assert!(line.contains(&format!("-{run} of a shared throwaway cluster")), "{line}");
+    let begins = |line: &&str| line.contains(" of a shared throwaway cluster, run ");
+    let (begun, lines): (usize, Vec<&str>) = (printed.lines().filter(begins).count(), printed.lines().collect());
+    assert_eq!(begun, SCENARIOS.len(), "{printed}");
+    for (name, holds, proves) in SCENARIOS {
+        let first = lines.iter().position(|line| begins(line) && line.starts_with(&format!("{name}: ")));
+        let own = &lines[first.unwrap_or_else(|| panic!("{name}: {printed}"))..];
+        let end = own.iter().skip(1).position(begins).map_or(own.len(), |end| end + 1);
+        let own = own[..end].join("\n");
+        assert!(own.contains(proves), "{name}: {own}");
+        assert!(own.contains(&format!("-{} of a shared throwaway cluster", run_id(&own))), "{own}");
         let report = std::fs::read_to_string(folder.path().join(name).join("report.json")).unwrap();
         let report: Value = serde_json::from_str(&report).unwrap();
-        assert_eq!(report["result"], if name == "canary-pinned-selector" { "failed" } else { "passed" });
+        assert_eq!(report["result"], if holds { "passed" } else { "failed" }, "{name}");
     }
     assert_eq!(own_clusters(), [""; 0], "something is left behind");
 }
