@@ -11,6 +11,12 @@ use crate::report::note;
 use crate::scenario::Scenario;
 use crate::session::{Interrupt, SessionError};
 
+/// The folder of the reports; none without reports.
+pub(super) fn folder(args: &RunArgs) -> Option<PathBuf> {
+    let folder = || args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
+    (!args.no_report).then(folder)
+}
+
 /// Runs a scenario. Its reports are in the folder of the reports, or below it if they have a name.
 pub(super) async fn run(
     args: &RunArgs,
@@ -19,8 +25,7 @@ pub(super) async fn run(
     when: When,
     interrupt: Interrupt,
 ) -> ExitCode {
-    let folder = args.report.clone().unwrap_or_else(|| PathBuf::from("shiftcheck-report"));
-    let folder = name.map_or_else(|| folder.clone(), |name| folder.join(name));
+    let folder = folder(args).map(|folder| name.map_or_else(|| folder.clone(), |name| folder.join(name)));
     let execution = Execution {
         scenario,
         place,
@@ -28,7 +33,7 @@ pub(super) async fn run(
         task: Task::Run,
         quiet: args.several.quiet,
         reports: Reports {
-            folder: (!args.no_report).then_some(folder),
+            folder,
             asked: !args.no_report && args.report.is_some(),
             begun: false,
             printed: if in_github() { Printed::Annotations } else { Printed::Nothing },

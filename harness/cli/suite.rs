@@ -14,8 +14,9 @@ use super::discovery;
 use super::execute::Place;
 use super::exit::ExitCode;
 use super::options::{cluster_of, throwaway_of};
-use super::process::When;
+use super::process::{When, reproduce};
 use super::single;
+use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::session::{Interrupt, SessionError};
 use crate::venue::SharedCluster;
@@ -47,6 +48,10 @@ pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], interrupt: &Inter
             return failure.code;
         }
     };
+    if let Err(failure) = suite.begin() {
+        advice::print(&failure);
+        return failure.code;
+    }
     let (together, alone): (Vec<usize>, Vec<usize>) = (0..scenarios.len()).partition(|number| sharing[*number]);
     let mut worst = ExitCode::Pass;
     if let Some(cluster) = cluster {
@@ -61,6 +66,10 @@ pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], interrupt: &Inter
         suite.one(number, Place::Of(&args.walk), When::AtOnce).await;
     }
     let codes: Vec<Option<ExitCode>> = suite.codes.iter().map(Cell::get).collect();
+    if let Err(failure) = suite.publish() {
+        advice::print(&failure);
+        worst = worst.worst(failure.code);
+    }
     discovery::summarize(scenarios, &codes);
     codes.into_iter().flatten().fold(worst, ExitCode::worst)
 }
@@ -86,6 +95,23 @@ async fn end(cluster: &SharedCluster) -> ExitCode {
 }
 
 impl Suite<'_> {
+    /// Marks the reports of all scenarios as unfinished: the report of an earlier run must not be taken for that of a scenario that is not run.
+    fn begin(&self) -> Result<(), Failure> {
+        let Some(folder) = single::folder(self.args) else { return Ok(()) };
+        let earlier = self.names.iter().map(|name| folder.join(name)).filter(|folder| Report::is_in(folder));
+        let begin = |folder: PathBuf| Report::begin(&folder, self.args.junit, reproduce());
+        earlier.map(begin).collect::<Result<(), _>>().map_err(|error| Failure::unwritable(&error))
+    }
+
+    /// Writes the page and the `JUnit` file of all scenarios.
+    fn publish(&self) -> Result<(), Failure> {
+        let Some(folder) = single::folder(self.args) else { return Ok(()) };
+        Report::write_suite(&folder, &self.names, self.args.junit).map_err(|error| Failure::unwritable(&error))?;
+        // a closed pipe is not an error
+        let _ = writeln!(stdout(), "\nreport: {}", folder.join("index.html").display());
+        Ok(())
+    }
+
     /// The cluster that scenarios share, if there is one, and which of them share it.
     fn shared(&self) -> Result<(Option<Arc<SharedCluster>>, Vec<bool>), Failure> {
         let none = vec![false; self.scenarios.len()];

@@ -76,7 +76,7 @@ impl Report {
         }
         replace(&folder.join("conformance.yaml"), &conformance(self))?;
         replace(&folder.join("report.html"), &page(self, Some(folder)))?;
-        replace(&folder.join("junit.xml"), &junit(self, granularity))?;
+        replace(&folder.join("junit.xml"), &junit(&[self], granularity))?;
         replace(&folder.join("report.json"), &pretty(self))
     }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use quick_junit::{NonSuccessKind, Report as Suites, TestCase, TestCaseStatus, TestSuite};
 
 use super::model::{Claim, Failure, Outcome, Report, Stage};
@@ -13,9 +15,16 @@ pub enum Granularity {
     Claim,
 }
 
-/// The report as `JUnit` XML: one suite with a test case per stage or claim, each with the file and line of its claim. Stages that were not
+/// Reports as `JUnit` XML: a suite for each, with a test case per stage or claim, each with the file and line of its claim. Stages that were not
 /// run or not judged are skipped tests. The failure or the interruption of a run is an error.
-pub(super) fn junit(report: &Report, granularity: Granularity) -> String {
+pub(super) fn junit(reports: &[&Report], granularity: Granularity) -> String {
+    let mut suites = Suites::new("shiftcheck");
+    suites.set_time(reports.iter().map(|report| report.took).sum::<Duration>());
+    suites.add_test_suites(reports.iter().map(|report| suite(report, granularity)));
+    suites.to_string().unwrap_or_else(|error| unreachable!("written to memory: {error}"))
+}
+
+fn suite(report: &Report, granularity: Granularity) -> TestSuite {
     let name = if report.scenario.name.is_empty() { "shiftcheck" } else { &report.scenario.name };
     let mut suite = TestSuite::new(name);
     suite.set_time(report.took);
@@ -47,10 +56,7 @@ pub(super) fn junit(report: &Report, granularity: Granularity) -> String {
     for (index, missed) in report.scenario.stages.iter().enumerate().skip(report.stages.len()) {
         suite.add_test_case(case(format!("{} {missed}", index + 1), skipped("not run")));
     }
-    let mut suites = Suites::new("shiftcheck");
-    suites.set_time(report.took);
-    suites.add_test_suite(suite);
-    suites.to_string().unwrap_or_else(|error| unreachable!("written to memory: {error}"))
+    suite
 }
 
 fn title(stage: &Stage) -> String {

@@ -16,6 +16,7 @@ mod page;
 mod place;
 mod recorder;
 mod structured;
+mod suite;
 mod swept;
 mod terminal;
 mod upgrade;

@@ -202,6 +202,35 @@ fn several_scenarios_run_one_after_the_other(#[case] more: &[&str], #[case] end:
     assert_eq!([report("a"), report("b"), report("c")], [true, true, !more.is_empty()]);
 }
 
+#[test]
+fn several_scenarios_have_a_page_and_a_junit_file_together_and_no_earlier_result_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, example) in [("a", "blue-green"), ("b", "canary-pinned-selector"), ("c", "mirror"), ("d", "progressive")] {
+        installed(folder.path(), &["init", name, "--example", example]);
+    }
+    let run = |scenarios: &[&str]| installed(folder.path(), &[&["run", "--cluster", "embedded"], scenarios].concat());
+    let (printed, errors, code) = run(&["a", "c"]);
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("\nreport: shiftcheck-report/index.html\n"), "{printed}");
+    let file = |name: &str| fs::read_to_string(folder.path().join("shiftcheck-report").join(name)).unwrap();
+    assert!(file("c/report.json").contains("\"result\": \"passed\""));
+
+    // b fails, so that c and d are not run
+    assert_eq!(run(&["a", "b", "c", "d"]).2, Some(1));
+    assert!(file("c/report.json").contains("\"result\": \"interrupted\""), "c has the result of an earlier run");
+    let page = file("index.html");
+    assert!(page.contains("<h1>1 of 4 scenarios passed</h1>") && !page.contains("<script"), "{page}");
+    for part in ["href=\"a/report.html\"", "href=\"b/report.html\"", "interrupted", "<td>d</td><td>not run</td>"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let junit = file("junit.xml");
+    let suites: Vec<&str> = junit.lines().filter(|line| line.contains("<testsuite ")).collect();
+    assert_eq!(suites.len(), 3, "{junit}");
+    for (suite, name) in suites.iter().zip(["blue-green", "canary-pinned-selector", "shiftcheck"]) {
+        assert!(suite.contains(&format!("name=\"{name}\"")), "{suite}");
+    }
+}
+
 #[rstest]
 #[case::all(&[], Some("3 of 3 scenarios passed\n  ok           all/a\n  ok           all/b\n  ok           all/c/d\n"))]
 #[case::some(&["--filter", "/b"], None)]

@@ -18,7 +18,9 @@ fn with_images(arguments: &[&str]) -> (String, String, Option<i32>) {
 }
 
 fn upgrade(arguments: &[&str]) -> (String, String, Option<i32>) {
-    with_images(&[&["upgrade"], arguments].concat())
+    // runs at the same time do not write into the same folder
+    let reports = tempfile::tempdir().unwrap();
+    with_images(&[&["upgrade", "--report", reports.path().to_str().unwrap()], arguments].concat())
 }
 
 #[rstest]
