@@ -98,9 +98,9 @@ impl Suite<'_> {
     /// Marks the reports of all scenarios as unfinished: the report of an earlier run must not be taken for that of a scenario that is not run.
     fn begin(&self) -> Result<(), Failure> {
         let Some(folder) = single::folder(self.args) else { return Ok(()) };
-        let earlier = self.names.iter().map(|name| folder.join(name)).filter(|folder| Report::is_in(folder));
+        let mut earlier = self.names.iter().map(|name| folder.join(name)).filter(|folder| Report::is_in(folder));
         let begin = |folder: PathBuf| Report::begin(&folder, self.args.junit, reproduce());
-        earlier.map(begin).collect::<Result<(), _>>().map_err(|error| Failure::unwritable(&error))
+        earlier.try_for_each(begin).map_err(|error| Failure::unwritable(&error))
     }
 
     /// Writes the page and the `JUnit` file of all scenarios.

@@ -205,7 +205,8 @@ fn several_scenarios_run_one_after_the_other(#[case] more: &[&str], #[case] end:
 #[test]
 fn several_scenarios_have_a_page_and_a_junit_file_together_and_no_earlier_result_stays() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, example) in [("a", "blue-green"), ("b", "canary-pinned-selector"), ("c", "mirror"), ("d", "progressive")] {
+    for (name, example) in [("a", "blue-green"), ("b", "canary-pinned-selector"), ("c", "mirror"), ("d", "progressive")]
+    {
         installed(folder.path(), &["init", name, "--example", example]);
     }
     let run = |scenarios: &[&str]| installed(folder.path(), &[&["run", "--cluster", "embedded"], scenarios].concat());
