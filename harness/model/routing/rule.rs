@@ -142,7 +142,11 @@ impl<'a> Part<'a> {
 
     /// The value of a key; null if there is none.
     pub fn get(&self, key: &str) -> Self {
-        Self { manifest: self.manifest, value: &self.value[key], pointer: format!("{}/{}", self.pointer, escaped(key)) }
+        Self {
+            manifest: self.manifest,
+            value: &self.value[key],
+            pointer: [&self.pointer, "/", &*escaped(key)].concat(),
+        }
     }
 
     pub fn items(&self) -> impl Iterator<Item = Self> + use<'_, 'a> {
@@ -192,11 +196,8 @@ impl<'a> Part<'a> {
 
     /// Adds all keys except the known ones to the notes.
     pub fn only(&self, known: &[&str], notes: &mut Notes) {
-        for (key, part) in self.entries() {
-            if !known.contains(&key) {
-                part.not_modelled(notes);
-            }
-        }
+        let keys = self.value.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+        keys.filter(|key| !known.contains(key)).for_each(|key| self.get(key).not_modelled(notes));
     }
 
     /// Reads a string match: `{exact: …}`, `{prefix: …}`, `{regex: …}`; anything else tests presence.
