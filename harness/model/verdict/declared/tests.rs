@@ -131,8 +131,8 @@ fn a_fault_after_many_rounds_is_found_in_a_few_hundred_requests() {
 }
 
 proptest! {
-    /// Under the declared share the expectation of each ratio does not change with a request, whatever the shares were: the ground of the
-    /// bound on the false alarm.
+    /// Under the declared share the expectation of each ratio does not change with a request, whatever the shares were. The bound on the false
+    /// alarm follows from this.
     #[test]
     fn ratios_are_martingales(share in 0.0_f64..=1.0, deviation in 0.001_f64..0.5) {
         let design = DeclaredDesign::new(errors(1e-6, 1e-3, deviation), 1);
@@ -147,7 +147,7 @@ proptest! {
         }
     }
 
-    /// If the truth is at the alternative or beyond, the inverse ratio does not grow on average: the ground of the bound on the miss.
+    /// If the truth is at the alternative or beyond, the inverse ratio does not grow on average. The bound on the miss follows from this.
     #[test]
     fn inverse_ratios_are_supermartingales_beyond_the_alternative(share in 0.01_f64..0.99, beyond in 0.0_f64..1.0) {
         let design = DeclaredDesign::new(errors(1e-6, 1e-3, 0.1), 1);
