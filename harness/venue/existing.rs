@@ -43,18 +43,31 @@ impl Existing {
             run.events.tell(Event::Ready(format!("{kind} {version}, found in {namespace}")));
         }
         tell_swept(sweep(None, &run.records, Wanted::default()).await?, &run.events);
-        let objects = Objects::new(client, run.id.clone(), &run.scenario.namespace, &run.namespace, true).await?;
-        let reach = objects.reach(run.scenario.manifests(), &cluster.istio.namespace)?;
-        match reach.is_empty() {
-            true => {}
-            false if self.allow_reach => run.events.tell(Event::Reaches(reach)),
-            false => return Err(ClusterError::Reaches(reach).into()),
-        }
-        let namespace = KubeNamespace { name: run.namespace.clone(), cluster: Some(kube) };
-        run.records.write(&RunRecord::own(run.id.clone(), Some(namespace), &run.cache))?;
-        objects.create_namespace(&BTreeMap::from([cluster.istio.injection_label()])).await?;
+        let objects = create_namespace(run, &cluster, kube, self.allow_reach).await?;
         Ok((cluster, objects))
     }
+}
+
+/// Checks what the run would change outside of its namespace, and creates the namespace, with a record. Effects outside are refused unless
+/// `allow_reach` is set.
+pub(super) async fn create_namespace(
+    run: &Run<'_>,
+    cluster: &ProvisionedCluster,
+    kube: KubeCluster,
+    allow_reach: bool,
+) -> Result<Objects, VenueError> {
+    let (client, declared) = (cluster.client.clone(), &run.scenario.namespace);
+    let objects = Objects::new(client, run.id.clone(), declared, &run.namespace, true).await?;
+    let reach = objects.reach(run.scenario.manifests(), &cluster.istio.namespace)?;
+    match reach.is_empty() {
+        true => {}
+        false if allow_reach => run.events.tell(Event::Reaches(reach)),
+        false => return Err(ClusterError::Reaches(reach).into()),
+    }
+    let namespace = KubeNamespace { name: run.namespace.clone(), cluster: Some(kube) };
+    run.records.write(&RunRecord::own(run.id.clone(), Some(namespace), &run.cache))?;
+    objects.create_namespace(&BTreeMap::from([cluster.istio.injection_label()])).await?;
+    Ok(objects)
 }
 
 /// The namespace that a run has created, and its cluster.

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,10 +6,9 @@ use kube::Client;
 use tokio::sync::OnceCell;
 
 use super::cluster::{KUBECONFIG, ProvisionedCluster, account_ready};
+use super::existing::create_namespace;
 use super::{LeftBehind, OpenNamespace, OpenVenue, Run, Throwaway, Venue, VenueError};
-use crate::cluster::{
-    ClusterError, Docker, ImageCache, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, RunRecords, is_confinable,
-};
+use crate::cluster::{ClusterError, Docker, ImageCache, KubeCluster, RunId, RunRecord, RunRecords, is_confinable};
 use crate::controller::Controllers;
 use crate::events::{Event, Events};
 use crate::mesh::Planes;
@@ -156,15 +154,7 @@ impl Venue for SharedCluster {
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
         let Started { cluster, kube } = self.started(&run.events).await?;
-        let (name, declared) = (run.namespace.clone(), &run.scenario.namespace);
-        let objects = Objects::new(cluster.client.clone(), run.id.clone(), declared, &name, true).await?;
-        let reach = objects.reach(run.scenario.manifests(), &cluster.istio.namespace)?;
-        if !reach.is_empty() {
-            return Err(ClusterError::Reaches(reach).into());
-        }
-        let namespace = KubeNamespace { name, cluster: Some(kube.clone()) };
-        run.records.write(&RunRecord::own(run.id.clone(), Some(namespace), &self.cache))?;
-        objects.create_namespace(&BTreeMap::from([cluster.istio.injection_label()])).await?;
+        let objects = create_namespace(run, cluster, kube.clone(), false).await?;
         account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
         run.events.tell(Event::Environment(cluster.environment().await));
         Ok(Box::new(OpenNamespace::new(cluster, objects, run.scenario, &run.events)))

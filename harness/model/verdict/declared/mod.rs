@@ -15,8 +15,8 @@ use crate::scenario::ErrorRates;
 /// passes as soon as both are at most β. Then the next round begins, so that a share which becomes wrong later fails soon.
 ///
 /// - **False alarm.** If each share is as declared, `L±` of each round are nonnegative martingales that start at 1. By Ville's inequality, round
-///   `i` fails with a probability of at most `α / (i (i + 1))`. These sum to α at most, so that all rounds together fail with a probability of at
-///   most α, wherever they end.
+///   `i` fails with a probability of at most `α / (i (i + 1))`. These bounds sum to α. So the probability that any round fails is at most α,
+///   whenever the rounds end.
 /// - **Miss.** If each share is off by δ or more in the same direction, `1 / L+` or `1 / L-` is a supermartingale that starts at 1, so that a
 ///   round passes with a probability of at most β.
 /// - **Cap.** A round ends without a decision when its requests carry enough information: each counts `1 / n`, where `n` is
