@@ -12,8 +12,12 @@ pub(super) fn callers(
     service: &Service,
     open: &mut Vec<String>,
 ) -> (Vec<Population>, Vec<String>) {
-    let mut populations =
-        vec![Population { name: "everyone".to_owned(), through: None, variants: vec![Variant::default()] }];
+    let mut populations = vec![Population {
+        name: "everyone".to_owned(),
+        through: None,
+        from_pod: None,
+        variants: vec![Variant::default()],
+    }];
     let mut paths = vec!["/".to_owned()];
     let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
     let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();
@@ -75,5 +79,10 @@ fn add(populations: &mut Vec<Population>, header: &str, name: &str, value: Strin
         }
         name = format!("{first}-{number}");
     }
-    populations.push(Population { name, through: None, variants: vec![Variant { method: None, headers }] });
+    populations.push(Population {
+        name,
+        through: None,
+        from_pod: None,
+        variants: vec![Variant { method: None, headers }],
+    });
 }

@@ -24,6 +24,8 @@ pub enum MeshError {
     NotInstalled,
     #[error("the client pod {pod} has no sidecar")]
     NoSidecar { pod: String },
+    #[error("the pod {pod} has a sidecar although the scenario says `sidecar: false`")]
+    HasSidecar { pod: String },
     #[error("no ready pod has the labels that {gateway} selects: {selector}")]
     NoGatewayPods { gateway: String, selector: String },
     #[error("no Service in {namespace} that selects the pods of {gateway} has this port")]

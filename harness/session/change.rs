@@ -224,10 +224,24 @@ impl<'a> Session<'a> {
             // a controller starts the pods first, and then moves the traffic
             let _ = applied_all.set(Instant::now());
         }
-        if with_client && !self.venue.pods().iter().any(|pod| self.is_client(pod) && pod.sidecar.is_some()) {
-            return Err(MeshError::NoSidecar { pod: self.plan.scenario.client.pod.clone() }.into());
+        if with_client {
+            self.check_sidecars()?;
         }
         self.events.tell(Event::RolledOut(start.elapsed()));
+        Ok(())
+    }
+
+    /// Refuses pods that send requests and have no sidecar although they should, or one although they should not.
+    fn check_sidecars(&self) -> Result<(), MeshError> {
+        let (client, namespace) = (&self.plan.scenario.client, self.namespace());
+        let others = client.others.iter().map(|own| (&own.name, own.namespace(namespace), own.sidecar));
+        for (pod, namespace, sidecar) in std::iter::once((&client.pod, namespace, true)).chain(others) {
+            match (self.live_client(pod, namespace).sidecar, sidecar) {
+                (false, true) => return Err(MeshError::NoSidecar { pod: pod.clone() }),
+                (true, false) => return Err(MeshError::HasSidecar { pod: pod.clone() }),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -265,27 +279,26 @@ impl<'a> Session<'a> {
             endpoints.extend(converged.table.addresses().map(ToOwned::to_owned));
         }
         let mut routing = self.routing(&converged);
-        let (mut took, mut readings) = (converged.took, converged.readings);
-        for (entrance, at_gateway) in self.gateways_converged(polling).await? {
-            let Converged { table, differences, not_compared, .. } = at_gateway;
-            took += at_gateway.took;
-            readings += at_gateway.readings;
-            routing.lines.extend(table.lines().into_iter().map(|line| format!("{entrance}: {line}")));
+        let (start, mut readings) = (Instant::now(), converged.readings);
+        for (sender, converged) in self.senders_converged(polling).await? {
+            let Converged { table, differences, not_compared, .. } = converged;
+            readings += converged.readings;
+            routing.lines.extend(table.lines().into_iter().map(|line| format!("{sender}: {line}")));
             routing.not_compared.extend(not_compared);
             if !differences.is_empty() {
                 self.events.tell(Event::Misrouted(differences));
             }
         }
-        self.events.tell(Event::Converged { took, readings, routing });
+        self.events.tell(Event::Converged { took: converged.took + start.elapsed(), readings, routing });
         Ok(converged)
     }
 
     /// How the client's requests are routed, for people.
     fn routing(&self, Converged { table, not_compared, .. }: &Converged) -> Routing {
         let mesh = self.mesh();
-        let outbound = mesh.outbound(self.as_client());
+        let senders = self.senders(&mesh);
         let populations = self.plan.scenario.populations.iter();
-        let given = populations.map(|own| self.snapshot.given(own, "/", &outbound));
+        let given = populations.map(|own| self.snapshot.given(own, "/", &senders));
         let rules: BTreeSet<String> = given.flat_map(|given| given.rules).map(|rule| rule.object.to_string()).collect();
         let splits = |route: &Route| matches!(&route.action, Action::Forward(forward) if forward.clusters.len() > 1);
         Routing {

@@ -54,7 +54,7 @@ pub async fn run_compared(
         return Ok(Outcome { ending: Ending::Passed, passed: 0, stages: 0 });
     };
     SessionError::refuse_controlled(&first.scenario)?;
-    first.scenario.refuse_gateways("a comparison of versions of Istio")?;
+    first.scenario.refuse_other_senders("a comparison of versions of Istio")?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let prepared = Prepared::new(&first.scenario, &options, events)?;
     let mut others = Vec::new();

@@ -113,9 +113,9 @@ impl<'a> Session<'a> {
 /// What rules and pods declare for each population.
 fn declaration(planned: &PlannedStage<'_>, own: Declared, start: DriverStart) -> Declaration {
     let snapshot = planned.after.observed(&own.rules, own.pods);
-    let outbound = snapshot.outbound();
+    let senders = snapshot.senders();
     let shares =
-        snapshot.scenario.populations.iter().map(|population| shares(snapshot.given(population, "/", &outbound)));
+        snapshot.scenario.populations.iter().map(|population| shares(snapshot.given(population, "/", &senders)));
     Declaration {
         seen: micros(start.times(own.first_ended).1),
         until: micros(start.times(own.last_began).0),

@@ -7,7 +7,6 @@ mod compared;
 mod controlled;
 mod declared;
 mod error;
-mod ingress;
 mod inside;
 mod interrupt;
 mod judge;
@@ -17,6 +16,7 @@ mod picks;
 mod reached;
 mod run;
 mod sample;
+mod senders;
 mod stage;
 
 pub use calibrate::{CalibrateOptions, calibrate};

@@ -83,8 +83,8 @@ pub async fn try_mutants(
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
     SessionError::refuse_controlled(&scenario)?;
-    // their namespaces would share the gateway
-    scenario.refuse_gateways("a trial of mutants")?;
+    // their namespaces would share the gateway, and the namespaces of other pods
+    scenario.refuse_other_senders("a trial of mutants")?;
     let prepared = Prepared::new(&scenario, &options, events)?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let body = async {

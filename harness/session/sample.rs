@@ -42,10 +42,10 @@ impl Session<'_> {
             };
             self.events.tell(Event::Fingerprinted(Box::new(print)));
         }
-        let findings = self.mesh().outbound(self.as_client()).diagnose(&self.snapshot.request());
-        // the pods' own versions, as the manifests have them
-        let outbound = self.snapshot.mesh().outbound(self.as_client());
-        let judge = |trial: &Trial| judge_sample(trial, &self.snapshot, &outbound, &findings);
+        let mesh = self.mesh();
+        // with the pods' own versions, as the manifests have them
+        let (live, planned) = (self.senders(&mesh), self.senders(self.snapshot.mesh()));
+        let judge = |trial: &Trial| judge_sample(trial, &self.snapshot, &planned, &live);
         let mut judged: Vec<Judged> = trials.claims.iter().map(judge).collect();
         judged.extend(trials.levels.iter().map(judge_service_level));
         for (workload, (expected, place)) in counted {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::SessionError;
 use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converged, not_judged};
 use super::reached::Reached;
+use super::senders::Routed;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, PodState};
 use crate::controller::Gates;
@@ -13,7 +14,7 @@ use crate::events::{Event, Events, Judged, Workload};
 use crate::mesh::MeshError;
 use crate::plan::{Designs, Plan, PlannedStage, Snapshot, StageDesigns};
 use crate::routing::{self, Mesh};
-use crate::scenario::{Expectation, IngressGateway, Origin, Stage};
+use crate::scenario::{Expectation, Origin, Stage};
 use crate::traffic::Driver;
 use crate::venue::{OpenVenue, ready_pods};
 use crate::verdict::Ruling;
@@ -46,8 +47,10 @@ pub(super) struct Session<'a> {
     pub reached: Reached,
     /// The answers to webhooks; none before they are needed.
     pub gates: Option<Gates>,
-    /// The addresses of endpoints that each gateway uses, as far as stages have waited for them.
-    pub gateway_endpoints: BTreeMap<IngressGateway, BTreeSet<String>>,
+    /// The addresses of endpoints that gateways and the sidecars of other pods use, as far as stages have waited for them.
+    pub sender_endpoints: BTreeMap<Routed, BTreeSet<String>>,
+    /// The addresses of endpoints to which nodes balance the connections of pods without a sidecar, once a stage has waited for them.
+    pub node_endpoints: BTreeSet<String>,
 }
 
 impl<'a> Session<'a> {
@@ -62,7 +65,8 @@ impl<'a> Session<'a> {
             client_pod: Vec::new(),
             reached: Reached::default(),
             gates: None,
-            gateway_endpoints: BTreeMap::new(),
+            sender_endpoints: BTreeMap::new(),
+            node_endpoints: BTreeSet::new(),
         }
     }
 
@@ -203,16 +207,16 @@ impl<'a> Session<'a> {
         self.snapshot.mesh_of(ready_pods(self.venue.pods()))
     }
 
-    /// Whether a pod is the client's.
-    pub fn is_client(&self, pod: &PodState) -> bool {
-        pod.name == self.plan.scenario.client.pod && pod.namespace == self.namespace()
-    }
-
     /// The client as rules see it.
     pub fn as_client(&self) -> routing::Client {
-        let pod = self.venue.pods().into_iter().find(|pod| self.is_client(pod));
+        self.live_client(&self.plan.scenario.client.pod, self.namespace())
+    }
+
+    /// A pod that sends requests, as rules see it.
+    pub fn live_client(&self, name: &str, namespace: &str) -> routing::Client {
+        let pod = self.venue.pods().into_iter().find(|pod| pod.name == name && pod.namespace == namespace);
         let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar.is_some()));
-        routing::Client { namespace: self.namespace().to_owned(), labels, sidecar }
+        routing::Client { namespace: namespace.to_owned(), labels, sidecar }
     }
 
     /// The workloads of the namespace, without the client.

@@ -15,7 +15,7 @@ use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
 use super::sample::{Next, ObservedResponse, Sample};
 use super::together::{Part, Shared, part_of, parts};
 use crate::cluster::Session;
-use crate::scenario::{DRIVER, IngressGateway, Scenario};
+use crate::scenario::{DRIVER, IngressGateway, Scenario, Sender};
 use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
 
 /// How long the driver may be silent, in addition to the longest time that a request of its plan takes.
@@ -28,17 +28,23 @@ pub struct Driver {
     program: String,
     options: DriverOptions,
     plans: u64,
-    /// The pod in which it runs and the address that it calls; none for the client pod, which calls the service.
-    outside: Option<Outside>,
-    /// The drivers of populations that come through gateways.
+    /// The other pod in which it runs; none for the client pod.
+    pod: Option<SenderPod>,
+    /// The drivers of gateways, by the gateway through which their requests come.
     entering: BTreeMap<IngressGateway, Driver>,
+    /// The drivers in other pods, by the name of the pod.
+    others: BTreeMap<String, Driver>,
 }
 
-/// A sender outside of the mesh.
-struct Outside {
-    pod: String,
-    /// `HOST:PORT`.
-    address: String,
+/// A pod that sends requests, other than the client pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderPod {
+    /// The pod's name.
+    pub name: String,
+    /// The address that it calls: `HOST:PORT`.
+    pub address: String,
+    /// Whether each request has a connection of its own, because connections are balanced, not requests.
+    pub connects_each: bool,
 }
 
 /// Where the driver runs.
@@ -80,13 +86,28 @@ impl Driver {
     }
 
     const fn of(backend: Backend, options: DriverOptions) -> Self {
-        Self { backend, program: String::new(), options, plans: 0, outside: None, entering: BTreeMap::new() }
+        Self {
+            backend,
+            program: String::new(),
+            options,
+            plans: 0,
+            pod: None,
+            entering: BTreeMap::new(),
+            others: BTreeMap::new(),
+        }
     }
 
-    /// Sets the pod, which is not the client's, and the address that it calls.
+    /// Sets the pod in which it runs, if that is not the client's.
     #[must_use]
-    pub fn outside(mut self, pod: &str, address: &str) -> Self {
-        self.outside = Some(Outside { pod: pod.to_owned(), address: address.to_owned() });
+    pub fn within_pod(mut self, pod: SenderPod) -> Self {
+        self.pod = Some(pod);
+        self
+    }
+
+    /// Adds the driver in another pod.
+    #[must_use]
+    pub fn beside(mut self, pod: &str, driver: Self) -> Self {
+        self.others.insert(pod.to_owned(), driver);
         self
     }
 
@@ -152,18 +173,19 @@ impl Driver {
         plan: impl Fn(&[SampleFlow<'_>], f64) -> Result<DrivePlan, TrafficError>,
     ) -> Result<Sample, TrafficError> {
         let parts = parts(scenario, flows)?;
-        if parts.iter().all(|part| part.through.is_none()) {
+        if parts.iter().all(|part| part.sender == Sender::Client) {
             return self.drive_for(scenario, plan(flows, 1.0)?, observe).await;
         }
-        let mut entering = std::mem::take(&mut self.entering);
-        let mut drivers: BTreeMap<Option<&IngressGateway>, &mut Self> = BTreeMap::from([(None, &mut *self)]);
-        drivers.extend(entering.iter_mut().map(|(gateway, driver)| (Some(gateway), driver)));
+        let (mut entering, mut others) = (std::mem::take(&mut self.entering), std::mem::take(&mut self.others));
+        let mut drivers: BTreeMap<Sender<'_>, &mut Self> = BTreeMap::from([(Sender::Client, &mut *self)]);
+        drivers.extend(entering.iter_mut().map(|(gateway, driver)| (Sender::Outside(gateway), driver)));
+        drivers.extend(others.iter_mut().map(|(pod, driver)| (Sender::Pod(pod), driver)));
         let together = parts.into_iter().map(|part| {
             let own: Vec<SampleFlow<'_>> = part.positions.iter().map(|position| flows[*position]).collect();
             #[expect(clippy::cast_precision_loss, reason = "there are few flows")]
             let share = own.len() as f64 / flows.len() as f64;
-            let missing = || TrafficError::NoGateway(part.through.map(ToString::to_string).unwrap_or_default());
-            let driver = drivers.remove(&part.through).ok_or_else(missing)?;
+            let missing = || TrafficError::NoSender(part.sender.to_string());
+            let driver = drivers.remove(&part.sender).ok_or_else(missing)?;
             Ok((part, driver, plan(&own, share)?))
         });
         let sample = match together.collect::<Result<Vec<_>, TrafficError>>() {
@@ -171,13 +193,13 @@ impl Driver {
             Err(error) => Err(error),
         };
         drop(drivers);
-        self.entering = entering;
+        (self.entering, self.others) = (entering, others);
         sample
     }
 
     /// The pod in which the driver runs.
     fn pod<'a>(&'a self, scenario: &'a Scenario) -> &'a str {
-        self.outside.as_ref().map_or(&scenario.client.pod, |outside| &outside.pod)
+        self.pod.as_ref().map_or(&scenario.client.pod, |pod| &pod.name)
     }
 
     /// Starts the driver in the pod from which it sends requests of a scenario.
@@ -193,8 +215,9 @@ impl Driver {
         mut plan: DrivePlan,
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
-        if let Some(outside) = &self.outside {
-            plan.base = format!("http://{}", outside.address);
+        if let Some(pod) = &self.pod {
+            plan.base = format!("http://{}", pod.address);
+            plan.keep_alive &= !pod.connects_each;
         }
         let pod = self.pod(scenario).to_owned();
         self.drive(&pod, &scenario.client.container, plan, observe).await

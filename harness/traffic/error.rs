@@ -12,9 +12,9 @@ pub enum TrafficError {
     /// A claim names a population that the scenario does not have.
     #[error("there is no population `{0}`")]
     NoPopulation(String),
-    /// A population comes through a gateway for which there is no driver.
-    #[error("no requests can be sent through {0} here")]
-    NoGateway(String),
+    /// There is no driver for the sender of a population.
+    #[error("no requests can be sent {0} here")]
+    NoSender(String),
     /// The driver could not be started in the client pod, or it failed there.
     #[error(transparent)]
     Driver(#[from] ClusterError),

@@ -1,4 +1,5 @@
-//! Traffic to the service under test. The driver runs in the client pod, and in a pod outside of the mesh for requests through gateways. It sends the requests of all populations in turns and reports every
+//! Traffic to the service under test. The driver runs in the client pod, in the other pods that send requests, and in a pod outside of the mesh for
+//! requests through gateways. It sends the requests of all populations in turns and reports every
 //! response; a flow is stopped as soon as its tests are decided.
 
 mod decode;
@@ -10,7 +11,7 @@ mod sample;
 mod together;
 
 pub use decode::replay;
-pub use driver::Driver;
+pub use driver::{Driver, SenderPod};
 pub use error::{ProtocolError, TrafficError};
 pub use options::{DriverOptions, MAX_IN_FLIGHT, SampleFlow, WatchOptions};
 pub use sample::{DriverStart, Next, ObservedResponse, Sample, Tally};

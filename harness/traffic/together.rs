@@ -1,16 +1,15 @@
-//! Requests from several pods at the same time: those of the client, and those from outside of the mesh.
+//! Requests from several pods at the same time.
 
 use std::collections::BTreeMap;
 
 use super::error::TrafficError;
 use super::options::SampleFlow;
 use super::sample::{Next, ObservedResponse};
-use crate::scenario::{IngressGateway, Scenario};
+use crate::scenario::{Scenario, Sender};
 
 /// The flows of one sender.
 pub(super) struct Part<'a> {
-    /// The gateway through which they come; none for those of the client.
-    pub through: Option<&'a IngressGateway>,
+    pub sender: Sender<'a>,
     /// The positions of the flows among all.
     pub positions: Vec<usize>,
 }
@@ -20,13 +19,13 @@ pub(super) struct Part<'a> {
 /// # Errors
 /// A flow names a population that the scenario does not have.
 pub(super) fn parts<'a>(scenario: &'a Scenario, flows: &[SampleFlow<'_>]) -> Result<Vec<Part<'a>>, TrafficError> {
-    let mut parts: BTreeMap<Option<&IngressGateway>, Vec<usize>> = BTreeMap::new();
+    let mut parts: BTreeMap<Sender<'_>, Vec<usize>> = BTreeMap::new();
     for (position, flow) in flows.iter().enumerate() {
         let population = scenario.population(flow.from);
         let population = population.ok_or_else(|| TrafficError::NoPopulation(flow.from.to_owned()))?;
-        parts.entry(population.through.as_ref()).or_default().push(position);
+        parts.entry(population.sender()).or_default().push(position);
     }
-    Ok(parts.into_iter().map(|(through, positions)| Part { through, positions }).collect())
+    Ok(parts.into_iter().map(|(sender, positions)| Part { sender, positions }).collect())
 }
 
 /// What all senders have in common while they send.

@@ -10,7 +10,7 @@ use crate::mesh::MeshError;
 use crate::plan::Plan;
 use crate::routing::RouteTable;
 use crate::scenario::{IngressGateway, Manifest, Scenario, Served, Target};
-use crate::traffic::{Driver, DriverOptions, WatchOptions};
+use crate::traffic::{Driver, DriverOptions, SenderPod, WatchOptions};
 
 /// The embedded mesh: a cluster and a mesh in this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +31,7 @@ impl Venue for Embedded {
         }
         let stand_ins = stand_ins(&Plan::of(run.scenario, &run.namespace, None))?;
         let mesh = EmbeddedMesh::start(&run.namespace, &run.scenario.client.pod, &run.scenario.service)?;
-        let mesh = mesh.with_gateways(run.scenario)?;
+        let mesh = mesh.with_gateways(run.scenario)?.with_others(run.scenario)?;
         Ok(Box::new(mesh.with_stand_ins(stand_ins)))
     }
 
@@ -47,11 +47,21 @@ impl OpenVenue for EmbeddedMesh {
     }
 
     async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
-        let driver = Driver::local(self.address(), options);
-        let entering = self.gateways().map(|(gateway, address)| {
-            (gateway.clone(), Driver::local(address, options).outside("outside", &address.to_string()))
-        });
-        Ok(entering.fold(driver, |driver, (gateway, own)| driver.entering(gateway, own)))
+        let mut driver = Driver::local(self.address(), options);
+        for (gateway, address) in self.gateways() {
+            let pod = SenderPod { name: "outside".to_owned(), address: address.to_string(), connects_each: false };
+            driver = driver.entering(gateway.clone(), Driver::local(address, options).within_pod(pod));
+        }
+        for (other, called, address) in self.others() {
+            let (name, connects_each) = (other.name.clone(), !other.sidecar);
+            let pod = SenderPod { name, address: called, connects_each };
+            driver = driver.beside(&other.name, Driver::local(address, options).within_pod(pod));
+        }
+        Ok(driver)
+    }
+
+    async fn table_of(&mut self, pod: &str, _host: &str, _port: u16) -> Result<RouteTable, MeshError> {
+        EmbeddedMesh::table_of(self, pod).ok_or_else(|| MeshError::NoSidecar { pod: pod.to_owned() })
     }
 
     async fn gateway(&mut self, gateway: &IngressGateway, host: &str) -> Result<Vec<RouteTable>, MeshError> {

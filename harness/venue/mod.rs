@@ -103,7 +103,8 @@ pub trait Venue: fmt::Debug + Send + Sync {
 /// An open venue: the namespace of one scenario, with its client and its service. The defaults are those of a cluster with Istio.
 #[async_trait]
 pub trait OpenVenue: Send + Sync {
-    /// A traffic driver in the client's pod, and in the pod outside of the mesh for each gateway through which populations come.
+    /// A traffic driver in the client's pod, in each other pod that sends requests, and in the pod outside of the mesh for each gateway through
+    /// which populations come.
     ///
     /// # Errors
     /// The pods of a gateway or their Service cannot be found.
@@ -168,6 +169,14 @@ pub trait OpenVenue: Send + Sync {
     /// There is no such gateway, its pods do not answer, or their configuration cannot be read.
     async fn gateway(&mut self, gateway: &IngressGateway, _host: &str) -> Result<Vec<RouteTable>, MeshError> {
         Err(MeshError::NoGateway(gateway.to_string()))
+    }
+
+    /// How the requests of another pod with a sidecar to a service port are routed now.
+    ///
+    /// # Errors
+    /// There is no such pod, its sidecar does not answer, or its configuration cannot be read.
+    async fn table_of(&mut self, pod: &str, _host: &str, _port: u16) -> Result<RouteTable, MeshError> {
+        Err(MeshError::NoSidecar { pod: pod.to_owned() })
     }
 
     /// Whether the answers come from the routing model, so that they prove nothing where something unmodelled can affect them.

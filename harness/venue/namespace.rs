@@ -7,7 +7,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
-use super::cluster::ProvisionedCluster;
+use super::cluster::{ProvisionedCluster, account_ready};
 use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{
@@ -20,9 +20,9 @@ use crate::mesh::{Ingress, MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
 use crate::scenario::{
-    Client, ControlPlane, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target,
+    Client, ControlPlane, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Service, Target,
 };
-use crate::traffic::{Driver, DriverOptions, WatchOptions};
+use crate::traffic::{Driver, DriverOptions, SenderPod, WatchOptions};
 
 /// The timeout for the first push of a control plane that has replaced another.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
@@ -42,10 +42,14 @@ pub struct OpenNamespace {
     name: String,
     /// The client of the scenario.
     client: Client,
+    /// The service under test.
+    service: Service,
     pods: Api<Pod>,
     objects: Objects,
     workloads: Workloads,
     sidecar: Sidecar,
+    /// The sidecars of the other pods that send requests, by the name of the pod.
+    sidecars: BTreeMap<String, Sidecar>,
     /// None where no controller moves the traffic.
     controlled: Option<ControlledObjects>,
     /// The gateways through which populations come, once they are found.
@@ -60,7 +64,8 @@ impl OpenNamespace {
     pub fn new(cluster: &ProvisionedCluster, objects: Objects, scenario: &Scenario, events: &Events) -> Self {
         let name = objects.namespace().to_owned();
         let client = &scenario.client;
-        let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &name);
+        let pods = pods_in(cluster, &name);
+        let injected = client.others.iter().filter(|own| own.sidecar);
         let is_elsewhere = |manifest: &Manifest| {
             manifest.object.metadata.namespace.as_ref().is_some_and(|own| *own != scenario.namespace && *own != name)
         };
@@ -78,7 +83,11 @@ impl OpenNamespace {
             ingresses: scenario.ingress_gateways().into_iter().map(|gateway| (gateway.clone(), None)).collect(),
             endpoints: BTreeSet::new(),
             cluster: cluster.clone(),
+            sidecars: injected
+                .map(|own| (own.name.clone(), Sidecar::new(pods_in(cluster, own.namespace(&name)), own.name.clone())))
+                .collect(),
             client: client.clone(),
+            service: scenario.service.clone(),
             events: events.clone(),
             name,
             pods,
@@ -99,12 +108,24 @@ impl OpenNamespace {
 #[async_trait]
 impl OpenVenue for OpenNamespace {
     async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
-        let new = || Driver::new(self.pods.clone(), options).program(&self.client.driver);
+        let new = |pods: &Api<Pod>| Driver::new(pods.clone(), options).program(&self.client.driver);
         let outside = self.client.outside.as_deref().unwrap_or_default();
-        let mut driver = new();
+        let mut driver = new(&self.pods);
+        for other in &self.client.others {
+            let Service { host, port } = other.addressed(&self.service, &self.name);
+            let pod = SenderPod {
+                name: other.name.clone(),
+                address: format!("{host}:{port}"),
+                connects_each: !other.sidecar,
+            };
+            let own = new(&pods_in(&self.cluster, other.namespace(&self.name))).within_pod(pod);
+            driver = driver.beside(&other.name, own);
+        }
         for (gateway, found) in &mut self.ingresses {
             let ingress = Ingress::find(&self.cluster.client, gateway).await?;
-            driver = driver.entering(gateway.clone(), new().outside(outside, &ingress.address));
+            let (name, address) = (outside.to_owned(), ingress.address.clone());
+            let pod = SenderPod { name, address, connects_each: false };
+            driver = driver.entering(gateway.clone(), new(&self.pods).within_pod(pod));
             *found = Some(ingress);
         }
         Ok(driver)
@@ -117,8 +138,19 @@ impl OpenVenue for OpenNamespace {
         }
     }
 
+    async fn table_of(&mut self, pod: &str, host: &str, port: u16) -> Result<RouteTable, MeshError> {
+        match self.sidecars.get_mut(pod) {
+            Some(sidecar) => sidecar.table(host, port).await,
+            None => Err(MeshError::NoSidecar { pod: pod.to_owned() }),
+        }
+    }
+
     async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {
-        self.objects.apply(manifest).await
+        let applied = self.objects.apply(manifest).await?;
+        if manifest.kind() == "Namespace" && manifest.group().is_empty() {
+            account_ready(&self.cluster.client, manifest.name(), self.events.waiting()).await?;
+        }
+        Ok(applied)
     }
 
     async fn delete(&mut self, target: &Target) -> Result<Option<Deleted>, ClusterError> {
@@ -245,6 +277,10 @@ impl OpenVenue for OpenNamespace {
             mesh: WatchOptions { rate: HIGHEST_RATE, raised: HIGHEST_RATE, busy: LOW_RATE, connections: 8 },
         }
     }
+}
+
+fn pods_in(cluster: &ProvisionedCluster, namespace: &str) -> Api<Pod> {
+    Api::namespaced(cluster.client.clone(), namespace)
 }
 
 /// Waits until a control plane that has replaced another has pushed its configuration to the client's sidecar.

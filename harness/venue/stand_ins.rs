@@ -39,13 +39,13 @@ pub(super) fn stand_ins(plan: &Plan<'_>) -> Result<StandIns, ClusterError> {
         }
     }
     for planned in &plan.stages {
-        let outbound = planned.after.outbound();
+        let senders = planned.after.senders();
         for claim in planned.stage.claims() {
             let (Statuses::Claimed(claimed), Some(population)) = (&claim.statuses, scenario.population(&claim.from))
             else {
                 continue;
             };
-            let given = planned.after.given(population, &claim.path, &outbound);
+            let given = planned.after.given(population, &claim.path, &senders);
             let from_stand_ins = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
             if from_stand_ins.fraction() > claim.statuses.share(200).fraction() {
                 let others = claimed.iter().filter(|(status, share)| **status != 200 && !share.is_none());

@@ -15,6 +15,7 @@ mod harness;
 mod bad_input;
 mod browser;
 mod calibrate;
+mod callers;
 mod canary;
 mod command_line;
 mod differential;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         // each with a cluster of its own
         flagger: Engine,
         ingress: Engine,
+        callers: Engine,
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,

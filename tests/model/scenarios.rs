@@ -7,7 +7,17 @@ use crate::common::{said, shiftcheck, spoilt};
 
 #[rstest]
 fn all_claims_hold(
-    #[values("progressive", "blue-green", "ab-test", "mirror", "gateway-api", "ingress", "fault-injection", "scale")]
+    #[values(
+        "progressive",
+        "blue-green",
+        "ab-test",
+        "mirror",
+        "gateway-api",
+        "ingress",
+        "callers",
+        "fault-injection",
+        "scale"
+    )]
     scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
 ) {
@@ -131,6 +141,7 @@ fn every_mutant_is_killed(
         "mirror",
         "gateway-api",
         "ingress",
+        "callers",
         "fault-injection",
         "scale",
         "rollouts-subset",

@@ -15,8 +15,8 @@ use super::objects::Applied;
 use super::pod::PodState;
 use crate::demo::{DemoImage, demo_versions};
 use crate::events::Injection;
-use crate::routing::{Client, Live, Mesh, Naming, Pod, Request, RouteTable, client_of, pods_of};
-use crate::scenario::{IngressGateway, Manifest, ObjectId, Scenario, Service, Target};
+use crate::routing::{Client, Live, Mesh, Naming, Pod, Request, RouteTable, client_in, client_of, pods_of};
+use crate::scenario::{IngressGateway, Manifest, ObjectId, OtherClient, Scenario, Service, Target};
 use crate::workload::{DemoServer, Faults};
 
 use proxy::{Proxy, Serving};
@@ -49,6 +49,7 @@ pub struct EmbeddedMesh {
     started: u64,
     proxy: Proxy,
     gateways: Vec<Entrance>,
+    others: Vec<SendingPod>,
     applied: u64,
     table: RouteTable,
 }
@@ -61,6 +62,16 @@ struct Entrance {
     requests: BTreeMap<String, Request>,
     proxy: Proxy,
     tables: BTreeMap<String, RouteTable>,
+}
+
+/// A pod that sends requests, besides the client.
+#[derive(Debug)]
+struct SendingPod {
+    pod: OtherClient,
+    /// A request to the service.
+    request: Request,
+    proxy: Proxy,
+    table: RouteTable,
 }
 
 impl EmbeddedMesh {
@@ -80,6 +91,7 @@ impl EmbeddedMesh {
             started: 0,
             proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
             gateways: Vec::new(),
+            others: Vec::new(),
             applied: 0,
             table: RouteTable::default(),
         })
@@ -105,6 +117,36 @@ impl EmbeddedMesh {
         }
         self.refresh();
         Ok(self)
+    }
+
+    /// Starts the other pods that send the requests of a scenario's populations.
+    ///
+    /// # Errors
+    /// No port can be opened on loopback.
+    pub fn with_others(mut self, scenario: &Scenario) -> Result<Self, ClusterError> {
+        for pod in &scenario.client.others {
+            let Service { host, port } = pod.addressed(&scenario.service, self.live.namespace());
+            self.others.push(SendingPod {
+                pod: pod.clone(),
+                request: Request::get(&host, port, "/"),
+                proxy: Proxy::start().map_err(|error| ClusterError::Embedded(error.to_string()))?,
+                table: RouteTable::default(),
+            });
+        }
+        Ok(self)
+    }
+
+    /// The other pods that send requests, each with the address that it calls, `HOST:PORT`, and the one to which its requests are sent.
+    pub fn others(&self) -> impl Iterator<Item = (&OtherClient, String, SocketAddr)> {
+        self.others.iter().map(|own| {
+            let called = format!("{}:{}", own.request.host, own.request.port);
+            (&own.pod, called, own.proxy.address())
+        })
+    }
+
+    /// The routes of another pod that sends requests; none if there is no such pod.
+    pub fn table_of(&self, pod: &str) -> Option<RouteTable> {
+        Some(self.others.iter().find(|own| own.pod.name == pod)?.table.clone())
     }
 
     /// The gateways, each with the address to which requests through it are sent.
@@ -233,6 +275,12 @@ impl EmbeddedMesh {
             own.tables = own.requests.iter().map(|(host, request)| (host.clone(), table(request))).collect();
             own.proxy.serve(Serving::at_gateway(&mesh, &own.requests, &by_address));
         }
+        for own in &mut self.others {
+            let client = client_in(&self.live, own.pod.namespace(self.live.namespace()), &own.pod.name);
+            let serving = client.map(|client| Serving::new(&mesh, client, &own.request, &by_address));
+            own.table = serving.as_ref().map(Serving::table).unwrap_or_default();
+            own.proxy.serve(serving);
+        }
         let serving = client.map(|client| Serving::new(&mesh, client, &self.request, &by_address));
         self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
         self.proxy.serve(serving);
@@ -240,7 +288,7 @@ impl EmbeddedMesh {
 
     /// Whether a pod sends requests.
     fn is_driver(&self, pod: &str) -> bool {
-        pod == self.client || pod == self.outside
+        pod == self.client || pod == self.outside || self.others.iter().any(|own| own.pod.name == pod)
     }
 
     /// A new server for a pod; none if nothing answers there.

@@ -37,8 +37,16 @@ pub(super) fn weight(
     level: &ServiceLevel,
     comparison: &Comparison,
 ) -> Result<f64, NotComparable> {
-    let (snapshot, outbound) = (&planned.after, planned.after.outbound());
-    if snapshot.table().unit == RoutingUnit::Connection {
+    let (snapshot, senders) = (&planned.after, planned.after.senders());
+    let population = snapshot.scenario.population(&level.from);
+    let is_balanced = |own: &Population| {
+        own.through.is_none()
+            && senders
+                .of(own)
+                .routes(&snapshot.request_of(own))
+                .is_ok_and(|routes| routes.table.unit == RoutingUnit::Connection)
+    };
+    if population.is_some_and(is_balanced) {
         return Err(NotComparable::Connections { host: snapshot.scenario.service.host.clone() });
     }
     let Comparison { canary, baseline, .. } = comparison;
@@ -46,11 +54,10 @@ pub(super) fn weight(
         return Err(NotComparable::Moves { version: canary.clone() });
     }
     let mut weights = Vec::new();
-    let population = snapshot.scenario.population(&level.from).into_iter();
-    let kinds = population.flat_map(|own| own.variants.iter().map(move |variant| (own, variant)));
+    let kinds = population.into_iter().flat_map(|own| own.variants.iter().map(move |variant| (own, variant)));
     for (population, variant) in kinds {
         let one = Population { variants: vec![variant.clone()], ..population.clone() };
-        let given = snapshot.given(&one, &level.path, &outbound);
+        let given = snapshot.given(&one, &level.path, &senders);
         if let Some(note) = given.not_modelled.first() {
             let (field, place) = (note.field.clone(), note.origin.to_string());
             return Err(NotComparable::Unknown { version: canary.clone(), field, place });

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::comparisons::{NotComparable, weight};
 use super::during::{Undecidable, bounds, refused};
 use super::follow::{self, ShortStep};
 use super::stages::{Plan, PlannedStage};
-use crate::scenario::{Claim, ErrorRates, Objective, Origin, Stage};
+use crate::scenario::{Claim, ErrorRates, Objective, Origin, Population, Sender, Stage};
 use crate::verdict::{Design, DesignError, ServiceLevelDesign, Totals, Unidentified, identify};
 
 /// A claim of a scenario that is refused before anything starts.
@@ -99,14 +101,23 @@ impl Designs {
         let scenario = plan.scenario;
         let mut designs = Vec::new();
         for planned in &plan.stages {
-            // a gateway sends nothing anywhere without routes
-            let is_of_client =
-                |claim: &&Claim| scenario.population(&claim.from).is_none_or(|own| own.through.is_none());
-            let claims: Vec<_> = planned.stage.claims().filter(is_of_client).collect();
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);
-            for claim in &claims {
-                identify(claim, &claims, &replicas).map_err(|source| PlanError::new(&claim.origin, source))?;
+            let mut claims: BTreeMap<Sender<'_>, Vec<&Claim>> = BTreeMap::new();
+            for claim in planned.stage.claims() {
+                let sender = scenario.population(&claim.from).map_or(Sender::Client, Population::sender);
+                claims.entry(sender).or_default().push(claim);
+            }
+            // a gateway sends nothing anywhere without routes, and a pod without a sidecar has none
+            let is_routed = |sender: &Sender<'_>| match *sender {
+                Sender::Client => true,
+                Sender::Pod(name) => scenario.other_client(name).is_none_or(|own| own.sidecar),
+                Sender::Outside(_) => false,
+            };
+            for claims in claims.iter().filter(|(sender, _)| is_routed(sender)).map(|(_, claims)| claims) {
+                for claim in claims {
+                    identify(claim, claims, &replicas).map_err(|source| PlanError::new(&claim.origin, source))?;
+                }
             }
             designs.push(StageDesigns { claims: planned.designs()?, levels: planned.service_levels()? });
             if let Some((place, source)) = follow::refused(planned) {

@@ -11,6 +11,7 @@ mod edits;
 mod follow;
 mod given;
 mod rollout;
+mod senders;
 mod stages;
 
 pub use at_once::{at_once, in_turn};
@@ -22,4 +23,5 @@ pub use follow::ShortStep;
 pub(crate) use given::requests;
 pub use given::{Given, Seen};
 pub use rollout::RouteWeights;
+pub use senders::Senders;
 pub use stages::{ExpectedAnswers, Plan, PlannedStage, Snapshot};

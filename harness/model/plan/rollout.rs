@@ -356,7 +356,7 @@ mod tests {
         let plan = Plan::new(scenario);
         let of_stage = |number: usize| {
             let after = &plan.stages[number].after;
-            let given = after.given(&scenario.populations[0], "/", &after.outbound());
+            let given = after.given(&scenario.populations[0], "/", &after.senders());
             given.not_modelled.first().map_or_else(|| given.to_string(), |note| format!("unknown: {}", note.field))
         };
         (0..plan.stages.len()).map(of_stage).collect()

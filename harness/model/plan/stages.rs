@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use super::controlled::{ControlledState, route_weights};
 use super::given::{Given, Seen};
 use super::rollout::RouteWeights;
+use super::senders::Senders;
 use crate::demo::demo_versions;
 use crate::routing::{
     Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_of,
@@ -205,8 +206,8 @@ impl PlannedStage<'_> {
     /// What is not modelled and can affect the answers that are right while the stage is applied.
     pub fn not_modelled(&self) -> Option<NotModelled> {
         [&self.before, &self.after].into_iter().find_map(|snapshot| {
-            let outbound = snapshot.outbound();
-            let given = snapshot.scenario.populations.iter().map(|own| snapshot.given(own, "/", &outbound));
+            let senders = snapshot.senders();
+            let given = snapshot.scenario.populations.iter().map(|own| snapshot.given(own, "/", &senders));
             given.flat_map(|given| given.not_modelled).next()
         })
     }
@@ -214,10 +215,9 @@ impl PlannedStage<'_> {
     /// The answers to expect while the stage is applied, for each population.
     pub fn answers(&self) -> Vec<ExpectedAnswers> {
         let populations = &self.after.scenario.populations;
-        let (before, after) = (self.before.outbound(), self.after.outbound());
+        let (before, after) = (self.before.senders(), self.after.senders());
         let answers = populations.iter().map(|own| {
-            let seen =
-                |snapshot: &Snapshot<'_>, outbound| snapshot.given(own, "/", outbound).seen.into_keys().collect();
+            let seen = |snapshot: &Snapshot<'_>, senders| snapshot.given(own, "/", senders).seen.into_keys().collect();
             ExpectedAnswers {
                 from: own.name.clone(),
                 before: seen(&self.before, &before),
@@ -313,8 +313,8 @@ impl Snapshot<'_> {
     }
 
     /// What a population is given on a path.
-    pub fn given(&self, population: &Population, path: &str, outbound: &Outbound<'_>) -> Given {
-        Given::to(population, &self.scenario.service, path, outbound)
+    pub fn given(&self, population: &Population, path: &str, senders: &Senders<'_>) -> Given {
+        Given::to(population, &self.service(population), path, senders.of(population))
     }
 
     /// A request to the scenario's service.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::live::{Kind, Live};
+use super::live::{Kind, Live, Object};
 use super::service::{Naming, Pod, pod_of};
 
 /// The pod that sends requests.
@@ -14,9 +14,15 @@ pub struct Client {
     pub sidecar: bool,
 }
 
-/// The client with this pod name, among the applied objects.
+/// The client with this pod name in the namespace of the scenario, among the applied objects.
 pub fn client_of(live: &Live, pod: &str) -> Option<Client> {
-    let object = live.get(Kind::Pod, pod)?;
+    client_in(live, live.namespace(), pod)
+}
+
+/// The client with this pod name in a namespace, among the applied objects.
+pub fn client_in(live: &Live, namespace: &str, pod: &str) -> Option<Client> {
+    let is_client = |object: &&Object| object.manifest.name() == pod && object.namespace == namespace;
+    let object = live.of(Kind::Pod).find(is_client)?;
     let Pod { namespace, labels, sidecar, .. } = pod_of(live, object, &Naming::default());
     Some(Client { namespace, labels, sidecar })
 }

@@ -52,7 +52,7 @@ mod virtual_service;
 
 pub use crate::admission::{Definitions, Problem, Severity};
 pub use check::check;
-pub use client::{Client, client_of};
+pub use client::{Client, client_in, client_of};
 pub use condition::{Condition, Polarity, Request, Subject, Test};
 pub use diagnosis::Finding;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};

@@ -37,7 +37,8 @@ pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
-    Client, DRIVER, IngressGateway, Population, Request, Scenario, Served, Service, Stage, Step, Traffic, VersionRule,
+    Client, DRIVER, IngressGateway, OtherClient, Population, Request, Scenario, Sender, Served, Service, Stage, Step,
+    Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
 pub(crate) use positions::{escaped, field};

@@ -84,6 +84,8 @@ pub struct Client {
     pub pod: String,
     /// The name of the pod without a sidecar that sends requests from outside of the mesh; none if no population needs it.
     pub outside: Option<String>,
+    /// The other pods that send requests, by name. Their manifests are among those of the client.
+    pub others: Vec<OtherClient>,
     /// The container with the traffic driver.
     pub container: String,
     /// The path of the traffic driver in that container: this program.
@@ -93,7 +95,34 @@ pub struct Client {
 impl Client {
     /// Whether a pod of this name sends requests.
     pub fn is_driver(&self, pod: &str) -> bool {
-        self.pod == pod || self.outside.as_deref() == Some(pod)
+        self.pod == pod || self.outside.as_deref() == Some(pod) || self.others.iter().any(|own| own.name == pod)
+    }
+}
+
+/// A pod that sends the requests of some populations, besides the client pod and like it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherClient {
+    /// The pod's name.
+    pub name: String,
+    /// The pod's namespace, as its manifest names it; none for that of the scenario.
+    pub namespace: Option<String>,
+    /// Whether the pod has a sidecar. Without one, the node balances its connections over all pods of a service.
+    pub sidecar: bool,
+    /// The position of its name.
+    pub origin: Origin,
+}
+
+impl OtherClient {
+    /// The pod's namespace, where objects of the scenario are in another namespace than it declares.
+    pub fn namespace<'a>(&'a self, of_scenario: &'a str) -> &'a str {
+        self.namespace.as_deref().unwrap_or(of_scenario)
+    }
+
+    /// The service as the pod addresses it: a name without a dot is that of a Service in the scenario's namespace.
+    pub fn addressed(&self, service: &Service, of_scenario: &str) -> Service {
+        let is_elsewhere = self.namespace.is_some() && !service.host.contains('.');
+        let host = if is_elsewhere { format!("{}.{of_scenario}", service.host) } else { service.host.clone() };
+        Service { host, port: service.port }
     }
 }
 
@@ -147,8 +176,43 @@ pub struct Population {
     pub name: String,
     /// The gateway through which the requests come from outside of the mesh; none if the client pod sends them to the service.
     pub through: Option<IngressGateway>,
+    /// The name of the pod that sends the requests, if it is neither the client pod nor outside of the mesh.
+    pub from_pod: Option<String>,
     /// The variants of the requests, which take turns.
     pub variants: Vec<Request>,
+}
+
+impl Population {
+    /// The sender of the requests.
+    pub fn sender(&self) -> Sender<'_> {
+        match (&self.through, &self.from_pod) {
+            (Some(gateway), _) => Sender::Outside(gateway),
+            (None, Some(pod)) => Sender::Pod(pod),
+            (None, None) => Sender::Client,
+        }
+    }
+}
+
+/// The sender of the requests of a population.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sender<'a> {
+    /// The client pod.
+    Client,
+    /// Another pod, by its name.
+    Pod(&'a str),
+    /// The pod outside of the mesh, through a gateway.
+    Outside(&'a IngressGateway),
+}
+
+impl fmt::Display for Sender<'_> {
+    /// `from pod shop`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => formatter.write_str("from the client pod"),
+            Self::Pod(name) => write!(formatter, "from pod {name}"),
+            Self::Outside(gateway) => write!(formatter, "through {gateway}"),
+        }
+    }
 }
 
 /// A port of the pods that an Istio `Gateway` configures.
@@ -317,15 +381,37 @@ impl Scenario {
     /// # Errors
     /// There are such populations.
     pub fn refuse_gateways(&self, place: &str) -> Result<(), ScenarioError> {
-        let Some((gateway, population)) =
-            self.populations.iter().find_map(|population| Some((population.through.as_ref()?, &population.name)))
-        else {
+        self.refuse_senders(place, |sender| matches!(sender, Sender::Outside(_)))
+    }
+
+    /// Refuses populations whose requests the client pod does not send, at a place that has no other sender.
+    ///
+    /// # Errors
+    /// There are such populations.
+    pub fn refuse_other_senders(&self, place: &str) -> Result<(), ScenarioError> {
+        self.refuse_senders(place, |sender| sender != Sender::Client)
+    }
+
+    fn refuse_senders(&self, place: &str, is_refused: impl Fn(Sender<'_>) -> bool) -> Result<(), ScenarioError> {
+        let Some(population) = self.populations.iter().find(|population| is_refused(population.sender())) else {
             return Ok(());
         };
-        let message = format!(
-            "`{population}` comes through {gateway}, which {place} does not support; `run` on a throwaway cluster does"
-        );
-        Err(ScenarioError::Malformed { origin: gateway.origin.clone(), message })
+        let (origin, what) = match population.sender() {
+            Sender::Client => return Ok(()),
+            Sender::Outside(gateway) => (gateway.origin.clone(), format!("comes through {gateway}")),
+            Sender::Pod(name) => {
+                let other = self.other_client(name).map(|own| own.origin.clone());
+                (other.unwrap_or_else(|| self.version_origin.clone()), format!("is sent from pod {name}"))
+            }
+        };
+        let message =
+            format!("`{}` {what}, which {place} does not support; `run` on a throwaway cluster does", population.name);
+        Err(ScenarioError::Malformed { origin, message })
+    }
+
+    /// The other pod with a name that sends requests.
+    pub fn other_client(&self, name: &str) -> Option<&OtherClient> {
+        self.client.others.iter().find(|own| own.name == name)
     }
 
     /// The gateways through which populations come.

@@ -55,11 +55,11 @@ type GivenByStage = Vec<(String, Vec<(String, String, Given)>)>;
 /// What the populations of `callers` are given at each stage of a plan.
 fn given_by_stage(plan: &Plan<'_>, callers: &Scenario, paths: &BTreeSet<&str>) -> GivenByStage {
     let of_stage = |planned: &PlannedStage<'_>| {
-        let outbound = planned.after.outbound();
+        let senders = planned.after.senders();
         let mut given = Vec::new();
         for population in &callers.populations {
             for path in paths {
-                let on_path = planned.after.given(population, path, &outbound);
+                let on_path = planned.after.given(population, path, &senders);
                 given.push((population.name.clone(), (*path).to_owned(), on_path));
             }
         }

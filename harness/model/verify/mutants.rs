@@ -8,7 +8,7 @@ use super::operators::{Mutation, Vocabulary, mutations};
 use super::stages::{Decided, decide_stage};
 use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
-use crate::scenario::{Scenario, Stage, Step};
+use crate::scenario::{Manifest, Scenario, Stage, Step};
 
 /// A scenario with one fault in its manifests.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ enum Fault {
     Changed(usize, usize, String, Value),
     /// A stage, by its index, lacks the step at a position.
     Dropped(usize, usize),
-    /// The client pod has no sidecar.
-    NotInjected,
+    /// The pod of this name, which sends requests, has no sidecar.
+    NotInjected(String),
 }
 
 impl Mutant {
@@ -51,10 +51,9 @@ impl Mutant {
                 }
             }
             Fault::Dropped(stage, step) => drop(mutated.stages[*stage].steps.remove(*step)),
-            Fault::NotInjected => {
-                let pod = mutated.client.pod.clone();
-                let client = mutated.client.manifests.iter_mut().filter(|manifest| manifest.name() == pod);
-                for manifest in client {
+            Fault::NotInjected(pod) => {
+                let is_pod = |manifest: &&mut Manifest| manifest.kind() == "Pod" && manifest.name() == pod;
+                for manifest in mutated.client.manifests.iter_mut().filter(is_pod) {
                     let labels = manifest.object.metadata.labels.get_or_insert_default();
                     labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
                 }
@@ -118,10 +117,14 @@ pub fn mutants(scenario: &Scenario) -> Vec<Mutant> {
     mutants
 }
 
-fn not_injected(scenario: &Scenario) -> Option<Mutant> {
-    let client = scenario.client.manifests.iter().find(|manifest| manifest.name() == scenario.client.pod)?;
-    let what = format!("{} ({}): without a sidecar", client.id(), client.origin);
-    Some(Mutant { operator: "client not injected", what, stage: 1, fault: Fault::NotInjected })
+fn not_injected(scenario: &Scenario) -> impl Iterator<Item = Mutant> {
+    let client = &scenario.client;
+    let injected = client.others.iter().filter(|other| other.sidecar).map(|other| &other.name);
+    std::iter::once(&client.pod).chain(injected).filter_map(|pod| {
+        let manifest = client.manifests.iter().find(|manifest| manifest.kind() == "Pod" && manifest.name() == pod)?;
+        let what = format!("{} ({}): without a sidecar", manifest.id(), manifest.origin);
+        Some(Mutant { operator: "client not injected", what, stage: 1, fault: Fault::NotInjected(pod.clone()) })
+    })
 }
 
 /// Evaluates a mutant of the planned scenario exactly, by the routing model.
@@ -147,7 +150,7 @@ pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
 /// The first population that a mutant gives something else at a stage, on any path that the scenario claims. What is not known, because
 /// something unmodelled can affect it, is not compared: it sets `undecided`.
 fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: &mut bool) -> Option<Gap> {
-    let (before, after) = (original.after.outbound(), mutated.after.outbound());
+    let (before, after) = (original.after.senders(), mutated.after.senders());
     let scenario = original.after.scenario;
     let mut paths: Vec<&str> =
         scenario.stages.iter().flat_map(Stage::claims).map(|claim| claim.path.as_str()).collect();
@@ -207,7 +210,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::scenario::Manifest;
 
     /// The canary's files, in which versions carry the label `track` with other values.
     fn with_other_labels(folder: &Path) -> Scenario {

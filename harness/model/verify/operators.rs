@@ -6,13 +6,14 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 29] = [
+pub const MUTATION_OPERATORS: [&str; 33] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "subset label changed", "selector pinned", "selector too wide",
     "port renamed tcp-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
-    "canary steps changed", "mirror dropped", "fault left out",
+    "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
+    "export changed", "export left out",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -169,6 +170,7 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
         mutator.misspell("gateway typo", &format!("/spec/gateways/{gateway}"), "gateway");
     }
     mutator.without("gateways left out", "/spec", "gateways");
+    exports(mutator);
     for rule in 0..rules {
         let rule = format!("/spec/http/{rule}");
         weights(mutator, &format!("{rule}/route"));
@@ -187,6 +189,19 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
             mutator.set("match dropped", &rule, "without its match".to_owned(), without);
         }
     }
+}
+
+/// Changes the namespaces that see a rule.
+fn exports(mutator: &mut Mutator<'_>) {
+    let exports = mutator.list("/spec/exportTo").to_vec();
+    for (index, namespace) in exports.iter().enumerate() {
+        let pointer = format!("/spec/exportTo/{index}");
+        match namespace.as_str() {
+            Some("." | "*") => {}
+            _ => mutator.misspell("export changed", &pointer, "exported to"),
+        }
+    }
+    mutator.without("export left out", "/spec", "exportTo");
 }
 
 fn matches(mutator: &mut Mutator<'_>, pointer: &str) {
@@ -208,6 +223,11 @@ fn matches(mutator: &mut Mutator<'_>, pointer: &str) {
             }
         }
     }
+    let source = format!("{pointer}/sourceLabels");
+    for key in mutator.entries(&source).keys() {
+        mutator.misspell("source label changed", &format!("{source}/{}", escaped(key)), key);
+    }
+    mutator.misspell("source namespace changed", &format!("{pointer}/sourceNamespace"), "namespace");
     let uri = format!("{pointer}/uri");
     if mutator.value(&uri).is_some() {
         let mut any = mutator.value(pointer).cloned().unwrap_or_default();
@@ -237,6 +257,7 @@ fn weights(mutator: &mut Mutator<'_>, list: &str) {
 }
 
 fn destination_rule(mutator: &mut Mutator<'_>) {
+    exports(mutator);
     mutator.misspell("host typo", "/spec/host", "host");
     for subset in 0..mutator.count("/spec/subsets") {
         mutator.misspell("subset name typo", &format!("/spec/subsets/{subset}/name"), "subset");

@@ -3,8 +3,8 @@ use std::fmt;
 
 use displaydoc::Display;
 
-use crate::plan::{Given, Plan, PlannedStage, RouteWeights, requests};
-use crate::routing::{Chance, Finding, Live, NotModelled, Outbound, Problem, Request, Severity, check};
+use crate::plan::{Given, Plan, PlannedStage, RouteWeights, Senders, Snapshot, requests};
+use crate::routing::{Chance, Finding, Live, NotModelled, Problem, Severity, check};
 use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step, Weights};
 
 /// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
@@ -152,19 +152,19 @@ fn deletions(live: &Live, stage: &Stage) -> Vec<Problem> {
 /// Decides the claims of a stage.
 pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> {
     let (stage, after) = (planned.stage, &planned.after);
-    let outbound = after.outbound();
+    let senders = after.senders();
     let mut claims: Vec<VerifiedClaim<'a>> = Vec::new();
     for expectation in &stage.expect {
         let (given, decided) = match expectation {
             Expectation::Claim(claim) => {
                 let population = after.scenario.population(&claim.from);
-                let given = population.map(|population| after.given(population, &claim.path, &outbound));
+                let given = population.map(|population| after.given(population, &claim.path, &senders));
                 let given = given.unwrap_or_default();
                 let decided = decide(claim, &given);
                 (given, decided)
             }
             Expectation::Served { workload, requests, .. } => {
-                let (served, not_modelled) = workloads(planned, &outbound);
+                let (served, not_modelled) = workloads(planned, &senders);
                 let decided = count(workload, *requests, &served);
                 (Given::default(), if not_modelled.is_empty() { decided } else { Decided::Undecided(not_modelled) })
             }
@@ -186,23 +186,37 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
             }
         };
         let fails = matches!(decided, Decided::Fails(_));
-        let findings = if fails { outbound.diagnose(&after.request()) } else { Vec::new() };
+        let findings = if fails { findings(after, &senders, expectation) } else { Vec::new() };
         claims.push(VerifiedClaim { expectation, given, decided, findings });
     }
     let not_modelled = after.mesh().not_modelled.clone();
     VerifiedStage { number: planned.number, name: &stage.name, claims, not_modelled }
 }
 
+/// Why requests of the sender that a claim is about do not reach the destinations of the rules.
+fn findings(after: &Snapshot<'_>, senders: &Senders<'_>, expectation: &Expectation) -> Vec<Finding> {
+    let population = match expectation {
+        Expectation::Claim(claim) => after.scenario.population(&claim.from),
+        _ => None,
+    };
+    match population {
+        Some(population) => senders.of(population).diagnose(&after.request_of(population)),
+        None => senders.client().diagnose(&after.request()),
+    }
+}
+
 /// The workloads that may receive a stage's claimed requests, or mirrored copies of them, and what the model does not cover.
-fn workloads(planned: &PlannedStage<'_>, outbound: &Outbound<'_>) -> (BTreeSet<String>, Vec<NotModelled>) {
-    let scenario = planned.after.scenario;
-    let asked = planned.stage.asked().filter_map(|(from, path)| Some((scenario.population(from)?, path)));
-    let requests: Vec<Request> =
-        asked.flat_map(|(population, path)| requests(population, &scenario.service, path)).collect();
-    let notes =
-        requests.iter().flat_map(|request| outbound.not_modelled(request, outbound.routes(request).ok().as_ref()));
-    let notes: BTreeSet<NotModelled> = notes.collect();
-    (requests.iter().flat_map(|request| outbound.workloads(request)).collect(), notes.into_iter().collect())
+fn workloads(planned: &PlannedStage<'_>, senders: &Senders<'_>) -> (BTreeSet<String>, Vec<NotModelled>) {
+    let (mut served, mut notes) = (BTreeSet::new(), BTreeSet::new());
+    for (from, path) in planned.stage.asked() {
+        let Some(population) = planned.after.scenario.population(from) else { continue };
+        let outbound = senders.of(population);
+        for request in requests(population, &planned.after.service(population), path) {
+            notes.extend(outbound.not_modelled(&request, outbound.routes(&request).ok().as_ref()));
+            served.extend(outbound.workloads(&request));
+        }
+    }
+    (served, notes.into_iter().collect())
 }
 
 /// A claim that fails without any tolerance.

@@ -1,7 +1,7 @@
 use crate::cluster::{ClusterError, PodState};
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
-use crate::plan::{PlannedStage, Snapshot};
-use crate::routing::{Finding, NotModelled, Outbound};
+use crate::plan::{PlannedStage, Senders, Snapshot};
+use crate::routing::NotModelled;
 use crate::scenario::{During, Expectation, Origin, ServiceLevel, Stage};
 use crate::verdict::{Answer, Ruling, ServiceLevelTrial, Trial, Verdict};
 use crate::verify::{Decided, decide};
@@ -9,19 +9,18 @@ use crate::verify::{Decided, decide};
 use super::during::{self, Found, Watched};
 use super::written::written_meanwhile;
 
-/// Judges the claim of a sample. `outbound` is what the manifests give the client, `findings` is why requests do not get where the rules send
-/// them.
+/// Judges the claim of a sample. `senders` is what becomes of requests by the manifests, `live` with the pods that are ready.
 pub(crate) fn judge_sample(
     trial: &Trial,
     snapshot: &Snapshot<'_>,
-    outbound: &Outbound<'_>,
-    findings: &[Finding],
+    senders: &Senders<'_>,
+    live: &Senders<'_>,
 ) -> Judged {
     let (claim, verdict) = (&trial.design().claim, trial.verdict());
     let (layer, hints) = match verdict.ruling {
         Ruling::Pass | Ruling::Inconclusive => (None, Vec::new()),
         Ruling::Fail => {
-            let (layer, hints) = blame(trial, snapshot, outbound, findings);
+            let (layer, hints) = blame(trial, snapshot, senders, live);
             (Some(layer), hints)
         }
     };
@@ -51,11 +50,11 @@ fn about(level: &ServiceLevel) -> Subject {
 
 /// Rules no claim of a stage proven or failed that something unmodelled can affect: the venue answered as the model does.
 pub(crate) fn leave_undecided(judged: &mut [Judged], snapshot: &Snapshot<'_>) {
-    let outbound = snapshot.outbound();
+    let senders = snapshot.senders();
     for judged in judged {
         let Subject::Population { name, path } = &judged.subject else { continue };
         let population = snapshot.scenario.population(name);
-        let given = population.map(|own| snapshot.given(own, path, &outbound)).unwrap_or_default();
+        let given = population.map(|own| snapshot.given(own, path, &senders)).unwrap_or_default();
         let Some(NotModelled { origin, field, .. }) = given.not_modelled.first() else { continue };
         judged.verdict.ruling = Ruling::Inconclusive;
         judged.verdict.reason =
@@ -68,13 +67,14 @@ pub(crate) fn leave_undecided(judged: &mut [Judged], snapshot: &Snapshot<'_>) {
 fn blame(
     trial: &Trial,
     snapshot: &Snapshot<'_>,
-    outbound: &Outbound<'_>,
-    findings: &[Finding],
+    senders: &Senders<'_>,
+    live: &Senders<'_>,
 ) -> (FailureLayer, Vec<String>) {
     let claim = &trial.design().claim;
-    let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let population = snapshot.scenario.population(&claim.from);
-    let given = population.map(|own| snapshot.given(own, &claim.path, outbound)).unwrap_or_default();
+    let findings = population.map(|own| live.of(own).diagnose(&snapshot.request_of(own))).unwrap_or_default();
+    let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let given = population.map(|own| snapshot.given(own, &claim.path, senders)).unwrap_or_default();
     let model = decide(claim, &given);
     if let Decided::Fails(_) = model
         && findings.is_empty()
@@ -83,7 +83,7 @@ fn blame(
         let by = if rules.is_empty() { "no rule".to_owned() } else { rules.join(" and ") };
         hints.push(format!("the manifests give {given} by {by}; the expectation says {claim}"));
     }
-    let layer = match (findings, &model) {
+    let layer = match (findings.as_slice(), &model) {
         (findings, _) if findings.iter().any(|finding| finding.lacks_endpoints) => FailureLayer::Endpoints,
         ([], Decided::Fails(_)) => FailureLayer::Expectation,
         ([_, ..], _) => FailureLayer::Route,

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use shiftcheck::routing::{
-    Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, addressed, client_of, pods_of,
+    Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, addressed, client_in, client_of, pods_of,
 };
 use shiftcheck::scenario::{ControllerKind, Scenario};
 
@@ -83,7 +83,9 @@ fn fixtures() -> Vec<Case> {
         for stage in &scenario.stages {
             live.step_through(stage);
             let gateway = (!scenario.ingress_gateways().is_empty()).then(Client::ingress_gateway);
-            for client in client_of(&live, &scenario.client.pod).into_iter().chain(gateway) {
+            let injected = scenario.client.others.iter().filter(|own| own.sidecar);
+            let others = injected.filter_map(|own| client_in(&live, own.namespace(&scenario.namespace), &own.name));
+            for client in client_of(&live, &scenario.client.pod).into_iter().chain(others).chain(gateway) {
                 cases.push(Case { name: format!("{} {}", folder.display(), stage.name), client, live: live.clone() });
             }
         }

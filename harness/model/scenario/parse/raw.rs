@@ -32,6 +32,10 @@ pub struct Scenario {
     pub service: Spanned<String>,
     /// The pod that sends the traffic.
     pub client: Client,
+    /// Other pods that send the requests of populations, by name. Each is like the client pod.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, OtherClient>")]
+    pub clients: HashMap<Spanned<String>, OtherClient>,
     /// How to read the version from a response.
     #[schemars(with = "Version")]
     pub version: Spanned<Version>,
@@ -102,6 +106,25 @@ pub struct Client {
     pub driver: Option<String>,
 }
 
+/// A pod like the client pod, with properties of its own.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "ClientPod")]
+pub struct OtherClient {
+    /// The pod's labels; by default none.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub labels: HashMap<Spanned<String>, Spanned<String>>,
+    /// The pod's namespace, which the client's manifest file creates; by default that of the scenario.
+    #[schemars(with = "Option<String>")]
+    pub namespace: Option<Spanned<String>>,
+    /// The pod's service account, which the client's manifest file creates; by default `default`.
+    #[schemars(with = "Option<String>")]
+    pub service_account: Option<Spanned<String>>,
+    /// Whether the pod has a sidecar; by default true.
+    pub sidecar: Option<bool>,
+}
+
 /// How to read the version from a response: one of these.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +171,9 @@ pub struct Population {
     /// The Istio Gateway through which the requests come from outside of the mesh: `gateway/NAME`. By default the client pod sends them.
     #[schemars(with = "Option<String>", regex(pattern = "^gateway/"))]
     pub through: Option<Spanned<String>>,
+    /// The pod that sends the requests, one of `clients`. By default the client pod sends them.
+    #[schemars(with = "Option<String>")]
+    pub from_pod: Option<Spanned<String>>,
     /// The port of the gateway; by default 80.
     #[schemars(with = "Option<u16>")]
     pub port: Option<Spanned<u16>>,

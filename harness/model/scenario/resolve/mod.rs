@@ -3,6 +3,7 @@
 mod acts;
 mod checks;
 mod claims;
+mod clients;
 mod controller;
 mod outside;
 mod service_levels;
@@ -92,8 +93,6 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
-        let mut entrances = Vec::new();
-        let mut populations = self.populations(raw.populations, &mut entrances)?;
         if !is_dns_label(&raw.namespace.value) {
             return self.error(
                 raw.namespace.referenced,
@@ -103,7 +102,13 @@ impl Resolver<'_> {
         if raw.stages.value.is_empty() {
             return self.error(raw.stages.referenced, "a scenario needs at least one stage");
         }
-        let client = self.client(raw.client, !entrances.is_empty())?;
+        let mut client = self.client(raw.client)?;
+        let others = self.clients(raw.clients, &raw.namespace.value, &mut client)?;
+        let mut entrances = Vec::new();
+        let mut populations = self.populations(raw.populations, &client.others, &mut entrances)?;
+        if !entrances.is_empty() {
+            client.add_outside();
+        }
         let expectations = raw.stages.value.iter().flat_map(|stage| &stage.expect);
         let versions: BTreeSet<String> = expectations.flat_map(|keys| keys.value.versions()).cloned().collect();
         let context = Context {
@@ -125,7 +130,7 @@ impl Resolver<'_> {
                 return self.error(name.referenced, message);
             }
             let mut stage = self.stage(&stages, stage, &context)?;
-            client.end_outside(&mut stage);
+            client.end_others(&mut stage);
             countable.step_through(&stage);
             countable.check(&stage)?;
             stages.push(stage);
@@ -133,6 +138,7 @@ impl Resolver<'_> {
         let controller = raw.controller.map(|raw| self.controlled(raw)).transpose()?;
         driven(controller.as_ref(), &stages)?;
         self.enter(&entrances, &stages, &mut populations)?;
+        self.only_send(&others, &populations, (&client, &raw.namespace.value), &stages)?;
         let counter = |raw: raw::Counter| Ok(Served { path: self.http_path(raw.path)?, port: raw.port });
         Ok(Scenario {
             path: self.path.to_owned(),
@@ -170,7 +176,7 @@ impl Resolver<'_> {
         Ok(Service { host: host.to_owned(), port })
     }
 
-    fn client(&self, client: raw::Client, outside: bool) -> Result<Client, ScenarioError> {
+    fn client(&self, client: raw::Client) -> Result<Client, ScenarioError> {
         let manifests = self.manifests(&client.manifest)?;
         if !manifests.iter().any(|manifest| manifest.kind() == "Pod" && manifest.name() == client.pod.value) {
             return self.error(
@@ -180,8 +186,7 @@ impl Resolver<'_> {
         }
         let container = client.container.unwrap_or_else(|| client.pod.value.clone());
         let driver = client.driver.unwrap_or_else(|| DRIVER.to_owned());
-        let client = Client { manifests, pod: client.pod.value, outside: None, container, driver };
-        Ok(if outside { client.with_outside() } else { client })
+        Ok(Client { manifests, pod: client.pod.value, outside: None, others: Vec::new(), container, driver })
     }
 
     /// A request path that is sent as written.

@@ -7,15 +7,12 @@ use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
 use super::Resolver;
+use super::clients::INJECT;
 use crate::scenario::error::ScenarioError;
-use crate::scenario::kinds::{ApiKind, KindRef, Target};
 use crate::scenario::manifest::Manifest;
-use crate::scenario::model::{Client, IngressGateway, Population, Request, Stage, Step};
+use crate::scenario::model::{Client, IngressGateway, OtherClient, Population, Request, Stage};
 use crate::scenario::parse::raw;
 use crate::scenario::suggest::nearest;
-
-/// The label that keeps Istio from injecting a sidecar.
-const INJECT: &str = "sidecar.istio.io/inject";
 
 /// The methods of requests. `OPTIONS` is not among them, since a `corsPolicy` answers it.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
@@ -43,9 +40,10 @@ impl Resolver<'_> {
     pub fn populations(
         &self,
         raw: BTreeMap<String, raw::Population>,
+        clients: &[OtherClient],
         entrances: &mut Vec<Entrance>,
     ) -> Result<Vec<Population>, ScenarioError> {
-        raw.into_iter().map(|(name, population)| self.population(name, population, entrances)).collect()
+        raw.into_iter().map(|(name, population)| self.population(name, population, clients, entrances)).collect()
     }
 
     /// A population, and how it comes into the mesh if its requests are sent outside.
@@ -53,6 +51,7 @@ impl Resolver<'_> {
         &self,
         name: String,
         population: raw::Population,
+        clients: &[OtherClient],
         entrances: &mut Vec<Entrance>,
     ) -> Result<Population, ScenarioError> {
         let mut headers = self.headers(population.headers)?;
@@ -71,6 +70,10 @@ impl Resolver<'_> {
         if variants.is_empty() {
             variants.push(Request { method, headers });
         }
+        let from_pod = population.from_pod;
+        if let (Some(_), Some(pod)) = (&population.through, &from_pod) {
+            return self.error(pod.referenced, "a population has only one of `from-pod` and `through`");
+        }
         match (population.through, population.port) {
             (Some(through), port) => {
                 let Some(host) = population.host else {
@@ -86,7 +89,12 @@ impl Resolver<'_> {
             }
             (None, None) => {}
         }
-        Ok(Population { name, through: None, variants })
+        Ok(Population {
+            name,
+            through: None,
+            from_pod: from_pod.map(|pod| self.sending(pod, clients)).transpose()?,
+            variants,
+        })
     }
 
     fn method(&self, method: Spanned<String>) -> Result<String, ScenarioError> {
@@ -218,32 +226,20 @@ impl Resolver<'_> {
 }
 
 impl Client {
+    /// The name of the pod outside of the mesh.
+    pub(super) fn outside_name(&self) -> String {
+        format!("{}-outside", self.pod)
+    }
+
     /// Adds a pod like the client's, without a sidecar and without labels by which a Service or a rule could select it.
-    pub(super) fn with_outside(mut self) -> Self {
+    pub(super) fn add_outside(&mut self) {
         let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == self.pod;
-        let Some(mut pod) = self.manifests.iter().find(is_client).cloned() else { return self };
-        let name = format!("{}-outside", self.pod);
+        let Some(mut pod) = self.manifests.iter().find(is_client).cloned() else { return };
+        let name = self.outside_name();
         pod.object.metadata.name.clone_from(&name);
         pod.object.metadata.labels = Some([(INJECT.to_owned(), "false".to_owned())].into());
         pod.object.metadata.annotations = None;
         self.manifests.push(pod);
         self.outside = Some(name);
-        self
-    }
-
-    /// Deletes the pod outside of the mesh where a stage deletes the client's.
-    pub(super) fn end_outside(&self, stage: &mut Stage) {
-        let Some(outside) = &self.outside else { return };
-        let is_pod = |kind: &KindRef| match kind {
-            KindRef::Exact { kind, .. } => kind == "Pod",
-            KindRef::Written(written) => ApiKind::of("", "Pod").is_called(written),
-        };
-        let is_client =
-            |step: &Step| matches!(step, Step::Delete(target) if target.name == self.pod && is_pod(&target.kind));
-        let Some(at) = stage.steps.iter().position(is_client) else { return };
-        if let Step::Delete(target) = &stage.steps[at] {
-            let also = Target { name: outside.clone(), ..target.clone() };
-            stage.steps.insert(at + 1, Step::Delete(also));
-        }
     }
 }
