@@ -133,6 +133,20 @@ fn what_cannot_send_through_gateways_refuses_a_scenario_that_needs_it(#[case] ar
 }
 
 #[rstest]
+#[case::mutants(&["mutants", "--cluster", "k3s"])]
+#[case::upgrade(&["upgrade", "--from", "1.22", "--to", "1.31", "--no-report"])]
+fn what_sends_from_the_client_pod_alone_refuses_a_scenario_with_other_pods(#[case] arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.22", "1.31"]);
+    let mut command = shiftcheck(&[arguments, &["fixtures/callers"]].concat());
+    let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let refused = "fixtures/callers/scenario.yaml:7:3: `batch` is sent from pod batch, which ";
+    assert!(errors.contains(refused), "{errors}");
+    assert!(errors.contains(" does not support; `run` on a throwaway cluster does"), "{errors}");
+}
+
+#[rstest]
 fn every_mutant_is_killed(
     #[values(
         "progressive",
