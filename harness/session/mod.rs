@@ -14,6 +14,7 @@ mod mutants;
 mod observe;
 mod picks;
 mod reached;
+mod routed;
 mod run;
 mod sample;
 mod senders;

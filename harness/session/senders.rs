@@ -7,24 +7,16 @@ use tokio::time::sleep;
 
 use super::SessionError;
 use super::change::settling_time;
+use super::routed::Routed;
 use super::stage::Session;
 use crate::mesh::{Converged, MeshError, Polling, ReadTable, TableReading, converge};
 use crate::plan::{Senders, Snapshot};
 use crate::routing::{self, Client, Mesh, Request, RouteTable, addressed};
-use crate::scenario::{IngressGateway, OtherClient, Service};
+use crate::scenario::{OtherClient, Service};
 use crate::venue::{OpenVenue, ready_pods};
 
 /// How long the node may not use new endpoints that sidecars already have: kube-proxy applies changes at most once a second.
 const KUBE_PROXY: Duration = Duration::from_secs(2);
-
-/// What sends requests besides the client pod, and has routes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Routed {
-    /// A gateway, with a host that populations call through it.
-    Gateway(IngressGateway, String),
-    /// The sidecar of another pod.
-    Pod(String),
-}
 
 impl Session<'_> {
     /// The gateways with the hosts that populations call through them, and the other pods with sidecars.

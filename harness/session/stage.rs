@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::SessionError;
 use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converged, not_judged};
 use super::reached::Reached;
-use super::senders::Routed;
+use super::routed::Routed;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{Applied, PodState};
 use crate::controller::Gates;

@@ -7,10 +7,12 @@ use super::rollout::RouteWeights;
 use super::senders::Senders;
 use crate::demo::demo_versions;
 use crate::routing::{
-    Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_of,
-    pods_of,
+    Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_in,
+    client_of, pods_of,
 };
-use crate::scenario::{IstioVersion, Manifest, MeshStep, Population, Scenario, Stage, Step, VersionRule};
+use crate::scenario::{
+    IstioVersion, Manifest, MeshStep, OtherClient, Population, Scenario, Service, Stage, Step, VersionRule,
+};
 
 /// A scenario with the objects before and after each of its stages.
 #[derive(Debug)]
@@ -310,6 +312,34 @@ impl Snapshot<'_> {
     /// What becomes of the client's requests.
     pub fn outbound(&self) -> Outbound<'_> {
         self.mesh().outbound(self.client())
+    }
+
+    /// Another pod that sends requests; one that is not applied is taken for one without labels.
+    pub fn other_client(&self, other: &OtherClient) -> Client {
+        let namespace = other.namespace(self.live.namespace());
+        client_in(&self.live, namespace, &other.name).unwrap_or_else(|| Client {
+            namespace: namespace.to_owned(),
+            labels: BTreeMap::new(),
+            sidecar: other.sidecar,
+        })
+    }
+
+    /// What becomes of the requests of all pods that send some.
+    pub fn senders(&self) -> Senders<'_> {
+        Senders::new(self.mesh(), self.client(), &self.scenario.client.others, |other| self.other_client(other))
+    }
+
+    /// The service as the sender of a population addresses it.
+    pub fn service(&self, population: &Population) -> Service {
+        let service = &self.scenario.service;
+        let other = population.from_pod.as_ref().and_then(|name| self.scenario.other_client(name));
+        other.map_or_else(|| service.clone(), |other| other.addressed(service, self.live.namespace()))
+    }
+
+    /// A request of a population's sender to the scenario's service.
+    pub fn request_of(&self, population: &Population) -> Request {
+        let Service { host, port } = self.service(population);
+        Request::get(&host, port, "/")
     }
 
     /// What a population is given on a path.

@@ -210,6 +210,7 @@ mod tests {
     /// The scenario with callers of several kinds, with a change, or its error.
     fn callers(from: &str, to: &str) -> Result<Scenario, String> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/callers/scenario.yaml");
+        let path = path.canonicalize().unwrap();
         let text = manifest::text(&path).unwrap();
         assert!(text.contains(from), "the scenario does not hold `{from}`");
         Scenario::parse(&path, &text.replacen(from, to, 1)).map_err(|error| {
@@ -221,7 +222,8 @@ mod tests {
     #[test]
     fn a_pod_is_like_the_clients_with_its_own_labels_namespace_and_account() {
         let scenario = callers("name: callers", "name: other").unwrap();
-        let pod = |name: &str| scenario.client.manifests.iter().find(|own| own.name() == name).unwrap();
+        let pods = || scenario.client.manifests.iter().filter(|own| own.kind() == "Pod");
+        let pod = |name: &str| pods().find(|own| own.name() == name).unwrap();
         let (web, legacy) = (pod("web"), pod("legacy"));
         assert_eq!(web.object.metadata.namespace.as_deref(), Some("shop"));
         assert_eq!(web.at("/spec/serviceAccountName"), Some(&"web".into()));
@@ -274,7 +276,7 @@ mod tests {
     #[case::no_such_account(
         "service-account: web",
         "service-account: wep",
-        "callers/scenario.yaml:8:62: the manifest file of the client has no ServiceAccount `wep`, which has to be there before the first stage; did you mean `web`?"
+        "callers/scenario.yaml:8:63: the manifest file of the client has no ServiceAccount `wep`, which has to be there before the first stage; did you mean `web`?"
     )]
     #[case::account_of_another_namespace(
         "{namespace: partner}",
@@ -309,7 +311,7 @@ mod tests {
     #[case::no_population(
         "  legacy: {from-pod: legacy}\n",
         "",
-        "callers/scenario.yaml:33:16: there is no population `legacy`"
+        "callers/scenario.yaml:35:16: no population is named `legacy`"
     )]
     #[case::two_senders(
         "{from-pod: batch}",
@@ -330,7 +332,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_told_with_the_one_that_is_meant() {
         let message = callers("{namespace: partner}", "{namespace: partner, sidecars: false}").unwrap_err();
-        assert!(message.starts_with("callers/scenario.yaml:10:34: unknown field `sidecars`"), "{message}");
+        assert!(message.starts_with("callers/scenario.yaml:10:33: unknown field `sidecars`"), "{message}");
         assert!(message.contains("did you mean `sidecar`?"), "{message}");
     }
 }
