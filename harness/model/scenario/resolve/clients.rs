@@ -73,7 +73,7 @@ impl Resolver<'_> {
                 namespace: namespace.map(|own| own.value),
                 sidecar: raw.sidecar.unwrap_or(true),
             };
-            let account = raw.service_account.map(|account| account.value);
+            let account = raw.service_account.as_ref().map(|account| account.value.as_str());
             let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == own;
             client.manifests.extend(file.iter().find(is_client).map(|pod| like(pod, &other, &labels, account)));
             client.others.push(other.clone());
@@ -152,7 +152,7 @@ fn like(
     pod: &Manifest,
     other: &OtherClient,
     labels: &BTreeMap<String, Spanned<String>>,
-    account: Option<String>,
+    account: Option<&str>,
 ) -> Manifest {
     let mut pod = pod.clone();
     let metadata = &mut pod.object.metadata;
@@ -163,7 +163,7 @@ fn like(
     if let Some(spec) = pod.object.data.pointer_mut("/spec").and_then(Value::as_object_mut) {
         // the client's own account is not in other namespaces
         spec.remove("serviceAccount");
-        spec.insert("serviceAccountName".to_owned(), json!(account.as_deref().unwrap_or("default")));
+        spec.insert("serviceAccountName".to_owned(), json!(account.unwrap_or("default")));
     }
     pod
 }

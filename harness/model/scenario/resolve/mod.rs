@@ -121,20 +121,7 @@ impl Resolver<'_> {
         let traffic = self.traffic(raw.traffic)?;
         let sensitive_headers = raw.redact_headers.into_iter().map(|name| self.header_name(name));
         let sensitive_headers = sensitive_headers.collect::<Result<_, _>>()?;
-        let mut stages: Vec<Stage> = Vec::new();
-        let mut countable = Countable::default();
-        for stage in raw.stages.value {
-            let name = &stage.name;
-            if let Some(first) = stages.iter().find(|other| other.name == name.value) {
-                let message = format!("the stage name `{}` is already used in line {}", name.value, first.origin.line);
-                return self.error(name.referenced, message);
-            }
-            let mut stage = self.stage(&stages, stage, &context)?;
-            client.end_others(&mut stage);
-            countable.step_through(&stage);
-            countable.check(&stage)?;
-            stages.push(stage);
-        }
+        let stages = self.stages(raw.stages.value, &context, &client)?;
         let controller = raw.controller.map(|raw| self.controlled(raw)).transpose()?;
         driven(controller.as_ref(), &stages)?;
         self.enter(&entrances, &stages, &mut populations)?;
@@ -157,6 +144,29 @@ impl Resolver<'_> {
             populations,
             stages,
         })
+    }
+
+    fn stages(
+        &self,
+        raw: Vec<raw::Stage>,
+        context: &Context<'_>,
+        client: &Client,
+    ) -> Result<Vec<Stage>, ScenarioError> {
+        let mut stages: Vec<Stage> = Vec::new();
+        let mut countable = Countable::default();
+        for stage in raw {
+            let name = &stage.name;
+            if let Some(first) = stages.iter().find(|other| other.name == name.value) {
+                let message = format!("the stage name `{}` is already used in line {}", name.value, first.origin.line);
+                return self.error(name.referenced, message);
+            }
+            let mut stage = self.stage(&stages, stage, context)?;
+            client.end_others(&mut stage);
+            countable.step_through(&stage);
+            countable.check(&stage)?;
+            stages.push(stage);
+        }
+        Ok(stages)
     }
 
     fn service(&self, url: &Spanned<String>) -> Result<Service, ScenarioError> {
