@@ -194,7 +194,7 @@ fn decide() -> Duration {
 async fn traffic() -> f64 {
     const REQUESTS: u64 = 200_000;
     let scenario = Scenario::read(CANARY).unwrap();
-    let service = Service { host: "svc-hello".to_owned(), port: 8080 };
+    let service = Service::http("svc-hello", 8080);
     let mut embedded = EmbeddedMesh::start("canary", "httpbin", &service).unwrap();
     scenario.client.manifests.iter().for_each(|manifest| drop(embedded.apply(manifest).unwrap()));
     for file in
@@ -211,6 +211,7 @@ async fn traffic() -> f64 {
         base: "http://svc-hello:8080".to_owned(),
         connect: None,
         connections: 16,
+        streams: 1,
         in_flight: None,
         busy_qps: None,
         qps: None,

@@ -364,7 +364,7 @@ fn updates_a_second() -> f64 {
         from: "testers".to_owned(),
         path: "/".to_owned(),
         versions: [("v1".to_owned(), share(0.5)), ("v2".to_owned(), share(0.5))].into(),
-        statuses: Statuses::Implied,
+        statuses: Statuses::Implied(200),
         // a deviation so small that the test is never over
         errors: ErrorRates {
             deviation: 0.0005,

@@ -88,6 +88,7 @@ pub(super) fn driver(args: &TrafficArgs, scenario: &Scenario) -> DriverOptions {
     let usual = DriverOptions::default();
     DriverOptions {
         connections: args.connections.or(written.connections).map_or(usual.connections, usize::from),
+        streams: written.streams.unwrap_or(usual.streams),
         qps: args.qps.or(written.qps),
         keep_alive: !args.no_keep_alive && written.keep_alive.unwrap_or(usual.keep_alive),
         ..usual

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use clap::Subcommand;
+use clap::{ArgAction, Subcommand};
 
 use crate::workload::{AnswerShare, GATE_PORT, SlowAnswers};
 
@@ -24,6 +24,9 @@ pub enum Workload {
         /// The share of the answers below `/work` that fail with 500, such as 1%
         #[arg(long, env = "FAIL")]
         fail: Option<AnswerShare>,
+        /// Whether to speak HTTP/2 with prior knowledge and gRPC, besides HTTP/1.1
+        #[arg(long, env = "HTTP2", default_value_t = true, action = ArgAction::Set)]
+        http2: bool,
         /// The address to listen on
         #[arg(long, default_value = "0.0.0.0:8080")]
         listen: SocketAddr,

@@ -16,7 +16,7 @@ pub(super) fn gateways<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Vec
                     bound.push((manifest.id(), gateways.join(", "), "add `mesh` to its gateways to test it"));
                 }
             }
-            ("HTTPRoute", _) => {
+            ("HTTPRoute" | "GRPCRoute", _) => {
                 // the default kind of a parent is a gateway
                 let gateway = |parent: &'a Value| {
                     (parent["kind"].as_str().unwrap_or("Gateway") == "Gateway").then(|| parent["name"].as_str())?

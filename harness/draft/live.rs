@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cluster::{ClusterError, discover};
 
 /// The kinds of a rollout, in the order in which a stage applies them.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "ConfigMap",
     "Secret",
     "ServiceAccount",
@@ -15,6 +15,7 @@ const KINDS: [&str; 8] = [
     "DestinationRule",
     "VirtualService",
     "HTTPRoute",
+    "GRPCRoute",
 ];
 
 /// The objects that every namespace has.

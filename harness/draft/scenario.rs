@@ -14,7 +14,8 @@ use crate::routing::{Client, Kind, Live, Mesh, Naming, Object, pods_of};
 use crate::scenario::{Manifest, Population, Service};
 
 /// The order in which a stage applies kinds. Other kinds come first.
-const ORDER: [&str; 6] = ["Deployment", "DestinationRule", "VirtualService", "HTTPRoute", "Service", "Pod"];
+const ORDER: [&str; 7] =
+    ["Deployment", "DestinationRule", "VirtualService", "HTTPRoute", "GRPCRoute", "Service", "Pod"];
 
 /// A drafted scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +180,7 @@ fn header(name: &str, namespace: &str, service: &Service, is_demo: bool, open: &
     lines.extend([
         format!("name: {}", plain(name)),
         format!("namespace: {}", plain(namespace)),
-        format!("service: http://{}:{}", service.host, service.port),
+        format!("service: {}://{}:{}", service.scheme, service.host, service.port),
         format!("client: {{manifest: {POD}.yaml, pod: {POD}}}"),
     ]);
     let version: &[&str] = if is_demo {
@@ -251,7 +252,7 @@ fn service(live: &Live, sources: &Sources, open: &mut Vec<String>) -> Option<Ser
             others.join(", ")
         ));
     }
-    Some(Service { host: found.0.clone(), port: found.1 })
+    Some(Service::http(&found.0, found.1))
 }
 
 /// The first port of a Service that is for HTTP, or else its first port.

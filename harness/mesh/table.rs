@@ -6,6 +6,7 @@ use crate::routing::{
     Abort, Action, Cluster, Condition, Endpoints, Forward, HeaderChange, Pattern, Polarity, Redirect, RedirectPath,
     ResponseHeaders, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
 };
+use crate::scenario::StatusCode;
 
 /// Reads the route table of a service port from the routes, listeners and endpoints of a sidecar. The listeners matter only if there is no
 /// virtual host: a port that is declared as TCP has no routes, and its listener forwards connections to clusters. The listener is found by
@@ -153,8 +154,7 @@ fn read_route(route: &Value) -> Result<Route, EnvoyError> {
     };
     let abort = &route["typed_per_filter_config"]["envoy.filters.http.fault"]["abort"];
     let per_million = per_million(&abort["percentage"]);
-    // a status of gRPC is a header of a response with the HTTP status 200
-    let status = if abort.get("grpc_status").is_some() { 200 } else { small(&abort["http_status"]) };
+    let status = StatusCode(small(abort.get("grpc_status").unwrap_or(&abort["http_status"])));
     let abort = (per_million > 0).then_some(Abort { per_million, status });
     Ok(Route { conditions, abort, action, response: response_headers(route) })
 }

@@ -22,7 +22,7 @@ pub const DEMO_IMAGES: [DemoImage; 4] = [
 ];
 
 impl DemoImage {
-    /// The port on which the demo server listens unless its arguments name another. It speaks HTTP/1 alone.
+    /// The port on which the demo server listens unless its arguments name another.
     pub const PORT: u16 = 8080;
 
     /// The demo image with this name, with or without `docker.io/library/`; none for any other image.
@@ -40,6 +40,17 @@ impl DemoImage {
         let path = path.split('?').next().unwrap_or_default();
         let works = path == "/work" || path.starts_with("/work/");
         (!works).then_some(if Self::is_error(path) && self.is_faulty { 503 } else { 200 })
+    }
+
+    /// The status of gRPC of the response to a call of a method.
+    pub fn grpc_status(method: &str) -> u16 {
+        let known = ["/grpc.health.v1.Health/Check", "/helloworld.Greeter/SayHello"].contains(&method);
+        if known { 0 } else { 12 }
+    }
+
+    /// Whether a demo server in an environment speaks HTTP/2 and gRPC, besides HTTP/1.1.
+    pub fn speaks_http2(env: &BTreeMap<String, String>) -> bool {
+        env.get("HTTP2").is_none_or(|value| value != "false")
     }
 
     /// Whether faulty demo servers respond with 503 to requests for a path.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::model::{Answers, Claim, Outcome, Report, Stage};
 use super::words::float;
 use crate::events::Workload;
+use crate::scenario::StatusCode;
 
 /// The health of a node or an edge, with Kiali's default tolerances. Degraded: any 5xx, or 10 % of 4xx. Failing: 10 % of 5xx, 20 % of 4xx, or
 /// 10 % without an answer.
@@ -43,8 +44,8 @@ impl Flow {
         self.requests += answers.count;
         match answers.status {
             None => self.unanswered += answers.count,
-            Some(400..500) => self.client_errors += answers.count,
-            Some(500..) => self.server_errors += answers.count,
+            Some(status) if StatusCode(status).is_server_error() => self.server_errors += answers.count,
+            Some(status) if StatusCode(status).is_error() => self.client_errors += answers.count,
             Some(_) => {}
         }
     }
@@ -286,9 +287,9 @@ fn percent(part: u64, whole: u64) -> String {
 fn described(answers: &Answers) -> String {
     let said = answers.said.as_deref().unwrap_or_default();
     match (answers.status, &answers.version) {
-        (Some(status), Some(version)) => format!("{version} with {status}"),
-        (Some(status), None) if said.is_empty() => status.to_string(),
-        (Some(status), None) => format!("{status} {said}"),
+        (Some(status), Some(version)) => format!("{version} with {}", StatusCode(status)),
+        (Some(status), None) if said.is_empty() => StatusCode(status).to_string(),
+        (Some(status), None) => format!("{} {said}", StatusCode(status)),
         (None, _) => said.to_owned(),
     }
 }

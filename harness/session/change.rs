@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
         }
         let answers = watched.tallies.into_iter().map(|tally| Tallied {
             from: scenario.populations[tally.flow].name.clone(),
-            path: "/".to_owned(),
+            path: scenario.service.path.clone(),
             answer: tally.answer,
             pod: tally.pod,
             count: tally.count,
@@ -298,7 +298,8 @@ impl<'a> Session<'a> {
         let mesh = self.mesh();
         let senders = self.senders(&mesh);
         let populations = self.plan.scenario.populations.iter();
-        let given = populations.map(|own| self.snapshot.given(own, "/", &senders));
+        let path = &self.plan.scenario.service.path;
+        let given = populations.map(|own| self.snapshot.given(own, path, &senders));
         let rules: BTreeSet<String> = given.flat_map(|given| given.rules).map(|rule| rule.object.to_string()).collect();
         let splits = |route: &Route| matches!(&route.action, Action::Forward(forward) if forward.clusters.len() > 1);
         Routing {

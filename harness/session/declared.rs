@@ -113,9 +113,9 @@ impl<'a> Session<'a> {
 /// What rules and pods declare for each population.
 fn declaration(planned: &PlannedStage<'_>, own: Declared, start: DriverStart) -> Declaration {
     let snapshot = planned.after.observed(&own.rules, own.pods);
-    let senders = snapshot.senders();
+    let (senders, path) = (snapshot.senders(), &snapshot.scenario.service.path);
     let shares =
-        snapshot.scenario.populations.iter().map(|population| shares(snapshot.given(population, "/", &senders)));
+        snapshot.scenario.populations.iter().map(|population| shares(snapshot.given(population, path, &senders)));
     Declaration {
         seen: micros(start.times(own.first_ended).1),
         until: micros(start.times(own.last_began).0),

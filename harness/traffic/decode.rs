@@ -2,12 +2,14 @@ use std::time::{Duration, Instant};
 
 use super::error::ProtocolError;
 use super::sample::{DriverStart, ObservedResponse, Sample, Tally};
+use crate::scenario::StatusCode;
 use crate::verdict::Answer;
 use crate::workload::{DriverMessage, FailureKind, RequestResult, ResultKind};
 
 /// Turns the driver's messages about one plan into responses and a sample.
 pub(super) struct Decoder {
     plan: u64,
+    is_grpc: bool,
     /// When the plan was sent.
     earliest: Instant,
     /// The upper bound on the start of the driver's clock, from the first result on.
@@ -31,10 +33,11 @@ pub(super) enum Decoded<'a> {
 }
 
 impl Decoder {
-    /// A decoder for a plan with so many flows that is sent now.
-    pub fn new(plan: u64, flows: usize) -> Self {
+    /// A decoder for a plan with so many flows, of gRPC or plain HTTP, that is sent now.
+    pub fn new(plan: u64, flows: usize, is_grpc: bool) -> Self {
         Self {
             plan,
+            is_grpc,
             earliest: Instant::now(),
             latest: None,
             kinds: Vec::new(),
@@ -47,7 +50,7 @@ impl Decoder {
     pub fn decode(&mut self, message: DriverMessage) -> Result<Decoded<'_>, ProtocolError> {
         match message {
             DriverMessage::Kind(kind) => {
-                self.kinds.push(answer(kind).ok_or(ProtocolError::EmptyKind(self.kinds.len()))?);
+                self.kinds.push(answer(kind, self.is_grpc).ok_or(ProtocolError::EmptyKind(self.kinds.len()))?);
                 Ok(Decoded::Kind)
             }
             DriverMessage::Result(result) => self.response(result).map(Decoded::Response),
@@ -101,7 +104,7 @@ impl Decoder {
 /// # Errors
 /// A line is not a message, or does not fit the plan.
 pub fn replay(lines: &str, flows: usize) -> Result<Sample, ProtocolError> {
-    let mut decoder = Decoder::new(1, flows);
+    let mut decoder = Decoder::new(1, flows, false);
     for line in lines.lines() {
         if let Decoded::End = decoder.decode(message(line.to_owned())?)? {
             break;
@@ -115,9 +118,12 @@ pub(super) fn message(line: String) -> Result<DriverMessage, ProtocolError> {
     DriverMessage::parse(&line).map_err(|source| ProtocolError::Line(line, source))
 }
 
-/// The answer and the pod of a kind of result; none if it has neither a status nor a failure.
-fn answer(kind: ResultKind) -> Option<(Answer, Option<String>)> {
-    let answer = match (kind.status, kind.version, kind.failure) {
+/// The answer and the pod of a kind of result; none if it has neither a status nor a failure. For gRPC, a status of HTTP stands for
+/// one of gRPC where there is no other.
+fn answer(kind: ResultKind, is_grpc: bool) -> Option<(Answer, Option<String>)> {
+    let by_grpc = |status| kind.grpc_status.unwrap_or_else(|| StatusCode(status).as_grpc().0);
+    let status = kind.status.map(|status| if is_grpc { by_grpc(status) } else { status });
+    let answer = match (status, kind.version, kind.failure) {
         (Some(status), Some(version), _) => Answer::Version { version, status },
         (Some(status), None, _) => Answer::Unknown { status, excerpt: kind.excerpt.unwrap_or_default() },
         (None, _, Some(failure)) => Answer::Nothing {
@@ -144,7 +150,7 @@ mod tests {
 
     /// A decoder for plan 7 with one flow that knows the answer of v1.
     fn decoder() -> Decoder {
-        let mut decoder = Decoder::new(7, 1);
+        let mut decoder = Decoder::new(7, 1, false);
         let kind = ResultKind {
             status: Some(200),
             version: Some("v1".to_owned()),

@@ -151,7 +151,12 @@ impl Driver {
         const UNLIMITED: u64 = 1 << 40;
         let populations = scenario.populations.iter();
         let flows: Vec<SampleFlow<'_>> = populations
-            .map(|population| SampleFlow { from: &population.name, path: "/", requests: UNLIMITED, least: 0 })
+            .map(|population| SampleFlow {
+                from: &population.name,
+                path: &scenario.service.path,
+                requests: UNLIMITED,
+                least: 0,
+            })
             .collect();
         let options = self.options;
         self.drive_parts(scenario, &flows, observe, |flows, share| {
@@ -216,7 +221,7 @@ impl Driver {
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
         if let Some(pod) = &self.pod {
-            plan.base = format!("http://{}", pod.address);
+            plan.base = format!("{}://{}", scenario.service.scheme, pod.address);
             plan.keep_alive &= !pod.connects_each;
         }
         let pod = self.pod(scenario).to_owned();
@@ -242,7 +247,7 @@ impl Driver {
             plan.connect = address.map(|address| address.to_string());
         }
         let (mut running, silence) = (vec![true; plan.flows.len()], longest_silence(&plan));
-        let mut decoder = Decoder::new(id, plan.flows.len());
+        let mut decoder = Decoder::new(id, plan.flows.len(), plan.base.starts_with("grpc://"));
         let deadline = Deadline { pod, limit: silence };
         deadline.of(self.send(DriverCommand::Drive(plan))).await?;
         let invalid = |source: ProtocolError| TrafficError::Protocol { pod: pod.to_owned(), source };
@@ -397,6 +402,7 @@ mod tests {
             base: "https://svc-hello:8080".to_owned(),
             connect: None,
             connections: 1,
+            streams: 1,
             qps: None,
             in_flight: None,
             busy_qps: None,

@@ -7,8 +7,10 @@ use crate::workload::{DrivePlan, Flow, VersionSource};
 /// How the driver sends requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DriverOptions {
-    /// The number of connections; each has one request in flight.
+    /// The number of connections.
     pub connections: usize,
+    /// The number of requests in flight on each connection of HTTP/2. A connection of HTTP/1.1 has one.
+    pub streams: u16,
     /// Requests per second of all populations together, in an open loop. `None` is a closed loop.
     pub qps: Option<f64>,
     /// Whether to use keep-alive.
@@ -23,6 +25,7 @@ impl Default for DriverOptions {
     fn default() -> Self {
         Self {
             connections: 8,
+            streams: 4,
             qps: None,
             keep_alive: true,
             timeout: Duration::from_secs(10),
@@ -102,9 +105,10 @@ pub(super) fn plan(
     let paced = options.qps.and_then(|qps| Duration::try_from_secs_f64(requests / qps).ok()).unwrap_or_default();
     Ok(DrivePlan {
         id: 0,
-        base: format!("http://{}:{}", scenario.service.host, scenario.service.port),
+        base: format!("{}://{}:{}", scenario.service.scheme, scenario.service.host, scenario.service.port),
         connect: None,
         connections: options.connections,
+        streams: options.streams,
         qps: options.qps,
         in_flight: None,
         busy_qps: None,

@@ -21,12 +21,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The number of lines of a container's log that are saved.
 const LINES: i64 = 2000;
 /// The kinds of the mesh whose objects are saved, besides those of Kubernetes.
-const KINDS: [(&str, &str, &str); 5] = [
+const KINDS: [(&str, &str, &str); 6] = [
     ("networking.istio.io", "v1", "VirtualService"),
     ("networking.istio.io", "v1", "DestinationRule"),
     ("networking.istio.io", "v1", "ServiceEntry"),
     ("networking.istio.io", "v1", "Sidecar"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
 ];
 
 /// Saves the state of a cluster where something failed, as the files and folders in [`STATE`](crate::events::STATE):

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::Response;
+
+use super::body::AnswerBody;
 
 /// The faults of a demo server. They are for requests below `/work`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -47,7 +47,7 @@ impl Faults {
     }
 
     /// Marks the response to the request with this number to be sent later, if it is a slow one.
-    pub(super) fn delay(&self, number: u64, response: &mut Response<Full<Bytes>>) {
+    pub(super) fn delay(&self, number: u64, response: &mut Response<AnswerBody>) {
         if let Some(slow) = self.slow.filter(|slow| slow.share.holds(hashed(number) & u64::from(u32::MAX))) {
             response.extensions_mut().insert(Delay(slow.delay));
         }
@@ -55,7 +55,7 @@ impl Faults {
 }
 
 /// Waits until a response may be sent.
-pub async fn delayed(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+pub async fn delayed(response: Response<AnswerBody>) -> Response<AnswerBody> {
     if let Some(Delay(delay)) = response.extensions().get() {
         tokio::time::sleep(*delay).await;
     }
@@ -108,7 +108,7 @@ mod tests {
     fn faults_have_the_shares_that_are_written() {
         let faults = Faults::of(|name| Some(if name == "SLOW" { "10% 40ms" } else { "2%" })).unwrap();
         let slow = |number: &u64| {
-            let mut response = Response::new(Full::default());
+            let mut response = Response::new(AnswerBody::default());
             faults.delay(*number, &mut response);
             response.extensions().get::<Delay>().is_some_and(|Delay(delay)| *delay == Duration::from_millis(40))
         };

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::body::AnswerBody;
 use super::serve::{ServeError, serve_each};
 
 /// The port that the webhooks are asked at.
@@ -51,8 +50,8 @@ async fn answering(
     answered(GateState { gate: String::new(), open: true });
     let gates: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
     let known = Arc::clone(&gates);
-    let serving = serve_each(listener, move |path| {
-        let gate = path.trim_start_matches('/').to_owned();
+    let serving = serve_each(listener, true, move |request| {
+        let gate = request.uri().path().trim_start_matches('/').to_owned();
         let open = known.lock().unwrap_or_else(PoisonError::into_inner).get(&gate).copied();
         let (status, body) = match open {
             Some(true) => (StatusCode::OK, format!("gate {gate} is open")),
@@ -62,7 +61,7 @@ async fn answering(
         if let Some(open) = open {
             answered(GateState { gate, open });
         }
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Response::new(AnswerBody::new(body));
         *response.status_mut() = status;
         response
     });

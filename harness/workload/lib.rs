@@ -3,6 +3,7 @@
 //! The `shiftcheck` binary contains all and is packed into an image with one layer. No other image is pulled for them, and the harness and the
 //! driver always have the same version of the protocol. This package is optimised in every profile: a slow driver would look like a slow mesh.
 
+mod body;
 mod connection;
 mod driver;
 mod faults;
@@ -14,6 +15,7 @@ mod response;
 mod schedule;
 mod serve;
 
+pub use body::{AnswerBody, GRPC_STATUS};
 pub use driver::{DriveError, DriverFuture, drive_all};
 pub use faults::{AnswerShare, Faults, SlowAnswers, delayed};
 pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
@@ -23,4 +25,4 @@ pub use protocol::{
     DrivePlan, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
     VersionSource,
 };
-pub use serve::{DemoServer, ServeError, ServerFuture, serve};
+pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, serve};

@@ -133,6 +133,7 @@ fn without_details(kind: &ResultKind) -> Arc<ResultKind> {
     const MANY: &str = "(one of many different answers)";
     Arc::new(ResultKind {
         status: kind.status,
+        grpc_status: kind.grpc_status,
         excerpt: kind.status.map(|_| MANY.to_owned()),
         failure: kind.failure.as_ref().map(|failure| RequestFailure { kind: failure.kind, message: MANY.to_owned() }),
         ..ResultKind::default()

@@ -31,19 +31,22 @@ pub enum DriverCommand {
 pub struct DrivePlan {
     /// The id of the plan, unique for one driver.
     pub id: u64,
-    /// The base URL, `http://HOST:PORT`.
+    /// The base URL, `http://HOST:PORT`, `h2c://HOST:PORT` for HTTP/2 with prior knowledge, or `grpc://HOST:PORT`.
     pub base: String,
     /// The address to connect to, `HOST:PORT`, if it is not the one in the base URL.
     #[serde(default)]
     pub connect: Option<String>,
-    /// The number of connections; each has one request in flight.
+    /// The number of connections.
     pub connections: usize,
+    /// The number of requests in flight on each connection of HTTP/2, at least one. A connection of HTTP/1.1 has one.
+    #[serde(default)]
+    pub streams: u16,
     /// Requests per second of all flows together in an open loop: requests are due at fixed times, whether or not earlier requests were
     /// answered. `None` is a closed loop: a connection sends its next request when it has the answer to the last one.
     pub qps: Option<f64>,
     /// The maximum number of requests in flight in an open loop that opens connections when needed. Every request is sent when it is due. A
     /// request that is due while so many are in flight is not sent and fails as [`FailureKind::Unsent`]. Results are reported as they
-    /// arrive, not in the order of sending. `None`: each connection has one request in flight, and a request waits for a free connection.
+    /// arrive, not in the order of sending. `None`: a request waits for a free connection or stream.
     #[serde(default)]
     pub in_flight: Option<usize>,
     /// The maximum requests per second while more than 64 requests are in flight, so that a slow service and its proxies are not overloaded:
@@ -70,7 +73,7 @@ pub struct DrivePlan {
 pub enum VersionSource {
     /// In the body: the group `version` of a regular expression.
     Body(String),
-    /// In a header.
+    /// In a header or a trailer.
     Header(String),
     /// In a JSON body, at a JSON pointer.
     Json(String),
@@ -81,7 +84,7 @@ pub enum VersionSource {
 pub struct Flow {
     /// The path.
     pub path: String,
-    /// The method; none is `GET`.
+    /// The method; none is `GET`. Requests of gRPC are `POST`.
     #[serde(default)]
     pub method: Option<String>,
     /// The maximum number of requests.
@@ -163,13 +166,16 @@ pub struct ResultKind {
     /// The HTTP status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// The status of gRPC, if the response has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u16>,
     /// The version of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// The beginning of the body, if the response states no version.
+    /// The beginning of the body, or the message of gRPC, if the response states no version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<String>,
     /// Why there was no response.

@@ -1,11 +1,13 @@
 //! Reads version and pod from HTTP responses.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use regex::Regex;
 
+use super::body::GRPC_STATUS;
 use super::connection::HttpResponse;
 use super::protocol::{ResultKind, VersionSource};
 
@@ -22,42 +24,50 @@ pub(super) struct ResponseReader {
     /// The compiled expression of [`VersionSource::Body`].
     pattern: Option<Regex>,
     pod_header: Option<String>,
+    is_grpc: bool,
 }
 
 impl ResponseReader {
-    /// A reader that finds the version at `version` and the pod in a header.
-    pub fn new(version: VersionSource, pod_header: Option<String>) -> Result<Self, regex::Error> {
+    /// A reader that finds the version at `version` and the pod in a header or trailer, of responses of gRPC or of plain HTTP.
+    pub fn new(version: VersionSource, pod_header: Option<String>, is_grpc: bool) -> Result<Self, regex::Error> {
         let pattern = match &version {
             VersionSource::Body(pattern) => Some(Regex::new(pattern)?),
             VersionSource::Header(_) | VersionSource::Json(_) => None,
         };
-        Ok(Self { version, pattern, pod_header })
+        Ok(Self { version, pattern, pod_header, is_grpc })
     }
 
-    /// The headers with the version and the pod.
-    fn headers<'a>(&self, response: &'a HttpResponse) -> [Option<&'a HeaderValue>; 2] {
+    /// The headers or trailers with the version, the pod, and the status and the message of gRPC.
+    fn headers<'a>(&self, response: &'a HttpResponse) -> [Option<&'a HeaderValue>; 4] {
         let version = match &self.version {
             VersionSource::Header(name) => Some(name.as_str()),
             VersionSource::Json(_) | VersionSource::Body(_) => None,
         };
-        [version, self.pod_header.as_deref()].map(|name| response.headers.get(name?))
+        let of_grpc = |name| self.is_grpc.then_some(name);
+        let names = [version, self.pod_header.as_deref(), of_grpc(GRPC_STATUS), of_grpc("grpc-message")];
+        names.map(|name| response.header(name?))
     }
 
     fn read(&self, response: &HttpResponse) -> ResultKind {
         let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-        let [version, pod] = self.headers(response);
+        let [version, pod, grpc_status, grpc_message] = self.headers(response);
         let version = match &self.version {
             VersionSource::Header(_) => text(version),
             VersionSource::Json(pointer) => json_version(&response.body, pointer),
             VersionSource::Body(_) => {
-                let body = std::str::from_utf8(&response.body).ok();
-                let found = self.pattern.as_ref().zip(body).and_then(|(pattern, body)| pattern.captures(body));
+                // a message of gRPC also has bytes that are no text
+                let body = std::str::from_utf8(&response.body).map(Cow::Borrowed).ok();
+                let body = body.or_else(|| self.is_grpc.then(|| String::from_utf8_lossy(&response.body)));
+                let found =
+                    self.pattern.as_ref().zip(body.as_deref()).and_then(|(pattern, body)| pattern.captures(body));
                 found.and_then(|found| Some(found.name("version")?.as_str().to_owned()))
             }
         };
-        let excerpt = version.is_none().then(|| excerpt(&response.body));
+        let said = grpc_message.map_or(&response.body[..], HeaderValue::as_bytes);
+        let excerpt = version.is_none().then(|| excerpt(said));
+        let grpc_status = text(grpc_status).and_then(|status| status.parse().ok());
         let (version, pod) = (version.map(|version| cut(&version, VERSION)), text(pod).map(|pod| cut(&pod, POD)));
-        ResultKind { status: Some(response.status.as_u16()), version, pod, excerpt, failure: None }
+        ResultKind { status: Some(response.status.as_u16()), grpc_status, version, pod, excerpt, failure: None }
     }
 }
 
@@ -68,7 +78,7 @@ pub(super) struct ResponseCache(Vec<CachedResponse>);
 
 struct CachedResponse {
     status: StatusCode,
-    headers: [Option<HeaderValue>; 2],
+    headers: [Option<HeaderValue>; 4],
     body: Vec<u8>,
     kind: Arc<ResultKind>,
 }
@@ -139,7 +149,7 @@ mod tests {
     #[test]
     fn responses_with_another_status_header_or_body_are_read_apart() {
         let version = VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned());
-        let reader = ResponseReader::new(version, Some("x-pod".to_owned())).unwrap();
+        let reader = ResponseReader::new(version, Some("x-pod".to_owned()), false).unwrap();
         let mut cache = ResponseCache::default();
         let mut read = |status: u16, pod: &str, body: &str| {
             let headers = [(HeaderName::from_static("x-pod"), HeaderValue::from_str(pod).unwrap())];
@@ -147,6 +157,7 @@ mod tests {
                 status: StatusCode::from_u16(status).unwrap(),
                 headers: headers.into_iter().collect(),
                 body: Bytes::copy_from_slice(body.as_bytes()),
+                trailers: None,
             };
             let kind = cache.kind(&reader, &response);
             (kind.status, kind.pod.clone(), kind.version.clone())
@@ -169,10 +180,27 @@ mod tests {
     #[case::too_long(&"v".repeat(3_000_000), &format!("{}…", "v".repeat(63)))]
     fn a_version_is_one_short_line(#[case] answered: &str, #[case] version: &str) {
         let body = serde_json::json!({ "version": answered }).to_string();
-        let reader = ResponseReader::new(VersionSource::Json("/version".to_owned()), None).unwrap();
-        let headers = hyper::HeaderMap::new();
-        let kind = reader.read(&HttpResponse { status: StatusCode::OK, headers, body: body.into() });
+        let reader = ResponseReader::new(VersionSource::Json("/version".to_owned()), None, false).unwrap();
+        let kind = reader.read(&HttpResponse { body: body.into(), ..HttpResponse::default() });
         assert_eq!(kind.version.as_deref(), Some(version));
+    }
+
+    #[test]
+    fn a_version_in_a_trailer_is_read_and_a_header_comes_first() {
+        let reader = ResponseReader::new(VersionSource::Header("x-version".to_owned()), None, true).unwrap();
+        let map = |text: &'static str| {
+            [("x-version", text), ("grpc-status", "7")]
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .into_iter()
+                .collect::<hyper::HeaderMap>()
+        };
+        let read = |response: &HttpResponse| {
+            let kind = reader.read(response);
+            (kind.version.unwrap(), kind.grpc_status)
+        };
+        let trailer = HttpResponse { trailers: Some(map("v2")), ..HttpResponse::default() };
+        assert_eq!(read(&trailer), ("v2".to_owned(), Some(7)));
+        assert_eq!(read(&HttpResponse { headers: map("v1"), ..trailer }), ("v1".to_owned(), Some(7)));
     }
 
     #[rstest::rstest]

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
-use hyper::server::conn::http1;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use super::body::{AnswerBody, GRPC_STATUS};
 use super::faults::{Faults, delayed};
 use super::idle::terminated;
 
@@ -37,11 +37,29 @@ pub struct DemoServer {
     /// Whether `/error` returns an error.
     faulty: bool,
     faults: Faults,
+    /// Whether it speaks HTTP/2, besides HTTP/1.1.
+    http2: bool,
     served: AtomicU64,
+}
+
+/// The method of gRPC that tells whether a server is healthy.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+/// The method of gRPC that greets.
+const GREETING: &str = "/helloworld.Greeter/SayHello";
+/// The status of gRPC of methods that do not exist: UNIMPLEMENTED.
+const UNIMPLEMENTED: HeaderValue = HeaderValue::from_static("12");
+
+/// Whether a request is one of gRPC, as Envoy sees it.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
+    kind.is_some_and(|rest| rest.is_empty() || rest[0] == b'+')
 }
 
 /// Runs the demo server until SIGTERM or SIGINT. `/` returns 200 `Hello server - v1`; `/error` returns 503 `Hello server - v1 (uri=/error)` if
 /// the server is `faulty`.
+///
+/// It speaks HTTP/1.1, and HTTP/2 with prior knowledge unless that is switched off. Requests of gRPC for `grpc.health.v1.Health/Check` and
+/// `helloworld.Greeter/SayHello` get the status OK, others UNIMPLEMENTED; over HTTP/1.1 they get 505.
 ///
 /// Below `/work`, answers are slow or fail with 500 as the faults of the server say.
 ///
@@ -59,28 +77,31 @@ pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Se
 async fn serving(address: SocketAddr, server: DemoServer) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
     tokio::select! {
-        () = serve_each(listener, move |path| server.answer(path)) => {}
+        () = serve_each(listener, server.http2, move |request| server.respond(request)) => {}
         () = terminated() => {}
     }
     Ok(())
 }
 
-/// Answers each request by its path, without end.
+/// Answers each request, without end, over HTTP/1.1 and perhaps HTTP/2.
 pub(super) async fn serve_each(
     listener: TcpListener,
-    answer: impl Fn(&str) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    http2: bool,
+    answer: impl Fn(&Request<Incoming>) -> Response<AnswerBody> + Send + Sync + 'static,
 ) {
     let answer = Arc::new(answer);
+    let builder = Builder::new(TokioExecutor::new());
+    let builder = Arc::new(if http2 { builder } else { builder.http1_only() });
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let answer = Arc::clone(&answer);
+        let (answer, builder) = (Arc::clone(&answer), Arc::clone(&builder));
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = answer(request.uri().path());
+                let response = answer(&request);
                 async { Ok::<_, Infallible>(delayed(response).await) }
             });
-            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "a connection was closed");
             }
         });
@@ -97,7 +118,7 @@ impl DemoServer {
             }
         }
         let greeting = Bytes::from(format!("Hello server - {version}"));
-        Self { greeting, headers, faulty, faults: Faults::default(), served: AtomicU64::new(0) }
+        Self { greeting, headers, faulty, faults: Faults::default(), http2: true, served: AtomicU64::new(0) }
     }
 
     /// The server with faults.
@@ -106,13 +127,57 @@ impl DemoServer {
         Self { faults, ..self }
     }
 
+    /// Sets whether the server speaks HTTP/2 besides HTTP/1.1.
+    #[must_use]
+    pub fn speaking_http2(self, http2: bool) -> Self {
+        Self { http2, ..self }
+    }
+
     /// The number of served requests.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
 
+    fn respond(&self, request: &Request<Incoming>) -> Response<AnswerBody> {
+        let path = request.uri().path();
+        match (is_grpc(request.headers()), request.version()) {
+            (false, _) => self.answer(path),
+            (true, Version::HTTP_2) => self.call(path),
+            (true, _) => {
+                let mut response = Response::new(AnswerBody::new("gRPC requires HTTP/2"));
+                *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
+                response
+            }
+        }
+    }
+
+    /// The response to a call of a method of gRPC, `/PACKAGE.SERVICE/METHOD`.
+    pub fn call(&self, method: &str) -> Response<AnswerBody> {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let body = match method {
+            // the field `status` is SERVING
+            HEALTH => Some(AnswerBody::message(&[8, 1])),
+            GREETING => {
+                // the field `message`, whose length fits into one byte
+                let greeting = &self.greeting[..self.greeting.len().min(127)];
+                Some(AnswerBody::message(&[&[10, u8::try_from(greeting.len()).unwrap_or(0)], greeting].concat()))
+            }
+            _ => None,
+        };
+        let is_known = body.is_some();
+        let mut response = Response::new(body.unwrap_or_default());
+        let headers = response.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if !is_known {
+            headers.insert(GRPC_STATUS, UNIMPLEMENTED);
+            headers.insert("grpc-message", HeaderValue::from_static("unknown method"));
+        }
+        response
+    }
+
     /// The response to a request for a path. It is to be sent when [`delayed`] says so.
-    pub fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+    pub fn answer(&self, path: &str) -> Response<AnswerBody> {
         let path = path.split('?').next().unwrap_or_default();
         let works = path == "/work" || path.starts_with("/work/");
         let mut number = 0;
@@ -136,7 +201,7 @@ impl DemoServer {
                 (status, body)
             }
         };
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(AnswerBody::new(body));
         *response.status_mut() = status;
         response.headers_mut().clone_from(&self.headers);
         if works {

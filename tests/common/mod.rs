@@ -87,9 +87,23 @@ pub fn spoilt(folder: &Path, spoil: &[(&str, &str, &str)]) {
         std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("the folder can be written");
     }
     for (file, from, to) in spoil {
-        let path = folder.join(file);
-        let text = std::fs::read_to_string(&path).expect("the file is there");
-        assert!(text.contains(from), "{file} does not hold `{from}`");
-        std::fs::write(&path, text.replacen(from, to, 1)).expect("the file can be written");
+        replace(folder, file, from, to);
     }
+}
+
+/// Writes a bundled example into a folder and replaces a text in one of its files. Returns the path of the example.
+pub fn example(folder: &Path, name: &str, file: &str, from: &str, to: &str) -> String {
+    let path = folder.join(name);
+    let path = path.to_str().expect("the path is text");
+    let (_, errors, code) = said(&shiftcheck(&["init", "--example", name, path]).output().expect("it runs"));
+    assert_eq!(code, Some(0), "{errors}");
+    replace(Path::new(path), file, from, to);
+    path.to_owned()
+}
+
+fn replace(folder: &Path, file: &str, from: &str, to: &str) {
+    let path = folder.join(file);
+    let text = std::fs::read_to_string(&path).expect("the file is there");
+    assert!(text.contains(from), "{file} does not hold `{from}`");
+    std::fs::write(&path, text.replacen(from, to, 1)).expect("the file can be written");
 }

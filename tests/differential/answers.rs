@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shiftcheck::demo::demo_versions;
+use shiftcheck::demo::{DemoImage, demo_versions};
 use shiftcheck::routing::{self, Chance, Live, Mesh, Naming, Outcome, Request, client_of, pods_of};
+use shiftcheck::scenario::StatusCode;
 use shiftcheck::traffic::{Driver, Next};
 use shiftcheck::verdict::Answer;
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
@@ -21,20 +22,24 @@ pub fn naming() -> Naming {
     Naming { versions: BTreeSet::new(), images: demo_versions() }
 }
 
-/// What is sent to a host.
-pub fn plan(host: &str, keep_alive: bool, flows: Vec<Flow>) -> DrivePlan {
+/// What is sent to a host, by a protocol.
+pub fn plan(protocol: &str, host: &str, keep_alive: bool, flows: Vec<Flow>) -> DrivePlan {
     DrivePlan {
         id: 0,
-        base: format!("http://{host}:{PORT}"),
+        base: format!("{protocol}://{host}:{PORT}"),
         connect: None,
         connections: 8,
+        streams: 1,
         in_flight: None,
         busy_qps: None,
         qps: None,
         keep_alive,
         timeout_ms: 10_000,
         limit_ms: 60_000,
-        version: VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
+        version: match protocol {
+            "grpc" => VersionSource::Header("x-version".to_owned()),
+            _ => VersionSource::Body(r"Hello server - (?<version>[^ ]+( \(uri=[^)]*\))?)".to_owned()),
+        },
         pod_header: None,
         flows,
     }
@@ -68,7 +73,8 @@ pub async fn send(
         min_results: MANY,
         variants: vec![kind.1.headers.clone()],
     };
-    let plan = plan(host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
+    let protocol = &variant.protocol;
+    let plan = plan(protocol, host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
     let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
     let observed = driver.drive(CLIENT, CLIENT, plan, |answered| {
         *counts[answered.flow].entry(seen(answered.answer)).or_default() += 1;
@@ -81,7 +87,9 @@ pub async fn send(
     for (((kind, _), decision), counts) in requests.iter().zip(&decisions).zip(&counts) {
         let mut expected: BTreeMap<String, Chance> = BTreeMap::new();
         for (outcome, chance) in decision.distribution.iter() {
-            let own = expected.entry(foreseen(outcome, &decision.path)).or_insert(Chance::NONE);
+            let text =
+                if protocol == "grpc" { of_call(outcome, &decision.path) } else { foreseen(outcome, &decision.path) };
+            let own = expected.entry(text).or_insert(Chance::NONE);
             *own = own.or(chance);
         }
         if !agrees(&expected, counts) {
@@ -112,8 +120,9 @@ fn agrees(expected: &BTreeMap<String, Chance>, counts: &BTreeMap<String, u64>) -
 /// An answer in words that tell the outcomes apart.
 fn seen(answer: &Answer) -> String {
     match answer {
-        Answer::Version { version, status } => format!("{status} {version}"),
+        Answer::Version { version, status } => format!("{} {version}", StatusCode(*status)),
         Answer::Unknown { status, excerpt } => {
+            let status = StatusCode(*status);
             format!("{status} `{}`", excerpt.split(['.', '(']).next().unwrap_or_default().trim())
         }
         Answer::Nothing { .. } => "nothing".to_owned(),
@@ -144,5 +153,15 @@ fn foreseen(outcome: &Outcome, path: &str) -> String {
         }
         Outcome::NoConnection(_) => "nothing".to_owned(),
         other => format!("{} `{}`", other.mesh_status().unwrap_or(0), mesh_body(other)),
+    }
+}
+
+/// What a client of gRPC sees of an outcome, in the same words.
+fn of_call(outcome: &Outcome, method: &str) -> String {
+    match outcome {
+        Outcome::Served { http2: false, .. } => "UNKNOWN `gRPC requires HTTP/2`".to_owned(),
+        Outcome::Served { version, .. } => format!("{} {version}", StatusCode(DemoImage::grpc_status(method))),
+        Outcome::NoConnection(_) => "nothing".to_owned(),
+        other => format!("{} `{}`", StatusCode(other.grpc_status().unwrap_or(2)), mesh_body(other)),
     }
 }

@@ -42,6 +42,12 @@ pub struct Variant {
     rules: BTreeMap<String, serde_yaml::Value>,
     #[serde(default)]
     requests: BTreeMap<String, Written>,
+    /// The protocol of the requests: `http`, `h2c` or `grpc`.
+    #[serde(default = "http")]
+    pub protocol: String,
+    /// Environment variables of the servers.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
     /// Whether whole connections are routed.
     #[serde(default)]
     pub connections: bool,
@@ -56,6 +62,10 @@ struct Written {
     host: Option<String>,
     /// The port of the gateway.
     port: Option<u16>,
+}
+
+fn http() -> String {
+    "http".to_owned()
 }
 
 impl Table {
@@ -91,7 +101,11 @@ impl Variant {
         let at_gateways: String = gateways.chain(rules).collect();
         let own = format!("{}{rule}{at_gateways}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
         let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
-        let mut manifests = parsed("base.yaml", include_str!("base.yaml"));
+        let env: Vec<_> =
+            self.env.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
+        let env = format!("name: hello, env: {}, image", serde_json::json!(env));
+        let base = include_str!("base.yaml").replace("name: hello, image", &env);
+        let mut manifests = parsed("base.yaml", &base);
         manifests.retain(|manifest| {
             let replaced = own.iter().any(|own| {
                 own.id() == manifest.id() && own.object.metadata.namespace == manifest.object.metadata.namespace
@@ -104,7 +118,7 @@ impl Variant {
 
     /// Whether its pods differ from the base's.
     pub fn changes_pods(&self) -> bool {
-        ["kind: Deployment", "kind: Pod"].iter().any(|kind| self.objects.contains(kind))
+        !self.env.is_empty() || ["kind: Deployment", "kind: Pod"].iter().any(|kind| self.objects.contains(kind))
     }
 
     pub fn live(&self, namespace: &str, other: &str) -> Live {
@@ -123,7 +137,8 @@ impl Variant {
             } else {
                 Request::get(&host, PORT, path)
             };
-            written.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
+            let request = written.headers.iter().fold(request, |request, (name, value)| request.with(name, value));
+            if self.protocol == "grpc" { request.by("POST").with("content-type", "application/grpc") } else { request }
         };
         written.map(|(name, written)| (name.clone(), request(written))).collect()
     }

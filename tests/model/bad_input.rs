@@ -3,7 +3,7 @@
 use rstest::{Context, rstest};
 
 use crate::common::server::{Engine, cache_with_images};
-use crate::common::{ROOT, own_images, said, shiftcheck, spoilt};
+use crate::common::{ROOT, example, own_images, said, shiftcheck, spoilt};
 
 /// The message for a spoilt canary scenario, without the folder's name.
 fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
@@ -61,6 +61,11 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::expression_without_group("scenario.yaml", "(?<version>[^ ]+)", "(.+)")]
 #[case::broken_expression("scenario.yaml", "(?<version>[^ ]+)", "(?<version>[^ ]+")]
 #[case::service_address("scenario.yaml", "http://svc-hello:8080", "svc-hello:8080")]
+#[case::an_unknown_scheme("scenario.yaml", "http://svc-hello:8080", "https://svc-hello:8080")]
+#[case::a_misspelt_scheme("scenario.yaml", "http://svc-hello:8080", "gprc://svc-hello:8080")]
+#[case::a_status_of_grpc_for_http("scenario.yaml", "status: 503", "status: UNAVAILABLE")]
+#[case::a_misspelt_status_of_grpc("scenario.yaml", "status: 503", "status: {OK: 90%, UNAVAILBLE: 10%}")]
+#[case::too_many_streams("scenario.yaml", "populations:", "traffic: {streams: 1000}\npopulations:")]
 #[case::namespace("scenario.yaml", "namespace: canary", "namespace: Canary")]
 #[case::client_pod("scenario.yaml", "pod: httpbin", "pod: httpbim")]
 #[case::delete_target("scenario.yaml", "deployment/hello-server-v2", "hello-server-v2")]
@@ -278,6 +283,21 @@ fn a_spoilt_scenario_is_told_with_its_place(
 ) {
     let (errors, code) = message(&[(file, from, to)]);
     assert_eq!(code, Some(2), "{errors}");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
+#[rstest]
+#[case::a_path_that_is_no_method("path: /helloworld.Greeter/SayBye", "path: /error")]
+#[case::an_address_without_a_service_of_grpc("/helloworld.Greeter/SayHello", "/SayHello")]
+#[case::a_status_of_http_for_grpc("status: OK}", "status: 200}")]
+#[case::a_method_of_http_for_grpc("everyone: {}", "everyone: {method: PUT}")]
+#[case::a_version_in_json_for_grpc("{header: x-version}", "{json: /version}")]
+fn a_spoilt_scenario_of_grpc_is_told_with_its_place(#[context] context: Context, #[case] from: &str, #[case] to: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "grpc", "scenario.yaml", from, to);
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
     insta::assert_snapshot!(context.description.unwrap(), errors);
 }
 

@@ -54,7 +54,7 @@ async fn the_embedded_mesh_gives_what_the_model_gives() {
     let table = Table::read();
     let mut differences = Vec::new();
     for variant in &table.variants {
-        let service = Service { host: HOST.to_owned(), port: PORT };
+        let service = Service::http(HOST, PORT);
         let mut embedded = EmbeddedMesh::start("diff", CLIENT, &service).unwrap();
         let mut driver = Driver::local(embedded.address(), DriverOptions::default());
         for manifest in &variant.manifests("diff", "diff-other") {

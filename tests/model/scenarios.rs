@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use crate::common::server::{Engine, cache_with_images};
-use crate::common::{said, shiftcheck, spoilt};
+use crate::common::{example, said, shiftcheck, spoilt};
 
 #[rstest]
 fn all_claims_hold(
@@ -16,7 +16,9 @@ fn all_claims_hold(
         "ingress",
         "callers",
         "fault-injection",
-        "scale"
+        "scale",
+        "h2c",
+        "grpc"
     )]
     scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
@@ -60,6 +62,46 @@ fn alike_versions_hold(#[case] scenario: &str) {
     let arguments = ["run", path.to_str().unwrap(), "--cluster", "embedded", "--no-report"];
     let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
+}
+
+#[rstest]
+#[case::a_method_that_does_not_exist(
+    "scenario.yaml",
+    "get: {v1: 100%}, status: UNIMPLEMENTED",
+    "get: {v1: 100%}",
+    "requests were answered UNIMPLEMENTED by v1; OK was claimed",
+    "status OK 0 % instead of 100 %"
+)]
+#[case::a_port_named_http(
+    "svc-hello.yaml",
+    "name: grpc,",
+    "name: http,",
+    "requests were answered UNKNOWN `gRPC requires HTTP/2`, which tells no version",
+    "UNKNOWN, the pod gets HTTP/1.1, as the port declares, and gRPC needs HTTP/2"
+)]
+#[case::a_server_without_http2(
+    "hello-server-v1.yaml",
+    "image: hello-server:v1",
+    "image: hello-server:v1\n          env: [{name: HTTP2, value: 'false'}]",
+    "requests were answered UNAVAILABLE `upstream connect error or disconnect/reset before headers`",
+    "503, the pod does not speak HTTP/2, as the port declares"
+)]
+fn calls_of_grpc_that_fail_are_told(
+    #[case] file: &str,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] seen: &str,
+    #[case] foreseen: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "grpc", file, from, to);
+    let arguments = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains(seen), "{printed}");
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains(foreseen), "{printed}");
 }
 
 #[test]
@@ -158,6 +200,8 @@ fn every_mutant_is_killed(
         "callers",
         "fault-injection",
         "scale",
+        "h2c",
+        "grpc",
         "rollouts-subset",
         "rollouts-host",
         "rollouts-header"

@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderName, LOCATION};
-use hyper::server::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 
 use super::stand_in::PodServer;
@@ -19,7 +17,8 @@ use crate::routing::{
     Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Redirect,
     RedirectPath, Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
 };
-use crate::workload::delayed;
+use crate::scenario::StatusCode as Status;
+use crate::workload::{AnswerBody, GRPC_STATUS, delayed, is_grpc};
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -52,15 +51,33 @@ struct RoutesWithServers {
 #[derive(Debug, Clone)]
 struct Endpoint {
     server: Option<Arc<dyn PodServer>>,
+    /// Whether the server gets calls of gRPC over HTTP/2.
+    takes_grpc: bool,
     /// How the endpoint fails all requests.
     failure: Option<Failure>,
 }
+
+impl Endpoint {
+    /// The response to a request for a path, or to a call of gRPC; none if there is no server.
+    fn respond(&self, path: &str, is_grpc: bool) -> Option<Response<AnswerBody>> {
+        let server = self.server.as_ref()?;
+        Some(match is_grpc {
+            true if self.takes_grpc => server.call(path),
+            true => with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC requires HTTP/2"),
+            false => server.answer(path),
+        })
+    }
+}
+
+/// A response that the proxy gives itself, with its status of HTTP or gRPC.
+#[derive(Debug, Clone, Copy)]
+struct LocalReply(Status);
 
 /// A connection.
 #[derive(Debug, Default)]
 struct Line {
     /// The server of all its requests, if connections are routed instead of requests.
-    server: Option<Arc<dyn PodServer>>,
+    server: Option<Endpoint>,
     /// The current request. The next one reuses its memory.
     request: Option<Request>,
 }
@@ -115,9 +132,10 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Serving>>>
                     }
                 }
             });
+            let mut server = Builder::new(TokioExecutor::new());
             // answers are short: one buffer is faster than vectored writes
-            let mut server = http1::Builder::new();
-            let _ = server.writev(false).auto_date_header(false).serve_connection(TokioIo::new(stream), service).await;
+            server.http1().writev(false).auto_date_header(false);
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -152,13 +170,14 @@ impl Serving {
             let endpoint = |cluster: &Cluster, address: &String| {
                 let server = address.rsplit_once(':').and_then(|(pod, _)| servers.get(pod));
                 let (outcome, failure) = outbound.answer(cluster, address).unzip();
-                let is_served = match outcome {
-                    Some(Outcome::Served { .. }) => true,
+                let (is_served, takes_grpc) = match outcome {
+                    Some(Outcome::Served { http2, .. }) => (true, http2 || !is_request),
                     // bytes are forwarded whatever the server speaks
-                    Some(Outcome::NotHttp2) => !is_request,
-                    _ => false,
+                    Some(Outcome::NotHttp2) => (!is_request, false),
+                    _ => (false, false),
                 };
-                Endpoint { server: server.filter(|_| is_served).map(Arc::clone), failure: failure.flatten() }
+                let server = server.filter(|_| is_served).map(Arc::clone);
+                Endpoint { server, takes_grpc, failure: failure.flatten() }
             };
             let of = |cluster: &Cluster, addresses: &BTreeSet<String>| -> Vec<Endpoint> {
                 addresses.iter().map(|address| endpoint(cluster, address)).collect()
@@ -176,7 +195,7 @@ impl Serving {
                 (cluster.clone(), of(cluster, &addresses))
             });
             let found: BTreeMap<_, Vec<_>> = mirrors.chain(targets).collect();
-            let headers = routes.table.headers().chain(["host"]).filter_map(|name| name.parse().ok());
+            let headers = routes.table.headers().chain(["host", "content-type"]).filter_map(|name| name.parse().ok());
             RoutesWithServers { servers: found, headers: headers.collect(), routes }
         };
         let others =
@@ -193,8 +212,10 @@ impl Serving {
         self.routes.as_ref().map(|own| own.routes.table.clone()).unwrap_or_default()
     }
 
-    fn answer(&self, asked: &hyper::Request<Incoming>, line: &mut Line) -> Option<Response<Full<Bytes>>> {
-        let host = asked.headers().get(HOST).map_or(&[][..], |host| host.as_bytes());
+    fn answer(&self, asked: &hyper::Request<Incoming>, line: &mut Line) -> Option<Response<AnswerBody>> {
+        // HTTP/2 has the host in the URL
+        let host = asked.uri().authority().map(|host| host.as_str().as_bytes());
+        let host = host.or_else(|| Some(asked.headers().get(HOST)?.as_bytes())).unwrap_or_default();
         let own = self.routes.as_ref().ok()?;
         let endpoints = if host == self.host {
             own
@@ -207,23 +228,25 @@ impl Serving {
         if endpoints.routes.table.unit == RoutingUnit::Connection {
             if line.server.is_none() {
                 let servers = endpoints.servers_of_connection()?;
-                line.server.clone_from(&servers.get(fastrand::usize(..servers.len().max(1)))?.server);
+                line.server = Some(servers.get(fastrand::usize(..servers.len().max(1)))?.clone());
             }
-            return line.server.as_ref().map(|server| server.answer(path));
+            return line.server.as_ref()?.respond(path, is_grpc(asked.headers()));
         }
         let request = line.request.get_or_insert_with(|| self.request.clone());
         asked.method().as_str().clone_into(&mut request.method);
         path.clone_into(&mut request.path);
-        request.headers.retain(|name, _| asked.headers().contains_key(name.as_str()));
+        request.headers.retain(|name, _| name == "host" || asked.headers().contains_key(name.as_str()));
         for name in &endpoints.headers {
-            let Some(value) = asked.headers().get(name) else { continue };
-            let value = String::from_utf8_lossy(value.as_bytes());
+            let value = if *name == HOST { Some(host) } else { asked.headers().get(name).map(HeaderValue::as_bytes) };
+            let Some(value) = value else { continue };
+            let value = String::from_utf8_lossy(value);
             match request.headers.get_mut(name.as_str()) {
                 Some(kept) => value.as_ref().clone_into(kept),
                 None => drop(request.headers.insert(name.as_str().to_owned(), value.into_owned())),
             }
         }
-        Some(endpoints.route(request))
+        let response = endpoints.route(request);
+        Some(if request.is_grpc() { for_grpc(response) } else { response })
     }
 }
 
@@ -235,8 +258,8 @@ impl RoutesWithServers {
         self.servers.get(cluster).map(Vec::as_slice)
     }
 
-    fn route(&self, request: &Request) -> Response<Full<Bytes>> {
-        let Some(index) = self.routes.table.route(request) else { return plain(404, "") };
+    fn route(&self, request: &Request) -> Response<AnswerBody> {
+        let Some(index) = self.routes.table.route(request) else { return plain(Status(404), "") };
         let route = &self.routes.table.routes[index];
         if let Some(Abort { per_million, status }) = route.abort
             && fastrand::u32(..1_000_000) < per_million
@@ -244,10 +267,10 @@ impl RoutesWithServers {
             return plain(status, "fault filter abort");
         }
         let mut response = match &route.action {
-            Action::Respond { status, body } => plain(*status, body),
+            Action::Respond { status, body } => plain(Status(*status), body),
             Action::Redirect(redirect) => redirected(redirect, request),
             Action::Forward(forward) => {
-                let (mut response, position) = self.forwarded(forward, index, &route.path(request));
+                let (mut response, position) = self.forwarded(forward, index, &route.path(request), request.is_grpc());
                 let Some(position) = position else { return response };
                 if let Some(changes) = forward.responses.get(&position) {
                     change(&mut response, changes);
@@ -260,30 +283,37 @@ impl RoutesWithServers {
     }
 
     /// The response, and the position of the cluster whose server has given it; none if the proxy responds itself.
-    fn forwarded(&self, forward: &Forward, index: usize, path: &str) -> (Response<Full<Bytes>>, Option<usize>) {
+    fn forwarded(
+        &self,
+        forward: &Forward,
+        index: usize,
+        path: &str,
+        is_grpc: bool,
+    ) -> (Response<AnswerBody>, Option<usize>) {
+        let missing = || (plain(Status(forward.missing), ""), None);
         let retries = self.routes.retries(index);
         for (mirror, per_million) in &forward.mirrors {
             let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
             if fastrand::u32(..1_000_000) < *per_million {
                 // the answers of mirrors are discarded
-                drop(answered(servers, retries, path));
+                drop(answered(servers, retries, path, is_grpc));
             }
         }
-        let Some(position) = pick(&forward.clusters) else { return (plain(forward.missing, ""), None) };
+        let Some(position) = pick(&forward.clusters) else { return missing() };
         let (cluster, _) = &forward.clusters[position];
         match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
-            (None | Some(Endpoints::NoCluster), _) => (plain(forward.missing, ""), None),
-            (_, None | Some([])) => (plain(503, "no healthy upstream"), None),
-            (_, Some(servers)) => match answered(servers, retries, path) {
+            (None | Some(Endpoints::NoCluster), _) => missing(),
+            (_, None | Some([])) => (plain(Status(503), "no healthy upstream"), None),
+            (_, Some(servers)) => match answered(servers, retries, path, is_grpc) {
                 Some(response) => (response, Some(position)),
-                None => (plain(503, "upstream connect error or disconnect/reset before headers"), None),
+                None => (plain(Status(503), "upstream connect error or disconnect/reset before headers"), None),
             },
         }
     }
 }
 
 /// Changes the headers of a response.
-fn change(response: &mut Response<Full<Bytes>>, changes: &ResponseHeaders) {
+fn change(response: &mut Response<AnswerBody>, changes: &ResponseHeaders) {
     for (name, change) in changes.iter() {
         let Ok(name) = name.parse::<HeaderName>() else { continue };
         let headers = response.headers_mut();
@@ -296,7 +326,7 @@ fn change(response: &mut Response<Full<Bytes>>, changes: &ResponseHeaders) {
 }
 
 /// The response of an endpoint at random, and of others as often as the request is sent again; none if there is no response.
-fn answered(endpoints: &[Endpoint], retries: Retries, path: &str) -> Option<Response<Full<Bytes>>> {
+fn answered(endpoints: &[Endpoint], retries: Retries, path: &str, is_grpc: bool) -> Option<Response<AnswerBody>> {
     if endpoints.is_empty() {
         return None;
     }
@@ -306,7 +336,7 @@ fn answered(endpoints: &[Endpoint], retries: Retries, path: &str) -> Option<Resp
             untried = endpoints.iter().collect();
         }
         let picked = untried.swap_remove(fastrand::usize(..untried.len()));
-        let response = picked.server.as_ref().map(|server| server.answer(path));
+        let response = picked.respond(path, is_grpc);
         let unavailable = response.as_ref().filter(|response| response.status() == StatusCode::SERVICE_UNAVAILABLE);
         let failure = unavailable.map(|_| Failure::Unavailable).or(picked.failure);
         if attempt >= retries.attempts || !failure.is_some_and(|failure| retries.follow(failure)) {
@@ -331,14 +361,37 @@ fn pick(clusters: &[(Cluster, u32)]) -> Option<usize> {
     })
 }
 
-fn plain(status: u16, body: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+/// A response that the proxy gives itself.
+fn plain(status: Status, body: &str) -> Response<AnswerBody> {
+    let code = StatusCode::from_u16(status.as_http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = with_status(code, body);
+    response.extensions_mut().insert(LocalReply(status));
     response
 }
 
-fn redirected(redirect: &Redirect, request: &Request) -> Response<Full<Bytes>> {
-    let mut response = plain(redirect.status, "");
+fn with_status(status: StatusCode, body: &str) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::new(body.to_owned()));
+    *response.status_mut() = status;
+    response
+}
+
+/// The response to a call of gRPC. What the proxy responds itself becomes a status of gRPC.
+fn for_grpc(response: Response<AnswerBody>) -> Response<AnswerBody> {
+    let Some(LocalReply(status)) = response.extensions().get().copied() else { return response };
+    let (parts, body) = response.into_parts();
+    let mut response = Response::new(AnswerBody::default());
+    let headers = response.headers_mut();
+    *headers = parts.headers;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, status.as_grpc().0.into());
+    if let Ok(message) = HeaderValue::from_bytes(&body.into_data()) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+fn redirected(redirect: &Redirect, request: &Request) -> Response<AnswerBody> {
+    let mut response = plain(Status(redirect.status), "");
     let authority = request.authority();
     let host = redirect.host.as_deref().unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
     let port = redirect.port.map(|port| format!(":{port}")).unwrap_or_default();

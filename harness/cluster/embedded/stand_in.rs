@@ -5,28 +5,34 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName};
-use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::matching::text_with;
 use crate::routing::Pod;
 use crate::scenario::{Scenario, VersionRule};
-use crate::workload::DemoServer;
+use crate::workload::{AnswerBody, DemoServer};
 
 /// The server of a pod.
 pub(super) trait PodServer: fmt::Debug + Send + Sync {
     /// The response to a request for a path.
-    fn answer(&self, path: &str) -> Response<Full<Bytes>>;
+    fn answer(&self, path: &str) -> Response<AnswerBody>;
+
+    /// The response to a call of a method of gRPC.
+    fn call(&self, method: &str) -> Response<AnswerBody>;
 
     /// The number of requests that were answered.
     fn served(&self) -> u64;
 }
 
 impl PodServer for DemoServer {
-    fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, path: &str) -> Response<AnswerBody> {
         Self::answer(self, path)
+    }
+
+    fn call(&self, method: &str) -> Response<AnswerBody> {
+        Self::call(self, method)
     }
 
     fn served(&self) -> u64 {
@@ -109,7 +115,7 @@ fn document(pointer: &str, version: &str) -> Option<Value> {
     (document.pointer(pointer)? == version).then_some(document)
 }
 
-/// A server that gives every request the same response.
+/// A server that gives every request, and every call of gRPC, the same response.
 #[derive(Debug)]
 struct StandIn {
     body: Bytes,
@@ -117,13 +123,22 @@ struct StandIn {
     served: AtomicU64,
 }
 
-impl PodServer for StandIn {
-    fn answer(&self, _path: &str) -> Response<Full<Bytes>> {
+impl StandIn {
+    fn respond(&self, body: AnswerBody) -> Response<AnswerBody> {
         self.served.fetch_add(1, Ordering::Relaxed);
-        let mut response = Response::new(Full::new(self.body.clone()));
-        *response.status_mut() = StatusCode::OK;
+        let mut response = Response::new(body);
         response.headers_mut().clone_from(&self.headers);
         response
+    }
+}
+
+impl PodServer for StandIn {
+    fn answer(&self, _path: &str) -> Response<AnswerBody> {
+        self.respond(AnswerBody::new(self.body.clone()))
+    }
+
+    fn call(&self, _method: &str) -> Response<AnswerBody> {
+        self.respond(AnswerBody::message(&self.body))
     }
 
     fn served(&self) -> u64 {

@@ -3,17 +3,53 @@ use std::fmt;
 
 use crate::demo::DemoImage;
 use crate::routing::{Chance, Distribution, NotModelled, Outbound, Outcome, Request, RuleRef};
-use crate::scenario::{Population, Service};
+use crate::scenario::{Population, Scheme, Service, StatusCode};
 
 /// The response of one outcome, as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seen {
     /// The version that served the request; none if the mesh answered, or if there is no response.
     pub version: Option<String>,
-    /// The HTTP status; none if only the application knows it, or if there is no response.
+    /// The status: of HTTP, or of gRPC for a service of gRPC; none if only the application knows it, or if there is no response.
     pub status: Option<u16>,
     /// What the mesh did, if it answered, took the version out of the response or did not connect.
     pub mesh: Option<String>,
+}
+
+impl Seen {
+    /// What a client of HTTP sees of an outcome of its request for a path.
+    fn by_http(outcome: &Outcome, path: &str) -> Self {
+        let of_image = |image: &str| DemoImage::find(image).and_then(|image| image.status(path));
+        match outcome {
+            Outcome::Served { version, image, .. } => {
+                Self { version: Some(version.clone()), status: of_image(image), mesh: None }
+            }
+            Outcome::WithoutVersion { image, .. } => {
+                Self { version: None, status: of_image(image), mesh: Some(outcome.to_string()) }
+            }
+            other => Self { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
+        }
+    }
+
+    /// What a client of gRPC sees of an outcome of its call.
+    fn by_grpc(outcome: &Outcome, method: &str) -> Self {
+        let of_image = |image: &str| DemoImage::find(image).map(|_| DemoImage::grpc_status(method));
+        match outcome {
+            Outcome::Served { image, http2: false, .. } | Outcome::WithoutVersion { image, http2: false } => {
+                // a demo server refuses the call with 505, others end the connection
+                let status = StatusCode(if DemoImage::find(image).is_some() { 505 } else { 502 }).as_grpc();
+                let mesh = format!("{status}, the pod gets HTTP/1.1, as the port declares, and gRPC needs HTTP/2");
+                Self { version: None, status: Some(status.0), mesh: Some(mesh) }
+            }
+            Outcome::Served { version, image, .. } => {
+                Self { version: Some(version.clone()), status: of_image(image), mesh: None }
+            }
+            Outcome::WithoutVersion { image, .. } => {
+                Self { version: None, status: of_image(image), mesh: Some(outcome.to_string()) }
+            }
+            other => Self { version: None, status: other.grpc_status(), mesh: Some(other.to_string()) },
+        }
+    }
 }
 
 /// What a population is given on a path: the distribution of responses, and the rules that decide it.
@@ -38,7 +74,10 @@ pub(crate) fn requests<'a>(
             (Some(through), Some(host)) => Request::entering(host, through.port, path),
             _ => Request::get(&service.host, service.port, path),
         };
-        let request = variant.method.iter().fold(request, |request, method| request.by(method));
+        let request = match service.scheme {
+            Scheme::Http | Scheme::H2c => variant.method.iter().fold(request, |request, method| request.by(method)),
+            Scheme::Grpc => request.by("POST").with("content-type", "application/grpc").with("te", "trailers"),
+        };
         variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
     })
 }
@@ -58,32 +97,22 @@ impl Given {
             match routes {
                 Ok(routes) => {
                     let decision = routes.decide(&request);
-                    given.add(decision.distribution, &decision.path, share);
+                    given.add(decision.distribution, &decision.path, share, request.is_grpc());
                     if let Some(rule) = decision.rule.filter(|rule| !given.rules.contains(rule)) {
                         given.rules.push(rule.clone());
                     }
                 }
-                Err(reason) => given.add(&Distribution::certain(Outcome::NoConnection(reason)), path, share),
+                Err(reason) => {
+                    given.add(&Distribution::certain(Outcome::NoConnection(reason)), path, share, request.is_grpc());
+                }
             }
         }
         given
     }
 
-    fn add(&mut self, distribution: &Distribution, path: &str, share: Chance) {
+    fn add(&mut self, distribution: &Distribution, path: &str, share: Chance, is_grpc: bool) {
         for (outcome, chance) in distribution.iter() {
-            let seen = match outcome {
-                Outcome::Served { version, image, .. } => Seen {
-                    version: Some(version.clone()),
-                    status: DemoImage::find(image).and_then(|image| image.status(path)),
-                    mesh: None,
-                },
-                Outcome::WithoutVersion { image } => Seen {
-                    version: None,
-                    status: DemoImage::find(image).and_then(|image| image.status(path)),
-                    mesh: Some(outcome.to_string()),
-                },
-                other => Seen { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
-            };
+            let seen = if is_grpc { Seen::by_grpc(outcome, path) } else { Seen::by_http(outcome, path) };
             let total = self.seen.entry(seen).or_insert(Chance::NONE);
             *total = total.or(chance.and(share));
         }
@@ -96,7 +125,7 @@ impl Given {
 }
 
 impl fmt::Display for Given {
-    /// `v1 50 %, v2 50 %`, with the status unless it is 200.
+    /// `v1 50 %, v2 50 %`, with the status unless it is 200 or OK.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (seen, chance)) in self.seen.iter().enumerate() {
             formatter.write_str(if index == 0 { "" } else { ", " })?;
@@ -105,8 +134,8 @@ impl fmt::Display for Given {
                 (None, Some(mesh)) => formatter.write_str(mesh)?,
                 (None, None) => formatter.write_str("nothing")?,
             }
-            if let (Some(_), Some(status)) = (&seen.version, seen.status.filter(|status| *status != 200)) {
-                write!(formatter, " with {status}")?;
+            if let (Some(_), Some(status)) = (&seen.version, seen.status.filter(|status| ![0, 200].contains(status))) {
+                write!(formatter, " with {}", StatusCode(status))?;
             }
             if self.seen.len() > 1 {
                 write!(formatter, " {chance}")?;

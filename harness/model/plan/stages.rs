@@ -208,8 +208,8 @@ impl PlannedStage<'_> {
     /// What is not modelled and can affect the answers that are right while the stage is applied.
     pub fn not_modelled(&self) -> Option<NotModelled> {
         [&self.before, &self.after].into_iter().find_map(|snapshot| {
-            let senders = snapshot.senders();
-            let given = snapshot.scenario.populations.iter().map(|own| snapshot.given(own, "/", &senders));
+            let (senders, path) = (snapshot.senders(), &snapshot.scenario.service.path);
+            let given = snapshot.scenario.populations.iter().map(|own| snapshot.given(own, path, &senders));
             given.flat_map(|given| given.not_modelled).next()
         })
     }
@@ -219,7 +219,9 @@ impl PlannedStage<'_> {
         let populations = &self.after.scenario.populations;
         let (before, after) = (self.before.senders(), self.after.senders());
         let answers = populations.iter().map(|own| {
-            let seen = |snapshot: &Snapshot<'_>, senders| snapshot.given(own, "/", senders).seen.into_keys().collect();
+            let seen = |snapshot: &Snapshot<'_>, senders| {
+                snapshot.given(own, &snapshot.scenario.service.path, senders).seen.into_keys().collect()
+            };
             ExpectedAnswers {
                 from: own.name.clone(),
                 before: seen(&self.before, &before),

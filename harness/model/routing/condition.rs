@@ -53,6 +53,12 @@ impl Request {
         self
     }
 
+    /// Whether it is a request of gRPC, as Envoy sees it.
+    pub fn is_grpc(&self) -> bool {
+        let kind = self.headers.get("content-type").and_then(|kind| kind.strip_prefix("application/grpc"));
+        kind.is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
+    }
+
     /// The value of the `Host` header. Clients omit port 80.
     pub fn authority(&self) -> Cow<'_, str> {
         match self.headers.get("host") {

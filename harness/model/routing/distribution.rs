@@ -3,6 +3,7 @@ use std::fmt;
 use num_rational::Ratio;
 
 use super::table::Redirect;
+use crate::scenario::StatusCode;
 
 /// An exact probability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,14 +62,18 @@ pub enum Outcome {
         version: String,
         /// The pod's image.
         image: String,
+        /// Whether the pod gets HTTP/2 if the client speaks it.
+        http2: bool,
     },
     /// A pod serves the request, and the route removes the header that states the version.
     WithoutVersion {
         /// The pod's image.
         image: String,
+        /// Whether the pod gets HTTP/2 if the client speaks it.
+        http2: bool,
     },
-    /// An injected fault, with this status.
-    Aborted(u16),
+    /// An injected fault, with this status of HTTP or gRPC.
+    Aborted(StatusCode),
     /// The proxy redirects the client.
     Redirected(Redirect),
     /// The proxy responds directly.
@@ -107,14 +112,23 @@ pub enum Unconnected {
 }
 
 impl Outcome {
-    /// The status of the mesh's response; none if a pod responds, or if there is no connection.
+    /// The HTTP status of the mesh's response; none if a pod responds, or if there is no connection.
     pub const fn mesh_status(&self) -> Option<u16> {
         match self {
             Self::Served { .. } | Self::WithoutVersion { .. } | Self::NoConnection(_) => None,
-            Self::Aborted(status) | Self::Responded { status, .. } | Self::NoCluster(status) => Some(*status),
+            Self::Aborted(status) => Some(status.as_http()),
+            Self::Responded { status, .. } | Self::NoCluster(status) => Some(*status),
             Self::Redirected(redirect) => Some(redirect.status),
             Self::NoRoute => Some(404),
             Self::NoEndpoint | Self::NotListening | Self::NotHttp2 | Self::NotTls => Some(503),
+        }
+    }
+
+    /// The status that a client of gRPC sees in the mesh's response; none if a pod responds, or if there is no connection.
+    pub fn grpc_status(&self) -> Option<u16> {
+        match self {
+            Self::Aborted(status) => Some(status.as_grpc().0),
+            other => other.mesh_status().map(|status| StatusCode(status).as_grpc().0),
         }
     }
 
@@ -132,6 +146,9 @@ impl fmt::Display for Outcome {
         match self {
             Self::Served { version, .. } => formatter.write_str(version),
             Self::WithoutVersion { .. } => formatter.write_str("a response without a version, which the route removes"),
+            Self::Aborted(status) if status.is_grpc() => {
+                write!(formatter, "{status} (HTTP {}) by an injected fault", status.as_http())
+            }
             Self::Aborted(status) => write!(formatter, "{status} by an injected fault"),
             Self::Redirected(redirect) => write!(formatter, "{} by a redirect", redirect.status),
             Self::Responded { status, .. } => write!(formatter, "{status} by the route itself"),

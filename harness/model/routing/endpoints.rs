@@ -4,7 +4,7 @@ use super::destination_rule::{Subset, Tls};
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
 use super::mesh::Mesh;
 use super::retries::{Failure, Retries};
-use super::service::{Pod, Port, Service};
+use super::service::{Pod, Port, Protocol, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
 use crate::demo::DemoImage;
 
@@ -39,16 +39,16 @@ impl Mesh {
         if ready.is_empty() {
             return Distribution::certain(Outcome::NoConnection(Unconnected::Refused));
         }
-        let protocol = (self.speaks_http2(cluster), self.tls(cluster, client_namespace));
+        let protocol = self.protocol(cluster, client_namespace);
         let answers: Vec<(Outcome, bool)> = ready
             .into_iter()
             .map(|(pod, number)| {
-                let (outcome, failure) = answer(pod, number, protocol, at_error);
+                let (outcome, failure) = answer(pod, number, protocol, unit, at_error);
                 match (unit, &outcome) {
                     (RoutingUnit::Request, _) => (outcome, failure.is_some_and(|failure| retries.follow(failure))),
                     (RoutingUnit::Connection, Outcome::Served { .. }) => (outcome, false),
                     // bytes are forwarded whatever the server speaks
-                    (RoutingUnit::Connection, Outcome::NotHttp2) => (served(pod), false),
+                    (RoutingUnit::Connection, Outcome::NotHttp2) => (served(pod, true), false),
                     (RoutingUnit::Connection, _) => (Outcome::NoConnection(Unconnected::Refused), false),
                 }
             })
@@ -92,9 +92,14 @@ impl Mesh {
         Some(pods.into_iter().filter_map(|pod| Some((pod, pod.port(&port.target)?))).collect())
     }
 
-    /// Whether sidecars speak HTTP/2 to the endpoints of a cluster.
-    pub(super) fn speaks_http2(&self, cluster: &Cluster) -> bool {
-        self.service_port(cluster).is_some_and(|(_, port)| port.is_http2)
+    /// How sidecars of a namespace speak to the endpoints of a cluster.
+    pub(super) fn protocol(&self, cluster: &Cluster, client_namespace: &str) -> Upstream {
+        let http = self.service_port(cluster).map_or(HttpVersion::AsClient, |(_, port)| match port.protocol {
+            Protocol::Http if port.is_http2 => HttpVersion::Http2,
+            Protocol::Http => HttpVersion::Http1,
+            Protocol::Detected | Protocol::Tcp(_) => HttpVersion::AsClient,
+        });
+        Upstream { http, tls: self.tls(cluster, client_namespace) }
     }
 
     fn service_port(&self, cluster: &Cluster) -> Option<(&Service, &Port)> {
@@ -108,11 +113,28 @@ impl Mesh {
     }
 }
 
-/// What becomes of a request to a pod, and the failure if there is one. The protocol is whether the sidecar speaks HTTP/2, and its TLS.
+/// How a sidecar speaks to endpoints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upstream {
+    http: HttpVersion,
+    tls: Tls,
+}
+
+/// The version of HTTP that endpoints get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HttpVersion {
+    Http1,
+    Http2,
+    /// That of the client's request.
+    AsClient,
+}
+
+/// What becomes of a request to a pod, and the failure if there is one.
 pub(super) fn answer(
     pod: &Pod,
     number: u16,
-    (is_http2, tls): (bool, Tls),
+    Upstream { http, tls }: Upstream,
+    unit: RoutingUnit,
     at_error: bool,
 ) -> (Outcome, Option<Failure>) {
     // where there is a sidecar before the server, it takes the connection and responds
@@ -122,16 +144,18 @@ pub(super) fn answer(
         (Outcome::NotTls, Some(Failure::Unconnected))
     } else if !pod.listens(number) {
         (Outcome::NotListening, of_server(Some(Failure::Unconnected)))
-    } else if is_http2 && is_demo {
+    } else if http == HttpVersion::Http2 && is_demo && !DemoImage::speaks_http2(&pod.env) {
         (Outcome::NotHttp2, of_server(None))
     } else {
         let is_faulty = at_error && is_demo && DemoImage::find(&pod.image).is_some_and(|image| image.is_faulty);
-        (served(pod), is_faulty.then_some(Failure::Unavailable))
+        // a connection reaches the server as it is, unless the sidecar of the server takes it
+        let is_forwarded = unit == RoutingUnit::Connection && !pod.sidecar;
+        (served(pod, is_forwarded || http != HttpVersion::Http1), is_faulty.then_some(Failure::Unavailable))
     }
 }
 
-fn served(pod: &Pod) -> Outcome {
-    Outcome::Served { version: pod.version.clone(), image: pod.image.clone() }
+fn served(pod: &Pod, http2: bool) -> Outcome {
+    Outcome::Served { version: pod.version.clone(), image: pod.image.clone(), http2 }
 }
 
 /// The probability that a request and all of its retries go to endpoints that fail it, of which there are so many among all.

@@ -12,7 +12,7 @@ use super::table::{Redirect, RedirectPath, Rewrite};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 
-/// Converts the `HTTPRoute`s whose parent is a Service into virtual services, as Istio does: one for each namespace, service and port, with
+/// Converts the `HTTPRoute`s and `GRPCRoute`s whose parent is a Service into virtual services, as Istio does: one for each namespace, service and port, with
 /// the most specific rules first.
 pub(super) fn read_all<'a>(
     version: RoutingVersion,
@@ -26,10 +26,16 @@ pub(super) fn read_all<'a>(
         (object.created, format!("{}{ending}", object.manifest.name()), &object.namespace)
     });
     let mut merged: BTreeMap<(String, Option<u16>, String), VirtualService> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, &str> = BTreeMap::new();
     for object in objects {
         let mut made = 0;
         for (host, port, rules) in read(object, notes) {
-            let named: Arc<str> = format!("HTTPRoute {}", object.manifest.name()).into();
+            let named = named(object);
+            if *kinds.entry(host.clone()).or_insert(object.manifest.kind()) != object.manifest.kind() {
+                // which of the two kinds applies is not defined
+                notes.scope = Scope::Hosts([host.clone()].into());
+                notes.add(object.manifest.origin.clone(), object.manifest.id());
+            }
             let key = (object.namespace.clone(), port, host.clone());
             let number = made;
             made += usize::from(!merged.contains_key(&key));
@@ -55,6 +61,10 @@ pub(super) fn read_all<'a>(
         service.rules.sort_by_key(|rule| std::cmp::Reverse(rank(rule)));
     }
     merged
+}
+
+fn named(object: &Object) -> Arc<str> {
+    format!("{} {}", object.manifest.kind(), object.manifest.name()).into()
 }
 
 /// The name of the `VirtualService` that Istio makes: among those of one second, the name decides which applies. `number` counts those that
@@ -95,7 +105,7 @@ fn read(object: &Object, notes: &mut Notes) -> Vec<(String, Option<u16>, Vec<Rul
     let scope = if services.is_empty() { Scope::Nothing } else { Scope::Hosts(services) };
     notes.scope = scope.clone();
     spec.only(&["parentRefs", "hostnames", "rules"], notes);
-    let named: Arc<str> = format!("HTTPRoute {}", object.manifest.name()).into();
+    let named = named(object);
     let written = spec.get("rules");
     let read = written.items().map(|part| rules(&part, &object.namespace, &named, notes));
     // a route with a filter that Istio does not support is ignored as a whole
@@ -125,7 +135,7 @@ fn read(object: &Object, notes: &mut Notes) -> Vec<(String, Option<u16>, Vec<Rul
     routes
 }
 
-/// Converts a rule of an `HTTPRoute`: one Istio rule for each match; none if Istio does not support one of its filters.
+/// Converts a rule: one Istio rule for each match; none if Istio does not support one of its filters.
 fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -> Option<Vec<Rule>> {
     let outer = notes.scope.clone();
     if outer != Scope::Nothing {
@@ -146,7 +156,8 @@ fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) 
     }
     notes.scope = outer;
     let written = part.get("matches");
-    let matches: Vec<Match> = written.items().map(|part| one_match(&part, notes)).collect();
+    let is_grpc = named.starts_with("GRPCRoute ");
+    let matches: Vec<Match> = written.items().map(|part| one_match(&part, is_grpc, notes)).collect();
     // an empty list comes last, although it matches every path
     let matches = if matches.is_empty() { vec![Match::default()] } else { matches };
     Some(matches.into_iter().map(|one| Rule { matches: vec![one], ..rule.clone() }).collect())
@@ -172,20 +183,14 @@ fn empty(at: RuleRef) -> Rule {
     }
 }
 
-fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
+fn one_match(part: &Part<'_>, is_grpc: bool, notes: &mut Notes) -> Match {
     part.only(&["path", "headers", "queryParams", "method"], notes);
-    let path = part.get("path");
-    let value = path.get("value").text().unwrap_or("/");
-    let uri = match path.get("type").text() {
-        Some("Exact") => Test::Exact(value.to_owned()),
-        Some("RegularExpression") => Test::Regex(Pattern::new(value)),
-        _ if value == "/" => Test::PathPrefix(value.to_owned()),
-        _ => Test::PathPrefix(value.trim_end_matches('/').to_owned()),
-    };
     let mut tests = BTreeMap::new();
-    if let Some(method) = part.get("method").owned() {
+    let method = part.get("method");
+    if let Some(method) = method.owned() {
         tests.insert((Subject::Method, Polarity::Positive), Test::Exact(method));
     }
+    let uri = if is_grpc { grpc_method(&method) } else { Some(path(&part.get("path"))) };
     for key in ["headers", "queryParams"] {
         for item in part.get(key).items() {
             let Some(name) = item.get("name").text() else { continue };
@@ -202,7 +207,31 @@ fn one_match(part: &Part<'_>, notes: &mut Notes) -> Match {
             tests.entry((subject, Polarity::Positive)).or_insert(test);
         }
     }
-    Match { uri: Some(uri), tests, ..Match::default() }
+    Match { uri, tests, ..Match::default() }
+}
+
+fn path(part: &Part<'_>) -> Test {
+    let value = part.get("value").text().unwrap_or("/");
+    match part.get("type").text() {
+        Some("Exact") => Test::Exact(value.to_owned()),
+        Some("RegularExpression") => Test::Regex(Pattern::new(value)),
+        _ if value == "/" => Test::PathPrefix(value.to_owned()),
+        _ => Test::PathPrefix(value.trim_end_matches('/').to_owned()),
+    }
+}
+
+/// The test of the path `/SERVICE/METHOD` for a match of a `GRPCRoute`; none if it matches every method.
+fn grpc_method(part: &Part<'_>) -> Option<Test> {
+    let (service, method) = (part.get("service"), part.get("method"));
+    let is_regex = part.get("type").text() == Some("RegularExpression");
+    Some(match (service.text(), method.text()) {
+        (None, None) => return None,
+        (None, Some(method)) => Test::Regex(Pattern::new(&format!("/[^/]+/{method}"))),
+        (Some(service), None) if is_regex => Test::Regex(Pattern::new(&format!("/{service}/.+"))),
+        (Some(service), None) => Test::PathPrefix(format!("/{service}")),
+        (Some(service), Some(method)) if is_regex => Test::Regex(Pattern::new(&format!("/{service}/{method}"))),
+        (Some(service), Some(method)) => Test::Exact(format!("/{service}/{method}")),
+    })
 }
 
 fn backends(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Vec<Destination> {

@@ -49,6 +49,8 @@ pub enum Kind {
     Gateway,
     /// The Gateway API's `HTTPRoute`.
     HttpRoute,
+    /// The Gateway API's `GRPCRoute`.
+    GrpcRoute,
 }
 
 /// An applied object.
@@ -84,6 +86,7 @@ impl Kind {
             Self::DestinationRule => (ISTIO, "DestinationRule"),
             Self::Gateway => (ISTIO, "Gateway"),
             Self::HttpRoute => (GATEWAY_API, "HTTPRoute"),
+            Self::GrpcRoute => (GATEWAY_API, "GRPCRoute"),
         }
     }
 }

@@ -78,14 +78,15 @@ impl Mesh {
             .map(|delegate| ((delegate.namespace.clone(), delegate.name.clone()), delegate))
             .collect();
         let roots = roots.into_iter().map(|root| root.merged(&delegates));
+        let routes = live.of(Kind::HttpRoute).chain(live.of(Kind::GrpcRoute));
         let mut virtual_services: Vec<VirtualService> =
-            roots.chain(http_route::read_all(version, live.of(Kind::HttpRoute), &mut notes)).collect();
-        // unlike other destinations, a mirror of an HTTPRoute has to exist
+            roots.chain(http_route::read_all(version, routes, &mut notes)).collect();
+        // unlike other destinations, a mirror of such a route has to exist
         let is_missing = |(mirror, _): &(Destination, u32)| !services.contains_key(&mirror.host);
         for routes in virtual_services.iter_mut().filter(|service| service.gateway_api) {
             let broken = routes.rules.iter().filter(|rule| rule.mirrors.iter().any(is_missing));
             let broken: BTreeSet<Arc<str>> = broken.map(|rule| Arc::clone(&rule.at.object)).collect();
-            // up to 1.22, the HTTPRoute is ignored as a whole
+            // up to 1.22, the route is ignored as a whole
             routes.rules.retain(|rule| version.is_after_1_22() || !broken.contains(&rule.at.object));
             for mirrors in routes.rules.iter_mut().map(|rule| &mut rule.mirrors) {
                 mirrors.retain(|mirror| !is_missing(mirror));

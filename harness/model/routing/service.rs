@@ -186,7 +186,7 @@ pub struct Pod {
     pub version: String,
     /// Whether a sidecar is injected.
     pub sidecar: bool,
-    /// The one port on which the server listens, for HTTP/1; none if that is not known, as for images other than the demo's.
+    /// The one port on which the server listens; none if that is not known, as for images other than the demo's.
     pub demo_port: Option<u16>,
 }
 

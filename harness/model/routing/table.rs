@@ -5,6 +5,7 @@ use std::fmt;
 use super::condition::{Condition, Request, Subject, Test, normalized};
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
+use crate::scenario::StatusCode;
 
 /// The routes for one service port, with the endpoints of their clusters. Computed from manifests, or read from a sidecar: equal tables
 /// route equally.
@@ -46,8 +47,8 @@ pub struct Route {
 pub struct Abort {
     /// The share, in requests per million.
     pub per_million: u32,
-    /// The status of the response.
-    pub status: u16,
+    /// The status of the response, of HTTP or gRPC.
+    pub status: StatusCode,
 }
 
 /// The action of a route.

@@ -13,6 +13,7 @@ use super::rule::{
     Destination, Export, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
 };
 use super::table::{Abort, Redirect, RedirectPath, Rewrite};
+use crate::scenario::StatusCode;
 
 /// The fields of a match.
 #[rustfmt::skip]
@@ -31,7 +32,7 @@ const RULE_FIELDS: [&str; 17] = [
     "mirrorPercentage", "mirrorPercent", "mirror_percent", "timeout", "retries", "headers", "corsPolicy",
 ];
 
-/// The rules for requests to some hosts: a `VirtualService`, or one converted from `HTTPRoute`s.
+/// The rules for requests to some hosts: a `VirtualService`, or one converted from `HTTPRoute`s or `GRPCRoute`s.
 #[derive(Debug, Clone)]
 pub(super) struct VirtualService {
     pub name: String,
@@ -49,7 +50,7 @@ pub(super) struct VirtualService {
     pub connections: Vec<ConnectionRule>,
     /// Whether a rule delegates: up to 1.22, such objects come after all others.
     pub delegates: bool,
-    /// Whether the rules come from `HTTPRoute`s.
+    /// Whether the rules come from `HTTPRoute`s or `GRPCRoute`s.
     pub gateway_api: bool,
     pub object: RuleRef,
 }
@@ -280,9 +281,8 @@ fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
     fault.only(&["abort", "delay"], notes);
     let part = fault.get("abort");
     part.only(&["percentage", "httpStatus", "grpcStatus"], notes);
-    // a status of gRPC is a header of a response with the HTTP status 200
-    let of_grpc = part.get("grpcStatus").is_there().then_some(200);
-    let status = part.get("httpStatus").number().or(of_grpc)?;
+    let of_grpc = || part.get("grpcStatus").text().and_then(StatusCode::grpc);
+    let status = part.get("httpStatus").number().map(StatusCode).or_else(of_grpc)?;
     // without a percentage Istio aborts nothing
     let per_million = part.get("percentage").per_million().unwrap_or(0);
     (per_million > 0).then_some(Abort { per_million, status })

@@ -10,6 +10,7 @@ use super::error_rates::{ErrorProbability, ErrorRates};
 use super::origin::Origin;
 use super::service_level::ServiceLevel;
 use super::share::Share;
+use super::status::StatusCode;
 
 /// A claim of a stage.
 #[derive(Debug, Clone)]
@@ -165,7 +166,7 @@ impl fmt::Display for Claim {
         let mut parts: Vec<String> = versions.map(|(version, share)| one(version.clone(), *share)).collect();
         if let Statuses::Claimed(statuses) = &self.statuses {
             let statuses = statuses.iter().filter(|(_, share)| !share.is_none());
-            parts.extend(statuses.map(|(status, share)| one(format!("status {status}"), *share)));
+            parts.extend(statuses.map(|(status, share)| one(format!("status {}", StatusCode(*status)), *share)));
         }
         formatter.write_str(&parts.join(", "))
     }
@@ -192,8 +193,8 @@ impl fmt::Display for Expectation {
 /// The statuses that a claim allows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statuses {
-    /// The scenario claims no status: all are 200.
-    Implied,
+    /// The scenario claims no status: all have this one, which means success.
+    Implied(u16),
     /// Claimed, with these shares.
     Claimed(BTreeMap<u16, Share>),
 }
@@ -202,8 +203,8 @@ impl Statuses {
     /// The claimed share of a status.
     pub fn share(&self, status: u16) -> Share {
         match self {
-            Self::Implied if status == 200 => Share::ALL,
-            Self::Implied => Share::NONE,
+            Self::Implied(success) if status == *success => Share::ALL,
+            Self::Implied(_) => Share::NONE,
             Self::Claimed(shares) => shares.get(&status).copied().unwrap_or(Share::NONE),
         }
     }

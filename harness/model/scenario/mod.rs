@@ -21,9 +21,11 @@ mod parse;
 mod positions;
 mod resolve;
 mod scalar;
+mod scheme;
 mod sensitive;
 mod service_level;
 mod share;
+mod status;
 mod suggest;
 mod unstructured;
 
@@ -42,8 +44,10 @@ pub use model::{
 };
 pub use origin::{InvalidOrigin, Origin};
 pub(crate) use positions::{escaped, field};
+pub use scheme::Scheme;
 pub use sensitive::{Redactor, Sensitive};
 pub use service_level::{Comparison, Factor, Limits, Objective, ServiceLevel};
 pub use share::{InvalidShare, Share};
+pub use status::{GRPC_STATUSES, StatusCode};
 pub(crate) use suggest::nearest;
 pub use unstructured::{Metadata, Unstructured};

@@ -12,6 +12,7 @@ use super::expectation::{Claim, DeclaredClaim, Expectation};
 use super::kinds::Target;
 use super::manifest::Manifest;
 use super::origin::Origin;
+use super::scheme::Scheme;
 use super::service_level::ServiceLevel;
 use super::suggest::nearest;
 
@@ -63,9 +64,19 @@ pub struct Service {
     pub host: String,
     /// The service port.
     pub port: u16,
+    /// The protocol that clients speak.
+    pub scheme: Scheme,
+    /// The path of requests that name no other.
+    pub path: String,
 }
 
 impl Service {
+    /// A service of HTTP/1.1.
+    pub fn http(host: &str, port: u16) -> Self {
+        let scheme = Scheme::Http;
+        Self { host: host.to_owned(), port, scheme, path: scheme.default_path().to_owned() }
+    }
+
     /// The name of the Service object: the host up to its first dot.
     pub fn name(&self) -> &str {
         self.host.split('.').next().unwrap_or(&self.host)
@@ -161,8 +172,10 @@ pub struct Served {
 /// How traffic is driven. The command line and its defaults determine what is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Traffic {
-    /// The number of connections; each has one request in flight.
+    /// The number of connections.
     pub connections: Option<u16>,
+    /// The number of requests in flight on each connection of HTTP/2. A connection of HTTP/1.1 has one.
+    pub streams: Option<u16>,
     /// Requests per second, of all populations together; none means as fast as answers arrive.
     pub qps: Option<f64>,
     /// Whether to use keep-alive.

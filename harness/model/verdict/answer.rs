@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::scenario::StatusCode;
+
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Answer {
@@ -8,12 +10,12 @@ pub enum Answer {
     Version {
         /// The version.
         version: String,
-        /// The HTTP status.
+        /// The status: of HTTP, or of gRPC for a service of gRPC.
         status: u16,
     },
     /// A response without a version, such as one from a proxy.
     Unknown {
-        /// The HTTP status.
+        /// The status: of HTTP, or of gRPC for a service of gRPC.
         status: u16,
         /// The beginning of the body.
         excerpt: String,
@@ -28,9 +30,9 @@ pub enum Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version { version, status } => write!(formatter, "{version} with {status}"),
-            Self::Unknown { status, excerpt } if excerpt.is_empty() => write!(formatter, "{status}"),
-            Self::Unknown { status, excerpt } => write!(formatter, "{status} `{excerpt}`"),
+            Self::Version { version, status } => write!(formatter, "{version} with {}", StatusCode(*status)),
+            Self::Unknown { status, excerpt } if excerpt.is_empty() => write!(formatter, "{}", StatusCode(*status)),
+            Self::Unknown { status, excerpt } => write!(formatter, "{} `{excerpt}`", StatusCode(*status)),
             Self::Nothing { reason } => formatter.write_str(reason),
         }
     }

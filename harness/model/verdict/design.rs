@@ -3,7 +3,7 @@ use thiserror::Error;
 
 use super::binomial::requests_for_leak;
 use super::sequential::ShareDesign;
-use crate::scenario::{Claim, ErrorRates, Share, Statuses};
+use crate::scenario::{Claim, ErrorRates, Share, StatusCode, Statuses};
 
 /// The answers that one share of a claim counts.
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
@@ -13,7 +13,7 @@ pub enum Part {
     Version(String),
     /// The answers with a status.
     #[displaydoc("status {0}")]
-    Status(u16),
+    Status(StatusCode),
 }
 
 /// The statistical design of a claim, fixed before the first request.
@@ -117,8 +117,10 @@ impl Design {
 pub(super) fn groups(claim: &Claim) -> [Vec<(Part, Share)>; 2] {
     let versions = claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share)).collect();
     let statuses = match &claim.statuses {
-        Statuses::Implied => Vec::new(),
-        Statuses::Claimed(statuses) => statuses.iter().map(|(status, share)| (Part::Status(*status), *share)).collect(),
+        Statuses::Implied(_) => Vec::new(),
+        Statuses::Claimed(statuses) => {
+            statuses.iter().map(|(status, share)| (Part::Status(StatusCode(*status)), *share)).collect()
+        }
     };
     [versions, statuses]
 }
@@ -183,7 +185,7 @@ pub(super) mod tests {
             from: "testers".to_owned(),
             path: "/".to_owned(),
             versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(*part))).collect(),
-            statuses: if statuses.is_empty() { Statuses::Implied } else { Statuses::Claimed(statuses) },
+            statuses: if statuses.is_empty() { Statuses::Implied(200) } else { Statuses::Claimed(statuses) },
             errors: ErrorRates::default(),
             origin: Origin::new("scenario.yaml", 27, 9),
         }

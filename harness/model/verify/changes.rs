@@ -26,7 +26,8 @@ pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
     let scenario = after.scenario;
     let stages = [before, after].into_iter().flat_map(|plan| &plan.scenario.stages);
     let claims = stages.flat_map(Stage::claims);
-    let paths: BTreeSet<&str> = claims.map(|claim| claim.path.as_str()).chain(["/"]).collect();
+    let paths: BTreeSet<&str> =
+        claims.map(|claim| claim.path.as_str()).chain([scenario.service.path.as_str()]).collect();
     let earlier = given_by_stage(before, scenario, &paths);
     let mut changes = Vec::new();
     for (number, (stage, now)) in (1..).zip(given_by_stage(after, scenario, &paths)) {

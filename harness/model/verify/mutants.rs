@@ -8,7 +8,7 @@ use super::operators::{Mutation, Vocabulary, mutations};
 use super::stages::{Decided, decide_stage};
 use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
-use crate::scenario::{Manifest, Scenario, Stage, Step};
+use crate::scenario::{Manifest, Scenario, Service, Stage, StatusCode, Step};
 
 /// A scenario with one fault in its manifests.
 #[derive(Debug, Clone)]
@@ -163,7 +163,7 @@ fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: 
             if !given.not_modelled.is_empty() || !other.not_modelled.is_empty() {
                 *undecided = true;
             } else if given.seen != other.seen {
-                let claim = as_claim(&population.name, path, &given);
+                let claim = as_claim(&population.name, path, &scenario.service, &given);
                 return Some(Gap { stage: original.number, name: original.stage.name.clone(), claim });
             }
         }
@@ -190,14 +190,14 @@ fn listed<K: Display>(totals: &BTreeMap<K, Chance>) -> String {
 }
 
 /// What is given, as a claim in the syntax of a scenario.
-fn as_claim(from: &str, path: &str, given: &Given) -> String {
+fn as_claim(from: &str, path: &str, service: &Service, given: &Given) -> String {
     let versions = totals(given, |seen| seen.version.as_deref());
-    let statuses = totals(given, |seen| Some(seen.status.unwrap_or(200)));
-    let path = if path == "/" { String::new() } else { format!(", path: {path}") };
+    let statuses = totals(given, |seen| Some(StatusCode(seen.status.unwrap_or(service.scheme.success()))));
+    let path = if path == service.path { String::new() } else { format!(", path: {path}") };
     let (get, status) = (listed(&versions), listed(&statuses));
     let get = if get.is_empty() { String::new() } else { format!(", get: {{{get}}}") };
     let status = match statuses.keys().collect::<Vec<_>>()[..] {
-        [200] => String::new(),
+        [StatusCode(only)] if *only == service.scheme.success() => String::new(),
         [status] => format!(", status: {status}"),
         _ => format!(", status: {{{status}}}"),
     };

@@ -6,11 +6,11 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 33] = [
+pub const MUTATION_OPERATORS: [&str; 34] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "subset label changed", "selector pinned", "selector too wide",
-    "port renamed tcp-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
+    "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
     "export changed", "export left out",
@@ -145,7 +145,7 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         "DestinationRule" => destination_rule(&mut mutator),
         "Service" => service(&mut mutator, &vocabulary.version_labels),
         "Deployment" => deployment(&mut mutator, &vocabulary.images),
-        "HTTPRoute" => http_route(&mut mutator),
+        "HTTPRoute" | "GRPCRoute" => http_route(&mut mutator),
         "Gateway" if manifest.group() == "networking.istio.io" => gateway(&mut mutator),
         "Canary" => canary(&mut mutator),
         "Rollout" => rollout(&mut mutator, &vocabulary.images),
@@ -288,8 +288,13 @@ fn service(mutator: &mut Mutator<'_>, labels: &BTreeSet<(String, String)>) {
         let pointer = format!("/spec/ports/{port}");
         let mut renamed = mutator.value(&pointer).cloned().unwrap_or_default();
         let name = renamed["name"].as_str().unwrap_or("port").to_owned();
-        renamed["name"] = json!(format!("tcp-{name}"));
-        mutator.set("port renamed tcp-", &pointer, format!("port `tcp-{name}`"), renamed);
+        // servers of gRPC need HTTP/2
+        let is_http2 = matches!(name.split('-').next(), Some("grpc" | "http2"));
+        let operators = [("port renamed tcp-", "tcp"), ("port renamed http-", "http")];
+        for (operator, protocol) in &operators[..if is_http2 { 2 } else { 1 }] {
+            renamed["name"] = json!(format!("{protocol}-{name}"));
+            mutator.set(operator, &pointer, format!("port `{protocol}-{name}`"), renamed.clone());
+        }
     }
 }
 

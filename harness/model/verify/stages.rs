@@ -5,7 +5,7 @@ use displaydoc::Display;
 
 use crate::plan::{Given, Plan, PlannedStage, RouteWeights, Senders, Snapshot, requests};
 use crate::routing::{Chance, Finding, Live, NotModelled, Problem, Severity, check};
-use crate::scenario::{Claim, Count, Expectation, Share, Stage, Statuses, Step, Weights};
+use crate::scenario::{Claim, Count, Expectation, Share, Stage, StatusCode, Statuses, Step, Weights};
 
 /// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
 const TOLERANCE: f64 = 0.001;
@@ -74,7 +74,7 @@ pub enum Measure {
     NoVersion,
     /// Requests with a status.
     #[displaydoc("status {0}")]
-    Status(u16),
+    Status(StatusCode),
     /// Requests that a workload serves.
     #[displaydoc("a route leads to {0}")]
     Workload(String),
@@ -281,14 +281,14 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
     let unknown = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
     if unknown == Chance::NONE || claim.versions.is_empty() && unknown < Chance::CERTAIN {
         let claimed: BTreeSet<u16> = match &claim.statuses {
-            Statuses::Implied => BTreeSet::from([200]),
+            Statuses::Implied(success) => BTreeSet::from([*success]),
             Statuses::Claimed(shares) => shares.keys().copied().collect(),
         };
         let seen = given.seen.keys().filter_map(|seen| seen.status);
         let statuses: BTreeSet<u16> = claimed.into_iter().chain(seen).collect();
         for status in statuses {
             let chance = given.chance(|seen| seen.status == Some(status));
-            compare(Measure::Status(status), claim.statuses.share(status), chance);
+            compare(Measure::Status(StatusCode(status)), claim.statuses.share(status), chance);
         }
     } else if claim.versions.is_empty() {
         return Decided::Open("the status that the application answers with is not known".to_owned());

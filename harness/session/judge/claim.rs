@@ -2,7 +2,7 @@ use crate::cluster::{ClusterError, PodState};
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
 use crate::plan::{PlannedStage, Senders, Snapshot};
 use crate::routing::NotModelled;
-use crate::scenario::{During, Expectation, Origin, ServiceLevel, Stage};
+use crate::scenario::{During, Expectation, Origin, ServiceLevel, Stage, StatusCode};
 use crate::verdict::{Answer, Ruling, ServiceLevelTrial, Trial, Verdict};
 use crate::verify::{Decided, decide};
 
@@ -94,7 +94,7 @@ fn blame(
                 FailureLayer::Delivery
             }
             // a response that is no error, from a server whose version cannot be read
-            Some(Answer::Unknown { status, .. }) if *status < 400 => {
+            Some(Answer::Unknown { status, .. }) if !StatusCode(*status).is_error() => {
                 let scenario = snapshot.scenario;
                 hints.push(format!("it does not match `version: {}`, {}", scenario.version, scenario.version_origin));
                 FailureLayer::Version

@@ -1,26 +1,25 @@
 //! The traffic driver: runs plans and reports the result of every request.
 
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::Request;
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, ServerAddress};
+use super::connection::{ClientRequest, Connection, ServerAddress};
 use super::output::{Batcher, MessageSink};
 use super::protocol::{
-    DrivePlan, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
+    DrivePlan, DriverCommand, DriverMessage, FailureKind, RequestFailure, RequestResult, ResultKind,
 };
 use super::response::{ResponseCache, ResponseReader};
 use super::schedule::{Schedule, ScheduledRequest, interval};
+use requests::{Protocol, Target};
 
 /// How far sending may run ahead of the oldest unanswered request: bounds the memory.
 const WINDOW: usize = 4096;
@@ -28,6 +27,8 @@ const WINDOW: usize = 4096;
 const BUSY: usize = 64;
 /// The maximum number of connections at the start, and of idle connections kept open in an open loop with a limit of requests in flight.
 const MAX_CONNECTIONS: usize = 256;
+/// The maximum number of requests that a connection of HTTP/2 carries at a time.
+const MAX_STREAMS: usize = 256;
 /// The maximum number of results received at once.
 const MAX_BATCH: usize = 64;
 
@@ -129,37 +130,43 @@ struct LoadGenerator {
     schedule: Mutex<Schedule>,
     start: Instant,
     reader: ResponseReader,
+    protocol: Protocol,
     server: Arc<ServerAddress>,
+    /// The connections of HTTP/2, by number.
+    shared: Mutex<Vec<Connection>>,
     /// For each flow its requests, one per variant.
-    requests: Vec<Vec<Request<Empty<Bytes>>>>,
+    requests: Vec<Vec<ClientRequest>>,
     /// The time from one due request to the next in a plan with a limit of requests in flight.
     interval: Mutex<Duration>,
 }
 
 impl LoadGenerator {
     fn new(plan: DrivePlan) -> Result<Self, DriveError> {
-        let reader = ResponseReader::new(plan.version.clone(), plan.pod_header.clone())
-            .map_err(|error| DriveError::Plan(error.to_string()))?;
-        let address = plan.base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
-        let address = address.ok_or_else(|| DriveError::Plan(format!("`{}` is not http://HOST:PORT", plan.base)))?;
-        let one = |flow: &Flow, headers: &BTreeMap<String, String>| request(&address, flow, headers, plan.keep_alive);
-        let requests = plan
-            .flows
-            .iter()
-            .map(|flow| match flow.variants.as_slice() {
-                [] => Ok(vec![one(flow, &BTreeMap::new())?]),
-                variants => variants.iter().map(|headers| one(flow, headers)).collect(),
-            })
-            .collect::<Result<_, _>>()?;
+        let target = Target::new(&plan.base)?;
+        let reader =
+            ResponseReader::new(plan.version.clone(), plan.pod_header.clone(), target.protocol == Protocol::Grpc)
+                .map_err(|error| DriveError::Plan(error.to_string()))?;
+        let requests =
+            plan.flows.iter().map(|flow| target.requests(flow, plan.keep_alive)).collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
-        let server = Arc::new(ServerAddress::new(plan.connect.clone().unwrap_or(address)));
+        let server = Arc::new(ServerAddress::new(plan.connect.clone().unwrap_or(target.address)));
         let interval = match plan.in_flight {
             Some(_) => plan.qps.and_then(interval).ok_or_else(|| {
                 DriveError::Plan("a limit of requests in flight needs a positive rate of requests".to_owned())
             })?,
             None => Duration::ZERO,
         };
-        Ok(Self { plan, schedule, start: Instant::now(), reader, server, requests, interval: Mutex::new(interval) })
+        Ok(Self {
+            plan,
+            schedule,
+            start: Instant::now(),
+            reader,
+            protocol: target.protocol,
+            server,
+            shared: Mutex::default(),
+            requests,
+            interval: Mutex::new(interval),
+        })
     }
 
     /// Starts to send. The channel of results is closed after the last result. `window` limits how far sending runs ahead.
@@ -168,16 +175,39 @@ impl LoadGenerator {
         if let Some(in_flight) = self.plan.in_flight {
             tokio::spawn(Arc::clone(self).send_when_due(in_flight, sender));
         } else {
-            for number in 0..self.connections() {
-                tokio::spawn(Arc::clone(self).send_in_turn(number, Arc::clone(window), sender.clone()));
+            for slot in 0..self.slots() {
+                tokio::spawn(Arc::clone(self).send_in_turn(slot, Arc::clone(window), sender.clone()));
             }
         }
         results
     }
 
-    /// The number of connections at the start.
-    fn connections(&self) -> usize {
-        self.plan.connections.clamp(1, MAX_CONNECTIONS)
+    /// The number of senders at the start: one for each request that a connection carries at a time.
+    fn slots(&self) -> usize {
+        self.plan.connections.clamp(1, MAX_CONNECTIONS) * self.streams()
+    }
+
+    /// The number of requests that a connection carries at a time.
+    fn streams(&self) -> usize {
+        if self.protocol == Protocol::Http1 { 1 } else { usize::from(self.plan.streams).clamp(1, MAX_STREAMS) }
+    }
+
+    /// The connection of a sender.
+    fn connection(&self, slot: usize) -> NumberedConnection {
+        let number = slot / self.streams();
+        let timeout = Duration::from_millis(self.plan.timeout_ms);
+        let (server, keep_alive) = (|| Arc::clone(&self.server), self.plan.keep_alive);
+        let shared = if self.protocol == Protocol::Http1 {
+            None
+        } else {
+            let mut shared = lock(&self.shared);
+            while shared.len() <= number {
+                shared.push(Connection::http2(server(), keep_alive, timeout));
+            }
+            shared[number].stream()
+        };
+        let connection = shared.unwrap_or_else(|| Connection::http1(server(), keep_alive, timeout));
+        NumberedConnection { number, connection, cache: ResponseCache::default() }
     }
 
     fn interval(&self) -> Duration {
@@ -203,8 +233,8 @@ impl LoadGenerator {
     }
 
     /// Sends one request at a time on one connection, until none is left.
-    async fn send_in_turn(self: Arc<Self>, number: usize, window: Arc<Semaphore>, results: mpsc::Sender<Answered>) {
-        let mut connection = NumberedConnection::new(number, &self);
+    async fn send_in_turn(self: Arc<Self>, slot: usize, window: Arc<Semaphore>, results: mpsc::Sender<Answered>) {
+        let mut connection = self.connection(slot);
         loop {
             let Ok(permit) = window.acquire().await else { return };
             permit.forget();
@@ -219,10 +249,10 @@ impl LoadGenerator {
 
     /// Sends each request when it is due, on a connection that is idle or new, with a limit of requests in flight.
     async fn send_when_due(self: Arc<Self>, in_flight: usize, results: mpsc::Sender<Answered>) {
-        let open = |number| NumberedConnection::new(number, &self);
+        let open = |slot| self.connection(slot);
         // a queue, so that all connections are used at any rate
-        let idle: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new((0..self.connections()).map(open).collect()));
-        let mut opened = self.connections();
+        let idle: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new((0..self.slots()).map(open).collect()));
+        let mut opened = self.slots();
         let server = Arc::clone(&self.server);
         let mut resolving = JoinSet::new();
         resolving.spawn(async move { server.refresh().await });
@@ -243,7 +273,7 @@ impl LoadGenerator {
                     let answered = generator.send(&mut connection, &next, Some(due)).await;
                     {
                         let mut idle = lock(&idle);
-                        if idle.len() < MAX_CONNECTIONS {
+                        if idle.len() < MAX_CONNECTIONS.max(generator.slots()) {
                             idle.push_back(connection);
                         }
                     }
@@ -317,43 +347,6 @@ struct NumberedConnection {
     number: usize,
     connection: Connection,
     cache: ResponseCache,
-}
-
-impl NumberedConnection {
-    fn new(number: usize, generator: &LoadGenerator) -> Self {
-        let timeout = Duration::from_millis(generator.plan.timeout_ms);
-        let connection = Connection::new(Arc::clone(&generator.server), generator.plan.keep_alive, timeout);
-        Self { number, connection, cache: ResponseCache::default() }
-    }
-}
-
-fn request(
-    address: &str,
-    flow: &Flow,
-    headers: &BTreeMap<String, String>,
-    keep_alive: bool,
-) -> Result<Request<Empty<Bytes>>, DriveError> {
-    let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
-    let (method, path) = (flow.method.as_deref().unwrap_or("GET"), flow.path.as_str());
-    let request = Request::builder().method(method).uri(path).body(Empty::new());
-    let mut request = request.map_err(|_| invalid(&format!("{method} {path}")))?;
-    let map = request.headers_mut();
-    // like other clients, without the default port
-    let host = address.strip_suffix(":80").unwrap_or(address);
-    map.insert(HOST, HeaderValue::from_str(host).map_err(|_| invalid(host))?);
-    map.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    if !keep_alive {
-        map.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    for (name, value) in headers {
-        let invalid = || invalid(&format!("{name}: {value}"));
-        // a header of the scenario replaces a default header
-        map.insert(
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?,
-            HeaderValue::from_str(value).map_err(|_| invalid())?,
-        );
-    }
-    Ok(request)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -193,8 +193,7 @@ impl<'m> Outbound<'m> {
         let namespace = &self.client.namespace;
         let ready = self.mesh.ready(cluster, namespace)?;
         let (pod, number) = ready.into_iter().find(|(pod, port)| format!("{}:{port}", pod.address) == address)?;
-        let protocol = (self.mesh.speaks_http2(cluster), self.mesh.tls(cluster, namespace));
-        Some(answer(pod, number, protocol, false))
+        Some(answer(pod, number, self.mesh.protocol(cluster, namespace), RoutingUnit::Request, false))
     }
 
     /// The workloads that may receive a request, or a mirrored copy of it.

@@ -45,13 +45,15 @@ pub(super) fn of_route(
 
 /// The outcome as a client reads it after these changes of the response, in their order.
 fn read(outcome: &Outcome, version_header: Option<&str>, changes: [Option<&ResponseHeaders>; 2]) -> Outcome {
-    let (Outcome::Served { version, image }, Some(header)) = (outcome, version_header) else { return outcome.clone() };
+    let (Outcome::Served { version, image, http2 }, Some(header)) = (outcome, version_header) else {
+        return outcome.clone();
+    };
     let mut read = Some(version.as_str());
     for own in changes.into_iter().flatten() {
         read = own.read(header, read);
     }
     match read {
-        Some(version) => Outcome::Served { version: version.to_owned(), image: image.clone() },
-        None => Outcome::WithoutVersion { image: image.clone() },
+        Some(version) => Outcome::Served { version: version.to_owned(), image: image.clone(), http2: *http2 },
+        None => Outcome::WithoutVersion { image: image.clone(), http2: *http2 },
     }
 }

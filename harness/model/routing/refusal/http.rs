@@ -2,7 +2,7 @@ use super::super::pattern::Pattern;
 use super::super::rule::Part;
 use super::{Istiod, is_label, shown};
 use crate::admission::Definitions;
-use crate::scenario::{field, nearest};
+use crate::scenario::{GRPC_STATUSES, field, nearest};
 
 /// The fields of a rule that decide where a request goes.
 const ACTIONS: [&str; 4] = ["route", "redirect", "directResponse", "delegate"];
@@ -13,12 +13,6 @@ const RETRY_ON: [&str; 16] = [
     "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream",
     "retriable-status-codes", "retriable-headers", "envoy-ratelimited", "http3-post-connect-failure", "cancelled", "deadline-exceeded",
     "internal", "resource-exhausted", "unavailable",
-];
-#[rustfmt::skip]
-const GRPC: [&str; 17] = [
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-    "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
-    "DATA_LOSS",
 ];
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
@@ -178,7 +172,7 @@ impl Istiod {
         }
         self.status(&abort.get("httpStatus"), false);
         let grpc = abort.get("grpcStatus");
-        if grpc.text().is_some_and(|status| !GRPC.contains(&status)) {
+        if grpc.text().is_some_and(|status| !GRPC_STATUSES.contains(&status)) {
             self.refuse_value(&grpc, "which is no status of gRPC");
         }
         self.duration(&delay.get("fixedDelay"));

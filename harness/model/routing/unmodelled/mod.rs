@@ -14,11 +14,11 @@ pub(super) const ROOT: &str = "istio-system";
 
 /// The kinds that the model covers.
 #[rustfmt::skip]
-const MODELLED: [(&str, &str); 12] = [
+const MODELLED: [(&str, &str); 13] = [
     ("", "Namespace"), ("", "Pod"), ("", "Service"), ("", "ReplicationController"), ("apps", "DaemonSet"), ("apps", "Deployment"),
     ("apps", "ReplicaSet"), ("apps", "StatefulSet"),
     ("networking.istio.io", "VirtualService"), ("networking.istio.io", "DestinationRule"), ("networking.istio.io", "Gateway"),
-    ("gateway.networking.k8s.io", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "HTTPRoute"), ("gateway.networking.k8s.io", "GRPCRoute"),
 ];
 
 /// Kinds that neither route requests nor create or admit pods that serve them.
@@ -197,7 +197,7 @@ fn scope_of(object: &Object) -> Scope {
             _ if spec.get("addresses").is_there() => Scope::Gateway(None),
             _ => Scope::Nothing,
         },
-        ("gateway.networking.k8s.io", "GRPCRoute" | "TCPRoute" | "TLSRoute") => services(&spec.get("parentRefs"), &own),
+        ("gateway.networking.k8s.io", "TCPRoute" | "TLSRoute") => services(&spec.get("parentRefs"), &own),
         ("gateway.networking.k8s.io", "BackendTLSPolicy") => services(&spec.get("targetRefs"), &own),
         ("security.istio.io", "PeerAuthentication") if takes_any_connection(&spec) => Scope::Nothing,
         ("security.istio.io", "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication")
@@ -286,7 +286,7 @@ fn metadata(object: &Object, notes: &mut Notes) {
             notes.scope = Scope::Hosts([full_name(object.manifest.name(), &own)].into());
             &["istio.io/use-waypoint", "networking.istio.io/", "service.kubernetes.io/topology-"]
         }
-        "VirtualService" | "DestinationRule" | "HTTPRoute" => {
+        "VirtualService" | "DestinationRule" | "HTTPRoute" | "GRPCRoute" => {
             notes.scope = configured(object);
             &["istio.io/rev"]
         }

@@ -113,9 +113,9 @@ fn an_object_of_an_unmodelled_kind_affects(#[case] object: &str, #[case] populat
 )]
 #[case::backend_tls_of_another_service(
     "gateway.networking.k8s.io/v1", "BackendTLSPolicy", "metadata: {name: x}, spec: {targetRefs: [{group: '', kind: Service, name: b}]}", &[])]
-#[case::grpc_route(
-    "gateway.networking.k8s.io/v1",
-    "GRPCRoute",
+#[case::tcp_route(
+    "gateway.networking.k8s.io/v1alpha2",
+    "TCPRoute",
     "metadata: {name: x}, spec: {parentRefs: [{kind: Service, name: svc}]}",
     BOTH
 )]

@@ -15,7 +15,7 @@ pub(super) use expectation::{
 };
 use serde_saphyr::Location;
 pub(super) use service_levels::{Compared, LatencyLimits, Limit};
-pub(super) use values::{ErrorRates, Get};
+pub(super) use values::{ErrorRates, Get, Status};
 
 use super::error::ScenarioError;
 use super::excerpt::{TAB, tab};

@@ -27,8 +27,9 @@ pub struct Scenario {
     /// The object with which a controller moves the traffic.
     #[schemars(with = "Option<Controller>")]
     pub controller: Option<Spanned<Controller>>,
-    /// The service that the populations call: `http://HOST:PORT`.
-    #[schemars(with = "String", regex(pattern = "^http://"))]
+    /// The service that the populations call: `http://HOST:PORT`; `h2c://HOST:PORT` for HTTP/2 with prior knowledge; or `grpc://HOST:PORT`, which
+    /// may end in the method that claims are about by default, `/PACKAGE.SERVICE/METHOD`.
+    #[schemars(with = "String", regex(pattern = "^(http|h2c|grpc)://"))]
     pub service: Spanned<String>,
     /// The pod that sends the traffic.
     pub client: Client,
@@ -132,7 +133,7 @@ pub struct Version {
     /// By the group `version` of a regular expression on the body.
     #[schemars(with = "Option<String>")]
     pub body: Option<Spanned<String>>,
-    /// By the value of a response header.
+    /// By the value of a response header, or of a trailer.
     #[schemars(with = "Option<String>")]
     pub header: Option<Spanned<String>>,
     /// By the value at a JSON pointer in the body, such as `/build/version`.
@@ -262,9 +263,12 @@ pub struct Follow {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Traffic {
-    /// The number of connections, from 1 to 256; each has one request in flight.
+    /// The number of connections, from 1 to 256. A connection of HTTP/1.1 has one request in flight.
     #[schemars(with = "Option<u16>")]
     pub connections: Option<Spanned<u16>>,
+    /// The number of requests in flight on each connection of HTTP/2, from 1 to 256; by default 4.
+    #[schemars(with = "Option<u16>")]
+    pub streams: Option<Spanned<u16>>,
     /// Requests per second, of all populations together; by default as fast as answers arrive.
     #[schemars(with = "Option<f64>")]
     pub qps: Option<Spanned<f64>>,

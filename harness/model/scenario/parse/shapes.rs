@@ -31,7 +31,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
         "the object that a controller moves traffic with, such as {rollout: hello} or {canary: hello}",
     ),
     ("controller/*", Scalar, "the name of an object"),
-    ("service", Scalar, "an address, such as http://svc-hello:8080"),
+    ("service", Scalar, "an address, such as http://svc-hello:8080 or grpc://svc-hello:8080"),
     ("client", Mapping, "the client pod, such as {manifest: client.yaml, pod: client}"),
     (
         "version",
@@ -101,7 +101,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     (
         "stages/*/expect/*/status",
         ScalarOrMapping,
-        "a status such as 503, or the share of each, such as {200: 90%, 503: 10%}",
+        "a status such as 503 or UNAVAILABLE, or the share of each, such as {200: 90%, 503: 10%}",
     ),
     ("stages/*/expect/*/error-rates", Mapping, ERROR_RATES),
     ("stages/*/expect/*/errors", ScalarOrMapping, "a factor, such as 2x"),

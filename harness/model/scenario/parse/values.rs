@@ -10,8 +10,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use crate::scenario::Share;
 use crate::scenario::expectation::Count;
+use crate::scenario::{GRPC_STATUSES, Share, StatusCode, nearest};
 
 /// The error rates of a verdict.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -107,11 +107,11 @@ impl JsonSchema for Status {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let shares = generator.subschema_for::<BTreeMap<u16, Share>>();
+        let shares = generator.subschema_for::<BTreeMap<String, Share>>();
         json_schema!({
             "description": "A status, or the share of each.",
-            "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, shares],
-            "examples": [503, {"200": "90%", "503": "10%"}],
+            "anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"enum": GRPC_STATUSES}, shares],
+            "examples": [503, {"200": "90%", "503": "10%"}, "OK", {"OK": "90%", "UNAVAILABLE": "10%"}],
         })
     }
 }
@@ -214,7 +214,7 @@ impl JsonSchema for Get {
     }
 }
 
-/// `503`, or `{200: 90%, 503: 10%}`.
+/// `503`, `{200: 90%, 503: 10%}`, `OK` or `{OK: 90%, UNAVAILABLE: 10%}`.
 pub struct Status(pub BTreeMap<u16, Share>);
 
 impl<'de> Deserialize<'de> for Status {
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for StatusVisitor {
     type Value = Status;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a status such as 503, or shares such as {200: 90%, 503: 10%}")
+        formatter.write_str("a status such as 503 or UNAVAILABLE, or shares such as {200: 90%, 503: 10%}")
     }
 
     fn visit_u64<E: de::Error>(self, status: u64) -> Result<Status, E> {
@@ -242,11 +242,27 @@ impl<'de> Visitor<'de> for StatusVisitor {
         self.visit_u64(status)
     }
 
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Status, E> {
+        Ok(Status(BTreeMap::from([(code(name).map_err(E::custom)?, Share::ALL)])))
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Status, A::Error> {
         let mut shares = BTreeMap::new();
-        while let Some((status, share)) = map.next_entry()? {
-            shares.insert(status, share);
+        while let Some((status, share)) = map.next_entry::<String, Share>()? {
+            shares.insert(code(&status).map_err(de::Error::custom)?, share);
         }
         Ok(Status(shares))
     }
+}
+
+/// A status of HTTP by its number, or one of gRPC by its name.
+fn code(text: &str) -> Result<u16, String> {
+    let named = || {
+        let meant = nearest(text, GRPC_STATUSES.into_iter());
+        let code = StatusCode::grpc(text).map(|code| code.0);
+        code.ok_or_else(|| {
+            format!("`{text}` is no status of HTTP, such as 503, and none of gRPC, such as UNAVAILABLE{meant}")
+        })
+    };
+    text.parse().or_else(|_| named())
 }

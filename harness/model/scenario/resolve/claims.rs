@@ -11,6 +11,7 @@ use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
 use crate::scenario::expectation::{Claim, DeclaredClaim, During, Expectation, Statuses};
 use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Reports, ServedBy};
 use crate::scenario::share::Share;
+use crate::scenario::status::StatusCode;
 use crate::scenario::suggest::nearest;
 
 impl Resolver<'_> {
@@ -146,7 +147,7 @@ impl Resolver<'_> {
         if let Some(lag) = raw.lag {
             return self.error(lag.referenced, "`lag` belongs to `get: as-declared`");
         }
-        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
+        let path = self.path_of(raw.path, context)?;
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let versions = match raw.get {
             Some(Spanned { value: Get::Shares(versions), referenced, .. }) => {
@@ -156,18 +157,12 @@ impl Resolver<'_> {
             }
             _ => BTreeMap::new(),
         };
-        let statuses = match raw.status {
-            None => Statuses::Implied,
-            Some(status) => {
-                let shares = status.value.0;
-                if let Some(wrong) = shares.keys().find(|status| !(100..600).contains(*status)) {
-                    return self.error(status.referenced, format!("{wrong} is not an HTTP status"));
-                }
-                let named = shares.iter().map(|(status, share)| (format!("status {status}"), *share));
-                self.shares(&named.collect::<Vec<_>>(), errors, status.referenced)?;
-                Statuses::Claimed(shares)
-            }
-        };
+        let written = raw.status.as_ref().map_or(at, |status| status.referenced);
+        let statuses = self.statuses(raw.status, context)?;
+        if let Statuses::Claimed(shares) = &statuses {
+            let named = shares.iter().map(|(status, share)| (format!("status {}", StatusCode(*status)), *share));
+            self.shares(&named.collect::<Vec<_>>(), errors, written)?;
+        }
         Ok(Claim { from: from.value, path, versions, statuses, errors, origin: self.origin(at) })
     }
 

@@ -6,6 +6,7 @@ mod claims;
 mod clients;
 mod controller;
 mod outside;
+mod service;
 mod service_levels;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use super::manifest::{self, Manifest};
 use super::model::{Client, DRIVER, Population, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 use super::origin::Origin;
 use super::parse::{parse, raw};
+use super::scheme::Scheme;
 use super::suggest::nearest;
 
 impl Scenario {
@@ -69,6 +71,7 @@ impl Scenario {
 /// What expectations refer to.
 struct Context<'a> {
     populations: &'a [Population],
+    service: &'a Service,
     /// The versions in claims.
     versions: &'a BTreeSet<String>,
     /// Whether pods report the number of requests that they have served.
@@ -93,6 +96,12 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
+        let service = self.service(&raw.service)?;
+        let version_at = raw.version.referenced;
+        let version = self.version(raw.version)?;
+        if service.scheme == Scheme::Grpc {
+            self.refuse_for_grpc(&raw.populations, &version, version_at)?;
+        }
         if !is_dns_label(&raw.namespace.value) {
             return self.error(
                 raw.namespace.referenced,
@@ -113,6 +122,7 @@ impl Resolver<'_> {
         let versions: BTreeSet<String> = expectations.flat_map(|keys| keys.value.versions()).cloned().collect();
         let context = Context {
             populations: &populations,
+            service: &service,
             versions: &versions,
             has_counter: raw.served.is_some(),
             is_open_loop: raw.traffic.qps.is_some(),
@@ -133,10 +143,10 @@ impl Resolver<'_> {
             namespace: raw.namespace.value,
             install: self.install(raw.install),
             controller,
-            service: self.service(&raw.service)?,
+            service,
             client,
-            version_origin: self.origin(raw.version.referenced),
-            version: self.version(raw.version)?,
+            version_origin: self.origin(version_at),
+            version,
             pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
             served: raw.served.map(counter).transpose()?,
             traffic,
@@ -167,23 +177,6 @@ impl Resolver<'_> {
             stages.push(stage);
         }
         Ok(stages)
-    }
-
-    fn service(&self, url: &Spanned<String>) -> Result<Service, ScenarioError> {
-        let Some((host, port)) = url
-            .value
-            .strip_prefix("http://")
-            .map(|rest| rest.trim_end_matches('/'))
-            .map(|rest| rest.split_once(':').unwrap_or((rest, "80")))
-            .filter(|(host, _)| !host.is_empty() && !host.contains('/'))
-            .and_then(|(host, port)| Some((host, port.parse().ok().filter(|port| *port > 0)?)))
-        else {
-            return self.error(
-                url.referenced,
-                format!("`{}` is not a service address such as http://svc-hello:8080", url.value),
-            );
-        };
-        Ok(Service { host: host.to_owned(), port })
     }
 
     fn client(&self, client: raw::Client) -> Result<Client, ScenarioError> {
@@ -310,8 +303,10 @@ impl Resolver<'_> {
     }
 
     fn traffic(&self, raw: raw::Traffic) -> Result<Traffic, ScenarioError> {
-        if let Some(connections) = raw.connections.as_ref().filter(|number| !(1..=256).contains(&number.value)) {
-            return self.error(connections.referenced, format!("{} is not between 1 and 256", connections.value));
+        for number in [&raw.connections, &raw.streams].into_iter().flatten() {
+            if !(1..=256).contains(&number.value) {
+                return self.error(number.referenced, format!("{} is not between 1 and 256", number.value));
+            }
         }
         if let Some(qps) = raw.qps.as_ref().filter(|qps| !(0.1..=1e6).contains(&qps.value)) {
             return self
@@ -319,6 +314,7 @@ impl Resolver<'_> {
         }
         Ok(Traffic {
             connections: raw.connections.map(|connections| connections.value),
+            streams: raw.streams.map(|streams| streams.value),
             qps: raw.qps.map(|qps| qps.value),
             keep_alive: raw.keep_alive,
         })

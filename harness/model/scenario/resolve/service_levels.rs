@@ -42,7 +42,7 @@ impl Resolver<'_> {
         context: &Context<'_>,
     ) -> Result<ServiceLevel, ScenarioError> {
         self.known_population(&raw.from, context)?;
-        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
+        let path = self.path_of(raw.path, context)?;
         let rates = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let part = |name: &str, share: Spanned<Share>| match share.value {
             value if value.is_part() => Ok(value),
@@ -80,7 +80,7 @@ impl Resolver<'_> {
         context: &Context<'_>,
     ) -> Result<ServiceLevel, ScenarioError> {
         self.known_population(&raw.from, context)?;
-        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
+        let path = self.path_of(raw.path, context)?;
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let place = raw.compare.referenced;
         let mut pairs = raw.compare.value.into_iter();

@@ -43,7 +43,7 @@ fn a_status_is_one_or_a_split_or_200_on_the_side() {
     assert_eq!(shares, ["90 %", "10 %", "0 %"]);
     assert!(all.statuses.share(503).is_all() && all.statuses.share(200).is_none());
     let implied = claims(&scenario.stages[0])[0];
-    assert_eq!(implied.statuses, Statuses::Implied);
+    assert_eq!(implied.statuses, Statuses::Implied(200));
     assert!(implied.statuses.share(200).is_all() && implied.statuses.share(204).is_none());
 }
 
@@ -56,7 +56,10 @@ fn only_the_status_may_be_claimed() {
 #[test]
 fn traffic_is_driven_as_the_scenario_says() {
     let scenario = canary("populations:", "traffic: {connections: 4, qps: 250.5, keep-alive: false}\npopulations:");
-    assert_eq!(scenario.traffic, Traffic { connections: Some(4), qps: Some(250.5), keep_alive: Some(false) });
+    assert_eq!(
+        scenario.traffic,
+        Traffic { connections: Some(4), streams: None, qps: Some(250.5), keep_alive: Some(false) }
+    );
     assert_eq!(canary("name: canary", "name: other").traffic, Traffic::default());
 }
 

@@ -3,13 +3,11 @@ use std::time::Duration;
 use super::design::{BadEvent, PartDesign, ServiceLevelDesign};
 use super::one_sided::OneSidedTest;
 use super::quantile::RunningQuantile;
+use crate::scenario::StatusCode;
 use crate::verdict::answer::Answer;
 use crate::verdict::ruling::{Ruling, Stop};
 use crate::verdict::sequential::{Boundaries, Line};
 use crate::verdict::trial::{DecisionPath, THINNING, Verdict};
-
-/// The smallest HTTP status that counts as an error.
-const ERROR: u16 = 500;
 
 /// When a request was sent and answered, since the start of the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl ServiceLevelTrial {
                 Answer::Version { version, status } if version == canary => self.compare(true, *status, times),
                 Answer::Version { version, status } if version == baseline => self.compare(false, *status, times),
                 Answer::Version { .. } => {}
-                Answer::Unknown { status, .. } if *status < ERROR => {}
+                Answer::Unknown { status, .. } if !StatusCode(*status).is_server_error() => {}
                 Answer::Unknown { .. } | Answer::Nothing { .. } => {
                     self.unattributed += 1;
                     (0..self.parts.len()).for_each(|index| self.test(index, None));
@@ -103,7 +101,7 @@ impl ServiceLevelTrial {
     fn count(&mut self, answer: &Answer, times: AnswerTimes) {
         let took = times.answered.saturating_sub(times.due);
         let is_error = match answer {
-            Answer::Version { status, .. } | Answer::Unknown { status, .. } => *status >= ERROR,
+            Answer::Version { status, .. } | Answer::Unknown { status, .. } => StatusCode(*status).is_server_error(),
             Answer::Nothing { .. } => true,
         };
         for index in 0..self.parts.len() {
@@ -120,7 +118,7 @@ impl ServiceLevelTrial {
         let took = times.answered.saturating_sub(times.sent);
         for index in 0..self.parts.len() {
             let is_bad = match &mut self.parts[index].quantile {
-                None => status >= ERROR,
+                None => StatusCode(status).is_server_error(),
                 Some(quantile) => {
                     let is_slow = quantile.threshold(times.sent).is_some_and(|threshold| took > threshold);
                     if !is_canary {

@@ -1,7 +1,7 @@
 //! The reasons of rulings, as text.
 
 use super::{Decided, ServedShare, Trial, is_claimed};
-use crate::scenario::{Confidence, Statuses};
+use crate::scenario::{Confidence, StatusCode, Statuses};
 use crate::verdict::answer::Answer;
 use crate::verdict::binomial::{confidence_interval, leak_bound, two_sided_chance};
 use crate::verdict::design::{Part, groups};
@@ -129,7 +129,7 @@ impl Trial {
         Some(match first {
             Answer::Nothing { reason } => format!("{count} of {n} requests got no answer: {reason}"),
             Answer::Unknown { status, excerpt } if !claim.versions.is_empty() => {
-                format!("{} answered {status} `{excerpt}`, which tells no version", of(*count))
+                format!("{} answered {} `{excerpt}`, which tells no version", of(*count), StatusCode(*status))
             }
             Answer::Version { version, .. }
                 if !claim.versions.is_empty() && !is_claimed(claim.versions.get(version)) =>
@@ -140,10 +140,12 @@ impl Trial {
                 format!("{} answered by {version}, of which none was claimed", of(all))
             }
             Answer::Version { version, status } => {
-                format!("{} answered {status} by {version}; {} was claimed", of(*count), statuses(&claim.statuses))
+                let (code, claimed) = (StatusCode(*status), statuses(&claim.statuses));
+                format!("{} answered {code} by {version}; {claimed} was claimed", of(*count))
             }
             Answer::Unknown { status, excerpt } => {
-                format!("{} answered {status} `{excerpt}`; {} was claimed", of(*count), statuses(&claim.statuses))
+                let (code, claimed) = (StatusCode(*status), statuses(&claim.statuses));
+                format!("{} answered {code} `{excerpt}`; {claimed} was claimed", of(*count))
             }
         })
     }
@@ -151,10 +153,10 @@ impl Trial {
 
 fn statuses(statuses: &Statuses) -> String {
     match statuses {
-        Statuses::Implied => "200".to_owned(),
+        Statuses::Implied(success) => StatusCode(*success).to_string(),
         Statuses::Claimed(shares) => {
             let claimed = shares.iter().filter(|(_, share)| !share.is_none());
-            claimed.map(|(status, _)| status.to_string()).collect::<Vec<_>>().join(" or ")
+            claimed.map(|(status, _)| StatusCode(*status).to_string()).collect::<Vec<_>>().join(" or ")
         }
     }
 }

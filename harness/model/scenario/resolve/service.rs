@@ -1,0 +1,112 @@
+//! The address of the service, and what its protocol asks of other keys.
+
+use std::collections::BTreeMap;
+
+use serde_saphyr::Spanned;
+
+use super::{Context, Resolver};
+use crate::scenario::error::ScenarioError;
+use crate::scenario::expectation::Statuses;
+use crate::scenario::model::{Service, VersionRule};
+use crate::scenario::parse::{Status, raw};
+use crate::scenario::scheme::Scheme;
+use crate::scenario::status::StatusCode;
+use crate::scenario::suggest::nearest;
+
+impl Resolver<'_> {
+    pub(super) fn service(&self, url: &Spanned<String>) -> Result<Service, ScenarioError> {
+        let refused = |hint: String| {
+            let message = format!("`{}` is not a service address such as http://svc-hello:8080{hint}", url.value);
+            self.error(url.referenced, message)
+        };
+        let Some((scheme, rest)) = url.value.split_once("://") else { return refused(String::new()) };
+        let schemes = || Scheme::ALL.iter().map(ToString::to_string);
+        let Some(scheme) = Scheme::ALL.into_iter().find(|known| known.to_string() == scheme) else {
+            let names: Vec<String> = schemes().collect();
+            let meant = nearest(scheme, names.iter().map(String::as_str));
+            return refused(format!("; the schemes are {}{meant}", names.join(", ")));
+        };
+        let (address, path) = match rest.split_once('/') {
+            None | Some((_, "")) => (rest.trim_end_matches('/'), scheme.default_path().to_owned()),
+            Some((address, method)) if scheme == Scheme::Grpc => (address, format!("/{method}")),
+            Some(_) => return refused(String::new()),
+        };
+        let (host, port) = address.split_once(':').unwrap_or((address, "80"));
+        let Some(port) = port.parse().ok().filter(|port| *port > 0 && !host.is_empty()) else {
+            return refused(String::new());
+        };
+        if !is_method(&path) && scheme == Scheme::Grpc {
+            return refused(format!("; `{path}` is not a method of gRPC such as {}", Scheme::Grpc.default_path()));
+        }
+        Ok(Service { host: host.to_owned(), port, scheme, path })
+    }
+
+    /// The path of a claim's requests.
+    pub(super) fn path_of(
+        &self,
+        written: Option<Spanned<String>>,
+        context: &Context<'_>,
+    ) -> Result<String, ScenarioError> {
+        let Some(written) = written else { return Ok(context.service.path.clone()) };
+        if context.service.scheme == Scheme::Grpc && !is_method(&written.value) {
+            let message =
+                format!("`{}` is not a method of gRPC such as {}", written.value, Scheme::Grpc.default_path());
+            return self.error(written.referenced, message);
+        }
+        self.http_path(written)
+    }
+
+    /// The statuses of a claim.
+    pub(super) fn statuses(
+        &self,
+        written: Option<Spanned<Status>>,
+        context: &Context<'_>,
+    ) -> Result<Statuses, ScenarioError> {
+        let Service { scheme, host, port, .. } = context.service;
+        let Some(status) = written else { return Ok(Statuses::Implied(scheme.success())) };
+        let shares = status.value.0;
+        let is_grpc = *scheme == Scheme::Grpc;
+        let valid = |code: u16| if is_grpc { StatusCode(code).is_grpc() } else { (100..600).contains(&code) };
+        if let Some(wrong) = shares.keys().find(|code| !valid(**code)) {
+            let code = StatusCode(*wrong);
+            let message = match (is_grpc, code.is_grpc()) {
+                (true, _) => format!("{wrong} is not a status of gRPC, such as OK or UNAVAILABLE"),
+                (false, true) => format!(
+                    "{code} is a status of gRPC; {scheme}://{host}:{port} has statuses of HTTP, such as 200; a service of gRPC is grpc://{host}:{port}"
+                ),
+                (false, false) => format!("{wrong} is not an HTTP status"),
+            };
+            return self.error(status.referenced, message);
+        }
+        Ok(Statuses::Claimed(shares))
+    }
+
+    /// Refuses what requests of gRPC do not have.
+    pub(super) fn refuse_for_grpc(
+        &self,
+        populations: &BTreeMap<String, raw::Population>,
+        version: &VersionRule,
+        at: serde_saphyr::Location,
+    ) -> Result<(), ScenarioError> {
+        if let Some(method) = populations.values().find_map(|population| population.method.as_ref()) {
+            let message = "every request of gRPC is a POST; a claim names the method of gRPC as its `path`";
+            return self.error(method.referenced, message);
+        }
+        match version {
+            VersionRule::Json(_) => {
+                self.error(at, "answers of gRPC are no JSON; read the version with `header` (or trailer) or `body`")
+            }
+            VersionRule::Header(_) | VersionRule::Body(_) => Ok(()),
+        }
+    }
+}
+
+/// Whether a path is that of a method of gRPC: `/PACKAGE.SERVICE/METHOD`.
+fn is_method(path: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
+        !name.is_empty() && name.bytes().all(is_part)
+    };
+    let names = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    names.is_some_and(|(service, method)| is_name(service) && is_name(method))
+}

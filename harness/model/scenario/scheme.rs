@@ -1,0 +1,34 @@
+use displaydoc::Display;
+
+/// The protocol that clients speak to a service: the scheme of its address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Display)]
+pub enum Scheme {
+    /// http
+    #[default]
+    Http,
+    /// h2c
+    H2c,
+    /// grpc
+    Grpc,
+}
+
+impl Scheme {
+    /// All schemes.
+    pub const ALL: [Self; 3] = [Self::Http, Self::H2c, Self::Grpc];
+
+    /// The path of requests that name no other; for gRPC, the method that tells whether a server is healthy.
+    pub const fn default_path(self) -> &'static str {
+        match self {
+            Self::Http | Self::H2c => "/",
+            Self::Grpc => "/grpc.health.v1.Health/Check",
+        }
+    }
+
+    /// The status of a request that succeeds.
+    pub const fn success(self) -> u16 {
+        match self {
+            Self::Http | Self::H2c => 200,
+            Self::Grpc => 0,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The requests of a plan, in the protocol of its base URL.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+
+use super::DriveError;
+use crate::body::framed;
+use crate::connection::ClientRequest;
+use crate::protocol::Flow;
+
+/// The protocol of requests: the scheme of a base URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// `http`: HTTP/1.1.
+    Http1,
+    /// `h2c`: HTTP/2 with prior knowledge.
+    Http2,
+    /// `grpc`: unary calls with an empty message, over HTTP/2 with prior knowledge.
+    Grpc,
+}
+
+/// The server of a plan.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub protocol: Protocol,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+impl Target {
+    /// The server of a base URL.
+    pub fn new(base: &str) -> Result<Self, DriveError> {
+        let (scheme, address) = base.split_once("://").unwrap_or_default();
+        let protocol = match scheme {
+            "http" => Protocol::Http1,
+            "h2c" => Protocol::Http2,
+            "grpc" => Protocol::Grpc,
+            _ => {
+                let message = format!("`{base}` is not http://HOST:PORT, h2c://HOST:PORT or grpc://HOST:PORT");
+                return Err(DriveError::Plan(message));
+            }
+        };
+        Ok(Self { protocol, address: address.trim_end_matches('/').to_owned() })
+    }
+
+    /// The requests of a flow, one for each variant.
+    pub fn requests(&self, flow: &Flow, keep_alive: bool) -> Result<Vec<ClientRequest>, DriveError> {
+        match flow.variants.as_slice() {
+            [] => Ok(vec![self.request(flow, &BTreeMap::new(), keep_alive)?]),
+            variants => variants.iter().map(|headers| self.request(flow, headers, keep_alive)).collect(),
+        }
+    }
+
+    fn request(
+        &self,
+        flow: &Flow,
+        headers: &BTreeMap<String, String>,
+        keep_alive: bool,
+    ) -> Result<ClientRequest, DriveError> {
+        let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
+        let mut map = self.default_headers(keep_alive).map_err(invalid)?;
+        for (name, value) in headers {
+            let invalid = || invalid(&format!("{name}: {value}"));
+            // a header of the scenario replaces a default header
+            map.insert(
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?,
+                HeaderValue::from_str(value).map_err(|_| invalid())?,
+            );
+        }
+        let (method, body) = match self.protocol {
+            Protocol::Grpc => ("POST", framed(&[])),
+            _ => (flow.method.as_deref().unwrap_or("GET"), Bytes::new()),
+        };
+        // HTTP/2 has the host in the URL
+        let host = if self.protocol == Protocol::Http1 { None } else { map.remove(HOST) };
+        let host = host.as_ref().and_then(|host| host.to_str().ok());
+        let url = host.map_or_else(|| flow.path.clone(), |host| format!("http://{host}{}", flow.path));
+        let request = Request::builder().method(method).uri(url).body(Full::new(body));
+        let mut request = request.map_err(|_| invalid(&format!("{method} {}", flow.path)))?;
+        *request.headers_mut() = map;
+        Ok(request)
+    }
+
+    /// The headers of every request; the error is the host if it is no header value.
+    fn default_headers(&self, keep_alive: bool) -> Result<HeaderMap, &str> {
+        // like other clients, without the default port
+        let host = self.address.strip_suffix(":80").unwrap_or(&self.address);
+        let mut map = HeaderMap::from_iter([(HOST, HeaderValue::from_str(host).map_err(|_| host)?)]);
+        let fixed = HeaderValue::from_static;
+        match self.protocol {
+            Protocol::Http1 | Protocol::Http2 => drop(map.insert(ACCEPT, fixed("*/*"))),
+            Protocol::Grpc => map.extend([(CONTENT_TYPE, fixed("application/grpc")), (TE, fixed("trailers"))]),
+        }
+        if !keep_alive && self.protocol == Protocol::Http1 {
+            map.insert(CONNECTION, fixed("close"));
+        }
+        Ok(map)
+    }
+}
