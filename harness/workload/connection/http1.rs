@@ -66,7 +66,7 @@ impl Http1 {
     }
 
     /// Sends a request and reads the response.
-    pub async fn exchange(&mut self, request: ClientRequest) -> Result<HttpResponse, RequestFailure> {
+    pub async fn exchange(&mut self, request: &ClientRequest) -> Result<HttpResponse, RequestFailure> {
         if let Some(open) = &mut self.open
             && !open.is_ready().await
         {
@@ -77,7 +77,7 @@ impl Http1 {
             Some(open) => open.as_mut(),
             None => self.open.insert(connect(&self.server).await?),
         };
-        let response = OpenConnection::until(stream, sender.send_request(request)).await.ok_or_else(closed)?;
+        let response = OpenConnection::until(stream, sender.send_request(request.clone())).await.ok_or_else(closed)?;
         let response = response.map_err(|error| broken(&error))?;
         let response = OpenConnection::until(stream, read(response)).await.ok_or_else(closed)?;
         if !self.keep_alive {

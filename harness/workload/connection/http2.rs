@@ -1,5 +1,6 @@
 //! HTTP/2 with prior knowledge: several requests at a time on each connection.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,19 +29,19 @@ impl Http2 {
     }
 
     /// Sends a request and reads the response.
-    pub async fn exchange(&self, mut request: ClientRequest) -> Result<HttpResponse, RequestFailure> {
+    pub async fn exchange(&self, request: &ClientRequest) -> Result<HttpResponse, RequestFailure> {
         loop {
             let (mut sender, is_new) = self.sender().await?;
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(request.clone()).await {
                 Ok(response) => return read(response).await,
-                // closed by the server before the request was sent: not a failure of this request
-                Err(mut unsent) => match unsent.take_message().filter(|_| !is_new) {
-                    Some(unsent) => {
-                        self.close();
-                        request = unsent;
+                Err(mut error) => {
+                    // ended by the server before it took the request: not a failure of this request
+                    let is_taken = error.take_message().is_none() && !is_refused(error.error());
+                    if is_taken || is_new {
+                        return Err(broken(error.error()));
                     }
-                    None => return Err(broken(unsent.error())),
-                },
+                    self.close();
+                }
             }
         }
     }
@@ -65,6 +66,18 @@ impl Http2 {
         let sender = connect(&self.server).await?;
         Ok((open.insert(sender).clone(), true))
     }
+}
+
+/// Whether the server has not processed a request: it refused the stream, or has announced the end of the connection before.
+fn is_refused(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+                reason => reason == Some(h2::Reason::REFUSED_STREAM),
+            }
+    })
 }
 
 /// Opens a connection, which is closed when its senders are dropped.

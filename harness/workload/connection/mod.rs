@@ -126,7 +126,7 @@ impl Connection {
     }
 
     /// Sends a request and reads the response.
-    pub async fn send(&mut self, request: ClientRequest) -> Result<HttpResponse, RequestFailure> {
+    pub async fn send(&mut self, request: &ClientRequest) -> Result<HttpResponse, RequestFailure> {
         let answered = match &mut self.transport {
             Transport::Http1(own) => tokio::time::timeout(self.timeout, own.exchange(request)).await,
             Transport::Http2(shared) => tokio::time::timeout(self.timeout, shared.exchange(request)).await,

@@ -317,7 +317,7 @@ impl LoadGenerator {
         let variants = &self.requests[request.flow];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
         let variant = &variants[(request.earlier % variants.len() as u64) as usize];
-        let kind = match connection.connection.send(variant.clone()).await {
+        let kind = match connection.connection.send(variant).await {
             Ok(response) => connection.cache.kind(&self.reader, &response),
             Err(failure) => Arc::new(failure.into()),
         };
