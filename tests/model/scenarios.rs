@@ -80,7 +80,7 @@ fn alike_versions_hold(#[case] scenario: &str) {
     "UNKNOWN, the pod gets HTTP/1.1, as the port declares, and gRPC needs HTTP/2"
 )]
 #[case::a_server_without_http2(
-    "hello-server-v1.yaml",
+    "canary/hello-server-v1.yaml",
     "image: hello-server:v1",
     "image: hello-server:v1\n          env: [{name: HTTP2, value: 'false'}]",
     "requests were answered UNAVAILABLE `upstream connect error or disconnect/reset before headers`",

@@ -1,0 +1,159 @@
+//! HTTP/2 and gRPC.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_over_http2_are_answered_as_over_http1() {
+    let (port, server) = server().await;
+    let h2c = DrivePlan {
+        base: format!("h2c://127.0.0.1:{port}"),
+        connections: 2,
+        streams: 3,
+        ..plan(port, vec![flow("/", 30), flow("/error", 20)])
+    };
+    let found = answers(h2c.clone(), |_| None).await;
+    assert_eq!(found.iter().map(|(result, _)| result.n).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+    for (result, kind) in &found {
+        let status = if result.flow == 0 { 200 } else { 503 };
+        assert_eq!((kind.status, kind.grpc_status, kind.version.as_deref()), (Some(status), None, Some("v1")));
+        assert_eq!(kind.pod.as_deref(), Some("pod-a"));
+        assert!(result.connection < 2, "{}", result.connection);
+    }
+    // in an open loop, too
+    let found = answers(DrivePlan { qps: Some(400.0), in_flight: Some(50), ..h2c }, |_| None).await;
+    assert!(found.iter().all(|(_, kind)| kind.version.as_deref() == Some("v1")), "{found:?}");
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_http2_carries_several_requests_at_a_time() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    let server = tokio::spawn(async move {
+        // no request is answered before four are there
+        let four = Arc::new(tokio::sync::Barrier::new(4));
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            let four = Arc::clone(&four);
+            let service = hyper::service::service_fn(move |_| {
+                let four = Arc::clone(&four);
+                async move {
+                    four.wait().await;
+                    Ok::<_, io::Error>(hyper::Response::new(crate::AnswerBody::new("Hello server - v1")))
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let base = format!("h2c://127.0.0.1:{port}");
+    let found = answers(DrivePlan { base, connections: 1, streams: 4, ..plan(port, vec![flow("/", 40)]) }, |_| None);
+    let found = found.await;
+    assert!(found.iter().all(|(_, kind)| kind.version.as_deref() == Some("v1")), "{found:?}");
+    assert_eq!((found.len(), accepted.load(Ordering::Relaxed)), (40, 1));
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_the_server_ends_with_goaway_fails_no_request() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let (answered, mut answer) = mpsc::channel(64);
+            let service = hyper::service::service_fn(move |_| {
+                let answered = answered.clone();
+                async move {
+                    let _ = answered.send(()).await;
+                    Ok::<_, io::Error>(hyper::Response::new(crate::AnswerBody::new("Hello server - v1")))
+                }
+            });
+            tokio::spawn(async move {
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+                tokio::select! {
+                    _ = &mut connection => return,
+                    _ = answer.recv() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            });
+        }
+    });
+    let base = format!("h2c://127.0.0.1:{port}");
+    let found = answers(DrivePlan { base, connections: 1, streams: 2, ..plan(port, vec![flow("/", 200)]) }, |_| None);
+    let found = found.await;
+    let failed: Vec<_> = found.iter().filter(|(_, kind)| kind.failure.is_some()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(accepted.load(std::sync::atomic::Ordering::Relaxed) > 2);
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_grpc_have_a_status_of_their_own() {
+    let (port, server) = server().await;
+    let flows = ["/grpc.health.v1.Health/Check", "/helloworld.Greeter/SayHello", "/helloworld.Greeter/SayBye"];
+    let calls = |version: VersionSource| DrivePlan {
+        base: format!("grpc://127.0.0.1:{port}"),
+        version,
+        ..plan(port, flows.map(|path| flow(path, 10)).to_vec())
+    };
+    let header = answers(calls(VersionSource::Header("x-version".to_owned())), |_| None).await;
+    assert_eq!(header.len(), 30);
+    for (result, kind) in &header {
+        let status = if result.flow == 2 { 12 } else { 0 };
+        assert_eq!((kind.status, kind.grpc_status), (Some(200), Some(status)));
+        assert_eq!((kind.version.as_deref(), kind.pod.as_deref()), (Some("v1"), Some("pod-a")));
+    }
+    // the greeting in the message
+    let body = answers(calls(VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned())), |_| None).await;
+    for (result, kind) in &body {
+        let version = (result.flow == 1).then_some("v1");
+        let said = (result.flow == 2).then_some("unknown method");
+        assert_eq!((kind.version.as_deref(), said), (version, kind.excerpt.as_deref().filter(|_| said.is_some())));
+    }
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_grpc_needs_http2() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().await));
+    let server = tokio::spawn(crate::serve(address, crate::DemoServer::new("v1", "pod-a", true).speaking_http2(false)));
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let over_http1 = plan(address.port(), vec![flow("/", 3)]);
+    let call = BTreeMap::from([("content-type".to_owned(), "application/grpc".to_owned())]);
+    let call = Flow { method: Some("POST".to_owned()), variants: vec![call], ..flow("/a.B/C", 3) };
+    let found = answers(DrivePlan { flows: vec![call, flow("/", 3)], ..over_http1.clone() }, |_| None).await;
+    for (result, kind) in &found {
+        let expected = if result.flow == 0 { (Some(505), None) } else { (Some(200), Some("v1")) };
+        assert_eq!((kind.status, kind.version.as_deref()), expected);
+    }
+    // a server of HTTP/1.1 does not understand HTTP/2
+    let base = format!("h2c://{address}");
+    for (_, kind) in answers(DrivePlan { base, ..over_http1 }, |_| None).await {
+        assert_eq!(kind.failure.map(|failure| failure.kind), Some(FailureKind::Broken), "{:?}", kind.status);
+    }
+    server.abort();
+}
+
+#[tokio::test]
+async fn an_unknown_protocol_is_refused() {
+    let (_sender, mut commands) = mpsc::channel(1);
+    let other = DrivePlan { base: "https://svc:443".to_owned(), ..plan(1, vec![flow("/", 1)]) };
+    let error = drive(other, &mut commands, &mut JsonLines::new(io::sink())).await.unwrap_err();
+    let expected =
+        "the plan is not valid: `https://svc:443` is not http://HOST:PORT, h2c://HOST:PORT or grpc://HOST:PORT";
+    assert_eq!(error.to_string(), expected);
+}
