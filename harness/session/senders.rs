@@ -94,7 +94,7 @@ impl Session<'_> {
 
     /// A request of another pod to the service.
     fn request_from(&self, other: &OtherClient) -> Request {
-        let Service { host, port } = other.addressed(&self.plan.scenario.service, self.namespace());
+        let Service { host, port, .. } = other.addressed(&self.plan.scenario.service, self.namespace());
         Request::get(&host, port, "/")
     }
 }

@@ -112,7 +112,7 @@ impl OpenVenue for OpenNamespace {
         let outside = self.client.outside.as_deref().unwrap_or_default();
         let mut driver = new(&self.pods);
         for other in &self.client.others {
-            let Service { host, port } = other.addressed(&self.service, &self.name);
+            let Service { host, port, .. } = other.addressed(&self.service, &self.name);
             let pod = SenderPod {
                 name: other.name.clone(),
                 address: format!("{host}:{port}"),

@@ -125,7 +125,7 @@ impl EmbeddedMesh {
     /// No port can be opened on loopback.
     pub fn with_others(mut self, scenario: &Scenario) -> Result<Self, ClusterError> {
         for pod in &scenario.client.others {
-            let Service { host, port } = pod.addressed(&scenario.service, self.live.namespace());
+            let Service { host, port, .. } = pod.addressed(&scenario.service, self.live.namespace());
             self.others.push(SendingPod {
                 pod: pod.clone(),
                 request: Request::get(&host, port, "/"),

@@ -340,7 +340,7 @@ impl Snapshot<'_> {
 
     /// A request of a population's sender to the scenario's service.
     pub fn request_of(&self, population: &Population) -> Request {
-        let Service { host, port } = self.service(population);
+        let Service { host, port, .. } = self.service(population);
         Request::get(&host, port, "/")
     }
 

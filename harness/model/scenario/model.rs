@@ -133,7 +133,7 @@ impl OtherClient {
     pub fn addressed(&self, service: &Service, of_scenario: &str) -> Service {
         let is_elsewhere = self.namespace.is_some() && !service.host.contains('.');
         let host = if is_elsewhere { format!("{}.{of_scenario}", service.host) } else { service.host.clone() };
-        Service { host, port: service.port }
+        Service { host, ..service.clone() }
     }
 }
 
