@@ -22,7 +22,7 @@ use shiftcheck::events::Events;
 use shiftcheck::plan::Plan;
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
 use shiftcheck::scenario::{Scenario, Service, parse_manifests};
-use shiftcheck::session::{Ending, Options, run};
+use shiftcheck::session::{Ending, Options, Pause, run};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
 use shiftcheck::venue::Embedded;
 use shiftcheck::verify::{evaluate, mutants, problems, verify};
@@ -98,6 +98,7 @@ async fn walk() -> Duration {
             cache: PathBuf::new(),
             driver: DriverOptions::default(),
             state: None,
+            pause: Pause::default(),
         };
         let start = Instant::now();
         let (events, _stream) = Events::channel();

@@ -255,9 +255,12 @@ pub struct RunArgs {
     /// Stop after this stage, by name or number
     #[arg(long, value_name = "STAGE")]
     pub until: Option<String>,
-    /// Stop after this stage, keep the cluster, and print how to inspect it
+    /// Stop after this stage, keep the cluster, and print how to inspect it; with --live: wait after this stage until you continue
     #[arg(long, value_name = "STAGE", conflicts_with = "until")]
     pub pause: Option<String>,
+    /// Show the run in a browser while it runs: print the address of a page on this machine, at this port or a free one
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub live: Option<u16>,
     /// With several scenarios: how many of those that share a cluster run at the same time
     #[arg(short, long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub jobs: u8,

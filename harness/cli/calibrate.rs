@@ -15,6 +15,7 @@ pub(super) async fn run(args: &CalibrateArgs) -> ExitCode {
         when: When::AtOnce,
         quiet: false,
         reports: Reports::none(),
+        live: None,
         part: &Ok,
         note: &note,
     };

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
 use super::advice::{self, Failure};
 use super::args::{ClusterKind, JudgeArgs, WalkArgs};
 use super::discovery;
@@ -10,8 +12,8 @@ use super::exit::ExitCode;
 use super::options::{cluster_of, inside, on, options};
 use super::process::{Stream, When, output_at, reproduce};
 use super::reports::Reports;
-use crate::events::{Events, FailureLayer};
-use crate::report::{self, Recorder, Terminal};
+use crate::events::{Events, FailureLayer, Timed};
+use crate::report::{self, Live, Recorder, Terminal};
 use crate::scenario::{Scenario, Sensitive};
 use crate::session::{self, CalibrateOptions, Ending, Interrupt, Options, Outcome, SessionError};
 use crate::venue::{SharedCluster, Venue};
@@ -64,6 +66,8 @@ pub(super) struct Execution<'a> {
     /// Whether to print only failures and the result.
     pub quiet: bool,
     pub reports: Reports,
+    /// The live page; none if none is requested.
+    pub live: Option<&'a Live>,
     /// Selects the stages to run.
     pub part: &'a dyn Fn(Scenario) -> Result<Scenario, Failure>,
     /// The result in words, unless the run was interrupted.
@@ -94,15 +98,9 @@ impl Execution<'_> {
         };
         let embedded = self.place.is_embedded().then(|| options.venue.description(&scenario, &scenario.namespace));
         let hidden = Sensitive::of(&scenario);
-        let (events, mut stream) = Events::channel();
-        let mut recorder = Recorder::new(reproduce());
-        let shown = tokio::spawn(async move {
-            while let Some(event) = stream.recv().await {
-                recorder.record(&event);
-                terminal.show(event);
-            }
-            (terminal, recorder)
-        });
+        let (events, stream) = Events::channel();
+        let live = self.live.cloned();
+        let shown = tokio::spawn(read(stream, terminal, Recorder::new(reproduce()), live));
         let mut signal = ExitCode::Interrupted;
         let signalled = async { signal = interrupt.signalled().await.into() };
         let result = match self.task {
@@ -127,6 +125,9 @@ impl Execution<'_> {
             terminal.close(&note);
         }
         let report = recorder.close(code.outcome(), &note, failure.as_ref().map(reported));
+        if let Some(live) = self.live {
+            live.end(&report);
+        }
         if let Some(failure) = failure {
             advice::print(&failure);
         }
@@ -172,10 +173,30 @@ impl Execution<'_> {
         let scenario = discovery::read(self.scenario)?;
         let scenario = (self.part)(scenario)?;
         let state = self.reports.folder.as_ref().map(|folder| folder.join("state"));
-        let options = self.place.options(&scenario, state)?;
+        let mut options = self.place.options(&scenario, state)?;
+        if let Some(live) = self.live {
+            options.pause = live.pause().clone();
+        }
         self.reports.begin()?;
         Ok((scenario, options))
     }
+}
+
+/// Passes events on to their readers.
+async fn read(
+    mut stream: UnboundedReceiver<Timed>,
+    mut terminal: Terminal<Stream>,
+    mut recorder: Recorder,
+    live: Option<Live>,
+) -> (Terminal<Stream>, Recorder) {
+    while let Some(event) = stream.recv().await {
+        recorder.record(&event);
+        if let Some(live) = &live {
+            live.show(&event, &recorder);
+        }
+        terminal.show(event);
+    }
+    (terminal, recorder)
 }
 
 /// A failure as it is in reports.

@@ -30,6 +30,7 @@ pub(super) async fn run(args: &JudgeArgs) -> Result<ExitCode, Failure> {
         when: When::AtOnce,
         quiet: false,
         reports: Reports { printed: if args.json { Printed::Json } else { Printed::Nothing }, ..Reports::none() },
+        live: None,
         part: &as_client,
         note: &|outcome| match outcome.ending {
             Ending::Passed => "the claims of this stage hold".to_owned(),

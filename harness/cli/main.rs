@@ -48,7 +48,7 @@ pub fn main() -> std::process::ExitCode {
 async fn dispatch(args: Args) -> ExitCode {
     let done = match args.command {
         Command::Run(args) if args.watch => return Box::pin(watch::watch(&args)).await,
-        Command::Run(args) => return Box::pin(run::run(&args, &interrupt())).await,
+        Command::Run(args) => Box::pin(run::run(&args, &interrupt())).await,
         Command::Upgrade(args) => Box::pin(upgrade::run(&args)).await,
         Command::Verify(args) => return verify::run(&args).await,
         Command::Mutants(args) => return Box::pin(mutants::run(&args)).await,

@@ -10,6 +10,7 @@ mod exit;
 mod images;
 mod init;
 mod judge;
+mod live;
 mod main;
 mod man;
 mod mutants;

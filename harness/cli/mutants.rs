@@ -31,6 +31,7 @@ pub(super) async fn run(args: &MutantsArgs) -> ExitCode {
             when: When::AtOnce,
             quiet: args.several.quiet,
             reports: Reports::none(),
+            live: None,
             part: &Ok,
             note: &note,
         };

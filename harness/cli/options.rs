@@ -9,7 +9,7 @@ use super::process::{in_ci, own_binary};
 use crate::cluster::{Docker, Keep, NodeImage, OwnPod, default_cache};
 use crate::mesh::IstioChoice;
 use crate::scenario::{IstioVersion, Scenario};
-use crate::session::{Options, SessionError};
+use crate::session::{Options, Pause, SessionError};
 use crate::traffic::DriverOptions;
 use crate::venue::{Embedded, Existing, Inside, Throwaway, Venue};
 
@@ -46,7 +46,7 @@ pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBu
 /// The options of a run in a venue.
 pub(super) fn on(venue: Arc<dyn Venue>, args: &WalkArgs, scenario: &Scenario, state: Option<PathBuf>) -> Options {
     let driver = driver(&args.traffic, scenario);
-    Options { venue, keep: args.keep, cache: args.cache.folder.clone(), driver, state }
+    Options { venue, keep: args.keep, cache: args.cache.folder.clone(), driver, state, pause: Pause::default() }
 }
 
 /// The requested throwaway cluster.
@@ -64,7 +64,8 @@ pub(super) fn own_pod() -> Result<OwnPod, Failure> {
 pub(super) fn inside(args: &JudgeArgs, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
     let own = own_pod()?;
     let driver = driver(&args.traffic, scenario);
-    Ok(Options { venue: Arc::new(Inside { own }), keep: Keep::Never, cache: default_cache(), driver, state })
+    let (venue, cache) = (Arc::new(Inside { own }), default_cache());
+    Ok(Options { venue, keep: Keep::Never, cache, driver, state, pause: Pause::default() })
 }
 
 /// A throwaway cluster with the requested node.

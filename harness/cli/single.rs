@@ -7,7 +7,7 @@ use super::exit::ExitCode;
 use super::options::cluster_of;
 use super::process::{When, in_github};
 use super::reports::{Printed, Reports};
-use crate::report::note;
+use crate::report::{Live, note};
 use crate::scenario::Scenario;
 use crate::session::{Interrupt, SessionError};
 
@@ -23,6 +23,7 @@ pub(super) async fn run(
     (scenario, name): (Option<&Path>, Option<&str>),
     place: Place<'_>,
     when: When,
+    live: Option<&Live>,
     interrupt: Interrupt,
 ) -> ExitCode {
     let folder = folder(args).map(|folder| name.map_or_else(|| folder.clone(), |name| folder.join(name)));
@@ -39,19 +40,24 @@ pub(super) async fn run(
             printed: if in_github() { Printed::Annotations } else { Printed::Nothing },
             junit: args.junit,
         },
-        part: &|scenario| part_of(scenario, args),
+        live,
+        part: &|scenario| part_of(scenario, args, live),
         note: &note,
     };
     execution.run(interrupt).await
 }
 
 /// The requested stages of a scenario.
-fn part_of(scenario: Scenario, args: &RunArgs) -> Result<Scenario, Failure> {
+fn part_of(scenario: Scenario, args: &RunArgs, live: Option<&Live>) -> Result<Scenario, Failure> {
+    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
+    if let (Some(live), Some(stage)) = (live, &args.pause) {
+        live.pause().set(number(stage)?);
+        return Ok(scenario);
+    }
     if args.pause.is_some() && cluster_of(&args.walk) == ClusterKind::Embedded {
-        let message = "--pause needs a cluster: the embedded mesh ends with this process";
+        let message = "--pause needs a cluster, since the embedded mesh ends with this process; with --live, the run only waits";
         return Err(Failure::bad_input(message.to_owned()));
     }
-    let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     match (&args.only, args.until.as_ref().or(args.pause.as_ref())) {
         (Some(stage), _) => number(stage).map(|number| scenario.only(number)),
         (None, Some(stage)) => number(stage).map(|number| scenario.until(number)),

@@ -16,7 +16,7 @@ use super::exit::ExitCode;
 use super::options::{cluster_of, throwaway_of};
 use super::process::{When, reproduce};
 use super::single;
-use crate::report::Report;
+use crate::report::{Live, Report};
 use crate::scenario::Scenario;
 use crate::session::{Interrupt, SessionError};
 use crate::venue::SharedCluster;
@@ -27,17 +27,19 @@ struct Suite<'a> {
     scenarios: &'a [PathBuf],
     /// The names of the folders of their reports.
     names: Vec<String>,
+    live: Option<&'a Live>,
     interrupt: Interrupt,
     /// The exit code of each; none for a scenario that was not run.
     codes: Vec<Cell<Option<ExitCode>>>,
 }
 
 /// Runs scenarios and prints a line of each at the end.
-pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], interrupt: &Interrupt) -> ExitCode {
+pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], live: Option<&Live>, interrupt: &Interrupt) -> ExitCode {
     let suite = Suite {
         args,
         scenarios,
         names: discovery::names(scenarios),
+        live,
         interrupt: interrupt.clone(),
         codes: vec![Cell::new(None); scenarios.len()],
     };
@@ -138,7 +140,7 @@ impl Suite<'_> {
             return;
         }
         let scenario = (Some(self.scenarios[number].as_path()), Some(self.names[number].as_str()));
-        let code = Box::pin(single::run(self.args, scenario, place, when, self.interrupt.clone())).await;
+        let code = Box::pin(single::run(self.args, scenario, place, when, self.live, self.interrupt.clone())).await;
         self.codes[number].set(Some(code));
     }
 }

@@ -13,7 +13,7 @@ use crate::events::{Event, Timed};
 use crate::mesh::MeshError;
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
 use crate::scenario::{ControlPlane, IstioVersion};
-use crate::session::{Options, SessionError};
+use crate::session::{Options, Pause, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 
 /// Runs a scenario on two versions of Istio and during the upgrade from one to the other, and compares the runs.
@@ -82,6 +82,7 @@ async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>) -> Result<(Upgrade
         cache: args.cache.folder.clone(),
         driver: driver(&args.traffic, &scenario),
         state: folder.map(|folder| folder.join("state")),
+        pause: Pause::default(),
     };
     let upgrade = Upgrade::prepare(spec.clone(), scenario, istio, options).await.map_err(|error| {
         // a version that the cache does not have is an error of the arguments

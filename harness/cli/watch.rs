@@ -12,7 +12,8 @@ use super::args::{ClusterKind, RunArgs};
 use super::discovery;
 use super::exit::ExitCode;
 use super::process::interrupt;
-use super::run::run;
+use super::live::LivePage;
+use super::run::scenarios;
 use crate::scenario::Scenario;
 
 /// The time in which several events count as one save: editors write a new file and rename it.
@@ -35,12 +36,13 @@ async fn watched(args: &RunArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::bad_input("--watch runs one scenario, not several".to_owned()));
     }
     let scenario = discovery::scenario(args.several.scenarios.first().map(PathBuf::as_path))?;
-    let interrupt = interrupt();
+    let (interrupt, page) = (interrupt(), LivePage::start(args).await?);
+    let live = page.as_ref().map(|page| &page.live);
     loop {
         let before = files(&scenario);
         let unwatched = |error| Failure::environment(format!("cannot watch {}: {error}", scenario.display()));
         let (_watcher, mut events) = events(before.keys()).map_err(unwatched)?;
-        let code = Box::pin(run(args, &interrupt)).await;
+        let code = Box::pin(scenarios(args, live, &interrupt)).await;
         if matches!(code, ExitCode::Interrupted | ExitCode::Terminated) {
             return Ok(code);
         }

@@ -27,7 +27,7 @@ use self::running::Running;
 use crate::cluster::{Keep, default_cache};
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Stage, note};
 use crate::scenario::{Scenario, ScenarioError};
-use crate::session::{Ending, Options, SessionError};
+use crate::session::{Ending, Options, Pause, SessionError};
 use crate::traffic::DriverOptions;
 use crate::venue::{Embedded, Throwaway, Venue};
 
@@ -114,6 +114,7 @@ impl Prover {
             cache: cache(),
             driver: DriverOptions::default(),
             state: self.reports.as_ref().map(|folder| folder.join("state")),
+            pause: Pause::default(),
         };
         let (outcome, recorder) = Running::start(scenario, options, Recorder::new(reproduce))?.finished().await;
         let (result, note) = match &outcome {

@@ -10,6 +10,7 @@ mod github;
 mod graph;
 mod images;
 mod junit;
+mod live;
 mod marks;
 mod model;
 mod page;
@@ -29,6 +30,7 @@ pub use files::ReportError;
 pub use github::{verified_annotations, verified_summary};
 pub use images::{checked_images, images};
 pub use junit::Granularity;
+pub use live::Live;
 pub use marks::Marks;
 pub use model::{
     Answers, Claim, Edit, Errors, Failure, GrossFault, Outcome, Path, Ready, Report, SCHEMA_VERSION, ScenarioFiles,

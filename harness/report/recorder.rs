@@ -11,7 +11,7 @@ use super::model::{
 use crate::events::{Event, Judged, Subject, Tallied, Timed};
 use crate::plan;
 use crate::scenario::{Manifest, Redactor, Sensitive};
-use crate::verdict::{self, Answer, Line, Ruling, Stop};
+use crate::verdict::{self, Answer, Line, Ruling, ServedShare, Stop};
 
 /// The number of unchanged lines around a change.
 const CONTEXT: usize = 3;
@@ -82,6 +82,11 @@ impl Recorder {
                 }
             }
         }
+    }
+
+    /// The report so far.
+    pub const fn report(&self) -> &Report {
+        &self.report
     }
 
     /// The report of a run with this result.
@@ -182,11 +187,7 @@ fn claim(judged: &Judged) -> Claim {
         from,
         path,
         claim: judged.claim.clone(),
-        result: match verdict.ruling {
-            Ruling::Pass => Outcome::Passed,
-            Ruling::Fail => Outcome::Failed,
-            Ruling::Inconclusive => Outcome::Inconclusive,
-        },
+        result: outcome(verdict.ruling),
         reason: verdict.reason.clone(),
         link: judged.layer.map(|layer| layer.to_string()),
         hints: judged.hints.clone(),
@@ -209,17 +210,28 @@ fn claim(judged: &Judged) -> Claim {
             leak: errors.leak,
         }),
         chance: verdict.chance,
-        shares: verdict
-            .shares
-            .iter()
-            .map(|share| Share {
-                part: share.part.clone(),
-                claimed: share.claimed.fraction(),
-                count: share.count,
-                interval: [share.interval.0, share.interval.1],
-            })
-            .collect(),
+        shares: verdict.shares.iter().map(Share::from).collect(),
         paths: verdict.paths.iter().map(decision_path).collect(),
+    }
+}
+
+/// The result of a claim with this ruling.
+pub(super) const fn outcome(ruling: Ruling) -> Outcome {
+    match ruling {
+        Ruling::Pass => Outcome::Passed,
+        Ruling::Fail => Outcome::Failed,
+        Ruling::Inconclusive => Outcome::Inconclusive,
+    }
+}
+
+impl From<&ServedShare> for Share {
+    fn from(share: &ServedShare) -> Self {
+        Self {
+            part: share.part.clone(),
+            claimed: share.claimed.fraction(),
+            count: share.count,
+            interval: [share.interval.0, share.interval.1],
+        }
     }
 }
 
@@ -244,7 +256,7 @@ fn decision_path(path: &verdict::DecisionPath) -> Path {
     }
 }
 
-fn answers(tallied: &Tallied) -> Answers {
+pub(super) fn answers(tallied: &Tallied) -> Answers {
     let (version, status, said) = match &tallied.answer {
         Answer::Version { version, status } => (Some(version.clone()), Some(*status), None),
         Answer::Unknown { status, excerpt } => (None, Some(*status), Some(excerpt.clone())),

@@ -66,6 +66,7 @@ impl<'a> Session<'a> {
         let (pods, scenario, watch) = (self.venue.pods(), self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
+        let events = self.events.clone();
         let (answering, begun, follower) = (Notify::new(), Instant::now(), self.follow(planned)?);
         let mut observer = TransitionObserver::new(planned, watch);
         let changing = async {
@@ -81,7 +82,9 @@ impl<'a> Session<'a> {
         };
         let watching = driver.watch(scenario, watch, |answered| {
             answering.notify_one();
-            observer.see(&answered, applied.get().copied());
+            if let Some(progress) = observer.see(&answered, applied.get().copied()) {
+                events.tell(progress);
+            }
             match ended.get() {
                 None => Next::Continue,
                 Some(true) => observer.next(applied.get().copied()),
@@ -228,6 +231,7 @@ impl<'a> Session<'a> {
             self.check_sidecars()?;
         }
         self.events.tell(Event::RolledOut(start.elapsed()));
+        self.events.tell(Event::Deployed(self.deployed()));
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::SessionError;
+use super::pause::Pause;
 use super::stage::{Mode, Session};
 use crate::cluster::{Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
@@ -34,6 +35,8 @@ pub struct Options {
     pub driver: DriverOptions,
     /// Where the state of a cluster is kept on which something failed; nowhere, if none.
     pub state: Option<PathBuf>,
+    /// The stage after which the run waits.
+    pub pause: Pause,
 }
 
 /// How a run ended.
@@ -94,6 +97,7 @@ pub async fn run(
         let plan = prepared.plan_on(&*venue);
         let mut driver = venue.driver(options.driver).await?;
         let mut session = Session::new(&plan, &mut *venue, run.events.clone(), Mode::Judge);
+        session.pause = options.pause.clone();
         let (passed, ruling) = session.stages(designs, &mut driver, reached, |_, _| {}).await?;
         let ending = match ruling {
             Ruling::Pass => Ending::Passed,
@@ -267,6 +271,7 @@ mod tests {
             cache: PathBuf::new(),
             driver: DriverOptions::default(),
             state: None,
+            pause: Pause::default(),
         };
         let given = || (scenario.clone(), options.clone(), Events::channel().0, std::future::pending());
         let (scenario, options, events, cancelled) = given();

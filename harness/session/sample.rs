@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use super::SessionError;
 use super::judge::{ServedRequests, judge_sample, judge_service_level};
 use super::picks::Picks;
+use super::progress::Progress;
 use super::stage::{Mode, Session};
-use crate::events::{Counters, Event, Fingerprint, Judged, Tallied};
+use crate::events::{ClaimProgress, Counters, Event, Fingerprint, Judged, Tallied};
 use crate::plan::StageDesigns;
 use crate::routing::{Kind, addressed};
 use crate::scenario::{Count, Expectation, Origin, Stage};
@@ -100,7 +100,7 @@ impl Session<'_> {
         let wanted = flows(designs);
         let claims = wanted.len();
         let (mut done, mut decided) = (0, 0);
-        let mut told = Instant::now();
+        let mut progress = Progress::new(wanted.iter().map(|flow| (flow.from.to_owned(), flow.path.to_owned())));
         let events = &self.events;
         let sample = driver
             .sample(self.plan.scenario, &wanted, |answered| {
@@ -110,10 +110,9 @@ impl Session<'_> {
                 let (before, ruling) = trials.observe(&answered);
                 done += 1;
                 decided += usize::from(before.is_none() && ruling.is_some());
-                // a line a response is more than a person reads
-                if told.elapsed() > Duration::from_millis(100) {
-                    told = Instant::now();
-                    events.tell(Event::Sampling { done, decided, claims });
+                if progress.see(&answered) {
+                    let (answers, progress) = (progress.answers(), trials.progress());
+                    events.tell(Event::Sampling { done, decided, claims, answers, progress });
                 }
                 if ruling.is_some() { Next::Stop } else { Next::Continue }
             })
@@ -176,6 +175,23 @@ impl Trials {
             let trial = &mut self.levels[flow - self.claims.len()];
             (trial.ruling(), trial.observe(answer, AnswerTimes { due, sent, answered }))
         }
+    }
+}
+
+impl Trials {
+    /// The state of each claim.
+    fn progress(&self) -> Vec<ClaimProgress> {
+        let claims = self.claims.iter().map(|trial| {
+            let (claim, (requests, shares)) = (&trial.design().claim, trial.served());
+            let (from, path, claim) = (claim.from.clone(), claim.path.clone(), claim.to_string());
+            ClaimProgress { from, path, claim, requests, shares, ruling: trial.ruling() }
+        });
+        let levels = self.levels.iter().map(|trial| {
+            let claim = &trial.design().claim;
+            let (from, path, claim) = (claim.from.clone(), claim.path.clone(), claim.to_string());
+            ClaimProgress { from, path, claim, requests: trial.requests(), shares: Vec::new(), ruling: trial.ruling() }
+        });
+        claims.chain(levels).collect()
     }
 }
 

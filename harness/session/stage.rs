@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::SessionError;
 use super::judge::{judge_controlled, judge_objects, leave_undecided, not_converged, not_judged};
+use super::pause::Pause;
 use super::reached::Reached;
 use super::routed::Routed;
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
@@ -39,6 +40,8 @@ pub(super) struct Session<'a> {
     pub venue: &'a mut dyn OpenVenue,
     pub events: Events,
     pub mode: Mode,
+    /// The stage after which the run waits.
+    pub pause: Pause,
     /// The objects that are applied, or are being applied.
     pub snapshot: Arc<Snapshot<'a>>,
     /// What was applied for the client; it starts together with the first stage's objects.
@@ -62,6 +65,7 @@ impl<'a> Session<'a> {
             venue,
             events,
             mode,
+            pause: Pause::default(),
             client_pod: Vec::new(),
             reached: Reached::default(),
             gates: None,
@@ -92,6 +96,11 @@ impl<'a> Session<'a> {
             all = all.max(ruling);
             done(planned.number, passed);
             held += usize::from(passed);
+            if self.pause.begin(planned.number) {
+                self.events.tell(Event::Paused(planned.number));
+                self.pause.resumed().await;
+                self.events.tell(Event::Resumed);
+            }
             if !passed && self.mode == Mode::Judge {
                 break;
             }

@@ -80,7 +80,7 @@ impl Decoder {
         let latest = self.latest.map_or(latest, |known| known.min(latest));
         self.latest = Some(latest);
         let start = DriverStart { earliest: self.earliest, latest };
-        Ok(ObservedResponse { flow, answer, pod: pod.as_deref(), connection, due, sent, at, start })
+        Ok(ObservedResponse { flow, kind, answer, pod: pod.as_deref(), connection, due, sent, at, start })
     }
 
     /// The sample, after the end of the plan.

@@ -16,6 +16,8 @@ const MAX_LATENCY: u64 = 120_000_000;
 pub struct ObservedResponse<'a> {
     /// The index of its flow.
     pub flow: usize,
+    /// The index of the kind of result among those of its sender. All of a kind have the same answer and the same pod.
+    pub kind: usize,
     /// The answer.
     pub answer: &'a Answer,
     /// The pod, if the response names it.

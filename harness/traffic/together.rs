@@ -87,6 +87,7 @@ mod tests {
         let zero = Duration::ZERO;
         let answered = ObservedResponse {
             flow: 0,
+            kind: 0,
             answer: &answer,
             pod: None,
             connection: 0,

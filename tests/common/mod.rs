@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::expect_used, reason = "a test ends where its ground is not as it says")]
 
+pub mod browser;
 pub mod left_objects;
 pub mod own_images;
 pub mod report;

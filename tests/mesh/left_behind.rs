@@ -12,7 +12,7 @@ use futures::FutureExt;
 use shiftcheck::cluster::{Keep, Owner, RunId};
 use shiftcheck::events::{Event, Events};
 use shiftcheck::scenario::Scenario;
-use shiftcheck::session::{Options, run};
+use shiftcheck::session::{Options, Pause, run};
 use shiftcheck::traffic::DriverOptions;
 use shiftcheck::venue::Throwaway;
 
@@ -112,6 +112,7 @@ fn options() -> Options {
         cache: cache(),
         driver: DriverOptions::default(),
         state: None,
+        pause: Pause::default(),
     }
 }
 

@@ -27,6 +27,7 @@ mod ingress;
 mod init;
 mod left_behind;
 mod left_objects;
+mod live;
 mod mutants;
 mod oracle;
 mod own_images;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ignored: Nothing,
         turns: Nothing,
         browser: Chromium,
+        live: Chromium,
         oracle: Oracle,
         bad_input: Engine,
         command_line: Engine,

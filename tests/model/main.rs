@@ -25,6 +25,7 @@ mod istio_versions;
 mod judge;
 mod left_behind;
 mod left_objects;
+mod live;
 mod manifests;
 mod messages;
 mod packages;

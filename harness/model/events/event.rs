@@ -8,8 +8,8 @@ use super::fingerprint::Fingerprint;
 use super::layer::FailureLayer;
 use super::mutant::TrialledMutant;
 use super::setup::{Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
-use super::traffic::{Latency, Tallied};
-use super::transition::Transition;
+use super::traffic::{ClaimProgress, Latency, Tallied};
+use super::transition::{Moment, Transition};
 use crate::plan::Edit;
 use crate::routing::RouteDiff;
 use crate::scenario::{Origin, Sensitive};
@@ -96,6 +96,13 @@ pub enum Event {
     Deployed(Vec<Workload>),
     /// A stage was applied under traffic.
     Changed(Transition),
+    /// The traffic during a change has made progress.
+    Watching {
+        /// The answers since the traffic began, counted.
+        answers: Vec<Tallied>,
+        /// The time steps with new answers since the last such event, each with all of its answers.
+        timeline: Vec<Moment>,
+    },
     /// A sample has made progress.
     Sampling {
         /// Requests answered.
@@ -104,6 +111,10 @@ pub enum Event {
         decided: usize,
         /// All claims of the stage.
         claims: usize,
+        /// The answers since the sample began, counted.
+        answers: Vec<Tallied>,
+        /// The state of each claim.
+        progress: Vec<ClaimProgress>,
     },
     /// A sample is complete.
     Sampled {
@@ -127,6 +138,10 @@ pub enum Event {
         /// How long the stage took.
         took: Duration,
     },
+    /// The run waits after the stage with this number, until somebody continues it.
+    Paused(usize),
+    /// The run continues.
+    Resumed,
     /// A calibration has made progress.
     Calibrating {
         /// Samples taken.

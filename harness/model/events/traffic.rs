@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::{As, DurationSecondsWithFrac};
 
-use crate::verdict::Answer;
+use crate::verdict::{Answer, Ruling, ServedShare};
 
 /// The form of a duration in reports: seconds.
 pub type Seconds = As<DurationSecondsWithFrac<f64>>;
@@ -26,6 +26,23 @@ pub struct Tallied {
     pub pod: Option<String>,
     /// How often.
     pub count: u64,
+}
+
+/// A claim about the requests of a population while its sample is taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimProgress {
+    /// The population.
+    pub from: String,
+    /// The path of its requests.
+    pub path: String,
+    /// The claim: `v1 50 %, v2 50 %`.
+    pub claim: String,
+    /// The number of requests so far, or until the ruling.
+    pub requests: u64,
+    /// The shares so far, or at the ruling; empty for a claim about errors or latency.
+    pub shares: Vec<ServedShare>,
+    /// The ruling, once there is one.
+    pub ruling: Option<Ruling>,
 }
 
 /// The latencies of requests, from the time at which they were due.

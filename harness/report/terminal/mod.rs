@@ -127,6 +127,9 @@ impl<W: Write> Terminal<W> {
                 }
             }
             Event::Trialled(trialled) => self.trialled(&trialled),
+            Event::Paused(number) => {
+                self.line(&format!("paused after stage {number}: press Enter, or continue on the live page"));
+            }
             Event::Removed(took) => self.progressed(&format!("  clean-up finished in {}", seconds(took))),
             Event::Kept { look, remove } => self.kept(&look, &remove),
             other => {
@@ -147,7 +150,7 @@ impl<W: Write> Terminal<W> {
             Event::Waiting(state) => format!("waiting: {state}"),
             Event::Stage { number, name, .. } => format!("stage {number} of {}: {name}", self.stages),
             Event::RolledOut(_) => "waiting for the client's sidecar".to_owned(),
-            Event::Sampling { done, decided, claims } => {
+            Event::Sampling { done, decided, claims, .. } => {
                 format!("{done} requests, {decided} of {} decided", plural(*claims, "claim"))
             }
             Event::Calibrating { sample, samples } => format!("sample {sample} of {samples}"),

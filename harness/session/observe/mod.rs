@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use self::missing::Missing;
 pub(crate) use self::missing::watch_for;
-use crate::events::{Failing, Gap, Moment, STEP, Shift, Transition};
+use crate::events::{Event, Failing, Gap, Moment, STEP, Shift, Transition};
 use crate::plan::{ExpectedAnswers, PlannedStage, Seen};
 use crate::session::judge::{Sighting, Watched, longest_silence, micros};
+use crate::session::progress::Progress;
 use crate::traffic::{DriverStart, Next, ObservedResponse, WatchOptions};
 use crate::verdict::Answer;
 
@@ -19,6 +20,9 @@ pub(crate) struct TransitionObserver {
     transition: Transition,
     watched: Watched,
     missing: Missing,
+    progress: Progress,
+    /// The first time step that the next event about progress has.
+    untold: u64,
     /// When the driver's clock started.
     start: Option<DriverStart>,
     /// When the stage was done and claims were not decided.
@@ -46,6 +50,8 @@ impl TransitionObserver {
                 ..Watched::default()
             },
             missing: Missing::of(planned.stage, populations.len()),
+            progress: Progress::new(populations.iter().map(|(shift, ..)| (shift.from.clone(), "/".to_owned()))),
+            untold: u64::MAX,
             populations,
             start: None,
             ended: None,
@@ -55,8 +61,17 @@ impl TransitionObserver {
     }
 
     /// Takes an answer to a population, by its position. It counts for the time at which its request was due; answers may come in any order.
-    /// `applied` is when the change was applied, once it was.
-    pub fn see(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) {
+    /// `applied` is when the change was applied, once it was. Returns an event if it is time for one.
+    pub fn see(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) -> Option<Event> {
+        self.count(answered, applied);
+        self.progress.see(answered).then(|| {
+            let from = std::mem::replace(&mut self.untold, u64::MAX);
+            let timeline = self.steps.range((from, 0)..).map(|(_, moment)| moment.clone()).collect();
+            Event::Watching { answers: self.progress.answers(), timeline }
+        })
+    }
+
+    fn count(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) {
         self.transition.requests += 1;
         self.start = Some(answered.start);
         let (population, answer, due) = (answered.flow, answered.answer, answered.due);
@@ -64,6 +79,7 @@ impl TransitionObserver {
         let was = before.iter().any(|seen| is_as(answer, seen));
         let is = after.iter().any(|seen| is_as(answer, seen));
         let step = u64::try_from(due.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX);
+        self.untold = self.untold.min(step);
         let moment = self.steps.entry((step, population)).or_insert_with(|| Moment {
             from: shift.from.clone(),
             step,
@@ -188,7 +204,7 @@ mod tests {
         let start = DriverStart { earliest: now, latest: now };
         for (answer, due, took) in answers {
             let (sent, at) = (*due, *due + *took);
-            let answered = ObservedResponse { flow: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
+            let answered = ObservedResponse { flow: 0, kind: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
             observer.see(&answered, None);
         }
         observer.end(None).0

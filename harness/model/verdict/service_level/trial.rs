@@ -74,6 +74,11 @@ impl ServiceLevelTrial {
         &self.design
     }
 
+    /// The number of requests so far, or until the ruling.
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
     /// Takes the next answer in the order of sending, unless there is a ruling. Returns the ruling, once there is one.
     #[inline]
     pub fn observe(&mut self, answer: &Answer, times: AnswerTimes) -> Option<Ruling> {

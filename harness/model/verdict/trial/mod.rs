@@ -158,9 +158,20 @@ impl Trial {
         Decided { ruling, stop, requests: self.requests, counts: self.counts.clone() }
     }
 
+    /// The number of requests and the shares so far, or at the ruling.
+    pub fn served(&self) -> (u64, Vec<ServedShare>) {
+        let decided = self.latest();
+        (decided.requests, self.shares(&decided))
+    }
+
+    /// The state at the ruling, or now.
+    fn latest(&self) -> Decided {
+        self.decided.clone().unwrap_or_else(|| self.state(Ruling::Inconclusive, Stop::Time))
+    }
+
     /// The verdict on the answers so far.
     pub fn verdict(&self) -> Verdict {
-        let decided = self.decided.clone().unwrap_or_else(|| self.state(Ruling::Inconclusive, Stop::Time));
+        let decided = self.latest();
         let shares = self.shares(&decided);
         let (reason, chance) = match decided.ruling {
             Ruling::Pass => (self.reason_of_pass(&decided, &shares), None),

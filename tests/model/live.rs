@@ -1,0 +1,250 @@
+//! The live page: who may read it, what it sends, and that a reader never slows a run.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use serde_json::Value;
+use shiftcheck::events::{Event, Events};
+use shiftcheck::report::{Live, Recorder};
+use shiftcheck::session::Pause;
+
+use crate::common::report::json_of;
+use crate::common::{Deadline, shiftcheck};
+
+/// Sends a request with these headers, and returns the connection.
+fn sent(port: u16, request: &str, headers: &[(&str, &str)]) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    stream
+}
+
+/// The whole response.
+fn answered(port: u16, request: &str, headers: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    sent(port, request, headers).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn status(response: &str) -> &str {
+    response.split(' ').nth(1).unwrap()
+}
+
+/// The port and the token of the printed address.
+fn address(url: &str) -> (u16, String) {
+    let (port, token) = url.trim().rsplit_once(':').unwrap().1.split_once("/?token=").unwrap();
+    (port.parse().unwrap(), token.to_owned())
+}
+
+/// Opens the page and returns the cookie.
+fn opened(port: u16, token: &str) -> (String, String) {
+    let response = answered(port, &format!("GET /?token={token}"), &[("Host", &format!("127.0.0.1:{port}"))]);
+    assert_eq!(status(&response), "200", "{response}");
+    let cookie = response.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    (cookie.split(';').next().unwrap().to_owned(), response)
+}
+
+/// The changes that a reader gets, until `enough`.
+fn followed(port: u16, cookie: &str, mut enough: impl FnMut(&Value) -> bool) -> Vec<Value> {
+    let host = format!("127.0.0.1:{port}");
+    let stream = BufReader::new(sent(port, "GET /events", &[("Host", &host), ("Cookie", cookie)]));
+    let mut changes = Vec::new();
+    for line in stream.lines().map_while(Result::ok) {
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        changes.push(serde_json::from_str(data).unwrap());
+        if enough(changes.last().unwrap()) {
+            break;
+        }
+    }
+    changes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_browser_that_opened_the_address_gets_the_page() {
+    let live = Live::start(0, Pause::default()).await.unwrap();
+    let (port, token) = address(&live.url());
+    tokio::task::spawn_blocking(move || {
+        let own = format!("127.0.0.1:{port}");
+        let host = ("Host", own.as_str());
+        let refused = |request: &str, headers: &[(&str, &str)], why: &str| {
+            let response = answered(port, request, headers);
+            assert!(status(&response) == "403" && response.ends_with(why), "{request} {headers:?}: {response}");
+        };
+        let (once, other) = ("open the address that shiftcheck has printed; it can be opened once", "this server has another name");
+        refused("GET /", &[host], once);
+        refused("GET /?token=0123456789abcdef0123456789abcdef", &[host], once);
+        refused("GET /events", &[host], once);
+        refused("POST /continue", &[host, ("Content-Length", "0")], once);
+        refused(&format!("GET /?token={token}"), &[("Host", "rebound.example")], other);
+        refused(&format!("GET /?token={token}"), &[("Host", &format!("rebound.example:{port}"))], other);
+        refused(&format!("GET /?token={token}"), &[], other);
+        let (cookie, page) = opened(port, &token);
+        let policy = page.lines().find(|line| line.starts_with("content-security-policy: ")).unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
+        assert!(!policy.contains("unsafe") && !page.contains("NONCE") && !page.contains("/*STYLE*/"), "{policy}");
+        // the token is used; the cookie is not
+        refused(&format!("GET /?token={token}"), &[host], once);
+        let cookie = ("Cookie", cookie.as_str());
+        assert_eq!(status(&answered(port, "GET /", &[host, cookie])), "200");
+        let foreign = ("Origin", "http://127.0.0.1:1");
+        refused("GET /events", &[host, cookie, foreign], "another page sent this request");
+        refused("POST /continue", &[host, cookie, foreign, ("Content-Length", "0")], "another page sent this request");
+        let origin = format!("http://{own}");
+        let same = [host, cookie, ("Origin", origin.as_str()), ("Content-Length", "0")];
+        assert_eq!(status(&answered(port, "POST /continue", &same)), "409", "nothing waits");
+    })
+    .await
+    .unwrap();
+    live.close().await;
+}
+
+#[test]
+fn the_page_makes_no_markup_of_text() {
+    let page = include_str!("../../harness/report/live/page.html");
+    for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "Function(", "srcdoc"] {
+        assert!(!page.contains(way), "{way}");
+    }
+    for elsewhere in ["https:", "src=", "@import", "url("] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_gets_the_state_and_slows_nobody() {
+    const LINES: usize = 20_000;
+    let live = Live::start(0, Pause::default()).await.unwrap();
+    let (port, token) = address(&live.url());
+    let (cookie, slow) = tokio::task::spawn_blocking(move || {
+        let (cookie, _) = opened(port, &token);
+        let host = format!("127.0.0.1:{port}");
+        let mut slow = BufReader::new(sent(port, "GET /events", &[("Host", &host), ("Cookie", &cookie)]));
+        // it reads the first change, and then nothing
+        let mut line = String::new();
+        while !line.starts_with("data: ") {
+            line.clear();
+            assert!(slow.read_line(&mut line).unwrap() > 0);
+        }
+        (cookie, slow)
+    })
+    .await
+    .unwrap();
+    let (events, mut stream) = Events::channel();
+    let mut recorder = Recorder::new("shiftcheck run".to_owned());
+    let start = Instant::now();
+    for number in 0..LINES {
+        events.tell(Event::Ready(format!("part {number} {}", "x".repeat(1000))));
+    }
+    drop(events);
+    while let Some(event) = stream.recv().await {
+        // the state of the report grows with each part that is ready, so that only some are recorded
+        if recorder.report().setup.len() < 10 {
+            recorder.record(&event);
+        }
+        live.show(&event, &recorder);
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(10), "{LINES} events took {took:?}");
+    let last = format!("part {} ", LINES - 1);
+    let is_last = move |change: &Value| change["log"].as_array().is_some_and(|log| log.iter().any(|line| line["text"].as_str().unwrap().starts_with(&last)));
+    let (changes, again) = tokio::task::spawn_blocking(move || {
+        let mut changes = Vec::new();
+        for line in slow.lines().map_while(Result::ok) {
+            let Some(data) = line.strip_prefix("data: ") else { continue };
+            changes.push(serde_json::from_str::<Value>(data).unwrap());
+            if is_last(changes.last().unwrap()) {
+                break;
+            }
+        }
+        (changes, followed(port, &cookie, |_| true))
+    })
+    .await
+    .unwrap();
+    // most changes were lost, and the state instead of them was sent
+    assert!(changes.len() < LINES / 2, "{} changes", changes.len());
+    assert!(changes.iter().any(|change| change["reset"] == true), "no state");
+    assert_eq!((again.len(), &again[0]["reset"], again[0]["log"].as_array().unwrap().len()), (1, &Value::Bool(true), 300));
+    live.close().await;
+}
+
+/// Applies a change as the page does.
+fn apply(state: &mut Value, change: &Value) {
+    if change["reset"] == true {
+        *state = serde_json::json!({"stages": [], "log": []});
+    }
+    for (key, value) in change.as_object().unwrap() {
+        match key.as_str() {
+            "stage" => {
+                let (index, stages) = (value[0].as_u64().unwrap() as usize, state["stages"].as_array_mut().unwrap());
+                stages.resize(stages.len().max(index + 1), Value::Null);
+                stages[index] = value[1].clone();
+            }
+            "log" => state["log"].as_array_mut().unwrap().extend(value.as_array().unwrap().iter().cloned()),
+            _ => state[key] = value.clone(),
+        }
+    }
+}
+
+#[rstest]
+#[case::passes("fixtures/canary", 0)]
+#[case::fails("fixtures/canary-pinned-selector", 1)]
+fn a_run_is_followed_through_a_pause_and_a_reconnect(#[case] scenario: &str, #[case] expected: i32) {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().to_str().unwrap();
+    let mut command = shiftcheck(&["run", scenario, "--cluster", "embedded", "--live", "--pause", "1", "--report", report]);
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (port, token) = address(printed.next().unwrap().strip_prefix("live page: ").unwrap());
+    let (cookie, _) = opened(port, &token);
+    let host = format!("127.0.0.1:{port}");
+    let resumed = |step: bool| {
+        let headers = [("Host", host.as_str()), ("Cookie", cookie.as_str()), ("Content-Length", "0")];
+        status(&answered(port, &format!("POST /continue?step={step}"), &headers)).to_owned()
+    };
+    let first = followed(port, &cookie, |change| change["paused"] == 1);
+    assert_eq!(first[0]["reset"], true);
+    let mut state = Value::Null;
+    if expected == 0 {
+        assert!(printed.any(|line| line.starts_with("paused after stage 1: press Enter, or continue on the live page")));
+        // the next stage only, from the page; then the rest, by the Enter key
+        assert_eq!(resumed(true), "204");
+        assert_eq!(followed(port, &cookie, |change| change["paused"] == 2).last().unwrap()["paused"], 2);
+        let reader = std::thread::spawn({
+            let cookie = cookie.clone();
+            move || followed(port, &cookie, |change| change["done"] == true)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        reader.join().unwrap().iter().for_each(|change| apply(&mut state, change));
+    } else {
+        // a reader that comes again gets the state
+        let reader = std::thread::spawn({
+            let cookie = cookie.clone();
+            move || followed(port, &cookie, |change| change["done"] == true)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(resumed(false), "204");
+        reader.join().unwrap().iter().for_each(|change| apply(&mut state, change));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(expected));
+    let report = json_of(folder.path(), "report.json");
+    for (key, at) in [("result", "/head/result"), ("note", "/head/note"), ("run", "/head/run")] {
+        assert_eq!(Some(&report[key]), state.pointer(at), "{key}");
+    }
+    let (stages, shown) = (report["stages"].as_array().unwrap(), state["stages"].as_array().unwrap());
+    assert_eq!(stages.len(), shown.len());
+    for (stage, shown) in stages.iter().zip(shown) {
+        for (key, value) in stage.as_object().unwrap() {
+            assert_eq!(value, &shown[key], "{key}");
+        }
+        let log = state["log"].as_array().unwrap();
+        for claim in stage["claims"].as_array().unwrap() {
+            let line = format!("{}: {}: {}", claim["result"].as_str().unwrap(), claim["subject"].as_str().unwrap(), claim["claim"].as_str().unwrap());
+            assert!(log.iter().any(|own| own["text"].as_str().unwrap().starts_with(&line)), "{line} is not in {log:?}");
+        }
+    }
+}
