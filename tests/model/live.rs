@@ -12,7 +12,7 @@ use shiftcheck::report::{Live, Recorder};
 use shiftcheck::session::Pause;
 
 use crate::common::report::json_of;
-use crate::common::{Deadline, shiftcheck};
+use crate::common::{Deadline, said, shiftcheck};
 
 /// Sends a request with these headers, and returns the connection.
 fn sent(port: u16, request: &str, headers: &[(&str, &str)]) -> TcpStream {
@@ -247,4 +247,46 @@ fn a_run_is_followed_through_a_pause_and_a_reconnect(#[case] scenario: &str, #[c
             assert!(log.iter().any(|own| own["text"].as_str().unwrap().starts_with(&line)), "{line} is not in {log:?}");
         }
     }
+}
+
+#[test]
+fn what_the_page_cannot_do_is_said_before_anything_runs() {
+    let run = |arguments: &[&str]| said(&shiftcheck(arguments).output().unwrap());
+    let several = ["run", "fixtures/canary", "fixtures/mirror", "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = run(&[&several[..], &["--live", "--jobs", "2"]].concat());
+    assert_eq!((errors.as_str(), code), ("error: --live shows one scenario at a time: leave out --jobs\n", Some(2)), "{printed}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("--live={}", taken.local_addr().unwrap().port());
+    let (_, errors, code) = run(&["run", "fixtures/canary", "--cluster", "embedded", "--no-report", &port]);
+    let expected = "error: cannot serve the live page: Address already in use (os error 98)\n";
+    assert_eq!((errors.as_str(), code), (expected, Some(3)));
+}
+
+#[test]
+fn a_page_shows_one_scenario_after_the_other() {
+    let scenarios = ["run", "fixtures/mirror", "fixtures/canary", "--cluster", "embedded", "--no-report"];
+    let mut command = shiftcheck(&[&scenarios[..], &["--live", "--pause", "1"]].concat());
+    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (port, token) = address(printed.next().unwrap().strip_prefix("live page: ").unwrap());
+    let (cookie, _) = opened(port, &token);
+    let mut input = child.stdin.take().unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let mut name = None;
+        followed(port, &cookie, |change| {
+            let run = change["head"]["scenario"]["name"].as_str();
+            name = run.map(ToOwned::to_owned).or(name.take());
+            // a page that is opened between two runs sees the end of the first
+            change["paused"] == 1
+        });
+        runs.extend(name);
+        input.write_all(b"\n").unwrap();
+        // the pause is over before the next one is looked for
+        followed(port, &cookie, |change| change["paused"].is_null() && (change["now"] == "continued" || change["reset"] == true));
+    }
+    drop(printed);
+    let _ = child.wait();
+    assert_eq!(runs, ["mirror", "canary"]);
 }
