@@ -55,7 +55,8 @@ fn part_of(scenario: Scenario, args: &RunArgs, live: Option<&Live>) -> Result<Sc
         return Ok(scenario);
     }
     if args.pause.is_some() && cluster_of(&args.walk) == ClusterKind::Embedded {
-        let message = "--pause needs a cluster, since the embedded mesh ends with this process; with --live, the run only waits";
+        let message =
+            "--pause needs a cluster, since the embedded mesh ends with this process; with --live, the run only waits";
         return Err(Failure::bad_input(message.to_owned()));
     }
     match (&args.only, args.until.as_ref().or(args.pause.as_ref())) {

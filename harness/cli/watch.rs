@@ -11,8 +11,8 @@ use super::advice::{self, Failure};
 use super::args::{ClusterKind, RunArgs};
 use super::discovery;
 use super::exit::ExitCode;
-use super::process::interrupt;
 use super::live::LivePage;
+use super::process::interrupt;
 use super::run::scenarios;
 use crate::scenario::Scenario;
 

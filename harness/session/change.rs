@@ -66,9 +66,8 @@ impl<'a> Session<'a> {
         let (pods, scenario, watch) = (self.venue.pods(), self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
-        let events = self.events.clone();
         let (answering, begun, follower) = (Notify::new(), Instant::now(), self.follow(planned)?);
-        let mut observer = TransitionObserver::new(planned, watch);
+        let mut observer = TransitionObserver::new(planned, watch, self.events.clone());
         let changing = async {
             // the first answer may be long in coming, where there is none to be had
             let _ = tokio::time::timeout(FIRST_ANSWER, answering.notified()).await;
@@ -82,9 +81,7 @@ impl<'a> Session<'a> {
         };
         let watching = driver.watch(scenario, watch, |answered| {
             answering.notify_one();
-            if let Some(progress) = observer.see(&answered, applied.get().copied()) {
-                events.tell(progress);
-            }
+            observer.see(&answered, applied.get().copied());
             match ended.get() {
                 None => Next::Continue,
                 Some(true) => observer.next(applied.get().copied()),

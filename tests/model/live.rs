@@ -74,7 +74,8 @@ async fn only_the_browser_that_opened_the_address_gets_the_page() {
             let response = answered(port, request, headers);
             assert!(status(&response) == "403" && response.ends_with(why), "{request} {headers:?}: {response}");
         };
-        let (once, other) = ("open the address that shiftcheck has printed; it can be opened once", "this server has another name");
+        let (once, other) =
+            ("open the address that shiftcheck has printed; it can be opened once", "this server has another name");
         refused("GET /", &[host], once);
         refused("GET /?token=0123456789abcdef0123456789abcdef", &[host], once);
         refused("GET /events", &[host], once);
@@ -105,7 +106,9 @@ async fn only_the_browser_that_opened_the_address_gets_the_page() {
 #[test]
 fn the_page_makes_no_markup_of_text() {
     let page = include_str!("../../harness/report/live/page.html");
-    for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "Function(", "srcdoc"] {
+    for way in
+        ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "Function(", "srcdoc"]
+    {
         assert!(!page.contains(way), "{way}");
     }
     for elsewhere in ["https:", "src=", "@import", "url("] {
@@ -149,7 +152,11 @@ async fn a_slow_reader_gets_the_state_and_slows_nobody() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(10), "{LINES} events took {took:?}");
     let last = format!("part {} ", LINES - 1);
-    let is_last = move |change: &Value| change["log"].as_array().is_some_and(|log| log.iter().any(|line| line["text"].as_str().unwrap().starts_with(&last)));
+    let is_last = move |change: &Value| {
+        change["log"]
+            .as_array()
+            .is_some_and(|log| log.iter().any(|line| line["text"].as_str().unwrap().starts_with(&last)))
+    };
     let (changes, again) = tokio::task::spawn_blocking(move || {
         let mut changes = Vec::new();
         for line in slow.lines().map_while(Result::ok) {
@@ -166,7 +173,10 @@ async fn a_slow_reader_gets_the_state_and_slows_nobody() {
     // most changes were lost, and the state instead of them was sent
     assert!(changes.len() < LINES / 2, "{} changes", changes.len());
     assert!(changes.iter().any(|change| change["reset"] == true), "no state");
-    assert_eq!((again.len(), &again[0]["reset"], again[0]["log"].as_array().unwrap().len()), (1, &Value::Bool(true), 300));
+    assert_eq!(
+        (again.len(), &again[0]["reset"], again[0]["log"].as_array().unwrap().len()),
+        (1, &Value::Bool(true), 300)
+    );
     live.close().await;
 }
 
@@ -194,7 +204,8 @@ fn apply(state: &mut Value, change: &Value) {
 fn a_run_is_followed_through_a_pause_and_a_reconnect(#[case] scenario: &str, #[case] expected: i32) {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().to_str().unwrap();
-    let mut command = shiftcheck(&["run", scenario, "--cluster", "embedded", "--live", "--pause", "1", "--report", report]);
+    let mut command =
+        shiftcheck(&["run", scenario, "--cluster", "embedded", "--live", "--pause", "1", "--report", report]);
     let mut child = command.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
     let _deadline = Deadline::of(&child, Duration::from_secs(60));
     let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -209,7 +220,9 @@ fn a_run_is_followed_through_a_pause_and_a_reconnect(#[case] scenario: &str, #[c
     assert_eq!(first[0]["reset"], true);
     let mut state = Value::Null;
     if expected == 0 {
-        assert!(printed.any(|line| line.starts_with("paused after stage 1: press Enter, or continue on the live page")));
+        assert!(
+            printed.any(|line| line.starts_with("paused after stage 1: press Enter, or continue on the live page"))
+        );
         // the next stage only, from the page; then the rest, by the Enter key
         assert_eq!(resumed(true), "204");
         assert_eq!(followed(port, &cookie, |change| change["paused"] == 2).last().unwrap()["paused"], 2);
@@ -243,7 +256,12 @@ fn a_run_is_followed_through_a_pause_and_a_reconnect(#[case] scenario: &str, #[c
         }
         let log = state["log"].as_array().unwrap();
         for claim in stage["claims"].as_array().unwrap() {
-            let line = format!("{}: {}: {}", claim["result"].as_str().unwrap(), claim["subject"].as_str().unwrap(), claim["claim"].as_str().unwrap());
+            let line = format!(
+                "{}: {}: {}",
+                claim["result"].as_str().unwrap(),
+                claim["subject"].as_str().unwrap(),
+                claim["claim"].as_str().unwrap()
+            );
             assert!(log.iter().any(|own| own["text"].as_str().unwrap().starts_with(&line)), "{line} is not in {log:?}");
         }
     }
@@ -254,7 +272,11 @@ fn what_the_page_cannot_do_is_said_before_anything_runs() {
     let run = |arguments: &[&str]| said(&shiftcheck(arguments).output().unwrap());
     let several = ["run", "fixtures/canary", "fixtures/mirror", "--cluster", "embedded", "--no-report"];
     let (printed, errors, code) = run(&[&several[..], &["--live", "--jobs", "2"]].concat());
-    assert_eq!((errors.as_str(), code), ("error: --live shows one scenario at a time: leave out --jobs\n", Some(2)), "{printed}");
+    assert_eq!(
+        (errors.as_str(), code),
+        ("error: --live shows one scenario at a time: leave out --jobs\n", Some(2)),
+        "{printed}"
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("--live={}", taken.local_addr().unwrap().port());
     let (_, errors, code) = run(&["run", "fixtures/canary", "--cluster", "embedded", "--no-report", &port]);
@@ -284,7 +306,9 @@ fn a_page_shows_one_scenario_after_the_other() {
         runs.extend(name);
         input.write_all(b"\n").unwrap();
         // the pause is over before the next one is looked for
-        followed(port, &cookie, |change| change["paused"].is_null() && (change["now"] == "continued" || change["reset"] == true));
+        followed(port, &cookie, |change| {
+            change["paused"].is_null() && (change["now"] == "continued" || change["reset"] == true)
+        });
     }
     drop(printed);
     let _ = child.wait();

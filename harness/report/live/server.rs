@@ -37,6 +37,9 @@ const READERS: usize = 16;
 /// How long the end of the program waits for readers to get the last changes.
 const LAST: Duration = Duration::from_millis(500);
 
+/// A change as JSON, and its number.
+type Change = (u64, Arc<str>);
+
 /// A server on the loopback interface that shows a run in a browser.
 ///
 /// All clones are the same page.
@@ -64,7 +67,7 @@ struct Shown {
     sensitive: Sensitive,
     /// The number of changes so far.
     number: u64,
-    changes: broadcast::Sender<(u64, Arc<str>)>,
+    changes: broadcast::Sender<Change>,
 }
 
 impl Live {
@@ -161,7 +164,7 @@ impl Shown {
     }
 
     /// The state now, and the changes from now on.
-    fn follow(&self) -> ((u64, Arc<str>), broadcast::Receiver<(u64, Arc<str>)>) {
+    fn follow(&self) -> (Change, broadcast::Receiver<Change>) {
         ((self.number, self.text(self.state.whole())), self.changes.subscribe())
     }
 }
@@ -177,7 +180,11 @@ async fn guarded(Extracted(shared): Extracted<Arc<Shared>>, request: Request, ne
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
-    let fixed = [(CACHE_CONTROL.as_str(), "no-store"), ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")];
+    let fixed = [
+        (CACHE_CONTROL.as_str(), "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ];
     for (name, value) in fixed {
         response.headers_mut().insert(name, axum::http::HeaderValue::from_static(value));
     }
@@ -225,7 +232,7 @@ struct Reader {
     shared: Arc<Shared>,
     closed: watch::Receiver<bool>,
     /// Where changes come from; none before the state was sent.
-    changes: Option<broadcast::Receiver<(u64, Arc<str>)>>,
+    changes: Option<broadcast::Receiver<Change>>,
 }
 
 fn changes(shared: Arc<Shared>) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -239,7 +246,7 @@ fn changes(shared: Arc<Shared>) -> impl Stream<Item = Result<Event, Infallible>>
 
 impl Reader {
     /// The next change; the state first, and again for a reader that was too slow. None at the end of the program.
-    async fn next(&mut self) -> Option<(u64, Arc<str>)> {
+    async fn next(&mut self) -> Option<Change> {
         if let Some(changes) = &mut self.changes {
             let received = tokio::select! {
                 // the last changes are sent first

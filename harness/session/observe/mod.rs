@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use self::missing::Missing;
 pub(crate) use self::missing::watch_for;
-use crate::events::{Event, Failing, Gap, Moment, STEP, Shift, Transition};
+use crate::events::{Event, Events, Failing, Gap, Moment, STEP, Shift, Transition};
 use crate::plan::{ExpectedAnswers, PlannedStage, Seen};
 use crate::session::judge::{Sighting, Watched, longest_silence, micros};
 use crate::session::progress::Progress;
@@ -20,6 +20,7 @@ pub(crate) struct TransitionObserver {
     transition: Transition,
     watched: Watched,
     missing: Missing,
+    events: Events,
     progress: Progress,
     /// The first time step that the next event about progress has.
     untold: u64,
@@ -33,8 +34,8 @@ pub(crate) struct TransitionObserver {
 }
 
 impl TransitionObserver {
-    /// An observer of a stage that is watched in this way.
-    pub fn new(planned: &PlannedStage<'_>, watch: WatchOptions) -> Self {
+    /// An observer of a stage that is watched in this way. It sends events about progress.
+    pub fn new(planned: &PlannedStage<'_>, watch: WatchOptions, events: Events) -> Self {
         let populations = planned.answers().into_iter().map(|ExpectedAnswers { from, before, after }| {
             let new = after.difference(&before).map(words).collect::<Vec<_>>().join(", ");
             (Shift { from, new, ..Shift::default() }, before, after)
@@ -52,6 +53,7 @@ impl TransitionObserver {
             missing: Missing::of(planned.stage, populations.len()),
             progress: Progress::new(populations.iter().map(|(shift, ..)| (shift.from.clone(), "/".to_owned()))),
             untold: u64::MAX,
+            events,
             populations,
             start: None,
             ended: None,
@@ -61,14 +63,14 @@ impl TransitionObserver {
     }
 
     /// Takes an answer to a population, by its position. It counts for the time at which its request was due; answers may come in any order.
-    /// `applied` is when the change was applied, once it was. Returns an event if it is time for one.
-    pub fn see(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) -> Option<Event> {
+    /// `applied` is when the change was applied, once it was.
+    pub fn see(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) {
         self.count(answered, applied);
-        self.progress.see(answered).then(|| {
+        if self.progress.see(answered) {
             let from = std::mem::replace(&mut self.untold, u64::MAX);
             let timeline = self.steps.range((from, 0)..).map(|(_, moment)| moment.clone()).collect();
-            Event::Watching { answers: self.progress.answers(), timeline }
-        })
+            self.events.tell(Event::Watching { answers: self.progress.answers(), timeline });
+        }
     }
 
     fn count(&mut self, answered: &ObservedResponse<'_>, applied: Option<Instant>) {
@@ -199,12 +201,13 @@ mod tests {
     /// What the promotion of the canary scenario looks like for everyone.
     fn seen(answers: &[(Answer, Duration, Duration)]) -> Transition {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
-        let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], WATCH);
+        let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], WATCH, Events::channel().0);
         let now = Instant::now();
         let start = DriverStart { earliest: now, latest: now };
         for (answer, due, took) in answers {
             let (sent, at) = (*due, *due + *took);
-            let answered = ObservedResponse { flow: 0, kind: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
+            let answered =
+                ObservedResponse { flow: 0, kind: 0, answer, pod: None, connection: 0, due: *due, sent, at, start };
             observer.see(&answered, None);
         }
         observer.end(None).0
@@ -280,7 +283,7 @@ mod tests {
     async fn a_hang_of_two_seconds_is_watched_as_closely_as_the_time_around_it() {
         let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
         let watch = WatchOptions { rate: 200, raised: 200, busy: 200, connections: 4 };
-        let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], watch);
+        let mut observer = TransitionObserver::new(&Plan::new(&scenario).stages[6], watch, Events::channel().0);
         let options = DriverOptions { timeout: SECOND / 2, ..DriverOptions::default() };
         let mut driver = Driver::local(hanging().await, options);
         let watched = driver.watch(&scenario, watch, |answered| {
