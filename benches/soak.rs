@@ -12,7 +12,7 @@ use std::time::Instant;
 use shiftcheck::cluster::{Keep, default_cache};
 use shiftcheck::events::Events;
 use shiftcheck::scenario::Scenario;
-use shiftcheck::session::{Ending, Options, run};
+use shiftcheck::session::{Ending, Options, Pause, run};
 use shiftcheck::traffic::DriverOptions;
 use shiftcheck::venue::{Embedded, Throwaway, Venue};
 
@@ -53,8 +53,14 @@ async fn walked(venue: &str) -> Option<Ending> {
         "embedded" => Arc::new(Embedded),
         _ => Arc::new(Throwaway::new(std::path::PathBuf::from(std::env::var_os("SHIFTCHECK_BINARY").unwrap()))),
     };
-    let options =
-        Options { venue, keep: Keep::Never, cache: default_cache(), driver: DriverOptions::default(), state: None };
+    let options = Options {
+        venue,
+        keep: Keep::Never,
+        cache: default_cache(),
+        driver: DriverOptions::default(),
+        state: None,
+        pause: Pause::default(),
+    };
     let (events, mut stream) = Events::channel();
     let reader = tokio::spawn(async move { while stream.recv().await.is_some() {} });
     let outcome = Box::pin(run(Scenario::read(CANARY).unwrap(), options, events, std::future::pending())).await;

@@ -18,8 +18,8 @@ use crate::common::{Deadline, said, shiftcheck};
 fn sent(port: u16, request: &str, headers: &[(&str, &str)]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    write!(stream, "{request} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "{request} HTTP/1.1\r\n{}Connection: close\r\n\r\n", headers.concat()).unwrap();
     stream
 }
 
@@ -126,10 +126,10 @@ async fn a_slow_reader_gets_the_state_and_slows_nobody() {
         let host = format!("127.0.0.1:{port}");
         let mut slow = BufReader::new(sent(port, "GET /events", &[("Host", &host), ("Cookie", &cookie)]));
         // it reads the first change, and then nothing
-        let mut line = String::new();
-        while !line.starts_with("data: ") {
-            line.clear();
-            assert!(slow.read_line(&mut line).unwrap() > 0);
+        let mut first = String::new();
+        while !first.starts_with("data: ") {
+            first.clear();
+            assert!(slow.read_line(&mut first).unwrap() > 0);
         }
         (cookie, slow)
     })
@@ -188,7 +188,10 @@ fn apply(state: &mut Value, change: &Value) {
     for (key, value) in change.as_object().unwrap() {
         match key.as_str() {
             "stage" => {
-                let (index, stages) = (value[0].as_u64().unwrap() as usize, state["stages"].as_array_mut().unwrap());
+                let (index, stages) = (
+                    serde_json::from_value::<usize>(value[0].clone()).unwrap(),
+                    state["stages"].as_array_mut().unwrap(),
+                );
                 stages.resize(stages.len().max(index + 1), Value::Null);
                 stages[index] = value[1].clone();
             }
