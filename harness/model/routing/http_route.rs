@@ -32,7 +32,7 @@ pub(super) fn read_all<'a>(
         for (host, port, rules) in read(object, notes) {
             let named = named(object);
             if *kinds.entry(host.clone()).or_insert(object.manifest.kind()) != object.manifest.kind() {
-                // which of the two kinds applies is not defined
+                // versions of Istio put the rules of the two kinds in different orders
                 notes.scope = Scope::Hosts([host.clone()].into());
                 notes.add(object.manifest.origin.clone(), object.manifest.id());
             }
