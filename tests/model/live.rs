@@ -12,7 +12,7 @@ use shiftcheck::report::{Live, Recorder};
 use shiftcheck::session::Pause;
 
 use crate::common::report::json_of;
-use crate::common::{Deadline, said, shiftcheck};
+use crate::common::{Deadline, said, shiftcheck, signal};
 
 /// Sends a request with these headers, and returns the connection.
 fn sent(port: u16, request: &str, headers: &[(&str, &str)]) -> TcpStream {
@@ -316,4 +316,43 @@ fn a_page_shows_one_scenario_after_the_other() {
     drop(printed);
     let _ = child.wait();
     assert_eq!(runs, ["mirror", "canary"]);
+}
+
+#[test]
+fn shares_and_the_graph_are_followed_while_a_sample_is_taken() {
+    let mut command =
+        shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded", "--no-report", "--live", "--pause", "3"]);
+    let mut child = command.args(["--qps", "1000"]).stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (port, token) = address(printed.next().unwrap().strip_prefix("live page: ").unwrap());
+    let (cookie, _) = opened(port, &token);
+    let mut input = child.stdin.take().unwrap();
+    let changes = followed(port, &cookie, |change| {
+        if change["paused"] == 3 {
+            input.write_all(b"\n").unwrap();
+        }
+        change["stage"][0] == 3 && change["stage"][1]["result"] == "passed"
+    });
+    signal("-TERM", &child);
+    drop(printed);
+    child.wait().unwrap();
+    let of_testers = |change: &Value| {
+        let claims = change["progress"].as_array()?;
+        claims.iter().find(|claim| claim["from"] == "testers").cloned()
+    };
+    let from = changes.iter().rposition(|change| change["paused"] == 3).unwrap();
+    let sampled: Vec<Value> = changes[from..].iter().filter_map(of_testers).collect();
+    let width = |claim: &Value| {
+        claim["shares"][0]["interval"][1].as_f64().unwrap() - claim["shares"][0]["interval"][0].as_f64().unwrap()
+    };
+    let (first, last) = (sampled.first().unwrap(), sampled.last().unwrap());
+    assert!(sampled.len() >= 5 && width(last) < width(first) / 2.0, "{} times, {first} to {last}", sampled.len());
+    assert!(
+        last["requests"].as_u64() > first["requests"].as_u64() && last["trail"].as_array().unwrap().len() >= 5,
+        "{last}"
+    );
+    let graphs = changes[from..].iter().map(|change| &change["graph"]).filter(|graph| graph["within"] == "last second");
+    let rates: Vec<u64> = graphs.map(|graph| graph["requests"].as_u64().unwrap()).collect();
+    assert!(rates.iter().any(|rate| (700..=1300).contains(rate)), "requests of the last second: {rates:?}");
 }
