@@ -438,6 +438,9 @@ pub struct SweepArgs {
     /// Also remove what runs with the same cache folder kept on purpose
     #[arg(long)]
     pub kept: bool,
+    /// Wait until this process has ended, then remove
+    #[arg(long, value_name = "PID")]
+    pub after: Option<u32>,
     /// The cache.
     #[command(flatten)]
     pub cache: CacheArgs,

@@ -79,8 +79,12 @@ pub enum Sight {
 impl Owner {
     /// This process, with its cache folder.
     pub fn this_process(cache: &Path) -> Self {
+        Self::of(std::process::id(), cache)
+    }
+
+    /// A process of the same user in the same PID namespace, with this process's cache folder.
+    pub fn of(pid: u32, cache: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let pid = std::process::id();
         Self {
             machine: read("/etc/machine-id"),
             hostname: read("/proc/sys/kernel/hostname"),
@@ -95,6 +99,11 @@ impl Owner {
             user: fs::metadata("/proc/self").map_or(u32::MAX, |metadata| metadata.uid()),
             cache: cache_hash(cache),
         }
+    }
+
+    /// Whether the process runs on this machine.
+    pub fn is_running(&self) -> bool {
+        matches!(process(self.pid), Process::Started(at) if at == self.started)
     }
 
     /// Parses the value of a label; none if it has another format, such as that of an earlier version.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use displaydoc::Display;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// The id of a run: eight hexadecimal digits. Every object that a run creates has a label with it.
@@ -23,6 +24,11 @@ impl RunId {
         // the standard library's hasher is seeded by the system
         let seed = RandomState::new().build_hasher().finish();
         Self(format!("{:08x}", seed >> 32))
+    }
+
+    /// The id that follows from a text: the same for the same text.
+    pub fn of(text: &str) -> Self {
+        Self(hex::encode(&Sha256::digest(text)[..4]))
     }
 
     /// The digits.

@@ -16,6 +16,7 @@
 mod program;
 mod running;
 mod stages;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use self::program::program;
 use self::running::Running;
+use self::suite::Suite;
 use crate::cluster::{Keep, default_cache};
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Stage, note};
 use crate::scenario::{Scenario, ScenarioError};
@@ -56,6 +58,8 @@ impl From<ScenarioError> for ProveError {
 #[derive(Debug, Clone)]
 pub struct Prover {
     venue: Arc<dyn Venue>,
+    /// Scenarios that share a cluster instead.
+    suite: Option<Arc<Suite>>,
     reports: Option<PathBuf>,
     until: Option<String>,
 }
@@ -74,7 +78,7 @@ impl Prover {
 
     /// In this venue.
     pub fn on(venue: impl Venue + 'static) -> Self {
-        Self { venue: Arc::new(venue), reports: None, until: None }
+        Self { venue: Arc::new(venue), suite: None, reports: None, until: None }
     }
 
     /// Writes all reports into a folder, and after a failure the cluster state.
@@ -103,17 +107,24 @@ impl Prover {
     /// # Panics
     /// Resumes a panic of the run after the clean-up.
     pub async fn prove(&self, scenario: impl AsRef<Path>) -> Result<Report, ProveError> {
-        let reproduce = format!("shiftcheck run {}", scenario.as_ref().display());
-        if let Some(folder) = &self.reports {
+        let path = scenario.as_ref();
+        let reproduce = format!("shiftcheck run {}", path.display());
+        let reports = self.reports_of(path);
+        if let Some(folder) = &reports {
             Report::begin(folder, Granularity::Claim, reproduce.clone())?;
         }
-        let scenario = self.part(Scenario::read(scenario)?)?;
+        let scenario = self.part(Scenario::read(path)?)?;
+        let suite = self.suite.as_ref().filter(|suite| suite.shares(path));
+        let _turn = match suite {
+            Some(suite) => Some(suite.turn().await?),
+            None => None,
+        };
         let options = Options {
-            venue: Arc::clone(&self.venue),
+            venue: suite.map_or_else(|| Arc::clone(&self.venue), |suite| Arc::clone(&suite.cluster) as Arc<dyn Venue>),
             keep: Keep::Never,
             cache: cache(),
             driver: DriverOptions::default(),
-            state: self.reports.as_ref().map(|folder| folder.join("state")),
+            state: reports.as_ref().map(|folder| folder.join("state")),
             pause: Pause::default(),
         };
         let (outcome, recorder) = Running::start(scenario, options, Recorder::new(reproduce))?.finished().await;
@@ -134,11 +145,20 @@ impl Prover {
             }
         };
         let report = recorder.close(result, &note, None);
-        if let Some(folder) = &self.reports {
+        if let Some(folder) = &reports {
             report.write(folder, Granularity::Claim)?;
         }
         outcome?;
         Ok(report)
+    }
+
+    /// The folder for the reports of a scenario: a folder of its own where several share a cluster.
+    fn reports_of(&self, scenario: &Path) -> Option<PathBuf> {
+        let folder = self.reports.as_ref()?;
+        let is_file = |path: &Path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let named = if is_file(scenario) { scenario.parent() } else { Some(scenario) };
+        let name = self.suite.as_ref().and(named).and_then(Path::file_name);
+        Some(name.map_or_else(|| folder.clone(), |name| folder.join(name)))
     }
 
     /// The stages of a scenario that are run.

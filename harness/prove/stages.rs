@@ -15,7 +15,7 @@ use crate::report::{Outcome, Report};
 use crate::scenario::Scenario;
 
 /// Set by cargo-nextest, which starts a process for each test: the id of all these processes together.
-const NEXTEST_RUN: &str = "NEXTEST_RUN_ID";
+pub(super) const NEXTEST_RUN: &str = "NEXTEST_RUN_ID";
 
 impl Prover {
     /// The main function of a test target with `harness = false`. Each stage of each scenario is a test, named by the path of the scenario, the

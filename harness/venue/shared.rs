@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kube::Client;
@@ -8,14 +9,22 @@ use tokio::sync::OnceCell;
 use super::cluster::{KUBECONFIG, ProvisionedCluster, account_ready};
 use super::existing::create_namespace;
 use super::{LeftBehind, OpenNamespace, OpenVenue, Run, Throwaway, Venue, VenueError};
-use crate::cluster::{ClusterError, Docker, ImageCache, KubeCluster, RunId, RunRecord, RunRecords, is_confinable};
+use crate::cluster::{
+    ClusterError, Docker, ImageCache, KubeCluster, Owner, RunId, RunRecord, RunRecords, answered, is_confinable,
+};
 use crate::controller::Controllers;
 use crate::events::{Event, Events};
 use crate::mesh::Planes;
 use crate::scenario::{Install, Scenario};
 
+/// The longest that a cluster which runs may take until its Istio is found.
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// The file that a cluster has in the folder of its run when it is ready.
+const READY: &str = "ready";
+
 /// A throwaway cluster on which several scenarios run, each in a namespace of its own. The first run starts it, and [`end`](Self::end) removes
-/// it.
+/// it. Processes that know it by the same id share it.
 #[derive(Debug)]
 pub struct SharedCluster {
     throwaway: Throwaway,
@@ -23,23 +32,13 @@ pub struct SharedCluster {
     install: Vec<Install>,
     /// The id by which the cluster is known. Each run has an id of its own.
     id: RunId,
+    /// The process without which the cluster is no longer needed.
+    owner: Owner,
     cache: PathBuf,
-    started: OnceCell<Started>,
+    /// The cluster as the records of runs name it, once it runs.
+    started: OnceCell<KubeCluster>,
     /// Whether a run has left its namespace on purpose, and with it the cluster.
     kept: AtomicBool,
-}
-
-/// The cluster, once it runs.
-struct Started {
-    cluster: ProvisionedCluster,
-    /// The cluster as the records of runs name it.
-    kube: KubeCluster,
-}
-
-impl std::fmt::Debug for Started {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Started").field("kube", &self.kube).finish_non_exhaustive()
-    }
 }
 
 impl SharedCluster {
@@ -71,11 +70,19 @@ impl SharedCluster {
             install,
             throwaway,
             id: RunId::fresh(),
+            owner: Owner::this_process(cache),
             cache: cache.to_owned(),
             started: OnceCell::new(),
             kept: AtomicBool::new(false),
         };
         Some((shared, sharing))
+    }
+
+    /// Known by this id, and needed as long as this process runs. By default the id is a new one, and the process this one.
+    #[must_use]
+    pub fn known_as(mut self, id: RunId, owner: Owner) -> Self {
+        (self.id, self.owner) = (id, owner);
+        self
     }
 
     /// The id by which the cluster is known.
@@ -115,10 +122,18 @@ impl SharedCluster {
         Ok(())
     }
 
-    async fn started(&self, events: &Events) -> Result<&Started, VenueError> {
+    async fn started(&self, events: &Events) -> Result<&KubeCluster, VenueError> {
         self.started
             .get_or_try_init(|| async {
-                let started = Box::pin(self.start(events)).await;
+                let records = RunRecords::new(&self.cache);
+                if records.has(&self.id) {
+                    if records.folder(&self.id)?.join(READY).is_file() {
+                        return self.found().await;
+                    }
+                    // the process that started it was killed meanwhile
+                    self.remove_cluster().await?;
+                }
+                let started = Box::pin(self.start(&records, events)).await;
                 if started.is_err() {
                     // the next scenario tries again
                     self.remove_cluster().await?;
@@ -128,17 +143,25 @@ impl SharedCluster {
             .await
     }
 
-    async fn start(&self, events: &Events) -> Result<Started, VenueError> {
+    async fn start(&self, records: &RunRecords, events: &Events) -> Result<KubeCluster, VenueError> {
         let controllers = Controllers::of(&self.install, &ImageCache::new(&self.cache))?;
         let plane = Planes::only(&self.throwaway.istio, &self.cache).await?;
         let scenarios: Vec<&Scenario> = self.scenarios.iter().collect();
         let spec = self.throwaway.spec(&self.cache, plane, &scenarios, controllers);
-        let record =
-            RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(self.id.clone(), None, &self.cache) };
-        let (cluster, _) = ProvisionedCluster::start(spec, &record, "shiftcheck", events).await?;
+        let record = RunRecord {
+            engine: Some(Docker::default_address()),
+            owner: Some(self.owner.clone()),
+            ..RunRecord::own(self.id.clone(), None, &self.cache)
+        };
+        ProvisionedCluster::start(spec, &record, "shiftcheck", events).await?;
+        records.write_file(&self.id, READY, b"")?;
+        self.found().await
+    }
+
+    /// The cluster by its kubeconfig. Each run has a client of its own: a client ends with the runtime that made it.
+    async fn found(&self) -> Result<KubeCluster, VenueError> {
         let kubeconfig = RunRecords::new(&self.cache).folder(&self.id)?.join(KUBECONFIG);
-        let (kube, _) = KubeCluster::find(Some(&kubeconfig), None).await?;
-        Ok(Started { cluster, kube })
+        Ok(KubeCluster::find(Some(&kubeconfig), None).await?.0)
     }
 }
 
@@ -153,7 +176,9 @@ impl Venue for SharedCluster {
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
-        let Started { cluster, kube } = self.started(&run.events).await?;
+        let kube = self.started(&run.events).await?;
+        let found = answered("the API server", JOIN_LIMIT, ProvisionedCluster::find(kube.client().await?)).await?;
+        let cluster = &found?;
         let objects = create_namespace(run, cluster, kube.clone(), false).await?;
         account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
         run.events.tell(Event::Environment(cluster.environment().await));
@@ -161,7 +186,7 @@ impl Venue for SharedCluster {
     }
 
     async fn client(&self, _run: &Run<'_>) -> Option<Client> {
-        Some(self.started.get()?.cluster.client.clone())
+        self.started.get()?.client().await.ok()
     }
 
     async fn lost(&self, _run: &Run<'_>) -> ClusterError {
@@ -177,15 +202,15 @@ impl Venue for SharedCluster {
     }
 
     async fn keep(&self, _run: &Run<'_>) -> Result<Option<Vec<String>>, ClusterError> {
-        let Some(started) = self.started.get() else { return Ok(None) };
+        let Some(kube) = self.started.get() else { return Ok(None) };
         self.kept.store(true, Ordering::Relaxed);
-        let files = started.kube.kubeconfig.iter();
+        let files = kube.kubeconfig.iter();
         Ok(Some(files.map(|file| format!("export KUBECONFIG={}", file.display())).collect()))
     }
 
     async fn remove(&self, record: &RunRecord) -> Result<(), ClusterError> {
-        if let (Some(namespace), Some(started)) = (&record.namespace, self.started.get()) {
-            started.kube.remove_namespace(&namespace.name, &record.id).await?;
+        if let (Some(namespace), Some(kube)) = (&record.namespace, self.started.get()) {
+            kube.remove_namespace(&namespace.name, &record.id).await?;
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ mod own_images;
 mod rollouts;
 mod scenarios;
 mod shared;
+mod suite;
 mod turns;
 mod upgrade;
 
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         calibrate: Engine,
         init: Engine,
         scenarios: Engine,
+        suite: Engine,
         differential: Engine,
         shared: Engine,
     ])
