@@ -88,7 +88,8 @@ impl Suite {
             // nobody waits any more: the lock ends here
             let _ = locked.send(lock(&path));
         });
-        let file = turn.await.unwrap_or_else(|_| Err(io::Error::other("the thread that waits for a lock has ended")))?;
+        let file =
+            turn.await.unwrap_or_else(|_| Err(io::Error::other("the thread that waits for a lock has ended")))?;
         if !RunRecords::new(&cache()).has(self.cluster.id()) {
             self.remove_at_the_end()?;
         }
