@@ -25,9 +25,9 @@ pub struct Converged {
     pub readings: u32,
     /// The sidecar's table.
     pub table: RouteTable,
-    /// The differences from the expected table that were not compared, because something that is not modelled can cause them.
+    /// The differences from the expected table that were not compared, because something that no model of the manifests tells can cause them.
     pub differences: Vec<RouteDiff>,
-    /// What is not modelled, if there are such differences.
+    /// What can cause these differences: what is not modelled, and settings of the mesh.
     pub not_compared: BTreeSet<String>,
 }
 
@@ -97,7 +97,7 @@ pub async fn converge(
                     return Progress::NotYet(state);
                 }
             };
-            if uncompared.are_same(&table, &expected) {
+            if let Some(not_compared) = uncompared.left_out(&table, &expected) {
                 let differences = table.difference(&expected);
                 let Some((_, since)) = last.take().filter(|(same, _)| *same == table) else {
                     last = Some((table, Instant::now()));
@@ -109,7 +109,6 @@ pub async fn converge(
                     (UNCOMPARED, "as expected, apart from what is not modelled; it may still change")
                 };
                 if since.elapsed() >= settles(&table).max(unchanged) {
-                    let not_compared = if differences.is_empty() { BTreeSet::new() } else { uncompared.notes };
                     let took = start.elapsed();
                     return Progress::Done(Converged { took, readings, table, differences, not_compared });
                 }

@@ -12,6 +12,7 @@ mod manifests;
 mod planes;
 mod sidecar;
 mod table;
+mod upstream;
 
 pub use converge::{Converged, MERGE_WINDOW, Polling, ReadTable, TableReading, converge};
 pub use envoy::ConfigDump;

@@ -9,6 +9,7 @@ use super::configuration::configuration;
 use super::counters::counters;
 use super::envoy::{ConfigDump, items};
 use super::table::{read_gateway, read_table};
+use super::upstream::{names, upstreams};
 use super::{EnvoyError, MeshError};
 use crate::cluster::{Tunnel, TunnelError};
 use crate::events::{Configuration, Counters};
@@ -53,7 +54,15 @@ impl Sidecar {
             address = self.address(host).await;
         }
         dump.endpoints = self.ask("/clusters?format=json").await?;
-        read_table(&dump, host, port, address.as_deref()).map_err(|source| self.unreadable(source))
+        let table = read_table(&dump, host, port, address.as_deref()).map_err(|source| self.unreadable(source))?;
+        self.with_upstreams(table).await
+    }
+
+    /// Adds the protocols of a table's clusters: of these alone, since a mesh can have thousands.
+    async fn with_upstreams(&mut self, table: RouteTable) -> Result<RouteTable, MeshError> {
+        let Some(names) = names(&table) else { return Ok(table) };
+        let clusters = self.ask(&format!("{CLUSTERS}&name_regex={names}")).await?;
+        Ok(RouteTable { upstreams: upstreams(&clusters, &table), ..table })
     }
 
     /// Reads the routes of a gateway for requests to a host on a port of its pod, with their healthy endpoints.
@@ -67,7 +76,8 @@ impl Sidecar {
             endpoints: self.ask("/clusters?format=json").await?,
             ..ConfigDump::default()
         };
-        read_gateway(&dump, port, host).map_err(|source| self.unreadable(source))
+        let table = read_gateway(&dump, port, host).map_err(|source| self.unreadable(source))?;
+        self.with_upstreams(table).await
     }
 
     /// The address of a service with this full name; none if the API server does not tell it.

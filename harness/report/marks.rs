@@ -23,3 +23,20 @@ impl Marks {
         if passed { self.good("ok") } else { self.bad("FAIL") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn undecided_has_a_colour_of_its_own() {
+        let shown = |colour: bool| {
+            let marks = Marks { colour };
+            [marks.good("word"), marks.bad("word"), marks.unsure("word")]
+        };
+        assert_eq!(BTreeSet::from(shown(true)).len(), 3);
+        assert_eq!(shown(false), ["word", "word", "word"]);
+    }
+}

@@ -124,7 +124,7 @@ impl ReadTable for SenderReader<'_, '_> {
         let uncompared = outbound.uncompared(&self.request, routes.as_ref());
         let expected = routes.map_or_else(RouteTable::of_closed_port, |routes| routes.table);
         // the pod that differs, if one does
-        let differs = tables.iter().position(|table| !uncompared.are_same(table, &expected));
+        let differs = tables.iter().position(|table| uncompared.left_out(table, &expected).is_none());
         let table = tables.into_iter().nth(differs.unwrap_or(0)).unwrap_or_default();
         Ok(TableReading { table, expected, uncompared })
     }

@@ -49,9 +49,15 @@ impl Faults {
     /// Marks the response to the request with this number to be sent later, if it is a slow one.
     pub(super) fn delay(&self, number: u64, response: &mut Response<AnswerBody>) {
         if let Some(slow) = self.slow.filter(|slow| slow.share.holds(hashed(number) & u64::from(u32::MAX))) {
-            response.extensions_mut().insert(Delay(slow.delay));
+            postpone(response, slow.delay);
         }
     }
+}
+
+/// Marks a response to be sent later, in addition to delays that it has already.
+pub fn postpone<B>(response: &mut Response<B>, delay: Duration) {
+    let before = response.extensions().get().map_or(Duration::ZERO, |Delay(before)| *before);
+    response.extensions_mut().insert(Delay(before + delay));
 }
 
 /// Waits until a response may be sent.

@@ -17,7 +17,7 @@ mod serve;
 
 pub use body::{AnswerBody, GRPC_STATUS};
 pub use driver::{DriveError, DriverFuture, drive_all};
-pub use faults::{AnswerShare, Faults, SlowAnswers, delayed};
+pub use faults::{AnswerShare, Faults, SlowAnswers, delayed, postpone};
 pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};

@@ -2,11 +2,14 @@
 //! embedded mesh.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use shiftcheck::cluster::EmbeddedMesh;
 use shiftcheck::routing::{Mesh, client_of, pods_of};
-use shiftcheck::scenario::Service;
+use shiftcheck::scenario::{Service, parse_manifests};
 use shiftcheck::traffic::{Driver, DriverOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::variants::{CLIENT, HOST, PORT, Table, by_host, naming, send, shown};
 
@@ -67,4 +70,24 @@ async fn the_embedded_mesh_gives_what_the_model_gives() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_mesh_delays_requests_as_a_rule_asks() {
+    let service = Service::http(HOST, PORT);
+    let mut embedded = EmbeddedMesh::start("diff", CLIENT, &service).unwrap();
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs-hello}\n\
+                spec: {hosts: [svc-hello], http: [{fault: {delay: {fixedDelay: 300ms, percentage: {value: 100}}}, \
+                route: [{destination: {host: svc-hello}}]}]}\n";
+    let rule = parse_manifests("a.yaml".as_ref(), rule).unwrap();
+    for manifest in Table::read().variants[0].manifests("diff", "diff-other").iter().chain(&rule) {
+        embedded.apply(manifest).unwrap();
+    }
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(embedded.address()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: svc-hello:8080\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
 }

@@ -1,5 +1,5 @@
-// Command oracle runs istiod in process and prints what it would push to the sidecar of a client: routes, listeners and endpoints, in the
-// form of Envoy's admin interface, which the harness reads from a real sidecar too.
+// Command oracle runs istiod in process and prints what it would push to the sidecar of a client: routes, listeners, endpoints and the
+// protocols of clusters, in the form of Envoy's admin interface, which the harness reads from a real sidecar too.
 //
 //	oracle NAMESPACE FOLDER...   one case a folder of manifests; objects without a namespace are in NAMESPACE
 //	oracle < CASES               one case a line of JSON: {name, namespace, labels, gateway, objects}
@@ -51,6 +51,8 @@ type answer struct {
 	Routes    json.RawMessage   `json:"routes"`
 	Listeners json.RawMessage   `json:"listeners"`
 	Endpoints json.RawMessage   `json:"endpoints"`
+	// The protocols towards the endpoints.
+	Clusters json.RawMessage `json:"clusters"`
 }
 
 func main() {

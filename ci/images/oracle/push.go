@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
+	envoycluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcp "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -53,8 +55,16 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 		active = append(active, object{"active_state": object{"listener": shortened(t, one)}})
 	}
 	statuses := map[string]list{}
+	var protocols list
 	for _, known := range server.Clusters(proxy) {
 		statuses[known.Name] = list{}
+		if strings.HasPrefix(known.Name, "outbound|") {
+			short := envoycluster.Cluster{
+				Name: known.Name, TransportSocket: known.TransportSocket, TransportSocketMatches: known.TransportSocketMatches,
+				TypedExtensionProtocolOptions: known.TypedExtensionProtocolOptions,
+			}
+			protocols = append(protocols, object{"cluster": marshal(t, &short)})
+		}
 	}
 	for _, assignment := range server.Endpoints(proxy) {
 		for _, locality := range assignment.Endpoints {
@@ -73,6 +83,7 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 	given.Routes = encode(t, object{"configs": routes})
 	given.Listeners = encode(t, object{"configs": active})
 	given.Endpoints = encode(t, object{"cluster_statuses": clusters})
+	given.Clusters = encode(t, object{"configs": protocols})
 }
 
 // shortened is a listener with what decides where a connection goes: its address, and the routes or clusters of its filter chains.

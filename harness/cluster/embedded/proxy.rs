@@ -14,11 +14,11 @@ use tokio::net::TcpListener;
 
 use super::stand_in::PodServer;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Redirect,
-    RedirectPath, Request, ResponseHeaders, Retries, RouteTable, Routes, RoutingUnit, Unconnected,
+    Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome,
+    Redirect, RedirectPath, Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 use crate::scenario::StatusCode as Status;
-use crate::workload::{AnswerBody, GRPC_STATUS, delayed, is_grpc};
+use crate::workload::{AnswerBody, GRPC_STATUS, delayed, is_grpc, postpone};
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -261,6 +261,17 @@ impl RoutesWithServers {
     fn route(&self, request: &Request) -> Response<AnswerBody> {
         let Some(index) = self.routes.table.route(request) else { return plain(Status(404), "") };
         let route = &self.routes.table.routes[index];
+        let mut response = self.taken(route, request);
+        if let Some(Delay { per_million, duration }) = route.delay
+            && fastrand::u32(..1_000_000) < per_million
+        {
+            postpone(&mut response, duration);
+        }
+        response
+    }
+
+    /// The response to a request that takes a route.
+    fn taken(&self, route: &Route, request: &Request) -> Response<AnswerBody> {
         if let Some(Abort { per_million, status }) = route.abort
             && fastrand::u32(..1_000_000) < per_million
         {
@@ -270,7 +281,7 @@ impl RoutesWithServers {
             Action::Respond { status, body } => plain(Status(*status), body),
             Action::Redirect(redirect) => redirected(redirect, request),
             Action::Forward(forward) => {
-                let (mut response, position) = self.forwarded(forward, index, &route.path(request), request.is_grpc());
+                let (mut response, position) = self.forwarded(forward, &route.path(request), request.is_grpc());
                 let Some(position) = position else { return response };
                 if let Some(changes) = forward.responses.get(&position) {
                     change(&mut response, changes);
@@ -283,15 +294,9 @@ impl RoutesWithServers {
     }
 
     /// The response, and the position of the cluster whose server has given it; none if the proxy responds itself.
-    fn forwarded(
-        &self,
-        forward: &Forward,
-        index: usize,
-        path: &str,
-        is_grpc: bool,
-    ) -> (Response<AnswerBody>, Option<usize>) {
+    fn forwarded(&self, forward: &Forward, path: &str, is_grpc: bool) -> (Response<AnswerBody>, Option<usize>) {
         let missing = || (plain(Status(forward.missing), ""), None);
-        let retries = self.routes.retries(index);
+        let retries = forward.retries;
         for (mirror, per_million) in &forward.mirrors {
             let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
             if fastrand::u32(..1_000_000) < *per_million {

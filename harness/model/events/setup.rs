@@ -43,7 +43,8 @@ pub struct Environment {
 pub struct Routing {
     /// The routes, the clusters and their endpoints, in words.
     pub lines: Vec<String>,
-    /// What is not modelled and was therefore not compared with the routes that the manifests ask for, with its position.
+    /// What can cause differences from the routes that the manifests ask for and was therefore not compared: what is not modelled, with its
+    /// position, and settings of the mesh.
     #[serde(default)]
     pub not_compared: Vec<String>,
     /// The rules that applied, such as `VirtualService vs-hello`.

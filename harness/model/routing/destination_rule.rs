@@ -5,20 +5,9 @@ use super::live::Object;
 use super::notes::{Notes, Scope};
 use super::rule::Part;
 use super::unmodelled::ROOT;
+use super::upstream::Tls;
 use super::version::RoutingVersion;
 use crate::scenario::Origin;
-
-/// The TLS that a traffic policy asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Tls {
-    /// None, or Istio's mutual TLS where servers have sidecars.
-    #[default]
-    Automatic,
-    /// Istio's mutual TLS, which the sidecars of servers speak.
-    Istio,
-    /// TLS that servers themselves have to speak.
-    Server,
-}
 
 /// The part of a traffic policy about TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +29,10 @@ impl TlsPolicy {
     }
 
     fn mode(part: &Part<'_>) -> Option<Tls> {
-        // sidecars do not read the secrets that a credential names, and use no TLS then
-        let is_secret =
-            part.get("credentialName").text().is_some_and(|name| !name.is_empty() && !name.starts_with("configmap://"));
         part.is_there().then(|| match part.get("mode").text() {
             Some("ISTIO_MUTUAL") => Tls::Istio,
-            Some("SIMPLE" | "MUTUAL") if !is_secret => Tls::Server,
-            _ => Tls::Automatic,
+            Some("SIMPLE" | "MUTUAL") if !names_secret(part) => Tls::Server,
+            _ => Tls::Disabled,
         })
     }
 
@@ -193,6 +179,11 @@ impl Subsets {
     }
 }
 
+/// Whether TLS settings name a secret. Sidecars do not read it, and use no TLS then; gateways do.
+fn names_secret(tls: &Part<'_>) -> bool {
+    tls.get("credentialName").text().is_some_and(|name| !name.is_empty() && !name.starts_with("configmap://"))
+}
+
 /// Whether any policy of a rule ejects endpoints: this alone makes Istio prefer localities.
 fn ejects(spec: &Part<'_>) -> bool {
     let subsets = spec.get("subsets");
@@ -233,11 +224,15 @@ impl PolicyReader<'_> {
                 protocol.not_modelled(self.notes);
             }
         }
-        let mode = part.get("tls").get("mode");
+        let tls = part.get("tls");
+        let mode = tls.get("mode");
         match mode.text() {
             Some("ISTIO_MUTUAL") => self.note(&mode, Scope::WithoutSidecar([self.host.to_owned()].into())),
             Some("SIMPLE" | "MUTUAL") => self.note(&mode, Scope::OwnServers(self.host.to_owned(), self.subset.clone())),
             _ => {}
+        }
+        if names_secret(&tls) {
+            self.note(&tls.get("credentialName"), Scope::AtGateways([self.host.to_owned()].into()));
         }
         part.get("portLevelSettings").items().for_each(|port| self.read(&port));
     }
@@ -371,6 +366,24 @@ mod tests {
             OWN.replace("v1", "v2")
         );
         assert_eq!(outcome(&second, &format!("trafficPolicy: {{{policy}}},"), ""), expected);
+    }
+
+    #[rstest]
+    #[case("loadBalancer: {simple: LEAST_REQUEST}")]
+    #[case("loadBalancer: {simple: RANDOM}")]
+    #[case(
+        "connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1, maxRequestsPerConnection: 1}}"
+    )]
+    #[case("outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}")]
+    #[case(
+        "portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {interval: 1s}}]"
+    )]
+    fn these_policies_leave_the_shares_of_healthy_pods_alone(#[case] policy: &str) {
+        let second = format!(
+            "{OWN}\n---\napiVersion: v1\nkind: Pod\nmetadata: {{name: q, labels: {{app: a{}",
+            OWN.replace("v1", "v2")
+        );
+        assert_eq!(outcome(&second, &format!("trafficPolicy: {{{policy}}},"), ""), "v1 50 %, v2 50 %");
     }
 
     const SETTING: &str = "spec.trafficPolicy.loadBalancer.localityLbSetting";

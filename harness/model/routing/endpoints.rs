@@ -1,11 +1,12 @@
 //! The endpoints of a cluster, as a client in some namespace sees it.
 
-use super::destination_rule::{Subset, Tls};
+use super::destination_rule::Subset;
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
 use super::mesh::Mesh;
 use super::retries::{Failure, Retries};
 use super::service::{Pod, Port, Protocol, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
+use super::upstream::{Tls, Upstream};
 use crate::demo::DemoImage;
 
 impl Mesh {
@@ -66,11 +67,17 @@ impl Mesh {
     }
 
     /// The TLS that clients in a namespace use towards a cluster because of a `DestinationRule`.
-    pub(super) fn tls(&self, cluster: &Cluster, client_namespace: &str) -> Tls {
+    fn tls(&self, cluster: &Cluster, client_namespace: &str) -> Tls {
         let service = self.services.get(&cluster.host);
         let rules = &self.destination_rules;
         let subsets = service.and_then(|service| rules.of(&service.host, &service.namespace, client_namespace));
         subsets.map_or_else(Tls::default, |subsets| subsets.tls(cluster.port, cluster.subset.as_deref()))
+    }
+
+    /// The protocols of a cluster, as in a table.
+    pub(super) fn upstream(&self, cluster: &Cluster, client_namespace: &str) -> Upstream {
+        let is_http2 = self.service_port(cluster).is_some_and(|(_, port)| port.is_http2);
+        Upstream { tls: self.tls(cluster, client_namespace), is_http2 }
     }
 
     /// The ready pods of a cluster, each with its target port; none if the cluster does not exist.
@@ -93,13 +100,13 @@ impl Mesh {
     }
 
     /// How sidecars of a namespace speak to the endpoints of a cluster.
-    pub(super) fn protocol(&self, cluster: &Cluster, client_namespace: &str) -> Upstream {
+    pub(super) fn protocol(&self, cluster: &Cluster, client_namespace: &str) -> EndpointProtocol {
         let http = self.service_port(cluster).map_or(HttpVersion::AsClient, |(_, port)| match port.protocol {
             Protocol::Http if port.is_http2 => HttpVersion::Http2,
             Protocol::Http => HttpVersion::Http1,
             Protocol::Detected | Protocol::Tcp(_) => HttpVersion::AsClient,
         });
-        Upstream { http, tls: self.tls(cluster, client_namespace) }
+        EndpointProtocol { http, tls: self.tls(cluster, client_namespace) }
     }
 
     fn service_port(&self, cluster: &Cluster) -> Option<(&Service, &Port)> {
@@ -115,7 +122,7 @@ impl Mesh {
 
 /// How a sidecar speaks to endpoints.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Upstream {
+pub(super) struct EndpointProtocol {
     http: HttpVersion,
     tls: Tls,
 }
@@ -133,7 +140,7 @@ enum HttpVersion {
 pub(super) fn answer(
     pod: &Pod,
     number: u16,
-    Upstream { http, tls }: Upstream,
+    EndpointProtocol { http, tls }: EndpointProtocol,
     unit: RoutingUnit,
     at_error: bool,
 ) -> (Outcome, Option<Failure>) {

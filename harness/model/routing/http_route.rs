@@ -143,6 +143,8 @@ fn rules(part: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) 
     }
     part.only(&["name", "matches", "filters", "backendRefs", "timeouts"], notes);
     let mut rule = empty(RuleRef { object: Arc::clone(named), origin: part.origin() });
+    let [of_backend, of_request] = ["backendRequest", "request"].map(|name| part.get("timeouts").get(name).duration());
+    rule.timeout = of_backend.or(of_request);
     for filter in part.get("filters").items() {
         if filter.get("type").text() == Some("ExtensionRef") {
             notes.scope = outer;
@@ -176,7 +178,8 @@ fn empty(at: RuleRef) -> Rule {
         rewrite: None,
         headers: None,
         mirrors: Vec::new(),
-        abort: None,
+        fault: None,
+        timeout: None,
         retries: None,
         delegate: None,
         missing: 500,

@@ -47,6 +47,7 @@ mod table;
 mod translate;
 mod uncompared;
 mod unmodelled;
+mod upstream;
 mod version;
 mod virtual_service;
 
@@ -67,7 +68,8 @@ pub use retries::{Failure, Retries};
 pub use rule::RuleRef;
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
-    Abort, Action, Cluster, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
+    Abort, Action, Cluster, Delay, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
     RoutingUnit,
 };
 pub use uncompared::Uncompared;
+pub use upstream::{Tls, Upstream};

@@ -1,5 +1,8 @@
 //! When a sidecar sends a request again.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::version::RoutingVersion;
 
 /// How an endpoint fails a request, as the client's sidecar sees it.
@@ -18,18 +21,35 @@ pub struct Retries {
     pub attempts: u32,
     /// Whether it goes to endpoints that were not tried, as long as there are such.
     pub to_others: bool,
+    /// How long each attempt may take.
+    pub per_try: Option<Duration>,
     after_unconnected: bool,
     after_unavailable: bool,
 }
 
 impl Retries {
     /// No retries.
-    pub(super) const NONE: Self =
-        Self { attempts: 0, to_others: true, after_unconnected: false, after_unavailable: false };
+    pub const NONE: Self =
+        Self { attempts: 0, to_others: true, per_try: None, after_unconnected: false, after_unavailable: false };
+
+    /// The retries of a rule that asks for none, in the newest version of Istio.
+    pub(super) const DEFAULT: Self = Self::by_default(RoutingVersion::NEWEST);
+
+    /// Retries after conditions of Envoy, and statuses.
+    pub fn after<'a>(attempts: u32, conditions: impl Iterator<Item = &'a str>) -> Self {
+        let mut retries = Self { attempts, ..Self::NONE };
+        for condition in conditions {
+            let of_server = ["5xx", "gateway-error"].contains(&condition);
+            retries.after_unavailable |= of_server || condition == "503";
+            retries.after_unconnected |=
+                of_server || ["connect-failure", "reset", "reset-before-request"].contains(&condition);
+        }
+        retries
+    }
 
     /// The retries of a rule that asks for none.
     pub(super) const fn by_default(version: RoutingVersion) -> Self {
-        Self { attempts: 2, to_others: true, after_unconnected: true, after_unavailable: version.retries_unavailable() }
+        Self { attempts: 2, after_unconnected: true, after_unavailable: version.retries_unavailable(), ..Self::NONE }
     }
 
     /// Whether a request is sent again after such a failure.
@@ -41,35 +61,50 @@ impl Retries {
     }
 }
 
+impl fmt::Display for Retries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.attempts {
+            0 => return formatter.write_str("no retries"),
+            1 => formatter.write_str("1 retry after ")?,
+            more => write!(formatter, "{more} retries after ")?,
+        }
+        formatter.write_str(match (self.after_unconnected, self.after_unavailable) {
+            (true, true) => "failed connections and 503",
+            (true, false) => "failed connections",
+            (false, true) => "503",
+            (false, false) => "other failures",
+        })?;
+        if !self.to_others {
+            formatter.write_str(", also to the same endpoint")?;
+        }
+        self.per_try.map_or(Ok(()), |limit| write!(formatter, ", {limit:?} each"))
+    }
+}
+
 /// The retries that a rule asks for.
 #[derive(Debug, Clone)]
 pub(super) struct RetryRule {
-    attempts: u32,
-    to_others: bool,
-    /// The conditions; an empty list stands for the default.
-    conditions: Vec<String>,
+    pub attempts: u32,
+    pub to_others: bool,
+    pub per_try: Option<Duration>,
+    /// The conditions, separated by commas; an empty text stands for the default.
+    pub retry_on: String,
 }
 
 impl RetryRule {
-    /// Retries after the conditions of `retryOn`.
-    pub fn new(attempts: u32, to_others: bool, retry_on: &str) -> Self {
-        let conditions = retry_on.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty());
-        Self { attempts, to_others, conditions: conditions.collect() }
-    }
-
     /// The retries in a version of Istio.
     pub fn resolved(&self, version: RoutingVersion) -> Retries {
-        let (attempts, to_others) = (self.attempts, self.to_others);
-        if self.conditions.is_empty() {
-            return Retries { attempts, to_others, ..Retries::by_default(version) };
+        if self.attempts == 0 {
+            return Retries::NONE;
         }
-        let asks = |known: &[&str]| self.conditions.iter().any(|condition| known.contains(&condition.as_str()));
-        Retries {
-            attempts,
-            to_others,
-            after_unconnected: asks(&["connect-failure", "5xx", "gateway-error", "reset", "reset-before-request"]),
-            after_unavailable: asks(&["5xx", "gateway-error", "503"]),
-        }
+        let mut conditions = self.retry_on.split(',').map(str::trim).filter(|one| !one.is_empty()).peekable();
+        let retries = match conditions.peek() {
+            Some(_) => Retries::after(self.attempts, conditions),
+            None => Retries { attempts: self.attempts, ..Retries::by_default(version) },
+        };
+        // up to 1.22, rules cannot choose
+        let to_others = self.to_others || !version.is_after_1_22();
+        Retries { to_others, per_try: self.per_try, ..retries }
     }
 }
 
@@ -128,10 +163,16 @@ mod tests {
     #[case::none("1.22", "/error", "retries: {attempts: 0},", "v1 50 %, v2-fixed 50 %")]
     #[case::conditions_by_default("1.22", "/error", "retries: {attempts: 1},", "v2-fixed 100 %")]
     #[case::also_to_the_same_endpoint(
-        "1.22",
+        "1.23",
         "/error",
         "retries: {attempts: 1, retryIgnorePreviousHosts: false},",
         "v1 25 %, v2-fixed 75 %"
+    )]
+    #[case::which_rules_cannot_choose_in_1_22(
+        "1.22",
+        "/error",
+        "retries: {attempts: 1, retryIgnorePreviousHosts: false},",
+        "v2-fixed 100 %"
     )]
     fn a_response_with_503(#[case] version: &str, #[case] path: &str, #[case] retries: &str, #[case] expected: &str) {
         assert_eq!(outcome(version, &["hello-server:v1", "hello-server:v2-fixed"], path, retries), expected);

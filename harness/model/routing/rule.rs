@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use super::notes::Notes;
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
 use super::retries::RetryRule;
-use super::table::{Abort, Redirect, Rewrite};
+use super::table::{Abort, Delay, Redirect, Rewrite};
 use crate::scenario::{Manifest, Origin, escaped, field};
 
 /// The name of the gateway that stands for all sidecars.
@@ -37,13 +38,21 @@ pub(super) struct Rule {
     pub rewrite: Option<RewriteRule>,
     pub headers: Option<HeaderChanges>,
     pub mirrors: Vec<(Destination, u32)>,
-    pub abort: Option<Abort>,
+    pub fault: Option<Fault>,
+    pub timeout: Option<Duration>,
     /// None stands for Istio's default.
     pub retries: Option<RetryRule>,
     /// Namespace and name; an empty namespace is that of the rule.
     pub delegate: Option<(String, String)>,
     /// The status of the response if a destination does not exist.
     pub missing: u16,
+}
+
+/// The injected faults.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fault {
+    pub abort: Option<Abort>,
+    pub delay: Option<Delay>,
 }
 
 #[derive(Debug, Clone)]
@@ -212,6 +221,12 @@ impl<'a> Part<'a> {
         } else {
             Test::Present
         }
+    }
+
+    /// Reads a duration such as `1m30s`; none if it is 0.
+    pub fn duration(&self) -> Option<Duration> {
+        let duration: jiff::SignedDuration = self.text()?.parse().ok()?;
+        Duration::try_from(duration).ok().filter(|duration| !duration.is_zero())
     }
 
     /// Reads a percentage, `{value: 12.5}`, as requests per million.

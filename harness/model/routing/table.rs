@@ -1,10 +1,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use super::condition::{Condition, Request, Subject, Test, normalized};
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
+use super::retries::Retries;
+use super::upstream::Upstream;
 use crate::scenario::StatusCode;
 
 /// The routes for one service port, with the endpoints of their clusters. Computed from manifests, or read from a sidecar: equal tables
@@ -17,6 +20,8 @@ pub struct RouteTable {
     pub routes: Vec<Route>,
     /// The endpoints of each cluster that is a destination of a route.
     pub clusters: BTreeMap<Cluster, Endpoints>,
+    /// The protocols towards the endpoints of these clusters, where they differ from HTTP/1.1 with automatic mutual TLS.
+    pub upstreams: BTreeMap<Cluster, Upstream>,
 }
 
 /// The unit that a route is chosen for.
@@ -36,6 +41,8 @@ pub struct Route {
     pub conditions: Vec<Condition>,
     /// The injected fault.
     pub abort: Option<Abort>,
+    /// The injected delay.
+    pub delay: Option<Delay>,
     /// The action for requests without the fault.
     pub action: Action,
     /// The changes of the headers of responses.
@@ -49,6 +56,15 @@ pub struct Abort {
     pub per_million: u32,
     /// The status of the response, of HTTP or gRPC.
     pub status: StatusCode,
+}
+
+/// A fault that delays a share of the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// The share, in requests per million.
+    pub per_million: u32,
+    /// The delay.
+    pub duration: Duration,
 }
 
 /// The action of a route.
@@ -82,6 +98,10 @@ pub struct Forward {
     pub mirrors: Vec<(Cluster, u32)>,
     /// The status of the response if a cluster does not exist.
     pub missing: u16,
+    /// When a request is sent again.
+    pub retries: Retries,
+    /// How long a response may take, with all retries.
+    pub timeout: Option<Duration>,
 }
 
 /// A rewrite of the path.
@@ -192,16 +212,30 @@ impl RouteTable {
         let routes =
             routes.map(|index| RouteDiff { expected: expected.route_line(index), found: self.route_line(index) });
         let names: BTreeSet<&Cluster> = self.clusters.keys().chain(expected.clusters.keys()).collect();
-        let clusters = names.into_iter().filter(|name| self.clusters.get(*name) != expected.clusters.get(*name));
+        let differ = names.iter().filter(|name| self.clusters.get(**name) != expected.clusters.get(**name));
         let clusters =
-            clusters.map(|name| RouteDiff { expected: expected.cluster_line(name), found: self.cluster_line(name) });
-        routes.chain(clusters).collect()
+            differ.map(|name| RouteDiff { expected: expected.cluster_line(name), found: self.cluster_line(name) });
+        let differ = names.iter().filter(|name| self.upstream(name) != expected.upstream(name));
+        let upstreams = differ.map(|name| RouteDiff {
+            expected: Some(expected.upstream_line(name)),
+            found: Some(self.upstream_line(name)),
+        });
+        routes.chain(clusters).chain(upstreams).collect()
     }
 
-    /// The table as text: one line for each route and each cluster.
+    /// The table as text: one line for each route and each cluster, and one for each cluster with a protocol of its own.
     pub fn lines(&self) -> Vec<String> {
         let routes = (0..self.routes.len()).filter_map(|index| self.route_line(index));
-        routes.chain(self.clusters.keys().filter_map(|cluster| self.cluster_line(cluster))).collect()
+        let clusters = self.clusters.keys().filter_map(|cluster| self.cluster_line(cluster));
+        routes.chain(clusters).chain(self.upstreams.keys().map(|cluster| self.upstream_line(cluster))).collect()
+    }
+
+    fn upstream(&self, cluster: &Cluster) -> Upstream {
+        self.upstreams.get(cluster).copied().unwrap_or_default()
+    }
+
+    fn upstream_line(&self, cluster: &Cluster) -> String {
+        format!("protocol of {cluster}: {}", self.upstream(cluster))
     }
 
     fn route_line(&self, index: usize) -> Option<String> {
@@ -245,7 +279,15 @@ impl Route {
 
     /// A route without a fault that leaves responses as they are.
     pub fn with(conditions: Vec<Condition>, action: Action) -> Self {
-        Self { conditions, abort: None, action, response: ResponseHeaders::default() }
+        Self { conditions, abort: None, delay: None, action, response: ResponseHeaders::default() }
+    }
+
+    /// When a request is sent again.
+    pub(super) const fn retries(&self) -> Retries {
+        match &self.action {
+            Action::Forward(forward) => forward.retries,
+            _ => Retries::NONE,
+        }
     }
 
     /// The path that the server of an HTTP request receives.
@@ -280,9 +322,18 @@ impl Route {
 }
 
 impl Forward {
-    /// Requests to these clusters, by their weights, as they are.
+    /// Requests or connections to these clusters, by their weights, as they are, with the retries of the newest version of Istio.
     pub const fn new(clusters: Vec<(Cluster, u32)>) -> Self {
-        Self { clusters, responses: BTreeMap::new(), rewrite: None, host: None, mirrors: Vec::new(), missing: 503 }
+        Self {
+            clusters,
+            responses: BTreeMap::new(),
+            rewrite: None,
+            host: None,
+            mirrors: Vec::new(),
+            missing: 503,
+            retries: Retries::DEFAULT,
+            timeout: None,
+        }
     }
 }
 
@@ -297,6 +348,9 @@ impl fmt::Display for Route {
         write!(formatter, " {}", self.action)?;
         if let Some(Abort { per_million, status }) = self.abort {
             write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)?;
+        }
+        if let Some(Delay { per_million, duration }) = self.delay {
+            write!(formatter, ", {} % delayed by {duration:?}", f64::from(per_million) / 1e4)?;
         }
         self.response.fmt(formatter)
     }
@@ -342,7 +396,10 @@ impl fmt::Display for Forward {
         if self.missing != 503 {
             write!(formatter, ", {} where that is missing", self.missing)?;
         }
-        Ok(())
+        if self.retries != Retries::DEFAULT {
+            write!(formatter, ", {}", self.retries)?;
+        }
+        self.timeout.map_or(Ok(()), |timeout| write!(formatter, ", timeout {timeout:?}"))
     }
 }
 

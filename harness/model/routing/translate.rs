@@ -6,13 +6,13 @@ use super::connection::ConnectionRule;
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
 use super::retries::Retries;
-use super::rule::{Destination, Match, RedirectPort, Rule, RuleRef};
+use super::rule::{Destination, Fault, Match, RedirectPort, Rule, RuleRef};
 use super::table::{Action, Cluster, Forward, Redirect, Rewrite, Route};
 use super::version::RoutingVersion;
 use super::virtual_service::VirtualService;
 
-/// A route, the rule that it comes from, and when a request is sent again.
-pub(super) type RuleRoute = (Route, RuleRef, Retries);
+/// A route, and the rule that it comes from.
+pub(super) type RuleRoute = (Route, RuleRef);
 
 /// Where rules are applied: a port of a client's sidecar, or of a gateway.
 pub(super) struct Listener<'a> {
@@ -45,16 +45,22 @@ pub(super) fn routes(
 ) -> Option<Vec<RuleRoute>> {
     let mut routes = Vec::new();
     'rules: for rule in &service.rules {
-        let retries = rule.retries.as_ref().map_or_else(|| Retries::by_default(version), |own| own.resolved(version));
+        let route = |conditions, uri| {
+            let mut route = route(rule, conditions, uri, listener, service.gateway_api);
+            if let Action::Forward(forward) = &mut route.action {
+                let own = rule.retries.as_ref().map(|own| own.resolved(version));
+                forward.retries = own.unwrap_or(Retries::by_default(version));
+            }
+            (route, rule.at.clone())
+        };
         if rule.matches.is_empty() {
-            routes.push((route(rule, Vec::new(), None, listener, service.gateway_api), rule.at.clone(), retries));
+            routes.push(route(Vec::new(), None));
             break;
         }
         for one in rule.matches.iter().filter(|one| applies(one, listener)) {
             let conditions = one.conditions();
             let catches_all = catches_all(version, &conditions);
-            let route = route(rule, conditions, one.uri.as_ref(), listener, service.gateway_api);
-            routes.push((route, rule.at.clone(), retries));
+            routes.push(route(conditions, one.uri.as_ref()));
             // Istio sends no routes after one that matches every request
             if catches_all {
                 break 'rules;
@@ -68,7 +74,7 @@ pub(super) fn routes(
 pub(super) fn connections(rule: &ConnectionRule, port: u16, only_port: impl Fn(&str) -> Option<u16>) -> RuleRoute {
     let cluster = |destination: &Destination| cluster(destination, only_port(&destination.host).unwrap_or(port));
     let clusters = weighed(rule.route.iter().map(|destination| (cluster(destination), destination.weight)).collect());
-    (Route::all(Forward::new(clusters)), rule.at.clone(), Retries::NONE)
+    (Route::all(Forward::new(clusters)), rule.at.clone())
 }
 
 /// Whether a match applies to requests at a listener.
@@ -102,7 +108,8 @@ fn route(
         (Action::Forward(_), [only]) => of_rule.and(&only.headers.response),
         _ => of_rule,
     };
-    Route { conditions, abort: rule.abort, action, response }
+    let Fault { abort, delay } = rule.fault.unwrap_or_default();
+    Route { conditions, abort, delay, action, response }
 }
 
 fn redirect(redirect: &Redirect, named: RedirectPort, port: u16) -> Redirect {
@@ -129,12 +136,13 @@ fn forward(rule: &Rule, uri: Option<&Test>, listener: &Listener<'_>, gateway_api
         (other, _) => other,
     });
     Forward {
-        clusters,
         responses: responses.filter(|(_, own)| *own != ResponseHeaders::default()).collect(),
         rewrite,
         host: host(rule),
         mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),
         missing: rule.missing,
+        timeout: rule.timeout,
+        ..Forward::new(clusters)
     }
 }
 

@@ -10,9 +10,9 @@ use super::pattern::Pattern;
 use super::response::HeaderChange;
 use super::retries::RetryRule;
 use super::rule::{
-    Destination, Export, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
+    Destination, Export, Fault, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
 };
-use super::table::{Abort, Redirect, RedirectPath, Rewrite};
+use super::table::{Abort, Delay, Redirect, RedirectPath, Rewrite};
 use crate::scenario::StatusCode;
 
 /// The fields of a match.
@@ -133,7 +133,7 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
     let redirect = redirect(&http.get("redirect"), notes);
     let response = response(&http.get("directResponse"), notes);
     let rewrite = rewrite(&http.get("rewrite"), notes);
-    let abort = abort(&http.get("fault"), notes);
+    let fault = fault(&http.get("fault"), notes);
     notes.scope = outer;
     Rule {
         at: RuleRef { object: Arc::clone(named), origin: http.origin() },
@@ -144,7 +144,8 @@ fn rule(http: &Part<'_>, namespace: &str, named: &Arc<str>, notes: &mut Notes) -
         rewrite,
         headers: changes,
         mirrors: mirrors(http, namespace),
-        abort,
+        fault,
+        timeout: http.get("timeout").duration(),
         retries: retries(&http.get("retries")),
         delegate: delegate.is_there().then(|| {
             let text = |key: &str| delegate.get(key).owned().unwrap_or_default();
@@ -276,10 +277,18 @@ fn mirrors(http: &Part<'_>, namespace: &str) -> Vec<(Destination, u32)> {
     mirrors
 }
 
-fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
-    // a delay moves no share
-    fault.only(&["abort", "delay"], notes);
-    let part = fault.get("abort");
+fn fault(part: &Part<'_>, notes: &mut Notes) -> Option<Fault> {
+    part.only(&["abort", "delay"], notes);
+    part.is_there().then(|| Fault { abort: abort(&part.get("abort"), notes), delay: delay(&part.get("delay")) })
+}
+
+fn delay(part: &Part<'_>) -> Option<Delay> {
+    let of_percent = || Some(part.get("percent").number::<u32>()?.saturating_mul(10_000));
+    let per_million = part.get("percentage").per_million().or_else(of_percent).filter(|share| *share > 0)?;
+    Some(Delay { per_million, duration: part.get("fixedDelay").duration()? })
+}
+
+fn abort(part: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
     part.only(&["percentage", "httpStatus", "grpcStatus"], notes);
     let of_grpc = || part.get("grpcStatus").text().and_then(StatusCode::grpc);
     let status = part.get("httpStatus").number().map(StatusCode).or_else(of_grpc)?;
@@ -289,9 +298,12 @@ fn abort(fault: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
 }
 
 fn retries(part: &Part<'_>) -> Option<RetryRule> {
-    let attempts = part.get("attempts").number().unwrap_or(0);
-    let to_others = part.get("retryIgnorePreviousHosts").value != false;
-    part.is_there().then(|| RetryRule::new(attempts, to_others, part.get("retryOn").text().unwrap_or_default()))
+    part.is_there().then(|| RetryRule {
+        attempts: part.get("attempts").number().unwrap_or(0),
+        to_others: part.get("retryIgnorePreviousHosts").value != false,
+        per_try: part.get("perTryTimeout").duration(),
+        retry_on: part.get("retryOn").owned().unwrap_or_default(),
+    })
 }
 
 /// Merges a delegate's rule with the rule that delegates to it; none if the two are mutually exclusive.
@@ -301,7 +313,8 @@ fn merge(root: &Rule, delegate: &Rule) -> Option<Rule> {
     merged.rewrite = merged.rewrite.or_else(|| root.rewrite.clone());
     merged.headers = merged.headers.or_else(|| root.headers.clone());
     merged.response = merged.response.or_else(|| root.response.clone());
-    merged.abort = merged.abort.or(root.abort);
+    merged.fault = merged.fault.or(root.fault);
+    merged.timeout = merged.timeout.or(root.timeout);
     merged.retries = merged.retries.or_else(|| root.retries.clone());
     if merged.mirrors.is_empty() {
         merged.mirrors.clone_from(&root.mirrors);

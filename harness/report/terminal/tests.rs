@@ -162,6 +162,21 @@ fn a_calibration(#[case] counts: f64, #[case] connections: f64) {
 }
 
 #[test]
+fn what_was_not_compared_is_told() {
+    let not_compared = vec!["EnvoyFilter/limit (filter.yaml:1:1)".to_owned()];
+    let mut events = start();
+    let [begun, rolled_out, _, sampled] = stage(1, "first release");
+    let routing = Routing { not_compared, ..Routing::default() };
+    let converged = Event::Converged { took: 5 * SECOND, readings: 7, routing };
+    events.extend([begun, rolled_out, converged, sampled]);
+    events.push(judged("everyone", Ruling::Pass, "all 688 from v1", &[]));
+    events.push(Event::StageDone { passed: true, took: 6 * SECOND });
+    let printed = printed(events, "all stages passed");
+    let line = "     the sidecar's routes differ from the model's where they were not compared: EnvoyFilter/limit (filter.yaml:1:1)";
+    assert!(printed.lines().any(|printed| printed == line), "{printed}");
+}
+
+#[test]
 fn a_run_that_fails_and_is_kept() {
     let mut events = start();
     events.extend(stage(1, "header rule"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
@@ -49,6 +49,7 @@ struct Line {
     routes: Value,
     listeners: Value,
     endpoints: Value,
+    clusters: Value,
 }
 
 /// The program for a version of Istio.
@@ -64,14 +65,25 @@ pub struct Istiod {
     answers: BufReader<ChildStdout>,
 }
 
+fn command(version: &str) -> Command {
+    let mut command = Command::new(program(version));
+    // Istio's package for tests warns on the standard output where these are not set
+    command.env("TARGET_OUT", "/").env("LOCAL_OUT", "/");
+    // a third of the time is spent on collecting garbage otherwise
+    command.env("GOGC", "400");
+    command
+}
+
+/// What istiod would push to the client of a folder of manifests.
+pub fn of_folder(version: &str, namespace: &str, folder: &Path) -> Value {
+    let output = command(version).arg(namespace).arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 impl Istiod {
     pub fn start(version: &str) -> Self {
-        let mut command = Command::new(program(version));
-        // Istio's package for tests warns on the standard output where these are not set
-        command.env("TARGET_OUT", "/").env("LOCAL_OUT", "/");
-        // a third of the time is spent on collecting garbage otherwise
-        command.env("GOGC", "400").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = command(version).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (questions, answers) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         Self { version: version.to_owned(), child, questions, answers }
     }
@@ -124,8 +136,8 @@ fn question(number: usize, case: &Case) -> Value {
 
 impl From<Line> for Pushed {
     fn from(line: Line) -> Self {
-        let Line { routes, listeners, endpoints, .. } = line;
-        let dump = ConfigDump { routes, listeners, endpoints, clusters: Value::Null };
+        let Line { routes, listeners, endpoints, clusters, .. } = line;
+        let dump = ConfigDump { routes, listeners, endpoints, clusters };
         Self { refused: line.refused, error: line.error, addresses: line.addresses, dump }
     }
 }

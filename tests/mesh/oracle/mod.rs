@@ -15,7 +15,7 @@ use shiftcheck::routing::{
 };
 use shiftcheck::scenario::{ControllerKind, Scenario};
 
-use crate::common::ROOT;
+use crate::common::{ROOT, scratch};
 use crate::harness::tests;
 use crate::variants::{CLIENT, Table};
 
@@ -26,6 +26,7 @@ use random::random_manifests_are_routed_as_istiod_says;
 use refusals::spoilt_objects_are_refused_as_the_api_refuses_them;
 
 tests![
+    a_folder_of_manifests_is_a_case(),
     variants_are_routed_as_istiod_says(),
     variants_of_gateways_are_routed_as_istiod_says(),
     fixtures_are_routed_as_istiod_says(),
@@ -36,6 +37,22 @@ tests![
 
 /// The versions of Istio that are asked.
 pub const VERSIONS: [&str; 2] = ["1.31", "1.22"];
+
+fn a_folder_of_manifests_is_a_case() {
+    let folder = scratch("oracle-folder");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("objects.yaml"), include_str!("../../differential/base.yaml")).unwrap();
+    for version in VERSIONS {
+        let answer = istiod::of_folder(version, "here", &folder);
+        assert_eq!(answer["name"], *folder.to_str().unwrap());
+        let host = "svc-hello.here.svc.cluster.local";
+        assert!(answer["addresses"][host].is_string(), "{version}: {answer}");
+        for part in ["routes", "endpoints", "clusters"] {
+            assert!(answer[part].to_string().contains(host), "{version}, {part}");
+        }
+        assert!(answer["listeners"].to_string().contains(r#""route_config_name":"8080""#), "{version}");
+    }
+}
 
 fn variants_are_routed_as_istiod_says() {
     // without a sidecar there is nothing to push

@@ -9,7 +9,6 @@ use crate::routing::distribution::Unconnected;
 use crate::routing::live::Object;
 use crate::routing::notes::{Notes, Scope};
 use crate::routing::outbound::{Outbound, Routes};
-use crate::routing::retries::Retries;
 use crate::routing::rule::{Part, RuleRef};
 use crate::routing::table::{Action, Redirect, Route, RoutingUnit};
 use crate::routing::translate::{self, Listener, RuleRoute, catches_all};
@@ -187,7 +186,7 @@ impl Outbound<'_> {
         let VirtualHost { mut routes, redirect } = virtual_hosts.into_values().next().unwrap_or_default();
         if let Some(at) = redirect {
             let to = Redirect { status: 301, scheme: Some("https".to_owned()), ..Redirect::default() };
-            routes = vec![(Route::with(Vec::new(), Action::Redirect(to)), at, Retries::NONE)];
+            routes = vec![(Route::with(Vec::new(), Action::Redirect(to)), at)];
         }
         routes.sort_by_key(|(route, ..)| catches_all(self.mesh.version, &route.conditions));
         Ok(self.evaluate(RoutingUnit::Request, routes))

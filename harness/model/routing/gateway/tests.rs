@@ -185,6 +185,17 @@ fn a_policy_of_the_gateway_leaves_answers_unknown(#[case] spec: &str, #[case] na
 }
 
 #[test]
+fn a_secret_for_tls_towards_servers_matters_at_the_gateway_alone() {
+    let policy = "  host: svc\n  trafficPolicy: {tls: {mode: SIMPLE, credentialName: cert}}\n";
+    let objects = format!("{SERVICE}{RULES}").replace("'a:", "'hello-server:").replace("  host: svc\n", policy);
+    let text = format!("{}{}", gateway("gw", &server(ANY)), rules("r", HELLO, "[gw]", &to("v1")));
+    let mesh = mesh(&format!("{objects}{text}"));
+    let outbound = mesh.outbound(client());
+    assert_eq!(shown(&outbound, &hello("/")), "not modelled: spec.trafficPolicy.tls.credentialName");
+    assert_eq!(shown(&outbound, &Request::get("svc", 8080, "/")), "v1 100 %");
+}
+
+#[test]
 fn a_gateway_of_other_pods_is_not_modelled() {
     let text = gateway("gw", &server(ANY)).replace("istio: ingressgateway", "istio: own");
     assert_eq!(entering(&text, &hello("/")), "not modelled: spec.selector");

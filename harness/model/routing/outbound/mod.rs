@@ -12,10 +12,10 @@ use super::notes::NotModelled;
 use super::retries::{Failure, Retries};
 use super::rule::{Export, MESH, RuleRef};
 use super::service::{Port, Protocol, Service};
-use super::table::{Action, Cluster, Route, RouteTable, RoutingUnit};
+use super::table::{Action, Cluster, Endpoints, Forward, Route, RouteTable, RoutingUnit};
 use super::translate::{self, Listener, RuleRoute};
 use super::unmodelled::{self, ROOT, Reach};
-use super::version::RoutingVersion;
+use super::upstream::Upstream;
 use super::virtual_service::VirtualService;
 use crate::demo::DemoImage;
 use crate::scenario::Origin;
@@ -42,7 +42,6 @@ pub struct Routes {
     /// The table, as a sidecar would have it.
     pub table: RouteTable,
     pub(super) rules: Vec<RuleRef>,
-    retries: Vec<Retries>,
     distributions: Vec<Distribution>,
     /// The distributions for the path at which demo servers respond with an error, where they differ.
     at_error: Vec<Option<Distribution>>,
@@ -148,7 +147,7 @@ impl<'m> Outbound<'m> {
         let beside = self.unregistered(host, number).filter(|(index, _)| *index <= first);
         let routes = match (beside.or(ruled), service) {
             (Some((_, routes)), _) => routes,
-            (None, Some((service, port))) => to_all_endpoints(self.mesh.version, service, port),
+            (None, Some((service, port))) => to_all_endpoints(Retries::by_default(self.mesh.version), service, port),
             (None, None) => self.unregistered_wildcard(host, number)?,
         };
         Some(self.evaluate(RoutingUnit::Request, routes))
@@ -277,7 +276,7 @@ impl<'m> Outbound<'m> {
 
     /// Connections, balanced over all endpoints of the Service.
     fn balanced(&self, service: &Service, port: &Port) -> Routes {
-        self.evaluate(RoutingUnit::Connection, to_all_endpoints(self.mesh.version, service, port))
+        self.evaluate(RoutingUnit::Connection, to_all_endpoints(Retries::DEFAULT, service, port))
     }
 
     /// Connections, by the first rule for connections that takes them, in the order of precedence of all virtual services that name the
@@ -302,7 +301,8 @@ impl<'m> Outbound<'m> {
 
     fn requests(&self, service: &Service, port: &Port) -> Routes {
         let ruled = self.ruled(service, port).map(|(_, routes)| routes);
-        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(|| to_all_endpoints(self.mesh.version, service, port)))
+        let all = || to_all_endpoints(Retries::by_default(self.mesh.version), service, port);
+        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(all))
     }
 
     /// The routes of a port whose protocol is detected: those of its service, whatever the `Host` header names.
@@ -392,16 +392,15 @@ impl<'m> Outbound<'m> {
     /// Adds the endpoints of all clusters, and the distribution of outcomes of each route.
     pub(super) fn evaluate(&self, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
         let mut table = RouteTable { unit, ..RouteTable::default() };
-        let (mut rules, mut retries) = (Vec::new(), Vec::new());
-        for (route, rule, own) in routes {
-            table.routes.push(route);
-            rules.push(rule);
-            retries.push(own);
-        }
+        let rules;
+        (table.routes, rules) = routes.into_iter().unzip();
         let namespace = &self.client.namespace;
         let targets: BTreeSet<Cluster> = table.targets().cloned().collect();
         table.clusters =
             targets.into_iter().map(|cluster| (cluster.clone(), self.mesh.endpoints(&cluster, namespace))).collect();
+        let there = table.clusters.iter().filter(|(_, endpoints)| **endpoints != Endpoints::NoCluster);
+        let upstreams = there.map(|(cluster, _)| (cluster.clone(), self.mesh.upstream(cluster, namespace)));
+        table.upstreams = upstreams.filter(|(_, own)| *own != Upstream::default()).collect();
         // many routes lead to the same few clusters
         let mut known = BTreeMap::new();
         let mut outcomes = |cluster: &Cluster, retries: Retries, at_error: bool| {
@@ -409,25 +408,20 @@ impl<'m> Outbound<'m> {
             known.entry(key).or_insert_with(|| self.mesh.outcomes(cluster, unit, namespace, retries, at_error)).clone()
         };
         let header = self.mesh.version_header.as_deref();
-        let mut of = |route: &Route, retries: Retries, at_error: bool| {
-            of_route(route, header, |cluster| outcomes(cluster, retries, at_error))
+        let mut of = |route: &Route, at_error: bool| {
+            of_route(route, header, |cluster| outcomes(cluster, route.retries(), at_error))
         };
-        let routes = table.routes.iter().zip(&retries);
-        let distributions = routes.clone().map(|(route, retries)| of(route, *retries, false)).collect();
-        let at_error = routes.map(|(route, retries)| {
-            (unit == RoutingUnit::Request && retries.follow(Failure::Unavailable)).then(|| of(route, *retries, true))
+        let distributions = table.routes.iter().map(|route| of(route, false)).collect();
+        let at_error = table.routes.iter().map(|route| {
+            let is_sent_again = unit == RoutingUnit::Request && route.retries().follow(Failure::Unavailable);
+            is_sent_again.then(|| of(route, true))
         });
         let at_error = at_error.collect();
-        Routes { table, rules, retries, distributions, at_error, no_route: Distribution::certain(Outcome::NoRoute) }
+        Routes { table, rules, distributions, at_error, no_route: Distribution::certain(Outcome::NoRoute) }
     }
 }
 
 impl Routes {
-    /// When a request that takes a route is sent again.
-    pub fn retries(&self, route: usize) -> Retries {
-        self.retries.get(route).copied().unwrap_or(Retries::NONE)
-    }
-
     /// The routing of a request to this host and port.
     pub fn decide(&self, request: &Request) -> Decision<'_> {
         let Some(index) = self.table.route(request) else {
@@ -444,10 +438,10 @@ impl Routes {
 }
 
 /// The route that applies without rules: all traffic to the Service.
-fn to_all_endpoints(version: RoutingVersion, service: &Service, port: &Port) -> RuleRoutes {
+fn to_all_endpoints(retries: Retries, service: &Service, port: &Port) -> RuleRoutes {
     let cluster = Cluster { host: service.host.clone(), port: port.number, subset: None };
     let rule = RuleRef { object: format!("Service {}", service.name).into(), origin: service.origin.clone() };
-    vec![(Route::all_to(cluster), rule, Retries::by_default(version))]
+    vec![(Route::all(Forward { retries, ..Forward::new(vec![(cluster, 1)]) }), rule)]
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! Random manifests: Services, Deployments and rules of every kind that the model covers, in two namespaces and the root namespace.
 
+mod http_route;
+
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
+
+use http_route::http_route;
 
 /// How many moments there are at which objects are created.
 pub const MOMENTS: u64 = 3;
@@ -200,16 +204,51 @@ fn destination_rule() -> BoxedStrategy<Written> {
     let labels =
         one_of(json!([{"version": "v1"}, {"version": "v2"}, {}, {"app": "other"}, {"version": "v1", "app": "hello"}]));
     let subset = move |name: &'static str| {
-        labels.clone().prop_map(move |labels| {
-            if labels == json!({}) { json!({"name": name}) } else { json!({"name": name, "labels": labels}) }
-        })
+        let labels = labels.clone().prop_filter_map("none", |labels| (labels != json!({})).then_some(labels));
+        object(vec![
+            ("name", must(Just(json!(name)))),
+            ("labels", may(0.8, labels)),
+            ("trafficPolicy", may(0.2, policy(true))),
+        ])
     };
     let subsets = (subset("v1"), subset("v2"), subset("v3"));
     let subsets = (subsets, subsequence(vec![0_usize, 1, 2], 0..=3)).prop_map(|((v1, v2, v3), chosen)| {
         Value::Array(chosen.into_iter().map(|index| [&v1, &v2, &v3][index].clone()).collect())
     });
-    let spec = object(vec![("host", must(hosts())), ("subsets", must(subsets)), ("exportTo", exported())]);
+    let spec = object(vec![
+        ("host", must(hosts())),
+        ("subsets", must(subsets)),
+        ("exportTo", exported()),
+        ("trafficPolicy", may(0.4, policy(true))),
+    ]);
     written("DestinationRule", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec)
+}
+
+/// A traffic policy, or that of a port.
+fn policy(with_ports: bool) -> BoxedStrategy<Value> {
+    let tls = one_of(json!([
+        {"mode": "ISTIO_MUTUAL"},
+        {"mode": "DISABLE"},
+        {"mode": "SIMPLE"},
+        {"mode": "SIMPLE", "credentialName": "cert"},
+        {"mode": "MUTUAL", "clientCertificate": "/a", "privateKey": "/b"},
+    ]));
+    let mut fields = vec![
+        ("tls", may(0.8, tls)),
+        ("loadBalancer", may(0.2, one_of(json!([{"simple": "ROUND_ROBIN"}, {"simple": "RANDOM"}])))),
+        ("connectionPool", may(0.2, Just(json!({"tcp": {"maxConnections": 10}})))),
+        ("outlierDetection", may(0.2, Just(json!({"consecutive5xxErrors": 3})))),
+    ];
+    if with_ports {
+        let port = one_of(json!([{"number": 8080}, {"number": 80}, {"number": 9090}]));
+        let own = (port, policy(false)).prop_map(|(port, mut policy)| {
+            policy["port"] = port;
+            json!([policy])
+        });
+        fields.push(("portLevelSettings", may(0.3, own)));
+    }
+    // which the API refuses
+    object(fields).prop_filter("empty", |policy| policy.as_object().is_some_and(|policy| !policy.is_empty())).boxed()
 }
 
 fn virtual_service() -> BoxedStrategy<Written> {
@@ -247,13 +286,14 @@ fn matched() -> BoxedStrategy<Value> {
         let test = prop_oneof![3 => text(&["testers", "t", ".*"]), 1 => Just(json!({}))];
         (select(&["end-user", "X-Beta"][..]), test).prop_map(|(name, test)| json!({(name): test}))
     };
+    let query = prop_oneof![2 => text(&["1", ".*"]), 1 => Just(json!({"exact": ""}))];
     let fields = vec![
         ("name", may(0.05, one_of(json!(["first"])))),
         ("uri", may(0.4, text(&["/", "/api", "/api/v1", "/API", ".*", "/.*", "/[a-z]+"]))),
         ("ignoreUriCase", may(0.1, one_of(json!([true, false])))),
         ("headers", may(0.3, headers())),
         ("withoutHeaders", may(0.1, headers())),
-        ("queryParams", may(0.1, text(&["1", "", ".*"]).prop_map(|test| json!({"q": test})))),
+        ("queryParams", may(0.1, query.prop_map(|test| json!({"q": test})))),
         ("method", may(0.1, text(&["GET", "POST"]))),
         ("authority", may(0.1, text(&["hello", "hello:8080"]))),
         ("scheme", may(0.05, text(&["http", "https"]))),
@@ -370,6 +410,27 @@ fn forwarding() -> BoxedStrategy<Value> {
     ]));
     let mirror = object(vec![("destination", must(destination())), ("percentage", may(0.5, percentage()))]);
     let abort = object(vec![("httpStatus", must(one_of(json!([500, 418])))), ("percentage", may(0.9, percentage()))]);
+    let delay = object(vec![
+        ("fixedDelay", must(one_of(json!(["5s", "0.5s", "1m30s", "100ms"])))),
+        ("percentage", may(0.8, percentage())),
+    ]);
+    let fault = prop_oneof![
+        2 => abort.clone().prop_map(|abort| json!({"abort": abort})),
+        1 => delay.clone().prop_map(|delay| json!({"delay": delay})),
+        1 => (abort, delay).prop_map(|(abort, delay)| json!({"abort": abort, "delay": delay})),
+    ];
+    let retries = prop_oneof![
+        1 => Just(json!({"attempts": 0})),
+        4 => object(vec![
+            ("attempts", must(one_of(json!([1, 2, 5])))),
+            (
+                "retryOn",
+                may(0.6, one_of(json!(["5xx", "connect-failure,503", "reset,502", "gateway-error", "retriable-4xx"]))),
+            ),
+            ("perTryTimeout", may(0.3, one_of(json!(["2s", "0.25s"])))),
+            ("retryIgnorePreviousHosts", may(0.2, one_of(json!([true, false])))),
+        ]),
+    ];
     object(vec![
         ("match", may(0.6, list(matched(), 1..3))),
         ("route", must(routes)),
@@ -378,88 +439,8 @@ fn forwarding() -> BoxedStrategy<Value> {
         ("mirror", may(0.15, destination())),
         ("mirrorPercentage", may(0.1, percentage())),
         ("mirrors", may(0.05, list(mirror, 1..3))),
-        ("fault", may(0.15, object(vec![("abort", must(abort))]))),
+        ("fault", may(0.2, fault)),
+        ("retries", may(0.25, retries)),
+        ("timeout", may(0.15, one_of(json!(["5s", "1h2m", "1.5s"])))),
     ])
-}
-
-fn http_match() -> BoxedStrategy<Value> {
-    let test = |names: &'static [&'static str], value: &'static [&'static str]| {
-        let test = object(vec![
-            ("name", must(select(names).prop_map(|name| json!(name)))),
-            ("type", may(0.3, one_of(json!(["Exact", "RegularExpression"])))),
-            ("value", must(select(value).prop_map(|value| json!(value)))),
-        ]);
-        list(test, 1..2)
-    };
-    object(vec![
-        (
-            "path",
-            may(
-                0.6,
-                prop_oneof![
-                    select(&["/", "/api", "/api/", "/api/v1"][..])
-                        .prop_map(|value| json!({"type": "PathPrefix", "value": value})),
-                    select(&["/", "/api", "/api/v1"][..]).prop_map(|value| json!({"type": "Exact", "value": value})),
-                    select(&["/.*", "/api/[a-z]+"][..])
-                        .prop_map(|value| json!({"type": "RegularExpression", "value": value})),
-                    select(&["/", "/api"][..]).prop_map(|value| json!({"value": value})),
-                ],
-            ),
-        ),
-        ("headers", may(0.3, test(&["end-user", "X-Beta"], &["testers", "t.*"]))),
-        ("queryParams", may(0.2, test(&["q"], &["1", ".*"]))),
-        ("method", may(0.2, one_of(json!(["GET", "POST"])))),
-    ])
-}
-
-fn http_route() -> BoxedStrategy<Written> {
-    let parent = object(vec![
-        ("group", may(0.9, Just(json!("")))),
-        ("kind", may(0.95, Just(json!("Service")))),
-        ("name", must(one_of(json!(["hello", "next", "gone"])))),
-        ("namespace", may(0.2, one_of(json!(["here", "there"])))),
-        ("port", may(0.3, one_of(json!([8080, 80])))),
-    ]);
-    let backend = || {
-        object(vec![
-            ("name", must(one_of(json!(["hello", "next", "gone"])))),
-            ("port", must(one_of(json!([8080, 80, 9090])))),
-            ("weight", may(0.5, one_of(json!([1, 0, 3, 90])))),
-        ])
-    };
-    let matches = http_match();
-    let filters = prop_oneof![
-        Just(json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "next", "port": 8080}}}])),
-        Just(
-            json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "hello", "port": 8080}, "percent": 20}}])
-        ),
-        Just(json!([{"type": "URLRewrite", "urlRewrite": {"hostname": "elsewhere.io"}}])),
-        Just(
-            json!([{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "X-A", "value": "1"}], "remove": ["x-b"]}}])
-        ),
-        Just(
-            json!([{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/new"}}}])
-        ),
-    ];
-    let redirect = one_of(json!([
-        {"statusCode": 301}, {"hostname": "elsewhere.io"}, {"scheme": "https"}, {"port": 8443},
-        {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/new"}, "statusCode": 302},
-    ]));
-    let forwarding = object(vec![
-        ("matches", may(0.6, list(matches.clone(), 1..3))),
-        ("filters", may(0.2, filters)),
-        ("backendRefs", may(0.9, list(backend(), 1..3))),
-    ]);
-    let redirecting = object(vec![
-        ("matches", may(0.6, list(matches, 1..3))),
-        (
-            "filters",
-            must(redirect.prop_map(|redirect| json!([{"type": "RequestRedirect", "requestRedirect": redirect}]))),
-        ),
-    ]);
-    let spec = object(vec![
-        ("parentRefs", must(list(parent, 1..3))),
-        ("rules", may(0.95, list(prop_oneof![6 => forwarding, 1 => redirecting], 1..3))),
-    ]);
-    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "a-b"], &["here", "there"], spec)
 }

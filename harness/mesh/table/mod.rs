@@ -1,10 +1,13 @@
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::EnvoyError;
 use super::envoy::{ConfigDump, cluster, domain, items};
+use super::upstream::upstreams;
 use crate::routing::{
-    Abort, Action, Cluster, Condition, Endpoints, Forward, HeaderChange, Pattern, Polarity, Redirect, RedirectPath,
-    ResponseHeaders, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
+    Abort, Action, Cluster, Condition, Delay, Endpoints, Forward, HeaderChange, Pattern, Polarity, Redirect,
+    RedirectPath, ResponseHeaders, Retries, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
 };
 use crate::scenario::StatusCode;
 
@@ -103,6 +106,7 @@ fn with_endpoints(dump: &ConfigDump, unit: RoutingUnit, routes: Vec<Route>) -> R
         let Some(behind) = table.clusters.get_mut(&cluster) else { continue };
         *behind = Endpoints::Ready(items(&status["host_statuses"]).filter_map(endpoint).collect());
     }
+    table.upstreams = upstreams(&dump.clusters, &table);
     table
 }
 
@@ -143,7 +147,8 @@ fn read_route(route: &Value) -> Result<Route, EnvoyError> {
     conditions.sort();
     conditions.dedup();
     let action = if let Some(action) = route.get("route") {
-        Action::Forward(forward(action)?)
+        let (retries, timeout) = (retries(&action["retry_policy"]), duration(&action["timeout"]));
+        Action::Forward(Forward { retries, timeout, ..forward(action)? })
     } else if let Some(action) = route.get("redirect") {
         Action::Redirect(redirect(action))
     } else if let Some(action) = route.get("direct_response") {
@@ -152,11 +157,36 @@ fn read_route(route: &Value) -> Result<Route, EnvoyError> {
     } else {
         return Err(unsupported("route action", route));
     };
-    let abort = &route["typed_per_filter_config"]["envoy.filters.http.fault"]["abort"];
+    let fault = &route["typed_per_filter_config"]["envoy.filters.http.fault"];
+    let (abort, delay) = (&fault["abort"], &fault["delay"]);
+    let share = per_million(&delay["percentage"]);
+    let delay = duration(&delay["fixed_delay"]).filter(|_| share > 0);
+    let delay = delay.map(|duration| Delay { per_million: share, duration });
     let per_million = per_million(&abort["percentage"]);
     let status = StatusCode(small(abort.get("grpc_status").unwrap_or(&abort["http_status"])));
     let abort = (per_million > 0).then_some(Abort { per_million, status });
-    Ok(Route { conditions, abort, action, response: response_headers(route) })
+    Ok(Route { conditions, abort, delay, action, response: response_headers(route) })
+}
+
+fn retries(policy: &Value) -> Retries {
+    if policy.is_null() {
+        return Retries::NONE;
+    }
+    let attempts = policy["num_retries"].as_u64().and_then(|number| u32::try_from(number).ok());
+    let statuses: Vec<String> = items(&policy["retriable_status_codes"]).map(Value::to_string).collect();
+    let conditions = policy["retry_on"].as_str().unwrap_or_default().split(',');
+    let conditions = conditions.chain(statuses.iter().map(String::as_str));
+    let mut retries = Retries::after(attempts.unwrap_or(1), conditions);
+    let mut predicates = items(&policy["retry_host_predicate"]);
+    retries.to_others = predicates.any(|one| one["name"] == "envoy.retry_host_predicates.previous_hosts");
+    retries.per_try = duration(&policy["per_try_timeout"]);
+    retries
+}
+
+/// A duration such as `0.500s`; none if it is 0 or not there.
+fn duration(value: &Value) -> Option<Duration> {
+    let seconds = value.as_str()?.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
 }
 
 /// The changes of the headers of responses, of a route or a weighted cluster.
@@ -246,12 +276,12 @@ fn forward(action: &Value) -> Result<Forward, EnvoyError> {
         .map(|policy| Ok((named(&policy["cluster"])?, per_million(&policy["runtime_fraction"]["default_value"]))));
     let responses = items(&action["weighted_clusters"]["clusters"]).map(response_headers).enumerate();
     Ok(Forward {
-        clusters,
         responses: responses.filter(|(_, own)| *own != ResponseHeaders::default()).collect(),
         rewrite,
         host: text(&action["host_rewrite_literal"]),
         mirrors: mirrors.collect::<Result<_, EnvoyError>>()?,
         missing: if action["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR" { 500 } else { 503 },
+        ..Forward::new(clusters)
     })
 }
 
@@ -296,160 +326,4 @@ fn unsupported(what: &'static str, json: &Value) -> EnvoyError {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-    use crate::routing::RouteDiff;
-
-    const HOST: &str = "svc-hello.canary.svc.cluster.local";
-
-    fn routes() -> Value {
-        json!({"configs": [{"route_config": {"name": "8080", "virtual_hosts": [
-            {"name": "other.canary.svc.cluster.local:8080", "domains": [], "routes": []},
-            {"name": format!("{HOST}:8080"), "domains": ["svc-hello:8080"], "routes": [
-                {"match": {"prefix": "/", "headers": [{"name": "end-user", "string_match": {"exact": "testers"}}]},
-                 "route": {"weighted_clusters": {"clusters": [
-                     {"name": format!("outbound|8080|v1|{HOST}"), "weight": 50},
-                     {"name": format!("outbound|8080|v2|{HOST}"), "weight": 50}]}}},
-                {"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|v1|{HOST}")}},
-            ]},
-        ]}}]})
-    }
-
-    fn endpoints() -> Value {
-        let endpoint = |address: &str, health: &str| {
-            json!({"address": {"socket_address": {"address": address, "port_value": 8080}},
-                   "health_status": {"eds_health_status": health}})
-        };
-        json!({"cluster_statuses": [
-            {"name": format!("outbound|8080|v1|{HOST}"), "host_statuses": [endpoint("10.0.0.1", "HEALTHY"), endpoint("10.0.0.2", "UNHEALTHY")]},
-            {"name": format!("outbound|9090|v1|{HOST}"), "host_statuses": [endpoint("10.0.0.9", "HEALTHY")]},
-            {"name": format!("outbound|8080|v2|{HOST}")},
-            {"name": "xds-grpc", "host_statuses": [endpoint("10.0.0.7", "HEALTHY")]},
-        ]})
-    }
-
-    fn dump() -> ConfigDump {
-        ConfigDump { routes: routes(), endpoints: endpoints(), ..ConfigDump::default() }
-    }
-
-    #[test]
-    fn routes_and_endpoints_become_a_route_table() {
-        let table = read_table(&dump(), HOST, 8080, None).unwrap();
-        assert_eq!(
-            RouteDiff::lines(&table.difference(&RouteTable::default())),
-            [
-                format!(
-                    "+ route 1: end-user is `testers` to subset v1 of {HOST}:8080 (50), subset v2 of {HOST}:8080 (50)"
-                ),
-                format!("+ route 2: any request to subset v1 of {HOST}:8080"),
-                format!("+ endpoints of subset v1 of {HOST}:8080: 10.0.0.1:8080"),
-                format!("+ endpoints of subset v2 of {HOST}:8080: none"),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_listener_that_forwards_connections_is_a_route_of_connections() {
-        let filter =
-            |cluster: &str| json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": {"cluster": cluster}});
-        let chain =
-            |cluster: String| json!({"filter_chains": [{"filters": [{"name": "istio.stats"}, filter(&cluster)]}]});
-        let listeners = json!({"configs": [
-            {"name": "virtualOutbound", "active_state": {"listener": chain("PassthroughCluster".to_owned())}},
-            {"name": "10.43.0.7_9090", "active_state": {"listener": chain(format!("outbound|9090||{HOST}"))}},
-            {"name": "10.43.0.7_8080", "active_state": {"listener": chain(format!("outbound|8080||{HOST}"))}},
-        ]});
-        let endpoints = json!({"cluster_statuses": [{"name": format!("outbound|8080||{HOST}"), "host_statuses": [
-            {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 8080}}, "health_status": {"eds_health_status": "HEALTHY"}},
-        ]}]});
-        let dump = ConfigDump { listeners, endpoints, ..ConfigDump::default() };
-        let table = read_table(&dump, HOST, 8080, None).unwrap();
-        assert_eq!(
-            RouteDiff::lines(&table.difference(&RouteTable::default())),
-            [
-                format!("+ route of connections 1: any request to {HOST}:8080"),
-                format!("+ endpoints of {HOST}:8080: 10.0.0.1:8080"),
-            ]
-        );
-        assert!(read_table(&dump, HOST, 7070, None).is_err());
-    }
-
-    #[rstest]
-    #[case::weights(
-        json!({"weighted_clusters": {"clusters": [
-            {"name": format!("outbound|8080|v1|{HOST}"), "weight": 20}, {"name": format!("outbound|8080|v2|{HOST}"), "weight": 80},
-        ]}}),
-        format!("subset v1 of {HOST}:8080 (20), subset v2 of {HOST}:8080 (80)")
-    )]
-    #[case::past_the_endpoints(json!({"cluster": "PassthroughCluster"}), format!("{HOST}:8080"))]
-    fn the_listener_of_an_address_has_the_rules_for_connections(#[case] proxy: Value, #[case] expected: String) {
-        let chain = |proxy: Value, matched: Value| {
-            let filters = json!([{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]);
-            json!({"filter_chain_match": matched, "filters": filters})
-        };
-        let other = || json!({"cluster": "outbound|1||other"});
-        let listener = json!({
-            "name": "10.43.0.7_8080",
-            "filter_chains": [
-                chain(other(), json!({"server_names": ["a"]})), chain(other(), json!({"prefix_ranges": [{"address_prefix": "10.0.0.0"}]})),
-                chain(other(), json!({"application_protocols": ["http/1.1"]})),
-            ],
-            "default_filter_chain": chain(proxy, Value::Null),
-        });
-        let listeners = json!({"configs": [{"active_state": {"listener": listener}}]});
-        let dump = ConfigDump { listeners, ..ConfigDump::default() };
-        let table = read_table(&dump, HOST, 8080, Some("10.43.0.7")).unwrap();
-        assert_eq!(table.lines()[0], format!("route of connections 1: any request to {expected}"));
-        assert!(read_table(&dump, HOST, 8080, Some("10.43.0.8")).is_err());
-    }
-
-    #[rstest]
-    #[case::exact("Hello.Example.com:80", "route 1: any request to subset exact")]
-    #[case::longest_wildcard("a.b.example.com", "route 1: any request to subset long")]
-    #[case::wildcard("a.example.com", "route 1: any request to subset short")]
-    #[case::redirect("tls.example.com", "route 1: any request is redirected with 301, scheme https")]
-    #[case::no_character_for_the_wildcard(".example.com", "")]
-    #[case::unknown("example.org", "")]
-    fn a_gateway_routes_by_the_host(#[case] host: &str, #[case] expected: &str) {
-        let virtual_host = |domain: &str, subset: &str| {
-            let route =
-                json!({"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|{subset}|{HOST}")}});
-            json!({"domains": [domain], "routes": [route]})
-        };
-        let mut hosts = vec![
-            virtual_host("*.example.com", "short"),
-            virtual_host("*.b.example.com", "long"),
-            virtual_host("hello.example.com", "exact"),
-            virtual_host("tls.example.com", ""),
-        ];
-        hosts[3]["require_tls"] = json!("ALL");
-        let other = json!({"route_config": {"name": "http.8081", "virtual_hosts": [virtual_host("*", "other")]}});
-        let own = json!({"route_config": {"name": "http.8080", "virtual_hosts": hosts}});
-        let listeners = json!({"configs": [{"active_state": {"listener": {"name": "0.0.0.0_8080"}}}]});
-        let dump = ConfigDump { routes: json!({"configs": [other, own]}), listeners, ..ConfigDump::default() };
-        let line = read_gateway(&dump, 8080, host).unwrap().lines().into_iter().next().unwrap_or_default();
-        assert!(line.starts_with(expected) && line.is_empty() == expected.is_empty(), "{line}");
-        // where nothing listens, connections are refused
-        assert_eq!(read_gateway(&dump, 8081, host).unwrap().unit, RoutingUnit::Connection);
-        let dump = ConfigDump { routes: Value::Null, ..dump };
-        assert_eq!(read_gateway(&dump, 8080, host).unwrap_err().to_string(), "it has no route for http.8080 yet");
-    }
-
-    #[test]
-    fn a_service_without_a_route_is_an_error() {
-        let error = read_table(&dump(), "none.canary.svc.cluster.local", 8080, None).unwrap_err();
-        assert_eq!(error.to_string(), "it has no route for none.canary.svc.cluster.local:8080 yet");
-    }
-
-    #[test]
-    fn an_unsupported_match_is_an_error() {
-        let mut dump = dump();
-        dump.routes["configs"][0]["route_config"]["virtual_hosts"][1]["routes"][1]["match"] =
-            json!({"connect_matcher": {}});
-        let error = read_table(&dump, HOST, 8080, None).unwrap_err();
-        assert_eq!(error.to_string(), r#"it has an unsupported path match: {"connect_matcher":{}}"#);
-    }
-}
+mod tests;
