@@ -27,6 +27,7 @@ impl Object {
             match (self.manifest.group(), self.manifest.kind()) {
                 ("networking.istio.io", "VirtualService") => istiod.virtual_service(&spec),
                 ("networking.istio.io", "DestinationRule") => istiod.destination_rule(&spec),
+                ("networking.istio.io", "Gateway") => istiod.gateway(&spec),
                 _ => {}
             }
             // where the definition is violated, istiod says the same in other words
@@ -45,6 +46,9 @@ static HOST: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// A label of a host name.
 static LABEL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("^[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$").ok());
+
+/// The protocols of a server of a `Gateway`.
+const PROTOCOLS: [&str; 10] = ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TLS", "TCP", "MONGO", "REDIS", "MYSQL"];
 
 fn is_host(text: &str) -> bool {
     let ends_in_number = text.contains('.') && last_is_number(text);
@@ -82,6 +86,17 @@ impl Istiod {
     /// Refuses a value with its field and what is wrong with it.
     fn refuse_value(&mut self, part: &Part<'_>, wrong: &str) {
         self.refuse(part, format!("{} is `{}`, {wrong}", field(&part.pointer), shown(part)));
+    }
+
+    /// Refuses servers whose protocol Istio does not know. Nothing else of a `Gateway` is looked at.
+    fn gateway(&mut self, spec: &Part<'_>) {
+        for server in spec.get("servers").items() {
+            let protocol = server.get("port").get("protocol");
+            let is_known = |name: &str| PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if protocol.text().is_some_and(|name| !is_known(name)) {
+                self.refuse_value(&protocol, &format!("not one of {}", PROTOCOLS.join(", ")));
+            }
+        }
     }
 
     fn virtual_service(&mut self, spec: &Part<'_>) {
@@ -135,9 +150,13 @@ impl Istiod {
 
     /// A duration of whole milliseconds, at least one. Only the definitions since Istio 1.23 say the latter.
     fn duration(&mut self, part: &Part<'_>) {
-        let duration = part.text().and_then(nanoseconds);
-        if duration.is_some_and(|duration| duration < 1_000_000 || duration % 1_000_000 != 0) {
-            self.refuse_value(part, "not a duration of one or more whole milliseconds");
+        let Some(text) = part.text() else { return };
+        match nanoseconds(text) {
+            None => self.refuse_value(part, "not a duration such as 5s"),
+            Some(duration) if duration < 1_000_000 || duration % 1_000_000 != 0 => {
+                self.refuse_value(part, "not a duration of one or more whole milliseconds");
+            }
+            Some(_) => {}
         }
     }
 

@@ -29,6 +29,15 @@ spec:
   subsets: [{name: v1, labels: {version: v1}}]
 ";
 
+const GATEWAY: &str = "\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gw}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: http}, hosts: [a.com]}]
+";
+
 fn problems(text: &str) -> String {
     refused(Definitions::Newest, text)
 }
@@ -45,6 +54,7 @@ fn refused(definitions: Definitions, text: &str) -> String {
 #[rstest]
 #[case(VIRTUAL_SERVICE)]
 #[case(DESTINATION_RULE)]
+#[case(GATEWAY)]
 #[case::number_as_a_host(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: ['1']"))]
 #[case::behind_a_gateway_without_namespace(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: [svc]\n  gateways: [mesh, a_b]"))]
 fn a_valid_object_has_no_problems(#[case] object: &str) {
@@ -89,6 +99,7 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
 #[case::rewrite_of_nothing(VIRTUAL_SERVICE, "timeout: 5s", "rewrite: {}")]
 #[case::unknown_method(VIRTUAL_SERVICE, "timeout: 5s", "corsPolicy: {allowMethods: [GOT]}")]
 #[case::exported_to_all_and_here(VIRTUAL_SERVICE, "  hosts:", "  exportTo: ['*', .]\n  hosts:")]
+#[case::unknown_protocol(GATEWAY, "protocol: http", "protocol: HTTPX")]
 #[case::two_subsets_alike(DESTINATION_RULE, "subsets: [", "subsets: [{name: v1}, ")]
 #[case::subset_without_a_name(DESTINATION_RULE, "name: v1,", "name: '',")]
 #[case::label_of_a_subset(DESTINATION_RULE, "version: v1", "version: 'v 1'")]
@@ -139,4 +150,16 @@ fn istio_1_22_accepts_other_objects(
     let on_1_22 = refused(Definitions::Istio1_22, &object);
     let unknown = "unknown field `spec.http[0].retries.retryIgnorePreviousHosts`";
     assert!(if newest.is_empty() { on_1_22.contains(unknown) } else { on_1_22.is_empty() }, "{on_1_22}");
+}
+
+/// The definitions of Istio 1.22 do not say so.
+#[rstest]
+#[case::of_a_delay(
+    "fault: {delay: {fixedDelay: '', percentage: {value: 25}}}",
+    "fixedDelay is ``, not a duration such as 5s"
+)]
+#[case::of_a_timeout("timeout: '5'", "timeout is `5`, not a duration such as 5s")]
+fn istio_1_22_refuses_what_is_no_duration(#[case] instead: &str, #[case] expected: &str) {
+    let found = refused(Definitions::Istio1_22, &VIRTUAL_SERVICE.replace("timeout: 5s", instead));
+    assert!(found.contains(expected), "{found}");
 }
