@@ -73,19 +73,30 @@ impl Browser {
 
     /// The value of an expression in the page.
     pub fn value(&mut self, expression: &str) -> Value {
-        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let mut result = self.call("Runtime.evaluate", &params);
-        assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
-        result["result"]["value"].take()
+        self.evaluated(expression).unwrap_or_else(|exception| panic!("{expression}: {exception}"))
     }
 
-    /// Waits until an expression in the page is true.
+    /// Waits until an expression in the page is true. It may fail before: a page that is being loaded has no elements.
     pub fn wait_for(&mut self, expression: &str) {
         let start = Instant::now();
-        while self.value(&format!("!!({expression})")) != true {
+        loop {
+            let seen = self.evaluated(&format!("!!({expression})"));
+            if seen == Ok(json!(true)) {
+                return;
+            }
             let body = "document.body && document.body.innerText";
-            assert!(start.elapsed() < Duration::from_secs(60), "never: {expression}\n{}", self.value(body));
+            assert!(start.elapsed() < Duration::from_secs(60), "never: {expression}: {seen:?}\n{}", self.value(body));
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The value of an expression in the page, or the exception that it ends with.
+    fn evaluated(&mut self, expression: &str) -> Result<Value, String> {
+        let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
+        let mut result = self.call("Runtime.evaluate", &params);
+        match &result["exceptionDetails"] {
+            Value::Null => Ok(result["result"]["value"].take()),
+            exception => Err(exception.to_string()),
         }
     }
 
