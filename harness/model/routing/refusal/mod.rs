@@ -120,7 +120,7 @@ impl Istiod {
         }
         for key in ["tls", "tcp"] {
             for rule in spec.get(key).items() {
-                self.connection(&rule, key);
+                self.connection(&rule, key, &hosts);
             }
         }
         self.exports(&spec.get("exportTo"));
@@ -201,8 +201,8 @@ impl Istiod {
         }
     }
 
-    /// Checks a rule for connections.
-    fn connection(&mut self, rule: &Part<'_>, key: &str) {
+    /// Checks a rule for connections of a `VirtualService` for these hosts.
+    fn connection(&mut self, rule: &Part<'_>, key: &str, hosts: &Part<'_>) {
         if rule.get("route").items().next().is_none() {
             self.refuse(rule, format!("{} has no `route`", field(&rule.pointer)));
         }
@@ -214,7 +214,25 @@ impl Istiod {
             if key == "tls" && one.get("sniHosts").items().next().is_none() {
                 self.refuse(&one, format!("{} has no `sniHosts`", field(&one.pointer)));
             }
+            for name in one.get("sniHosts").items() {
+                self.server_name(&name, hosts);
+            }
             self.port(&one.get("port"), 0);
+        }
+    }
+
+    /// Checks the name of a server in a TLS handshake: it has to be among the hosts of the `VirtualService`. Of addresses, istiod only warns.
+    fn server_name(&mut self, part: &Part<'_>, hosts: &Part<'_>) {
+        let Some(name) = part.text() else { return };
+        if !is_host(name) {
+            if name.parse::<std::net::IpAddr>().is_err() {
+                self.refuse_value(part, "which is no host name");
+            }
+            return;
+        }
+        let covers = |host: &str| name == host || is_wildcard(host) && falls_under(name, host);
+        if !hosts.texts().iter().any(|host| covers(host)) {
+            self.refuse_value(part, "not among the hosts of the VirtualService");
         }
     }
 

@@ -56,6 +56,7 @@ fn refused(definitions: Definitions, text: &str) -> String {
 #[case(DESTINATION_RULE)]
 #[case(GATEWAY)]
 #[case::number_as_a_host(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: ['1']"))]
+#[case::server_name_under_a_wildcard(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: [svc, '*.a.com']").replace("  http:\n", "  tls:\n  - match: [{sniHosts: [b.a.com, '*.b.a.com', svc]}]\n    route: [{destination: {host: svc}}]\n  http:\n"))]
 #[case::behind_a_gateway_without_namespace(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: [svc]\n  gateways: [mesh, a_b]"))]
 fn a_valid_object_has_no_problems(#[case] object: &str) {
     assert_eq!(problems(object), "");
@@ -99,6 +100,16 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
 #[case::rewrite_of_nothing(VIRTUAL_SERVICE, "timeout: 5s", "rewrite: {}")]
 #[case::unknown_method(VIRTUAL_SERVICE, "timeout: 5s", "corsPolicy: {allowMethods: [GOT]}")]
 #[case::exported_to_all_and_here(VIRTUAL_SERVICE, "  hosts:", "  exportTo: ['*', .]\n  hosts:")]
+#[case::server_name_of_another_host(
+    VIRTUAL_SERVICE,
+    "  http:\n",
+    "  tls:\n  - match: [{sniHosts: [svc, '*.svc', other]}]\n    route: [{destination: {host: svc}}]\n  http:\n"
+)]
+#[case::no_server_name(
+    VIRTUAL_SERVICE,
+    "  http:\n",
+    "  tls:\n  - match: [{sniHosts: [10.0.0.1, a_b]}]\n    route: [{destination: {host: svc}}]\n  http:\n"
+)]
 #[case::unknown_protocol(GATEWAY, "protocol: http", "protocol: HTTPX")]
 #[case::two_subsets_alike(DESTINATION_RULE, "subsets: [", "subsets: [{name: v1}, ")]
 #[case::subset_without_a_name(DESTINATION_RULE, "name: v1,", "name: '',")]
