@@ -101,7 +101,7 @@ fn a_regression_on_the_new_version_alone_is_found_and_named() {
     for line in [
         "✗ fresh 1.31, testers' canary: testers: v1 50 %, v2 50 % — v1 served 100.0 % of ",
         "cause of the failure at `testers' canary`: no flag; the client's sidecar has route 1: any request to subset v1 of \
-         svc-hello.canary.svc.cluster.local:8080, but the manifests give route 1: end-user is `testers` to subset v1",
+         svc-hello.canary.svc.cluster.local:8080, no retries, but the manifests give route 1: end-user is `testers` to subset v1",
         "EnvoyFilter/first-route (fixtures/canary-shadowed-on-1.31/envoy-filter.yaml:8:7) acts on sidecars of version ^1\\.31.*",
         "skipped in-place: Istio does not support control plane 1.31 with sidecars 1.22 (9 minor versions older)",
         "not safe for this rollout: 1 of 2 claims hold in 1 mode; ",

@@ -268,7 +268,25 @@ fn virtual_service() -> BoxedStrategy<Written> {
         ("tls", may(0.1, list(connection_rule(true), 1..3))),
     ]);
     let spec = spec.prop_filter("no rules", |spec| ["http", "tcp", "tls"].iter().any(|key| spec.get(key).is_some()));
+    let spec = spec.prop_map(|mut spec| {
+        accepted(&mut spec);
+        spec
+    });
     written("VirtualService", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec.boxed())
+}
+
+/// Changes what the API would refuse most often: the host `*` in the mesh, and names of servers that are not among the hosts. That such objects
+/// are refused is tested with spoilt ones.
+fn accepted(spec: &mut Value) {
+    let hosts = spec["hosts"].clone();
+    if hosts.as_array().unwrap().contains(&json!("*")) {
+        spec["gateways"] = json!(["front"]);
+    }
+    for rule in spec.get_mut("tls").and_then(Value::as_array_mut).into_iter().flatten() {
+        for one in rule["match"].as_array_mut().into_iter().flatten() {
+            one["sniHosts"] = json!([hosts[0]]);
+        }
+    }
 }
 
 fn delegate() -> BoxedStrategy<Written> {
