@@ -92,18 +92,19 @@ impl Istiod {
     pub fn ask(&mut self, cases: &[Case]) -> Vec<Pushed> {
         let questions = self.questions.as_mut().unwrap();
         let answers = &mut self.answers;
-        let lines: Vec<Line> = std::thread::scope(|scope| {
+        // all are read before one is parsed: a line that cannot be read must not leave istiod with nobody who takes its answers
+        let lines: Vec<String> = std::thread::scope(|scope| {
             scope.spawn(move || {
                 for (number, case) in cases.iter().enumerate() {
                     writeln!(questions, "{}", question(number, case)).unwrap();
                 }
                 questions.flush().unwrap();
             });
-            let lines = answers.lines().take(cases.len());
-            lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+            answers.lines().take(cases.len()).map(Result::unwrap).collect()
         });
         assert_eq!(lines.len(), cases.len(), "istiod has ended early");
-        let numbered = lines.into_iter().map(|line| (line.name.parse::<usize>().unwrap(), Pushed::from(line)));
+        let lines = lines.iter().map(|line| serde_json::from_str::<Line>(line).unwrap());
+        let numbered = lines.map(|line| (line.name.parse::<usize>().unwrap(), Pushed::from(line)));
         numbered.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 }
