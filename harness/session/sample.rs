@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::SessionError;
 use super::judge::{ServedRequests, judge_sample, judge_service_level};
@@ -8,10 +9,10 @@ use super::stage::{Mode, Session};
 use crate::events::{ClaimProgress, Counters, Event, Fingerprint, Judged, Tallied};
 use crate::plan::StageDesigns;
 use crate::routing::{Kind, addressed};
-use crate::scenario::{Count, Expectation, Origin, Stage};
+use crate::scenario::{Claim, Count, Expectation, Origin, Stage};
 use crate::traffic::{Driver, Next, ObservedResponse, Sample, SampleFlow};
 use crate::venue::Reading;
-use crate::verdict::{AnswerTimes, Design, Ruling, ServiceLevelTrial, Trial};
+use crate::verdict::{Answer, AnswerTimes, Design, Ruling, ServiceLevelTrial, Trial};
 
 impl Session<'_> {
     /// Takes a sample and judges the claims about its requests.
@@ -169,7 +170,11 @@ impl Trials {
     fn observe(&mut self, response: &ObservedResponse<'_>) -> (Option<Ruling>, Option<Ruling>) {
         let ObservedResponse { flow, answer, due, sent, at: answered, .. } = *response;
         if let Some(trial) = self.claims.get_mut(flow) {
-            let (before, kind) = (trial.ruling(), trial.kind(answer));
+            let before = trial.ruling();
+            let kind = match trial.design().claim.slower_than {
+                Some(limit) => trial.kind(&by_speed(answer, limit, answered.saturating_sub(sent))),
+                None => trial.kind(answer),
+            };
             (before, trial.observe(kind))
         } else {
             let trial = &mut self.levels[flow - self.claims.len()];
@@ -193,6 +198,13 @@ impl Trials {
         });
         claims.chain(levels).collect()
     }
+}
+
+/// An answer as a claim about slow answers counts it: by the time that it took. No answer at all is slow.
+fn by_speed(answer: &Answer, limit: Duration, took: Duration) -> Answer {
+    let [slow, within] = Claim::speeds(limit);
+    let is_slow = took > limit || matches!(answer, Answer::Nothing { .. });
+    Answer::Version { version: if is_slow { slow } else { within }, status: 200 }
 }
 
 /// The requests that designs take: those of claims about shares first.

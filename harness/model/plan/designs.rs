@@ -104,7 +104,7 @@ impl Designs {
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);
             let mut claims: BTreeMap<Sender<'_>, Vec<&Claim>> = BTreeMap::new();
-            for claim in planned.stage.claims() {
+            for claim in planned.stage.claims().filter(|claim| claim.slower_than.is_none()) {
                 let sender = scenario.population(&claim.from).map_or(Sender::Client, Population::sender);
                 claims.entry(sender).or_default().push(claim);
             }
@@ -137,7 +137,9 @@ impl Designs {
 
     /// The first design of a claim that splits versions, with its stage's position from 1.
     pub fn first_split(&self) -> Option<(usize, &Design)> {
-        let splits = |design: &&Design| design.claim.versions.values().any(|share| share.is_part());
+        let splits = |design: &&Design| {
+            design.claim.slower_than.is_none() && design.claim.versions.values().any(|share| share.is_part())
+        };
         (1..)
             .zip(&self.samples)
             .find_map(|(number, stage)| stage.claims.iter().find(splits).map(|design| (number, design)))

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::demo::DemoImage;
 use crate::routing::{Chance, Distribution, NotModelled, Outbound, Outcome, Request, RuleRef};
@@ -57,6 +58,8 @@ impl Seen {
 pub struct Given {
     /// The exact probability of each response.
     pub seen: BTreeMap<Seen, Chance>,
+    /// The probability of each delay that the mesh injects.
+    pub delays: BTreeMap<Duration, Chance>,
     /// The rules that decide, in the order of the population's variants.
     pub rules: Vec<RuleRef>,
     /// What the model does not cover and what can affect these responses. If there is any, the probabilities are not known.
@@ -98,6 +101,12 @@ impl Given {
                 Ok(routes) => {
                     let decision = routes.decide(&request);
                     given.add(decision.distribution, &decision.path, share, request.is_grpc());
+                    let route = decision.route.and_then(|index| routes.table.routes.get(index));
+                    if let Some(delay) = route.and_then(|route| route.delay) {
+                        let total = given.delays.entry(delay.duration).or_insert(Chance::NONE);
+                        let part = Chance::of(u64::from(delay.per_million.min(1_000_000)), 1_000_000);
+                        *total = total.or(part.and(share));
+                    }
                     if let Some(rule) = decision.rule.filter(|rule| !given.rules.contains(rule)) {
                         given.rules.push(rule.clone());
                     }
@@ -116,6 +125,13 @@ impl Given {
             let total = self.seen.entry(seen).or_insert(Chance::NONE);
             *total = total.or(chance.and(share));
         }
+    }
+
+    /// The probabilities of delays above a limit, and of shorter ones or none.
+    pub fn speeds(&self, limit: Duration) -> [Chance; 2] {
+        let slow = self.delays.iter().filter(|(delay, _)| **delay > limit);
+        let slow = slow.fold(Chance::NONE, |sum, (_, chance)| sum.or(*chance));
+        [slow, slow.otherwise()]
     }
 
     /// The probability of all responses that meet a condition.
@@ -140,6 +156,9 @@ impl fmt::Display for Given {
             if self.seen.len() > 1 {
                 write!(formatter, " {chance}")?;
             }
+        }
+        for (delay, chance) in &self.delays {
+            write!(formatter, ", {chance} delayed by {delay:?}")?;
         }
         Ok(())
     }

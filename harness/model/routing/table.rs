@@ -39,11 +39,11 @@ pub enum RoutingUnit {
 pub struct Route {
     /// The conditions, sorted; an empty list matches every request.
     pub conditions: Vec<Condition>,
-    /// The injected fault.
+    /// The injected abort.
     pub abort: Option<Abort>,
     /// The injected delay.
     pub delay: Option<Delay>,
-    /// The action for requests without the fault.
+    /// The action for requests without the abort.
     pub action: Action,
     /// The changes of the headers of responses.
     pub response: ResponseHeaders,
@@ -58,7 +58,7 @@ pub struct Abort {
     pub status: StatusCode,
 }
 
-/// A fault that delays a share of the requests.
+/// A fault that delays a share of the requests, whether they are aborted or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
     /// The share, in requests per million.
@@ -346,6 +346,9 @@ impl fmt::Display for Route {
             write!(formatter, "{}{condition}", if index == 0 { "" } else { " and " })?;
         }
         write!(formatter, " {}", self.action)?;
+        if let Some(Delay { per_million, time }) = self.delay {
+            write!(formatter, ", {} % delayed by {time:?}", f64::from(per_million) / 1e4)?;
+        }
         if let Some(Abort { per_million, status }) = self.abort {
             write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)?;
         }

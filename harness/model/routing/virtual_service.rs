@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::condition::{Polarity, Subject, Test};
 use super::connection::ConnectionRule;

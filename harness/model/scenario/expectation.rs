@@ -148,6 +148,9 @@ pub struct Claim {
     pub from: String,
     /// The request path.
     pub path: String,
+    /// The time of a claim about slow answers; none if versions and statuses are claimed. The shares of the two [`speeds`](Self::speeds) are
+    /// then in place of those of versions.
+    pub slower_than: Option<Duration>,
     /// The share of each version; the shares sum to 100 %. Empty if only statuses are claimed.
     pub versions: BTreeMap<String, Share>,
     /// The share of each status; the shares sum to 100 %.
@@ -156,6 +159,13 @@ pub struct Claim {
     pub errors: ErrorRates,
     /// The position of the claim.
     pub origin: Origin,
+}
+
+impl Claim {
+    /// The names of slow and of other answers: `slower than 400ms` and `within 400ms`.
+    pub fn speeds(limit: Duration) -> [String; 2] {
+        ["slower than", "within"].map(|speed| format!("{speed} {}", shown(limit)))
+    }
 }
 
 impl fmt::Display for Claim {

@@ -369,7 +369,8 @@ impl Scenario {
 
     /// The versions in the claims.
     pub fn versions(&self) -> BTreeSet<String> {
-        let claimed = self.stages.iter().flat_map(Stage::claims).flat_map(|claim| claim.versions.keys());
+        let claimed = self.stages.iter().flat_map(Stage::claims);
+        let claimed = claimed.filter(|claim| claim.slower_than.is_none()).flat_map(|claim| claim.versions.keys());
         let compared = self.stages.iter().flat_map(Stage::service_levels).filter_map(ServiceLevel::versions);
         claimed.chain(compared.flatten()).cloned().collect()
     }

@@ -11,6 +11,9 @@ pub enum Part {
     /// The answers of a version.
     #[displaydoc("{0}")]
     Version(String),
+    /// The answers before or after a time.
+    #[displaydoc("{0}")]
+    Speed(String),
     /// The answers with a status.
     #[displaydoc("status {0}")]
     Status(StatusCode),
@@ -115,7 +118,11 @@ impl Design {
 
 /// The claimed shares of versions and of statuses. Each list sums to 100 %, or is empty if nothing is claimed.
 pub(super) fn groups(claim: &Claim) -> [Vec<(Part, Share)>; 2] {
-    let versions = claim.versions.iter().map(|(version, share)| (Part::Version(version.clone()), *share)).collect();
+    let part = |name: &String| match claim.slower_than {
+        Some(_) => Part::Speed(name.clone()),
+        None => Part::Version(name.clone()),
+    };
+    let versions = claim.versions.iter().map(|(name, share)| (part(name), *share)).collect();
     let statuses = match &claim.statuses {
         Statuses::Implied(_) => Vec::new(),
         Statuses::Claimed(statuses) => {
@@ -182,6 +189,7 @@ pub(super) mod tests {
         let share = |share: f64| Share::from_fraction(share).unwrap();
         let statuses: BTreeMap<_, _> = statuses.iter().map(|(status, part)| (*status, share(*part))).collect();
         Claim {
+            slower_than: None,
             from: "testers".to_owned(),
             path: "/".to_owned(),
             versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(*part))).collect(),

@@ -37,7 +37,9 @@ pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
         });
         for (index, (from, path, given)) in now.into_iter().enumerate() {
             let then = paired.map(|(_, then)| then[index].2.clone());
-            if then.as_ref().is_none_or(|then| then.seen != given.seen || unknown(then) != unknown(&given)) {
+            if then.as_ref().is_none_or(|then| {
+                then.seen != given.seen || then.delays != given.delays || unknown(then) != unknown(&given)
+            }) {
                 changes.push(GivenChange { number, stage: stage.clone(), from, path, before: then, after: given });
             }
         }

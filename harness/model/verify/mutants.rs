@@ -162,8 +162,12 @@ fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: 
             let other = mutated.after.given(population, path, &after);
             if !given.not_modelled.is_empty() || !other.not_modelled.is_empty() {
                 *undecided = true;
-            } else if given.seen != other.seen {
-                let claim = as_claim(&population.name, path, &scenario.service, &given);
+            } else if given.seen != other.seen || given.delays != other.delays {
+                let claim = if given.seen == other.seen {
+                    as_claim_about_time(&population.name, path, &given, &other)
+                } else {
+                    as_claim(&population.name, path, &scenario.service, &given)
+                };
                 return Some(Gap { stage: original.number, name: original.stage.name.clone(), claim });
             }
         }
@@ -202,6 +206,15 @@ fn as_claim(from: &str, path: &str, service: &Service, given: &Given) -> String 
         _ => format!(", status: {{{status}}}"),
     };
     format!("{{from: {from}{path}{get}{status}}}")
+}
+
+/// The delays that are given, as a claim that other delays fail, in the syntax of a scenario.
+fn as_claim_about_time(from: &str, path: &str, given: &Given, other: &Given) -> String {
+    let path = if path == "/" { String::new() } else { format!(", path: {path}") };
+    let mut limits = given.delays.keys().chain(other.delays.keys()).map(|delay| *delay / 2);
+    let limit = limits.find(|limit| given.speeds(*limit) != other.speeds(*limit)).unwrap_or_default();
+    let share = (given.speeds(limit)[0].fraction() * 1e4).round() / 1e2;
+    format!("{{from: {from}{path}, slower-than: {{{limit:?}: {share}%}}}}")
 }
 
 #[cfg(test)]

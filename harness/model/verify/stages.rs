@@ -72,6 +72,9 @@ pub enum Measure {
     /// Requests that no version serves.
     #[displaydoc("no version")]
     NoVersion,
+    /// Requests that are answered before or after a time.
+    #[displaydoc("{0}")]
+    Speed(String),
     /// Requests with a status.
     #[displaydoc("status {0}")]
     Status(StatusCode),
@@ -252,30 +255,38 @@ fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided 
     }
 }
 
+/// Compares a claimed share with the given one.
+fn compare(claim: &Claim, measure: Measure, claimed: Share, given: Chance) -> Option<ShareMismatch> {
+    let distance = (given.fraction() - claimed.fraction()).abs();
+    // a claim of 0 % or 100 % has no tolerance
+    let same = if claimed.is_part() { distance <= TOLERANCE } else { distance == 0.0 };
+    let effect = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
+    (!same).then(|| ShareMismatch { measure, claimed, given, detectable: distance >= effect - 1e-9 })
+}
+
 /// Compares what a population is given with a claim about it.
 pub fn decide(claim: &Claim, given: &Given) -> Decided {
     if !given.not_modelled.is_empty() {
         return Decided::Undecided(given.not_modelled.clone());
     }
     let mut mismatches = Vec::new();
-    let mut compare = |measure: Measure, claimed: Share, given: Chance| {
-        let distance = (given.fraction() - claimed.fraction()).abs();
-        // a claim of 0 % or 100 % has no tolerance
-        let same = if claimed.is_part() { distance <= TOLERANCE } else { distance == 0.0 };
-        if !same {
-            let effect = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
-            mismatches.push(ShareMismatch { measure, claimed, given, detectable: distance >= effect - 1e-9 });
+    if let Some(limit) = claim.slower_than {
+        for (speed, given) in Claim::speeds(limit).into_iter().zip(given.speeds(limit)) {
+            let claimed = claim.versions.get(&speed).copied().unwrap_or(Share::NONE);
+            mismatches.extend(compare(claim, Measure::Speed(speed), claimed, given));
         }
-    };
+        return if mismatches.is_empty() { Decided::Holds } else { Decided::Fails(mismatches) };
+    }
     if !claim.versions.is_empty() {
         let seen = given.seen.keys().filter_map(|seen| seen.version.clone());
         let versions: BTreeSet<String> = claim.versions.keys().cloned().chain(seen).collect();
         for version in versions {
             let claimed = claim.versions.get(&version).copied().unwrap_or(Share::NONE);
             let chance = given.chance(|seen| seen.version.as_ref() == Some(&version));
-            compare(Measure::Version(version), claimed, chance);
+            mismatches.extend(compare(claim, Measure::Version(version), claimed, chance));
         }
-        compare(Measure::NoVersion, Share::NONE, given.chance(|seen| seen.version.is_none()));
+        let without = given.chance(|seen| seen.version.is_none());
+        mismatches.extend(compare(claim, Measure::NoVersion, Share::NONE, without));
     }
     // statuses of the application are compared only if they are known
     let unknown = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
@@ -288,7 +299,8 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
         let statuses: BTreeSet<u16> = claimed.into_iter().chain(seen).collect();
         for status in statuses {
             let chance = given.chance(|seen| seen.status == Some(status));
-            compare(Measure::Status(StatusCode(status)), claim.statuses.share(status), chance);
+            let measure = Measure::Status(StatusCode(status));
+            mismatches.extend(compare(claim, measure, claim.statuses.share(status), chance));
         }
     } else if claim.versions.is_empty() {
         return Decided::Open("the status that the application answers with is not known".to_owned());

@@ -9,15 +9,17 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
-use super::service_levels::{Compared, Errors, LatencyLimits, Limit, SlowerThan};
+use super::service_levels::{Compared, Errors, LatencyLimits, Limit, Slow, SlowerThan, Slowness};
 use super::values::{ErrorRates, Get, Status, Time};
-use crate::scenario::Share;
 use crate::scenario::expectation::Count;
+use crate::scenario::{Factor, Share};
 
 /// A claim of a stage, in the form that its keys determine.
 pub enum Expectation {
     /// The shares of versions and statuses for a population.
     Claim(Box<Claim>),
+    /// The share of slow answers.
+    Slow(Box<Slow>),
     /// A version against another one.
     Compare(Box<Compared>),
     /// The largest shares of errors and of slow answers.
@@ -206,7 +208,7 @@ const KEYS: [&str; 17] = [
 ];
 
 /// The forms of an expectation, for messages.
-pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
+pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {from: …, slower-than: {TIME: SHARE}}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
 
 /// The message where both keys of the error rates are set.
 pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
@@ -239,9 +241,27 @@ fn keys_of(form: &str) -> &'static str {
         "reports" => "{reports: {weight: …}}",
         "objects" => "{objects: none}",
         _ => {
-            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …}"
+            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, slower-than: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …}"
         }
     }
+}
+
+/// Whether a value of `slower-than` is the share of a claim about a time.
+const fn is_share(slowness: &Slowness) -> bool {
+    matches!(slowness, Slowness::Share(_))
+}
+
+/// The factors of a comparison.
+fn factors(written: SlowerThan) -> Result<Spanned<Vec<(Spanned<String>, Factor)>>, (Location, String)> {
+    let factors = written.value.into_iter().map(|(share, slowness)| match slowness {
+        Slowness::Factor(factor) => Ok((share, factor)),
+        Slowness::Share(_) => {
+            let message = "in a comparison, `slower-than` takes a factor of a share of the answers, such as {95%: 2x}";
+            Err((share.referenced, message.to_owned()))
+        }
+    });
+    let value = factors.collect::<Result<_, _>>()?;
+    Ok(Spanned { value, referenced: written.referenced, defined: written.defined })
 }
 
 impl Keys {
@@ -296,7 +316,23 @@ impl Keys {
         if errors.is_none() && slower_than.is_none() {
             return Err((at, "`compare` claims nothing: it needs `errors` or `slower-than`".to_owned()));
         }
+        let slower_than = slower_than.map(|own| factors(own)).transpose()?;
         Ok(Expectation::Compare(Box::new(Compared { from, path, compare, errors, slower_than, error_rates })))
+    }
+
+    /// A share of slow answers.
+    fn slow(self, at: Location) -> Result<Expectation, (Location, String)> {
+        self.refuse(&["get", "lag", "status", "errors", "errors-at-most", "latency", "excess"], "slower-than")?;
+        let Self { from: Some(from), path, slower_than: Some(slower_than), error_rates, .. } = self else {
+            return Err((at, format!("an expectation is {FORMS}")));
+        };
+        let shares = slower_than.value.into_iter().filter_map(|(time, slowness)| match slowness {
+            Slowness::Share(share) => Some((time, share)),
+            Slowness::Factor(_) => None,
+        });
+        let slower_than =
+            Spanned { value: shares.collect(), referenced: slower_than.referenced, defined: slower_than.defined };
+        Ok(Expectation::Slow(Box::new(Slow { from, path, slower_than, error_rates })))
     }
 
     /// The form that the keys determine; `at` is the location of the expectation.
@@ -319,6 +355,7 @@ impl Keys {
             Self { from: Some(_), excess: Some(excess), .. } => {
                 Err((excess.referenced, "`excess` needs `errors-at-most` or `latency`".to_owned()))
             }
+            Self { from: Some(_), slower_than: Some(ref slower), .. } if slower.value.values().all(is_share) => self.slow(at),
             Self { from: Some(_), slower_than: Some(_), .. } | Self { errors: Some(Errors::Factor(_)), .. } => {
                 let key = if self.slower_than.is_some() { "slower-than" } else { "errors" };
                 let message = format!("`{key}` with a factor needs the two versions: `compare: {{v2: v1}}`");
@@ -326,7 +363,7 @@ impl Keys {
             }
             Self { from: Some(_), get: None, status: None, .. } => Err((
                 at,
-                "an expectation with `from` needs `get`, `status`, `compare`, `errors-at-most` or `latency`".to_owned(),
+                "an expectation with `from` needs `get`, `status`, `slower-than`, `compare`, `errors-at-most` or `latency`".to_owned(),
             )),
             Self { from: Some(from), path, get, lag, status, error_rates, errors, .. } => {
                 let former = errors.and_then(|errors| match errors {
@@ -398,6 +435,7 @@ impl JsonSchema for Expectation {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let forms = [
             generator.subschema_for::<Claim>(),
+            generator.subschema_for::<Slow>(),
             generator.subschema_for::<Compared>(),
             generator.subschema_for::<Limit>(),
             generator.subschema_for::<ServedBy>(),

@@ -14,8 +14,8 @@ pub(super) use expectation::{
     BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Weights,
 };
 use serde_saphyr::Location;
-pub(super) use service_levels::{Compared, LatencyLimits, Limit};
-pub(super) use values::{ErrorRates, Get, Status};
+pub(super) use service_levels::{Compared, LatencyLimits, Limit, Slow};
+pub(super) use values::{ErrorRates, Get, Status, Time};
 
 use super::error::ScenarioError;
 use super::excerpt::{TAB, tab};

@@ -32,7 +32,7 @@ pub struct Compared {
     pub errors: Option<Factor>,
     /// The smallest multiple of the share of slow answers to detect, for answers slower than this share of the other version's.
     #[schemars(with = "Option<BTreeMap<String, Factor>>")]
-    pub slower_than: Option<SlowerThan>,
+    pub slower_than: Option<Spanned<Vec<(Spanned<String>, Factor)>>>,
     /// The error rates of the verdict.
     pub error_rates: Option<ErrorRates>,
 }
@@ -64,11 +64,48 @@ pub struct Limit {
     pub error_rates: Option<ErrorRates>,
 }
 
+/// The share of slow answers to a population.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Slow {
+    /// The population.
+    #[schemars(with = "String")]
+    pub from: Spanned<String>,
+    /// The request path; by default `/`.
+    #[schemars(with = "Option<String>")]
+    pub path: Option<Spanned<String>>,
+    /// The share of the answers that take longer than a time, such as `{400ms: 20%}`.
+    #[schemars(with = "BTreeMap<String, Share>", extend("minProperties" = 1, "maxProperties" = 1))]
+    pub slower_than: Spanned<Vec<(Spanned<String>, Share)>>,
+    /// The error rates of the verdict.
+    pub error_rates: Option<ErrorRates>,
+}
+
 /// Times by share, such as `{99%: 50ms}`.
 pub type LatencyLimits = Spanned<HashMap<Spanned<String>, Time>>;
 
-/// Factors by share, such as `{95%: 2x}`.
-pub type SlowerThan = Spanned<HashMap<Spanned<String>, Factor>>;
+/// Factors by share, such as `{95%: 2x}`, or shares by time, such as `{400ms: 20%}`.
+pub type SlowerThan = Spanned<HashMap<Spanned<String>, Slowness>>;
+
+/// A value of `slower-than`.
+#[derive(Clone, Copy)]
+pub enum Slowness {
+    /// The factor of a comparison.
+    Factor(Factor),
+    /// The share of the answers.
+    Share(Share),
+}
+
+impl<'de> Deserialize<'de> for Slowness {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.trim_end().ends_with('%') {
+            text.parse().map(Self::Share).map_err(de::Error::custom)
+        } else {
+            text.parse().map(Self::Factor).map_err(de::Error::custom)
+        }
+    }
+}
 
 /// The value of `errors`: error rates under their former name, or the factor of a comparison.
 pub enum Errors {

@@ -45,8 +45,17 @@ pub struct Time(#[schemars(with = "String")] pub Duration);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let invalid = || de::Error::custom(format!("`{text}` is not a duration such as 200ms, 5s or 1m30s"));
+        Self::read(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl Time {
+    /// The duration in a text.
+    ///
+    /// # Errors
+    /// The message that the text is no duration above zero.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let invalid = || format!("`{text}` is not a duration such as 200ms, 5s or 1m30s");
         // jiff parses ISO 8601 durations as well
         if !text.trim_start().starts_with(|first: char| first.is_ascii_digit()) {
             return Err(invalid());

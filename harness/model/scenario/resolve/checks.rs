@@ -93,6 +93,7 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
     let mut first: HashMap<(&str, Option<&str>), &Origin> = HashMap::new();
     for expectation in &stage.expect {
         let (key, origin) = match expectation {
+            Expectation::Claim(claim) if claim.slower_than.is_some() => continue,
             Expectation::Claim(claim) => ((claim.from.as_str(), Some(claim.path.as_str())), &claim.origin),
             Expectation::Declared(claim) => ((claim.from.as_str(), Some("as-declared")), &claim.origin),
             Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),

@@ -23,6 +23,7 @@ impl Resolver<'_> {
         let at = keys.referenced;
         match keys.value.form(at).or_else(|(at, message)| self.error(at, message))? {
             parse::Expectation::Claim(claim) => Ok(vec![self.about_population(*claim, at, context)?]),
+            parse::Expectation::Slow(slow) => Ok(vec![Expectation::Claim(self.slow(*slow, at, context)?)]),
             parse::Expectation::Compare(compare) => {
                 Ok(vec![Expectation::ServiceLevel(self.comparison(*compare, at, context)?)])
             }
@@ -163,7 +164,28 @@ impl Resolver<'_> {
             let named = shares.iter().map(|(status, share)| (format!("status {}", StatusCode(*status)), *share));
             self.shares(&named.collect::<Vec<_>>(), errors, written)?;
         }
-        Ok(Claim { from: from.value, path, versions, statuses, errors, origin: self.origin(at) })
+        Ok(Claim { from: from.value, path, slower_than: None, versions, statuses, errors, origin: self.origin(at) })
+    }
+
+    /// A claim about the share of slow answers.
+    fn slow(&self, raw: parse::Slow, at: Location, context: &Context<'_>) -> Result<Claim, ScenarioError> {
+        self.known_population(&raw.from, context)?;
+        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
+        let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
+        let place = raw.slower_than.referenced;
+        let mut shares = raw.slower_than.value.into_iter();
+        let (Some((time, share)), None) = (shares.next(), shares.next()) else {
+            return self.error(place, "`slower-than` takes one time with its share, such as {400ms: 20%}");
+        };
+        let limit = match parse::Time::read(&time.value) {
+            Ok(parse::Time(limit)) => limit,
+            Err(message) => return self.error(time.referenced, message),
+        };
+        let [slow, within] = Claim::speeds(limit);
+        self.shares(&[(slow.clone(), share), (within.clone(), share.rest())], errors, place)?;
+        let (versions, statuses) = (BTreeMap::from([(slow, share), (within, share.rest())]), Statuses::Implied(200));
+        let origin = self.origin(at);
+        Ok(Claim { from: raw.from.value, path, slower_than: Some(limit), versions, statuses, errors, origin })
     }
 
     /// Checks that shares sum to 100 %, and that they stay between 0 and 100 % with the smallest detectable deviation.

@@ -239,7 +239,7 @@ impl Trial {
 
 fn counts_for(answer: &Answer, part: &Part) -> bool {
     match (answer, part) {
-        (Answer::Version { version, .. }, Part::Version(wanted)) => version == wanted,
+        (Answer::Version { version, .. }, Part::Version(wanted) | Part::Speed(wanted)) => version == wanted,
         (Answer::Version { status, .. } | Answer::Unknown { status, .. }, Part::Status(wanted)) => *status == wanted.0,
         _ => false,
     }

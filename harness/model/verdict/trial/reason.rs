@@ -26,9 +26,9 @@ impl Trial {
             parts.push(format!("{} of {} requests{each}", served(shares, decided.requests), decided.requests));
         }
         if !whole.is_empty() {
-            let whole = whole
-                .iter()
-                .map(|part| if part.starts_with("status ") { (*part).to_owned() } else { format!("from {part}") });
+            let is_plain = |part: &str| part.starts_with("status ") || self.design.claim.slower_than.is_some();
+            let whole =
+                whole.iter().map(|part| if is_plain(part) { (*part).to_owned() } else { format!("from {part}") });
             parts.push(format!(
                 "all {} {}; a leak is below {:.2} %{} with {} % confidence",
                 decided.requests,
@@ -84,8 +84,11 @@ impl Trial {
             || (part.clone(), count, design.share()),
             |(other, others)| (other, others, 1.0 - design.share()),
         );
-        let served =
-            if matches!(part, Part::Version(_)) { format!("{part} served") } else { format!("{part} came in") };
+        let served = match part {
+            Part::Version(_) => format!("{part} served"),
+            Part::Speed(_) => format!("{part} were"),
+            Part::Status(_) => format!("{part} came in"),
+        };
         let reason = format!(
             "{served} {} of {n} requests; {} % was claimed; a chance of this or worse under the claim: at most {chance:.0e}",
             percent(count, n),
@@ -130,6 +133,9 @@ impl Trial {
             Answer::Nothing { reason } => format!("{count} of {n} requests got no answer: {reason}"),
             Answer::Unknown { status, excerpt } if !claim.versions.is_empty() => {
                 format!("{} answered {} `{excerpt}`, which tells no version", of(*count), StatusCode(*status))
+            }
+            Answer::Version { version, .. } if claim.slower_than.is_some() => {
+                format!("{} {version}, of which none was claimed", of(*count))
             }
             Answer::Version { version, .. }
                 if !claim.versions.is_empty() && !is_claimed(claim.versions.get(version)) =>
