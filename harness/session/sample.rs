@@ -234,3 +234,21 @@ fn counted(stage: &Stage) -> BTreeMap<String, (Count, Origin)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_after_the_time_and_none_at_all_are_slow() {
+        let limit = Duration::from_millis(400);
+        let name = |answer: &Answer, took: u64| match by_speed(answer, limit, Duration::from_millis(took)) {
+            Answer::Version { version, status: 200 } => version,
+            other => panic!("{other}"),
+        };
+        let failed = Answer::Unknown { status: 503, excerpt: String::new() };
+        let nothing = Answer::Nothing { reason: "a timeout".to_owned() };
+        let names = [name(&failed, 400), name(&failed, 401), name(&nothing, 10)];
+        assert_eq!(names, ["within 400ms", "slower than 400ms", "slower than 400ms"]);
+    }
+}

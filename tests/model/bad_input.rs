@@ -160,6 +160,22 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
     "{served: {hello-server-v2: 0}}",
     "{from: testers, slower-than: {95%: 2x}}"
 )]
+#[case::slower_than_with_two_times(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, slower-than: {100ms: 50%, 1s: 10%}}"
+)]
+#[case::slower_than_no_time("scenario.yaml", "{served: {hello-server-v2: 0}}", "{from: testers, slower-than: {95%: 20%}}")]
+#[case::slower_than_with_versions(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, slower-than: {100ms: 50%}, get: {v1: 100%}}"
+)]
+#[case::a_comparison_with_a_share(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, compare: {v2: v1}, slower-than: {95%: 20%}}"
+)]
 #[case::a_comparison_that_takes_too_long(
     "scenario.yaml",
     "v2: 50%}}",

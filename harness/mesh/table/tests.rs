@@ -49,6 +49,24 @@ fn dump() -> ConfigDump {
 }
 
 #[test]
+fn faults_are_read_with_their_shares() {
+    let share = |numerator: u32| json!({"numerator": numerator, "denominator": "MILLION"});
+    let read = |delay: Value| {
+        let faults = json!({"delay": delay, "abort": {"percentage": share(100_000), "http_status": 418}});
+        let route = json!({
+            "match": {"prefix": "/"},
+            "direct_response": {"status": 200},
+            "typed_per_filter_config": {"envoy.filters.http.fault": faults},
+        });
+        read_route(&route).unwrap().to_string()
+    };
+    let delayed = read(json!({"fixed_delay": "0.500s", "percentage": share(250_000)}));
+    assert_eq!(delayed, "any request is answered 200, 10 % aborted with 418, 25 % delayed by 500ms");
+    let none = "any request is answered 200, 10 % aborted with 418";
+    assert_eq!([read(json!({"fixed_delay": "5s", "percentage": share(0)})), read(Value::Null)], [none; 2]);
+}
+
+#[test]
 fn routes_and_endpoints_become_a_route_table() {
     let table = read_table(&dump(), HOST, 8080, None).unwrap();
     assert_eq!(

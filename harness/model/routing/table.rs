@@ -346,9 +346,6 @@ impl fmt::Display for Route {
             write!(formatter, "{}{condition}", if index == 0 { "" } else { " and " })?;
         }
         write!(formatter, " {}", self.action)?;
-        if let Some(Delay { per_million, time }) = self.delay {
-            write!(formatter, ", {} % delayed by {time:?}", f64::from(per_million) / 1e4)?;
-        }
         if let Some(Abort { per_million, status }) = self.abort {
             write!(formatter, ", {} % aborted with {status}", f64::from(per_million) / 1e4)?;
         }
