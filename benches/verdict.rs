@@ -361,6 +361,7 @@ fn updates_a_second() -> f64 {
     const ANSWERS: u32 = 20_000_000;
     let share = |share: f64| Share::from_fraction(share).expect("a share");
     let claim = Claim {
+        slower_than: None,
         from: "testers".to_owned(),
         path: "/".to_owned(),
         versions: [("v1".to_owned(), share(0.5)), ("v2".to_owned(), share(0.5))].into(),

@@ -165,7 +165,11 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
     "{served: {hello-server-v2: 0}}",
     "{from: testers, slower-than: {100ms: 50%, 1s: 10%}}"
 )]
-#[case::slower_than_no_time("scenario.yaml", "{served: {hello-server-v2: 0}}", "{from: testers, slower-than: {95%: 20%}}")]
+#[case::slower_than_no_time(
+    "scenario.yaml",
+    "{served: {hello-server-v2: 0}}",
+    "{from: testers, slower-than: {95%: 20%}}"
+)]
 #[case::slower_than_with_versions(
     "scenario.yaml",
     "{served: {hello-server-v2: 0}}",
