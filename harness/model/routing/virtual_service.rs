@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::condition::{Polarity, Subject, Test};
 use super::connection::ConnectionRule;
