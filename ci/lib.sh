@@ -7,6 +7,9 @@ repo_dir=$(dirname "$ci_dir")
 # Everything that outlives a checkout: built images, and the run records of the harness.
 cache_dir=${SHIFTCHECK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/shiftcheck}
 
+# As .cargo/config.toml has it, for crates outside of this folder.
+export MALLOC_CONF=${MALLOC_CONF:-thp:always,metadata_thp:auto}
+
 say()  { printf '%s %s\n' "$(date +%H:%M:%S)" "$*" >&2; }
 fail() { # fail MESSAGE [HINT]
   printf 'error: %s\n' "$1" >&2
