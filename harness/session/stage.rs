@@ -17,7 +17,7 @@ use crate::plan::{Designs, Plan, PlannedStage, Snapshot, StageDesigns};
 use crate::routing::{self, Mesh};
 use crate::scenario::{Expectation, Origin, Stage};
 use crate::traffic::Driver;
-use crate::venue::{OpenVenue, ready_pods};
+use crate::venue::{Neighbours, OpenVenue, ready_pods};
 use crate::verdict::Ruling;
 
 /// How often deleted objects are looked for; they are of too many kinds to be watched.
@@ -115,6 +115,8 @@ impl<'a> Session<'a> {
         designs: &StageDesigns,
         driver: &mut Driver,
     ) -> Result<Ruling, SessionError> {
+        let neighbours = if planned.stage.is_timed() { Neighbours::Excluded } else { Neighbours::Allowed };
+        let _turn = self.venue.turn(neighbours).await;
         let (start, stage) = (Instant::now(), planned.stage);
         self.events.tell(Event::Stage { number: planned.number, name: stage.name.clone(), edits: planned.edits() });
         let (during, mismatch) = self.change(planned, !designs.is_empty(), driver).await?;

@@ -15,6 +15,7 @@ mod shared;
 mod stand_ins;
 mod state;
 mod throwaway;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -41,6 +42,7 @@ pub use pods::{PodCounter, Reading, ready_pods};
 pub use run::Run;
 pub use shared::SharedCluster;
 pub use throwaway::Throwaway;
+pub use turns::{Neighbours, Turn};
 
 /// A place where scenarios run. It holds the settings of the user and no state of a run.
 #[async_trait]
@@ -121,6 +123,11 @@ pub trait OpenVenue: Send + Sync {
     /// # Errors
     /// There is no such object, or the API server refuses.
     async fn delete(&mut self, target: &Target) -> Result<Option<Deleted>, ClusterError>;
+
+    /// Waits for the turn of a stage among those of other runs on the same cluster.
+    async fn turn(&self, _: Neighbours) -> Turn {
+        Turn::Only
+    }
 
     /// Marks the end of a step in time: objects that are applied from now on are younger than those before.
     fn later(&mut self) {}

@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
 use super::cluster::{ProvisionedCluster, account_ready};
+use super::turns::{Neighbours, Turn, Turns};
 use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{
@@ -56,6 +57,8 @@ pub struct OpenNamespace {
     ingresses: BTreeMap<IngressGateway, Option<Ingress>>,
     /// The addresses of endpoints that the client's sidecar uses, as far as stages have waited for them.
     endpoints: BTreeSet<String>,
+    /// The stages of other runs on the cluster; none where it runs nothing else.
+    turns: Option<Turns>,
     events: Events,
 }
 
@@ -88,11 +91,17 @@ impl OpenNamespace {
                 .collect(),
             client: client.clone(),
             service: scenario.service.clone(),
+            turns: None,
             events: events.clone(),
             name,
             pods,
             objects,
         }
+    }
+
+    /// Beside other runs, whose stages take turns with those of this one.
+    pub(super) fn beside(self, turns: &Turns) -> Self {
+        Self { turns: Some(turns.clone()), ..self }
     }
 
     /// Why the API server does not answer; none if it does. Whatever goes through it, such as a port-forward, then fails for that reason.
@@ -107,6 +116,13 @@ impl OpenNamespace {
 
 #[async_trait]
 impl OpenVenue for OpenNamespace {
+    async fn turn(&self, neighbours: Neighbours) -> Turn {
+        match &self.turns {
+            Some(turns) => turns.next(neighbours).await,
+            None => Turn::Only,
+        }
+    }
+
     async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
         let new = |pods: &Api<Pod>| Driver::new(pods.clone(), options).program(&self.client.driver);
         let outside = self.client.outside.as_deref().unwrap_or_default();

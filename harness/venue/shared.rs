@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::cluster::{KUBECONFIG, ProvisionedCluster, account_ready};
 use super::existing::create_namespace;
+use super::turns::Turns;
 use super::{LeftBehind, OpenNamespace, OpenVenue, Run, Throwaway, Venue, VenueError};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, KubeCluster, Owner, RunId, RunRecord, RunRecords, answered, is_confinable,
@@ -39,6 +40,7 @@ pub struct SharedCluster {
     started: OnceCell<KubeCluster>,
     /// Whether a run has left its namespace on purpose, and with it the cluster.
     kept: AtomicBool,
+    turns: Turns,
 }
 
 impl SharedCluster {
@@ -74,6 +76,7 @@ impl SharedCluster {
             cache: cache.to_owned(),
             started: OnceCell::new(),
             kept: AtomicBool::new(false),
+            turns: Turns::default(),
         };
         Some((shared, sharing))
     }
@@ -182,7 +185,7 @@ impl Venue for SharedCluster {
         let objects = create_namespace(run, cluster, kube.clone(), false).await?;
         account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
         run.events.tell(Event::Environment(cluster.environment().await));
-        Ok(Box::new(OpenNamespace::new(cluster, objects, run.scenario, &run.events)))
+        Ok(Box::new(OpenNamespace::new(cluster, objects, run.scenario, &run.events).beside(&self.turns)))
     }
 
     async fn client(&self, _run: &Run<'_>) -> Option<Client> {

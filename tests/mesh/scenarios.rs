@@ -1,9 +1,11 @@
 //! Scenarios share a throwaway cluster, each in a namespace of its own; all claims of the examples hold on it.
 
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::process::Stdio;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cluster::{containers, docker};
@@ -28,6 +30,9 @@ const SCENARIOS: [(&str, bool, &str); 9] = [
     ("mirror", true, "all stages passed"),
 ];
 
+/// Stages that claim something about time.
+const TIMED: [(&str, u64); 3] = [("gateway-api", 2), ("blue-green", 3), ("fault-injection", 3)];
+
 fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     let folder = tempfile::tempdir().unwrap();
     let scenarios = SCENARIOS.map(|(name, ..)| format!("fixtures/{name}"));
@@ -43,6 +48,7 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     let begins = |line: &&str| line.contains(" of a shared throwaway cluster, run ");
     let (begun, lines): (usize, Vec<&str>) = (printed.lines().filter(begins).count(), printed.lines().collect());
     assert_eq!(begun, SCENARIOS.len(), "{printed}");
+    let mut stages = Vec::new();
     for (name, holds, proves) in SCENARIOS {
         let first = lines.iter().position(|line| begins(line) && line.starts_with(&format!("{name}: ")));
         let own = &lines[first.unwrap_or_else(|| panic!("{name}: {printed}"))..];
@@ -53,8 +59,26 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
         let report = std::fs::read_to_string(folder.path().join(name).join("report.json")).unwrap();
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!(report["result"], if holds { "passed" } else { "failed" }, "{name}");
+        stages.extend(times(name, &report));
     }
     assert_eq!(own_clusters(), [""; 0], "something is left behind");
+    // stages with claims about time had the cluster to themselves; the start of a run is written in whole seconds
+    for (name, stage) in TIMED {
+        let (_, own) = stages.iter().find(|(of, _)| *of == (name, stage)).unwrap();
+        let overlap = |times: &Range<f64>| times.end.min(own.end) - times.start.max(own.start);
+        let beside = stages.iter().find(|((other, _), times)| *other != name && overlap(times) > 1.5);
+        assert_eq!(beside, None, "beside stage {stage} of {name} at {own:?}");
+    }
+}
+
+/// The stages of a scenario's report, by their numbers, with the times in which they ran, in seconds since 1970.
+fn times<'a>(name: &'a str, report: &Value) -> Vec<((&'a str, u64), Range<f64>)> {
+    let started: Timestamp = report["started"].as_str().unwrap().parse().unwrap();
+    let times = report["stages"].as_array().unwrap().iter().map(|stage| {
+        let began = started.as_duration().as_secs_f64() + stage["began"].as_f64().unwrap();
+        ((name, stage["number"].as_u64().unwrap()), began..began + stage["took"].as_f64().unwrap())
+    });
+    times.collect()
 }
 
 fn a_sweep_removes_the_shared_cluster_of_a_killed_run() {

@@ -13,7 +13,7 @@ use super::kinds::Target;
 use super::manifest::Manifest;
 use super::origin::Origin;
 use super::scheme::Scheme;
-use super::service_level::ServiceLevel;
+use super::service_level::{Objective, ServiceLevel};
 use super::suggest::nearest;
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
@@ -290,6 +290,22 @@ impl Stage {
         })
     }
 
+    /// Whether the stage claims something about time, which depends on how busy the cluster is. While a stage is applied, a request without an
+    /// answer in time is a failed one.
+    pub fn is_timed(&self) -> bool {
+        self.expect.iter().any(|expectation| match expectation {
+            Expectation::Claim(claim) => claim.slower_than.is_some(),
+            Expectation::Declared(_) | Expectation::During(_) => true,
+            Expectation::ServiceLevel(level) => {
+                matches!(&level.objective, Objective::Limit(limits) if !limits.latency.is_empty())
+            }
+            Expectation::Served { .. }
+            | Expectation::Weights { .. }
+            | Expectation::Reports { .. }
+            | Expectation::NoObjects(_) => false,
+        })
+    }
+
     /// Whether the stage claims something about requests.
     pub fn sends(&self) -> bool {
         self.asked().next().is_some() || self.declared().next().is_some()
@@ -436,5 +452,24 @@ impl Scenario {
     /// The population with a name.
     pub fn population(&self, name: &str) -> Option<&Population> {
         self.populations.iter().find(|population| population.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::errors_and_a_gap_during_a_change("blue-green", &[false, true, true, false])]
+    #[case::errors_during_a_change("gateway-api", &[false, true, true])]
+    #[case::versions_compared_with_each_other("slow-canary", &[false; 2])]
+    #[case::slow_answers("fault-injection", &[false, false, true, true])]
+    #[case::as_the_route_declares("rollouts-timed", &[false, true])]
+    fn stages_that_claim_something_about_time(#[case] fixture: &str, #[case] timed: &[bool]) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
+        let stages = Scenario::read(&folder).unwrap().stages;
+        assert_eq!(stages.iter().map(Stage::is_timed).collect::<Vec<_>>(), timed);
     }
 }
