@@ -26,7 +26,7 @@ const SCENARIOS: [(&str, bool, &str); 9] = [
     ("slow-canary", false, "✗ everyone at /work: v2 against v1: answers slower than 95 % of v1's below 2x — "),
     ("fault-injection", true, "writers: status 200 80 %, status 500 20 % — "),
     ("h2c", true, "all stages passed"),
-    ("grpc", true, "chaos: status OK 90 %, status UNAVAILABLE 10 % — "),
+    ("grpc", true, "chaos at /helloworld.Greeter/SayHello: status OK 90 %, status UNAVAILABLE 10 % — "),
     ("mirror", true, "all stages passed"),
 ];
 
