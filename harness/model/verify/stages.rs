@@ -261,7 +261,7 @@ fn compare(claim: &Claim, measure: Measure, claimed: Share, given: Chance) -> Op
     // a claim of 0 % or 100 % has no tolerance
     let same = if claimed.is_part() { distance <= TOLERANCE } else { distance == 0.0 };
     let effect = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
-    (!same).then(|| ShareMismatch { measure, claimed, given, detectable: distance >= effect - 1e-9 })
+    (!same).then_some(ShareMismatch { measure, claimed, given, detectable: distance >= effect - 1e-9 })
 }
 
 /// Compares what a population is given with a claim about it.

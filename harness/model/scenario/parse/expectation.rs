@@ -9,10 +9,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
-use super::service_levels::{Compared, Errors, LatencyLimits, Limit, Slow, SlowerThan, Slowness};
+use super::service_levels::{Compared, Errors, Factors, LatencyLimits, Limit, Slow, SlowerThan, Slowness};
 use super::values::{ErrorRates, Get, Status, Time};
 use crate::scenario::expectation::Count;
-use crate::scenario::{Factor, Share};
+use crate::scenario::Share;
 
 /// A claim of a stage, in the form that its keys determine.
 pub enum Expectation {
@@ -252,7 +252,7 @@ const fn is_share(slowness: &Slowness) -> bool {
 }
 
 /// The factors of a comparison.
-fn factors(written: SlowerThan) -> Result<Spanned<Vec<(Spanned<String>, Factor)>>, (Location, String)> {
+fn factors(written: SlowerThan) -> Result<Spanned<Factors>, (Location, String)> {
     let factors = written.value.into_iter().map(|(share, slowness)| match slowness {
         Slowness::Factor(factor) => Ok((share, factor)),
         Slowness::Share(_) => {
@@ -316,7 +316,7 @@ impl Keys {
         if errors.is_none() && slower_than.is_none() {
             return Err((at, "`compare` claims nothing: it needs `errors` or `slower-than`".to_owned()));
         }
-        let slower_than = slower_than.map(|own| factors(own)).transpose()?;
+        let slower_than = slower_than.map(factors).transpose()?;
         Ok(Expectation::Compare(Box::new(Compared { from, path, compare, errors, slower_than, error_rates })))
     }
 

@@ -32,7 +32,7 @@ pub struct Compared {
     pub errors: Option<Factor>,
     /// The smallest multiple of the share of slow answers to detect, for answers slower than this share of the other version's.
     #[schemars(with = "Option<BTreeMap<String, Factor>>")]
-    pub slower_than: Option<Spanned<Vec<(Spanned<String>, Factor)>>>,
+    pub slower_than: Option<Spanned<Factors>>,
     /// The error rates of the verdict.
     pub error_rates: Option<ErrorRates>,
 }
@@ -83,6 +83,9 @@ pub struct Slow {
 
 /// Times by share, such as `{99%: 50ms}`.
 pub type LatencyLimits = Spanned<HashMap<Spanned<String>, Time>>;
+
+/// Factors, each with the share that it is written at.
+pub type Factors = Vec<(Spanned<String>, Factor)>;
 
 /// Factors by share, such as `{95%: 2x}`, or shares by time, such as `{400ms: 20%}`.
 pub type SlowerThan = Spanned<HashMap<Spanned<String>, Slowness>>;
