@@ -11,8 +11,8 @@ use serde_saphyr::{Location, Spanned};
 
 use super::service_levels::{Compared, Errors, Factors, LatencyLimits, Limit, Slow, SlowerThan, Slowness};
 use super::values::{ErrorRates, Get, Status, Time};
-use crate::scenario::expectation::Count;
 use crate::scenario::Share;
+use crate::scenario::expectation::Count;
 
 /// A claim of a stage, in the form that its keys determine.
 pub enum Expectation {
