@@ -57,22 +57,35 @@ pub fn signal(name: &str, child: &Child) {
     assert!(sent.success());
 }
 
-/// Ends a process for which a test waits in vain, so that the test fails and does not hang. Held for as long as it counts.
+/// Ends a process for which a test waits in vain, or whose test has failed: the test does not hang, and leaves nothing that runs. Held for as
+/// long as it counts.
 #[must_use]
-pub struct Deadline(
-    #[expect(dead_code, reason = "its end tells the thread that the process need not be ended")] Sender<()>,
-);
+pub struct Deadline {
+    id: String,
+    /// Its end tells the thread that the process need not be ended.
+    _held: Sender<()>,
+}
 
 impl Deadline {
     pub fn of(child: &Child, limit: Duration) -> Self {
         let (held, gone) = channel();
         let id = child.id().to_string();
+        let process = id.clone();
         std::thread::spawn(move || {
             if gone.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                let _ = Command::new("kill").args(["-KILL", &id]).status();
+                let _ = Command::new("kill").args(["-KILL", &process]).status();
             }
         });
-        Self(held)
+        Self { id, _held: held }
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // it removes what it has created
+            let _ = Command::new("kill").args(["-TERM", &self.id]).status();
+        }
     }
 }
 

@@ -322,7 +322,8 @@ fn a_page_shows_one_scenario_after_the_other() {
 fn shares_and_the_graph_are_followed_while_a_sample_is_taken() {
     let mut command =
         shiftcheck(&["run", "fixtures/canary", "--cluster", "embedded", "--no-report", "--live", "--pause", "3"]);
-    let mut child = command.args(["--qps", "1000"]).stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
+    // so slow that even a sample that is decided early is reported several times
+    let mut child = command.args(["--qps", "300"]).stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().unwrap();
     let _deadline = Deadline::of(&child, Duration::from_secs(60));
     let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let (port, token) = address(printed.next().unwrap().strip_prefix("live page: ").unwrap());
@@ -354,5 +355,5 @@ fn shares_and_the_graph_are_followed_while_a_sample_is_taken() {
     );
     let graphs = changes[from..].iter().map(|change| &change["graph"]).filter(|graph| graph["within"] == "last second");
     let rates: Vec<u64> = graphs.map(|graph| graph["requests"].as_u64().unwrap()).collect();
-    assert!(rates.iter().any(|rate| (700..=1300).contains(rate)), "requests of the last second: {rates:?}");
+    assert!(rates.iter().any(|rate| (200..=400).contains(rate)), "requests of the last second: {rates:?}");
 }

@@ -31,6 +31,21 @@ impl Istiod {
         if policy.is_there() && policy.entries().all(|(_, part)| !part.is_there()) {
             self.refuse(policy, format!("{} is empty", field(&policy.pointer)));
         }
+        self.settings(policy);
+        for port in policy.get("portLevelSettings").items() {
+            if !port.get("port").is_there() {
+                self.refuse(&port, format!("{} has no `port`", field(&port.pointer)));
+            }
+            let settings = ["outlierDetection", "connectionPool", "loadBalancer", "tls"];
+            if settings.iter().all(|key| !port.get(key).is_there()) {
+                self.refuse(&port, format!("{} has none of {}", field(&port.pointer), settings.join(", ")));
+            }
+            self.settings(&port);
+        }
+    }
+
+    /// Checks what a policy sets for all ports, or for one.
+    fn settings(&mut self, policy: &Part<'_>) {
         let pool = policy.get("connectionPool");
         if pool.is_there() && !pool.get("http").is_there() && !pool.get("tcp").is_there() {
             self.refuse(&pool, format!("{} has neither `http` nor `tcp`", field(&pool.pointer)));
@@ -48,11 +63,6 @@ impl Istiod {
                 if tls.get(key).text().is_none_or(str::is_empty) {
                     self.refuse(&tls, format!("{} has no `{key}`, which `MUTUAL` needs", field(&tls.pointer)));
                 }
-            }
-        }
-        for port in policy.get("portLevelSettings").items() {
-            if !port.get("port").is_there() {
-                self.refuse(&port, format!("{} has no `port`", field(&port.pointer)));
             }
         }
     }

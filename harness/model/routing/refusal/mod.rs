@@ -7,6 +7,7 @@ mod http;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -55,6 +56,15 @@ fn is_host(text: &str) -> bool {
     text.len() <= 255 && !ends_in_number && HOST.as_ref().is_none_or(|pattern| pattern.is_match(text))
 }
 
+/// Whether a text is an address, or one with the length of its prefix.
+fn is_subnet(text: &str) -> bool {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    address.parse::<IpAddr>().is_ok_and(|address| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        length.is_none_or(|length| length.parse::<u8>().is_ok_and(|length| length <= most))
+    })
+}
+
 /// Whether the last label is a number, which Go's `strconv.Atoi` reads.
 fn last_is_number(host: &str) -> bool {
     host.rsplit('.').next().is_some_and(|label| label.parse::<i64>().is_ok())
@@ -88,14 +98,60 @@ impl Istiod {
         self.refuse(part, format!("{} is `{}`, {wrong}", field(&part.pointer), shown(part)));
     }
 
-    /// Refuses servers whose protocol Istio does not know. Nothing else of a `Gateway` is looked at.
+    /// Checks the servers of a `Gateway`: their hosts, the protocols and names of their ports, and whether there is TLS where it has to be. Of TLS,
+    /// nothing else is looked at.
     fn gateway(&mut self, spec: &Part<'_>) {
-        for server in spec.get("servers").items() {
-            let protocol = server.get("port").get("protocol");
-            let is_known = |name: &str| PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(name));
-            if protocol.text().is_some_and(|name| !is_known(name)) {
+        let servers = spec.get("servers");
+        if servers.items().next().is_none() {
+            self.refuse(&servers, "a Gateway needs at least one server".to_owned());
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for server in servers.items() {
+            let (port, tls, hosts) = (server.get("port"), server.get("tls"), server.get("hosts"));
+            let (protocol, name) = (port.get("protocol"), port.get("name"));
+            let is_one_of = |names: &[&str]| {
+                protocol.text().is_some_and(|own| names.iter().any(|name| name.eq_ignore_ascii_case(own)))
+            };
+            let has_terminating_tls =
+                !matches!(tls.get("mode").text(), None | Some("PASSTHROUGH" | "AUTO_PASSTHROUGH"));
+            if protocol.is_there() && !is_one_of(&PROTOCOLS) {
                 self.refuse_value(&protocol, &format!("not one of {}", PROTOCOLS.join(", ")));
+            } else if is_one_of(&["HTTPS", "TLS"]) && !tls.is_there() {
+                self.refuse_value(&protocol, "which needs `tls`");
+            } else if is_one_of(&["TCP", "MONGO", "REDIS", "MYSQL"]) && tls.is_there()
+                || is_one_of(&["HTTP", "HTTP2", "GRPC", "GRPC-WEB"]) && has_terminating_tls
+            {
+                self.refuse_value(&protocol, "which has no `tls`");
             }
+            let is_socket = server.get("bind").text().is_some_and(|bind| bind.starts_with("unix://"));
+            self.port(&port.get("number"), i64::from(!is_socket));
+            match name.text() {
+                None | Some("") => self.refuse(&port, "the port of a server needs a name".to_owned()),
+                Some(own) if names.contains(&own) => self.refuse_value(&name, "the name of two ports"),
+                Some(own) => names.push(own),
+            }
+            if hosts.items().next().is_none() {
+                self.refuse(&server, "a server needs at least one host".to_owned());
+            }
+            for part in hosts.items() {
+                self.server_host(&part);
+            }
+        }
+    }
+
+    /// Checks a host of a server: a name with a dot, an address or `*`, after a namespace and a slash if there is one.
+    fn server_host(&mut self, part: &Part<'_>) {
+        let Some(text) = part.text() else { return };
+        let (namespace, host) = text.split_once('/').unwrap_or((".", text));
+        if namespace != "*" && namespace != "." && !is_label(namespace) {
+            self.refuse_value(part, "which does not begin with a namespace");
+        }
+        if host != "*" && !host.contains('.') {
+            self.refuse_value(part, "a short name; a gateway needs the whole name, such as `hello.example.com`");
+        } else if host != "*" && !is_host(host) && host.parse::<IpAddr>().is_err() {
+            self.refuse_value(part, "which is no host name");
+        } else if host.contains('*') && host != "*" && !host.starts_with("*.") {
+            self.refuse_value(part, "with a wildcard that is not a whole label, as in `*.example.com`");
         }
     }
 
@@ -130,7 +186,7 @@ impl Istiod {
         let mut known: Vec<&str> = Vec::new();
         for part in hosts.items() {
             let Some(host) = part.text() else { continue };
-            let is_address = host.parse::<std::net::IpAddr>().is_ok();
+            let is_address = host.parse::<IpAddr>().is_ok();
             if !is_host(host) && !is_address {
                 self.refuse_value(&part, "which is no host name");
             } else if host == "*" && in_mesh {
@@ -217,7 +273,14 @@ impl Istiod {
             for name in one.get("sniHosts").items() {
                 self.server_name(&name, hosts);
             }
+            for part in one.get("destinationSubnets").items() {
+                if part.text().is_some_and(|text| !is_subnet(text)) {
+                    self.refuse_value(&part, "neither an address nor a subnet such as 10.0.0.0/8");
+                }
+            }
             self.port(&one.get("port"), 0);
+            self.labels(&one.get("sourceLabels"));
+            self.gateways(&one.get("gateways"));
         }
     }
 
@@ -225,7 +288,7 @@ impl Istiod {
     fn server_name(&mut self, part: &Part<'_>, hosts: &Part<'_>) {
         let Some(name) = part.text() else { return };
         if !is_host(name) {
-            if name.parse::<std::net::IpAddr>().is_err() {
+            if name.parse::<IpAddr>().is_err() {
                 self.refuse_value(part, "which is no host name");
             }
             return;

@@ -55,6 +55,7 @@ fn refused(definitions: Definitions, text: &str) -> String {
 #[case(VIRTUAL_SERVICE)]
 #[case(DESTINATION_RULE)]
 #[case(GATEWAY)]
+#[case::hosts_of_a_gateway(&GATEWAY.replace("[a.com]", "['*', '*.a.com', a.com, 10.0.0.1, '*/b.com', ./c.com, here/d.com, here/*]"))]
 #[case::number_as_a_host(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: ['1']"))]
 #[case::server_name_under_a_wildcard(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: [svc, '*.a.com']").replace("  http:\n", "  tls:\n  - match: [{sniHosts: [b.a.com, '*.b.a.com', svc]}]\n    route: [{destination: {host: svc}}]\n  http:\n"))]
 #[case::behind_a_gateway_without_namespace(&VIRTUAL_SERVICE.replace("hosts: [svc]", "hosts: [svc]\n  gateways: [mesh, a_b]"))]
@@ -110,11 +111,36 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
     "  http:\n",
     "  tls:\n  - match: [{sniHosts: [10.0.0.1, a_b]}]\n    route: [{destination: {host: svc}}]\n  http:\n"
 )]
+#[case::match_of_connections(
+    VIRTUAL_SERVICE,
+    "  http:\n",
+    "  tcp:\n  - match: [{gateways: [''], sourceLabels: {app: 'a b'}, destinationSubnets: [10.0.0.0/33, svc]}]\n    route: [{destination: {host: svc}}]\n  http:\n"
+)]
 #[case::unknown_protocol(GATEWAY, "protocol: http", "protocol: HTTPX")]
+#[case::https_without_tls(GATEWAY, "protocol: http", "protocol: HTTPS")]
+#[case::tls_at_a_plain_port(GATEWAY, "hosts:", "tls: {mode: SIMPLE, credentialName: a}, hosts:")]
+#[case::port_zero_at_a_gateway(GATEWAY, "number: 80", "number: 0")]
+#[case::nameless_port(GATEWAY, ", name: http", "")]
+#[case::no_host_at_a_gateway(GATEWAY, "[a.com]", "[]")]
+#[case::no_server(GATEWAY, "[{port: {number: 80, name: http, protocol: http}, hosts: [a.com]}]", "[]")]
+#[case::two_ports_of_a_name(
+    GATEWAY,
+    "hosts: [a.com]}",
+    "hosts: [a.com]}, {port: {number: 81, name: http, protocol: TCP}, hosts: ['*']}"
+)]
+#[case::short_name_at_a_gateway(GATEWAY, "[a.com]", "[a.com, '1', svc]")]
+#[case::no_host_name_at_a_gateway(GATEWAY, "[a.com]", "[a_b.com, '10.0.0.300', a.com/*]")]
+#[case::part_of_a_label_at_a_gateway(GATEWAY, "[a.com]", "['*-a.com', './*a.com']")]
+#[case::no_namespace_at_a_gateway(GATEWAY, "[a.com]", "[a_b/a.com, /a.com, here/]")]
 #[case::two_subsets_alike(DESTINATION_RULE, "subsets: [", "subsets: [{name: v1}, ")]
 #[case::subset_without_a_name(DESTINATION_RULE, "name: v1,", "name: '',")]
 #[case::label_of_a_subset(DESTINATION_RULE, "version: v1", "version: 'v 1'")]
 #[case::empty_policy(DESTINATION_RULE, "{loadBalancer: {simple: ROUND_ROBIN}}", "{}")]
+#[case::empty_policy_of_a_port(
+    DESTINATION_RULE,
+    "loadBalancer: {simple: ROUND_ROBIN}",
+    "portLevelSettings: [{port: {number: 80}}, {port: {number: 81}, outlierDetection: {maxEjectionPercent: 101}}]"
+)]
 #[case::mutual_tls_without_certificates(DESTINATION_RULE, "loadBalancer: {simple: ROUND_ROBIN}", "tls: {mode: MUTUAL}")]
 #[case::ejection_above_all(
     DESTINATION_RULE,
