@@ -258,7 +258,7 @@ fn virtual_service(spec: &str) -> String {
 #[case::only_a_service(APP.to_owned(), "")]
 #[case::gateway(
     virtual_service(
-        "  gateways: [public]\n  http: [{route: [{destination: {host: web}}]}]\n---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec: {}\n"
+        "  gateways: [public]\n  http: [{route: [{destination: {host: web}}]}]\n---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec: {selector: {app: gateway}, servers: [{hosts: [web.example.com], port: {name: http, number: 80, protocol: HTTP}}]}\n"
     ),
     "VirtualService/web applies at the gateway public only, not to requests in the mesh: add `mesh` to its gateways to test it"
 )]
