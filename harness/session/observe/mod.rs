@@ -41,6 +41,7 @@ impl TransitionObserver {
             (Shift { from, new, ..Shift::default() }, before, after)
         });
         let populations: Vec<_> = populations.collect();
+        let path = &planned.after.scenario.service.path;
         let asked = u32::try_from(populations.len()).unwrap_or(u32::MAX);
         Self {
             steps: BTreeMap::new(),
@@ -51,7 +52,7 @@ impl TransitionObserver {
                 ..Watched::default()
             },
             missing: Missing::of(planned.stage, populations.len()),
-            progress: Progress::new(populations.iter().map(|(shift, ..)| (shift.from.clone(), "/".to_owned()))),
+            progress: Progress::new(populations.iter().map(|(shift, ..)| (shift.from.clone(), path.clone()))),
             untold: u64::MAX,
             events,
             populations,
