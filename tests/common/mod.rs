@@ -57,8 +57,8 @@ pub fn signal(name: &str, child: &Child) {
     assert!(sent.success());
 }
 
-/// Ends a process for which a test waits in vain, or whose test has failed: the test does not hang, and leaves nothing that runs. Held for as
-/// long as it counts.
+/// The longest time for which a test waits for a process. The process is killed after this time, and terminated if the test panics before. The
+/// limit applies until this value is dropped.
 #[must_use]
 pub struct Deadline {
     id: String,
@@ -83,7 +83,7 @@ impl Deadline {
 impl Drop for Deadline {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // it removes what it has created
+            // on this signal a run removes its cluster
             let _ = Command::new("kill").args(["-TERM", &self.id]).status();
         }
     }

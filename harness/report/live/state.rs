@@ -141,7 +141,7 @@ impl State {
         }
     }
 
-    /// Draws the graph anew if an event is about its requests or workloads.
+    /// Updates the traffic graph after an event that changes its requests or workloads; other events leave it as it is.
     fn graph_at(&mut self, event: &Event, report: &Report, stage: &Stage, changed: &mut Map<String, Value>) {
         let within = match event {
             Event::Watching { .. } | Event::Sampling { .. } => "last second".to_owned(),
