@@ -76,7 +76,11 @@ pub async fn send(
     let protocol = &variant.protocol;
     let plan = plan(protocol, host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
     let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
+    let mut failures: Vec<BTreeSet<String>> = vec![BTreeSet::new(); requests.len()];
     let observed = driver.drive(CLIENT, CLIENT, plan, |answered| {
+        if let Answer::Nothing { reason } = answered.answer {
+            failures[answered.flow].insert(reason.clone());
+        }
         *counts[answered.flow].entry(seen(answered.answer)).or_default() += 1;
         Next::Continue
     });
@@ -84,7 +88,7 @@ pub async fn send(
         return vec![error.to_string()];
     }
     let mut differences = Vec::new();
-    for (((kind, _), decision), counts) in requests.iter().zip(&decisions).zip(&counts) {
+    for ((((kind, _), decision), counts), failures) in requests.iter().zip(&decisions).zip(&counts).zip(&failures) {
         let mut expected: BTreeMap<String, Chance> = BTreeMap::new();
         for (outcome, chance) in decision.distribution.iter() {
             let text =
@@ -94,7 +98,9 @@ pub async fn send(
         }
         if !agrees(&expected, counts) {
             let expected: Vec<_> = expected.iter().map(|(text, chance)| format!("{text} {chance}")).collect();
-            differences.push(format!("{kind}: the model gives {}, the mesh {counts:?}", expected.join(", ")));
+            let expected = expected.join(", ");
+            differences
+                .push(format!("{kind}: the model gives {expected}, the mesh {counts:?} (failures: {failures:?})"));
         }
     }
     differences

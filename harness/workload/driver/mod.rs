@@ -76,7 +76,20 @@ async fn drive(
     commands: &mut mpsc::Receiver<DriverCommand>,
     sink: &mut (dyn MessageSink + Send),
 ) -> Result<(), DriveError> {
-    let generator = Arc::new(LoadGenerator::new(plan)?);
+    run(LoadGenerator::new(plan)?, commands, sink).await
+}
+
+async fn run(
+    mut generator: LoadGenerator,
+    commands: &mut mpsc::Receiver<DriverCommand>,
+    sink: &mut (dyn MessageSink + Send),
+) -> Result<(), DriveError> {
+    generator.server.resolve().await;
+    generator.start = Instant::now();
+    let generator = Arc::new(generator);
+    let server = Arc::clone(&generator.server);
+    let mut resolving = JoinSet::new();
+    resolving.spawn(async move { server.refresh().await });
     let window = Arc::new(Semaphore::new(WINDOW));
     let mut results = generator.start(&window);
     let mut batcher = Batcher::new(sink, &generator.plan.flows);
@@ -253,9 +266,6 @@ impl LoadGenerator {
         // a queue, so that all connections are used at any rate
         let idle: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new((0..self.slots()).map(open).collect()));
         let mut opened = self.slots();
-        let server = Arc::clone(&self.server);
-        let mut resolving = JoinSet::new();
-        resolving.spawn(async move { server.refresh().await });
         let slots = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
         let spacing_when_busy = self.plan.busy_qps.and_then(interval).unwrap_or_else(|| self.interval());
         let mut due = Duration::ZERO;

@@ -58,8 +58,15 @@ async fn answers(
     plan: DrivePlan,
     react: impl Fn(&RequestResult) -> Option<DriverCommand> + Send + Sync,
 ) -> Vec<(RequestResult, ResultKind)> {
+    answers_of(LoadGenerator::new(plan).unwrap(), react).await
+}
+
+async fn answers_of(
+    generator: LoadGenerator,
+    react: impl Fn(&RequestResult) -> Option<DriverCommand> + Send + Sync,
+) -> Vec<(RequestResult, ResultKind)> {
     let (sender, mut commands) = mpsc::channel(16);
-    let id = plan.id;
+    let id = generator.plan.id;
     let seen = |message: &DriverMessage| {
         if let DriverMessage::Result(result) = message
             && let Some(command) = react(result)
@@ -68,7 +75,7 @@ async fn answers(
         }
     };
     let mut lines = LineReader { rest: Vec::new(), messages: Vec::new(), seen };
-    drive(plan, &mut commands, &mut JsonLines::new(&mut lines)).await.unwrap();
+    run(generator, &mut commands, &mut JsonLines::new(&mut lines)).await.unwrap();
     let mut kinds = Vec::new();
     let mut answers = Vec::new();
     assert_matches::assert_matches!(lines.messages.last(), Some(DriverMessage::End { plan, .. }) if *plan == id);
@@ -117,6 +124,28 @@ async fn answers_come_in_the_order_of_sending_with_version_status_and_pod() {
         assert_eq!(result.late_us, 0);
     }
     assert_eq!(found.iter().filter(|(result, _)| result.flow == 1).count(), 20);
+    server.abort();
+}
+
+/// In each of 24 requests a lost look-up would count as an answer that the mesh did not give.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_that_fail_for_a_moment_cost_no_request() {
+    let (port, server) = server().await;
+    let mut generator = LoadGenerator::new(plan(port, vec![flow("/", 24)])).unwrap();
+    let earlier = std::sync::atomic::AtomicUsize::new(0);
+    generator.server = Arc::new(ServerAddress::resolved_by(format!("svc-hello:{port}"), move |_| {
+        let fails = earlier.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2;
+        Box::pin(async move {
+            if fails {
+                return Err(io::Error::other("Temporary failure in name resolution"));
+            }
+            Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))])
+        })
+    }));
+    let found = answers_of(generator, |_| None).await;
+    assert!(found.iter().all(|(_, kind)| kind.status == Some(200)), "{found:?}");
+    // the look-ups are over before the clock starts
+    assert!(found.iter().all(|(result, _)| result.due_us < 200_000), "{found:?}");
     server.abort();
 }
 
