@@ -188,3 +188,46 @@ fn a_rule_that_delegates_comes_later_up_to_1_22(#[case] version: &str, #[case] e
     let other = virtual_service("b", "[svc]", "{host: next.there.svc.cluster.local}");
     assert_eq!(outcome(version, &format!("{delegating}{other}"), "svc"), expected);
 }
+
+/// Where a rule for connections names no port, that of its destination counts only if there is no other, and a port of UDP is another.
+#[rstest]
+#[case::alone("{name: http, port: 8080}", "v1 100 %")]
+#[case::beside_udp("{name: http, port: 8080}, {name: dns, port: 53, protocol: UDP}", "no connection, refused 100 %")]
+fn the_only_port_of_a_destination(#[case] ports: &str, #[case] expected: &str) {
+    let next = NEXT.replace("{name: http, port: 8080}", ports);
+    let asked = "apiVersion: v1\nkind: Service\nmetadata: {name: asked}\nspec: {ports: [{name: tcp, port: 90}]}\n---\n";
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\n\
+                spec: {hosts: [asked], tcp: [{route: [{destination: {host: next.there.svc.cluster.local}}]}]}\n---\n";
+    let mesh = mesh_of(&"1.31".parse().unwrap(), &format!("{next}{asked}{rule}"));
+    let distribution = mesh.outbound(client()).distribution(&Request::get("asked", 90, "/"));
+    let outcomes: Vec<String> = distribution.iter().map(|(outcome, chance)| format!("{outcome} {chance}")).collect();
+    assert_eq!(outcomes, [expected]);
+}
+
+/// Envoy takes hosts that differ in capitals alone for one host twice, and refuses them.
+#[rstest]
+#[case::up_to_1_22("1.22", "./svc.example.com", Some("hosts `Svc.example.com` and `svc.example.com` of one port"))]
+#[case::in_one_spelling("1.22", "./Svc.example.com", None)]
+#[case::of_no_rule("1.22", "there/svc.example.com", None)]
+#[case::later_versions("1.31", "./svc.example.com", None)]
+fn hosts_of_a_gateway_in_two_spellings(#[case] version: &str, #[case] host: &str, #[case] expected: Option<&str>) {
+    let server =
+        |name: &str, host: &str| format!("{{port: {{number: 80, name: {name}, protocol: HTTP}}, hosts: ['{host}']}}");
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gw}}\n\
+         spec: {{selector: {{istio: ingressgateway}}, servers: [{}, {}]}}\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs}}\n\
+         spec: {{hosts: ['*'], gateways: [gw], http: [{{route: [{{destination: {{host: svc}}}}]}}]}}\n",
+        server("one", "Svc.example.com"),
+        server("other", host),
+    );
+    let mesh = mesh_of(&version.parse().unwrap(), &format!("{SERVICE}{text}"));
+    let outbound = mesh.outbound(client());
+    let fields = |port| {
+        let request = Request::entering("svc.example.com", port, "/");
+        let notes = outbound.not_modelled(&request, outbound.routes(&request).ok().as_ref());
+        notes.iter().map(|note| note.field.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(80), expected.into_iter().collect::<Vec<_>>());
+    assert_eq!(fields(81), Vec::<String>::new());
+}

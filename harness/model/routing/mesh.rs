@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::destination_rule::DestinationRules;
-use super::gateway::Gateway;
+use super::gateway::{self, Gateway};
 use super::hosts::addressed;
 use super::http_route;
 use super::live::{Kind, Live};
@@ -110,6 +110,9 @@ impl Mesh {
             let (created, name, namespace) = gateway.order();
             (created, version.order(name, namespace))
         });
+        if !version.is_after_1_22() {
+            gateway::note_capitals(&gateways, &virtual_services, &mut notes);
+        }
         let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
         let pods = Pods::new(pods);

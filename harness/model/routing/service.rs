@@ -23,6 +23,8 @@ pub(super) struct Service {
     /// None selects no pods.
     pub selector: Option<BTreeMap<String, String>>,
     pub ports: Vec<Port>,
+    /// The number of the port, if there is no other, not even one of UDP.
+    pub only_port: Option<u16>,
     pub origin: Origin,
 }
 
@@ -116,6 +118,8 @@ impl Service {
             }
         }
         let ports = spec.get("ports");
+        let numbers: Vec<Option<u16>> = ports.items().map(|part| part.get("port").number()).collect();
+        let only_port = if let [only] = numbers[..] { only } else { None };
         let ports = ports.items().filter_map(|part| {
             let number: u16 = part.get("port").number()?;
             let target = part.get("targetPort");
@@ -143,6 +147,7 @@ impl Service {
             host: full_name(object.manifest.name(), &object.namespace),
             selector: Some(spec.get("selector").labels()).filter(|labels| !labels.is_empty()),
             ports: ports.collect(),
+            only_port,
             origin: object.manifest.origin.clone(),
         }
     }

@@ -99,6 +99,24 @@ impl Gateway {
     }
 }
 
+/// Names the servers whose hosts differ from others of their port in capitals alone. Up to 1.22, istiod sends both, and Envoy, which does not
+/// tell them apart, refuses all routes of the port.
+pub(super) fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Notes) {
+    let mut known: BTreeMap<(u16, String), &String> = BTreeMap::new();
+    for gateway in gateways {
+        for server in &gateway.servers {
+            let own = rules.iter().filter(|rules| rules.gateways.contains(&gateway.id));
+            for host in own.flat_map(|rules| server.written_hosts_of(rules)) {
+                let other = *known.entry((server.port, host.to_lowercase())).or_insert(host);
+                if other != host {
+                    notes.scope = Scope::Gateway(Some(server.port));
+                    notes.add(server.at.origin.clone(), format!("hosts `{other}` and `{host}` of one port"));
+                }
+            }
+        }
+    }
+}
+
 impl Server {
     fn redirect(&self) -> Option<RuleRef> {
         self.redirects.then(|| self.at.clone())
@@ -106,14 +124,18 @@ impl Server {
 
     /// The hosts of rules that the server has, in lower case.
     fn hosts_of(&self, rules: &VirtualService) -> BTreeSet<String> {
+        self.written_hosts_of(rules).map(|host| host.to_lowercase()).collect()
+    }
+
+    /// The hosts of rules that the server has, as they are written.
+    fn written_hosts_of<'a>(&'a self, rules: &'a VirtualService) -> impl Iterator<Item = &'a String> {
         let own = self.hosts.iter().filter(|(only, _)| only.as_ref().is_none_or(|only| *only == rules.namespace));
         let pairs = own.flat_map(|(_, own)| rules.hosts.iter().map(move |host| (own, host)));
-        let both = pairs.filter_map(|(own, host)| match (covers(host, own), covers(own, host)) {
+        pairs.filter_map(|(own, host)| match (covers(host, own), covers(own, host)) {
             (true, _) => Some(own),
             (_, true) => Some(host),
             _ => None,
-        });
-        both.map(|host| host.to_lowercase()).collect()
+        })
     }
 }
 
@@ -194,10 +216,7 @@ impl Outbound<'_> {
 
     /// The routes that rules give a gateway; none if no rule applies to it.
     fn behind(&self, gateway: &Gateway, rules: &VirtualService, port: u16) -> Option<Vec<RuleRoute>> {
-        let only_port = |host: &str| match self.mesh.services.get(host)?.ports.as_slice() {
-            [only] => Some(only.number),
-            _ => None,
-        };
+        let only_port = |host: &str| self.mesh.services.get(host)?.only_port;
         let listener = Listener { client: &self.client, port, gateway: &gateway.id, only_port: &only_port };
         translate::routes(self.mesh.version, rules, &listener)
     }

@@ -287,10 +287,7 @@ impl<'m> Outbound<'m> {
         let wildcards = self.wildcards.matching(&service.host).flat_map(|(_, indices)| indices).copied();
         let indices: BTreeSet<usize> = exact.chain(wildcards).collect();
         let mut rules = indices.iter().flat_map(|index| &self.visible[*index].connections);
-        let only_port = |host: &str| match self.mesh.services.get(host)?.ports.as_slice() {
-            [only] => Some(only.number),
-            _ => None,
-        };
+        let only_port = |host: &str| self.mesh.services.get(host)?.only_port;
         match rules.find(|rule| self.client.sidecar && rule.takes(&self.client, port)) {
             Some(rule) => {
                 self.evaluate(RoutingUnit::Connection, vec![translate::connections(rule, port.number, only_port)])
