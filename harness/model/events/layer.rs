@@ -25,6 +25,9 @@ pub enum FailureLayer {
     /// No version can be read from responses.
     #[displaydoc("the version cannot be read from the responses")]
     Version,
+    /// Requests got no answer: no connection, a closed one, or none in time.
+    #[displaydoc("requests got no answer")]
+    NoAnswer,
     /// The application answered an error.
     #[displaydoc("the application answered an error")]
     Application,

@@ -2,7 +2,7 @@ use crate::cluster::{ClusterError, PodState};
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
 use crate::plan::{PlannedStage, Senders, Snapshot};
 use crate::routing::NotModelled;
-use crate::scenario::{During, Expectation, Origin, ServiceLevel, Stage, StatusCode};
+use crate::scenario::{Claim, During, Expectation, Origin, ServiceLevel, Stage, StatusCode};
 use crate::verdict::{Answer, Ruling, ServiceLevelTrial, Trial, Verdict};
 use crate::verify::{Decided, decide};
 
@@ -87,22 +87,28 @@ fn blame(
         (findings, _) if findings.iter().any(|finding| finding.lacks_endpoints) => FailureLayer::Endpoints,
         ([], Decided::Fails(_)) => FailureLayer::Expectation,
         ([_, ..], _) => FailureLayer::Route,
-        ([], _) => match trial.most_excluded() {
-            None => FailureLayer::Share,
-            // what should not come at all, though the routes are right
-            Some(Answer::Version { version, .. }) if claim.versions.get(version).is_none_or(|own| own.is_none()) => {
-                FailureLayer::Delivery
-            }
-            // a response that is no error, from a server whose version cannot be read
-            Some(Answer::Unknown { status, .. }) if !StatusCode(*status).is_error() => {
-                let scenario = snapshot.scenario;
-                hints.push(format!("it does not match `version: {}`, {}", scenario.version, scenario.version_origin));
-                FailureLayer::Version
-            }
-            Some(_) => FailureLayer::Application,
-        },
+        ([], _) => layer_of(trial.most_excluded(), claim),
     };
+    if layer == FailureLayer::Version {
+        let scenario = snapshot.scenario;
+        hints.push(format!("it does not match `version: {}`, {}", scenario.version, scenario.version_origin));
+    }
     (layer, hints)
+}
+
+/// The layer that the most frequent answer that a claim excludes points to, where the routes are right.
+fn layer_of(excluded: Option<&Answer>, claim: &Claim) -> FailureLayer {
+    match excluded {
+        None => FailureLayer::Share,
+        Some(Answer::Nothing { .. }) => FailureLayer::NoAnswer,
+        // what should not come at all
+        Some(Answer::Version { version, .. }) if claim.versions.get(version).is_none_or(|own| own.is_none()) => {
+            FailureLayer::Delivery
+        }
+        // a response that is no error, from a server whose version cannot be read
+        Some(Answer::Unknown { status, .. }) if !StatusCode(*status).is_error() => FailureLayer::Version,
+        Some(_) => FailureLayer::Application,
+    }
 }
 
 /// A claim whose verdict is not a statistical test.
@@ -261,6 +267,23 @@ mod tests {
         assert!(no_objects(late(), Ok(Vec::new())).unwrap_err().to_string().contains("took longer than 1 s"));
         // a list that could not be had at first and was empty in the end
         assert_eq!(no_objects(Ok(()), Err(unread())).unwrap().ruling, Ruling::Pass);
+    }
+
+    #[rstest::rstest]
+    #[case::right_versions_in_wrong_shares(None, FailureLayer::Share)]
+    #[case::no_connection(Some(Answer::Nothing { reason: "no connection".to_owned() }), FailureLayer::NoAnswer)]
+    #[case::another_version(Some(Answer::Version { version: "v2".to_owned(), status: 200 }), FailureLayer::Delivery)]
+    #[case::an_error(Some(Answer::Version { version: "v1".to_owned(), status: 500 }), FailureLayer::Application)]
+    #[case::an_error_of_unknown_origin(
+        Some(Answer::Unknown { status: 503, excerpt: String::new() }),
+        FailureLayer::Application
+    )]
+    #[case::no_version(Some(Answer::Unknown { status: 200, excerpt: String::new() }), FailureLayer::Version)]
+    fn what_should_not_come_points_to_a_layer(#[case] excluded: Option<Answer>, #[case] expected: FailureLayer) {
+        let scenario = Scenario::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/canary")).unwrap();
+        // everyone gets v1
+        let claim = scenario.stages[0].claims().next().unwrap();
+        assert_eq!(layer_of(excluded.as_ref(), claim), expected);
     }
 
     #[test]
