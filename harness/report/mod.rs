@@ -22,6 +22,7 @@ mod swept;
 mod terminal;
 mod upgrade;
 mod verified;
+mod view;
 mod words;
 mod wrap;
 

@@ -3,8 +3,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Environment, Latency, OptionalSeconds, Routing, Seconds, SourceFile, Transition, Workload};
+use crate::events::{
+    Environment, Latency, OptionalSeconds, Routing, Seconds, SourceFile, Tallied, Transition, Workload,
+};
 use crate::scenario::Origin;
+use crate::verdict::{Answer, Ruling, ServedShare};
 
 /// The schema version of `report.json`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -46,6 +49,9 @@ pub struct Report {
     pub stages: Vec<Stage>,
     /// The folder with the saved cluster state, if a run failed.
     pub state: Option<String>,
+    /// The recording of the run as JSON, which only the page has.
+    #[serde(skip)]
+    pub(super) recorded: String,
 }
 
 /// The program that wrote a report.
@@ -233,6 +239,16 @@ pub struct Traffic {
     pub answers: Vec<Answers>,
 }
 
+impl From<Ruling> for Outcome {
+    fn from(ruling: Ruling) -> Self {
+        match ruling {
+            Ruling::Pass => Self::Passed,
+            Ruling::Fail => Self::Failed,
+            Ruling::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
 /// The number of equal answers to a population.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Answers {
@@ -250,6 +266,25 @@ pub struct Answers {
     pub pod: Option<String>,
     /// The number of such answers.
     pub count: u64,
+}
+
+impl From<&Tallied> for Answers {
+    fn from(tallied: &Tallied) -> Self {
+        let (version, status, said) = match &tallied.answer {
+            Answer::Version { version, status } => (Some(version.clone()), Some(*status), None),
+            Answer::Unknown { status, excerpt } => (None, Some(*status), Some(excerpt.clone())),
+            Answer::Nothing { reason } => (None, None, Some(reason.clone())),
+        };
+        Self {
+            from: tallied.from.clone(),
+            path: tallied.path.clone(),
+            version,
+            status,
+            said,
+            pod: tallied.pod.clone(),
+            count: tallied.count,
+        }
+    }
 }
 
 /// A claim.
@@ -332,6 +367,17 @@ pub struct Share {
     pub count: u64,
     /// The confidence interval of the share, valid at any stopping time, with confidence 1 − β: lower and upper end.
     pub interval: [f64; 2],
+}
+
+impl From<&ServedShare> for Share {
+    fn from(share: &ServedShare) -> Self {
+        Self {
+            part: share.part.clone(),
+            claimed: share.claimed.fraction(),
+            count: share.count,
+            interval: [share.interval.0, share.interval.1],
+        }
+    }
 }
 
 /// The path of a sequential test. A boundary line is given by its hits before the first request and the hits that each request adds.

@@ -8,10 +8,11 @@ use super::model::{
     Answers, Claim, Edit, Errors, Failure, GrossFault, Outcome, Path, Ready, Report, SCHEMA_VERSION, ScenarioFiles,
     Share, Stage, Totals, Traffic,
 };
-use crate::events::{Event, Judged, Subject, Tallied, Timed};
+use super::view::Recording;
+use crate::events::{Event, Judged, Subject, Timed};
 use crate::plan;
 use crate::scenario::{Manifest, Redactor, Sensitive};
-use crate::verdict::{self, Answer, Line, Ruling, ServedShare, Stop};
+use crate::verdict::{self, Line, Stop};
 
 /// The number of unchanged lines around a change.
 const CONTEXT: usize = 3;
@@ -21,6 +22,7 @@ const CONTEXT: usize = 3;
 pub struct Recorder {
     report: Report,
     sensitive: Sensitive,
+    recording: Recording,
     /// The times of the first and the latest event since the start of the stream.
     span: Option<(Duration, Duration)>,
 }
@@ -35,11 +37,17 @@ impl Recorder {
             reproduce,
             ..Report::default()
         };
-        Self { report, sensitive: Sensitive::default(), span: None }
+        Self { report, sensitive: Sensitive::default(), recording: Recording::default(), span: None }
     }
 
     /// Takes an event.
-    pub fn record(&mut self, Timed { at, since_start, event }: &Timed) {
+    pub fn record(&mut self, event: &Timed) {
+        self.report_of(event);
+        self.recording.take(event, &self.report);
+    }
+
+    /// Adds an event to the report.
+    fn report_of(&mut self, Timed { at, since_start, event }: &Timed) {
         let report = &mut self.report;
         let (first, latest) = self.span.get_or_insert_with(|| {
             report.started = format!("{at:.0}");
@@ -104,11 +112,15 @@ impl Recorder {
         if let Some(stage) = self.report.stages.last_mut().filter(|stage| stage.result.is_none()) {
             stage.took = self.report.took.saturating_sub(stage.began);
         }
+        let recorded = self.recording.finish(&self.report, &self.sensitive);
         if self.sensitive.is_empty() {
-            return self.report;
+            return Report { recorded, ..self.report };
         }
         let report = serde_json::to_value(&self.report).map(|report| self.sensitive.hidden_in_value(report));
-        report.and_then(serde_json::from_value).unwrap_or_else(|error| unreachable!("a report is plain data: {error}"))
+        let report: Report = report
+            .and_then(serde_json::from_value)
+            .unwrap_or_else(|error| unreachable!("a report is plain data: {error}"));
+        Report { recorded, ..report }
     }
 }
 
@@ -154,7 +166,7 @@ impl Stage {
                     requests: *requests,
                     rate: *rate,
                     latency: *latency,
-                    answers: tallies.iter().map(answers).collect(),
+                    answers: tallies.iter().map(Answers::from).collect(),
                 });
             }
             Event::Judged(judged) => self.claims.push(claim(judged)),
@@ -187,7 +199,7 @@ fn claim(judged: &Judged) -> Claim {
         from,
         path,
         claim: judged.claim.clone(),
-        result: outcome(verdict.ruling),
+        result: verdict.ruling.into(),
         reason: verdict.reason.clone(),
         link: judged.layer.map(|layer| layer.to_string()),
         hints: judged.hints.clone(),
@@ -215,26 +227,6 @@ fn claim(judged: &Judged) -> Claim {
     }
 }
 
-/// The result of a claim with this ruling.
-pub(super) const fn outcome(ruling: Ruling) -> Outcome {
-    match ruling {
-        Ruling::Pass => Outcome::Passed,
-        Ruling::Fail => Outcome::Failed,
-        Ruling::Inconclusive => Outcome::Inconclusive,
-    }
-}
-
-impl From<&ServedShare> for Share {
-    fn from(share: &ServedShare) -> Self {
-        Self {
-            part: share.part.clone(),
-            claimed: share.claimed.fraction(),
-            count: share.count,
-            interval: [share.interval.0, share.interval.1],
-        }
-    }
-}
-
 fn decision_path(path: &verdict::DecisionPath) -> Path {
     let line = |line: Line| [line.start, line.slope];
     let boundaries = path.boundaries;
@@ -253,23 +245,6 @@ fn decision_path(path: &verdict::DecisionPath) -> Path {
         fails_below: line(boundaries.fails_below),
         gross_faults: path.gross_faults.iter().map(gross_fault).collect(),
         points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
-    }
-}
-
-pub(super) fn answers(tallied: &Tallied) -> Answers {
-    let (version, status, said) = match &tallied.answer {
-        Answer::Version { version, status } => (Some(version.clone()), Some(*status), None),
-        Answer::Unknown { status, excerpt } => (None, Some(*status), Some(excerpt.clone())),
-        Answer::Nothing { reason } => (None, None, Some(reason.clone())),
-    };
-    Answers {
-        from: tallied.from.clone(),
-        path: tallied.path.clone(),
-        version,
-        status,
-        said,
-        pod: tallied.pod.clone(),
-        count: tallied.count,
     }
 }
 

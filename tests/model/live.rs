@@ -87,6 +87,9 @@ async fn only_the_browser_that_opened_the_address_gets_the_page() {
         let policy = page.lines().find(|line| line.starts_with("content-security-policy: ")).unwrap();
         assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
         assert!(!policy.contains("unsafe") && !page.contains("NONCE") && !page.contains("/*STYLE*/"), "{policy}");
+        for part in ["/*VIEW*/", "<!--VIEW-->", "/*SCRIPT*/"] {
+            assert!(!page.contains(part), "{part}");
+        }
         // the token is used; the cookie is not
         refused(&format!("GET /?token={token}"), &[host], once);
         let cookie = ("Cookie", cookie.as_str());
@@ -105,7 +108,17 @@ async fn only_the_browser_that_opened_the_address_gets_the_page() {
 
 #[test]
 fn the_page_makes_no_markup_of_text() {
-    let page = include_str!("../../harness/report/live/page.html");
+    let page = [
+        include_str!("../../harness/report/live/page.html"),
+        include_str!("../../harness/report/live/live.js"),
+        include_str!("../../harness/report/view/view.html"),
+        include_str!("../../harness/report/view/view.js"),
+        include_str!("../../harness/report/view/view.css"),
+        include_str!("../../harness/report/page/player.html"),
+        include_str!("../../harness/report/page/player.js"),
+        include_str!("../../harness/report/page/player.css"),
+    ]
+    .concat();
     for way in
         ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "Function(", "srcdoc"]
     {

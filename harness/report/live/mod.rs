@@ -3,7 +3,5 @@
 
 mod access;
 mod server;
-mod state;
-mod window;
 
 pub use server::Live;

@@ -20,14 +20,16 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::access::{Access, Refused, secret};
-use super::state::State;
 use crate::events::Timed;
 use crate::report::model::Report;
 use crate::report::recorder::Recorder;
+use crate::report::view::{self, State};
 use crate::scenario::Sensitive;
 use crate::session::Pause;
 
 const PAGE: &str = include_str!("page.html");
+/// Gets the changes, and sends what the buttons say.
+const SCRIPT: &str = include_str!("live.js");
 /// The style of the HTML report, with which the page begins.
 const STYLE: &str = include_str!("../page/style.css");
 /// The number of changes after which a reader that does not keep up gets the state instead.
@@ -210,7 +212,12 @@ async fn page(
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let page = PAGE.replace("/*STYLE*/", STYLE).replace("NONCE", &nonce);
+    let page = PAGE
+        .replace("NONCE", &nonce)
+        .replace("/*STYLE*/", STYLE)
+        .replace("/*VIEW*/", view::STYLE)
+        .replace("<!--VIEW-->", view::MARKUP)
+        .replace("/*SCRIPT*/", &format!("{}{SCRIPT}", view::SCRIPT));
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
         (CONTENT_SECURITY_POLICY, policy),

@@ -1,6 +1,8 @@
-//! `report.html`: one page without scripts and without external resources. The templates escape all text from responses and manifests.
+//! `report.html`: one page without external resources. The templates escape all text from responses and manifests. Only the page of a run has
+//! a script, which plays the recording; the content security policy names its digest.
 
 mod picture;
+mod player;
 mod plot;
 
 use std::path::Path;
@@ -10,16 +12,20 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::picture::picture;
 pub(in crate::report) use self::picture::sign;
+use self::player::{player, source};
 use self::plot::{decision, timeline};
 use super::graph::Graph;
 use super::model::{Claim, Edit, Outcome, Path as DecisionPath, Report, Stage};
 use super::words::{chance, millis, seconds};
 use crate::events::{Transition, Write};
 
+const STYLE: &str = include_str!("style.css");
+
 /// The page as HTML. `folder` is the folder in which the page is stored; links to its other files are relative to it.
 pub(super) fn page(report: &Report, folder: Option<&Path>) -> String {
     let name = if report.scenario.name.is_empty() { "shiftcheck" } else { &report.scenario.name };
     let graphs: Vec<Graph> = report.stages.iter().map(|stage| Graph::of(report, stage)).collect();
+    let (player, script) = if report.recorded.is_empty() { Default::default() } else { player(&report.recorded) };
     let content = html! {
         a class="skip" href="#stages" { "skip to the stages" }
         header {
@@ -36,6 +42,7 @@ pub(super) fn page(report: &Report, folder: Option<&Path>) -> String {
         }
         nav aria-label="stages" { (strip(report)) }
         main id="stages" {
+            (player)
             @for (index, current) in report.stages.iter().enumerate() {
                 (stage(current, index.checked_sub(1).map(|before| &graphs[before]), &graphs[index]))
             }
@@ -46,22 +53,32 @@ pub(super) fn page(report: &Report, folder: Option<&Path>) -> String {
              red failing, grey unused."
         }
     };
-    document(&format!("{name}: {}", report.result.words()), &content)
+    document_with(&format!("{name}: {}", report.result.words()), &content, &script)
 }
 
 /// An HTML document that loads nothing and runs no scripts.
 pub(super) fn document(title: &str, content: &Markup) -> String {
+    document_with(title, content, "")
+}
+
+/// An HTML document that loads nothing and runs this script alone, if it is not empty.
+fn document_with(title: &str, content: &Markup, script: &str) -> String {
+    let own = if script.is_empty() { String::new() } else { format!("; script-src {}", source(script)) };
+    let policy = format!("default-src 'none'; style-src 'unsafe-inline'{own}");
     let document = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                meta http-equiv="Content-Security-Policy" content=(policy);
                 title { (title) }
-                style { (PreEscaped(include_str!("style.css"))) }
+                style { (PreEscaped(STYLE)) }
             }
-            body { (content) }
+            body {
+                (content)
+                @if !script.is_empty() { script { (PreEscaped(script)) } }
+            }
         }
     };
     document.into_string()

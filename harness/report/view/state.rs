@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 use super::window::Window;
 use crate::events::{ClaimProgress, Event, Moment, Tallied, Timed};
 use crate::report::graph::{Graph, NodeKind, share};
-use crate::report::model::{Outcome, Report, Share, Stage, Traffic};
-use crate::report::recorder::{answers, outcome};
+use crate::report::model::{Answers, Outcome, Report, Share, Stage, Traffic};
 use crate::report::words::{millis, plural, seconds};
 
 /// The number of lines of the log that are kept.
@@ -17,8 +16,8 @@ const POINTS: usize = 64;
 
 /// What the page shows. A change of it is an object with the fields that changed: `stage` replaces one of `stages`, and the lines of `log` are
 /// added.
-#[derive(Default)]
-pub(super) struct State {
+#[derive(Debug, Default)]
+pub(in crate::report) struct State {
     /// The report without its stages.
     head: Value,
     stages: Vec<Value>,
@@ -164,7 +163,7 @@ impl State {
             requests: 0,
             rate: 0.0,
             latency: crate::events::Latency::default(),
-            answers: self.latest.iter().map(answers).collect(),
+            answers: self.latest.iter().map(Answers::from).collect(),
         };
         let live = Stage {
             number: stage.number,
@@ -201,7 +200,7 @@ impl State {
         }
         json!({
             "from": claim.from, "path": claim.path, "claim": claim.claim, "requests": claim.requests,
-            "result": claim.ruling.map(outcome), "shares": shares, "trail": trail,
+            "result": claim.ruling.map(Outcome::from), "shares": shares, "trail": trail,
         })
     }
 
@@ -297,7 +296,7 @@ fn line(event: &Event, stage: Option<&Stage>) -> Option<String> {
         }
         Event::Sampled { requests, rate, .. } => format!("{} at {rate:.0}/s", plural(requests, "request")),
         Event::Judged(judged) => {
-            let words = outcome(judged.verdict.ruling).words();
+            let words = Outcome::from(judged.verdict.ruling).words();
             format!("{words}: {}: {} — {}", judged.subject, judged.claim, judged.verdict.reason)
         }
         Event::StageDone { took, .. } => {
