@@ -13,9 +13,11 @@ use crate::workload::{self, DemoServer, Faults, GateState, JsonLines};
 pub(super) async fn run(part: Workload) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(error.to_string());
     match part {
-        Workload::Serve { version, mended, pod, slow, fail, http2, listen } => {
+        Workload::Serve { version, mended, pod, slow, fail, http2, propagate, listen } => {
             let server = DemoServer::new(&version, &pod, !mended).with(Faults { slow, fail });
-            workload::serve(listen, server.speaking_http2(http2)).await.map_err(|error| failed(&error))
+            workload::serve(listen, server.speaking_http2(http2).propagating(propagate))
+                .await
+                .map_err(|error| failed(&error))
         }
         Workload::Idle { seconds } => {
             match seconds {

@@ -27,6 +27,9 @@ pub enum Workload {
         /// Whether to speak HTTP/2 with prior knowledge and gRPC, besides HTTP/1.1
         #[arg(long, env = "HTTP2", default_value_t = true, action = ArgAction::Set)]
         http2: bool,
+        /// Whether requests that are sent on, `/via/HOST`, keep the headers that users propagate
+        #[arg(long, env = "PROPAGATE", default_value_t = true, action = ArgAction::Set)]
+        propagate: bool,
         /// The address to listen on
         #[arg(long, default_value = "0.0.0.0:8080")]
         listen: SocketAddr,

@@ -32,7 +32,7 @@ pub struct Converged {
 }
 
 /// A reading of a sidecar, with the table that the manifests ask for, given the current pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableReading {
     /// The sidecar's table.
     pub table: RouteTable,

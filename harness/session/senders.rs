@@ -9,10 +9,11 @@ use super::SessionError;
 use super::change::settling_time;
 use super::routed::Routed;
 use super::stage::Session;
-use crate::mesh::{Converged, MeshError, Polling, ReadTable, TableReading, converge};
-use crate::plan::{Senders, Snapshot};
-use crate::routing::{self, Client, Mesh, Request, RouteTable, addressed};
-use crate::scenario::{OtherClient, Service};
+use crate::demo::NextHop;
+use crate::mesh::{Converged, EnvoyError, MeshError, Polling, ReadTable, TableReading, converge};
+use crate::plan::{Senders, Snapshot, requests};
+use crate::routing::{self, Client, Mesh, Outbound, Propagation, Request, RouteTable, SentOn, addressed};
+use crate::scenario::{OtherClient, Service, Stage};
 use crate::venue::{OpenVenue, ready_pods};
 
 /// How long the node may not use new endpoints that sidecars already have: kube-proxy applies changes at most once a second.
@@ -28,7 +29,29 @@ impl Session<'_> {
             hosts.map(move |host| Routed::Gateway(through.clone(), host.clone()))
         });
         let injected = self.plan.scenario.client.others.iter().filter(|own| own.sidecar);
-        hosts.chain(injected.map(|own| Routed::Pod(own.name.clone()))).collect()
+        let servers = self.servers_on_the_way();
+        hosts.chain(injected.map(|own| Routed::Pod(own.name.clone()))).chain(servers).collect()
+    }
+
+    /// The ready pods with sidecars that send requests of claims on to other services, each with the service.
+    fn servers_on_the_way(&self) -> Vec<Routed> {
+        let scenario = self.plan.scenario;
+        let claims = scenario.stages.iter().flat_map(Stage::asked);
+        let paths: BTreeSet<&str> = claims.map(|(_, path)| path).filter(|path| NextHop::of(path).is_some()).collect();
+        if paths.is_empty() {
+            return Vec::new();
+        }
+        let mesh = self.mesh();
+        let senders = self.senders(&mesh);
+        let mut found = BTreeSet::new();
+        for (population, path) in scenario.populations.iter().flat_map(|own| paths.iter().map(move |path| (own, path)))
+        {
+            let service = self.snapshot.service(population);
+            for request in requests(population, &service, path) {
+                collect_servers(senders.of(population), &request, &mut found);
+            }
+        }
+        found.into_iter().collect()
     }
 
     /// Waits until all gateway pods and the sidecars of the other pods have the routes that the manifests ask for, and returns these routes, each
@@ -40,10 +63,13 @@ impl Session<'_> {
             let known = known.then(|| self.sender_endpoints.entry(routed.clone()).or_default().clone());
             let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
             let other = match &routed {
-                Routed::Gateway(..) => None,
+                Routed::Gateway(..) | Routed::Server { .. } => None,
                 Routed::Pod(name) => self.plan.scenario.other_client(name),
             };
             let (client, request) = match (&routed, other) {
+                (Routed::Server { namespace, pod, host, port }, _) => {
+                    (self.live_client(pod, namespace), Request::get(host, *port, "/"))
+                }
                 (Routed::Gateway(gateway, host), _) => (self.as_client(), Request::entering(host, gateway.port, "/")),
                 (Routed::Pod(_), Some(other)) => (self.as_other(other), self.request_from(other)),
                 (Routed::Pod(_), None) => continue,
@@ -51,6 +77,9 @@ impl Session<'_> {
             let (who, place) = match &routed {
                 Routed::Gateway(gateway, host) => (format!("{gateway} for {host}"), format!("{gateway}, {host}")),
                 Routed::Pod(name) => (format!("the sidecar of pod {name}"), format!("pod {name}")),
+                Routed::Server { pod, host, .. } => {
+                    (format!("the sidecar of pod {pod}, for {host}"), format!("pod {pod}, {host}"))
+                }
             };
             let snapshot = Arc::clone(&self.snapshot);
             let reader = SenderReader { request, client, snapshot, routed: &routed, venue: &mut *self.venue };
@@ -99,6 +128,19 @@ impl Session<'_> {
     }
 }
 
+/// Adds the pods that send a request on, and those that send these requests on in turn.
+fn collect_servers(outbound: &Outbound<'_>, request: &Request, found: &mut BTreeSet<Routed>) {
+    // what is sent on from there is routed by its headers, and pods do not tell whether they propagate them
+    let sent_on = [Propagation::Kept, Propagation::Lost].map(|own| outbound.sent_on(request, own));
+    for SentOn { pod, client, request } in sent_on.into_iter().flatten() {
+        if client.sidecar {
+            let (host, port) = (request.host.clone(), request.port);
+            found.insert(Routed::Server { namespace: pod.namespace.clone(), pod: pod.name.clone(), host, port });
+        }
+        collect_servers(&outbound.mesh().outbound(client), &request, found);
+    }
+}
+
 /// Reads the routes of a sender, and what the applied objects ask for.
 struct SenderReader<'a, 'plan> {
     venue: &'a mut dyn OpenVenue,
@@ -111,11 +153,32 @@ struct SenderReader<'a, 'plan> {
 #[async_trait]
 impl ReadTable for SenderReader<'_, '_> {
     async fn read(&mut self) -> Result<TableReading, MeshError> {
+        let pods = ready_pods(self.venue.pods());
+        if let Routed::Server { namespace, pod, .. } = self.routed
+            && !pods.iter().any(|own| (&own.namespace, &own.name) == (namespace, pod))
+        {
+            // it ends, and gets no more requests to send on
+            return Ok(TableReading::default());
+        }
+        let mesh = self.snapshot.mesh_of(pods);
+        let is_unknown = mesh.outbound(self.client.clone()).routes(&self.request).is_err();
         let tables = match self.routed {
             Routed::Gateway(gateway, host) => self.venue.gateway(gateway, host).await?,
             Routed::Pod(name) => {
                 let host = addressed(&self.request.host, &self.client.namespace);
                 vec![self.venue.table_of(name, &host, self.request.port).await?]
+            }
+            Routed::Server { namespace, pod, host, port } => {
+                let host = addressed(host, namespace);
+                match self.venue.table_of_server(namespace, pod, &host, *port).await {
+                    // a sidecar has no routes to a service that does not exist
+                    Err(MeshError::Unreadable { source, .. })
+                        if is_unknown && !matches!(source, EnvoyError::Json(_)) =>
+                    {
+                        vec![RouteTable::of_closed_port()]
+                    }
+                    table => vec![table?],
+                }
             }
         };
         let mesh = self.snapshot.mesh_of(ready_pods(self.venue.pods()));

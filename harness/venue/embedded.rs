@@ -64,6 +64,17 @@ impl OpenVenue for EmbeddedMesh {
         EmbeddedMesh::table_of(self, pod).ok_or_else(|| MeshError::NoSidecar { pod: pod.to_owned() })
     }
 
+    async fn table_of_server(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        host: &str,
+        port: u16,
+    ) -> Result<RouteTable, MeshError> {
+        EmbeddedMesh::table_of_server(self, namespace, pod, host, port)
+            .ok_or_else(|| MeshError::NoSidecar { pod: pod.to_owned() })
+    }
+
     async fn gateway(&mut self, gateway: &IngressGateway, host: &str) -> Result<Vec<RouteTable>, MeshError> {
         EmbeddedMesh::gateway(self, gateway, host)
             .map(|table| vec![table])

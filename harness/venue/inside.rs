@@ -35,6 +35,7 @@ impl Venue for Inside {
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
         run.scenario.refuse_other_senders("a pod of the mesh")?;
+        run.scenario.refuse_chains("a pod of the mesh")?;
         let client = self.own.client()?;
         let pods = self.own.pods(&client).await?;
         if !pods.iter().any(|pod| pod.name == self.own.name && pod.sidecar.is_some()) {

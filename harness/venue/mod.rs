@@ -186,6 +186,14 @@ pub trait OpenVenue: Send + Sync {
         Err(MeshError::NoSidecar { pod: pod.to_owned() })
     }
 
+    /// How requests that a pod with a sidecar sends on to a service port are routed now. The pod is a server, not one that the scenario names.
+    ///
+    /// # Errors
+    /// There is no such pod, its sidecar does not answer, or its configuration cannot be read.
+    async fn table_of_server(&mut self, _: &str, pod: &str, _host: &str, _port: u16) -> Result<RouteTable, MeshError> {
+        Err(MeshError::NoSidecar { pod: pod.to_owned() })
+    }
+
     /// Whether the answers come from the routing model, so that they prove nothing where something unmodelled can affect them.
     fn is_model(&self) -> bool {
         false

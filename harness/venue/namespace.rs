@@ -51,6 +51,8 @@ pub struct OpenNamespace {
     sidecar: Sidecar,
     /// The sidecars of the other pods that send requests, by the name of the pod.
     sidecars: BTreeMap<String, Sidecar>,
+    /// The sidecars of servers that send requests on, by the namespace and the name of the pod, once they are read.
+    servers: BTreeMap<(String, String), Sidecar>,
     /// None where no controller moves the traffic.
     controlled: Option<ControlledObjects>,
     /// The gateways through which populations come, once they are found.
@@ -89,6 +91,7 @@ impl OpenNamespace {
             sidecars: injected
                 .map(|own| (own.name.clone(), Sidecar::new(pods_in(cluster, own.namespace(&name)), own.name.clone())))
                 .collect(),
+            servers: BTreeMap::new(),
             client: client.clone(),
             service: scenario.service.clone(),
             turns: None,
@@ -159,6 +162,18 @@ impl OpenVenue for OpenNamespace {
             Some(sidecar) => sidecar.table(host, port).await,
             None => Err(MeshError::NoSidecar { pod: pod.to_owned() }),
         }
+    }
+
+    async fn table_of_server(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        host: &str,
+        port: u16,
+    ) -> Result<RouteTable, MeshError> {
+        let key = (namespace.to_owned(), pod.to_owned());
+        let new = || Sidecar::new(pods_in(&self.cluster, namespace), pod.to_owned());
+        self.servers.entry(key).or_insert_with(new).table(host, port).await
     }
 
     async fn apply(&mut self, manifest: &Manifest) -> Result<Applied, ClusterError> {

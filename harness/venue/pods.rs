@@ -38,6 +38,7 @@ pub fn ready_pods(pods: Vec<PodState>) -> Vec<routing::Pod> {
                 address: pod.address?,
                 ports: pod.ports,
                 image: pod.image,
+                sidecar: pod.sidecar.is_some(),
                 ..routing::Pod::default()
             })
         })

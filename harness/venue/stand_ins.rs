@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::{ClusterError, NotEmbedded, StandIns};
-use crate::demo::DemoImage;
+use crate::demo::{ARROW, DemoImage};
 use crate::plan::Plan;
 use crate::scenario::{Claim, Origin, Stage, Statuses};
 
@@ -31,7 +31,7 @@ pub(super) fn stand_ins(plan: &Plan<'_>) -> Result<StandIns, ClusterError> {
     let refused = |origin: &Origin, source| Err(ClusterError::NotEmbedded { origin: origin.clone(), source });
     for (image, versions) in images(plan) {
         for version in versions.into_iter().filter(|version| !stand_ins.can_state(version)) {
-            let claims = |claim: &&Claim| claim.versions.contains_key(&version);
+            let claims = |claim: &&Claim| claim.versions.keys().any(|own| own.split(ARROW).any(|own| own == version));
             // a version that no claim names may be missing: the response counts for none of the claimed ones
             let Some(claim) = scenario.stages.iter().flat_map(Stage::claims).find(claims) else { continue };
             let rule = scenario.version.to_string();

@@ -56,8 +56,13 @@ impl Faults {
 
 /// Marks a response to be sent later, in addition to delays that it has already.
 pub fn postpone<B>(response: &mut Response<B>, delay: Duration) {
-    let before = response.extensions().get().map_or(Duration::ZERO, |Delay(before)| *before);
+    let before = delay_of(response);
     response.extensions_mut().insert(Delay(before + delay));
+}
+
+/// The time after which a response is sent.
+pub fn delay_of<B>(response: &Response<B>) -> Duration {
+    response.extensions().get().map_or(Duration::ZERO, |Delay(delay)| *delay)
 }
 
 /// Waits until a response may be sent.

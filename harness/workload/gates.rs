@@ -63,7 +63,7 @@ async fn answering(
         }
         let mut response = Response::new(AnswerBody::new(body));
         *response.status_mut() = status;
-        response
+        std::future::ready(response)
     });
     let obeying = async {
         while let Some(GateState { gate, open }) = commands.recv().await {

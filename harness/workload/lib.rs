@@ -4,6 +4,7 @@
 //! driver always have the same version of the protocol. This package is optimised in every profile: a slow driver would look like a slow mesh.
 
 mod body;
+mod chain;
 mod connection;
 mod driver;
 mod faults;
@@ -16,8 +17,9 @@ mod schedule;
 mod serve;
 
 pub use body::{AnswerBody, GRPC_STATUS};
+pub use chain::{Behind, NextHop, VERSIONS, is_propagated};
 pub use driver::{DriveError, DriverFuture, drive_all};
-pub use faults::{AnswerShare, Faults, SlowAnswers, delayed, postpone};
+pub use faults::{AnswerShare, Faults, SlowAnswers, delay_of, delayed, postpone};
 pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};

@@ -13,8 +13,8 @@ use super::protocol::{ResultKind, VersionSource};
 
 /// The maximum length of a body's excerpt, in characters.
 const EXCERPT: usize = 120;
-/// The maximum length of a version, in characters.
-const VERSION: usize = 64;
+/// The maximum length of a version, or of the versions along a chain of services, in characters.
+const VERSION: usize = 256;
 /// The maximum length of the name of a pod, in characters: that of Kubernetes.
 const POD: usize = 253;
 
@@ -176,8 +176,8 @@ mod tests {
     #[case::short("v1", "v1")]
     #[case::escape_sequence("v1\u{1b}[2J", "v1\u{fffd}[2J")]
     #[case::lines("v1\n::error::x", "v1\u{fffd}::error::x")]
-    #[case::as_long_as_allowed(&"v".repeat(64), &"v".repeat(64))]
-    #[case::too_long(&"v".repeat(3_000_000), &format!("{}…", "v".repeat(63)))]
+    #[case::as_long_as_allowed(&"v".repeat(256), &"v".repeat(256))]
+    #[case::too_long(&"v".repeat(3_000_000), &format!("{}…", "v".repeat(255)))]
     fn a_version_is_one_short_line(#[case] answered: &str, #[case] version: &str) {
         let body = serde_json::json!({ "version": answered }).to_string();
         let reader = ResponseReader::new(VersionSource::Json("/version".to_owned()), None, false).unwrap();

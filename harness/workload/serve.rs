@@ -10,13 +10,14 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::body::{AnswerBody, GRPC_STATUS};
+use super::chain::{Behind, NextHop, VERSIONS};
 use super::faults::{Faults, delayed};
 use super::idle::terminated;
 
@@ -39,6 +40,8 @@ pub struct DemoServer {
     faults: Faults,
     /// Whether it speaks HTTP/2, besides HTTP/1.1.
     http2: bool,
+    /// Whether requests that it sends on have the headers of those that it gets.
+    propagates: bool,
     served: AtomicU64,
 }
 
@@ -63,6 +66,9 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 ///
 /// Below `/work`, answers are slow or fail with 500 as the faults of the server say.
 ///
+/// `/via/HOST[:PORT][/REST]` sends a request for `/REST` to a Service before it answers: with the status of that response, or 502 if that is an
+/// error of the server or if there is no response. The header [`VERSIONS`] has the versions along the way.
+///
 /// `/served` returns the number of served requests and `/ready` is for readiness probes; neither is counted.
 ///
 /// # Errors
@@ -76,18 +82,19 @@ pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Se
 
 async fn serving(address: SocketAddr, server: DemoServer) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
+    let server = Arc::new(server);
     tokio::select! {
-        () = serve_each(listener, server.http2, move |request| server.respond(request)) => {}
+        () = serve_each(listener, server.http2, move |request| Arc::clone(&server).respond(request)) => {}
         () = terminated() => {}
     }
     Ok(())
 }
 
 /// Answers each request, without end, over HTTP/1.1 and perhaps HTTP/2.
-pub(super) async fn serve_each(
+pub(super) async fn serve_each<F: Future<Output = Response<AnswerBody>> + Send + 'static>(
     listener: TcpListener,
     http2: bool,
-    answer: impl Fn(&Request<Incoming>) -> Response<AnswerBody> + Send + Sync + 'static,
+    answer: impl Fn(&Request<Incoming>) -> F + Send + Sync + 'static,
 ) {
     let answer = Arc::new(answer);
     let builder = Builder::new(TokioExecutor::new());
@@ -99,7 +106,7 @@ pub(super) async fn serve_each(
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let response = answer(&request);
-                async { Ok::<_, Infallible>(delayed(response).await) }
+                async { Ok::<_, Infallible>(delayed(response.await).await) }
             });
             if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "a connection was closed");
@@ -112,13 +119,33 @@ impl DemoServer {
     /// A server that states this version and pod.
     pub fn new(version: &str, pod: &str, faulty: bool) -> Self {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("x-version", version), ("x-pod", pod)] {
+        for (name, value) in [("x-version", version), (VERSIONS, version), ("x-pod", pod)] {
             if let Ok(value) = value.parse() {
                 headers.insert(name, value);
             }
         }
         let greeting = Bytes::from(format!("Hello server - {version}"));
-        Self { greeting, headers, faulty, faults: Faults::default(), http2: true, served: AtomicU64::new(0) }
+        Self {
+            greeting,
+            headers,
+            faulty,
+            faults: Faults::default(),
+            http2: true,
+            propagates: true,
+            served: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets whether requests that the server sends on have the headers of those that it gets, as far as
+    /// [`is_propagated`](super::is_propagated) says.
+    #[must_use]
+    pub fn propagating(self, propagates: bool) -> Self {
+        Self { propagates, ..self }
+    }
+
+    /// Whether requests that the server sends on have the headers of those that it gets.
+    pub const fn propagates(&self) -> bool {
+        self.propagates
     }
 
     /// The server with faults.
@@ -138,17 +165,52 @@ impl DemoServer {
         self.served.load(Ordering::Relaxed)
     }
 
-    fn respond(&self, request: &Request<Incoming>) -> Response<AnswerBody> {
-        let path = request.uri().path();
-        match (is_grpc(request.headers()), request.version()) {
-            (false, _) => self.answer(path),
-            (true, Version::HTTP_2) => self.call(path),
+    /// The response to a request. What it needs of the request is read at once.
+    fn respond(
+        self: Arc<Self>,
+        request: &Request<Incoming>,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send + use<> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let response = match (is_grpc(request.headers()), request.version()) {
+            (false, _) if NextHop::of(path).is_some() => None,
+            (false, _) => Some(self.answer(path)),
+            (true, Version::HTTP_2) => Some(self.call(request.uri().path())),
             (true, _) => {
                 let mut response = Response::new(AnswerBody::new("gRPC requires HTTP/2"));
                 *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-                response
+                Some(response)
+            }
+        };
+        let sent_on =
+            response.is_none().then(|| (path.to_owned(), request.method().clone(), request.headers().clone()));
+        async move {
+            match (response, sent_on) {
+                (None, Some((path, method, headers))) => self.answer_along(&path, method, &headers).await,
+                (response, _) => response.unwrap_or_default(),
             }
         }
+    }
+
+    /// The response to a request for a path, after it was sent on to the service that the path names.
+    async fn answer_along(&self, path: &str, method: Method, headers: &HeaderMap) -> Response<AnswerBody> {
+        match NextHop::of(path) {
+            Some(hop) => {
+                let behind = hop.send(method, hop.headers(headers, self.propagates)).await;
+                self.answer_after(path, &behind)
+            }
+            None => self.answer(path),
+        }
+    }
+
+    /// The response to a request for a path, given that of the service to which the request was sent on.
+    pub fn answer_after(&self, path: &str, behind: &Behind) -> Response<AnswerBody> {
+        let mut response = self.answer(path);
+        *response.status_mut() = behind.passed_on();
+        if let Some(own) = response.headers().get(VERSIONS) {
+            let versions = behind.versions_after(own);
+            response.headers_mut().insert(VERSIONS, versions);
+        }
+        response
     }
 
     /// The response to a call of a method of gRPC, `/PACKAGE.SERVICE/METHOD`.
@@ -208,5 +270,76 @@ impl DemoServer {
             self.faults.delay(number, &mut response);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// The address of a server that states a version, and the headers of the requests that it gets.
+    async fn back(version: &'static str, status: StatusCode) -> (SocketAddr, Arc<Mutex<Vec<(String, HeaderMap)>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&seen);
+        let server = DemoServer::new(version, "pod-b", false);
+        tokio::spawn(serve_each(listener, true, move |request| {
+            told.lock().unwrap().push((request.uri().path().to_owned(), request.headers().clone()));
+            let mut response = server.answer(request.uri().path());
+            *response.status_mut() = status;
+            std::future::ready(response)
+        }));
+        (address, seen)
+    }
+
+    /// The response of a front server that sends a request of testers on to an address.
+    async fn passed_on(to: SocketAddr, propagates: bool) -> Response<AnswerBody> {
+        let front = DemoServer::new("front-v1", "pod-f", false).propagating(propagates);
+        let host = to.ip().to_string();
+        let hop = NextHop { host: &host, port: to.port(), path: "/orders".to_owned() };
+        let headers = [("end-user", "testers"), ("x-request-id", "1"), ("cookie", "secret")];
+        let received = headers.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let headers = hop.headers(&HeaderMap::from_iter(received), front.propagates());
+        let behind = hop.send(Method::GET, headers).await;
+        front.answer_after("/via/svc-back/orders", &behind)
+    }
+
+    fn read(response: &Response<AnswerBody>, name: &str) -> String {
+        response.headers()[name].to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_on_with_the_headers_that_users_propagate() {
+        let (address, seen) = back("back-v2", StatusCode::OK).await;
+        let response = passed_on(address, true).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(read(&response, VERSIONS), "front-v1 > back-v2");
+        assert_eq!((read(&response, "x-version"), read(&response, "x-pod")), ("front-v1".into(), "pod-f".into()));
+        let (path, headers) = seen.lock().unwrap()[0].clone();
+        assert_eq!(path, "/orders");
+        assert!(headers["end-user"] == "testers" && headers["x-request-id"] == "1", "{headers:?}");
+        assert!(!headers.contains_key("cookie"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_propagate_sends_no_header_on() {
+        let (address, seen) = back("back-v1", StatusCode::OK).await;
+        let response = passed_on(address, false).await;
+        assert_eq!(read(&response, VERSIONS), "front-v1 > back-v1");
+        let (_, headers) = seen.lock().unwrap()[0].clone();
+        assert!(!headers.contains_key("end-user") && !headers.contains_key("x-request-id"), "{headers:?}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_fails_or_is_not_there_is_a_bad_gateway() {
+        let (address, _) = back("back-v1", StatusCode::SERVICE_UNAVAILABLE).await;
+        let response = passed_on(address, true).await;
+        assert_eq!((response.status().as_u16(), read(&response, VERSIONS)), (502, "front-v1 > back-v1".into()));
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let response = passed_on(closed, true).await;
+        assert_eq!((response.status().as_u16(), read(&response, VERSIONS)), (502, "front-v1".into()));
     }
 }

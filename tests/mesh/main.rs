@@ -17,6 +17,7 @@ mod browser;
 mod calibrate;
 mod callers;
 mod canary;
+mod chain;
 mod command_line;
 mod differential;
 mod existing_cluster;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         flagger: Engine,
         ingress: Engine,
         callers: Engine,
+        chain: Engine,
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,

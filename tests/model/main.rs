@@ -11,6 +11,7 @@ mod action;
 mod against;
 mod bad_input;
 mod calibrate;
+mod chain;
 mod command_line;
 mod differential;
 mod docs;

@@ -4,6 +4,7 @@
 mod api;
 mod matching;
 mod proxy;
+mod serving;
 mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +20,8 @@ use crate::routing::{Client, Live, Mesh, Naming, Pod, Request, RouteTable, clien
 use crate::scenario::{IngressGateway, Manifest, ObjectId, OtherClient, Scenario, Service, Target};
 use crate::workload::{DemoServer, Faults};
 
-use proxy::{Proxy, Serving};
+use proxy::Proxy;
+use serving::{Callers, Serving};
 use stand_in::PodServer;
 pub use stand_in::StandIns;
 
@@ -52,6 +54,8 @@ pub struct EmbeddedMesh {
     others: Vec<SendingPod>,
     applied: u64,
     table: RouteTable,
+    /// The servers that send requests on, once there are any.
+    callers: Option<Arc<Callers>>,
 }
 
 /// A port of an ingress gateway.
@@ -94,6 +98,7 @@ impl EmbeddedMesh {
             others: Vec::new(),
             applied: 0,
             table: RouteTable::default(),
+            callers: None,
         })
     }
 
@@ -147,6 +152,14 @@ impl EmbeddedMesh {
     /// The routes of another pod that sends requests; none if there is no such pod.
     pub fn table_of(&self, pod: &str) -> Option<RouteTable> {
         Some(self.others.iter().find(|own| own.pod.name == pod)?.table.clone())
+    }
+
+    /// The routes of a server, by its namespace and pod, for requests that it sends on to a service; none if there is no such pod.
+    pub fn table_of_server(&self, namespace: &str, pod: &str, host: &str, port: u16) -> Option<RouteTable> {
+        // the address of a pod is made of its namespace and its name
+        let (serving, _) = self.callers.as_ref()?.serving(&format!("{namespace}/{pod}"), host, port)?;
+        let table = serving.table();
+        Some(if table == RouteTable::default() { RouteTable::of_closed_port() } else { table })
     }
 
     /// The gateways, each with the address to which requests through it are sent.
@@ -267,23 +280,25 @@ impl EmbeddedMesh {
         let by_address = pods.iter().filter_map(|pod| Some((pod.address.clone(), of(pod)?)));
         let by_address = by_address.collect::<HashMap<_, _>>();
         let client = client_of(&self.live, &self.client);
-        let mesh = Mesh::new(&self.live, pods);
+        let callers = Arc::new(Callers::new(Mesh::new(&self.live, pods.clone()), &pods, by_address));
+        let (mesh, by_address) = (callers.mesh(), callers.servers());
         for own in &mut self.gateways {
             let outbound = mesh.outbound(Client::ingress_gateway());
             let table =
                 |request| outbound.routes(request).map_or_else(|_| RouteTable::of_closed_port(), |own| own.table);
             own.tables = own.requests.iter().map(|(host, request)| (host.clone(), table(request))).collect();
-            own.proxy.serve(Serving::at_gateway(&mesh, &own.requests, &by_address));
+            own.proxy.serve(Serving::at_gateway(mesh, &own.requests, by_address), &callers);
         }
         for own in &mut self.others {
             let client = client_in(&self.live, own.pod.namespace(self.live.namespace()), &own.pod.name);
-            let serving = client.map(|client| Serving::new(&mesh, client, &own.request, &by_address));
+            let serving = client.map(|client| Serving::new(mesh, client, &own.request, by_address));
             own.table = serving.as_ref().map(Serving::table).unwrap_or_default();
-            own.proxy.serve(serving);
+            own.proxy.serve(serving, &callers);
         }
-        let serving = client.map(|client| Serving::new(&mesh, client, &self.request, &by_address));
+        let serving = client.map(|client| Serving::new(mesh, client, &self.request, by_address));
         self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
-        self.proxy.serve(serving);
+        self.proxy.serve(serving, &callers);
+        self.callers = Some(callers);
     }
 
     /// Whether a pod sends requests.
@@ -297,7 +312,8 @@ impl EmbeddedMesh {
             (Some(image), _) => {
                 // a server with faults that cannot be read does not start
                 let faults = Faults::of(|name| pod.env.get(name).map(String::as_str)).ok()?;
-                Arc::new(DemoServer::new(&pod.version, &pod.name, image.is_faulty).with(faults))
+                let server = DemoServer::new(&pod.version, &pod.name, image.is_faulty).with(faults);
+                Arc::new(server.propagating(DemoImage::propagates(&pod.env)))
             }
             (None, Some(stand_ins)) if !self.is_driver(&pod.name) => Arc::new(stand_ins.server(pod)),
             _ => return None,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::matching::text_with;
 use crate::routing::Pod;
 use crate::scenario::{Scenario, VersionRule};
-use crate::workload::{AnswerBody, DemoServer};
+use crate::workload::{AnswerBody, Behind, DemoServer};
 
 /// The server of a pod.
 pub(super) trait PodServer: fmt::Debug + Send + Sync {
@@ -21,6 +21,11 @@ pub(super) trait PodServer: fmt::Debug + Send + Sync {
 
     /// The response to a call of a method of gRPC.
     fn call(&self, method: &str) -> Response<AnswerBody>;
+
+    /// The response to a request for a path, given that of the service to which the request was sent on; none if the server sends nothing on.
+    fn answer_after(&self, _path: &str, _behind: &Behind) -> Option<Response<AnswerBody>> {
+        None
+    }
 
     /// The number of requests that were answered.
     fn served(&self) -> u64;
@@ -33,6 +38,10 @@ impl PodServer for DemoServer {
 
     fn call(&self, method: &str) -> Response<AnswerBody> {
         Self::call(self, method)
+    }
+
+    fn answer_after(&self, path: &str, behind: &Behind) -> Option<Response<AnswerBody>> {
+        Some(Self::answer_after(self, path, behind))
     }
 
     fn served(&self) -> u64 {

@@ -22,6 +22,9 @@ pub enum FailureLayer {
     /// The manifests and the mesh agree, and the expectation says something else.
     #[displaydoc("the manifests give something else than the expectation says")]
     Expectation,
+    /// A service on the way sends requests on without their headers.
+    #[displaydoc("a service on the way does not propagate the headers of requests")]
+    Propagation,
     /// No version can be read from responses.
     #[displaydoc("the version cannot be read from the responses")]
     Version,

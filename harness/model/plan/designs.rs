@@ -103,6 +103,7 @@ impl Designs {
         for planned in &plan.stages {
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);
+            let along = |path: &str| planned.after.mesh().replicas_along(&scenario.service.host, namespace, path);
             let mut claims: BTreeMap<Sender<'_>, Vec<&Claim>> = BTreeMap::new();
             for claim in planned.stage.claims().filter(|claim| claim.slower_than.is_none()) {
                 let sender = scenario.population(&claim.from).map_or(Sender::Client, Population::sender);
@@ -116,7 +117,8 @@ impl Designs {
             };
             for claims in claims.iter().filter(|(sender, _)| is_routed(sender)).map(|(_, claims)| claims) {
                 for claim in claims {
-                    identify(claim, claims, &replicas).map_err(|source| PlanError::new(&claim.origin, source))?;
+                    let balanced = if claim.is_along_a_path() { along(&claim.path) } else { replicas.clone() };
+                    identify(claim, claims, &balanced).map_err(|source| PlanError::new(&claim.origin, source))?;
                 }
             }
             designs.push(StageDesigns { claims: planned.designs()?, levels: planned.service_levels()? });

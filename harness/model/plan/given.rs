@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::demo::DemoImage;
-use crate::routing::{Chance, Distribution, NotModelled, Outbound, Outcome, Request, RuleRef};
-use crate::scenario::{Population, Scheme, Service, StatusCode};
+use crate::demo::{ARROW, DemoImage, NextHop};
+use crate::routing::{
+    Chance, Decision, Delay, NotModelled, Outbound, Outcome, Propagation, Request, Routes, RuleRef, Scope,
+};
+use crate::scenario::{Origin, Population, Scheme, Service, StatusCode};
 
 /// The response of one outcome, as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +34,21 @@ impl Seen {
         }
     }
 
+    /// What a client sees of a server that has sent the request on, given what the server sees: the status of that response, or 502 if it is an
+    /// error of the server or there is none.
+    fn after(&self, behind: &Self) -> Self {
+        let version = match (&self.version, &behind.version) {
+            (Some(own), Some(behind)) => Some(format!("{own}{ARROW}{behind}")),
+            (own, _) => own.clone(),
+        };
+        let status = match (behind.status, &behind.version) {
+            (Some(status), _) if status < 500 => Some(status),
+            (None, Some(_)) => None,
+            _ => Some(BAD_GATEWAY),
+        };
+        Self { version, status, mesh: behind.mesh.clone() }
+    }
+
     /// What a client of gRPC sees of an outcome of its call.
     fn by_grpc(outcome: &Outcome, method: &str) -> Self {
         let of_image = |image: &str| DemoImage::find(image).map(|_| DemoImage::grpc_status(method));
@@ -53,6 +70,20 @@ impl Seen {
     }
 }
 
+/// The status of a server if the service behind it fails.
+const BAD_GATEWAY: u16 = 502;
+
+/// The largest number of services that a request is followed through.
+const HOPS: usize = 16;
+
+/// How requests that servers send on are followed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Along {
+    pub propagation: Propagation,
+    /// Whether a claim names the versions along the way.
+    pub is_claimed: bool,
+}
+
 /// What a population is given on a path: the distribution of responses, and the rules that decide it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Given {
@@ -64,10 +95,12 @@ pub struct Given {
     pub rules: Vec<RuleRef>,
     /// What the model does not cover and what can affect these responses. If there is any, the probabilities are not known.
     pub not_modelled: Vec<NotModelled>,
+    /// The workloads that send these requests on without headers that they had, `shop/front`, each with the place in its manifest that says so.
+    pub losing: BTreeSet<(String, Origin)>,
 }
 
 /// The requests of a population for a path, one for each of its variants.
-pub(crate) fn requests<'a>(
+pub fn requests<'a>(
     population: &'a Population,
     service: &'a Service,
     path: &'a str,
@@ -88,43 +121,72 @@ pub(crate) fn requests<'a>(
 impl Given {
     /// The responses to a population's requests for a path, with equal shares of the population's variants.
     pub fn to(population: &Population, service: &Service, path: &str, outbound: &Outbound<'_>) -> Self {
+        Self::along(population, service, path, outbound, Along::default())
+    }
+
+    /// The same, where services that requests are sent on to answer as well.
+    pub(super) fn along(
+        population: &Population,
+        service: &Service,
+        path: &str,
+        outbound: &Outbound<'_>,
+        along: Along,
+    ) -> Self {
         let mut given = Self::default();
         let share = Chance::of(1, population.variants.len() as u64);
         for request in requests(population, service, path) {
-            let routes = outbound.routes(&request);
-            for note in outbound.not_modelled(&request, routes.as_ref().ok()) {
-                if !given.not_modelled.contains(&note) {
-                    given.not_modelled.push(note);
-                }
-            }
-            match routes {
-                Ok(routes) => {
-                    let decision = routes.decide(&request);
-                    given.add(decision.distribution, &decision.path, share, request.is_grpc());
-                    let route = decision.route.and_then(|index| routes.table.routes.get(index));
-                    if let Some(delay) = route.and_then(|route| route.delay) {
-                        let total = given.delays.entry(delay.duration).or_insert(Chance::NONE);
-                        let part = Chance::of(u64::from(delay.per_million.min(1_000_000)), 1_000_000);
-                        *total = total.or(part.and(share));
-                    }
-                    if let Some(rule) = decision.rule.filter(|rule| !given.rules.contains(rule)) {
-                        given.rules.push(rule.clone());
-                    }
-                }
-                Err(reason) => {
-                    given.add(&Distribution::certain(Outcome::NoConnection(reason)), path, share, request.is_grpc());
-                }
-            }
+            given.add(answers(outbound, &request, along, HOPS), share);
         }
         given
     }
 
-    fn add(&mut self, distribution: &Distribution, path: &str, share: Chance, is_grpc: bool) {
-        for (outcome, chance) in distribution.iter() {
-            let seen = if is_grpc { Seen::by_grpc(outcome, path) } else { Seen::by_http(outcome, path) };
-            let total = self.seen.entry(seen).or_insert(Chance::NONE);
-            *total = total.or(chance.and(share));
+    /// Adds the answers to a share of the requests.
+    fn add(&mut self, answers: Self, share: Chance) {
+        for (seen, chance) in answers.seen {
+            add_to(&mut self.seen, seen, chance.and(share));
         }
+        for (delay, chance) in answers.delays {
+            add_to(&mut self.delays, delay, chance.and(share));
+        }
+        self.learn(answers.rules, answers.not_modelled, answers.losing);
+    }
+
+    /// Adds what decides answers.
+    fn learn(&mut self, rules: Vec<RuleRef>, notes: Vec<NotModelled>, losing: BTreeSet<(String, Origin)>) {
+        for rule in rules {
+            if !self.rules.contains(&rule) {
+                self.rules.push(rule);
+            }
+        }
+        for note in notes {
+            if !self.not_modelled.contains(&note) {
+                self.not_modelled.push(note);
+            }
+        }
+        self.losing.extend(losing);
+    }
+
+    /// Adds a delay of all requests, in addition to those behind the server, which are independent of it.
+    fn delay(&mut self, Delay { per_million, duration }: Delay) {
+        let part = Chance::of(u64::from(per_million.min(1_000_000)), 1_000_000);
+        let behind = std::mem::take(&mut self.delays);
+        let without = behind.values().fold(Chance::NONE, |sum, chance| sum.or(*chance)).otherwise();
+        add_to(&mut self.delays, duration, part.and(without));
+        for (later, chance) in behind {
+            add_to(&mut self.delays, later, chance.and(part.otherwise()));
+            add_to(&mut self.delays, later + duration, chance.and(part));
+        }
+    }
+
+    /// Adds the answers of a server that sends a share of the requests on, given those of the service behind it.
+    fn pass_on(&mut self, own: &Seen, behind: Self, chance: Chance) {
+        for (seen, part) in behind.seen {
+            add_to(&mut self.seen, own.after(&seen), part.and(chance));
+        }
+        for (delay, part) in behind.delays {
+            add_to(&mut self.delays, delay, part.and(chance));
+        }
+        self.learn(behind.rules, behind.not_modelled, behind.losing);
     }
 
     /// The probabilities of delays above a limit, and of shorter ones or none.
@@ -140,6 +202,76 @@ impl Given {
     }
 }
 
+fn add_to<K: Ord>(totals: &mut BTreeMap<K, Chance>, key: K, chance: Chance) {
+    let total = totals.entry(key).or_insert(Chance::NONE);
+    *total = total.or(chance);
+}
+
+/// What is not known of requests that servers send on: what servers of other images do, and retries of what they fail.
+fn unknown_on_the_way(given: &Given, routes: &Routes, decision: &Decision<'_>, along: Along) -> Vec<NotModelled> {
+    let Some(RuleRef { origin, .. }) = decision.rule else { return Vec::new() };
+    let note = |field| {
+        let (scope, origin) = (Scope::Rule(origin.clone()), origin.clone());
+        NotModelled { origin, field, scope, only_answers: true }
+    };
+    let mut notes = Vec::new();
+    if along.is_claimed || NextHop::of(&decision.path).is_some() {
+        let images = decision.distribution.iter().filter_map(|(outcome, _)| match outcome {
+            Outcome::Served { image, .. } if DemoImage::find(image).is_none() => Some(image),
+            _ => None,
+        });
+        notes.extend(images.map(|image| note(format!("what the image `{image}` sends on to other services"))));
+    }
+    let failing = given.chance(|seen| seen.status == Some(BAD_GATEWAY));
+    if ![Chance::NONE, Chance::CERTAIN].contains(&failing) && routes.repeats_bad_gateways(decision) {
+        notes.push(note("retries after 502, with which a server answers if the service behind it fails".to_owned()));
+    }
+    notes
+}
+
+/// The answers to one request.
+fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize) -> Given {
+    let mut given = Given::default();
+    let routes = outbound.routes(request);
+    given.not_modelled = outbound.not_modelled(request, routes.as_ref().ok());
+    let is_grpc = request.is_grpc();
+    let seen = if is_grpc { Seen::by_grpc } else { Seen::by_http };
+    let routes = match routes {
+        Ok(routes) => routes,
+        Err(reason) => {
+            add_to(&mut given.seen, seen(&Outcome::NoConnection(reason), &request.path), Chance::CERTAIN);
+            return given;
+        }
+    };
+    let decision = routes.decide(request);
+    for (outcome, chance) in decision.distribution.iter() {
+        let own = seen(outcome, &decision.path);
+        match outcome {
+            Outcome::Served { workload, .. } if !is_grpc && hops > 0 => {
+                let (mesh, propagation) = (outbound.mesh(), along.propagation);
+                match mesh.sent_on(workload, request, &decision.path, propagation) {
+                    Some(sent_on) => {
+                        let lost = sent_on.lost(request).map(|origin| (workload.clone(), origin.clone()));
+                        given.losing.extend(lost);
+                        let behind = answers(&mesh.outbound(sent_on.client), &sent_on.request, along, hops - 1);
+                        given.pass_on(&own, behind, chance);
+                    }
+                    None => add_to(&mut given.seen, own, chance),
+                }
+            }
+            _ => add_to(&mut given.seen, own, chance),
+        }
+    }
+    let unknown = unknown_on_the_way(&given, &routes, &decision, along);
+    given.not_modelled.extend(unknown);
+    let route = decision.route.and_then(|index| routes.table.routes.get(index));
+    if let Some(delay) = route.and_then(|route| route.delay) {
+        given.delay(delay);
+    }
+    given.rules.splice(0..0, decision.rule.cloned());
+    given
+}
+
 impl fmt::Display for Given {
     /// `v1 50 %, v2 50 %`, with the status unless it is 200 or OK.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,6 +284,9 @@ impl fmt::Display for Given {
             }
             if let (Some(_), Some(status)) = (&seen.version, seen.status.filter(|status| ![0, 200].contains(status))) {
                 write!(formatter, " with {}", StatusCode(status))?;
+            }
+            if let (Some(_), Some(behind)) = (&seen.version, &seen.mesh) {
+                write!(formatter, " (behind it: {behind})")?;
             }
             if self.seen.len() > 1 {
                 write!(formatter, " {chance}")?;

@@ -2,13 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::controlled::{ControlledState, route_weights};
-use super::given::{Given, Seen};
+use super::given::{Along, Given, Seen};
 use super::rollout::RouteWeights;
 use super::senders::Senders;
-use crate::demo::demo_versions;
+use crate::demo::{DemoImage, demo_versions};
 use crate::routing::{
-    Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Request, RouteTable, client_in,
-    client_of, pods_of,
+    Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Propagation, Request,
+    RouteTable, client_in, client_of, pods_of,
 };
 use crate::scenario::{
     IstioVersion, Manifest, MeshStep, OtherClient, Population, Scenario, Service, Stage, Step, VersionRule,
@@ -243,7 +243,21 @@ impl Snapshot<'_> {
                 live.put(*kind, name, data.clone(), &controlled);
             }
         }
-        let version = |pod: Pod| Pod { version: self.naming.version(&pod.image, &pod.labels, &pod.workload), ..pod };
+        // what pods do not tell is as in the manifests, where there are any
+        let declared = pods_of(&live, &self.naming);
+        let is_of = |own: &Pod, pod: &Pod| {
+            DemoImage::find(&pod.image).is_some()
+                && own.namespace == pod.namespace
+                && own.image == pod.image
+                && own.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+        };
+        let version = |pod: Pod| match declared.iter().find(|own| is_of(own, &pod)) {
+            Some(own) => {
+                let (version, loses_headers) = (own.version.clone(), own.loses_headers.clone());
+                Pod { version, loses_headers, ..pod }
+            }
+            None => Pod { version: self.naming.version(&pod.image, &pod.labels, &pod.workload), ..pod },
+        };
         Self {
             scenario: self.scenario,
             naming: Arc::clone(&self.naming),
@@ -294,7 +308,8 @@ impl Snapshot<'_> {
             VersionRule::Header(name) => Some(name.as_str()),
             VersionRule::Body(_) | VersionRule::Json(_) => None,
         };
-        mesh.read_in(version_header, self.scenario.pod_header.as_deref())
+        let mesh = mesh.read_in(version_header, self.scenario.pod_header.as_deref());
+        if self.scenario.has_chains() { mesh.with_chains() } else { mesh }
     }
 
     /// What the objects mean to Istio, once all pods that they ask for are ready.
@@ -340,13 +355,32 @@ impl Snapshot<'_> {
 
     /// A request of a population's sender to the scenario's service.
     pub fn request_of(&self, population: &Population) -> Request {
+        self.request_for(population, "/")
+    }
+
+    /// A request of a population's sender to the scenario's service, for a path.
+    pub fn request_for(&self, population: &Population, path: &str) -> Request {
         let Service { host, port, .. } = self.service(population);
-        Request::get(&host, port, "/")
+        Request::get(&host, port, path)
     }
 
     /// What a population is given on a path.
     pub fn given(&self, population: &Population, path: &str, senders: &Senders<'_>) -> Given {
-        Given::to(population, &self.service(population), path, senders.of(population))
+        self.given_if(population, path, senders, Propagation::Declared)
+    }
+
+    /// What a population is given on a path, where servers keep or lose the headers of requests that they send on.
+    pub fn given_if(
+        &self,
+        population: &Population,
+        path: &str,
+        senders: &Senders<'_>,
+        propagation: Propagation,
+    ) -> Given {
+        let mut claims = self.scenario.stages.iter().flat_map(Stage::claims);
+        let is_claimed = claims.any(|claim| claim.path == path && claim.is_along_a_path());
+        let along = Along { propagation, is_claimed };
+        Given::along(population, &self.service(population), path, senders.of(population), along)
     }
 
     /// A request to the scenario's service.

@@ -64,6 +64,8 @@ pub enum Outcome {
         image: String,
         /// Whether the pod gets HTTP/2 if the client speaks it.
         http2: bool,
+        /// The namespace of the pod and its workload, `shop/hello`.
+        workload: String,
     },
     /// A pod serves the request, and the route removes the header that states the version.
     WithoutVersion {

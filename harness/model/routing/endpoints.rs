@@ -162,7 +162,8 @@ pub(super) fn answer(
 }
 
 fn served(pod: &Pod, http2: bool) -> Outcome {
-    Outcome::Served { version: pod.version.clone(), image: pod.image.clone(), http2 }
+    let (version, image) = (pod.version.clone(), pod.image.clone());
+    Outcome::Served { version, image, http2, workload: pod.namespaced_workload() }
 }
 
 /// The probability that a request and all of its retries go to endpoints that fail it, of which there are so many among all.

@@ -282,6 +282,7 @@ fn read_filter(filter: &Part<'_>, namespace: &str, rule: &mut Rule, notes: &mut 
         Some("RequestHeaderModifier") => {
             let part = filter.get("requestHeaderModifier");
             let changes = rule.headers.get_or_insert_default();
+            changes.others |= !part.get("remove").texts().is_empty();
             for key in ["set", "add"] {
                 for item in part.get(key).items() {
                     changes.add(item.get("name").text().unwrap_or_default(), item.get("value").text());

@@ -17,6 +17,7 @@
 //! # Ok::<(), shiftcheck_model::scenario::ScenarioError>(())
 //! ```
 
+mod chain;
 mod check;
 mod client;
 mod condition;
@@ -52,6 +53,7 @@ mod version;
 mod virtual_service;
 
 pub use crate::admission::{Definitions, Problem, Severity};
+pub use chain::{Propagation, SentOn};
 pub use check::check;
 pub use client::{Client, client_in, client_of};
 pub use condition::{Condition, Polarity, Request, Subject, Test};

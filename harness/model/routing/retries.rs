@@ -12,9 +12,12 @@ pub enum Failure {
     Unconnected,
     /// The response has the status 503.
     Unavailable,
+    /// The response has the status 502.
+    BadGateway,
 }
 
 /// When and how often a request is sent again that an endpoint has failed.
+#[expect(clippy::struct_excessive_bools, reason = "each failure is followed or not, whatever is done after others")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Retries {
     /// How often at most.
@@ -25,12 +28,19 @@ pub struct Retries {
     pub per_try: Option<Duration>,
     after_unconnected: bool,
     after_unavailable: bool,
+    after_bad_gateway: bool,
 }
 
 impl Retries {
     /// No retries.
-    pub const NONE: Self =
-        Self { attempts: 0, to_others: true, per_try: None, after_unconnected: false, after_unavailable: false };
+    pub const NONE: Self = Self {
+        attempts: 0,
+        to_others: true,
+        per_try: None,
+        after_unconnected: false,
+        after_unavailable: false,
+        after_bad_gateway: false,
+    };
 
     /// The retries of a rule that asks for none, in the newest version of Istio.
     pub(super) const DEFAULT: Self = Self::by_default(RoutingVersion::NEWEST);
@@ -40,6 +50,7 @@ impl Retries {
         let mut retries = Self { attempts, ..Self::NONE };
         for condition in conditions {
             let of_server = ["5xx", "gateway-error"].contains(&condition);
+            retries.after_bad_gateway |= of_server || condition == "502";
             retries.after_unavailable |= of_server || condition == "503";
             retries.after_unconnected |=
                 of_server || ["connect-failure", "reset", "reset-before-request"].contains(&condition);
@@ -57,6 +68,7 @@ impl Retries {
         match failure {
             Failure::Unconnected => self.after_unconnected,
             Failure::Unavailable => self.after_unavailable,
+            Failure::BadGateway => self.after_bad_gateway,
         }
     }
 }
@@ -110,10 +122,12 @@ impl RetryRule {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use rstest::rstest;
 
     use super::super::fixture::client;
-    use super::super::{Live, Mesh, Naming, Request, pods_of};
+    use super::super::{Chance, Live, Mesh, Naming, Request, pods_of};
     use crate::scenario::parse_manifests;
 
     /// A Service with pods of these images, and a rule with these retries.
@@ -140,10 +154,13 @@ mod tests {
         let mesh = Mesh::of(&version.parse().unwrap(), &live, pods);
         let given = mesh.outbound(client()).routes(&Request::get("svc", 80, path)).unwrap();
         let decision = given.decide(&Request::get("svc", 80, path));
-        let mut outcomes: Vec<String> =
-            decision.distribution.iter().map(|(outcome, chance)| format!("{outcome} {chance}")).collect();
-        outcomes.sort();
-        outcomes.join(", ")
+        // alike whichever workload responds
+        let mut outcomes: BTreeMap<String, Chance> = BTreeMap::new();
+        for (outcome, chance) in decision.distribution.iter() {
+            let total = outcomes.entry(outcome.to_string()).or_insert(Chance::NONE);
+            *total = total.or(chance);
+        }
+        outcomes.into_iter().map(|(outcome, chance)| format!("{outcome} {chance}")).collect::<Vec<_>>().join(", ")
     }
 
     const DEAD: &str = "503, the pod does not listen on that port";

@@ -69,6 +69,8 @@ pub(super) struct Destination {
 pub(super) struct HeaderChanges {
     /// The new value of the `Host` header of requests.
     pub host: Option<String>,
+    /// Whether other headers of requests change, which affects the requests that a server sends on.
+    pub others: bool,
     pub response: ResponseHeaders,
 }
 
@@ -77,6 +79,8 @@ impl HeaderChanges {
     pub fn add(&mut self, name: &str, value: Option<&str>) {
         if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
             self.host = self.host.take().or_else(|| value.map(ToOwned::to_owned));
+        } else {
+            self.others = true;
         }
     }
 }

@@ -5,7 +5,7 @@ use super::injection::{is_injected, namespace_labels};
 use super::live::{Kind, Live, Object};
 use super::notes::{Notes, Scope};
 use super::rule::Part;
-use crate::demo::DemoImage;
+use crate::demo::{DemoImage, PROPAGATE};
 use crate::scenario::Origin;
 
 /// Ports of server-first protocols: without a declared protocol, Istio does not detect HTTP on them.
@@ -191,11 +191,18 @@ pub struct Pod {
     pub version: String,
     /// Whether a sidecar is injected.
     pub sidecar: bool,
+    /// Where the environment keeps a demo server from sending on the headers of requests; none if it sends them on.
+    pub loses_headers: Option<Origin>,
     /// The one port on which the server listens; none if that is not known, as for images other than the demo's.
     pub demo_port: Option<u16>,
 }
 
 impl Pod {
+    /// The namespace and the workload, `shop/hello`.
+    pub fn namespaced_workload(&self) -> String {
+        format!("{}/{}", self.namespace, self.workload)
+    }
+
     pub(super) fn port(&self, target: &Target) -> Option<u16> {
         match target {
             Target::Number(number) => Some(*number),
@@ -281,10 +288,10 @@ fn made_from(
     let has_ports = |container: &Part<'_>| container.get("ports").items().next().is_some();
     let main = containers.items().find(has_ports).or_else(|| containers.items().next());
     let image = main.as_ref().and_then(|main| main.get("image").owned()).unwrap_or_default();
-    let env = main.as_ref().map(|main| main.get("env"));
-    let env = env.iter().flat_map(Part::items);
-    let env = env.filter_map(|variable| Some((variable.get("name").owned()?, variable.get("value").owned()?)));
-    let env = env.collect();
+    let variables = main.as_ref().map(|main| main.get("env"));
+    let values = variables.iter().flat_map(Part::items);
+    let values = values.filter_map(|variable| Some((variable.get("name").owned()?, variable.get("value").owned()?)));
+    let env: BTreeMap<String, String> = values.collect();
     let ports = containers.items().flat_map(|container| {
         let ports = container.get("ports");
         let ports =
@@ -293,15 +300,21 @@ fn made_from(
     });
     let is_default = |main: &Part<'_>| !main.get("command").is_there() && !main.get("args").is_there();
     let is_demo = main.as_ref().is_some_and(is_default) && DemoImage::find(&image).is_some();
+    let mut variables = variables.iter().flat_map(Part::items);
+    let propagation = variables.find(|variable| variable.get("name").text() == Some(PROPAGATE));
+    let loses_headers = propagation.filter(|_| is_demo && !DemoImage::propagates(&env)).map(|own| own.origin());
+    // the image sets the variable, which the pod can set to another value
+    let stated = env.get("VERSION").filter(|_| is_demo).cloned();
     let on_host = spec.get("hostNetwork").value == true;
     Pod {
         address: format!("{}/{name}", object.namespace),
         workload: name.clone(),
         namespace: object.namespace.clone(),
         ports: ports.collect(),
-        version: naming.version(&image, &labels, &name),
+        version: stated.unwrap_or_else(|| naming.version(&image, &labels, &name)),
         sidecar: !on_host && is_injected(&namespace_labels(live, &object.namespace), &labels, annotations),
         demo_port: is_demo.then_some(DemoImage::PORT),
+        loses_headers,
         env,
         labels,
         name,
@@ -325,6 +338,12 @@ impl Pods {
             }
         }
         Self { pods, by_label }
+    }
+
+    /// A pod of a workload, by its namespace and name, `shop/hello`.
+    pub fn of_workload(&self, name: &str) -> Option<&Pod> {
+        let (namespace, workload) = name.split_once('/')?;
+        self.pods.iter().find(|pod| pod.namespace == namespace && pod.workload == workload)
     }
 
     /// The workloads of a namespace whose pods carry all of these labels except one, with the key of that label and the pod's value for it.

@@ -161,6 +161,7 @@ fn headers(part: &Part<'_>, notes: &mut Notes) -> Option<HeaderChanges> {
     for change in ["set", "add"].map(|key| part.get("request").get(key)) {
         change.entries().for_each(|(name, value)| changes.add(name, value.text()));
     }
+    changes.others |= !part.get("request").get("remove").texts().is_empty();
     let response = part.get("response");
     for name in response.get("remove").texts() {
         changes.response.add(&name, HeaderChange::Remove);

@@ -11,6 +11,7 @@ use super::origin::Origin;
 use super::service_level::ServiceLevel;
 use super::share::Share;
 use super::status::StatusCode;
+use crate::demo::ARROW;
 
 /// A claim of a stage.
 #[derive(Debug, Clone)]
@@ -162,6 +163,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Whether the claim is about the versions of several services along the way of a request.
+    pub fn is_along_a_path(&self) -> bool {
+        self.versions.keys().any(|version| version.contains(ARROW))
+    }
+
     /// The names of slow and of other answers: `slower than 400ms` and `within 400ms`.
     pub fn speeds(limit: Duration) -> [String; 2] {
         ["slower than", "within"].map(|speed| format!("{speed} {}", shown(limit)))

@@ -15,6 +15,7 @@ use super::origin::Origin;
 use super::scheme::Scheme;
 use super::service_level::{Objective, ServiceLevel};
 use super::suggest::nearest;
+use crate::demo::ARROW;
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
 ///
@@ -387,8 +388,14 @@ impl Scenario {
     pub fn versions(&self) -> BTreeSet<String> {
         let claimed = self.stages.iter().flat_map(Stage::claims);
         let claimed = claimed.filter(|claim| claim.slower_than.is_none()).flat_map(|claim| claim.versions.keys());
+        let claimed = claimed.flat_map(|versions| versions.split(ARROW).map(ToOwned::to_owned));
         let compared = self.stages.iter().flat_map(Stage::service_levels).filter_map(ServiceLevel::versions);
-        claimed.chain(compared.flatten()).cloned().collect()
+        claimed.chain(compared.flatten().cloned()).collect()
+    }
+
+    /// Whether a claim is about the versions of several services along the way of a request.
+    pub fn has_chains(&self) -> bool {
+        self.stages.iter().flat_map(Stage::claims).any(Claim::is_along_a_path)
     }
 
     /// The scenario file and the manifest files. A file may occur several times.
@@ -420,6 +427,18 @@ impl Scenario {
     /// There are such populations.
     pub fn refuse_other_senders(&self, place: &str) -> Result<(), ScenarioError> {
         self.refuse_senders(place, |sender| sender != Sender::Client)
+    }
+
+    /// Refuses claims about the versions of several services, at a place that does not see the sidecars of the services.
+    ///
+    /// # Errors
+    /// There is such a claim.
+    pub fn refuse_chains(&self, place: &str) -> Result<(), ScenarioError> {
+        let Some(claim) = self.stages.iter().flat_map(Stage::claims).find(|claim| claim.is_along_a_path()) else {
+            return Ok(());
+        };
+        let message = format!("`path-of-versions`, which {place} does not support; `run` does");
+        Err(ScenarioError::Malformed { origin: claim.origin.clone(), message })
     }
 
     fn refuse_senders(&self, place: &str, is_refused: impl Fn(Sender<'_>) -> bool) -> Result<(), ScenarioError> {

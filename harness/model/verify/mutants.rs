@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::operators::{Mutation, Vocabulary, mutations};
 use super::stages::{Decided, decide_stage};
+use crate::demo::ARROW;
 use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
 use crate::scenario::{Manifest, Scenario, Service, Stage, StatusCode, Step};
@@ -199,7 +200,8 @@ fn as_claim(from: &str, path: &str, service: &Service, given: &Given) -> String 
     let statuses = totals(given, |seen| Some(StatusCode(seen.status.unwrap_or(service.scheme.success()))));
     let path = if path == service.path { String::new() } else { format!(", path: {path}") };
     let (get, status) = (listed(&versions), listed(&statuses));
-    let get = if get.is_empty() { String::new() } else { format!(", get: {{{get}}}") };
+    let key = if get.contains(ARROW) { "path-of-versions" } else { "get" };
+    let get = if get.is_empty() { String::new() } else { format!(", {key}: {{{get}}}") };
     let status = match statuses.keys().collect::<Vec<_>>()[..] {
         [StatusCode(only)] if *only == service.scheme.success() => String::new(),
         [status] => format!(", status: {status}"),

@@ -2,18 +2,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use crate::demo::{DemoImage, PROPAGATE};
 use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 34] = [
+pub const MUTATION_OPERATORS: [&str; 35] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "subset label changed", "selector pinned", "selector too wide",
     "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
-    "export changed", "export left out",
+    "export changed", "export left out", "headers not propagated",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -22,12 +23,14 @@ pub(super) struct Vocabulary {
     images: Vec<String>,
     /// The labels that distinguish versions.
     version_labels: BTreeSet<(String, String)>,
+    /// Whether servers send requests on.
+    has_chains: bool,
 }
 
 impl Vocabulary {
     pub fn of(scenario: &Scenario) -> Self {
         let applied: Vec<&Manifest> = scenario.stages.iter().flat_map(Stage::applied).collect();
-        Self { images: images(&applied), version_labels: version_labels(&applied) }
+        Self { images: images(&applied), version_labels: version_labels(&applied), has_chains: scenario.has_chains() }
     }
 }
 
@@ -144,7 +147,12 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         "VirtualService" => virtual_service(&mut mutator),
         "DestinationRule" => destination_rule(&mut mutator),
         "Service" => service(&mut mutator, &vocabulary.version_labels),
-        "Deployment" => deployment(&mut mutator, &vocabulary.images),
+        "Deployment" => {
+            deployment(&mut mutator, &vocabulary.images);
+            if vocabulary.has_chains {
+                lose_headers(&mut mutator);
+            }
+        }
         "HTTPRoute" | "GRPCRoute" => http_route(&mut mutator),
         "Gateway" if manifest.group() == "networking.istio.io" => gateway(&mut mutator),
         "Canary" => canary(&mut mutator),
@@ -307,6 +315,20 @@ fn deployment(mutator: &mut Mutator<'_>, images: &[String]) {
     for image in images.iter().filter(|image| **image != present) {
         mutator.set("wrong image", pointer, format!("image `{image}`"), json!(image));
     }
+}
+
+/// Has a demo server send requests on without their headers.
+fn lose_headers(mutator: &mut Mutator<'_>) {
+    let pointer = "/spec/template/spec/containers/0";
+    let mut container = mutator.value(pointer).cloned().unwrap_or_default();
+    if container["image"].as_str().is_none_or(|image| DemoImage::find(image).is_none()) {
+        return;
+    }
+    let env = container["env"].as_array().cloned().unwrap_or_default();
+    let mut env: Vec<Value> = env.into_iter().filter(|variable| variable["name"] != PROPAGATE).collect();
+    env.push(json!({"name": PROPAGATE, "value": "false"}));
+    container["env"] = Value::Array(env);
+    mutator.set("headers not propagated", pointer, format!("{PROPAGATE} is `false`"), container);
 }
 
 /// Changes the steps, the mirror and the matches of a Canary.

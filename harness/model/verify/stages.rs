@@ -198,14 +198,11 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
 
 /// Why requests of the sender that a claim is about do not reach the destinations of the rules.
 fn findings(after: &Snapshot<'_>, senders: &Senders<'_>, expectation: &Expectation) -> Vec<Finding> {
-    let population = match expectation {
-        Expectation::Claim(claim) => after.scenario.population(&claim.from),
-        _ => None,
-    };
-    match population {
-        Some(population) => senders.of(population).diagnose(&after.request_of(population)),
-        None => senders.client().diagnose(&after.request()),
-    }
+    let Expectation::Claim(claim) = expectation else { return senders.client().diagnose(&after.request()) };
+    let Some(population) = after.scenario.population(&claim.from) else { return Vec::new() };
+    let mut findings = senders.of(population).diagnose_along(&after.request_for(population, &claim.path));
+    findings.extend(after.lost_headers(senders, claim, |given| decide(claim, given) == Decided::Holds));
+    findings
 }
 
 /// The workloads that may receive a stage's claimed requests, or mirrored copies of them, and what the model does not cover.
@@ -216,7 +213,7 @@ fn workloads(planned: &PlannedStage<'_>, senders: &Senders<'_>) -> (BTreeSet<Str
         let outbound = senders.of(population);
         for request in requests(population, &planned.after.service(population), path) {
             notes.extend(outbound.not_modelled(&request, outbound.routes(&request).ok().as_ref()));
-            served.extend(outbound.workloads(&request));
+            served.extend(outbound.workloads_along(&request));
         }
     }
     (served, notes.into_iter().collect())

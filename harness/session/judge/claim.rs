@@ -1,6 +1,6 @@
 use crate::cluster::{ClusterError, PodState};
 use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
-use crate::plan::{PlannedStage, Senders, Snapshot};
+use crate::plan::{Given, PlannedStage, Senders, Snapshot};
 use crate::routing::NotModelled;
 use crate::scenario::{Claim, During, Expectation, Origin, ServiceLevel, Stage, StatusCode};
 use crate::verdict::{Answer, Ruling, ServiceLevelTrial, Trial, Verdict};
@@ -72,7 +72,8 @@ fn blame(
 ) -> (FailureLayer, Vec<String>) {
     let claim = &trial.design().claim;
     let population = snapshot.scenario.population(&claim.from);
-    let findings = population.map(|own| live.of(own).diagnose(&snapshot.request_of(own))).unwrap_or_default();
+    let diagnosed = |own| live.of(own).diagnose_along(&snapshot.request_for(own, &claim.path));
+    let findings = population.map(diagnosed).unwrap_or_default();
     let mut hints: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let given = population.map(|own| snapshot.given(own, &claim.path, senders)).unwrap_or_default();
     let model = decide(claim, &given);
@@ -83,7 +84,11 @@ fn blame(
         let by = if rules.is_empty() { "no rule".to_owned() } else { rules.join(" and ") };
         hints.push(format!("the manifests give {given} by {by}; the expectation says {claim}"));
     }
+    let lost = lost_headers(trial, snapshot, senders);
+    let is_lost = lost.is_some() && findings.is_empty();
+    hints.extend(lost);
     let layer = match (findings.as_slice(), &model) {
+        _ if is_lost => FailureLayer::Propagation,
         (findings, _) if findings.iter().any(|finding| finding.lacks_endpoints) => FailureLayer::Endpoints,
         ([], Decided::Fails(_)) => FailureLayer::Expectation,
         ([_, ..], _) => FailureLayer::Route,
@@ -109,6 +114,17 @@ fn layer_of(excluded: Option<&Answer>, claim: &Claim) -> FailureLayer {
         Some(Answer::Unknown { status, .. }) if !StatusCode(*status).is_error() => FailureLayer::Version,
         Some(_) => FailureLayer::Application,
     }
+}
+
+/// The cause that headers of requests are lost on the way of a failed claim, if that explains it.
+fn lost_headers(trial: &Trial, snapshot: &Snapshot<'_>, senders: &Senders<'_>) -> Option<String> {
+    let claim = &trial.design().claim;
+    let holds = |given: &Given| decide(claim, given) == Decided::Holds;
+    let declared = snapshot.lost_headers(senders, claim, holds).map(|finding| finding.message);
+    declared.or_else(|| match trial.most_excluded() {
+        Some(Answer::Version { version, .. }) => snapshot.headers_seem_lost(senders, claim, version),
+        _ => None,
+    })
 }
 
 /// A claim whose verdict is not a statistical test.

@@ -9,8 +9,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
+use super::paths::Paths;
 use super::service_levels::{Compared, Errors, Factors, LatencyLimits, Limit, Slow, SlowerThan, Slowness};
 use super::values::{ErrorRates, Get, Status, Time};
+use crate::demo::ARROW;
 use crate::scenario::Share;
 use crate::scenario::expectation::Count;
 
@@ -38,7 +40,11 @@ pub enum Expectation {
 
 /// The shares of versions and statuses for a population.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["get"]}, {"required": ["status"]}]))]
+#[schemars(deny_unknown_fields, extend("anyOf" = [
+    {"required": ["get"]},
+    {"required": ["path-of-versions"]},
+    {"required": ["status"]}
+]))]
 pub struct Claim {
     /// The population.
     #[schemars(with = "String")]
@@ -50,6 +56,10 @@ pub struct Claim {
     /// `follow`.
     #[schemars(with = "Option<Get>")]
     pub get: Option<Spanned<Get>>,
+    /// Instead of `get`: the versions of the services that answer one after the other, such as `[front-v1, back-v2]`, or the share of each such
+    /// path, such as `{front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}`.
+    #[schemars(rename = "path-of-versions", with = "Option<Paths>")]
+    pub path_of_versions: Option<Spanned<Paths>>,
     /// With `as-declared`, the time after a change of the route from which on clients get the new shares; by default 2s.
     #[schemars(with = "Option<Time>")]
     pub lag: Option<Spanned<Time>>,
@@ -170,6 +180,7 @@ pub struct Keys {
     from: Option<Spanned<String>>,
     path: Option<Spanned<String>>,
     get: Option<Spanned<Get>>,
+    path_of_versions: Option<Spanned<Paths>>,
     lag: Option<Spanned<Time>>,
     status: Option<Spanned<Status>>,
     error_rates: Option<ErrorRates>,
@@ -187,10 +198,11 @@ pub struct Keys {
 }
 
 /// The keys of all forms of an expectation.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "from",
     "path",
     "get",
+    "path-of-versions",
     "lag",
     "status",
     "error-rates",
@@ -208,7 +220,7 @@ const KEYS: [&str; 17] = [
 ];
 
 /// The forms of an expectation, for messages.
-pub const FORMS: &str = "{from: …, get: …}, {from: …, status: …}, {from: …, slower-than: {TIME: SHARE}}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
+pub const FORMS: &str = "{from: …, get: …}, {from: …, path-of-versions: …}, {from: …, status: …}, {from: …, slower-than: {TIME: SHARE}}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
 
 /// The message where both keys of the error rates are set.
 pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
@@ -216,8 +228,8 @@ pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which
 /// The form that a key belongs to, by the key that determines the form.
 fn form_of(key: &str) -> &str {
     match key {
-        "path" | "get" | "lag" | "status" | "error-rates" | "errors" | "compare" | "slower-than" | "errors-at-most"
-        | "latency" | "excess" => "from",
+        "path" | "get" | "path-of-versions" | "lag" | "status" | "error-rates" | "errors" | "compare"
+        | "slower-than" | "errors-at-most" | "latency" | "excess" => "from",
         other => other,
     }
 }
@@ -241,7 +253,7 @@ fn keys_of(form: &str) -> &'static str {
         "reports" => "{reports: {weight: …}}",
         "objects" => "{objects: none}",
         _ => {
-            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, slower-than: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …}"
+            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, path: …, path-of-versions: …} or {from: …, slower-than: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …}"
         }
     }
 }
@@ -276,6 +288,12 @@ impl Keys {
         claimed.flatten().chain(compared)
     }
 
+    /// The versions along the ways of the claim.
+    pub fn versions_along(&self) -> impl Iterator<Item = &str> {
+        let paths = self.path_of_versions.iter().flat_map(|paths| paths.value.0.keys());
+        paths.flat_map(|path| path.split(ARROW))
+    }
+
     /// The location of a key.
     fn place(&self, key: &str, otherwise: Location) -> Location {
         self.names.iter().find(|name| name.value == key).map_or(otherwise, |name| name.referenced)
@@ -291,7 +309,7 @@ impl Keys {
     /// Limits of errors and latency.
     fn limits(self, at: Location) -> Result<Expectation, (Location, String)> {
         let main = if self.latency.is_some() { "latency" } else { "errors-at-most" };
-        self.refuse(&["get", "lag", "status", "errors", "slower-than"], main)?;
+        self.refuse(&["get", "path-of-versions", "lag", "status", "errors", "slower-than"], main)?;
         let Self { from: Some(from), path, errors_at_most, latency, excess, error_rates, .. } = self else {
             return Err((at, format!("an expectation is {FORMS}")));
         };
@@ -300,7 +318,8 @@ impl Keys {
 
     /// A comparison of versions.
     fn comparison(self, at: Location) -> Result<Expectation, (Location, String)> {
-        self.refuse(&["get", "lag", "status", "errors-at-most", "latency", "excess"], "compare")?;
+        let others = ["get", "path-of-versions", "lag", "status", "errors-at-most", "latency", "excess"];
+        self.refuse(&others, "compare")?;
         let of_errors = self.place("errors", at);
         let Self { from: Some(from), path, compare: Some(compare), errors, slower_than, error_rates, .. } = self else {
             return Err((at, format!("an expectation is {FORMS}")));
@@ -322,7 +341,8 @@ impl Keys {
 
     /// A share of slow answers.
     fn slow(self, at: Location) -> Result<Expectation, (Location, String)> {
-        self.refuse(&["get", "lag", "status", "errors", "errors-at-most", "latency", "excess"], "slower-than")?;
+        let others = ["get", "path-of-versions", "lag", "status", "errors", "errors-at-most", "latency", "excess"];
+        self.refuse(&others, "slower-than")?;
         let Self { from: Some(from), path, slower_than: Some(slower_than), error_rates, .. } = self else {
             return Err((at, format!("an expectation is {FORMS}")));
         };
@@ -361,17 +381,21 @@ impl Keys {
                 let message = format!("`{key}` with a factor needs the two versions: `compare: {{v2: v1}}`");
                 Err((self.place(key, at), message))
             }
-            Self { from: Some(_), get: None, status: None, .. } => Err((
+            Self { from: Some(_), get: None, path_of_versions: None, status: None, .. } => Err((
                 at,
-                "an expectation with `from` needs `get`, `status`, `slower-than`, `compare`, `errors-at-most` or `latency`".to_owned(),
+                "an expectation with `from` needs `get`, `path-of-versions`, `status`, `slower-than`, `compare`, `errors-at-most` or `latency`"
+                    .to_owned(),
             )),
-            Self { from: Some(from), path, get, lag, status, error_rates, errors, .. } => {
+            Self { from: Some(_), get: Some(_), path_of_versions: Some(paths), .. } => {
+                Err((paths.referenced, "`path-of-versions` stands instead of `get`; remove one of them".to_owned()))
+            }
+            Self { from: Some(from), path, get, path_of_versions, lag, status, error_rates, errors, .. } => {
                 let former = errors.and_then(|errors| match errors {
                     Errors::Rates(rates) => Some(*rates),
                     Errors::Factor(_) => None,
                 });
                 let error_rates = error_rates.or(former);
-                Ok(Expectation::Claim(Box::new(Claim { from, path, get, lag, status, error_rates, errors: None })))
+                Ok(Expectation::Claim(Box::new(Claim { from, path, get, path_of_versions, lag, status, error_rates, errors: None })))
             }
             Self { served: Some(served), .. } => Ok(Expectation::Served(ServedBy { served })),
             Self { during: Some(during), .. } => Ok(Expectation::During(Box::new(Watched { during }))),
@@ -405,6 +429,7 @@ impl<'de> Visitor<'de> for KeysVisitor {
                 "from" => keys.from = Some(map.next_value()?),
                 "path" => keys.path = Some(map.next_value()?),
                 "get" => keys.get = Some(map.next_value()?),
+                "path-of-versions" => keys.path_of_versions = Some(map.next_value()?),
                 "lag" => keys.lag = Some(map.next_value()?),
                 "status" => keys.status = Some(map.next_value()?),
                 "error-rates" => keys.error_rates = Some(map.next_value()?),

@@ -2,6 +2,7 @@
 
 mod acts;
 mod expectation;
+mod paths;
 pub(super) mod raw;
 mod service_levels;
 mod shapes;
@@ -13,6 +14,7 @@ pub(super) use acts::{Act, Acts};
 pub(super) use expectation::{
     BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Weights,
 };
+pub(super) use paths::Paths;
 use serde_saphyr::Location;
 pub(super) use service_levels::{Compared, LatencyLimits, Limit, Slow};
 pub(super) use values::{ErrorRates, Get, Status, Time};

@@ -99,6 +99,11 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/expect/*/lag", Scalar, "a duration, such as 2s"),
     ("stages/*/expect/*/get/*", Scalar, "a share, such as 50%"),
     (
+        "stages/*/expect/*/path-of-versions",
+        Any,
+        "the versions of the services that answer one after the other, such as [front-v1, back-v2], or the share of each such path, such as {front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}",
+    ),
+    (
         "stages/*/expect/*/status",
         ScalarOrMapping,
         "a status such as 503 or UNAVAILABLE, or the share of each, such as {200: 90%, 503: 10%}",

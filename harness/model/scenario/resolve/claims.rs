@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde_saphyr::{Location, Spanned};
 
 use super::{Context, Resolver};
+use crate::demo::{ARROW, NextHop};
 use crate::scenario::controller::Weights;
 use crate::scenario::error::ScenarioError;
 use crate::scenario::error_rates::{ErrorProbability, ErrorRates};
 use crate::scenario::expectation::{Claim, DeclaredClaim, During, Expectation, Statuses};
-use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Reports, ServedBy};
+use crate::scenario::model::VersionRule;
+use crate::scenario::parse::{self, DeclaredWeights, Get, Keys, Left, Paths, Reports, ServedBy};
+use crate::scenario::scheme::Scheme;
 use crate::scenario::share::Share;
 use crate::scenario::status::StatusCode;
 use crate::scenario::suggest::nearest;
@@ -150,13 +153,18 @@ impl Resolver<'_> {
         }
         let path = self.path_of(raw.path, context)?;
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
-        let versions = match raw.get {
-            Some(Spanned { value: Get::Shares(versions), referenced, .. }) => {
+        let along = raw.path_of_versions.map(|paths| self.along(paths, &path, context)).transpose()?;
+        let shares = raw.get.and_then(|get| match get.value {
+            Get::Shares(versions) => Some((versions, get.referenced)),
+            Get::AsDeclared => None,
+        });
+        let versions = match along.or(shares) {
+            Some((versions, referenced)) => {
                 let named = versions.iter().map(|(version, share)| (format!("`{version}`"), *share));
                 self.shares(&named.collect::<Vec<_>>(), errors, referenced)?;
                 versions
             }
-            _ => BTreeMap::new(),
+            None => BTreeMap::new(),
         };
         let written = raw.status.as_ref().map_or(at, |status| status.referenced);
         let statuses = self.statuses(raw.status, context)?;
@@ -165,6 +173,38 @@ impl Resolver<'_> {
             self.shares(&named.collect::<Vec<_>>(), errors, written)?;
         }
         Ok(Claim { from: from.value, path, slower_than: None, versions, statuses, errors, origin: self.origin(at) })
+    }
+
+    /// The shares of paths of versions, which answers to requests for a path are claimed to state, with their location.
+    fn along(
+        &self,
+        paths: Spanned<Paths>,
+        path: &str,
+        context: &Context<'_>,
+    ) -> Result<(BTreeMap<String, Share>, Location), ScenarioError> {
+        let at = paths.referenced;
+        if context.service.scheme == Scheme::Grpc {
+            return self.error(at, "`path-of-versions` is about requests of HTTP, and the service is one of gRPC");
+        }
+        if !matches!(context.version, VersionRule::Header(_)) {
+            let message = format!(
+                "`path-of-versions` reads the versions from one header, `version: {{header: x-versions}}`, not from `version: {}`",
+                context.version
+            );
+            return self.error(at, message);
+        }
+        let services = 1 + NextHop::count(path);
+        let of = |path: &&String| path.split(ARROW).count();
+        if services > 1
+            && let Some(wrong) = paths.value.0.keys().find(|path| of(path) != services)
+        {
+            let message = format!(
+                "`{wrong}` has the versions of {} services, and a request for {path} passes {services}",
+                of(&wrong)
+            );
+            return self.error(at, message);
+        }
+        Ok((paths.value.0, at))
     }
 
     /// A claim about the share of slow answers.

@@ -28,7 +28,7 @@ use super::kinds::{KindRef, Target};
 use super::manifest::{self, Manifest};
 use super::model::{Client, DRIVER, Population, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 use super::origin::Origin;
-use super::parse::{parse, raw};
+use super::parse::{Keys, parse, raw};
 use super::scheme::Scheme;
 use super::suggest::nearest;
 
@@ -72,6 +72,7 @@ impl Scenario {
 struct Context<'a> {
     populations: &'a [Population],
     service: &'a Service,
+    version: &'a VersionRule,
     /// The versions in claims.
     versions: &'a BTreeSet<String>,
     /// Whether pods report the number of requests that they have served.
@@ -118,11 +119,11 @@ impl Resolver<'_> {
         if !entrances.is_empty() {
             client.add_outside();
         }
-        let expectations = raw.stages.value.iter().flat_map(|stage| &stage.expect);
-        let versions: BTreeSet<String> = expectations.flat_map(|keys| keys.value.versions()).cloned().collect();
+        let versions = versions(&raw.stages.value);
         let context = Context {
             populations: &populations,
             service: &service,
+            version: &version,
             versions: &versions,
             has_counter: raw.served.is_some(),
             is_open_loop: raw.traffic.qps.is_some(),
@@ -370,6 +371,13 @@ impl Resolver<'_> {
         let manifests = self.manifests(target)?;
         Ok(manifests.iter().map(|manifest| Target::of(manifest, origin.clone())).collect())
     }
+}
+
+/// The versions in the claims of stages.
+fn versions(stages: &[raw::Stage]) -> BTreeSet<String> {
+    let claims = stages.iter().flat_map(|stage| &stage.expect).map(|keys| &keys.value);
+    let named = claims.clone().flat_map(Keys::versions).cloned();
+    named.chain(claims.flat_map(Keys::versions_along).map(ToOwned::to_owned)).collect()
 }
 
 fn key_of<T>(key: Option<&Spanned<T>>) -> Option<Location> {

@@ -1,6 +1,10 @@
 //! The images of the demo application. Their answers are known, so that scenarios with these images can be checked without a cluster.
 
+mod chain;
+
 use std::collections::BTreeMap;
+
+pub use chain::{ARROW, NextHop, PROPAGATE, is_propagated};
 
 /// An image of the demo server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
