@@ -34,7 +34,7 @@ impl<'p> NextHop<'p> {
         is_service(host).then_some(Self { host, port, path })
     }
 
-    /// The number of services that a request for a path is sent on to, one after the other.
+    /// How many times a request for a path is forwarded: once for each service behind the first.
     pub fn count(path: &str) -> usize {
         NextHop::of(path).map_or(0, |hop| 1 + Self::count(&hop.path))
     }

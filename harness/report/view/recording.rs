@@ -132,7 +132,7 @@ impl Recording {
 }
 
 fn length(changed: &Map<String, Value>) -> usize {
-    // a time and punctuation beside it
+    // 12 for the time of the change and punctuation
     serde_json::to_string(changed).map_or(0, |text| text.len()) + 12
 }
 

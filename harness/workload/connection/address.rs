@@ -33,7 +33,7 @@ impl ServerAddress {
     const REFRESH: Duration = Duration::from_millis(500);
     /// The timeout of a look-up in the background.
     const TIMEOUT: Duration = Duration::from_secs(30);
-    /// The time after which a look-up before the first connection is presumed lost, and a second one is sent beside it.
+    /// The time after which a look-up before the first connection is presumed lost, and another one is sent without waiting any longer.
     const LOST: Duration = Duration::from_secs(1);
     /// The time before the next look-up after one that failed temporarily.
     const PAUSE: Duration = Duration::from_millis(250);
