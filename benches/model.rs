@@ -211,6 +211,7 @@ async fn traffic() -> f64 {
         id: 0,
         base: "http://svc-hello:8080".to_owned(),
         connect: None,
+        tls: None,
         connections: 16,
         streams: 1,
         in_flight: None,

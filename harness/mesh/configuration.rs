@@ -99,7 +99,7 @@ mod tests {
             {"active_state": {"listener": {"filter_chains": [filter("9090")]}}},
             {"active_state": {"listener": {"default_filter_chain": filter("8080"), "address": ip}}},
         ]});
-        let dump = ConfigDump { routes, clusters, listeners, endpoints: Value::Null };
+        let dump = ConfigDump { routes, listeners, clusters, ..ConfigDump::default() };
         configuration(&dump, HOST, 8080)
     }
 

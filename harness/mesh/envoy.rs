@@ -16,6 +16,8 @@ pub struct ConfigDump {
     pub clusters: Value,
     /// The clusters' endpoints with their health: `/clusters?format=json`.
     pub endpoints: Value,
+    /// The certificates of a gateway, without private keys: `/config_dump?resource=dynamic_active_secrets`.
+    pub secrets: Value,
 }
 
 impl ConfigDump {

@@ -16,6 +16,8 @@ pub struct Ingress {
     pub address: String,
     /// The port on which its pods listen.
     target: u16,
+    /// The name that callers say in the TLS handshake; none for HTTP.
+    server_name: Option<String>,
     /// The Envoy of each of its pods.
     proxies: Vec<Sidecar>,
 }
@@ -48,6 +50,7 @@ impl Ingress {
         let proxies = pods.iter().filter(is_there).map(|pod| Sidecar::new(own.clone(), pod.name_any()));
         Ok(Self {
             address: format!("{}.{namespace}:{}", service.name_any(), gateway.port),
+            server_name: gateway.tls.as_ref().map(|tls| tls.server_name.clone()),
             target: target(port, first).unwrap_or(gateway.port),
             proxies: proxies.collect(),
         })
@@ -60,7 +63,7 @@ impl Ingress {
     pub async fn tables(&mut self, host: &str) -> Result<Vec<RouteTable>, MeshError> {
         let mut tables = Vec::new();
         for proxy in &mut self.proxies {
-            tables.push(proxy.gateway_table(self.target, host).await?);
+            tables.push(proxy.gateway_table(self.target, host, self.server_name.as_deref()).await?);
         }
         Ok(tables)
     }

@@ -21,6 +21,7 @@ pub const ADMIN_PORT: u16 = 15000;
 
 const ROUTES: &str = "/config_dump?resource=dynamic_route_configs";
 const LISTENERS: &str = "/config_dump?resource=dynamic_listeners";
+const SECRETS: &str = "/config_dump?resource=dynamic_active_secrets";
 const CLUSTERS: &str = "/config_dump?resource=dynamic_active_clusters";
 
 /// The admin interface of a pod's sidecar.
@@ -65,18 +66,25 @@ impl Sidecar {
         Ok(RouteTable { upstreams: upstreams(&clusters, &table), ..table })
     }
 
-    /// Reads the routes of a gateway for requests to a host on a port of its pod, with their healthy endpoints.
+    /// Reads the routes of a gateway for requests to a host on a port of its pod, with their healthy endpoints. `server_name` is the name in the
+    /// handshake of requests over TLS, which get the certificate too.
     ///
     /// # Errors
     /// The gateway does not answer, it does not have its routes yet, or a route is not supported.
-    pub(super) async fn gateway_table(&mut self, port: u16, host: &str) -> Result<RouteTable, MeshError> {
+    pub(super) async fn gateway_table(
+        &mut self,
+        port: u16,
+        host: &str,
+        server_name: Option<&str>,
+    ) -> Result<RouteTable, MeshError> {
         let dump = ConfigDump {
+            secrets: if server_name.is_some() { self.ask(SECRETS).await? } else { Value::Null },
             routes: self.ask(ROUTES).await?,
             listeners: self.ask(LISTENERS).await?,
             endpoints: self.ask("/clusters?format=json").await?,
             ..ConfigDump::default()
         };
-        let table = read_gateway(&dump, port, host).map_err(|source| self.unreadable(source))?;
+        let table = read_gateway(&dump, port, host, server_name).map_err(|source| self.unreadable(source))?;
         self.with_upstreams(table).await
     }
 
@@ -157,7 +165,7 @@ impl Sidecar {
             routes: self.ask(ROUTES).await?,
             clusters: self.ask(CLUSTERS).await?,
             listeners: self.ask(LISTENERS).await?,
-            endpoints: Value::Null,
+            ..ConfigDump::default()
         };
         Ok(configuration(&dump, host, port))
     }

@@ -70,7 +70,9 @@ impl Session<'_> {
                 (Routed::Server { namespace, pod, host, port }, _) => {
                     (self.live_client(pod, namespace), Request::get(host, *port, "/"))
                 }
-                (Routed::Gateway(gateway, host), _) => (self.as_client(), Request::entering(host, gateway.port, "/")),
+                (Routed::Gateway(gateway, host), _) => {
+                    (self.as_client(), Request::through(gateway, host, "/").trusting())
+                }
                 (Routed::Pod(_), Some(other)) => (self.as_other(other), self.request_from(other)),
                 (Routed::Pod(_), None) => continue,
             };

@@ -129,6 +129,7 @@ fn answer(kind: ResultKind, is_grpc: bool) -> Option<(Answer, Option<String>)> {
         (None, _, Some(failure)) => Answer::Nothing {
             reason: match failure.kind {
                 FailureKind::Connect => format!("no connection ({})", failure.message),
+                FailureKind::Handshake => format!("no TLS handshake ({})", failure.message),
                 FailureKind::Timeout => "no answer in time".to_owned(),
                 FailureKind::Unsent => format!("not sent ({})", failure.message),
                 FailureKind::Broken => format!("connection error ({})", failure.message),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -15,8 +15,8 @@ use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
 use super::sample::{Next, ObservedResponse, Sample};
 use super::together::{Part, Shared, part_of, parts};
 use crate::cluster::Session;
-use crate::scenario::{DRIVER, IngressGateway, Scenario, Sender};
-use crate::workload::{DrivePlan, DriverCommand, DriverMessage};
+use crate::scenario::{CallerTls, DRIVER, IngressGateway, Scenario, Sender};
+use crate::workload::{DrivePlan, DriveTls, DriverCommand, DriverMessage};
 
 /// How long the driver may be silent, in addition to the longest time that a request of its plan takes.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -45,6 +45,8 @@ pub struct SenderPod {
     pub address: String,
     /// Whether each request has a connection of its own, because connections are balanced, not requests.
     pub connects_each: bool,
+    /// How it speaks TLS; none for HTTP.
+    pub tls: Option<Arc<CallerTls>>,
 }
 
 /// Where the driver runs.
@@ -223,6 +225,8 @@ impl Driver {
         if let Some(pod) = &self.pod {
             plan.base = format!("{}://{}", scenario.service.scheme, pod.address);
             plan.keep_alive &= !pod.connects_each;
+            let of = |tls: &CallerTls| DriveTls { server_name: tls.server_name.clone(), ca: tls.ca.clone() };
+            plan.tls = pod.tls.as_deref().map(|tls| Box::new(of(tls)));
         }
         let pod = self.pod(scenario).to_owned();
         self.drive(&pod, &scenario.client.container, plan, observe).await
@@ -249,7 +253,7 @@ impl Driver {
         let (mut running, silence) = (vec![true; plan.flows.len()], longest_silence(&plan));
         let mut decoder = Decoder::new(id, plan.flows.len(), plan.base.starts_with("grpc://"));
         let deadline = Deadline { pod, limit: silence };
-        deadline.of(self.send(DriverCommand::Drive(plan))).await?;
+        deadline.of(self.send(DriverCommand::Drive(Box::new(plan)))).await?;
         let invalid = |source: ProtocolError| TrafficError::Protocol { pod: pod.to_owned(), source };
         loop {
             let message = deadline.of(self.receive(invalid)).await?;
@@ -401,6 +405,7 @@ mod tests {
             id: 0,
             base: "https://svc-hello:8080".to_owned(),
             connect: None,
+            tls: None,
             connections: 1,
             streams: 1,
             qps: None,

@@ -107,6 +107,7 @@ pub(super) fn plan(
         id: 0,
         base: format!("{}://{}:{}", scenario.service.scheme, scenario.service.host, scenario.service.port),
         connect: None,
+        tls: None,
         connections: options.connections,
         streams: options.streams,
         qps: options.qps,

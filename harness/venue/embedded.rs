@@ -49,12 +49,14 @@ impl OpenVenue for EmbeddedMesh {
     async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
         let mut driver = Driver::local(self.address(), options);
         for (gateway, address) in self.gateways() {
-            let pod = SenderPod { name: "outside".to_owned(), address: address.to_string(), connects_each: false };
+            let (name, address_called) = ("outside".to_owned(), address.to_string());
+            let tls = gateway.tls.clone();
+            let pod = SenderPod { name, address: address_called, connects_each: false, tls };
             driver = driver.entering(gateway.clone(), Driver::local(address, options).within_pod(pod));
         }
         for (other, called, address) in self.others() {
             let (name, connects_each) = (other.name.clone(), !other.sidecar);
-            let pod = SenderPod { name, address: called, connects_each };
+            let pod = SenderPod { name, address: called, connects_each, tls: None };
             driver = driver.beside(&other.name, Driver::local(address, options).within_pod(pod));
         }
         Ok(driver)

@@ -72,7 +72,9 @@ impl OpenNamespace {
         let pods = pods_in(cluster, &name);
         let injected = client.others.iter().filter(|own| own.sidecar);
         let is_elsewhere = |manifest: &Manifest| {
-            manifest.object.metadata.namespace.as_ref().is_some_and(|own| *own != scenario.namespace && *own != name)
+            // a Secret has no pods
+            let namespace = manifest.object.metadata.namespace.as_ref().filter(|_| manifest.kind() != "Secret");
+            namespace.is_some_and(|own| *own != scenario.namespace && *own != name)
         };
         Self {
             workloads: if scenario.manifests().any(is_elsewhere) {
@@ -136,6 +138,7 @@ impl OpenVenue for OpenNamespace {
                 name: other.name.clone(),
                 address: format!("{host}:{port}"),
                 connects_each: !other.sidecar,
+                tls: None,
             };
             let own = new(&pods_in(&self.cluster, other.namespace(&self.name))).within_pod(pod);
             driver = driver.beside(&other.name, own);
@@ -143,7 +146,7 @@ impl OpenVenue for OpenNamespace {
         for (gateway, found) in &mut self.ingresses {
             let ingress = Ingress::find(&self.cluster.client, gateway).await?;
             let (name, address) = (outside.to_owned(), ingress.address.clone());
-            let pod = SenderPod { name, address, connects_each: false };
+            let pod = SenderPod { name, address, connects_each: false, tls: gateway.tls.clone() };
             driver = driver.entering(gateway.clone(), new(&self.pods).within_pod(pod));
             *found = Some(ingress);
         }

@@ -24,7 +24,7 @@ pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};
 pub use protocol::{
-    DrivePlan, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
+    DrivePlan, DriveTls, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
     VersionSource,
 };
 pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, serve};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum DriverCommand {
     /// Runs a plan. The driver runs one plan at a time.
-    Drive(DrivePlan),
+    Drive(Box<DrivePlan>),
     /// Stops a flow: the driver sends no more of its requests and waits for those in flight.
     Stop {
         /// The id of the plan. The driver ignores the command if another plan is running.
@@ -36,6 +36,9 @@ pub struct DrivePlan {
     /// The address to connect to, `HOST:PORT`, if it is not the one in the base URL.
     #[serde(default)]
     pub connect: Option<String>,
+    /// TLS on each connection; none without.
+    #[serde(default)]
+    pub tls: Option<Box<DriveTls>>,
     /// The number of connections.
     pub connections: usize,
     /// The number of requests in flight on each connection of HTTP/2, at least one. A connection of HTTP/1.1 has one.
@@ -65,6 +68,15 @@ pub struct DrivePlan {
     pub pod_header: Option<String>,
     /// The flows.
     pub flows: Vec<Flow>,
+}
+
+/// TLS on the connections of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveTls {
+    /// The name of the server, which the client says and for which it takes a certificate.
+    pub server_name: String,
+    /// The certificates of the authorities that the client trusts, in PEM.
+    pub ca: String,
 }
 
 /// Where a response states the version.
@@ -204,6 +216,8 @@ pub struct RequestFailure {
 pub enum FailureKind {
     /// The connection could not be opened.
     Connect,
+    /// The connection was opened, and the TLS handshake failed.
+    Handshake,
     /// The request timed out.
     Timeout,
     /// The connection was closed before the response was complete.

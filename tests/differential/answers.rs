@@ -28,6 +28,7 @@ pub fn plan(protocol: &str, host: &str, keep_alive: bool, flows: Vec<Flow>) -> D
         id: 0,
         base: format!("{protocol}://{host}:{PORT}"),
         connect: None,
+        tls: None,
         connections: 8,
         streams: 1,
         in_flight: None,

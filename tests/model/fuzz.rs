@@ -161,7 +161,7 @@ fn manifests(text: &str) {
 fn sidecar(text: &str) {
     let mut parts = text.split('\u{1}').map(|part| serde_json::from_str::<Value>(part).unwrap_or_default());
     let mut next = || parts.next().unwrap_or_default();
-    let dump = ConfigDump { routes: next(), listeners: next(), endpoints: next(), clusters: Value::Null };
+    let dump = ConfigDump { routes: next(), listeners: next(), endpoints: next(), ..ConfigDump::default() };
     if let Ok(table) = read_table(&dump, HOST, 8080, Some("10.0.0.1")) {
         let _ = table.difference(&RouteTable::default());
         for path in ["/", "/api", "/parts/x?q=v1"] {

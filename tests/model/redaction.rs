@@ -1,5 +1,8 @@
 //! Secrets are in no output.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::common::{said, shiftcheck, spoilt};
 
 #[test]
@@ -29,5 +32,34 @@ fn no_output_of_verify_and_mutants_shows_sensitive_values() {
                 "{command} as {format}: {printed}{errors}"
             );
         }
+    }
+}
+
+#[test]
+fn no_report_shows_the_certificate_and_the_key_of_a_gateway() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/ingress-tls");
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let mut written = Vec::new();
+    for secret in ["secret.yaml", "secret-renewed.yaml"] {
+        let text = std::fs::read_to_string(format!("{fixture}/{secret}")).unwrap();
+        for value in text.lines().filter_map(|line| line.trim().strip_prefix("tls.")?.get(5..)) {
+            let decoded = String::from_utf8(STANDARD.decode(value).unwrap()).unwrap();
+            // the lines between BEGIN and END
+            written.extend(decoded.lines().filter(|line| !line.starts_with("--")).map(str::to_owned));
+            written.push(value.to_owned());
+        }
+    }
+    assert!(written.len() > 20, "{written:?}");
+    let arguments = ["run", fixture, "--cluster", "embedded", "--report", report.to_str().unwrap()];
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let mut texts = vec![printed, errors];
+    for entry in std::fs::read_dir(&report).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        texts.push(String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).into_owned());
+    }
+    assert!(texts.len() > 4 && texts.iter().any(|text| text.contains("hello-certificate")), "{}", texts.len());
+    for value in written {
+        assert!(!texts.iter().any(|text| text.contains(&value)), "{value}");
     }
 }

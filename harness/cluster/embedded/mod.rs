@@ -6,6 +6,7 @@ mod matching;
 mod proxy;
 mod serving;
 mod stand_in;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -112,7 +113,7 @@ impl EmbeddedMesh {
             let own = scenario.populations.iter().filter(|population| population.through.as_ref() == Some(gateway));
             let variants = own.flat_map(|population| &population.variants);
             let hosts = variants.filter_map(|variant| variant.headers.get("host"));
-            let requests = hosts.map(|host| (host.to_lowercase(), Request::entering(host, gateway.port, "/")));
+            let requests = hosts.map(|host| (host.to_lowercase(), Request::through(gateway, host, "/").trusting()));
             self.gateways.push(Entrance {
                 gateway: gateway.clone(),
                 requests: requests.collect(),

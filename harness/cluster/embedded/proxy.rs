@@ -7,9 +7,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::serving::{Asked, Callers, Line, Serving};
+use super::tls::Termination;
 use crate::workload::delayed;
 
 /// A proxy that listens.
@@ -61,27 +63,41 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Current>>>
         let _ = stream.set_nodelay(true);
         let serving = Arc::clone(&serving);
         tokio::spawn(async move {
-            let line = Mutex::new(Line::default());
-            let service = service_fn(|request: hyper::Request<Incoming>| {
-                let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
-                let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
-                // without an answer the connection is closed
-                let response = now.and_then(|now| {
-                    let (serving, callers) = &*now;
-                    serving.answer(&Asked::of(&request, callers), &mut line)
-                });
-                let response = response.ok_or("no connection");
-                async {
-                    match response {
-                        Ok(response) => Ok(delayed(response).await),
-                        error => error,
+            let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
+            match now.as_ref().map_or(&Termination::Plain, |now| now.0.termination()) {
+                Termination::Plain => serve(stream, &serving).await,
+                Termination::Tls(None) => {}
+                Termination::Tls(Some(acceptor)) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve(stream, &serving).await;
                     }
                 }
-            });
-            let mut server = Builder::new(TokioExecutor::new());
-            // answers are short: one buffer is faster than vectored writes
-            server.http1().writev(false).auto_date_header(false);
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            }
         });
     }
+}
+
+/// Answers the requests of a connection.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, serving: &RwLock<Option<Arc<Current>>>) {
+    let line = Mutex::new(Line::default());
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+        // without an answer the connection is closed
+        let response = now.and_then(|now| {
+            let (serving, callers) = &*now;
+            serving.answer(&Asked::of(&request, callers), &mut line)
+        });
+        let response = response.ok_or("no connection");
+        async {
+            match response {
+                Ok(response) => Ok(delayed(response).await),
+                error => error,
+            }
+        }
+    });
+    let mut server = Builder::new(TokioExecutor::new());
+    // answers are short: one buffer is faster than vectored writes
+    server.http1().writev(false).auto_date_header(false);
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }

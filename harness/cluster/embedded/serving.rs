@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCA
 use hyper::{Method, Response, StatusCode};
 
 use super::stand_in::PodServer;
+use super::tls::Termination;
 use crate::demo::DemoImage;
 use crate::routing::{
     Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Pod,
@@ -25,6 +26,7 @@ pub(super) struct Serving {
     routes: Result<RoutesWithServers, Unconnected>,
     /// The routes of other hosts than the service.
     others: HashMap<String, RoutesWithServers>,
+    termination: Termination,
 }
 
 /// Routes with the servers behind them.
@@ -178,7 +180,12 @@ impl Serving {
     ) -> Option<Self> {
         let outbound = mesh.outbound(Client::ingress_gateway());
         let others = requests.iter().map(|(host, request)| (host.clone(), request.clone()));
-        Some(Self::of(&outbound, requests.values().next()?, others.collect(), servers))
+        let first = requests.values().next()?;
+        let termination = match first.tls {
+            Some(_) => Termination::with(outbound.certificate(first).as_ref()),
+            None => Termination::Plain,
+        };
+        Some(Self { termination, ..Self::of(&outbound, first, others.collect(), servers) })
     }
 
     pub(super) fn of(
@@ -228,7 +235,13 @@ impl Serving {
             others: others.collect(),
             routes: outbound.routes(request).map(with_servers),
             request: request.clone(),
+            termination: Termination::Plain,
         }
+    }
+
+    /// What becomes of TLS at the proxy.
+    pub const fn termination(&self) -> &Termination {
+        &self.termination
     }
 
     pub fn table(&self) -> RouteTable {

@@ -1,13 +1,15 @@
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::EnvoyError;
 use super::envoy::{ConfigDump, cluster, domain, items};
 use super::upstream::upstreams;
 use crate::routing::{
-    Abort, Action, Cluster, Condition, Delay, Endpoints, Forward, HeaderChange, Pattern, Polarity, Redirect,
-    RedirectPath, ResponseHeaders, Retries, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
+    Abort, Action, CertificateId, Cluster, Condition, Delay, Endpoints, Forward, HeaderChange, Pattern, Polarity,
+    Redirect, RedirectPath, ResponseHeaders, Retries, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
 };
 use crate::scenario::StatusCode;
 
@@ -61,31 +63,80 @@ pub fn read_virtual_host(dump: &ConfigDump, virtual_host: &Value) -> Result<Rout
     Ok(with_endpoints(dump, RoutingUnit::Request, routes))
 }
 
-/// Reads the route table of a gateway for requests to a host on a port of its pods.
+/// Reads the route table of a gateway for requests to a host on a port of its pods, over TLS with this name in the handshake, or as HTTP.
 ///
 /// # Errors
 /// The routes of the listener are not there yet, or one has an unsupported match or action.
-pub fn read_gateway(dump: &ConfigDump, port: u16, host: &str) -> Result<RouteTable, EnvoyError> {
-    if dump.listener("0.0.0.0", port).is_none() {
-        return Ok(RouteTable::of_closed_port());
+pub fn read_gateway(
+    dump: &ConfigDump,
+    port: u16,
+    host: &str,
+    server_name: Option<&str>,
+) -> Result<RouteTable, EnvoyError> {
+    let Some(listener) = dump.listener("0.0.0.0", port) else { return Ok(RouteTable::of_closed_port()) };
+    let Some(server_name) = server_name else {
+        // a port of HTTPS has no such routes
+        let is_tls = |chain: &Value| !chain["transport_socket"].is_null();
+        if items(&listener["filter_chains"]).any(is_tls) {
+            return Ok(RouteTable::of_closed_port());
+        }
+        return read_host(dump, &format!("http.{port}"), host, false);
+    };
+    let chain = items(&listener["filter_chains"]).filter(|chain| !chain["transport_socket"].is_null());
+    let chain = chain.filter_map(|chain| Some((specificity(chain, server_name)?, chain)));
+    let Some((_, chain)) = chain.max_by_key(|(length, _)| *length) else { return Ok(RouteTable::of_closed_port()) };
+    // without its certificate, Envoy closes connections
+    let Some(certificate) = certificate(dump, chain) else { return Ok(RouteTable::of_closed_port()) };
+    let routes =
+        items(&chain["filters"]).find_map(|filter| filter["typed_config"]["rds"]["route_config_name"].as_str());
+    let routes = routes.ok_or_else(|| unsupported("filter chain without routes", &chain["filter_chain_match"]))?;
+    Ok(RouteTable { certificate: Some(certificate), ..read_host(dump, routes, host, true)? })
+}
+
+/// How specifically a filter chain takes a name in a handshake; none if it does not take it.
+fn specificity(chain: &Value, server_name: &str) -> Option<usize> {
+    let mut names = items(&chain["filter_chain_match"]["server_names"]).filter_map(Value::as_str).peekable();
+    if names.peek().is_none() {
+        return Some(0);
     }
-    let name = format!("http.{port}");
-    let configs = || items(&dump.routes["configs"]).map(|config| &config["route_config"]);
-    let config = configs().find(|config| config["name"] == *name).ok_or(EnvoyError::NoRoute(name))?;
-    // the port in the `Host` header does not matter at gateways
-    let host = host.split(':').next().unwrap_or_default().to_lowercase();
-    let length = |domain: &str| match domain.strip_prefix('*') {
+    names.filter_map(|name| length(&name.to_lowercase(), server_name)).max()
+}
+
+/// The certificate that a filter chain shows; none if Envoy does not have it yet.
+fn certificate(dump: &ConfigDump, chain: &Value) -> Option<CertificateId> {
+    let context = &chain["transport_socket"]["typed_config"]["common_tls_context"];
+    let name = items(&context["tls_certificate_sds_secret_configs"]).next()?["name"].as_str()?;
+    let is_it = |config: &&Value| config["name"] == *name;
+    let config = items(&dump.secrets["configs"]).find(is_it)?;
+    let pem = config["secret"]["tls_certificate"]["certificate_chain"]["inline_bytes"].as_str()?;
+    // `kubernetes://NAME`, and `kubernetes-gateway://NAMESPACE/NAME` for the Gateway API
+    let secret = name.rsplit('/').next().unwrap_or(name);
+    CertificateId::of(secret, &STANDARD.decode(pem).ok()?)
+}
+
+/// The length of the domain's part that a host ends in, or the greatest if the domain is the host; none if the domain does not have it.
+fn length(domain: &str, host: &str) -> Option<usize> {
+    match domain.strip_prefix('*') {
         Some("") => Some(0),
         Some(suffix) => (host.len() > suffix.len() && host.ends_with(suffix)).then_some(suffix.len()),
         None => (domain == host).then_some(usize::MAX),
-    };
+    }
+}
+
+/// Reads the route table of a host in a route configuration of a gateway. Requests over TLS are not redirected to HTTPS.
+fn read_host(dump: &ConfigDump, name: &str, host: &str, is_tls: bool) -> Result<RouteTable, EnvoyError> {
+    let configs = || items(&dump.routes["configs"]).map(|config| &config["route_config"]);
+    let config =
+        configs().find(|config| config["name"] == *name).ok_or_else(|| EnvoyError::NoRoute(name.to_owned()))?;
+    // the port in the `Host` header does not matter at gateways
+    let host = host.split(':').next().unwrap_or_default().to_lowercase();
     let own = |virtual_host: &Value| {
-        items(&virtual_host["domains"]).filter_map(|domain| length(&domain.as_str()?.to_lowercase())).max()
+        items(&virtual_host["domains"]).filter_map(|domain| length(&domain.as_str()?.to_lowercase(), &host)).max()
     };
     let virtual_hosts = items(&config["virtual_hosts"]).filter_map(|one| Some((own(one)?, one)));
     match virtual_hosts.max_by_key(|(length, _)| *length) {
         None => Ok(RouteTable::default()),
-        Some((_, virtual_host)) if virtual_host["require_tls"] == "ALL" => {
+        Some((_, virtual_host)) if virtual_host["require_tls"] == "ALL" && !is_tls => {
             let to = Redirect { status: 301, scheme: Some("https".to_owned()), ..Redirect::default() };
             Ok(RouteTable { routes: vec![Route::with(Vec::new(), Action::Redirect(to))], ..RouteTable::default() })
         }

@@ -157,12 +157,12 @@ fn a_gateway_routes_by_the_host(#[case] host: &str, #[case] expected: &str) {
     let own = json!({"route_config": {"name": "http.8080", "virtual_hosts": hosts}});
     let listeners = json!({"configs": [{"active_state": {"listener": {"name": "0.0.0.0_8080"}}}]});
     let dump = ConfigDump { routes: json!({"configs": [other, own]}), listeners, ..ConfigDump::default() };
-    let line = read_gateway(&dump, 8080, host).unwrap().lines().into_iter().next().unwrap_or_default();
+    let line = read_gateway(&dump, 8080, host, None).unwrap().lines().into_iter().next().unwrap_or_default();
     assert!(line.starts_with(expected) && line.is_empty() == expected.is_empty(), "{line}");
     // where nothing listens, connections are refused
-    assert_eq!(read_gateway(&dump, 8081, host).unwrap().unit, RoutingUnit::Connection);
+    assert_eq!(read_gateway(&dump, 8081, host, None).unwrap().unit, RoutingUnit::Connection);
     let dump = ConfigDump { routes: Value::Null, ..dump };
-    assert_eq!(read_gateway(&dump, 8080, host).unwrap_err().to_string(), "it has no route for http.8080 yet");
+    assert_eq!(read_gateway(&dump, 8080, host, None).unwrap_err().to_string(), "it has no route for http.8080 yet");
 }
 
 #[test]
@@ -270,4 +270,52 @@ fn routes_of_the_sidecar_are_those_of_the_model(#[case] field: &str, #[case] mut
     let dump = ConfigDump { endpoints, ..ConfigDump::default() };
     let found = read_virtual_host(&dump, &json!({"routes": [route]})).unwrap();
     assert_eq!(RouteDiff::lines(&found.difference(&expected)), [""; 0]);
+}
+
+#[rstest]
+#[case::exact("hello.example.com", "subset exact", "one")]
+#[case::wildcard("a.example.com", "subset wide", "two")]
+#[case::any_name("example.org", "subset rest", "three")]
+fn a_gateway_routes_by_the_name_in_the_handshake(#[case] name: &str, #[case] subset: &str, #[case] secret: &str) {
+    let config = |name: &str, subset: &str| {
+        let route = json!({"match": {"prefix": "/"}, "route": {"cluster": format!("outbound|8080|{subset}|{HOST}")}});
+        // over TLS, nothing is redirected to HTTPS
+        let virtual_host = json!({"domains": ["*"], "routes": [route], "require_tls": "ALL"});
+        json!({"route_config": {"name": name, "virtual_hosts": [virtual_host]}})
+    };
+    let chain = |names: &[&str], routes: &str, secret: &str| {
+        let secrets = json!([{"name": format!("kubernetes://{secret}")}]);
+        json!({
+            "filter_chain_match": {"server_names": names},
+            "filters": [{"name": "http", "typed_config": {"rds": {"route_config_name": routes}}}],
+            "transport_socket": {"typed_config": {"common_tls_context": {"tls_certificate_sds_secret_configs": secrets}}},
+        })
+    };
+    let pem = STANDARD.encode(include_str!("../../../fixtures/ingress-tls/ca.pem"));
+    let active = |secret: &str| {
+        let certificate = json!({"certificate_chain": {"inline_bytes": pem}});
+        json!({"name": format!("kubernetes://{secret}"), "secret": {"tls_certificate": certificate}})
+    };
+    let mut chains = vec![
+        chain(&["*.example.com"], "https.443.two", "two"),
+        chain(&["hello.example.com"], "https.443.one", "one"),
+        chain(&[], "https.443.three", "three"),
+    ];
+    let configs = [("https.443.one", "exact"), ("https.443.two", "wide"), ("https.443.three", "rest")];
+    let dump = |chains: &[Value]| ConfigDump {
+        routes: json!({"configs": configs.map(|(name, subset)| config(name, subset))}),
+        listeners: json!({"configs": [{"active_state": {"listener": {"name": "0.0.0.0_8443", "filter_chains": chains}}}]}),
+        secrets: json!({"configs": [active("two"), active("one"), active("three")]}),
+        ..ConfigDump::default()
+    };
+    let lines = read_gateway(&dump(&chains), 8443, name, Some(name)).unwrap().lines();
+    assert!(lines[0].starts_with(&format!("route 1: any request to {subset} of {HOST}:8080")), "{lines:?}");
+    assert!(lines.last().unwrap().starts_with(&format!("certificate of Secret {secret}: SHA-256 ")), "{lines:?}");
+    let closed = RouteTable::of_closed_port();
+    // without its certificate, for another name, and without TLS
+    let without = ConfigDump { secrets: Value::Null, ..dump(&chains) };
+    assert_eq!(read_gateway(&without, 8443, name, Some(name)).unwrap(), closed);
+    assert_eq!(read_gateway(&dump(&chains), 8443, name, None).unwrap(), closed);
+    chains.truncate(2);
+    assert_eq!(read_gateway(&dump(&chains), 8443, "example.org", Some("example.org")).unwrap(), closed);
 }

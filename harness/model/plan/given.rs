@@ -107,7 +107,7 @@ pub fn requests<'a>(
 ) -> impl Iterator<Item = Request> + use<'a> {
     population.variants.iter().map(move |variant| {
         let request = match (&population.through, variant.headers.get("host")) {
-            (Some(through), Some(host)) => Request::entering(host, through.port, path),
+            (Some(through), Some(host)) => Request::through(through, host, path),
             _ => Request::get(&service.host, service.port, path),
         };
         let request = match service.scheme {

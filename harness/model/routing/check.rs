@@ -5,6 +5,8 @@ use super::hosts::{DOMAIN, Wildcards, falls_under, full_name, is_wildcard, resol
 use super::live::{Kind, Live, Object};
 use super::notes::Notes;
 use super::rule::{MESH, Part};
+use super::secret::{SecretFault, Secrets};
+use super::unmodelled::ROOT;
 use super::virtual_service::VirtualService;
 use crate::admission::{Definitions, Problem, Severity};
 use crate::scenario::nearest;
@@ -35,6 +37,10 @@ pub fn check(live: &Live, definitions: Definitions) -> Vec<Problem> {
     }
     let gateways = live.of(Kind::Gateway).map(|object| Gateway::read(object, &mut Notes::default()));
     let gateways: Vec<Gateway> = gateways.collect();
+    let secrets = Secrets::read(live);
+    for gateway in &gateways {
+        checker.certificates(gateway, &secrets);
+    }
     for object in live.of(Kind::VirtualService) {
         checker.virtual_service(object);
         checker.bound(object, &gateways);
@@ -137,6 +143,37 @@ impl Checker {
                 hosts.join(", ")
             );
             self.warn(&Part::root(&object.manifest).get("spec").get("hosts"), message);
+        }
+    }
+
+    /// Warns of Secrets of a gateway that are not there, have no certificate, or one for other hosts.
+    fn certificates(&mut self, gateway: &Gateway, secrets: &Secrets) {
+        for (hosts, name, at) in gateway.credentials().filter(|(_, name, _)| !name.is_empty()) {
+            let message = match secrets.certificate(ROOT, name) {
+                Err(SecretFault::NotThere) if secrets.may_be_made() => continue,
+                Err(SecretFault::NotThere) => {
+                    let elsewhere: Vec<&str> = secrets.namespaces_of(name).collect();
+                    let hint = if elsewhere.is_empty() {
+                        nearest(name, secrets.names_in(ROOT))
+                    } else {
+                        format!("; there is one in {}", elsewhere.join(", "))
+                    };
+                    format!(
+                        "no Secret is called `{name}` in {ROOT}, the namespace of the gateway's pods, so these connections are closed{hint}"
+                    )
+                }
+                Err(fault) => format!("{fault}, so these connections are closed: Secret `{name}` in {ROOT}"),
+                Ok(certificate) => {
+                    let is_other = |host: &&&str| !certificate.is_for(&host.replacen('*', "a", 1));
+                    let others: Vec<&str> =
+                        hosts.iter().filter(|host| **host != "*").filter(is_other).copied().collect();
+                    if others.is_empty() {
+                        continue;
+                    }
+                    format!("the certificate in Secret `{name}` is not for {}, so clients refuse it", others.join(", "))
+                }
+            };
+            self.problems.insert(Problem { origin: at.clone(), severity: Severity::Warning, message });
         }
     }
 

@@ -1,8 +1,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::pattern::Pattern;
+use crate::scenario::IngressGateway;
 
 /// The parts of a request that routes can match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +19,19 @@ pub struct Request {
     pub port: u16,
     /// Whether the request comes from outside of the mesh, to this port of the ingress gateway.
     pub is_entering: bool,
+    /// The TLS of a request from outside of the mesh; none for HTTP.
+    pub tls: Option<TlsHandshake>,
     /// The headers, by lower-case name. A `host` here replaces the `Host` header, but not the host that the client connects to.
     pub headers: BTreeMap<String, String>,
+}
+
+/// What a client says in a TLS handshake, and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsHandshake {
+    /// The name of the server, in lower case.
+    pub server_name: String,
+    /// The certificates of the authorities that the client trusts, in PEM; none if it takes every certificate.
+    pub ca: Option<Arc<str>>,
 }
 
 impl Request {
@@ -30,6 +43,7 @@ impl Request {
             host: host.to_owned(),
             port,
             is_entering: false,
+            tls: None,
             headers: BTreeMap::new(),
         }
     }
@@ -37,6 +51,24 @@ impl Request {
     /// A `GET` request from outside of the mesh, through the ingress gateway.
     pub fn entering(host: &str, port: u16, path: &str) -> Self {
         Self { is_entering: true, ..Self::get(host, port, path) }
+    }
+
+    /// A `GET` request to a host from outside of the mesh, as callers through a gateway send it.
+    pub fn through(gateway: &IngressGateway, host: &str, path: &str) -> Self {
+        let tls = gateway
+            .tls
+            .as_ref()
+            .map(|tls| TlsHandshake { server_name: tls.server_name.clone(), ca: Some(tls.ca.as_str().into()) });
+        Self { tls, ..Self::entering(host, gateway.port, path) }
+    }
+
+    /// The request of a client that takes every certificate.
+    #[must_use]
+    pub fn trusting(mut self) -> Self {
+        if let Some(tls) = &mut self.tls {
+            tls.ca = None;
+        }
+        self
     }
 
     /// Sets the method.
@@ -77,15 +109,19 @@ impl Request {
     fn header(&self, name: &str) -> Option<Cow<'_, str>> {
         match (name, self.headers.get(name)) {
             ("host", _) => Some(self.authority()),
-            ("x-forwarded-proto", None) => Some(Cow::Borrowed("http")),
+            ("x-forwarded-proto", None) => Some(Cow::Borrowed(self.sent_as())),
             (_, value) => value.map(|value| Cow::Borrowed(value.as_str())),
         }
     }
 
     /// The scheme that Envoy assumes for a request over HTTP/1.
     fn scheme(&self) -> &str {
-        let forwarded = self.headers.get("x-forwarded-proto").map_or("http", String::as_str);
+        let forwarded = self.headers.get("x-forwarded-proto").map_or(self.sent_as(), String::as_str);
         if forwarded.eq_ignore_ascii_case("https") { "https" } else { "http" }
+    }
+
+    const fn sent_as(&self) -> &str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     fn query(&self, name: &str) -> Option<&str> {

@@ -2,6 +2,7 @@ use std::fmt;
 
 use num_rational::Ratio;
 
+use super::secret::{CertificateFault, SecretFault};
 use super::table::Redirect;
 use crate::scenario::StatusCode;
 
@@ -111,6 +112,33 @@ pub enum Unconnected {
     UnknownPort,
     /// The connection is refused.
     Refused,
+    /// The client sends HTTP, and the port of the gateway takes HTTPS.
+    NeedsTls,
+    /// The client sends HTTPS, and the port of the gateway takes HTTP.
+    NoTls,
+    /// No server of the gateway at the port has the name in the handshake.
+    UnknownServerName,
+    /// The gateway has no certificate to show.
+    NoCertificate(SecretFault),
+    /// The client does not take the certificate of the gateway.
+    Untrusted(CertificateFault),
+}
+
+impl fmt::Display for Unconnected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownName => formatter.write_str("no connection, unknown host"),
+            Self::UnknownPort => formatter.write_str("no connection, no such port"),
+            Self::Refused => formatter.write_str("no connection, refused"),
+            Self::NeedsTls => formatter.write_str("no connection, the port of the gateway takes HTTPS alone"),
+            Self::NoTls => formatter.write_str("no TLS handshake, the port of the gateway takes HTTP alone"),
+            Self::UnknownServerName => {
+                formatter.write_str("no TLS handshake, no server of the gateway at this port has the name")
+            }
+            Self::NoCertificate(fault) => write!(formatter, "no TLS handshake, {fault}"),
+            Self::Untrusted(fault) => write!(formatter, "no TLS handshake, {fault}"),
+        }
+    }
 }
 
 impl Outcome {
@@ -160,9 +188,7 @@ impl fmt::Display for Outcome {
             Self::NotListening => formatter.write_str("503, the pod does not listen on that port"),
             Self::NotHttp2 => formatter.write_str("503, the pod does not speak HTTP/2, as the port declares"),
             Self::NotTls => formatter.write_str("503, the pod does not speak TLS, as a DestinationRule asks for"),
-            Self::NoConnection(Unconnected::UnknownName) => formatter.write_str("no connection, unknown host"),
-            Self::NoConnection(Unconnected::UnknownPort) => formatter.write_str("no connection, no such port"),
-            Self::NoConnection(Unconnected::Refused) => formatter.write_str("no connection, refused"),
+            Self::NoConnection(reason) => reason.fmt(formatter),
         }
     }
 }

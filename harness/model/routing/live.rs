@@ -41,6 +41,8 @@ pub enum Kind {
     Pod,
     /// `Namespace`.
     Namespace,
+    /// `Secret`.
+    Secret,
     /// Istio's `VirtualService`.
     VirtualService,
     /// Istio's `DestinationRule`.
@@ -82,6 +84,7 @@ impl Kind {
             Self::StatefulSet => ("apps", "StatefulSet"),
             Self::Pod => ("", "Pod"),
             Self::Namespace => ("", "Namespace"),
+            Self::Secret => ("", "Secret"),
             Self::VirtualService => (ISTIO, "VirtualService"),
             Self::DestinationRule => (ISTIO, "DestinationRule"),
             Self::Gateway => (ISTIO, "Gateway"),

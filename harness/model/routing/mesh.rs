@@ -8,6 +8,7 @@ use super::http_route;
 use super::live::{Kind, Live};
 use super::notes::{NotModelled, Notes, Scope};
 use super::rule::Destination;
+use super::secret::Secrets;
 use super::service::{Pod, Pods, Service, Target};
 use super::unmodelled::note;
 use super::version::RoutingVersion;
@@ -22,6 +23,7 @@ pub struct Mesh {
     pub(super) virtual_services: Vec<VirtualService>,
     /// In the order in which a gateway pod merges them.
     pub(super) gateways: Vec<Gateway>,
+    pub(super) secrets: Secrets,
     pub(super) destination_rules: DestinationRules,
     pub(super) pods: Pods,
     /// The header of responses in which clients read the version; none if they read it elsewhere.
@@ -110,9 +112,8 @@ impl Mesh {
             let (created, name, namespace) = gateway.order();
             (created, version.order(name, namespace))
         });
-        if !version.is_after_1_22() {
-            gateway::note_capitals(&gateways, &virtual_services, &mut notes);
-        }
+        let secrets = Secrets::read(live);
+        gateway::note(version, &gateways, &virtual_services, &secrets, &mut notes);
         let destination_rules = DestinationRules::read(version, live.of(Kind::DestinationRule), &mut notes);
         live.all().for_each(|object| note(object, &mut notes));
         let pods = Pods::new(pods);
@@ -125,6 +126,7 @@ impl Mesh {
             services,
             virtual_services,
             gateways,
+            secrets,
             destination_rules,
             pods,
             version_header: None,

@@ -43,6 +43,7 @@ mod refusal;
 mod response;
 mod retries;
 mod rule;
+mod secret;
 mod service;
 mod table;
 mod translate;
@@ -56,7 +57,7 @@ pub use crate::admission::{Definitions, Problem, Severity};
 pub use chain::{Propagation, SentOn};
 pub use check::check;
 pub use client::{Client, client_in, client_of};
-pub use condition::{Condition, Polarity, Request, Subject, Test};
+pub use condition::{Condition, Polarity, Request, Subject, Test, TlsHandshake};
 pub use diagnosis::Finding;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};
 pub use hosts::addressed;
@@ -68,6 +69,7 @@ pub use pattern::Pattern;
 pub use response::{HeaderChange, ResponseHeaders};
 pub use retries::{Failure, Retries};
 pub use rule::RuleRef;
+pub use secret::{CertificateFault, CertificateId, SecretFault, ServerCertificate};
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
     Abort, Action, Cluster, Delay, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,

@@ -7,6 +7,7 @@ use super::condition::{Condition, Request, Subject, Test, normalized};
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
 use super::retries::Retries;
+use super::secret::CertificateId;
 use super::upstream::Upstream;
 use crate::scenario::StatusCode;
 
@@ -22,6 +23,8 @@ pub struct RouteTable {
     pub clusters: BTreeMap<Cluster, Endpoints>,
     /// The protocols towards the endpoints of these clusters, where they differ from HTTP/1.1 with automatic mutual TLS.
     pub upstreams: BTreeMap<Cluster, Upstream>,
+    /// The certificate that a gateway shows; none where clients send HTTP.
+    pub certificate: Option<CertificateId>,
 }
 
 /// The unit that a route is chosen for.
@@ -220,14 +223,18 @@ impl RouteTable {
             expected: Some(expected.upstream_line(name)),
             found: Some(self.upstream_line(name)),
         });
-        routes.chain(clusters).chain(upstreams).collect()
+        let line = |table: &Self| table.certificate.as_ref().map(ToString::to_string);
+        let certificate = (self.certificate != expected.certificate)
+            .then(|| RouteDiff { expected: line(expected), found: line(self) });
+        routes.chain(clusters).chain(upstreams).chain(certificate).collect()
     }
 
-    /// The table as text: one line for each route and each cluster, and one for each cluster with a protocol of its own.
+    /// The table as text: one line for each route and each cluster, one for each cluster with a protocol of its own, and one for a certificate.
     pub fn lines(&self) -> Vec<String> {
         let routes = (0..self.routes.len()).filter_map(|index| self.route_line(index));
         let clusters = self.clusters.keys().filter_map(|cluster| self.cluster_line(cluster));
-        routes.chain(clusters).chain(self.upstreams.keys().map(|cluster| self.upstream_line(cluster))).collect()
+        let upstreams = self.upstreams.keys().map(|cluster| self.upstream_line(cluster));
+        routes.chain(clusters).chain(upstreams).chain(self.certificate.iter().map(ToString::to_string)).collect()
     }
 
     fn upstream(&self, cluster: &Cluster) -> Upstream {

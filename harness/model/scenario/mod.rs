@@ -4,6 +4,7 @@
 //! in it and reads the manifests. Every error is reported with file, line and column.
 
 mod canary;
+mod certificate;
 mod control_plane;
 mod controller;
 mod document;
@@ -30,6 +31,7 @@ mod suggest;
 mod unstructured;
 
 pub use canary::{Canary, Webhook};
+pub(crate) use certificate::{authorities, certificates};
 pub use control_plane::{ControlPlane, MeshStep};
 pub use controller::{Action, Controlled, ControllerKind, ControllerWait, Gate, Install, Phase, Weights};
 pub use error::ScenarioError;
@@ -39,8 +41,8 @@ pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
-    Client, DRIVER, IngressGateway, OtherClient, Population, Request, Scenario, Sender, Served, Service, Stage, Step,
-    Traffic, VersionRule,
+    CallerTls, Client, DRIVER, IngressGateway, OtherClient, Population, Request, Scenario, Sender, Served, Service,
+    Stage, Step, Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
 pub(crate) use positions::{escaped, field};

@@ -229,7 +229,7 @@ impl fmt::Display for Sender<'_> {
     }
 }
 
-/// A port of the pods that an Istio `Gateway` configures.
+/// A port of the pods that an Istio `Gateway` configures, and how its callers connect to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IngressGateway {
     /// The name of the `Gateway`.
@@ -238,6 +238,8 @@ pub struct IngressGateway {
     pub port: u16,
     /// The labels of the pods, as the first manifest of the `Gateway` selects them.
     pub selector: BTreeMap<String, String>,
+    /// How callers speak TLS; none for HTTP.
+    pub tls: Option<Arc<CallerTls>>,
     /// The position of the first population that names it.
     pub origin: Origin,
 }
@@ -248,6 +250,17 @@ impl fmt::Display for IngressGateway {
         write!(formatter, "gateway/{}", self.name)?;
         if self.port == 80 { Ok(()) } else { write!(formatter, " at port {}", self.port) }
     }
+}
+
+/// How callers outside of the mesh speak TLS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallerTls {
+    /// The name in the handshake, in lower case.
+    pub server_name: String,
+    /// The file with the certificates of the authorities that the callers trust.
+    pub ca_file: PathBuf,
+    /// These certificates, in PEM.
+    pub ca: String,
 }
 
 /// The properties of a population's requests, except the path.
@@ -398,9 +411,11 @@ impl Scenario {
         self.stages.iter().flat_map(Stage::claims).any(Claim::is_along_a_path)
     }
 
-    /// The scenario file and the manifest files. A file may occur several times.
+    /// The scenario file, the manifest files and those of certificates. A file may occur several times.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(self.path.as_path()).chain(self.manifests().map(|manifest| manifest.origin.path.as_path()))
+        let manifests = self.manifests().map(|manifest| manifest.origin.path.as_path());
+        let tls = self.populations.iter().filter_map(|own| own.through.as_ref()?.tls.as_ref());
+        std::iter::once(self.path.as_path()).chain(manifests).chain(tls.map(|tls| tls.ca_file.as_path()))
     }
 
     /// All objects that are applied: those of the client, then those of the stages in order.

@@ -7,10 +7,10 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 35] = [
+pub const MUTATION_OPERATORS: [&str; 37] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
-    "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "subset label changed", "selector pinned", "selector too wide",
+    "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "credential typo", "redirect to HTTPS left out", "subset label changed", "selector pinned", "selector too wide",
     "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
@@ -381,6 +381,10 @@ fn gateway(mutator: &mut Mutator<'_>) {
         let server = format!("/spec/servers/{server}");
         for host in 0..mutator.count(&format!("{server}/hosts")) {
             mutator.misspell("host typo", &format!("{server}/hosts/{host}"), "host");
+        }
+        mutator.misspell("credential typo", &format!("{server}/tls/credentialName"), "credential");
+        if mutator.value(&format!("{server}/tls/httpsRedirect")) == Some(&json!(true)) {
+            mutator.without("redirect to HTTPS left out", &server, "tls");
         }
         let port = format!("{server}/port/number");
         let Some(number) = mutator.value(&port).and_then(Value::as_u64) else { continue };

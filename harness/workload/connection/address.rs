@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::refused;
+use super::stream::{Stream, Tls};
 use crate::protocol::RequestFailure;
 
 /// The IP addresses of a name, or why there are none.
@@ -26,6 +27,7 @@ pub struct ServerAddress {
     name: String,
     look_up: Arc<LookUp>,
     known: Mutex<Option<Vec<SocketAddr>>>,
+    tls: Option<Tls>,
 }
 
 impl ServerAddress {
@@ -50,7 +52,12 @@ impl ServerAddress {
         name: String,
         look_up: impl Fn(String) -> Pin<Box<dyn Future<Output = Resolved> + Send>> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, look_up: Arc::new(look_up), known: Mutex::new(None) }
+        Self { name, look_up: Arc::new(look_up), known: Mutex::new(None), tls: None }
+    }
+
+    /// With TLS on each connection.
+    pub fn with(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Looks up the name before the first connection. A look-up that fails temporarily or gets no reply is repeated for ten seconds. Without a
@@ -91,7 +98,15 @@ impl ServerAddress {
     }
 
     /// Opens a connection.
-    pub async fn connect(&self) -> Result<TcpStream, RequestFailure> {
+    pub async fn connect(&self) -> Result<Stream, RequestFailure> {
+        let stream = self.reach().await?;
+        match &self.tls {
+            None => Ok(Stream::Plain(stream)),
+            Some(tls) => tls.handshake(stream).await,
+        }
+    }
+
+    async fn reach(&self) -> Result<TcpStream, RequestFailure> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let addresses = match known {
             Some(known) => known,
@@ -166,7 +181,7 @@ mod tests {
         let (server, _) = server(&[Fate::Fails(UNKNOWN)]);
         assert_eq!(server.connect().await.unwrap_err().message, UNKNOWN);
         server.set(Some(vec![address]));
-        assert_eq!(server.connect().await.unwrap().peer_addr().unwrap(), address);
+        assert_eq!(server.reach().await.unwrap().peer_addr().unwrap(), address);
         // no known addresses
         server.set(Some(Vec::new()));
         assert_eq!(server.connect().await.unwrap_err().message, UNKNOWN);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::stream::Stream;
 use super::{ClientRequest, HttpResponse, ServerAddress, broken, closed, read, refused};
 use crate::protocol::RequestFailure;
 
@@ -27,14 +27,14 @@ pub(super) struct Http1 {
 #[derive(Debug)]
 struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
-    stream: Stream,
+    stream: Driven,
 }
 
-type Stream = Connection<TokioIo<TcpStream>, Full<Bytes>>;
+type Driven = Connection<TokioIo<Stream>, Full<Bytes>>;
 
 impl OpenConnection {
     /// Reads and writes until a future is done; none if the connection was closed before.
-    async fn until<F: Future>(stream: &mut Stream, done: F) -> Option<F::Output> {
+    async fn until<F: Future>(stream: &mut Driven, done: F) -> Option<F::Output> {
         let mut done = std::pin::pin!(done);
         poll_fn(|context| {
             if let Poll::Ready(value) = done.as_mut().poll(context) {

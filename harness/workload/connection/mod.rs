@@ -3,6 +3,7 @@
 mod address;
 mod http1;
 mod http2;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::protocol::{FailureKind, RequestFailure};
 pub(super) use address::ServerAddress;
 use http1::Http1;
 use http2::Http2;
+pub(super) use stream::Tls;
 
 /// A request with its complete body.
 pub(super) type ClientRequest = Request<Full<Bytes>>;

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::connection::{ClientRequest, Connection, ServerAddress};
+use super::connection::{ClientRequest, Connection, ServerAddress, Tls};
 use super::output::{Batcher, MessageSink};
 use super::protocol::{
     DrivePlan, DriverCommand, DriverMessage, FailureKind, RequestFailure, RequestResult, ResultKind,
@@ -63,7 +63,7 @@ fn drive_each(mut commands: mpsc::Receiver<DriverCommand>, mut sink: Box<dyn Mes
         while let Some(command) = commands.recv().await {
             // other commands are for a plan that has ended
             if let DriverCommand::Drive(plan) = command {
-                drive(plan, &mut commands, &mut *sink).await?;
+                drive(*plan, &mut commands, &mut *sink).await?;
             }
         }
         Ok(())
@@ -159,10 +159,11 @@ impl LoadGenerator {
         let reader =
             ResponseReader::new(plan.version.clone(), plan.pod_header.clone(), target.protocol == Protocol::Grpc)
                 .map_err(|error| DriveError::Plan(error.to_string()))?;
-        let requests =
-            plan.flows.iter().map(|flow| target.requests(flow, plan.keep_alive)).collect::<Result<_, _>>()?;
+        let requests = plan.flows.iter().map(|flow| target.requests(flow, &plan)).collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
-        let server = Arc::new(ServerAddress::new(plan.connect.clone().unwrap_or(target.address)));
+        let tls = plan.tls.as_ref().map(|tls| Tls::new(tls, target.protocol != Protocol::Http1));
+        let tls = tls.transpose().map_err(DriveError::Plan)?;
+        let server = Arc::new(ServerAddress::new(plan.connect.clone().unwrap_or(target.address)).with(tls));
         let interval = match plan.in_flight {
             Some(_) => plan.qps.and_then(interval).ok_or_else(|| {
                 DriveError::Plan("a limit of requests in flight needs a positive rate of requests".to_owned())

@@ -10,7 +10,7 @@ use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderNam
 use super::DriveError;
 use crate::body::framed;
 use crate::connection::ClientRequest;
-use crate::protocol::Flow;
+use crate::protocol::{DrivePlan, Flow};
 
 /// The protocol of requests: the scheme of a base URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +48,10 @@ impl Target {
     }
 
     /// The requests of a flow, one for each variant.
-    pub fn requests(&self, flow: &Flow, keep_alive: bool) -> Result<Vec<ClientRequest>, DriveError> {
+    pub fn requests(&self, flow: &Flow, plan: &DrivePlan) -> Result<Vec<ClientRequest>, DriveError> {
         match flow.variants.as_slice() {
-            [] => Ok(vec![self.request(flow, &BTreeMap::new(), keep_alive)?]),
-            variants => variants.iter().map(|headers| self.request(flow, headers, keep_alive)).collect(),
+            [] => Ok(vec![self.request(flow, &BTreeMap::new(), plan)?]),
+            variants => variants.iter().map(|headers| self.request(flow, headers, plan)).collect(),
         }
     }
 
@@ -59,10 +59,10 @@ impl Target {
         &self,
         flow: &Flow,
         headers: &BTreeMap<String, String>,
-        keep_alive: bool,
+        plan: &DrivePlan,
     ) -> Result<ClientRequest, DriveError> {
         let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
-        let mut map = self.default_headers(keep_alive).map_err(invalid)?;
+        let mut map = self.default_headers(plan.keep_alive).map_err(invalid)?;
         for (name, value) in headers {
             let invalid = || invalid(&format!("{name}: {value}"));
             // a header of the scenario replaces a default header
@@ -78,7 +78,8 @@ impl Target {
         // HTTP/2 has the host in the URL
         let host = if self.protocol == Protocol::Http1 { None } else { map.remove(HOST) };
         let host = host.as_ref().and_then(|host| host.to_str().ok());
-        let url = host.map_or_else(|| flow.path.clone(), |host| format!("http://{host}{}", flow.path));
+        let scheme = if plan.tls.is_some() { "https" } else { "http" };
+        let url = host.map_or_else(|| flow.path.clone(), |host| format!("{scheme}://{host}{}", flow.path));
         let request = Request::builder().method(method).uri(url).body(Full::new(body));
         let mut request = request.map_err(|_| invalid(&format!("{method} {}", flow.path)))?;
         *request.headers_mut() = map;

@@ -138,7 +138,7 @@ fn question(number: usize, case: &Case) -> Value {
 impl From<Line> for Pushed {
     fn from(line: Line) -> Self {
         let Line { routes, listeners, endpoints, clusters, .. } = line;
-        let dump = ConfigDump { routes, listeners, endpoints, clusters };
+        let dump = ConfigDump { routes, listeners, endpoints, clusters, ..ConfigDump::default() };
         Self { refused: line.refused, error: line.error, addresses: line.addresses, dump }
     }
 }
@@ -148,7 +148,8 @@ impl Pushed {
     /// authority.
     pub fn table(&self, request: &Request, namespace: &str) -> Result<RouteTable, String> {
         if request.is_entering {
-            return read_gateway(&self.dump, request.port, &request.authority()).map_err(|error| error.to_string());
+            return read_gateway(&self.dump, request.port, &request.authority(), None)
+                .map_err(|error| error.to_string());
         }
         let called = addressed(&request.host, namespace);
         let address = self.addresses.get(&called).ok_or_else(|| format!("no address of {called}"))?;

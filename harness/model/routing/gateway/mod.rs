@@ -4,16 +4,19 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::routing::client::Client;
-use crate::routing::condition::Request;
+use crate::routing::condition::{Request, TlsHandshake};
 use crate::routing::distribution::Unconnected;
 use crate::routing::live::Object;
 use crate::routing::notes::{Notes, Scope};
 use crate::routing::outbound::{Outbound, Routes};
 use crate::routing::rule::{Part, RuleRef};
+use crate::routing::secret::{SecretFault, Secrets, ServerCertificate};
 use crate::routing::table::{Action, Redirect, Route, RoutingUnit};
 use crate::routing::translate::{self, Listener, RuleRoute, catches_all};
 use crate::routing::unmodelled::{ROOT, contains};
+use crate::routing::version::RoutingVersion;
 use crate::routing::virtual_service::VirtualService;
+use crate::scenario::Origin;
 
 /// The labels of the ingress gateway that Istio's own manifests install in `istio-system`.
 const INSTALLED: [(&str, &str); 2] = [("app", "istio-ingressgateway"), ("istio", "ingressgateway")];
@@ -37,6 +40,10 @@ struct Server {
     hosts: Vec<(Option<String>, String)>,
     /// Whether the server redirects all requests to HTTPS.
     redirects: bool,
+    /// Whether it has TLS settings: no two servers with some have one host at one port.
+    has_tls: bool,
+    /// The name of the Secret of a server of HTTPS, with its place; none for HTTP.
+    credential: Option<(String, Origin)>,
     at: RuleRef,
 }
 
@@ -57,11 +64,7 @@ impl Gateway {
             notes.scope = Scope::Gateway(Some(port));
             part.only(&["port", "hosts", "name", "tls"], notes);
             part.get("port").only(&["number", "name", "protocol", "targetPort"], notes);
-            let protocol = part.get("port").get("protocol");
-            if !["HTTP", "HTTP2", "GRPC"].contains(&protocol.text().unwrap_or_default().to_uppercase().as_str()) {
-                protocol.not_modelled(notes);
-            }
-            part.get("tls").only(&["httpsRedirect"], notes);
+            let credential = credential(&part, notes);
             let host = |host: &String| match host.split_once('/') {
                 Some((".", host)) => (Some(namespace.to_owned()), host.to_owned()),
                 Some(("*", host)) => (None, host.to_owned()),
@@ -71,7 +74,9 @@ impl Gateway {
             Some(Server {
                 port,
                 hosts: part.get("hosts").texts().iter().map(host).collect(),
-                redirects: part.get("tls").get("httpsRedirect").value == true,
+                redirects: credential.is_none() && part.get("tls").get("httpsRedirect").value == true,
+                has_tls: part.get("tls").is_there(),
+                credential,
                 at: RuleRef { object: format!("Gateway {name}").into(), origin: part.origin() },
             })
         });
@@ -94,14 +99,36 @@ impl Gateway {
         self.servers.iter().flat_map(|server| &server.hosts).map(|(_, host)| host.as_str())
     }
 
+    /// The servers of HTTPS, each with its hosts, the name of its Secret and the place of that name.
+    pub fn credentials(&self) -> impl Iterator<Item = (Vec<&str>, &str, &Origin)> {
+        self.servers.iter().filter_map(|server| {
+            let (name, at) = server.credential.as_ref()?;
+            Some((server.hosts.iter().map(|(_, host)| host.as_str()).collect(), name.as_str(), at))
+        })
+    }
+
     fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         contains(labels, &self.selector)
     }
 }
 
+/// Notes what depends on several gateways, rules and Secrets.
+pub(super) fn note(
+    version: RoutingVersion,
+    gateways: &[Gateway],
+    rules: &[VirtualService],
+    secrets: &Secrets,
+    notes: &mut Notes,
+) {
+    if !version.is_after_1_22() {
+        note_capitals(gateways, rules, notes);
+    }
+    note_secrets(gateways, secrets, notes);
+}
+
 /// Names the servers whose hosts differ from others of their port in capitals alone. Up to 1.22, istiod sends both, and Envoy, which does not
 /// tell them apart, refuses all routes of the port.
-pub(super) fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Notes) {
+fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Notes) {
     let mut known: BTreeMap<(u16, String), &String> = BTreeMap::new();
     for gateway in gateways {
         for server in &gateway.servers {
@@ -117,7 +144,50 @@ pub(super) fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], note
     }
 }
 
+/// Notes Secrets of gateways that other objects may make.
+fn note_secrets(gateways: &[Gateway], secrets: &Secrets, notes: &mut Notes) {
+    for server in gateways.iter().flat_map(|gateway| &gateway.servers).filter(|_| secrets.may_be_made()) {
+        let Some((name, at)) = &server.credential else { continue };
+        if matches!(secrets.certificate(ROOT, name), Err(SecretFault::NotThere)) {
+            notes.scope = Scope::Gateway(Some(server.port));
+            notes.add(at.clone(), format!("Secret {name}, which another object may make"));
+        }
+    }
+}
+
+/// The name of the Secret of a server of HTTPS, with its place; none for HTTP. Other protocols are not modelled.
+fn credential(server: &Part<'_>, notes: &mut Notes) -> Option<(String, Origin)> {
+    let (protocol, tls) = (server.get("port").get("protocol"), server.get("tls"));
+    match protocol.text().unwrap_or_default().to_uppercase().as_str() {
+        "HTTP" | "HTTP2" | "GRPC" => {
+            tls.only(&["httpsRedirect"], notes);
+            None
+        }
+        "HTTPS" => {
+            tls.only(&["httpsRedirect", "mode", "credentialName"], notes);
+            let (mode, name) = (tls.get("mode"), tls.get("credentialName"));
+            if mode.text() != Some("SIMPLE") {
+                // without a mode, connections are passed through
+                if mode.is_there() { mode.not_modelled(notes) } else { tls.not_modelled(notes) }
+            }
+            Some((name.owned().unwrap_or_default(), name.origin()))
+        }
+        _ => {
+            protocol.not_modelled(notes);
+            None
+        }
+    }
+}
+
 impl Server {
+    /// How specifically the server has the name of a handshake; none if it does not have it.
+    fn fits(&self, server_name: &str) -> Option<usize> {
+        let own = self.hosts.iter().map(|(_, host)| host.to_lowercase());
+        own.filter(|host| takes(host, server_name))
+            .map(|host| if host.contains('*') { host.len() } else { usize::MAX })
+            .max()
+    }
+
     fn redirect(&self) -> Option<RuleRef> {
         self.redirects.then(|| self.at.clone())
     }
@@ -175,11 +245,69 @@ impl Client {
 }
 
 impl Outbound<'_> {
-    /// The routes of the ingress gateway for a request from outside of the mesh.
-    pub(super) fn entering(&self, request: &Request) -> Result<Routes, Unconnected> {
+    /// The servers of the ingress gateway at a port, each with its gateway.
+    fn servers(&self, port: u16) -> Vec<(&Gateway, &Server)> {
         let selecting = self.mesh.gateways.iter().filter(|gateway| gateway.selects(&self.client.labels));
         let servers = selecting.flat_map(|gateway| gateway.servers.iter().map(move |server| (gateway, server)));
-        let servers: Vec<_> = servers.filter(|(_, server)| server.port == request.port).collect();
+        let mut servers: Vec<_> = servers.filter(|(_, server)| server.port == port).collect();
+        // the first server decides what the port takes, and a host has one server with TLS settings
+        let is_https = |server: &Server| server.credential.is_some();
+        let first = servers.first().is_some_and(|(_, server)| is_https(server));
+        let mut hosts = BTreeSet::new();
+        servers.retain(|(_, server)| {
+            is_https(server) == first
+                && (!server.has_tls
+                    || !server.hosts.iter().any(|host| hosts.contains(host)) && {
+                        hosts.extend(&server.hosts);
+                        true
+                    })
+        });
+        servers
+    }
+
+    /// The server that takes part in a handshake at a port, with the certificate that it shows.
+    fn terminating(
+        &self,
+        port: u16,
+        handshake: &TlsHandshake,
+    ) -> Result<((&Gateway, &Server), &ServerCertificate), Unconnected> {
+        let servers = self.servers(port);
+        if servers.is_empty() {
+            return Err(Unconnected::Refused);
+        }
+        let fitting = servers.into_iter().filter(|(_, server)| server.credential.is_some());
+        let mut fitting = fitting.peekable();
+        if fitting.peek().is_none() {
+            return Err(Unconnected::NoTls);
+        }
+        let fitting = fitting.filter_map(|own| Some((own.1.fits(&handshake.server_name)?, own)));
+        let (_, own) = fitting.max_by_key(|(length, _)| *length).ok_or(Unconnected::UnknownServerName)?;
+        let name = own.1.credential.as_ref().map(|(name, _)| name.as_str()).unwrap_or_default();
+        let certificate = self.mesh.secrets.certificate(&self.client.namespace, name);
+        Ok((own, certificate.map_err(Unconnected::NoCertificate)?))
+    }
+
+    /// The certificate that the ingress gateway shows for a request over TLS; none if there is no handshake, whatever the client takes.
+    pub fn certificate(&self, request: &Request) -> Option<ServerCertificate> {
+        let gateway = self.mesh.at_gateway();
+        let (_, certificate) = gateway.terminating(request.port, request.tls.as_ref()?).ok()?;
+        Some(certificate.clone())
+    }
+
+    /// The routes of the ingress gateway for a request from outside of the mesh.
+    pub(super) fn entering(&self, request: &Request) -> Result<Routes, Unconnected> {
+        let (servers, certificate) = if let Some(handshake) = &request.tls {
+            let (own, certificate) = self.terminating(request.port, handshake)?;
+            if let Some(ca) = &handshake.ca {
+                certificate.taken_by(&handshake.server_name, ca).map_err(Unconnected::Untrusted)?;
+            }
+            (vec![own], Some(certificate.id.clone()))
+        } else {
+            (self.servers(request.port), None)
+        };
+        if request.tls.is_none() && servers.iter().any(|(_, server)| server.credential.is_some()) {
+            return Err(Unconnected::NeedsTls);
+        }
         if servers.is_empty() {
             return Err(Unconnected::Refused);
         }
@@ -211,7 +339,9 @@ impl Outbound<'_> {
             routes = vec![(Route::with(Vec::new(), Action::Redirect(to)), at)];
         }
         routes.sort_by_key(|(route, ..)| catches_all(self.mesh.version, &route.conditions));
-        Ok(self.evaluate(RoutingUnit::Request, routes))
+        let mut routes = self.evaluate(RoutingUnit::Request, routes);
+        routes.table.certificate = certificate;
+        Ok(routes)
     }
 
     /// The routes that rules give a gateway; none if no rule applies to it.
@@ -224,3 +354,6 @@ impl Outbound<'_> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "certificates/tests.rs"]
+mod tls_tests;

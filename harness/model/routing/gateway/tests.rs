@@ -4,19 +4,19 @@ use crate::routing::fixture::{RULES, SERVICE, client, mesh};
 use crate::routing::{Outbound, Request};
 
 /// A gateway with these servers.
-fn gateway(name: &str, servers: &str) -> String {
+pub(super) fn gateway(name: &str, servers: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\n\
          spec: {{selector: {{istio: ingressgateway}}, servers: [{servers}]}}\n---\n"
     )
 }
 
-fn server(hosts: &str) -> String {
+pub(super) fn server(hosts: &str) -> String {
     format!("{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: {hosts}}}")
 }
 
 /// Rules with these hosts, gateways and routes.
-fn rules(name: &str, hosts: &str, gateways: &str, http: &str) -> String {
+pub(super) fn rules(name: &str, hosts: &str, gateways: &str, http: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
          spec: {{hosts: {hosts}, gateways: {gateways}, http: [{http}]}}\n---\n"
@@ -24,7 +24,7 @@ fn rules(name: &str, hosts: &str, gateways: &str, http: &str) -> String {
 }
 
 /// A route to a subset.
-fn to(subset: &str) -> String {
+pub(super) fn to(subset: &str) -> String {
     format!("{{route: [{{destination: {{host: svc, subset: {subset}}}}}]}}")
 }
 
@@ -33,7 +33,7 @@ fn entering(text: &str, request: &Request) -> String {
     shown(&mesh(&format!("{SERVICE}{RULES}{text}")).outbound(client()), request)
 }
 
-fn shown(outbound: &Outbound<'_>, request: &Request) -> String {
+pub(super) fn shown(outbound: &Outbound<'_>, request: &Request) -> String {
     let unknown = outbound.not_modelled(request, outbound.routes(request).ok().as_ref());
     if let Some(note) = unknown.first() {
         return format!("not modelled: {}", note.field);
@@ -45,12 +45,12 @@ fn shown(outbound: &Outbound<'_>, request: &Request) -> String {
     outcomes.join(", ")
 }
 
-fn hello(path: &str) -> Request {
+pub(super) fn hello(path: &str) -> Request {
     Request::entering("hello.example.com", 80, path)
 }
 
 const ANY: &str = "['*']";
-const HELLO: &str = "[hello.example.com]";
+pub(super) const HELLO: &str = "[hello.example.com]";
 
 #[rstest]
 #[case::exact(HELLO, HELLO, "[gw]", "v1 100 %")]

@@ -175,9 +175,12 @@ pub struct Population {
     /// The pod that sends the requests, one of `clients`. By default the client pod sends them.
     #[schemars(with = "Option<String>")]
     pub from_pod: Option<Spanned<String>>,
-    /// The port of the gateway; by default 80.
+    /// The port of the gateway; by default 80, or 443 with `tls`.
     #[schemars(with = "Option<u16>")]
     pub port: Option<Spanned<u16>>,
+    /// HTTPS instead of HTTP, to a gateway. The name in the handshake is `host`.
+    #[schemars(with = "Option<Tls>")]
+    pub tls: Option<Spanned<Tls>>,
     /// The method; by default `GET`.
     #[schemars(with = "Option<String>")]
     pub method: Option<Spanned<String>>,
@@ -191,6 +194,15 @@ pub struct Population {
     /// Variants of the requests, which take turns.
     #[serde(default)]
     pub any_of: Vec<Variant>,
+}
+
+/// How callers outside of the mesh speak TLS.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// A file with the certificates of the authorities that the callers trust, in PEM.
+    #[schemars(with = "String")]
+    pub ca: Spanned<String>,
 }
 
 /// A variant of a population's requests.

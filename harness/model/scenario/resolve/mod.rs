@@ -10,6 +10,8 @@ mod service;
 mod service_levels;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -337,9 +339,14 @@ impl Resolver<'_> {
     }
 
     fn manifests(&self, file: &Spanned<String>) -> Result<Vec<Manifest>, ScenarioError> {
+        manifest::read(&self.existing(file)?)
+    }
+
+    /// The path of a file that is there.
+    fn existing(&self, file: &Spanned<String>) -> Result<PathBuf, ScenarioError> {
         let path = self.full_path(&file.value);
         if path.is_file() {
-            return manifest::read(&path);
+            return Ok(path);
         }
         let present: Vec<String> = std::fs::read_dir(path.parent().unwrap_or(self.folder))
             .into_iter()

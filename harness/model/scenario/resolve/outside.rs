@@ -1,6 +1,8 @@
 //! Populations, and the gateways through which some of them come from outside of the mesh.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::HeaderValue;
 use serde_json::Value;
@@ -8,9 +10,10 @@ use serde_saphyr::{Location, Spanned};
 
 use super::Resolver;
 use super::clients::INJECT;
+use crate::scenario::certificate::{authorities, certificates};
 use crate::scenario::error::ScenarioError;
-use crate::scenario::manifest::Manifest;
-use crate::scenario::model::{Client, IngressGateway, OtherClient, Population, Request, Stage};
+use crate::scenario::manifest::{self, Manifest};
+use crate::scenario::model::{CallerTls, Client, IngressGateway, OtherClient, Population, Request, Stage};
 use crate::scenario::parse::raw;
 use crate::scenario::suggest::nearest;
 
@@ -27,11 +30,39 @@ pub(super) struct Entrance {
     gateway: Spanned<String>,
     port: Option<Spanned<u16>>,
     host: Spanned<String>,
+    /// How callers speak TLS, with the position of the key.
+    tls: Option<(Location, Arc<CallerTls>)>,
 }
 
 impl Entrance {
     fn port(&self) -> u16 {
-        self.port.as_ref().map_or(80, |port| port.value)
+        self.port.as_ref().map_or(if self.tls.is_some() { 443 } else { 80 }, |port| port.value)
+    }
+
+    /// The position of what names the port.
+    fn port_at(&self) -> Location {
+        let tls = || self.tls.as_ref().map_or(self.gateway.referenced, |(at, _)| *at);
+        self.port.as_ref().map_or_else(tls, |port| port.referenced)
+    }
+}
+
+/// The kind of a server of a gateway, by its protocol and its TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    /// HTTPS, which the gateway terminates.
+    Https,
+    Other,
+}
+
+impl Speaks {
+    fn of(server: &Value) -> Self {
+        let protocol = server["port"]["protocol"].as_str().unwrap_or_default().to_uppercase();
+        match (protocol.as_str(), server["tls"]["mode"].as_str()) {
+            ("HTTP" | "HTTP2" | "GRPC", _) => Self::Http,
+            ("HTTPS", Some("SIMPLE")) => Self::Https,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -82,12 +113,18 @@ impl Resolver<'_> {
                 };
                 self.sent_as_written(&variants, through.referenced)?;
                 let gateway = self.gateway(&through)?;
-                entrances.push(Entrance { population: name.clone(), gateway, port, host });
+                let tls = population.tls.map(|tls| self.tls(tls, &host)).transpose()?;
+                entrances.push(Entrance { population: name.clone(), gateway, port, host, tls });
             }
             (None, Some(port)) => {
                 return self.error(port.referenced, "`port` is the port of a gateway, and needs `through`");
             }
-            (None, None) => {}
+            (None, None) => {
+                if let Some(tls) = population.tls {
+                    let message = "`tls` is for callers outside of the mesh, and needs `through`";
+                    return self.error(tls.referenced, message);
+                }
+            }
         }
         Ok(Population {
             name,
@@ -95,6 +132,30 @@ impl Resolver<'_> {
             from_pod: from_pod.map(|pod| self.sending(pod, clients)).transpose()?,
             variants,
         })
+    }
+
+    /// How callers of a host speak TLS.
+    fn tls(&self, tls: Spanned<raw::Tls>, host: &Spanned<String>) -> Result<(Location, Arc<CallerTls>), ScenarioError> {
+        let (at, file) = (tls.referenced, tls.value.ca);
+        let server_name = host.value.split(':').next().unwrap_or_default().to_lowercase();
+        if server_name.parse::<IpAddr>().is_ok() {
+            let message = format!("`{}` is an address, which callers do not name in a TLS handshake", host.value);
+            return self.error(host.referenced, message);
+        }
+        let ca_file = self.existing(&file)?;
+        let ca = manifest::text(&ca_file)?;
+        let wrong = |what: String| self.error(file.referenced, format!("{} {what}", ca_file.display()));
+        match certificates(ca.as_bytes()) {
+            Ok(found) if found.is_empty() => {
+                return wrong("has no certificate in PEM: no line `-----BEGIN CERTIFICATE-----`".to_owned());
+            }
+            Ok(found) => match authorities(&found) {
+                Ok(_) => {}
+                Err(error) => return wrong(format!("has a certificate that cannot be read: {error}")),
+            },
+            Err(error) => return wrong(format!("is not PEM: {error}")),
+        }
+        Ok((at, Arc::new(CallerTls { server_name, ca_file, ca })))
     }
 
     fn method(&self, method: Spanned<String>) -> Result<String, ScenarioError> {
@@ -171,9 +232,10 @@ impl Resolver<'_> {
             }
             let (port, origin) = (entrance.port(), self.origin(entrance.gateway.referenced));
             let known = populations.iter().filter_map(|own| own.through.as_ref());
-            let mut known = known.filter(|own| own.name == *name && own.port == port);
+            let tls = entrance.tls.as_ref().map(|(_, tls)| Arc::clone(tls));
+            let mut known = known.filter(|own| own.name == *name && own.port == port && own.tls == tls);
             let through = known.next().cloned();
-            let through = through.unwrap_or_else(|| IngressGateway { name: name.clone(), port, selector, origin });
+            let through = through.unwrap_or_else(|| IngressGateway { name: name.clone(), port, selector, tls, origin });
             for population in populations.iter_mut().filter(|own| own.name == entrance.population) {
                 population.through = Some(through.clone());
             }
@@ -188,22 +250,30 @@ impl Resolver<'_> {
         let number = |server: &Value| server["port"]["number"].as_u64();
         let ports: Vec<String> = servers.clone().filter_map(number).map(|number| number.to_string()).collect();
         let at_port: Vec<&Value> = servers.filter(|server| number(server) == Some(u64::from(port))).collect();
-        let place = entrance.port.as_ref().map_or(entrance.gateway.referenced, |port| port.referenced);
+        let place = entrance.port_at();
         if at_port.is_empty() {
             let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
             let message = format!("no server of gateway/{name} has the port {port}; ports of its servers: {ports}");
             return self.error(place, message);
         }
-        let is_http = |server: &&&Value| {
-            let protocol = server["port"]["protocol"].as_str().unwrap_or_default().to_uppercase();
-            ["HTTP", "HTTP2", "GRPC"].contains(&protocol.as_str())
-        };
-        if !at_port.iter().any(|server| is_http(&server)) {
-            let message = format!("the port {port} of gateway/{name} is not HTTP, which is all that populations send");
-            return self.error(place, message);
+        let sent = if entrance.tls.is_some() { Speaks::Https } else { Speaks::Http };
+        let speaks = |what: Speaks| at_port.iter().any(|server| Speaks::of(server) == what);
+        if !speaks(sent) {
+            let what = match sent {
+                Speaks::Https if speaks(Speaks::Http) => {
+                    "is HTTP, and this population sends HTTPS: leave out its `tls`"
+                }
+                Speaks::Https => "is not HTTPS that the gateway terminates: `tls: {mode: SIMPLE, credentialName: …}`",
+                _ if speaks(Speaks::Https) => {
+                    "is HTTPS, and this population sends HTTP: give it `tls: {ca: …}`, the file of a certificate authority"
+                }
+                _ => "is neither HTTP nor HTTPS that the gateway terminates",
+            };
+            return self.error(place, format!("the port {port} of gateway/{name} {what}"));
         }
         let hosts: Vec<&str> = at_port
             .iter()
+            .filter(|server| Speaks::of(server) == sent)
             .flat_map(|server| server["hosts"].as_array().into_iter().flatten())
             .filter_map(|host| Some(host.as_str()?.rsplit('/').next().unwrap_or_default()))
             .collect();

@@ -1,4 +1,5 @@
 mod http2;
+mod tls;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ fn plan(port: u16, flows: Vec<Flow>) -> DrivePlan {
         id: 7,
         base: format!("http://127.0.0.1:{port}"),
         connect: None,
+        tls: None,
         connections: 4,
         streams: 1,
         qps: None,
