@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use shiftcheck::routing::{Live, Outbound, Outcome, Request};
+use shiftcheck::routing::{Live, Outbound, Outcome, Request, TlsHandshake};
 use shiftcheck::scenario::{Manifest, parse_manifests};
 
 /// The address that the requests go to unless they name another.
@@ -40,6 +40,9 @@ pub struct Variant {
     /// `VirtualService`s, by `NAME` or `NAME.NAMESPACE`.
     #[serde(default)]
     rules: BTreeMap<String, serde_yaml::Value>,
+    /// Secrets with a certificate in the namespace of the gateway's pods.
+    #[serde(default)]
+    secrets: Vec<String>,
     #[serde(default)]
     requests: BTreeMap<String, Written>,
     /// The protocol of the requests: `http`, `h2c` or `grpc`.
@@ -62,6 +65,8 @@ struct Written {
     host: Option<String>,
     /// The port of the gateway.
     port: Option<u16>,
+    /// Whether the request is sent over TLS, to a gateway.
+    tls: bool,
 }
 
 fn http() -> String {
@@ -98,7 +103,11 @@ impl Variant {
             object("Gateway", name, &serde_json::json!({"selector": {"istio": "ingressgateway"}, "servers": servers}))
         });
         let rules = self.rules.iter().map(|(name, spec)| object("VirtualService", name, &serde_json::json!(spec)));
-        let at_gateways: String = gateways.chain(rules).collect();
+        let secret = |name: &String| {
+            let written = include_str!("../../fixtures/ingress-tls/secret.yaml");
+            format!("\n---\n{}", written.replace("hello-certificate", name))
+        };
+        let at_gateways: String = gateways.chain(rules).chain(self.secrets.iter().map(secret)).collect();
         let own = format!("{}{rule}{at_gateways}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
         let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
         let env: Vec<_> =
@@ -137,6 +146,9 @@ impl Variant {
             } else {
                 Request::get(&host, PORT, path)
             };
+            // a client that takes every certificate
+            let tls = written.tls.then(|| TlsHandshake { server_name: host.to_lowercase(), ca: None });
+            let request = Request { tls, ..request };
             let request = written.headers.iter().fold(request, |request, (name, value)| request.with(name, value));
             if self.protocol == "grpc" { request.by("POST").with("content-type", "application/grpc") } else { request }
         };

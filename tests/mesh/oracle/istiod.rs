@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shiftcheck::mesh::{ConfigDump, connections_to, read_gateway, read_listener, read_virtual_host};
-use shiftcheck::routing::{Client, Cluster, Live, Request, RouteTable, addressed};
+use shiftcheck::routing::{Client, Cluster, Kind, Live, Object, Request, RouteTable, addressed};
 
 use crate::cluster::cache;
 
@@ -104,7 +104,10 @@ impl Istiod {
         });
         assert_eq!(lines.len(), cases.len(), "istiod has ended early");
         let lines = lines.iter().map(|line| serde_json::from_str::<Line>(line).unwrap());
-        let numbered = lines.map(|line| (line.name.parse::<usize>().unwrap(), Pushed::from(line)));
+        let numbered = lines.map(|line| {
+            let number = line.name.parse::<usize>().unwrap();
+            (number, Pushed::from(line).with(&cases[number]))
+        });
         numbered.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 }
@@ -115,6 +118,16 @@ impl Drop for Istiod {
         self.questions = None;
         let _ = self.child.wait();
     }
+}
+
+/// The name of the Secret of the server with these routes, `https.PORT.NAME-OF-THE-PORT.GATEWAY.NAMESPACE`; none for HTTP.
+fn credential(case: &Case, routes: &str) -> Option<String> {
+    let ["https", _, port, gateway, namespace] = routes.split('.').collect::<Vec<_>>()[..] else { return None };
+    let is_it = |own: &&Object| own.manifest.name() == gateway && own.namespace == namespace;
+    let gateway = case.live.of(Kind::Gateway).find(is_it)?;
+    let mut servers = gateway.manifest.at("/spec/servers")?.as_array()?.iter();
+    let server = servers.find(|server| server["port"]["name"] == *port)?;
+    Some(server["tls"]["credentialName"].as_str()?.to_owned())
 }
 
 fn question(number: usize, case: &Case) -> Value {
@@ -144,11 +157,35 @@ impl From<Line> for Pushed {
 }
 
 impl Pushed {
+    /// With the certificates of a gateway: the program prints no transport sockets, so that they are taken from the servers of the Gateways.
+    fn with(mut self, case: &Case) -> Self {
+        let own = case.live.of(Kind::Secret).filter(|secret| secret.namespace == case.client.namespace);
+        let secrets = own.map(|secret| {
+            let certificate =
+                json!({"certificate_chain": {"inline_bytes": secret.manifest.object.data["data"]["tls.crt"]}});
+            let name = format!("kubernetes://{}", secret.manifest.name());
+            json!({"name": name, "secret": {"tls_certificate": certificate}})
+        });
+        self.dump.secrets = json!({"configs": secrets.collect::<Vec<_>>()});
+        let listeners = self.dump.listeners["configs"].as_array_mut().into_iter().flatten();
+        let chains =
+            listeners.filter_map(|one| one["active_state"]["listener"].get_mut("filter_chains")?.as_array_mut());
+        for chain in chains.flatten() {
+            let routes = chain.pointer("/filters/0/typed_config/rds/route_config_name").and_then(Value::as_str);
+            let Some(secret) = routes.and_then(|routes| credential(case, routes)) else { continue };
+            let secrets = json!([{"name": format!("kubernetes://{secret}")}]);
+            chain["transport_socket"] =
+                json!({"typed_config": {"common_tls_context": {"tls_certificate_sds_secret_configs": secrets}}});
+        }
+        self
+    }
+
     /// The routes of the sidecar for a request, found as Envoy finds them: by the listener of the address, and by the virtual host of the
     /// authority.
     pub fn table(&self, request: &Request, namespace: &str) -> Result<RouteTable, String> {
         if request.is_entering {
-            return read_gateway(&self.dump, request.port, &request.authority(), None)
+            let server_name = request.tls.as_ref().map(|tls| tls.server_name.as_str());
+            return read_gateway(&self.dump, request.port, &request.authority(), server_name)
                 .map_err(|error| error.to_string());
         }
         let called = addressed(&request.host, namespace);

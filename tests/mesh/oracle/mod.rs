@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use shiftcheck::routing::{
-    Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, addressed, client_in, client_of, pods_of,
+    Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, TlsHandshake, addressed, client_in,
+    client_of, pods_of,
 };
 use shiftcheck::scenario::{ControllerKind, Scenario};
 
@@ -253,6 +254,11 @@ fn entering(case: &Case) -> Vec<Request> {
     }
     let name = |host: &String| host.rsplit('/').next().unwrap_or_default().replace('*', "any");
     let names: BTreeSet<String> = hosts.iter().map(name).flat_map(|host| [host.to_uppercase(), host]).collect();
+    // a port of HTTPS is asked as HTTP too
+    let over_tls = |request: &Request| {
+        let server_name = request.host.to_lowercase();
+        Request { tls: Some(TlsHandshake { server_name, ca: None }), ..request.clone() }
+    };
     let each = names.iter().flat_map(|host| ports.iter().map(move |port| Request::entering(host, *port, "/")));
-    each.collect()
+    each.flat_map(|request| [over_tls(&request), request]).collect()
 }
