@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::tests::{HELLO, gateway, hello, rules, server, shown, to};
 use crate::admission::Definitions;
 use crate::routing::fixture::{RULES, SERVICE, client, live, mesh};
-use crate::routing::{Request, TlsHandshake, check};
+use crate::routing::{Request, RouteDiff, TlsHandshake, check};
 
 const CA: &str = include_str!("ca.pem");
 const OTHER_CA: &str = include_str!("other-ca.pem");
@@ -193,14 +193,19 @@ fn a_secret_that_another_object_may_make_is_not_known() {
 
 #[test]
 fn the_certificate_is_a_part_of_the_table() {
-    let lines = |secret: &str| {
+    let table = |secret: &str| {
         let mesh = mesh(&format!("{SERVICE}{RULES}{}", terminating(secret)));
         let request = over_tls("hello.example.com", CA).trusting();
-        mesh.outbound(client()).routes(&request).unwrap().table.lines()
+        mesh.outbound(client()).routes(&request).unwrap().table
     };
-    let lines = [lines(&secret("cert", CERTIFICATE, KEY)), lines(&secret("cert", OTHER_HOST, OTHER_KEY))];
-    assert!(lines.iter().all(|own| own.last().unwrap().starts_with("certificate of Secret cert: SHA-256 ")));
-    assert_ne!(lines[0], lines[1]);
+    let one = table(&secret("cert", CERTIFICATE, KEY));
+    let last = one.lines().pop().unwrap();
+    assert!(last.starts_with("certificate of Secret cert: SHA-256 "), "{last}");
+    // a renewed certificate is waited for
+    let other = table(&secret("cert", OTHER_HOST, OTHER_KEY));
+    let differences = RouteDiff::lines(&one.difference(&other));
+    assert_eq!(differences, [format!("- {}", other.lines().pop().unwrap()), format!("+ {last}")]);
+    assert_eq!(one.difference(&one), []);
 }
 
 #[rstest]
