@@ -12,6 +12,9 @@ use crate::routing::{RouteDiff, RouteTable, Uncompared};
 /// within one second (`update_merge_window`), and a pod that becomes ready is a health change if istiod has sent its endpoint before.
 pub const MERGE_WINDOW: Duration = Duration::from_secs(1);
 
+/// How long nodes may not use new endpoints, or new names of ports, that sidecars already have: kube-proxy applies changes at most once a second.
+pub const KUBE_PROXY: Duration = Duration::from_secs(2);
+
 /// How long a table may not change whose differences from the expected one are not compared: nothing tells whether the configuration that
 /// the manifests ask for has arrived.
 const UNCOMPARED: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ mod sidecar;
 mod table;
 mod upstream;
 
-pub use converge::{Converged, MERGE_WINDOW, Polling, ReadTable, TableReading, converge};
+pub use converge::{Converged, KUBE_PROXY, MERGE_WINDOW, Polling, ReadTable, TableReading, converge};
 pub use envoy::ConfigDump;
 pub use error::{EnvoyError, MeshError, Mismatch};
 pub use ingress::Ingress;

@@ -14,10 +14,10 @@ use crate::cluster::{Applied, ClusterError};
 use crate::controller::ControlledObjects;
 use crate::events::{Event, Judged, Routing, Tallied, Transition};
 use crate::mesh::{
-    Converged, EnvoyError, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
+    Converged, EnvoyError, KUBE_PROXY, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
 };
 use crate::plan::{PlannedStage, Snapshot, during_claims};
-use crate::routing::{Action, Client, NotModelled, Request, Route, RouteTable, addressed};
+use crate::routing::{Action, Client, NotModelled, Request, Route, RouteTable, RoutingUnit, addressed};
 use crate::scenario::{Manifest, MeshStep, Step};
 use crate::traffic::{Driver, Next, WatchOptions};
 use crate::venue::{OpenVenue, ready_pods};
@@ -362,11 +362,15 @@ impl ReadTable for RouteReader<'_, '_> {
     }
 }
 
-/// How long a table has to stay as expected: the workers of the client's sidecar may not use endpoints yet that are not among the `known` ones.
-/// None are known where there is no sidecar.
+/// How long a table has to stay as expected: the workers of the client's sidecar may not use endpoints yet that are not among the `known` ones,
+/// and nodes may balance connections as before. None are known where there is no sidecar.
 pub(super) fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable) -> Duration {
-    let is_new = |known: &BTreeSet<String>| table.addresses().any(|address| !known.contains(address));
-    if known.is_some_and(is_new) { MERGE_WINDOW } else { Duration::ZERO }
+    let Some(known) = known else { return Duration::ZERO };
+    // a connection that no rule takes goes to the address that was called, and the node chooses the endpoint
+    if table.unit == RoutingUnit::Connection && !table.routes.is_empty() {
+        return KUBE_PROXY;
+    }
+    if table.addresses().any(|address| !known.contains(address)) { MERGE_WINDOW } else { Duration::ZERO }
 }
 
 /// Makes a claim about a change undecided, because the model does not know which answers are right.
@@ -393,5 +397,15 @@ mod tests {
         assert_eq!(settling_time(Some(&set(&["10.0.0.1"])), &table), MERGE_WINDOW);
         assert_eq!(settling_time(Some(&set(&["10.0.0.1", "10.0.0.2", "10.0.0.3"])), &table), Duration::ZERO);
         assert_eq!(settling_time(None, &table), Duration::ZERO);
+    }
+
+    #[test]
+    fn nodes_that_balance_connections_are_waited_for() {
+        let cluster = routing::Cluster { host: "svc-hello".to_owned(), port: 8080, subset: None };
+        let routes = vec![Route::all_to(cluster)];
+        let table = RouteTable { unit: RoutingUnit::Connection, routes, ..RouteTable::default() };
+        assert_eq!(settling_time(Some(&BTreeSet::new()), &table), KUBE_PROXY);
+        assert_eq!(settling_time(None, &table), Duration::ZERO);
+        assert_eq!(settling_time(Some(&BTreeSet::new()), &RouteTable::of_closed_port()), Duration::ZERO);
     }
 }

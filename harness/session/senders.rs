@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::sleep;
@@ -10,14 +9,11 @@ use super::change::settling_time;
 use super::routed::Routed;
 use super::stage::Session;
 use crate::demo::NextHop;
-use crate::mesh::{Converged, EnvoyError, MeshError, Polling, ReadTable, TableReading, converge};
+use crate::mesh::{Converged, EnvoyError, KUBE_PROXY, MeshError, Polling, ReadTable, TableReading, converge};
 use crate::plan::{Senders, Snapshot, requests};
 use crate::routing::{self, Client, Mesh, Outbound, Propagation, Request, RouteTable, SentOn, addressed};
 use crate::scenario::{OtherClient, Service, Stage};
 use crate::venue::{OpenVenue, ready_pods};
-
-/// How long the node may not use new endpoints that sidecars already have: kube-proxy applies changes at most once a second.
-const KUBE_PROXY: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
     /// The gateways with the hosts that populations call through them, and the other pods with sidecars.

@@ -8,8 +8,10 @@ use futures::future::join_all;
 use kube::Api;
 use shiftcheck::cluster::wait::{Again, Awaited, Progress, Wait};
 use shiftcheck::cluster::{ClusterError, Objects, RunId, Workloads};
-use shiftcheck::mesh::{MeshError, Polling, ReadTable, Sidecar, TableReading, converge};
-use shiftcheck::routing::{Client, Endpoints, Live, Mesh, Request, Uncompared, addressed, client_of, pods_of};
+use shiftcheck::mesh::{KUBE_PROXY, MeshError, Polling, ReadTable, Sidecar, TableReading, converge};
+use shiftcheck::routing::{
+    Client, Endpoints, Live, Mesh, Request, RouteTable, RoutingUnit, Uncompared, addressed, client_of, pods_of,
+};
 use shiftcheck::scenario::{Manifest, Target};
 use shiftcheck::traffic::{Driver, DriverOptions, Next, ObservedResponse};
 use shiftcheck::venue::{ProvisionedCluster, ready_pods};
@@ -156,8 +158,13 @@ impl Slot {
             client,
             request,
         };
-        converge(POLLING, |_| Duration::ZERO, |_| {}, reader).await.map(|_| ())
+        converge(POLLING, settling_time, |_| {}, reader).await.map(|_| ())
     }
+}
+
+/// Nodes balance connections that no rule takes, and a renamed port leaves them without endpoints for a moment.
+fn settling_time(table: &RouteTable) -> Duration {
+    if table.unit == RoutingUnit::Connection { KUBE_PROXY } else { Duration::ZERO }
 }
 
 /// Reads the routes of a variant's client, and those that the model gives.
