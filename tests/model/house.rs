@@ -164,7 +164,7 @@ fn uses_inside_rooms() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
         }
     }
     let mut uses_of: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for source in sources.iter().filter(|source| !source.path.ends_with("mod.rs")) {
+    for source in &sources {
         let own = modules(&source.path);
         // what a file of a folder below uses is used by that folder
         for depth in 1..own.len() {

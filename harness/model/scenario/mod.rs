@@ -19,6 +19,7 @@ mod manifest;
 mod model;
 mod origin;
 mod parse;
+mod population;
 mod positions;
 mod resolve;
 mod scalar;
@@ -40,11 +41,9 @@ pub use expectation::{Claim, Count, DeclaredClaim, During, Expectation, Statuses
 pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
-pub use model::{
-    CallerTls, Client, DRIVER, IngressGateway, OtherClient, Population, Request, Scenario, Sender, Served, Service,
-    Stage, Step, Traffic, VersionRule,
-};
+pub use model::{Client, DRIVER, OtherClient, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 pub use origin::{InvalidOrigin, Origin};
+pub use population::{CallerTls, IngressGateway, Population, Request, Sender};
 pub(crate) use positions::{escaped, field};
 pub use scheme::Scheme;
 pub use sensitive::{Redactor, Sensitive};

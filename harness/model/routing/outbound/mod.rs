@@ -1,3 +1,4 @@
+mod entering;
 mod outcomes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -9,8 +9,9 @@ use super::{Resolver, is_dns_label};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::kinds::{ApiKind, KindRef, Target};
 use crate::scenario::manifest::Manifest;
-use crate::scenario::model::{Client, OtherClient, Population, Stage, Step};
+use crate::scenario::model::{Client, OtherClient, Stage, Step};
 use crate::scenario::parse::raw;
+use crate::scenario::population::Population;
 use crate::scenario::suggest::nearest;
 
 /// The label that makes Istio inject a sidecar, or keeps it from doing so.

@@ -28,9 +28,10 @@ use super::error::ScenarioError;
 use super::error_rates::ErrorRates;
 use super::kinds::{KindRef, Target};
 use super::manifest::{self, Manifest};
-use super::model::{Client, DRIVER, Population, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
+use super::model::{Client, DRIVER, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 use super::origin::Origin;
 use super::parse::{Keys, parse, raw};
+use super::population::Population;
 use super::scheme::Scheme;
 use super::suggest::nearest;
 

@@ -13,8 +13,9 @@ use super::clients::INJECT;
 use crate::scenario::certificate::{authorities, certificates};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::manifest::{self, Manifest};
-use crate::scenario::model::{CallerTls, Client, IngressGateway, OtherClient, Population, Request, Stage};
+use crate::scenario::model::{Client, OtherClient, Stage};
 use crate::scenario::parse::raw;
+use crate::scenario::population::{CallerTls, IngressGateway, Population, Request};
 use crate::scenario::suggest::nearest;
 
 /// The methods of requests. `OPTIONS` is not among them, since a `corsPolicy` answers it.

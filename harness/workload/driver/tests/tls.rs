@@ -10,10 +10,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::*;
 use crate::protocol::DriveTls;
 
-const CA: &str = include_str!("../../../model/routing/gateway/certificates/ca.pem");
-const OTHER_CA: &str = include_str!("../../../model/routing/gateway/certificates/other-ca.pem");
-const CERTIFICATE: &[u8] = include_bytes!("../../../model/routing/gateway/certificates/hello.pem");
-const KEY: &[u8] = include_bytes!("../../../model/routing/gateway/certificates/hello.key");
+const CA: &str = include_str!("../../../model/routing/outbound/entering/certificates/ca.pem");
+const OTHER_CA: &str = include_str!("../../../model/routing/outbound/entering/certificates/other-ca.pem");
+const CERTIFICATE: &[u8] = include_bytes!("../../../model/routing/outbound/entering/certificates/hello.pem");
+const KEY: &[u8] = include_bytes!("../../../model/routing/outbound/entering/certificates/hello.key");
 
 /// A demo server of v1 behind TLS; its address, and the names that clients have said.
 async fn server() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
