@@ -63,7 +63,7 @@ const LOST: &str = "value: front-v1}, {name: PROPAGATE, value: 'false'}]";
 #[case::a_text(
     "path-of-versions: [front-v1, back-v1]",
     "path-of-versions: back-v1",
-    "the versions of the services that answer one after the other, such as [front-v1, back-v2]"
+    "the version of each service along the way, such as [front-v1, back-v2]"
 )]
 fn a_wrong_path_of_versions_is_refused_at_its_place(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
     let (text, code) = changed(VERIFY, "scenario.yaml", from, to);

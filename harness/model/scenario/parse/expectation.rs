@@ -56,7 +56,7 @@ pub struct Claim {
     /// `follow`.
     #[schemars(with = "Option<Get>")]
     pub get: Option<Spanned<Get>>,
-    /// Instead of `get`: the versions of the services that answer one after the other, such as `[front-v1, back-v2]`, or the share of each such
+    /// Instead of `get`: the version of each service along the way, such as `[front-v1, back-v2]`, or the share of each such
     /// path, such as `{front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}`.
     #[schemars(rename = "path-of-versions", with = "Option<Paths>")]
     pub path_of_versions: Option<Spanned<Paths>>,

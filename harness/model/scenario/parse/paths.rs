@@ -15,7 +15,7 @@ use crate::scenario::Share;
 pub struct Paths(pub BTreeMap<String, Share>);
 
 /// What is expected, for messages.
-const EXPECTED: &str = "the versions of the services that answer one after the other, such as [front-v1, back-v2], or the share of each such path, such as {front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}";
+const EXPECTED: &str = "the version of each service along the way, such as [front-v1, back-v2], or the share of each such path, such as {front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}";
 
 /// The versions joined.
 fn joined<'a>(versions: impl Iterator<Item = &'a str>) -> Result<String, String> {
@@ -74,7 +74,7 @@ impl JsonSchema for Paths {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let shares = generator.subschema_for::<BTreeMap<String, Share>>();
         json_schema!({
-            "description": "The versions of the services that answer one after the other, or the share of each such path.",
+            "description": "The version of each service along the way, or the share of each such path.",
             "anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 2}, shares],
             "examples": [["front-v1", "back-v2"], {"front-v1 > back-v1": "90%", "front-v1 > back-v2": "10%"}],
         })

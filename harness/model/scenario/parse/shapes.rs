@@ -101,7 +101,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     (
         "stages/*/expect/*/path-of-versions",
         Any,
-        "the versions of the services that answer one after the other, such as [front-v1, back-v2], or the share of each such path, such as {front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}",
+        "the version of each service along the way, such as [front-v1, back-v2], or the share of each such path, such as {front-v1 > back-v1: 90%, front-v1 > back-v2: 10%}",
     ),
     (
         "stages/*/expect/*/status",
