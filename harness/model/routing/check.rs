@@ -122,6 +122,9 @@ impl Checker {
     /// has no gateways, those of the cluster are not known.
     fn bound(&mut self, object: &Object, gateways: &[Gateway]) {
         let part = Part::root(&object.manifest).get("spec").get("gateways");
+        if gateways.is_empty() || !part.is_there() {
+            return;
+        }
         let rules = VirtualService::read(object, &mut Notes::default());
         let own = format!("{}/", object.namespace);
         let known = || gateways.iter().map(|gateway| gateway.id.as_str()).filter(|id| id.starts_with(&own));
