@@ -27,7 +27,7 @@ fn flagger_moves_the_traffic_and_what_its_promotion_breaks_is_told() {
     kept.remove();
 }
 
-/// Scenarios that have no errors, one after another on the cluster that has Flagger already. `flagger-ab` and `flagger-mirror` pass, too, but take
+/// Scenarios that pass, one after another on the cluster that has Flagger already; `flagger-ab` and `flagger-mirror` pass as well, but take
 /// 100 s each.
 fn other_canaries_hold(kept: &Kept) {
     for name in ["rollback", "canary-drained"] {
