@@ -26,19 +26,21 @@ pub(super) struct Gateway {
     pub servers: Vec<Server>,
 }
 
+/// A host, with the only namespace whose rules may name it.
+pub(super) type ServerHost = (Option<String>, String);
+
 /// A server of a `Gateway`.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     pub port: u16,
-    /// The hosts, each with the only namespace whose rules may name it.
-    pub hosts: Vec<(Option<String>, String)>,
+    pub hosts: Vec<ServerHost>,
     /// Whether the server redirects all requests to HTTPS.
     pub redirects: bool,
     /// Whether it has TLS settings: no two servers with some have one host at one port.
     pub has_tls: bool,
     /// The name of the Secret of a server of HTTPS, with its place; none for HTTP.
     pub credential: Option<(String, Origin)>,
-    at: RuleRef,
+    pub at: RuleRef,
 }
 
 impl Gateway {
@@ -86,6 +88,11 @@ impl Gateway {
     /// Whether a server has a host of rules.
     pub fn has_host_of(&self, rules: &VirtualService) -> bool {
         self.servers.iter().any(|server| !server.hosts_of(rules).is_empty())
+    }
+
+    /// The ports of all servers.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.servers.iter().map(|server| server.port)
     }
 
     /// The hosts of all servers.
@@ -174,7 +181,55 @@ fn credential(server: &Part<'_>, notes: &mut Notes) -> Option<(String, Origin)> 
     }
 }
 
+/// Why a server has no effect, by the server that comes before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unused<'a> {
+    /// The first server of the port decides between HTTP and HTTPS.
+    Protocol(&'a Server),
+    /// A host has one server with TLS settings at a port.
+    Host(&'a str, &'a Server),
+}
+
+/// The servers at a port of the gateways that select pods with these labels, each with its gateway, and why it has no effect, if it has none.
+pub(super) fn at_port<'a>(
+    gateways: &'a [Gateway],
+    labels: &BTreeMap<String, String>,
+    port: u16,
+) -> Vec<(&'a Gateway, &'a Server, Option<Unused<'a>>)> {
+    let mut found: Vec<(&Gateway, &Server, Option<Unused<'_>>)> = Vec::new();
+    let mut owners: BTreeMap<&ServerHost, &Server> = BTreeMap::new();
+    for gateway in gateways.iter().filter(|gateway| gateway.selects(labels)) {
+        for server in gateway.servers.iter().filter(|server| server.port == port) {
+            let unused = server.unused(found.first().map(|(_, first, _)| *first), &owners);
+            if unused.is_none() && server.has_tls {
+                owners.extend(server.hosts.iter().map(|host| (host, server)));
+            }
+            found.push((gateway, server, unused));
+        }
+    }
+    found
+}
+
 impl Server {
+    /// Why the server has no effect, given the first one of its port and the owners of hosts.
+    fn unused<'a>(&self, first: Option<&'a Self>, owners: &BTreeMap<&'a ServerHost, &'a Self>) -> Option<Unused<'a>> {
+        if let Some(first) = first.filter(|first| first.is_https() != self.is_https()) {
+            return Some(Unused::Protocol(first));
+        }
+        let mut owned = self.hosts.iter().filter(|_| self.has_tls).filter_map(|host| owners.get_key_value(host));
+        owned.next().map(|(host, owner)| Unused::Host(&host.1, owner))
+    }
+
+    /// Whether the server takes HTTPS, not HTTP.
+    pub fn is_https(&self) -> bool {
+        self.credential.is_some()
+    }
+
+    /// `HTTP` or `HTTPS`.
+    pub fn protocol(&self) -> &'static str {
+        if self.is_https() { "HTTPS" } else { "HTTP" }
+    }
+
     /// How specifically the server has the name of a handshake; none if it does not have it.
     pub fn fits(&self, server_name: &str) -> Option<usize> {
         let own = self.hosts.iter().map(|(_, host)| host.to_lowercase());

@@ -1,12 +1,12 @@
 //! Requests from outside of the mesh: the server of a `Gateway` that they meet, and the routes behind it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Outbound, Routes};
 use crate::routing::condition::{Request, TlsHandshake};
 use crate::routing::distribution::Unconnected;
-use crate::routing::gateway::{Gateway, Server, takes};
+use crate::routing::gateway::{Gateway, Server, at_port, takes};
 use crate::routing::rule::RuleRef;
 use crate::routing::secret::ServerCertificate;
 use crate::routing::table::{Action, Redirect, Route, RoutingUnit};
@@ -22,24 +22,10 @@ struct VirtualHost {
 }
 
 impl Outbound<'_> {
-    /// The servers of the ingress gateway at a port, each with its gateway.
+    /// The servers of the ingress gateway at a port that have an effect, each with its gateway.
     fn servers(&self, port: u16) -> Vec<(&Gateway, &Server)> {
-        let selecting = self.mesh.gateways.iter().filter(|gateway| gateway.selects(&self.client.labels));
-        let servers = selecting.flat_map(|gateway| gateway.servers.iter().map(move |server| (gateway, server)));
-        let mut servers: Vec<_> = servers.filter(|(_, server)| server.port == port).collect();
-        // the first server decides what the port takes, and a host has one server with TLS settings
-        let is_https = |server: &Server| server.credential.is_some();
-        let first = servers.first().is_some_and(|(_, server)| is_https(server));
-        let mut hosts = BTreeSet::new();
-        servers.retain(|(_, server)| {
-            is_https(server) == first
-                && (!server.has_tls
-                    || !server.hosts.iter().any(|host| hosts.contains(host)) && {
-                        hosts.extend(&server.hosts);
-                        true
-                    })
-        });
-        servers
+        let all = at_port(&self.mesh.gateways, &self.client.labels, port).into_iter();
+        all.filter(|(.., unused)| unused.is_none()).map(|(gateway, server, _)| (gateway, server)).collect()
     }
 
     /// The server that takes part in a handshake at a port, with the certificate that it shows.

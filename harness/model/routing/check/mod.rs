@@ -1,3 +1,7 @@
+//! What looks wrong in the applied objects, and in the references between them.
+
+mod gateways;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gateway::Gateway;
@@ -5,9 +9,7 @@ use super::hosts::{DOMAIN, Wildcards, falls_under, full_name, is_wildcard, resol
 use super::live::{Kind, Live, Object};
 use super::notes::Notes;
 use super::rule::{MESH, Part};
-use super::secret::{SecretFault, Secrets};
-use super::unmodelled::ROOT;
-use super::virtual_service::VirtualService;
+use super::secret::Secrets;
 use crate::admission::{Definitions, Problem, Severity};
 use crate::scenario::nearest;
 
@@ -36,11 +38,9 @@ pub fn check(live: &Live, definitions: Definitions) -> Vec<Problem> {
         checker.destination_rule(object);
     }
     let gateways = live.of(Kind::Gateway).map(|object| Gateway::read(object, &mut Notes::default()));
-    let gateways: Vec<Gateway> = gateways.collect();
-    let secrets = Secrets::read(live);
-    for gateway in &gateways {
-        checker.certificates(gateway, &secrets);
-    }
+    let mut gateways: Vec<Gateway> = gateways.collect();
+    gateways.sort_by(|left, right| left.order().cmp(&right.order()));
+    checker.gateways(live, &gateways, &Secrets::read(live));
     for object in live.of(Kind::VirtualService) {
         checker.virtual_service(object);
         checker.bound(object, &gateways);
@@ -118,68 +118,6 @@ impl Checker {
         }
     }
 
-    /// Warns of a gateway of the object's namespace that is not there, and of gateways that have none of the object's hosts. Where the scenario
-    /// has no gateways, those of the cluster are not known.
-    fn bound(&mut self, object: &Object, gateways: &[Gateway]) {
-        let part = Part::root(&object.manifest).get("spec").get("gateways");
-        if gateways.is_empty() || !part.is_there() {
-            return;
-        }
-        let rules = VirtualService::read(object, &mut Notes::default());
-        let own = format!("{}/", object.namespace);
-        let known = || gateways.iter().map(|gateway| gateway.id.as_str()).filter(|id| id.starts_with(&own));
-        let mut found = Vec::new();
-        for (part, id) in part.items().zip(&rules.gateways) {
-            match gateways.iter().find(|gateway| gateway.id == *id) {
-                Some(gateway) => found.push(gateway),
-                None if !gateways.is_empty() && id.starts_with(&own) => {
-                    let hint = nearest(id, known());
-                    self.warn(&part, format!("no Gateway is called `{id}`, so the rule has no effect there{hint}"));
-                }
-                None => {}
-            }
-        }
-        if !found.is_empty() && !found.iter().any(|gateway| gateway.has_host_of(&rules)) {
-            let hosts: Vec<&str> = found.iter().flat_map(|gateway| gateway.hosts()).collect();
-            let message = format!(
-                "the gateways of this rule have none of its hosts, so the rule has no effect there; they have {}",
-                hosts.join(", ")
-            );
-            self.warn(&Part::root(&object.manifest).get("spec").get("hosts"), message);
-        }
-    }
-
-    /// Warns of Secrets of a gateway that are not there, have no certificate, or one for other hosts.
-    fn certificates(&mut self, gateway: &Gateway, secrets: &Secrets) {
-        for (hosts, name, at) in gateway.credentials().filter(|(_, name, _)| !name.is_empty()) {
-            let message = match secrets.certificate(ROOT, name) {
-                Err(SecretFault::NotThere) if secrets.may_be_made() => continue,
-                Err(SecretFault::NotThere) => {
-                    let elsewhere: Vec<&str> = secrets.namespaces_of(name).collect();
-                    let hint = if elsewhere.is_empty() {
-                        nearest(name, secrets.names_in(ROOT))
-                    } else {
-                        format!("; there is one in {}", elsewhere.join(", "))
-                    };
-                    format!(
-                        "no Secret is called `{name}` in {ROOT}, the namespace of the gateway's pods, so these connections are closed{hint}"
-                    )
-                }
-                Err(fault) => format!("{fault}, so these connections are closed: Secret `{name}` in {ROOT}"),
-                Ok(certificate) => {
-                    let is_other = |host: &&&str| !certificate.is_for(&host.replacen('*', "a", 1));
-                    let others: Vec<&str> =
-                        hosts.iter().filter(|host| **host != "*").filter(is_other).copied().collect();
-                    if others.is_empty() {
-                        continue;
-                    }
-                    format!("the certificate in Secret `{name}` is not for {}, so clients refuse it", others.join(", "))
-                }
-            };
-            self.problems.insert(Problem { origin: at.clone(), severity: Severity::Warning, message });
-        }
-    }
-
     fn rule(&mut self, rule: &Part<'_>, object: &Object, effect: &str) {
         let route = rule.get("route");
         route.items().for_each(|entry| self.destination(&entry.get("destination"), object, effect));
@@ -215,27 +153,6 @@ impl Checker {
 mod tests {
     use super::super::fixture::{RULES, SERVICE, live};
     use super::*;
-
-    #[test]
-    fn gateways_of_rules_are_checked() {
-        let of = |gateways: &str, hosts: &str| {
-            let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\n\
-                           spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*.com']}]}\n---\n";
-            let rule = format!(
-                "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: r}}\n\
-                 spec: {{hosts: [{hosts}], gateways: [{gateways}], http: [{{route: [{{destination: {{host: svc}}}}]}}]}}\n"
-            );
-            let problems = check(&live(&format!("{SERVICE}{gateway}{rule}")), Definitions::of(None)).into_iter();
-            let warnings = problems.filter(|problem| problem.severity == Severity::Warning);
-            warnings.map(|problem| problem.message).collect::<Vec<_>>()
-        };
-        assert_eq!(of("gw, elsewhere/gw", "hello.com"), [""; 0]);
-        let unknown = "no Gateway is called `here/gv`, so the rule has no effect there; did you mean `here/gw`?";
-        assert_eq!(of("gv", "hello.com"), [unknown]);
-        let hosts =
-            "the gateways of this rule have none of its hosts, so the rule has no effect there; they have *.com";
-        assert_eq!(of("gw", "hello.org"), [hosts]);
-    }
 
     #[test]
     fn destinations_of_rules_for_connections_are_checked() {
