@@ -23,14 +23,15 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// Finds the ready pods of a gateway and their Service.
+    /// Finds the ready pods of a gateway, of one namespace alone if it is known, and their Service.
     ///
     /// # Errors
     /// There are no such pods, no Service has the port, or the API server does not answer.
-    pub async fn find(client: &Client, gateway: &IngressGateway) -> Result<Self, MeshError> {
+    pub async fn find(client: &Client, gateway: &IngressGateway, namespace: Option<&str>) -> Result<Self, MeshError> {
         let selector: Vec<String> = gateway.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selector = selector.join(",");
-        let listed = Api::<Pod>::all(client.clone()).list(&ListParams::default().labels(&selector)).await;
+        let pods = namespace.map_or_else(|| Api::all(client.clone()), |own| Api::namespaced(client.clone(), own));
+        let listed = pods.list(&ListParams::default().labels(&selector)).await;
         let pods: Vec<Pod> =
             listed.map_err(ClusterError::api("listing gateway pods"))?.items.into_iter().filter(is_ready).collect();
         let Some(first) = pods.first() else {

@@ -12,7 +12,7 @@ use crate::demo::NextHop;
 use crate::mesh::{Converged, EnvoyError, KUBE_PROXY, MeshError, Polling, ReadTable, TableReading, converge};
 use crate::plan::{Senders, Snapshot, requests};
 use crate::routing::{self, Client, Mesh, Outbound, Propagation, Request, RouteTable, SentOn, addressed};
-use crate::scenario::{OtherClient, Service, Stage};
+use crate::scenario::{GatewayApi, OtherClient, Service, Stage};
 use crate::venue::{OpenVenue, ready_pods};
 
 impl Session<'_> {
@@ -57,7 +57,9 @@ impl Session<'_> {
         for routed in self.routed() {
             let known = self.venue.endpoints().is_some();
             let known = known.then(|| self.sender_endpoints.entry(routed.clone()).or_default().clone());
-            let settles = |table: &RouteTable| settling_time(known.as_ref(), table);
+            // nodes have to learn of the Service that istiod makes for a gateway
+            let is_new = known.is_some() && self.is_made_anew(&routed);
+            let settles = |table: &RouteTable| if is_new { KUBE_PROXY } else { settling_time(known.as_ref(), table) };
             let other = match &routed {
                 Routed::Gateway(..) | Routed::Server { .. } => None,
                 Routed::Pod(name) => self.plan.scenario.other_client(name),
@@ -93,6 +95,15 @@ impl Session<'_> {
         }
         self.nodes_settled().await;
         Ok(all)
+    }
+
+    /// Whether istiod has just made a gateway, so that nodes have to learn of its Service.
+    fn is_made_anew(&self, routed: &Routed) -> bool {
+        let Routed::Gateway(gateway, _) = routed else { return false };
+        let was_used = |(own, known): (&Routed, &BTreeSet<String>)| {
+            matches!(own, Routed::Gateway(own, _) if own == gateway) && !known.is_empty()
+        };
+        gateway.api == GatewayApi::Kubernetes && !self.sender_endpoints.iter().any(was_used)
     }
 
     /// Waits until nodes use the endpoints of the service, if they have changed and a pod without a sidecar sends requests.

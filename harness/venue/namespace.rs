@@ -21,7 +21,8 @@ use crate::mesh::{Ingress, MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
 use crate::scenario::{
-    Client, ControlPlane, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Service, Target,
+    Client, ControlPlane, GatewayApi, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Service,
+    Target,
 };
 use crate::traffic::{Driver, DriverOptions, SenderPod, WatchOptions};
 
@@ -144,20 +145,40 @@ impl OpenVenue for OpenNamespace {
             driver = driver.beside(&other.name, own);
         }
         for (gateway, found) in &mut self.ingresses {
-            let ingress = Ingress::find(&self.cluster.client, gateway).await?;
-            let (name, address) = (outside.to_owned(), ingress.address.clone());
-            let pod = SenderPod { name, address, connects_each: false, tls: gateway.tls.clone() };
+            let address = match gateway.api {
+                GatewayApi::Istio => {
+                    found.insert(Ingress::find(&self.cluster.client, gateway, None).await?).address.clone()
+                }
+                // istiod makes it once the manifest is applied
+                GatewayApi::Kubernetes => format!("{}-istio.{}:{}", gateway.name, self.name, gateway.port),
+            };
+            let pod = SenderPod { name: outside.to_owned(), address, connects_each: false, tls: gateway.tls.clone() };
             driver = driver.entering(gateway.clone(), new(&self.pods).within_pod(pod));
-            *found = Some(ingress);
         }
         Ok(driver)
     }
 
     async fn gateway(&mut self, gateway: &IngressGateway, host: &str) -> Result<Vec<RouteTable>, MeshError> {
-        match self.ingresses.get_mut(gateway) {
-            Some(Some(ingress)) => ingress.tables(host).await,
-            _ => Err(MeshError::NoGateway(gateway.to_string())),
+        let Some(found) = self.ingresses.get_mut(gateway) else {
+            return Err(MeshError::NoGateway(gateway.to_string()));
+        };
+        if found.is_none() {
+            match Ingress::find(&self.cluster.client, gateway, Some(&self.name)).await {
+                Ok(ingress) => *found = Some(ingress),
+                // not there yet, or no longer
+                Err(MeshError::NoGatewayPods { .. } | MeshError::NoGatewayPort { .. }) => {
+                    return Ok(vec![RouteTable::of_closed_port()]);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        let Some(ingress) = found else { return Err(MeshError::NoGateway(gateway.to_string())) };
+        let tables = ingress.tables(host).await;
+        if tables.is_err() && gateway.api == GatewayApi::Kubernetes {
+            // its pods may have been replaced
+            *found = None;
+        }
+        tables
     }
 
     async fn table_of(&mut self, pod: &str, host: &str, port: u16) -> Result<RouteTable, MeshError> {

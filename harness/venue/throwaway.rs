@@ -11,7 +11,7 @@ use crate::cluster::{
 use crate::controller::Controllers;
 use crate::events::Event;
 use crate::mesh::{IstioChoice, Planes};
-use crate::scenario::{ControlPlane, Scenario};
+use crate::scenario::{ControlPlane, GatewayApi, Scenario};
 
 /// A cluster of the run's own: k3s in a container, with Istio.
 #[derive(Debug, Clone)]
@@ -73,7 +73,11 @@ impl Throwaway {
             cache,
             binary: &self.binary,
             node: self.node.clone(),
-            planes: planes.with_ingress(scenarios.iter().any(|scenario| !scenario.ingress_gateways().is_empty())),
+            planes: planes.with_ingress(
+                scenarios
+                    .iter()
+                    .any(|scenario| scenario.ingress_gateways().iter().any(|gateway| gateway.api == GatewayApi::Istio)),
+            ),
             first,
             snapshotter: &self.snapshotter,
             images: ScenarioImages::of(scenarios, &self.load),

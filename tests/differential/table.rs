@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use shiftcheck::routing::{Live, Outbound, Outcome, Request, TlsHandshake};
+use shiftcheck::routing::{GatewayPods, Live, Outbound, Outcome, Request, TlsHandshake};
 use shiftcheck::scenario::{Manifest, parse_manifests};
 
 /// The address that the requests go to unless they name another.
@@ -19,6 +19,9 @@ pub struct Table {
     /// Whether the requests come from outside of the mesh.
     #[serde(default)]
     pub entering: bool,
+    /// The `Gateway` of the Gateway API through which they come; none for the ingress gateway.
+    #[serde(default)]
+    pub through: Option<String>,
     #[serde(rename = "destinations")]
     _destinations: serde_yaml::Value,
     pub variants: Vec<Variant>,
@@ -37,6 +40,12 @@ pub struct Variant {
     /// The servers of Gateways.
     #[serde(default)]
     gateways: BTreeMap<String, serde_yaml::Value>,
+    /// The listeners of Gateways of the Gateway API, by `NAME` or `NAME.NAMESPACE`.
+    #[serde(default)]
+    listeners: BTreeMap<String, serde_yaml::Value>,
+    /// `HTTPRoute`s, by `NAME` or `NAME.NAMESPACE`, to the Services `hello-v1` and `hello-v2`.
+    #[serde(default)]
+    routes: BTreeMap<String, serde_yaml::Value>,
     /// `VirtualService`s, by `NAME` or `NAME.NAMESPACE`.
     #[serde(default)]
     rules: BTreeMap<String, serde_yaml::Value>,
@@ -78,6 +87,11 @@ impl Table {
         serde_yaml::from_str(include_str!("variants.yaml")).unwrap()
     }
 
+    /// The variants whose requests come through a gateway of the Gateway API.
+    pub fn of_kubernetes_gateways() -> Self {
+        serde_yaml::from_str(include_str!("kubernetes-gateways.yaml")).unwrap()
+    }
+
     /// The variants whose requests come through a gateway.
     pub fn of_gateways() -> Self {
         serde_yaml::from_str(include_str!("gateways.yaml")).unwrap()
@@ -94,21 +108,39 @@ impl Variant {
                  spec:\n  hosts: [svc-hello]\n  http: {rules}\n"
             )
         });
-        let object = |kind: &str, name: &str, spec: &serde_json::Value| {
+        let of = |group: &str, kind: &str, name: &str, spec: &serde_json::Value| {
             let (name, namespace) = name.split_once('.').unwrap_or((name, "$NS"));
             let metadata = format!("{{name: {name}, namespace: {namespace}}}");
-            format!("\n---\napiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n")
+            format!("\n---\napiVersion: {group}/v1\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n")
         };
+        let object = |kind: &str, name: &str, spec: &serde_json::Value| of("networking.istio.io", kind, name, spec);
+        let listeners = self.listeners.iter().map(|(name, listeners)| {
+            let spec = serde_json::json!({"gatewayClassName": "istio", "listeners": listeners});
+            of("gateway.networking.k8s.io", "Gateway", name, &spec)
+        });
+        let routes = self
+            .routes
+            .iter()
+            .map(|(name, spec)| of("gateway.networking.k8s.io", "HTTPRoute", name, &serde_json::json!(spec)));
+        let backends = ["v1", "v2"].into_iter().filter(|_| !self.routes.is_empty()).map(|version| {
+            format!(
+                "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: hello-{version}, namespace: $NS}}\n\
+                 spec: {{selector: {{app: hello, version: {version}}}, ports: [{{name: http, port: 8080}}]}}\n"
+            )
+        });
+        let made: String = listeners.chain(routes).chain(backends).collect();
         let gateways = self.gateways.iter().map(|(name, servers)| {
             object("Gateway", name, &serde_json::json!({"selector": {"istio": "ingressgateway"}, "servers": servers}))
         });
         let rules = self.rules.iter().map(|(name, spec)| object("VirtualService", name, &serde_json::json!(spec)));
         let secret = |name: &String| {
             let written = include_str!("../../fixtures/ingress-tls/secret.yaml");
-            format!("\n---\n{}", written.replace("hello-certificate", name))
+            let namespace = if self.listeners.is_empty() { "istio-system" } else { "$NS" };
+            format!("\n---\n{}", written.replace("hello-certificate", name).replace("istio-system", namespace))
         };
         let at_gateways: String = gateways.chain(rules).chain(self.secrets.iter().map(secret)).collect();
-        let own = format!("{}{rule}{at_gateways}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
+        let own =
+            format!("{}{rule}{at_gateways}{made}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
         let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
         let env: Vec<_> =
             self.env.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
@@ -142,7 +174,8 @@ impl Variant {
             let host = written.host.as_deref().unwrap_or(HOST).replace("$NS", namespace);
             let path = written.path.as_deref().unwrap_or("/");
             let request = if table.entering {
-                Request::entering(&host, written.port.unwrap_or(80), path)
+                let pods = table.through.clone().map_or(GatewayPods::Installed, GatewayPods::MadeFor);
+                Request::entering(&host, written.port.unwrap_or(80), path).by_way_of(pods)
             } else {
                 Request::get(&host, PORT, path)
             };

@@ -17,8 +17,9 @@ use crate::variants::{CLIENT, HOST, PORT, Table, by_host, naming, send, shown};
 fn the_model_gives_what_is_written_beside_every_variant() {
     let mut wrong = Vec::new();
     let (table, of_gateways) = (Table::read(), Table::of_gateways());
-    let variants =
-        [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
+    let of_kubernetes = Table::of_kubernetes_gateways();
+    let tables = [&table, &of_gateways, &of_kubernetes];
+    let variants = tables.into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
     for (table, variant) in variants {
         let live = variant.live("diff", "diff-other");
         let mesh = Mesh::new(&live, pods_of(&live, &naming()));
@@ -41,8 +42,9 @@ fn the_model_gives_what_is_written_beside_every_variant() {
 #[test]
 fn names_in_gets_are_requests() {
     let (table, of_gateways) = (Table::read(), Table::of_gateways());
-    let variants =
-        [&table, &of_gateways].into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
+    let of_kubernetes = Table::of_kubernetes_gateways();
+    let tables = [&table, &of_gateways, &of_kubernetes];
+    let variants = tables.into_iter().flat_map(|table| table.variants.iter().map(move |own| (table, own)));
     for (table, variant) in variants {
         let requests: BTreeSet<String> = variant.requests(table, "diff").into_iter().map(|(name, _)| name).collect();
         assert!(requests.len() >= 6, "{}", variant.name);

@@ -15,6 +15,7 @@ fn all_claims_hold(
         "gateway-api",
         "ingress",
         "ingress-tls",
+        "ingress-gateway-api",
         "callers",
         "chain",
         "fault-injection",
@@ -160,7 +161,6 @@ fn a_missing_controller_is_told_with_what_builds_it() {
 }
 
 #[rstest]
-#[case::existing(&["run", "--cluster", "kubeconfig", "--no-report"])]
 #[case::mutants(&["mutants", "--cluster", "k3s"])]
 #[case::upgrade(&["upgrade", "--from", "1.22", "--to", "1.31", "--no-report"])]
 fn what_cannot_send_through_gateways_refuses_a_scenario_that_needs_it(#[case] arguments: &[&str]) {
@@ -200,6 +200,7 @@ fn every_mutant_is_killed(
         "gateway-api",
         "ingress",
         "ingress-tls",
+        "ingress-gateway-api",
         "callers",
         "chain",
         "fault-injection",

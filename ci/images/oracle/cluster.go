@@ -28,6 +28,8 @@ type cluster struct {
 	namespace string
 	services  []*corev1.Service
 	pods      []*corev1.Pod
+	// The pods that istiod makes for gateways of the Gateway API, which are among the pods.
+	gateways []*corev1.Pod
 	others    []runtime.Object
 	configs   []config.Config
 }
@@ -154,14 +156,53 @@ func (c *cluster) gateway(validator *definitions.Validator, object unstructured.
 	if err := validator.ValidateCustomResource(&object); err != nil {
 		return err
 	}
-	if object.GetKind() == gvk.HTTPRoute.Kind {
+	switch object.GetKind() {
+	case gvk.HTTPRoute.Kind:
 		object.SetAPIVersion(gvk.HTTPRoute.GroupVersion())
+	case gvk.KubernetesGateway.Kind:
+		object.SetAPIVersion(gvk.KubernetesGateway.GroupVersion())
+		if err := c.deploy(object); err != nil {
+			return err
+		}
 	}
 	// istiod reads these as it reads its own objects up to 1.22, later as objects of Kubernetes
 	if gvk.HTTPRoute.Version == "v1beta1" {
 		return c.store(object)
 	}
 	return c.other(object)
+}
+
+// gatewayName is the label of the pods that istiod makes for a gateway.
+const gatewayName = "gateway.networking.k8s.io/gateway-name"
+
+// deploy adds the pod and the Service that istiod makes for a gateway.
+func (c *cluster) deploy(gateway unstructured.Unstructured) error {
+	made := metav1.ObjectMeta{
+		Name: gateway.GetName() + "-istio", Namespace: gateway.GetNamespace(), CreationTimestamp: gateway.GetCreationTimestamp(),
+		Labels: map[string]string{gatewayName: gateway.GetName()},
+	}
+	pod := &corev1.Pod{ObjectMeta: made}
+	c.ready(pod)
+	c.pods, c.gateways = append(c.pods, pod), append(c.gateways, pod)
+	service := &corev1.Service{ObjectMeta: made, Spec: corev1.ServiceSpec{Selector: made.Labels}}
+	listeners, _, err := unstructured.NestedSlice(gateway.Object, "spec", "listeners")
+	if err != nil {
+		return err
+	}
+	known := map[int64]bool{}
+	for _, listener := range listeners {
+		port, _, err := unstructured.NestedInt64(listener.(object), "port")
+		if err != nil {
+			return err
+		}
+		if !known[port] {
+			known[port] = true
+			service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("port-%d", port), Port: int32(port)})
+		}
+	}
+	c.defaults(service)
+	c.services = append(c.services, service)
+	return nil
 }
 
 // other adds an object of a kind that istiod reads from Kubernetes. Kinds that it does not read are left out.

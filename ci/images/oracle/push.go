@@ -36,10 +36,16 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 	if asked.Gateway {
 		kind = model.Router
 	}
+	address := "10.3.0.1"
+	for _, pod := range cluster.gateways {
+		if pod.Namespace == asked.Namespace && pod.Labels[gatewayName] == asked.Labels[gatewayName] {
+			address = pod.Status.PodIP
+		}
+	}
 	proxy := server.SetupProxy(&model.Proxy{
 		Type:            kind,
 		ConfigNamespace: asked.Namespace,
-		IPAddresses:     []string{"10.3.0.1"},
+		IPAddresses:     []string{address},
 		Labels:          asked.Labels,
 		Metadata: &model.NodeMetadata{
 			IstioVersion: version, Namespace: asked.Namespace, Labels: asked.Labels, ClusterID: "Kubernetes",

@@ -284,6 +284,7 @@ impl EmbeddedMesh {
         let callers = Arc::new(Callers::new(Mesh::new(&self.live, pods.clone()), &pods, by_address));
         let (mesh, by_address) = (callers.mesh(), callers.servers());
         for own in &mut self.gateways {
+            // whichever pod asks, requests from outside take the routes of their gateway
             let outbound = mesh.outbound(Client::ingress_gateway());
             let table =
                 |request| outbound.routes(request).map_or_else(|_| RouteTable::of_closed_port(), |own| own.table);

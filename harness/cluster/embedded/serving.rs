@@ -172,15 +172,15 @@ impl Serving {
         Self::of(&outbound, request, others.collect(), servers)
     }
 
-    /// The routes of the ingress gateway for the requests to each of these hosts, of which there is one at least.
+    /// The routes of a gateway for the requests to each of these hosts, of which there is one at least.
     pub fn at_gateway(
         mesh: &Mesh,
         requests: &BTreeMap<String, Request>,
         servers: &HashMap<String, Arc<dyn PodServer>>,
     ) -> Option<Self> {
-        let outbound = mesh.outbound(Client::ingress_gateway());
-        let others = requests.iter().map(|(host, request)| (host.clone(), request.clone()));
         let first = requests.values().next()?;
+        let outbound = mesh.outbound(mesh.gateway_client(first.entering.as_ref()?));
+        let others = requests.iter().map(|(host, request)| (host.clone(), request.clone()));
         let termination = match first.tls {
             Some(_) => Termination::with(outbound.certificate(first).as_ref()),
             None => Termination::Plain,

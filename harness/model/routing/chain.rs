@@ -11,7 +11,6 @@ use super::outbound::{Decision, Outbound, Routes};
 use super::retries::Failure;
 use super::service::Pod;
 use super::table::{Action, Route};
-use super::unmodelled::ROOT;
 use crate::demo::{ARROW, NextHop, is_propagated};
 use crate::scenario::Origin;
 
@@ -112,9 +111,9 @@ impl<'m> Outbound<'m> {
         if request.is_grpc() || NextHop::of(&decision.path).is_none() {
             return Vec::new();
         }
-        let namespace = if request.is_entering { ROOT } else { &self.client.namespace };
+        let client = self.client_of(request);
         let clusters = forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster);
-        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, namespace)).flatten();
+        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, &client.namespace)).flatten();
         ready.filter_map(|(pod, _)| sent_on(pod, request, &decision.path, propagation)).collect()
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::pattern::Pattern;
-use crate::scenario::IngressGateway;
+use crate::scenario::{GatewayApi, IngressGateway};
 
 /// The parts of a request that routes can match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +17,21 @@ pub struct Request {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Whether the request comes from outside of the mesh, to this port of the ingress gateway.
-    pub is_entering: bool,
+    /// The gateway to whose port the request comes from outside of the mesh; none if a pod of the mesh sends it.
+    pub entering: Option<GatewayPods>,
     /// The TLS of a request from outside of the mesh; none for HTTP.
     pub tls: Option<TlsHandshake>,
     /// The headers, by lower-case name. A `host` here replaces the `Host` header, but not the host that the client connects to.
     pub headers: BTreeMap<String, String>,
+}
+
+/// The pods of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GatewayPods {
+    /// Those that Istio's own manifests install.
+    Installed,
+    /// Those that istiod makes for the `Gateway` of the Gateway API with this name.
+    MadeFor(String),
 }
 
 /// What a client says in a TLS handshake, and what it takes.
@@ -42,15 +51,26 @@ impl Request {
             path: path.to_owned(),
             host: host.to_owned(),
             port,
-            is_entering: false,
+            entering: None,
             tls: None,
             headers: BTreeMap::new(),
         }
     }
 
-    /// A `GET` request from outside of the mesh, through the ingress gateway.
+    /// A `GET` request from outside of the mesh, through the ingress gateway that Istio's own manifests install.
     pub fn entering(host: &str, port: u16, path: &str) -> Self {
-        Self { is_entering: true, ..Self::get(host, port, path) }
+        Self { entering: Some(GatewayPods::Installed), ..Self::get(host, port, path) }
+    }
+
+    /// The request through another gateway.
+    #[must_use]
+    pub fn by_way_of(self, pods: GatewayPods) -> Self {
+        Self { entering: Some(pods), ..self }
+    }
+
+    /// Whether the request comes from outside of the mesh.
+    pub fn is_entering(&self) -> bool {
+        self.entering.is_some()
     }
 
     /// A `GET` request to a host from outside of the mesh, as callers through a gateway send it.
@@ -59,7 +79,11 @@ impl Request {
             .tls
             .as_ref()
             .map(|tls| TlsHandshake { server_name: tls.server_name.clone(), ca: Some(tls.ca.as_str().into()) });
-        Self { tls, ..Self::entering(host, gateway.port, path) }
+        let entering = match gateway.api {
+            GatewayApi::Istio => GatewayPods::Installed,
+            GatewayApi::Kubernetes => GatewayPods::MadeFor(gateway.name.clone()),
+        };
+        Self { tls, entering: Some(entering), ..Self::get(host, gateway.port, path) }
     }
 
     /// The request of a client that takes every certificate.

@@ -10,7 +10,7 @@ use crate::routing::secret::{SecretFault, Secrets};
 use crate::routing::unmodelled::{ROOT, contains};
 use crate::routing::version::RoutingVersion;
 use crate::routing::virtual_service::VirtualService;
-use crate::scenario::Origin;
+use crate::scenario::{GatewayApi, Origin};
 
 /// The labels of the ingress gateway that Istio's own manifests install in `istio-system`.
 const INSTALLED: [(&str, &str); 2] = [("app", "istio-ingressgateway"), ("istio", "ingressgateway")];
@@ -21,9 +21,17 @@ pub(super) struct Gateway {
     /// `NAMESPACE/NAME`, by which rules refer to it.
     pub id: String,
     created: u64,
-    /// No labels select all gateway pods.
-    selector: BTreeMap<String, String>,
+    pods: Selected,
     pub servers: Vec<Server>,
+}
+
+/// The pods that a gateway configures.
+#[derive(Debug, Clone)]
+pub(super) enum Selected {
+    /// Those with these labels; no labels select all gateway pods.
+    Labels(BTreeMap<String, String>),
+    /// Those that istiod makes for a `Gateway` of the Gateway API.
+    MadeFor { namespace: String, name: String },
 }
 
 /// A host, with the only namespace whose rules may name it.
@@ -76,7 +84,8 @@ impl Gateway {
                 at: RuleRef { object: format!("Gateway {name}").into(), origin: part.origin() },
             })
         });
-        Self { servers: servers.collect(), id: format!("{namespace}/{name}"), created: object.created, selector }
+        let id = format!("{namespace}/{name}");
+        Self { servers: servers.collect(), id, created: object.created, pods: Selected::Labels(selector) }
     }
 
     /// What the position among the gateways of a pod depends on: the time of creation, name and namespace.
@@ -85,9 +94,9 @@ impl Gateway {
         (self.created, name, namespace)
     }
 
-    /// Whether a server has a host of rules.
-    pub fn has_host_of(&self, rules: &VirtualService) -> bool {
-        self.servers.iter().any(|server| !server.hosts_of(rules).is_empty())
+    /// Whether a server has a host of rules in a namespace.
+    pub fn has_host_of(&self, hosts: &[String], namespace: &str) -> bool {
+        self.servers.iter().any(|server| server.common(hosts, namespace).next().is_some())
     }
 
     /// The ports of all servers.
@@ -108,9 +117,36 @@ impl Gateway {
         })
     }
 
-    /// Whether the gateway configures pods with these labels.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        contains(labels, &self.selector)
+    /// Whether the gateway configures a pod.
+    pub fn selects(&self, pod: &Client) -> bool {
+        match &self.pods {
+            Selected::Labels(labels) => contains(&pod.labels, labels),
+            Selected::MadeFor { namespace, name } => {
+                pod.namespace == *namespace && pod.labels.get(GatewayApi::GATEWAY_NAME) == Some(name)
+            }
+        }
+    }
+
+    /// The namespace of the pods, where their Secrets are.
+    pub fn namespace(&self) -> &str {
+        match &self.pods {
+            Selected::Labels(_) => ROOT,
+            Selected::MadeFor { namespace, .. } => namespace,
+        }
+    }
+
+    /// The namespace, if istiod makes the pods for a `Gateway` with this name.
+    pub fn made_in(&self, name: &str) -> Option<&str> {
+        match &self.pods {
+            Selected::MadeFor { namespace, name: own } if own == name => Some(namespace),
+            _ => None,
+        }
+    }
+
+    /// A gateway with one server, as istiod makes it of a listener.
+    pub fn of_listener(id: String, created: u64, parent: (String, String), server: Server) -> Self {
+        let (namespace, name) = parent;
+        Self { id, created, pods: Selected::MadeFor { namespace, name }, servers: vec![server] }
     }
 }
 
@@ -135,7 +171,7 @@ fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Not
     for gateway in gateways {
         for server in &gateway.servers {
             let own = rules.iter().filter(|rules| rules.gateways.contains(&gateway.id));
-            for host in own.flat_map(|rules| server.written_hosts_of(rules)) {
+            for host in own.flat_map(|rules| server.common(&rules.hosts, &rules.namespace)) {
                 let other = *known.entry((server.port, host.to_lowercase())).or_insert(host);
                 if other != host {
                     notes.scope = Scope::Gateway(Some(server.port));
@@ -148,9 +184,10 @@ fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Not
 
 /// Notes Secrets of gateways that other objects may make.
 fn note_secrets(gateways: &[Gateway], secrets: &Secrets, notes: &mut Notes) {
-    for server in gateways.iter().flat_map(|gateway| &gateway.servers).filter(|_| secrets.may_be_made()) {
+    let servers = gateways.iter().flat_map(|gateway| gateway.servers.iter().map(move |server| (gateway, server)));
+    for (gateway, server) in servers.filter(|_| secrets.may_be_made()) {
         let Some((name, at)) = &server.credential else { continue };
-        if matches!(secrets.certificate(ROOT, name), Err(SecretFault::NotThere)) {
+        if matches!(secrets.certificate(gateway.namespace(), name), Err(SecretFault::NotThere)) {
             notes.scope = Scope::Gateway(Some(server.port));
             notes.add(at.clone(), format!("Secret {name}, which another object may make"));
         }
@@ -190,15 +227,15 @@ pub(super) enum Unused<'a> {
     Host(&'a str, &'a Server),
 }
 
-/// The servers at a port of the gateways that select pods with these labels, each with its gateway, and why it has no effect, if it has none.
+/// The servers at a port of the gateways that select a pod, each with its gateway, and why it has no effect, if it has none.
 pub(super) fn at_port<'a>(
     gateways: &'a [Gateway],
-    labels: &BTreeMap<String, String>,
+    pod: &Client,
     port: u16,
 ) -> Vec<(&'a Gateway, &'a Server, Option<Unused<'a>>)> {
     let mut found: Vec<(&Gateway, &Server, Option<Unused<'_>>)> = Vec::new();
     let mut owners: BTreeMap<&ServerHost, &Server> = BTreeMap::new();
-    for gateway in gateways.iter().filter(|gateway| gateway.selects(labels)) {
+    for gateway in gateways.iter().filter(|gateway| gateway.selects(pod)) {
         for server in gateway.servers.iter().filter(|server| server.port == port) {
             let unused = server.unused(found.first().map(|(_, first, _)| *first), &owners);
             if unused.is_none() && server.has_tls {
@@ -245,13 +282,13 @@ impl Server {
 
     /// The hosts of rules that the server has, in lower case.
     pub fn hosts_of(&self, rules: &VirtualService) -> BTreeSet<String> {
-        self.written_hosts_of(rules).map(|host| host.to_lowercase()).collect()
+        self.common(&rules.hosts, &rules.namespace).map(|host| host.to_lowercase()).collect()
     }
 
-    /// The hosts of rules that the server has, as they are written.
-    fn written_hosts_of<'a>(&'a self, rules: &'a VirtualService) -> impl Iterator<Item = &'a String> {
-        let own = self.hosts.iter().filter(|(only, _)| only.as_ref().is_none_or(|only| *only == rules.namespace));
-        let pairs = own.flat_map(|(_, own)| rules.hosts.iter().map(move |host| (own, host)));
+    /// The hosts of rules in a namespace that the server has, as they are written.
+    fn common<'a>(&'a self, hosts: &'a [String], namespace: &'a str) -> impl Iterator<Item = &'a String> {
+        let own = self.hosts.iter().filter(move |(only, _)| only.as_ref().is_none_or(|only| only == namespace));
+        let pairs = own.flat_map(move |(_, own)| hosts.iter().map(move |host| (own, host)));
         pairs.filter_map(|(own, host)| match (covers(host, own), covers(own, host)) {
             (true, _) => Some(own),
             (_, true) => Some(host),
@@ -261,7 +298,7 @@ impl Server {
 }
 
 /// Whether a host is a wildcard that covers another host, or the same.
-fn covers(host: &str, other: &str) -> bool {
+pub(super) fn covers(host: &str, other: &str) -> bool {
     match (host.strip_prefix('*'), other.strip_prefix('*')) {
         (Some(suffix), Some(other)) => other.len() >= suffix.len() && other.ends_with(suffix),
         (Some(suffix), None) => other.ends_with(suffix),

@@ -49,6 +49,8 @@ pub enum Kind {
     DestinationRule,
     /// Istio's `Gateway`.
     Gateway,
+    /// The Gateway API's `Gateway`.
+    KubernetesGateway,
     /// The Gateway API's `HTTPRoute`.
     HttpRoute,
     /// The Gateway API's `GRPCRoute`.
@@ -88,6 +90,7 @@ impl Kind {
             Self::VirtualService => (ISTIO, "VirtualService"),
             Self::DestinationRule => (ISTIO, "DestinationRule"),
             Self::Gateway => (ISTIO, "Gateway"),
+            Self::KubernetesGateway => (GATEWAY_API, "Gateway"),
             Self::HttpRoute => (GATEWAY_API, "HTTPRoute"),
             Self::GrpcRoute => (GATEWAY_API, "GRPCRoute"),
         }

@@ -5,6 +5,7 @@ use super::destination_rule::DestinationRules;
 use super::gateway::{self, Gateway};
 use super::hosts::addressed;
 use super::http_route;
+use super::listener;
 use super::live::{Kind, Live};
 use super::notes::{NotModelled, Notes, Scope};
 use super::rule::Destination;
@@ -19,6 +20,8 @@ use crate::scenario::IstioVersion;
 #[derive(Debug)]
 pub struct Mesh {
     pub(super) version: RoutingVersion,
+    /// The namespace of the scenario.
+    pub(super) namespace: String,
     pub(super) services: HashMap<String, Service>,
     pub(super) virtual_services: Vec<VirtualService>,
     /// In the order in which a gateway pod merges them.
@@ -80,9 +83,10 @@ impl Mesh {
             .map(|delegate| ((delegate.namespace.clone(), delegate.name.clone()), delegate))
             .collect();
         let roots = roots.into_iter().map(|root| root.merged(&delegates));
+        let of_listeners = listener::read_all(version, live, &mut notes);
         let routes = live.of(Kind::HttpRoute).chain(live.of(Kind::GrpcRoute));
         let mut virtual_services: Vec<VirtualService> =
-            roots.chain(http_route::read_all(version, routes, &mut notes)).collect();
+            roots.chain(http_route::read_all(version, routes, &of_listeners, &mut notes)).collect();
         // unlike other destinations, a mirror of such a route has to exist
         let is_missing = |(mirror, _): &(Destination, u32)| !services.contains_key(&mirror.host);
         for routes in virtual_services.iter_mut().filter(|service| service.gateway_api) {
@@ -108,6 +112,7 @@ impl Mesh {
         }
         let mut gateways: Vec<Gateway> =
             live.of(Kind::Gateway).map(|object| Gateway::read(object, &mut notes)).collect();
+        gateways.extend(of_listeners.into_iter().map(|listener| listener.gateway));
         gateways.sort_by_cached_key(|gateway| {
             let (created, name, namespace) = gateway.order();
             (created, version.order(name, namespace))
@@ -123,6 +128,7 @@ impl Mesh {
         let not_modelled = notes.into_sorted();
         Self {
             version,
+            namespace: live.namespace().to_owned(),
             services,
             virtual_services,
             gateways,

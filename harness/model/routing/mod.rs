@@ -34,6 +34,7 @@ mod http_route;
 mod injection;
 #[cfg(test)]
 mod istiod_tests;
+mod listener;
 mod live;
 mod mesh;
 mod notes;
@@ -57,7 +58,7 @@ pub use crate::admission::{Definitions, Problem, Severity};
 pub use chain::{Propagation, SentOn};
 pub use check::check;
 pub use client::{Client, client_in, client_of};
-pub use condition::{Condition, Polarity, Request, Subject, Test, TlsHandshake};
+pub use condition::{Condition, GatewayPods, Polarity, Request, Subject, Test, TlsHandshake};
 pub use diagnosis::Finding;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};
 pub use hosts::addressed;

@@ -113,7 +113,7 @@ impl Outbound<'_> {
         let mut uncompared =
             Uncompared { default_retries: Some(Retries::by_default(self.mesh.version)), ..Uncompared::default() };
         let all: Vec<&Route> = routes.iter().flat_map(|routes| &routes.table.routes).collect();
-        let gateway = request.is_entering.then(|| self.mesh.at_gateway());
+        let gateway = request.entering.as_ref().map(|pods| self.mesh.at_gateway(pods));
         let reach = gateway.as_ref().unwrap_or(self).reach(request, routes, &all, None);
         for note in &self.mesh.not_modelled {
             if note.only_answers {

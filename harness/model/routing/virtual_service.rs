@@ -205,7 +205,7 @@ fn one_match(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Match {
 }
 
 /// The gateways that a rule or a match names: `mesh`, or `NAMESPACE/NAME`.
-fn named_gateways(part: &Part<'_>, namespace: &str) -> Vec<String> {
+pub(super) fn named_gateways(part: &Part<'_>, namespace: &str) -> Vec<String> {
     let full = |name: String| match name.split_once('/') {
         None if name == MESH => name,
         Some((".", name)) => format!("{namespace}/{name}"),

@@ -43,7 +43,7 @@ pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{Client, DRIVER, OtherClient, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 pub use origin::{InvalidOrigin, Origin};
-pub use population::{CallerTls, IngressGateway, Population, Request, Sender};
+pub use population::{CallerTls, GatewayApi, IngressGateway, Population, Request, Sender};
 pub(crate) use positions::{escaped, field};
 pub use scheme::Scheme;
 pub use sensitive::{Redactor, Sensitive};

@@ -58,14 +58,30 @@ impl fmt::Display for Sender<'_> {
 pub struct IngressGateway {
     /// The name of the `Gateway`.
     pub name: String,
+    /// The API of the `Gateway`.
+    pub api: GatewayApi,
     /// The port of the pods' Service.
     pub port: u16,
-    /// The labels of the pods, as the first manifest of the `Gateway` selects them.
+    /// The labels of the pods: those that the first manifest of the `Gateway` selects, or that of the pods that istiod makes.
     pub selector: BTreeMap<String, String>,
     /// How callers speak TLS; none for HTTP.
     pub tls: Option<Arc<CallerTls>>,
     /// The position of the first population that names it.
     pub origin: Origin,
+}
+
+/// The API of a `Gateway`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GatewayApi {
+    /// Istio's own: it configures pods that are there.
+    Istio,
+    /// The Gateway API of Kubernetes: istiod makes the pods.
+    Kubernetes,
+}
+
+impl GatewayApi {
+    /// The label of the pods that istiod makes for a `Gateway` of Kubernetes, with its name as the value.
+    pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 }
 
 impl fmt::Display for IngressGateway {

@@ -7,10 +7,11 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 37] = [
+pub const MUTATION_OPERATORS: [&str; 38] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
-    "subset name typo", "host typo", "gateway typo", "gateways left out", "server port changed", "credential typo", "redirect to HTTPS left out", "subset label changed", "selector pinned", "selector too wide",
+    "subset name typo", "host typo", "gateway typo", "gateways left out", "section name typo", "server port changed", "credential typo",
+    "redirect to HTTPS left out", "subset label changed", "selector pinned", "selector too wide",
     "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
@@ -155,6 +156,7 @@ pub(super) fn mutations(manifest: &Manifest, vocabulary: &Vocabulary) -> Vec<Mut
         }
         "HTTPRoute" | "GRPCRoute" => http_route(&mut mutator),
         "Gateway" if manifest.group() == "networking.istio.io" => gateway(&mut mutator),
+        "Gateway" => kubernetes_gateway(&mut mutator),
         "Canary" => canary(&mut mutator),
         "Rollout" => rollout(&mut mutator, &vocabulary.images),
         _ => {}
@@ -386,15 +388,51 @@ fn gateway(mutator: &mut Mutator<'_>) {
         if mutator.value(&format!("{server}/tls/httpsRedirect")) == Some(&json!(true)) {
             mutator.without("redirect to HTTPS left out", &server, "tls");
         }
-        let port = format!("{server}/port/number");
-        let Some(number) = mutator.value(&port).and_then(Value::as_u64) else { continue };
-        let other = if number < 8000 { number + 8000 } else { number - 8000 };
-        mutator.set("server port changed", &port, format!("port {other} instead of {number}"), json!(other));
+        other_port(mutator, &format!("{server}/port/number"));
+    }
+}
+
+fn other_port(mutator: &mut Mutator<'_>, pointer: &str) {
+    let Some(number) = mutator.value(pointer).and_then(Value::as_u64) else { return };
+    let other = if number < 8000 { number + 8000 } else { number - 8000 };
+    mutator.set("server port changed", pointer, format!("port {other} instead of {number}"), json!(other));
+}
+
+/// Changes the listeners of a gateway of the Gateway API.
+fn kubernetes_gateway(mutator: &mut Mutator<'_>) {
+    for listener in 0..mutator.count("/spec/listeners") {
+        let listener = format!("/spec/listeners/{listener}");
+        mutator.misspell("host typo", &format!("{listener}/hostname"), "host");
+        mutator.misspell("section name typo", &format!("{listener}/name"), "listener");
+        mutator.misspell("credential typo", &format!("{listener}/tls/certificateRefs/0/name"), "credential");
+        other_port(mutator, &format!("{listener}/port"));
     }
 }
 
 fn http_route(mutator: &mut Mutator<'_>) {
+    for host in 0..mutator.count("/spec/hostnames") {
+        mutator.misspell("host typo", &format!("/spec/hostnames/{host}"), "host");
+    }
+    for parent in 0..mutator.count("/spec/parentRefs") {
+        let parent = format!("/spec/parentRefs/{parent}");
+        if mutator.value(&format!("{parent}/kind")).is_none_or(|kind| kind == "Gateway") {
+            mutator.misspell("gateway typo", &format!("{parent}/name"), "gateway");
+        }
+        mutator.misspell("section name typo", &format!("{parent}/sectionName"), "listener");
+    }
     for rule in 0..mutator.count("/spec/rules") {
+        let written = format!("/spec/rules/{rule}");
+        for one in 0..mutator.count(&format!("{written}/matches")) {
+            for header in 0..mutator.count(&format!("{written}/matches/{one}/headers")) {
+                let header = format!("{written}/matches/{one}/headers/{header}");
+                mutator.misspell("header name changed", &format!("{header}/name"), "header");
+                mutator.misspell("header value changed", &format!("{header}/value"), "value");
+            }
+        }
+        let mut without = mutator.value(&written).cloned().unwrap_or_default();
+        if without.as_object_mut().and_then(|rule| rule.remove("matches")).is_some() {
+            mutator.set("match dropped", &written, "without its matches".to_owned(), without);
+        }
         let backends = format!("/spec/rules/{rule}/backendRefs");
         weights(mutator, &backends);
         for backend in 0..mutator.count(&backends) {

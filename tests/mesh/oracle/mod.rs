@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use shiftcheck::routing::{
-    Client, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, TlsHandshake, addressed, client_in,
-    client_of, pods_of,
+    Client, GatewayPods, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, TlsHandshake, addressed,
+    client_in, client_of, pods_of,
 };
-use shiftcheck::scenario::{ControllerKind, Scenario};
+use shiftcheck::scenario::{ControllerKind, GatewayApi, Scenario};
 
 use crate::common::{ROOT, scratch};
 use crate::harness::tests;
@@ -30,6 +30,7 @@ tests![
     a_folder_of_manifests_is_a_case(),
     variants_are_routed_as_istiod_says(),
     variants_of_gateways_are_routed_as_istiod_says(),
+    variants_of_kubernetes_gateways_are_routed_as_istiod_says(),
     fixtures_are_routed_as_istiod_says(),
     random_manifests_are_routed_as_istiod_says(),
     definitions_are_those_of_the_modules(),
@@ -62,6 +63,19 @@ fn variants_are_routed_as_istiod_says() {
 
 fn fixtures_are_routed_as_istiod_says() {
     agree(&fixtures());
+}
+
+fn variants_of_kubernetes_gateways_are_routed_as_istiod_says() {
+    let client = Client {
+        namespace: "diff".to_owned(),
+        labels: [(GatewayApi::GATEWAY_NAME.to_owned(), "gw".to_owned())].into(),
+        sidecar: true,
+    };
+    let cases = Table::of_kubernetes_gateways().variants.into_iter().map(|variant| {
+        let live = variant.live("diff", "diff-other");
+        Case { name: variant.name, client: client.clone(), live }
+    });
+    agree(&cases.collect::<Vec<_>>());
 }
 
 fn variants_of_gateways_are_routed_as_istiod_says() {
@@ -246,6 +260,15 @@ fn entering(case: &Case) -> Vec<Request> {
             hosts.extend(texts(server.get("hosts")));
         }
     }
+    for object in case.live.of(Kind::KubernetesGateway) {
+        for listener in object.manifest.at("/spec/listeners").and_then(Value::as_array).into_iter().flatten() {
+            ports.extend(listener["port"].as_u64().and_then(|port| u16::try_from(port).ok()));
+            hosts.extend(listener["hostname"].as_str().map(ToOwned::to_owned));
+        }
+    }
+    for object in case.live.of(Kind::HttpRoute) {
+        hosts.extend(texts(object.manifest.at("/spec/hostnames")));
+    }
     for object in case.live.of(Kind::VirtualService) {
         let written = texts(object.manifest.at("/spec/hosts"));
         let full = written.iter().filter(|host| !host.contains(['.', '*']));
@@ -259,6 +282,8 @@ fn entering(case: &Case) -> Vec<Request> {
         let server_name = request.host.to_lowercase();
         Request { tls: Some(TlsHandshake { server_name, ca: None }), ..request.clone() }
     };
-    let each = names.iter().flat_map(|host| ports.iter().map(move |port| Request::entering(host, *port, "/")));
+    let pods = case.pods().unwrap_or(GatewayPods::Installed);
+    let one = |host: &str, port: u16| Request::entering(host, port, "/").by_way_of(pods.clone());
+    let each = names.iter().flat_map(|host| ports.iter().map(|port| one(host, *port)));
     each.flat_map(|request| [over_tls(&request), request]).collect()
 }

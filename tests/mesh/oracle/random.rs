@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use shiftcheck::routing::{Client, Live};
-use shiftcheck::scenario::parse_manifests;
+use shiftcheck::routing::{Client, Kind, Live};
+use shiftcheck::scenario::{GatewayApi, parse_manifests};
 
-use super::generate::{MOMENTS, Written, objects};
+use super::generate::{EDGE, MOMENTS, Written, objects};
 use super::istiod::{Case, Istiod, Pushed};
 use super::{Compared, VERSIONS};
 use crate::common::scratch;
@@ -135,7 +135,7 @@ impl Tally {
     }
 }
 
-/// A case of generated objects, with a client in the namespace `here`, or with the ingress gateway as the client if there is a Gateway.
+/// A case of generated objects, with a client in the namespace `here`, or with a gateway as the client if there is one.
 fn case(written: &[Written]) -> Case {
     let mut live = Live::new("here", "here");
     for moment in 0..MOMENTS {
@@ -147,8 +147,15 @@ fn case(written: &[Written]) -> Case {
     }
     let labels = BTreeMap::from([("app".to_owned(), "client".to_owned()), ("tier".to_owned(), "front".to_owned())]);
     let client = Client { namespace: "here".to_owned(), labels, sidecar: true };
-    let has_gateway = written.iter().any(|object| object.manifest["kind"] == "Gateway");
-    Case { name: String::new(), live, client: if has_gateway { Client::ingress_gateway() } else { client } }
+    let made = [(GatewayApi::GATEWAY_NAME.to_owned(), EDGE.to_owned())].into();
+    let client = if live.of(Kind::KubernetesGateway).next().is_some() {
+        Client { labels: made, ..client }
+    } else if live.of(Kind::Gateway).next().is_some() {
+        Client::ingress_gateway()
+    } else {
+        client
+    };
+    Case { name: String::new(), live, client }
 }
 
 /// The case without the objects that istiod refuses.

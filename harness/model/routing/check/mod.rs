@@ -1,15 +1,18 @@
 //! What looks wrong in the applied objects, and in the references between them.
 
 mod gateways;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gateway::Gateway;
 use super::hosts::{DOMAIN, Wildcards, falls_under, full_name, is_wildcard, resolved};
+use super::listener;
 use super::live::{Kind, Live, Object};
 use super::notes::Notes;
 use super::rule::{MESH, Part};
 use super::secret::Secrets;
+use super::version::RoutingVersion;
 use crate::admission::{Definitions, Problem, Severity};
 use crate::scenario::nearest;
 
@@ -40,11 +43,14 @@ pub fn check(live: &Live, definitions: Definitions) -> Vec<Problem> {
     let gateways = live.of(Kind::Gateway).map(|object| Gateway::read(object, &mut Notes::default()));
     let mut gateways: Vec<Gateway> = gateways.collect();
     gateways.sort_by(|left, right| left.order().cmp(&right.order()));
-    checker.gateways(live, &gateways, &Secrets::read(live));
+    let listeners = listener::read_all(RoutingVersion::NEWEST, live, &mut Notes::default());
+    let made = listeners.iter().map(|listener| &listener.gateway);
+    checker.gateways(live, &gateways, made, &Secrets::read(live));
     for object in live.of(Kind::VirtualService) {
         checker.virtual_service(object);
         checker.bound(object, &gateways);
     }
+    checker.routes(live, &listeners);
     checker.problems.extend(live.all().flat_map(|object| object.refused(definitions)).cloned());
     checker.problems.into_iter().collect()
 }

@@ -1,10 +1,11 @@
 mod entering;
 mod outcomes;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Client;
-use super::condition::Request;
+use super::condition::{GatewayPods, Request};
 use super::distribution::{Distribution, Outcome, Unconnected};
 use super::endpoints::answer;
 use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
@@ -15,11 +16,11 @@ use super::rule::{Export, MESH, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Endpoints, Forward, Route, RouteTable, RoutingUnit};
 use super::translate::{self, Listener, RuleRoute};
-use super::unmodelled::{self, ROOT, Reach};
+use super::unmodelled::{self, Reach};
 use super::upstream::Upstream;
 use super::virtual_service::VirtualService;
 use crate::demo::DemoImage;
-use crate::scenario::Origin;
+use crate::scenario::{GatewayApi, Origin};
 use outcomes::of_route;
 
 /// The outbound routing of a client: by its sidecar's rules, or without a sidecar by the node.
@@ -98,10 +99,26 @@ impl Mesh {
         visible
     }
 
-    /// The routing of the ingress gateway.
-    pub(super) fn at_gateway(&self) -> Outbound<'_> {
-        let client = Client::ingress_gateway();
-        let visible = self.visible(&client.namespace, |service| !service.gateway_api && !service.gateways.is_empty());
+    /// A pod of a gateway, as rules see it.
+    pub fn gateway_client(&self, pods: &GatewayPods) -> Client {
+        match pods {
+            GatewayPods::Installed => Client::ingress_gateway(),
+            GatewayPods::MadeFor(name) => {
+                let namespaces = self.gateways.iter().filter_map(|gateway| gateway.made_in(name));
+                let own = namespaces.min_by_key(|own| *own != self.namespace);
+                Client {
+                    namespace: own.unwrap_or(&self.namespace).to_owned(),
+                    labels: [(GatewayApi::GATEWAY_NAME.to_owned(), name.clone())].into(),
+                    sidecar: true,
+                }
+            }
+        }
+    }
+
+    /// The routing of a gateway.
+    pub(super) fn at_gateway(&self, pods: &GatewayPods) -> Outbound<'_> {
+        let client = self.gateway_client(pods);
+        let visible = self.visible(&client.namespace, |service| !service.gateways.is_empty());
         Outbound { mesh: self, client, visible, exact: HashMap::new(), wildcards: Wildcards::default() }
     }
 }
@@ -112,8 +129,8 @@ impl<'m> Outbound<'m> {
     /// # Errors
     /// There is no such service or port, hence no connection.
     pub fn routes(&self, request: &Request) -> Result<Routes, Unconnected> {
-        if request.is_entering {
-            return self.mesh.at_gateway().entering(request);
+        if let Some(pods) = &request.entering {
+            return self.mesh.at_gateway(pods).entering(request);
         }
         let called = self.service(&request.host).ok_or(Unconnected::UnknownName)?;
         let port = called.port(request.port).ok_or(Unconnected::UnknownPort)?;
@@ -196,20 +213,26 @@ impl<'m> Outbound<'m> {
         Some(answer(pod, number, self.mesh.protocol(cluster, namespace), RoutingUnit::Request, false))
     }
 
+    /// The pod that forwards a request to a server: the gateway, or the client itself.
+    pub(super) fn client_of(&self, request: &Request) -> Cow<'_, Client> {
+        let gateway = request.entering.as_ref().map(|pods| Cow::Owned(self.mesh.gateway_client(pods)));
+        gateway.unwrap_or(Cow::Borrowed(&self.client))
+    }
+
     /// The workloads that may receive a request, or a mirrored copy of it.
     pub fn workloads(&self, request: &Request) -> BTreeSet<String> {
         let routes = self.routes(request).ok();
         let route = routes.as_ref().and_then(|routes| routes.table.routes.get(routes.decide(request).route?));
         let Some(Route { action: Action::Forward(forward), .. }) = route else { return BTreeSet::new() };
         let clusters = forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster);
-        let namespace = if request.is_entering { ROOT } else { &self.client.namespace };
-        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, namespace));
+        let client = self.client_of(request);
+        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, &client.namespace));
         ready.flatten().map(|(pod, _)| pod.workload.clone()).collect()
     }
 
     /// What the model does not cover and what can affect a request, given its routes. Without routes there is no connection.
     pub fn not_modelled(&self, request: &Request, routes: Option<&Routes>) -> Vec<NotModelled> {
-        let gateway = request.is_entering.then(|| self.mesh.at_gateway());
+        let gateway = request.entering.as_ref().map(|pods| self.mesh.at_gateway(pods));
         let decision = routes.map(|routes| routes.decide(request));
         let route = decision.as_ref().and_then(|decision| routes?.table.routes.get(decision.route?));
         let rule = decision.as_ref().and_then(|decision| Some(&decision.rule?.origin));
@@ -232,7 +255,7 @@ impl<'m> Outbound<'m> {
                 _ => Vec::new(),
             })
         };
-        let called = if request.is_entering {
+        let called = if request.is_entering() {
             request.host.to_lowercase()
         } else {
             addressed(&request.host, &self.client.namespace)
@@ -242,7 +265,7 @@ impl<'m> Outbound<'m> {
             hosts: clusters().map(|(cluster, _)| cluster.host).chain([called]).collect(),
             port: request.port,
             is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
-            is_entering: request.is_entering,
+            is_entering: request.is_entering(),
             rule,
             destinations: clusters().filter_map(|(cluster, _)| self.destination(cluster)).collect(),
         }

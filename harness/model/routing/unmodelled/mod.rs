@@ -14,11 +14,11 @@ pub(super) const ROOT: &str = "istio-system";
 
 /// The kinds that the model covers.
 #[rustfmt::skip]
-const MODELLED: [(&str, &str); 13] = [
+const MODELLED: [(&str, &str); 14] = [
     ("", "Namespace"), ("", "Pod"), ("", "Service"), ("", "ReplicationController"), ("apps", "DaemonSet"), ("apps", "Deployment"),
     ("apps", "ReplicaSet"), ("apps", "StatefulSet"),
     ("networking.istio.io", "VirtualService"), ("networking.istio.io", "DestinationRule"), ("networking.istio.io", "Gateway"),
-    ("gateway.networking.k8s.io", "HTTPRoute"), ("gateway.networking.k8s.io", "GRPCRoute"),
+    ("gateway.networking.k8s.io", "Gateway"), ("gateway.networking.k8s.io", "HTTPRoute"), ("gateway.networking.k8s.io", "GRPCRoute"),
 ];
 
 /// Kinds that neither route requests nor create or admit pods that serve them.
@@ -191,12 +191,6 @@ fn scope_of(object: &Object) -> Scope {
     match (object.manifest.group(), object.manifest.kind()) {
         ("networking.k8s.io", "Ingress" | "IngressClass") => Scope::Gateway(None),
         ("gateway.networking.k8s.io", "GatewayClass") => Scope::Nothing,
-        ("gateway.networking.k8s.io", "Gateway") => match spec.get("gatewayClassName").text() {
-            Some(class) if class.contains("waypoint") => Scope::Namespace(own),
-            // it may be bound to the pods of another gateway
-            _ if spec.get("addresses").is_there() => Scope::Gateway(None),
-            _ => Scope::Nothing,
-        },
         ("gateway.networking.k8s.io", "TCPRoute" | "TLSRoute") => services(&spec.get("parentRefs"), &own),
         ("gateway.networking.k8s.io", "BackendTLSPolicy") => services(&spec.get("targetRefs"), &own),
         ("security.istio.io", "PeerAuthentication") if takes_any_connection(&spec) => Scope::Nothing,

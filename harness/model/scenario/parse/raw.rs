@@ -169,7 +169,7 @@ pub type Headers = HashMap<Spanned<String>, Spanned<String>>;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Population {
-    /// The Istio Gateway through which the requests come from outside of the mesh: `gateway/NAME`. By default the client pod sends them.
+    /// The Gateway, of Istio or of the Gateway API, through which the requests come from outside of the mesh: `gateway/NAME`. By default the client pod sends them.
     #[schemars(with = "Option<String>", regex(pattern = "^gateway/"))]
     pub through: Option<Spanned<String>>,
     /// The pod that sends the requests, one of `clients`. By default the client pod sends them.

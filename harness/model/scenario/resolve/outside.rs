@@ -14,8 +14,9 @@ use crate::scenario::certificate::{authorities, certificates};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::manifest::{self, Manifest};
 use crate::scenario::model::{Client, OtherClient, Stage};
+use crate::scenario::origin::Origin;
 use crate::scenario::parse::raw;
-use crate::scenario::population::{CallerTls, IngressGateway, Population, Request};
+use crate::scenario::population::{CallerTls, GatewayApi, IngressGateway, Population, Request};
 use crate::scenario::suggest::nearest;
 
 /// The methods of requests. `OPTIONS` is not among them, since a `corsPolicy` answers it.
@@ -56,14 +57,51 @@ enum Speaks {
     Other,
 }
 
-impl Speaks {
-    fn of(server: &Value) -> Self {
+/// A server of an Istio gateway, or a listener of one of the Gateway API.
+struct Server<'a> {
+    port: Option<u64>,
+    speaks: Speaks,
+    hosts: Vec<&'a str>,
+}
+
+impl<'a> Server<'a> {
+    fn all_of(gateway: &'a Manifest) -> Vec<Self> {
+        let (pointer, read): (_, fn(&'a Value) -> Self) = match api(gateway) {
+            Some(GatewayApi::Kubernetes) => ("/spec/listeners", Self::of_listener),
+            _ => ("/spec/servers", Self::of_server),
+        };
+        gateway.at(pointer).and_then(Value::as_array).into_iter().flatten().map(read).collect()
+    }
+
+    fn of_server(server: &'a Value) -> Self {
         let protocol = server["port"]["protocol"].as_str().unwrap_or_default().to_uppercase();
-        match (protocol.as_str(), server["tls"]["mode"].as_str()) {
-            ("HTTP" | "HTTP2" | "GRPC", _) => Self::Http,
-            ("HTTPS", Some("SIMPLE")) => Self::Https,
-            _ => Self::Other,
-        }
+        let speaks = match (protocol.as_str(), server["tls"]["mode"].as_str()) {
+            ("HTTP" | "HTTP2" | "GRPC", _) => Speaks::Http,
+            ("HTTPS", Some("SIMPLE")) => Speaks::Https,
+            _ => Speaks::Other,
+        };
+        let hosts = server["hosts"].as_array().into_iter().flatten();
+        let hosts = hosts.filter_map(|host| Some(host.as_str()?.rsplit('/').next().unwrap_or_default()));
+        Self { port: server["port"]["number"].as_u64(), speaks, hosts: hosts.collect() }
+    }
+
+    fn of_listener(listener: &'a Value) -> Self {
+        let speaks = match (listener["protocol"].as_str(), listener["tls"]["mode"].as_str()) {
+            (Some("HTTP"), _) => Speaks::Http,
+            (Some("HTTPS"), None | Some("Terminate")) => Speaks::Https,
+            _ => Speaks::Other,
+        };
+        let hosts = vec![listener["hostname"].as_str().filter(|host| !host.is_empty()).unwrap_or("*")];
+        Self { port: listener["port"].as_u64(), speaks, hosts }
+    }
+}
+
+/// The API of a manifest that is a `Gateway`.
+fn api(manifest: &Manifest) -> Option<GatewayApi> {
+    match (manifest.kind(), manifest.group()) {
+        ("Gateway", "networking.istio.io") => Some(GatewayApi::Istio),
+        ("Gateway", "gateway.networking.k8s.io") => Some(GatewayApi::Kubernetes),
+        _ => None,
     }
 }
 
@@ -211,34 +249,79 @@ impl Resolver<'_> {
         stages: &[Stage],
         populations: &mut [Population],
     ) -> Result<(), ScenarioError> {
-        let is_gateway =
-            |manifest: &&Manifest| manifest.kind() == "Gateway" && manifest.group() == "networking.istio.io";
-        let gateways: Vec<&Manifest> = stages.iter().flat_map(Stage::applied).filter(is_gateway).collect();
+        let gateways = stages.iter().flat_map(Stage::applied).filter(|manifest| api(manifest).is_some());
+        let gateways: Vec<&Manifest> = gateways.collect();
         for entrance in entrances {
             let name = &entrance.gateway.value;
             let own: Vec<&Manifest> = gateways.iter().filter(|gateway| gateway.name() == name).copied().collect();
             let Some(first) = own.first() else {
                 let meant = nearest(name, gateways.iter().map(|gateway| gateway.name()));
-                let message = format!("no manifest of a stage is an Istio Gateway `{name}`{meant}");
+                let message = format!("no manifest of a stage is a Gateway `{name}`{meant}");
                 return self.error(entrance.gateway.referenced, message);
             };
+            let api = self.api_of(entrance, &own)?;
             self.has_server(entrance, &own)?;
-            let selector = first.at("/spec/selector").and_then(Value::as_object).into_iter().flatten();
-            let selector = selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-            let selector: BTreeMap<String, String> = selector.collect();
-            if selector.is_empty() {
-                let message =
-                    format!("gateway/{name} ({}) has no `selector`, so that its pods are not known", first.origin);
-                return self.error(entrance.gateway.referenced, message);
-            }
+            let selector = match api {
+                GatewayApi::Istio => self.selector(entrance, first)?,
+                GatewayApi::Kubernetes => {
+                    self.is_of_istiod(entrance, &own)?;
+                    [(GatewayApi::GATEWAY_NAME.to_owned(), name.clone())].into()
+                }
+            };
             let (port, origin) = (entrance.port(), self.origin(entrance.gateway.referenced));
             let known = populations.iter().filter_map(|own| own.through.as_ref());
             let tls = entrance.tls.as_ref().map(|(_, tls)| Arc::clone(tls));
             let mut known = known.filter(|own| own.name == *name && own.port == port && own.tls == tls);
             let through = known.next().cloned();
-            let through = through.unwrap_or_else(|| IngressGateway { name: name.clone(), port, selector, tls, origin });
+            let through =
+                through.unwrap_or_else(|| IngressGateway { name: name.clone(), api, port, selector, tls, origin });
             for population in populations.iter_mut().filter(|own| own.name == entrance.population) {
                 population.through = Some(through.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The API of the manifests of a gateway.
+    fn api_of(&self, entrance: &Entrance, gateways: &[&Manifest]) -> Result<GatewayApi, ScenarioError> {
+        let apis: BTreeMap<GatewayApi, &Origin> =
+            gateways.iter().filter_map(|gateway| Some((api(gateway)?, &gateway.origin))).collect();
+        if let (Some(istio), Some(kubernetes)) = (apis.get(&GatewayApi::Istio), apis.get(&GatewayApi::Kubernetes)) {
+            let message = format!(
+                "two manifests are a gateway/{}: one of Istio ({istio}), and one of the Gateway API ({kubernetes})",
+                entrance.gateway.value
+            );
+            return self.error(entrance.gateway.referenced, message);
+        }
+        Ok(apis.into_keys().next().unwrap_or(GatewayApi::Istio))
+    }
+
+    /// The labels that an Istio gateway selects pods by.
+    fn selector(&self, entrance: &Entrance, first: &Manifest) -> Result<BTreeMap<String, String>, ScenarioError> {
+        let selector = first.at("/spec/selector").and_then(Value::as_object).into_iter().flatten();
+        let selector = selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        let selector: BTreeMap<String, String> = selector.collect();
+        if selector.is_empty() {
+            let (name, origin) = (&entrance.gateway.value, &first.origin);
+            let message = format!("gateway/{name} ({origin}) has no `selector`, so that its pods are not known");
+            return self.error(entrance.gateway.referenced, message);
+        }
+        Ok(selector)
+    }
+
+    /// Refuses gateways of the Gateway API that istiod makes no pods for.
+    fn is_of_istiod(&self, entrance: &Entrance, gateways: &[&Manifest]) -> Result<(), ScenarioError> {
+        for gateway in gateways {
+            let class = gateway.at("/spec/gatewayClassName").and_then(Value::as_str).unwrap_or_default();
+            let (name, origin) = (&entrance.gateway.value, &gateway.origin);
+            if class != "istio" {
+                let message =
+                    format!("gateway/{name} ({origin}) has the class `{class}`, and istiod makes pods for `istio`");
+                return self.error(entrance.gateway.referenced, message);
+            }
+            if gateway.at("/spec/addresses").is_some() {
+                let message = format!("gateway/{name} ({origin}) has `addresses`, so that istiod makes no pods for it");
+                return self.error(entrance.gateway.referenced, message);
             }
         }
         Ok(())
@@ -247,10 +330,9 @@ impl Resolver<'_> {
     /// Refuses a port or a host that no server of a gateway has at any stage.
     fn has_server(&self, entrance: &Entrance, gateways: &[&Manifest]) -> Result<(), ScenarioError> {
         let (name, port) = (&entrance.gateway.value, entrance.port());
-        let servers = gateways.iter().filter_map(|gateway| gateway.at("/spec/servers")?.as_array()).flatten();
-        let number = |server: &Value| server["port"]["number"].as_u64();
-        let ports: Vec<String> = servers.clone().filter_map(number).map(|number| number.to_string()).collect();
-        let at_port: Vec<&Value> = servers.filter(|server| number(server) == Some(u64::from(port))).collect();
+        let servers: Vec<Server<'_>> = gateways.iter().flat_map(|gateway| Server::all_of(gateway)).collect();
+        let ports: Vec<String> = servers.iter().filter_map(|server| Some(server.port?.to_string())).collect();
+        let at_port: Vec<&Server<'_>> = servers.iter().filter(|server| server.port == Some(u64::from(port))).collect();
         let place = entrance.port_at();
         if at_port.is_empty() {
             let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
@@ -258,7 +340,7 @@ impl Resolver<'_> {
             return self.error(place, message);
         }
         let sent = if entrance.tls.is_some() { Speaks::Https } else { Speaks::Http };
-        let speaks = |what: Speaks| at_port.iter().any(|server| Speaks::of(server) == what);
+        let speaks = |what: Speaks| at_port.iter().any(|server| server.speaks == what);
         if !speaks(sent) {
             let what = match sent {
                 Speaks::Https if speaks(Speaks::Http) => {
@@ -272,12 +354,8 @@ impl Resolver<'_> {
             };
             return self.error(place, format!("the port {port} of gateway/{name} {what}"));
         }
-        let hosts: Vec<&str> = at_port
-            .iter()
-            .filter(|server| Speaks::of(server) == sent)
-            .flat_map(|server| server["hosts"].as_array().into_iter().flatten())
-            .filter_map(|host| Some(host.as_str()?.rsplit('/').next().unwrap_or_default()))
-            .collect();
+        let hosts = at_port.iter().filter(|server| server.speaks == sent);
+        let hosts: Vec<&str> = hosts.flat_map(|server| server.hosts.iter().copied()).collect();
         let called = entrance.host.value.split(':').next().unwrap_or_default().to_lowercase();
         let has = |host: &&str| match host.strip_prefix('*') {
             Some(suffix) => called.ends_with(&suffix.to_lowercase()),

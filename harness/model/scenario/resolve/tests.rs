@@ -191,7 +191,7 @@ fn the_pod_outside_goes_with_the_client() {
 #[case::no_such_gateway(
     "through: gateway/hello,",
     "through: gateway/helo,",
-    "scenario.yaml:11:23: no manifest of a stage is an Istio Gateway `helo`; did you mean `hello`?"
+    "scenario.yaml:11:23: no manifest of a stage is a Gateway `helo`; did you mean `hello`?"
 )]
 #[case::no_gateway(
     "through: gateway/hello,",

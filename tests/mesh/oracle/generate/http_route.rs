@@ -1,4 +1,4 @@
-//! Random `HTTPRoute`s whose parents are Services.
+//! Random objects of the Gateway API: `HTTPRoute`s whose parents are Services or a `Gateway`, and that `Gateway`.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -36,6 +36,50 @@ fn http_match() -> BoxedStrategy<Value> {
     ])
 }
 
+/// The name of the `Gateway`, which is in the namespace `here`.
+pub const EDGE: &str = "edge";
+
+/// A `Gateway` with a few listeners.
+pub fn kubernetes_gateway() -> BoxedStrategy<Written> {
+    let listener = |name: &'static str| {
+        object(vec![
+            ("name", must(Just(json!(name)))),
+            ("port", must(one_of(json!([80, 80, 8080])))),
+            ("protocol", must(Just(json!("HTTP")))),
+            ("hostname", may(0.6, one_of(json!(["shop.acme.io", "*.acme.io", "*.io", "other.acme.io"])))),
+            (
+                "allowedRoutes",
+                may(0.5, one_of(json!([{"namespaces": {"from": "All"}}, {"namespaces": {"from": "Same"}}]))),
+            ),
+        ])
+    };
+    let listeners = prop_oneof![
+        listener("a").prop_map(|one| json!([one])),
+        (listener("a"), listener("b")).prop_map(|(first, second)| json!([first, second])),
+        (listener("b"), listener("a"), listener("c")).prop_map(|(first, second, third)| json!([first, second, third])),
+    ];
+    let spec = object(vec![("gatewayClassName", must(Just(json!("istio")))), ("listeners", must(listeners))]);
+    written("Gateway", "gateway.networking.k8s.io/v1", &[EDGE], &["here"], spec)
+}
+
+/// An `HTTPRoute` whose parent is the `Gateway`, or a listener of it.
+pub fn edge_route() -> BoxedStrategy<Written> {
+    let parent = object(vec![
+        ("name", must(Just(json!(EDGE)))),
+        ("namespace", may(0.7, one_of(json!(["here", "there"])))),
+        ("sectionName", may(0.4, one_of(json!(["a", "b", "c", "gone"])))),
+        ("port", may(0.2, one_of(json!([80, 8080])))),
+    ]);
+    let hostname = one_of(json!(["shop.acme.io", "*.acme.io", "other.acme.io", "*.io", "a.b.acme.io", "acme.io"]));
+    let spec = object(vec![
+        ("parentRefs", must(list(parent, 1..2))),
+        ("hostnames", may(0.7, list(hostname, 1..3))),
+        ("rules", may(0.95, rules())),
+    ]);
+    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "a-b"], &["here", "there"], spec)
+}
+
+/// An `HTTPRoute` whose parents are Services.
 pub fn http_route() -> BoxedStrategy<Written> {
     let parent = object(vec![
         ("group", may(0.9, Just(json!("")))),
@@ -44,6 +88,11 @@ pub fn http_route() -> BoxedStrategy<Written> {
         ("namespace", may(0.2, one_of(json!(["here", "there"])))),
         ("port", may(0.3, one_of(json!([8080, 80])))),
     ]);
+    let spec = object(vec![("parentRefs", must(list(parent, 1..3))), ("rules", may(0.95, rules()))]);
+    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "a-b"], &["here", "there"], spec)
+}
+
+fn rules() -> BoxedStrategy<Value> {
     let backend = || {
         object(vec![
             ("name", must(one_of(json!(["hello", "next", "gone"])))),
@@ -90,9 +139,5 @@ pub fn http_route() -> BoxedStrategy<Written> {
             must(redirect.prop_map(|redirect| json!([{"type": "RequestRedirect", "requestRedirect": redirect}]))),
         ),
     ]);
-    let spec = object(vec![
-        ("parentRefs", must(list(parent, 1..3))),
-        ("rules", may(0.95, list(prop_oneof![6 => forwarding, 1 => redirecting], 1..3))),
-    ]);
-    written("HTTPRoute", "gateway.networking.k8s.io/v1", &["a", "b", "a-b"], &["here", "there"], spec)
+    list(prop_oneof![6 => forwarding, 1 => redirecting], 1..3)
 }

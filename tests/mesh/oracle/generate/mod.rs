@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
-use http_route::http_route;
+pub use http_route::EDGE;
+use http_route::{edge_route, http_route, kubernetes_gateway};
 
 /// How many moments there are at which objects are created.
 pub const MOMENTS: u64 = 3;
@@ -33,7 +34,11 @@ pub fn objects() -> impl Strategy<Value = Vec<Written>> {
     );
     let rules =
         vec(prop_oneof![3 => destination_rule(), 4 => virtual_service(), 1 => delegate(), 2 => http_route()], 0..5);
-    let gateways = weighted(0.25, vec(gateway(), 1..3));
+    let of_kubernetes = (kubernetes_gateway(), vec(edge_route(), 0..4)).prop_map(|(gateway, mut routes)| {
+        routes.insert(0, gateway);
+        routes
+    });
+    let gateways = weighted(0.35, prop_oneof![3 => vec(gateway(), 1..3).boxed(), 2 => of_kubernetes.boxed()]);
     (fixed, more, rules, gateways).prop_map(|((hello, v1, v2), (next, far, other, there), rules, gateways)| {
         let mut objects = vec![Some(hello), Some(v1), Some(v2), next, far, other, there];
         objects.extend(rules.into_iter().chain(gateways.into_iter().flatten()).map(Some));

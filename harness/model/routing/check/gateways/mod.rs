@@ -6,21 +6,26 @@ use super::Checker;
 use crate::admission::{Problem, Severity};
 use crate::routing::client::Client;
 use crate::routing::gateway::{Gateway, Unused, at_port};
+use crate::routing::hosts::resolved;
 use crate::routing::live::{Kind, Live, Object};
-use crate::routing::notes::Notes;
 use crate::routing::rule::Part;
 use crate::routing::secret::{SecretFault, Secrets};
-use crate::routing::unmodelled::ROOT;
-use crate::routing::virtual_service::VirtualService;
+use crate::routing::virtual_service::named_gateways;
 use crate::scenario::nearest;
 
 impl Checker {
     /// Warns of what is wrong with gateways alone.
-    pub fn gateways(&mut self, live: &Live, gateways: &[Gateway], secrets: &Secrets) {
+    pub fn gateways<'a>(
+        &mut self,
+        live: &Live,
+        gateways: &'a [Gateway],
+        of_listeners: impl Iterator<Item = &'a Gateway>,
+        secrets: &Secrets,
+    ) {
         for object in live.of(Kind::Gateway) {
             self.selector(object);
         }
-        for gateway in gateways {
+        for gateway in gateways.iter().chain(of_listeners) {
             self.certificates(gateway, secrets);
         }
         self.unused_servers(gateways);
@@ -46,7 +51,7 @@ impl Checker {
 
     /// Warns of servers that have no effect because of others at their port.
     fn unused_servers(&mut self, gateways: &[Gateway]) {
-        let installed = Client::ingress_gateway().labels;
+        let installed = Client::ingress_gateway();
         let ports: BTreeSet<u16> = gateways.iter().flat_map(Gateway::ports).collect();
         for port in ports {
             for (_, server, unused) in at_port(gateways, &installed, port) {
@@ -76,15 +81,18 @@ impl Checker {
     /// Warns of a gateway of the object's namespace that is not there, and of gateways that have none of the object's hosts. Where the scenario
     /// has no gateways, those of the cluster are not known.
     pub fn bound(&mut self, object: &Object, gateways: &[Gateway]) {
-        let part = Part::root(&object.manifest).get("spec").get("gateways");
+        let spec = Part::root(&object.manifest).get("spec");
+        let part = spec.get("gateways");
         if gateways.is_empty() || !part.is_there() {
             return;
         }
-        let rules = VirtualService::read(object, &mut Notes::default());
+        let named = named_gateways(&spec, &object.namespace);
+        let hosts: Vec<String> =
+            spec.get("hosts").texts().iter().map(|host| resolved(host, &object.namespace)).collect();
         let own = format!("{}/", object.namespace);
         let known = || gateways.iter().map(|gateway| gateway.id.as_str()).filter(|id| id.starts_with(&own));
         let mut found = Vec::new();
-        for (part, id) in part.items().zip(&rules.gateways) {
+        for (part, id) in part.items().zip(&named) {
             match gateways.iter().find(|gateway| gateway.id == *id) {
                 Some(gateway) => found.push(gateway),
                 None if !gateways.is_empty() && id.starts_with(&own) => {
@@ -94,7 +102,7 @@ impl Checker {
                 None => {}
             }
         }
-        if !found.is_empty() && !found.iter().any(|gateway| gateway.has_host_of(&rules)) {
+        if !found.is_empty() && !found.iter().any(|gateway| gateway.has_host_of(&hosts, &object.namespace)) {
             let hosts: Vec<&str> = found.iter().flat_map(|gateway| gateway.hosts()).collect();
             let message = format!(
                 "the gateways of this rule have none of its hosts, so the rule has no effect there; they have {}",
@@ -107,20 +115,21 @@ impl Checker {
     /// Warns of Secrets of a gateway that are not there, have no certificate, or one for other hosts.
     fn certificates(&mut self, gateway: &Gateway, secrets: &Secrets) {
         for (hosts, name, at) in gateway.credentials().filter(|(_, name, _)| !name.is_empty()) {
-            let message = match secrets.certificate(ROOT, name) {
+            let namespace = gateway.namespace();
+            let message = match secrets.certificate(namespace, name) {
                 Err(SecretFault::NotThere) if secrets.may_be_made() => continue,
                 Err(SecretFault::NotThere) => {
                     let elsewhere: Vec<&str> = secrets.namespaces_of(name).collect();
                     let hint = if elsewhere.is_empty() {
-                        nearest(name, secrets.names_in(ROOT))
+                        nearest(name, secrets.names_in(namespace))
                     } else {
                         format!("; there is one in {}", elsewhere.join(", "))
                     };
                     format!(
-                        "no Secret is called `{name}` in {ROOT}, the namespace of the gateway's pods, so these connections are closed{hint}"
+                        "no Secret is called `{name}` in {namespace}, the namespace of the gateway's pods, so these connections are closed{hint}"
                     )
                 }
-                Err(fault) => format!("{fault}, so these connections are closed: Secret `{name}` in {ROOT}"),
+                Err(fault) => format!("{fault}, so these connections are closed: Secret `{name}` in {namespace}"),
                 Ok(certificate) => {
                     let is_other = |host: &&&str| !certificate.is_for(&host.replacen('*', "a", 1));
                     let others: Vec<&str> =

@@ -24,7 +24,7 @@ struct VirtualHost {
 impl Outbound<'_> {
     /// The servers of the ingress gateway at a port that have an effect, each with its gateway.
     fn servers(&self, port: u16) -> Vec<(&Gateway, &Server)> {
-        let all = at_port(&self.mesh.gateways, &self.client.labels, port).into_iter();
+        let all = at_port(&self.mesh.gateways, &self.client, port).into_iter();
         all.filter(|(.., unused)| unused.is_none()).map(|(gateway, server, _)| (gateway, server)).collect()
     }
 
@@ -52,7 +52,7 @@ impl Outbound<'_> {
 
     /// The certificate that the ingress gateway shows for a request over TLS; none if there is no handshake, whatever the client takes.
     pub fn certificate(&self, request: &Request) -> Option<ServerCertificate> {
-        let gateway = self.mesh.at_gateway();
+        let gateway = self.mesh.at_gateway(request.entering.as_ref()?);
         let (_, certificate) = gateway.terminating(request.port, request.tls.as_ref()?).ok()?;
         Some(certificate.clone())
     }
