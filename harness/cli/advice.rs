@@ -84,6 +84,9 @@ fn hint(error: &SessionError) -> Option<String> {
         SessionError::Mesh(MeshError::OtherIstioctl { .. }) => {
             "pass the istioctl of that version, or omit --istioctl to use the one in the image cache"
         }
+        SessionError::Mesh(MeshError::NoGatewayPods { .. }) => {
+            "install an ingress gateway with these labels, or have the Gateway select the one that is there"
+        }
         SessionError::Mesh(MeshError::NotInstalled) => {
             "install Istio on the cluster, or use a throwaway cluster with --cluster k3s"
         }

@@ -91,7 +91,6 @@ impl Venue for Existing {
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
-        run.scenario.refuse_gateways("an existing cluster")?;
         let (kube, client) = KubeCluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
         let prepared = answered("the API server", PREPARATION_LIMIT, self.prepare(run, kube, client)).await?;
         let (cluster, objects) = prepared?;

@@ -12,6 +12,8 @@ tests![
     a_counter_that_is_lost_passes_no_claim(),
     rejected_input_is_told(),
     a_controller_that_is_not_there_is_told(),
+    a_gateway_of_the_namespace_is_entered_where_it_is_allowed(),
+    pods_of_a_gateway_that_are_not_there_are_told(),
 ];
 
 /// Every object outside of the namespaces that runs make, as `kubectl` lists them; what changes by itself left out.
@@ -39,6 +41,29 @@ fn an_existing_cluster_is_walked_on_and_left_as_it_was() {
     assert_eq!(rest_of_the_cluster(), before, "something outside of the namespace was touched");
     let namespace = format!("canary-{}", run_id(&printed));
     cluster.gone(&namespace);
+}
+
+fn a_gateway_of_the_namespace_is_entered_where_it_is_allowed() {
+    let (cluster, scenario) = (shared(), Path::new(ROOT).join("fixtures/ingress-gateway-api"));
+    let (printed, errors, code) = cluster.on("run", &scenario, &[]);
+    assert_eq!(code, Some(2), "{printed}\n{errors}");
+    assert!(errors.contains("gateway.yaml:7:3: Gateway/hello opens a gateway to clients outside"), "{errors}");
+
+    let (printed, errors, code) = cluster.on("run", &scenario, &["--allow-reach", "--until", "2"]);
+    assert_eq!(code, Some(0), "{printed}\n{errors}");
+    assert!(printed.contains("ok 2/2 canary outside"), "{printed}");
+    cluster.gone(&format!("ingress-gateway-api-{}", run_id(&printed)));
+}
+
+fn pods_of_a_gateway_that_are_not_there_are_told() {
+    let (cluster, scenario) = (shared(), Path::new(ROOT).join("fixtures/ingress"));
+    let (printed, errors, code) = cluster.on("run", &scenario, &["--allow-reach"]);
+    assert_eq!(code, Some(3), "{printed}\n{errors}");
+    assert!(
+        errors.contains("no ready pod has the labels that gateway/hello selects: istio=ingressgateway"),
+        "{errors}"
+    );
+    cluster.gone(&format!("ingress-{}", run_id(&printed)));
 }
 
 /// A pod of v2, which serves nothing, is replaced while the sample is taken: nobody knows any more what it served.

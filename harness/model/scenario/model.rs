@@ -340,14 +340,6 @@ impl Scenario {
         self.stages.iter().flat_map(Stage::applied).any(|manifest| manifest.group() == "gateway.networking.k8s.io")
     }
 
-    /// Refuses populations that come through gateways, at a place that has none for them.
-    ///
-    /// # Errors
-    /// There are such populations.
-    pub fn refuse_gateways(&self, place: &str) -> Result<(), ScenarioError> {
-        self.refuse_senders(place, |sender| matches!(sender, Sender::Outside(_)))
-    }
-
     /// Refuses populations whose requests the client pod does not send, at a place that has no other sender.
     ///
     /// # Errors
