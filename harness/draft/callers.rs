@@ -1,25 +1,37 @@
 //! Who calls the service of a draft: populations and paths.
 
-use std::collections::BTreeMap;
-
-use crate::routing::{Outbound, Polarity, Request, Subject, Test};
+use crate::plan::requests;
+use crate::routing::{Outbound, Polarity, Subject, Test};
 use crate::scenario::{Population, Request as Variant, Service};
 
-/// The populations and the paths of requests: everyone, and a population for each header value in a route. What they cannot express is noted
-/// in `open`.
+/// The populations and the paths of requests: everyone in the mesh, those from `outside`, and of each a population for each header value in a
+/// route. What they cannot express is noted in `open`.
 pub(super) fn callers(
     outbound: &Outbound<'_>,
     service: &Service,
+    outside: Vec<Population>,
     open: &mut Vec<String>,
 ) -> (Vec<Population>, Vec<String>) {
-    let mut populations = vec![Population {
-        name: "everyone".to_owned(),
-        through: None,
-        from_pod: None,
-        variants: vec![Variant::default()],
-    }];
-    let mut paths = vec!["/".to_owned()];
-    let routes = outbound.routes(&Request::get(&service.host, service.port, "/"));
+    let everyone =
+        Population { name: "everyone".to_owned(), through: None, from_pod: None, variants: vec![Variant::default()] };
+    let (mut all, mut paths) = (Vec::new(), vec!["/".to_owned()]);
+    for base in std::iter::once(everyone).chain(outside) {
+        let mut populations = vec![base];
+        vary(&mut populations, outbound, service, &mut paths, open);
+        all.extend(populations);
+    }
+    (all, paths)
+}
+
+/// Adds to a population those whose requests differ from its in what its routes depend on.
+fn vary(
+    populations: &mut Vec<Population>,
+    outbound: &Outbound<'_>,
+    service: &Service,
+    paths: &mut Vec<String>,
+    open: &mut Vec<String>,
+) {
+    let routes = requests(&populations[0], service, "/").next().and_then(|request| outbound.routes(&request).ok());
     let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();
     for condition in routes.iter().flat_map(|route| &route.conditions) {
         let value = match &condition.test {
@@ -41,10 +53,10 @@ pub(super) fn callers(
                 }
             }
             Subject::Header(header) if condition.polarity == Polarity::Positive => {
-                add(&mut populations, header, &value, value.clone());
+                add(populations, header, &value, value.clone());
                 // a value that almost matches tests that the match is exact
                 if matches!(condition.test, Test::Exact(_)) {
-                    add(&mut populations, header, &format!("not-{value}"), format!("{value}2"));
+                    add(populations, header, &format!("not-{value}"), format!("{value}2"));
                 }
             }
             other => {
@@ -55,7 +67,6 @@ pub(super) fn callers(
             }
         }
     }
-    (populations, paths)
 }
 
 fn note(open: &mut Vec<String>, text: String) {
@@ -64,14 +75,17 @@ fn note(open: &mut Vec<String>, text: String) {
     }
 }
 
-/// Adds a population with a header, unless there is one. Its name occurs once.
+/// Adds a population with one header more than the first, unless there is one. Its name occurs once.
 fn add(populations: &mut Vec<Population>, header: &str, name: &str, value: String) {
     let word: String = name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-    let headers = BTreeMap::from([(header.to_owned(), value)]);
+    let base = populations[0].clone();
+    let mut headers = base.variants[0].headers.clone();
+    headers.insert(header.to_owned(), value);
     if populations.iter().any(|known| known.variants[0].headers == headers) {
         return;
     }
-    let first = format!("{header}-{word}");
+    let of = if base.through.is_some() { format!("{}-", base.name) } else { String::new() };
+    let first = format!("{of}{header}-{word}");
     let mut name = first.clone();
     for number in 2.. {
         if !populations.iter().any(|known| known.name == name) {
@@ -79,10 +93,5 @@ fn add(populations: &mut Vec<Population>, header: &str, name: &str, value: Strin
         }
         name = format!("{first}-{number}");
     }
-    populations.push(Population {
-        name,
-        through: None,
-        from_pod: None,
-        variants: vec![Variant { method: None, headers }],
-    });
+    populations.push(Population { name, variants: vec![Variant { method: None, headers }], ..base });
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::DraftError;
 use super::callers::callers;
 use super::client::{MANIFEST, POD};
-use super::gateways::gateways;
+use super::gateways::outside;
 use super::refusal::{Refusal, refusal};
 use super::sources::{ManifestFile, Sources};
 use super::text::{claim, plain, population};
@@ -81,7 +81,8 @@ pub fn draft(source: &Path) -> Result<Draft, DraftError> {
 
 /// Drafts a scenario without the lines of it that are refused.
 fn compose(sources: &Sources, refused: &BTreeMap<String, String>) -> Result<Draft, DraftError> {
-    let mut open = gateways(sources.manifests());
+    let mut open = Vec::new();
+    let outside = outside(&sources.manifests().collect::<Vec<_>>(), &mut open);
     let name = name_of(&sources.folder);
     let namespace = namespace(sources, &mut open).unwrap_or_else(|| name.clone());
     let mut live = Live::new(&namespace, &namespace);
@@ -95,7 +96,7 @@ fn compose(sources: &Sources, refused: &BTreeMap<String, String>) -> Result<Draf
         labels: BTreeMap::from([("app".to_owned(), POD.to_owned())]),
         sidecar: true,
     });
-    let (populations, paths) = callers(&outbound, &service, &mut open);
+    let (populations, paths) = callers(&outbound, &service, outside, &mut open);
     let is_demo = workloads(&live).any(|object| {
         let image = object.manifest.at("/spec/template/spec/containers/0/image").and_then(serde_json::Value::as_str);
         image.is_some_and(|image| naming.images.contains_key(image))

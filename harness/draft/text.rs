@@ -8,10 +8,20 @@ use crate::scenario::Population;
 /// A population in `populations`.
 pub(super) fn population(population: &Population) -> String {
     let headers = &population.variants[0].headers;
-    let headers: Vec<String> =
-        headers.iter().map(|(name, value)| format!("{}: {}", plain(name), plain(value))).collect();
-    let headers = if headers.is_empty() { "{}".to_owned() } else { format!("{{headers: {{{}}}}}", headers.join(", ")) };
-    format!("  {}: {headers}", plain(&population.name))
+    let mut parts = Vec::new();
+    if let Some(gateway) = &population.through {
+        parts.push(format!("through: gateway/{}", plain(&gateway.name)));
+        parts.extend((gateway.port != 80).then(|| format!("port: {}", gateway.port)));
+        parts.extend(headers.get("host").map(|host| format!("host: {}", plain(host))));
+    }
+    let is_written = |name: &str| population.through.is_none() || name != "host";
+    let headers: Vec<String> = headers
+        .iter()
+        .filter(|(name, _)| is_written(name))
+        .map(|(name, value)| format!("{}: {}", plain(name), plain(value)))
+        .collect();
+    parts.extend((!headers.is_empty()).then(|| format!("headers: {{{}}}", headers.join(", "))));
+    format!("  {}: {{{}}}", plain(&population.name), parts.join(", "))
 }
 
 /// A claim of the expected answers, or why they cannot be claimed.

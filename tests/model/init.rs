@@ -260,7 +260,7 @@ fn virtual_service(spec: &str) -> String {
     virtual_service(
         "  gateways: [public]\n  http: [{route: [{destination: {host: web}}]}]\n---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec: {selector: {app: gateway}, servers: [{hosts: [web.example.com], port: {name: http, number: 80, protocol: HTTP}}]}\n"
     ),
-    "VirtualService/web applies at the gateway public only, not to requests in the mesh: add `mesh` to its gateways to test it"
+    "the gateway public: a throwaway cluster has no pods for it, so no requests come through it"
 )]
 #[case::a_method(
     virtual_service(
@@ -370,6 +370,41 @@ fn versions_come_from_labels_before_tags(#[case] kind: &str) {
     assert_eq!(code, Some(0), "{printed}");
     let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
     assert!(scenario.contains("{from: everyone, get: {canary: 50%, stable: 50%}}"), "{scenario}");
+    assert_verified(folder.path());
+}
+
+#[rstest]
+#[case::of_istio(
+    "networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: edge}\nspec:\n  hosts: ['*.example.com']\n  gateways: [public]\n  \
+     http:\n    - {match: [{headers: {cohort: {exact: tester}}}], route: [{destination: {host: web}}]}\n    - {route: [{destination: {host: web}}]}\n",
+    "networking.istio.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec:\n  selector: {istio: ingressgateway}\n  servers:\n    \
+     - {hosts: [web.example.com], port: {name: http, number: 80, protocol: HTTP}}\n    \
+     - {hosts: [web.example.com], port: {name: https, number: 443, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: web}}\n"
+)]
+#[case::of_the_gateway_api(
+    "gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: edge}\nspec:\n  parentRefs: [{name: public}]\n  hostnames: [web.example.com]\n  \
+     rules:\n    - {matches: [{headers: [{name: cohort, value: tester}]}], backendRefs: [{name: web, port: 80}]}\n    \
+     - {backendRefs: [{name: web, port: 80}]}\n",
+    "gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: public}\nspec:\n  gatewayClassName: istio\n  listeners:\n    \
+     - {name: http, port: 80, protocol: HTTP, hostname: '*.example.com'}\n    \
+     - {name: https, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: web}]}}\n"
+)]
+fn callers_outside_are_populations(#[case] rule: &str, #[case] gateway: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = format!("{APP}---\napiVersion: {rule}---\napiVersion: {gateway}");
+    fs::write(folder.path().join("app.yaml"), objects).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let https = "the port 443 of the gateway public takes HTTPS, which the draft does not call: add a population with `tls: {ca: FILE}`";
+    assert!(printed.contains(https), "{printed}");
+    let scenario = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    for line in [
+        "  outside-web-example-com: {through: gateway/public, host: web.example.com}\n",
+        "  outside-web-example-com-cohort-tester: {through: gateway/public, host: web.example.com, headers: {cohort: tester}}\n",
+        "- {from: outside-web-example-com-cohort-tester, get: {v1: 100%}}\n",
+    ] {
+        assert!(scenario.contains(line), "{line}\n{scenario}");
+    }
     assert_verified(folder.path());
 }
 
