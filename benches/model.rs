@@ -60,7 +60,10 @@ fn main() {
     }
     tell("500 mutants", start.elapsed().as_secs_f64() * 500.0 / f64::from(decided), "s", 2.0, true);
 
-    tell("verify of 1,000 VirtualServices, files read", verify_many(1_000).as_secs_f64() * 1e3, "ms", 150.0, true);
+    let of_mesh = verify_many(Hosts::Names);
+    tell("verify of 1,000 VirtualServices, files read", of_mesh.as_secs_f64() * 1e3, "ms", 150.0, true);
+    let of_gateways = verify_many(Hosts::AtGateways);
+    tell("verify of 1,000 VirtualServices on ten gateways", of_gateways.as_secs_f64() * 1e3, "ms", 200.0, true);
 
     let text = rules(10_000, Hosts::Names);
     let read = best(1, || drop(black_box(parse_manifests(Path::new("many.yaml"), &text).unwrap())));
@@ -111,12 +114,17 @@ async fn walk() -> Duration {
     times[times.len() / 2]
 }
 
+/// The number of gateways.
+const GATEWAYS: u32 = 10;
+
 /// The hosts of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hosts {
     Names,
     /// Each matches the names in a namespace, in which there is one Service.
     Wildcards,
+    /// Those by which callers outside name services, at ten gateways.
+    AtGateways,
 }
 
 /// As many rules as services, three routes each, in one file's text.
@@ -127,6 +135,11 @@ fn rules(count: u32, hosts: Hosts) -> String {
         let (namespace, host) = match hosts {
             Hosts::Names => ("many".to_owned(), name.clone()),
             Hosts::Wildcards => (format!("many-{number}"), format!("'*.many-{number}.svc.cluster.local'")),
+            Hosts::AtGateways => {
+                let gateway = number % GATEWAYS;
+                let host = format!("{name}.edge-{gateway}.example.com");
+                ("many".to_owned(), format!("{host}]\n  gateways: [edge-{gateway}"))
+            }
         };
         let metadata = format!("metadata: {{name: {name}, namespace: {namespace}}}");
         write!(
@@ -157,16 +170,30 @@ fn compile(count: u32, hosts: Hosts) -> Duration {
 }
 
 /// Checks a claim about one of many rules, as the command does.
-fn verify_many(count: u32) -> Duration {
+fn verify_many(hosts: Hosts) -> Duration {
+    let gateways = (0..if hosts == Hosts::AtGateways { GATEWAYS } else { 0 }).map(|number| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge-{number}, namespace: many}}\nspec:\n  \
+             selector: {{istio: ingressgateway}}\n  \
+             servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*.edge-{number}.example.com']}}]\n---\n"
+        )
+    });
+    let gateways: String = gateways.collect();
+    let population = match hosts {
+        Hosts::AtGateways => "{through: gateway/edge-0, host: svc-0.edge-0.example.com}",
+        Hosts::Names | Hosts::Wildcards => "{}",
+    };
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    put("many.yaml", &rules(count, Hosts::Names));
+    put("many.yaml", &(gateways + &rules(1_000, hosts)));
     put("client.yaml", &std::fs::read_to_string(Path::new(CANARY).join("httpbin.yaml")).unwrap());
     put(
         "scenario.yaml",
-        "name: many\nnamespace: many\nservice: http://svc-0:8080\nclient: {manifest: client.yaml, pod: httpbin}\n\
-         version: {header: x-version}\npopulations: {everyone: {}}\nstages:\n  - name: all\n    apply: [many.yaml]\n    \
-         expect: [{from: everyone, status: 503}]\n",
+        &format!(
+            "name: many\nnamespace: many\nservice: http://svc-0:8080\nclient: {{manifest: client.yaml, pod: httpbin}}\n\
+             version: {{header: x-version}}\npopulations: {{everyone: {population}}}\nstages:\n  - name: all\n    apply: [many.yaml]\n    \
+             expect: [{{from: everyone, status: 503}}]\n"
+        ),
     );
     best(5, || {
         let scenario = Scenario::read(folder.path()).unwrap();
