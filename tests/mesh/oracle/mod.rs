@@ -14,7 +14,7 @@ use shiftcheck::routing::{
     Client, GatewayPods, Kind, Live, Mesh, Naming, Request, RouteDiff, RouteTable, Scope, TlsHandshake, addressed,
     client_in, client_of, pods_of,
 };
-use shiftcheck::scenario::{ControllerKind, GatewayApi, Scenario};
+use shiftcheck::scenario::{ControllerKind, GatewayApi, IngressGateway, Scenario};
 
 use crate::common::{ROOT, scratch};
 use crate::harness::tests;
@@ -115,7 +115,15 @@ fn fixtures() -> Vec<Case> {
         scenario.client.manifests.iter().for_each(|manifest| live.apply(manifest));
         for stage in &scenario.stages {
             live.step_through(stage);
-            let gateway = (!scenario.ingress_gateways().is_empty()).then(Client::ingress_gateway);
+            let made = |gateway: &IngressGateway| Client {
+                namespace: scenario.namespace.clone(),
+                labels: gateway.selector.clone(),
+                sidecar: true,
+            };
+            let gateway = scenario.ingress_gateways().into_iter().next().map(|gateway| match gateway.api {
+                GatewayApi::Istio => Client::ingress_gateway(),
+                GatewayApi::Kubernetes => made(gateway),
+            });
             let injected = scenario.client.others.iter().filter(|own| own.sidecar);
             let others = injected.filter_map(|own| client_in(&live, own.namespace(&scenario.namespace), &own.name));
             for client in client_of(&live, &scenario.client.pod).into_iter().chain(others).chain(gateway) {
