@@ -22,7 +22,7 @@ struct Gateway<'a> {
 }
 
 /// A population for each host by which callers outside reach rules through a gateway. What they cannot express is noted in `open`.
-pub(super) fn outside<'a>(manifests: &[&'a Manifest], open: &mut Vec<String>) -> Vec<Population> {
+pub(super) fn outside(manifests: &[&Manifest], open: &mut Vec<String>) -> Vec<Population> {
     let gateways: Vec<Gateway<'_>> = manifests.iter().filter_map(|manifest| gateway(manifest, open)).collect();
     let of_manifests = manifests.iter().filter(|manifest| manifest.kind() == "Gateway");
     let named: BTreeSet<&str> = of_manifests.map(|manifest| manifest.name()).collect();

@@ -61,6 +61,30 @@ fn undeclared(service: &Service, pods: &Pods, notes: &mut Notes) {
     }
 }
 
+/// Leaves out mirrors of routes of the Gateway API that do not exist: unlike other destinations, they have to.
+fn drop_missing_mirrors(
+    version: RoutingVersion,
+    virtual_services: &mut [VirtualService],
+    services: &HashMap<String, Service>,
+) {
+    let is_missing = |(mirror, _): &(Destination, u32)| !services.contains_key(&mirror.host);
+    for routes in virtual_services.iter_mut().filter(|service| service.gateway_api) {
+        let broken = routes.rules.iter().filter(|rule| rule.mirrors.iter().any(is_missing));
+        let broken: BTreeSet<Arc<str>> = broken.map(|rule| Arc::clone(&rule.at.object)).collect();
+        // up to 1.22, the route is ignored as a whole
+        routes.rules.retain(|rule| version.is_after_1_22() || !broken.contains(&rule.at.object));
+        for mirrors in routes.rules.iter_mut().map(|rule| &mut rule.mirrors) {
+            mirrors.retain(|mirror| !is_missing(mirror));
+            if !version.is_after_1_22() {
+                // up to 1.22, the percentage is ignored
+                for (_, share) in mirrors.iter_mut() {
+                    *share = 1_000_000;
+                }
+            }
+        }
+    }
+}
+
 impl Mesh {
     /// Reads the applied objects. `pods` are the ready pods: [`pods_of`](super::pods_of) returns those that the objects ask for.
     pub fn new(live: &Live, pods: Vec<Pod>) -> Self {
@@ -87,23 +111,7 @@ impl Mesh {
         let routes = live.of(Kind::HttpRoute).chain(live.of(Kind::GrpcRoute));
         let mut virtual_services: Vec<VirtualService> =
             roots.chain(http_route::read_all(version, routes, &of_listeners, &mut notes)).collect();
-        // unlike other destinations, a mirror of such a route has to exist
-        let is_missing = |(mirror, _): &(Destination, u32)| !services.contains_key(&mirror.host);
-        for routes in virtual_services.iter_mut().filter(|service| service.gateway_api) {
-            let broken = routes.rules.iter().filter(|rule| rule.mirrors.iter().any(is_missing));
-            let broken: BTreeSet<Arc<str>> = broken.map(|rule| Arc::clone(&rule.at.object)).collect();
-            // up to 1.22, the route is ignored as a whole
-            routes.rules.retain(|rule| version.is_after_1_22() || !broken.contains(&rule.at.object));
-            for mirrors in routes.rules.iter_mut().map(|rule| &mut rule.mirrors) {
-                mirrors.retain(|mirror| !is_missing(mirror));
-                if !version.is_after_1_22() {
-                    // up to 1.22, the percentage is ignored
-                    for (_, share) in mirrors.iter_mut() {
-                        *share = 1_000_000;
-                    }
-                }
-            }
-        }
+        drop_missing_mirrors(version, &mut virtual_services, &services);
         virtual_services.retain(|service| !service.gateway_api || !service.rules.is_empty());
         virtual_services
             .sort_by_cached_key(|service| (service.created, version.order(&service.name, &service.namespace)));
