@@ -254,6 +254,8 @@ async fn traffic() -> f64 {
             path: "/".to_owned(),
             requests: REQUESTS,
             min_results: REQUESTS,
+            message: Vec::new(),
+            field: None,
             variants: vec![BTreeMap::from([("end-user".to_owned(), "testers".to_owned())])],
         }],
     };

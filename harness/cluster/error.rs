@@ -21,6 +21,10 @@ pub enum NotEmbedded {
         "a stand-in for {image} cannot state the version `{version}`: no response was found in which `version: {rule}` reads it"
     )]
     Version { image: String, version: String, rule: String },
+    #[error(
+        "a stand-in for {0} does not describe its messages by reflection; name a descriptor set with `descriptors`"
+    )]
+    Descriptors(String),
     #[error("the embedded mesh runs no rollout controllers, and the scenario needs {0}")]
     Controller(String),
     #[error(

@@ -14,16 +14,21 @@ pub fn examples() -> impl Iterator<Item = &'static str> {
 
 /// The files of a bundled example; none if there is no such example. Manifests that it shares with another example are in a subfolder with the
 /// name of the other one.
-fn example(name: &str) -> Option<Vec<(PathBuf, String)>> {
-    let mut files: Vec<(PathBuf, String)> = Vec::new();
+fn example(name: &str) -> Option<Vec<(PathBuf, Vec<u8>)>> {
+    let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     for file in FIXTURES.get_dir(name)?.files() {
-        let text = file.contents_utf8()?;
+        let path = file.path().file_name()?.into();
+        // a descriptor set is no text
+        let Some(text) = file.contents_utf8() else {
+            files.push((path, file.contents().to_owned()));
+            continue;
+        };
         for shared in FIXTURES.dirs().flat_map(Dir::files) {
             if text.contains(&format!("../{}", shared.path().display())) {
-                files.push((shared.path().to_owned(), shared.contents_utf8()?.to_owned()));
+                files.push((shared.path().to_owned(), shared.contents().to_owned()));
             }
         }
-        files.push((file.path().file_name()?.into(), text.replace("../", "")));
+        files.push((path, text.replace("../", "").into_bytes()));
     }
     Some(files)
 }

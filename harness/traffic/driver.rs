@@ -131,9 +131,9 @@ impl Driver {
         flows: &[SampleFlow<'_>],
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
-        let options = self.options;
+        let (options, calls) = (self.options, scenario.calls().unwrap_or_default());
         self.drive_parts(scenario, flows, observe, |flows, share| {
-            plan(scenario, flows, DriverOptions { qps: options.qps.map(|qps| qps * share), ..options })
+            plan(scenario, &calls, flows, DriverOptions { qps: options.qps.map(|qps| qps * share), ..options })
         })
         .await
     }
@@ -160,10 +160,11 @@ impl Driver {
                 least: 0,
             })
             .collect();
-        let options = self.options;
+        let (options, calls) = (self.options, scenario.calls().unwrap_or_default());
         self.drive_parts(scenario, &flows, observe, |flows, share| {
             let qps = Some(f64::from(watch.rate) * share);
-            let mut plan = plan(scenario, flows, DriverOptions { connections: watch.connections, qps, ..options })?;
+            let mut plan =
+                plan(scenario, &calls, flows, DriverOptions { connections: watch.connections, qps, ..options })?;
             plan.in_flight = Some(watch.in_flight(options.timeout));
             plan.busy_qps = Some(f64::from(watch.busy) * share);
             Ok(plan)

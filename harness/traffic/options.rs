@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::TrafficError;
-use crate::scenario::{Scenario, VersionRule};
+use crate::cluster::message_field;
+use crate::scenario::{Calls, Scenario, VersionRule};
 use crate::workload::{DrivePlan, Flow, VersionSource};
 
 /// How the driver sends requests.
@@ -82,6 +83,7 @@ impl WatchOptions {
 /// The plan of a sample, without an id.
 pub(super) fn plan(
     scenario: &Scenario,
+    calls: &Calls,
     flows: &[SampleFlow<'_>],
     options: DriverOptions,
 ) -> Result<DrivePlan, TrafficError> {
@@ -92,11 +94,14 @@ pub(super) fn plan(
         .map(|flow| {
             let population = scenario.population(flow.from);
             let population = population.ok_or_else(|| TrafficError::NoPopulation(flow.from.to_owned()))?;
+            let call = calls.get(flow.path);
             Ok(Flow {
                 path: flow.path.to_owned(),
                 method: population.variants.first().and_then(|variant| variant.method.clone()),
                 requests: flow.requests,
                 min_results: flow.least,
+                message: call.map(|call| call.message.clone()).unwrap_or_default(),
+                field: call.and_then(|call| Some(message_field(call.version.as_ref()?))),
                 variants: population.variants.iter().map(|variant| variant.headers.clone()).collect(),
             })
         })
@@ -120,6 +125,7 @@ pub(super) fn plan(
             VersionRule::Body(regex) => VersionSource::Body(regex.as_str().to_owned()),
             VersionRule::Header(name) => VersionSource::Header(name.clone()),
             VersionRule::Json(pointer) => VersionSource::Json(pointer.clone()),
+            VersionRule::Field(_) => VersionSource::Field,
         },
         pod_header: scenario.pod_header.clone(),
         flows,

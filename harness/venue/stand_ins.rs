@@ -30,6 +30,9 @@ pub(super) fn stand_ins(plan: &Plan<'_>) -> Result<StandIns, ClusterError> {
     let stand_ins = StandIns::of(scenario);
     let refused = |origin: &Origin, source| Err(ClusterError::NotEmbedded { origin: origin.clone(), source });
     for (image, versions) in images(plan) {
+        if scenario.calls().is_none() {
+            return refused(&scenario.version_origin, NotEmbedded::Descriptors(image));
+        }
         for version in versions.into_iter().filter(|version| !stand_ins.can_state(version)) {
             let claims = |claim: &&Claim| claim.versions.keys().any(|own| own.split(ARROW).any(|own| own == version));
             // a version that no claim names may be missing: the response counts for none of the claimed ones
@@ -38,6 +41,7 @@ pub(super) fn stand_ins(plan: &Plan<'_>) -> Result<StandIns, ClusterError> {
             return refused(&claim.origin, NotEmbedded::Version { image, version, rule });
         }
     }
+    let success = scenario.service.scheme.success();
     for planned in &plan.stages {
         let senders = planned.after.senders();
         for claim in planned.stage.claims() {
@@ -47,8 +51,8 @@ pub(super) fn stand_ins(plan: &Plan<'_>) -> Result<StandIns, ClusterError> {
             };
             let given = planned.after.given(population, &claim.path, &senders);
             let from_stand_ins = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
-            if from_stand_ins.fraction() > claim.statuses.share(200).fraction() {
-                let others = claimed.iter().filter(|(status, share)| **status != 200 && !share.is_none());
+            if from_stand_ins.fraction() > claim.statuses.share(success).fraction() {
+                let others = claimed.iter().filter(|(status, share)| **status != success && !share.is_none());
                 let needed = others.map(|(status, _)| status.to_string()).collect::<Vec<_>>().join(" and ");
                 return refused(&claim.origin, NotEmbedded::Status { needed });
             }

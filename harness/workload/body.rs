@@ -48,6 +48,13 @@ pub(super) fn framed(message: &[u8]) -> Bytes {
     data.into()
 }
 
+/// The message in the body of a unary call; none if there is none, several, or a compressed one.
+pub(super) fn unframed(body: &[u8]) -> Option<&[u8]> {
+    let (prefix, message) = body.split_at_checked(PREFIX)?;
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
+    (prefix[0] == 0 && usize::try_from(length) == Ok(message.len())).then_some(message)
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Infallible;

@@ -8,6 +8,7 @@ mod chain;
 mod connection;
 mod driver;
 mod faults;
+mod field;
 mod gates;
 mod idle;
 mod output;
@@ -15,6 +16,7 @@ mod protocol;
 mod response;
 mod schedule;
 mod serve;
+mod wire;
 
 pub use body::{AnswerBody, GRPC_STATUS};
 pub use chain::{Behind, NextHop, VERSIONS, is_propagated};
@@ -24,7 +26,7 @@ pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};
 pub use protocol::{
-    DrivePlan, DriveTls, DriverCommand, DriverMessage, FailureKind, Flow, RequestFailure, RequestResult, ResultKind,
-    VersionSource,
+    DrivePlan, DriveTls, DriverCommand, DriverMessage, FailureKind, FieldValue, Flow, MessageField, RequestFailure,
+    RequestResult, ResultKind, VersionSource,
 };
-pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, serve};
+pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, message_of, serve};

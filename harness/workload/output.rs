@@ -147,7 +147,15 @@ mod tests {
     #[test]
     fn the_number_of_kinds_is_bounded() {
         let mut sink = JsonLines::new(io::sink());
-        let flow = Flow { path: "/".to_owned(), method: None, requests: 100_000, min_results: 0, variants: Vec::new() };
+        let flow = Flow {
+            path: "/".to_owned(),
+            method: None,
+            requests: 100_000,
+            min_results: 0,
+            message: Vec::new(),
+            field: None,
+            variants: Vec::new(),
+        };
         let mut batcher = Batcher::new(&mut sink, &[flow]);
         for n in 0..100_000 {
             let result = RequestResult { n, flow: 0, kind: 0, connection: 0, due_us: 0, late_us: 0, took_us: 0 };

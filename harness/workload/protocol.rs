@@ -89,6 +89,34 @@ pub enum VersionSource {
     Header(String),
     /// In a JSON body, at a JSON pointer.
     Json(String),
+    /// In the message of gRPC, in the field that the flow names: [`Flow::field`].
+    Field,
+}
+
+/// A field of a message of gRPC with the version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageField {
+    /// The number of the field, after those of the messages around it.
+    pub numbers: Vec<u32>,
+    /// The type of its value.
+    pub value: FieldValue,
+    /// The version in a message that leaves the field out; none if there is none.
+    #[serde(default)]
+    pub default: Option<String>,
+}
+
+/// The type of a field of a message of gRPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldValue {
+    /// A text.
+    Text,
+    /// A number that may be negative.
+    Signed,
+    /// A number that is not negative.
+    Unsigned,
+    /// A number with a name.
+    Enum(BTreeMap<i32, String>),
 }
 
 /// Requests to one path, sent in turn with those of other flows.
@@ -104,6 +132,12 @@ pub struct Flow {
     /// The number of results before which no [`DriverCommand::Stop`] comes. Until then the driver sends larger batches of messages.
     #[serde(default)]
     pub min_results: u64,
+    /// The encoded request message of a call of gRPC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub message: Vec<u8>,
+    /// The field with the version, for [`VersionSource::Field`]; none if the answers state none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<MessageField>,
     /// Sets of request headers, used in turn.
     pub variants: Vec<BTreeMap<String, String>>,
 }

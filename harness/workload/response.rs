@@ -7,9 +7,9 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use regex::Regex;
 
-use super::body::GRPC_STATUS;
+use super::body::{GRPC_STATUS, unframed};
 use super::connection::HttpResponse;
-use super::protocol::{ResultKind, VersionSource};
+use super::protocol::{MessageField, ResultKind, VersionSource};
 
 /// The maximum length of a body's excerpt, in characters.
 const EXCERPT: usize = 120;
@@ -25,6 +25,8 @@ pub(super) struct ResponseReader {
     pattern: Option<Regex>,
     pod_header: Option<String>,
     is_grpc: bool,
+    /// For each flow, the field of [`VersionSource::Field`].
+    fields: Vec<Option<MessageField>>,
 }
 
 impl ResponseReader {
@@ -32,28 +34,43 @@ impl ResponseReader {
     pub fn new(version: VersionSource, pod_header: Option<String>, is_grpc: bool) -> Result<Self, regex::Error> {
         let pattern = match &version {
             VersionSource::Body(pattern) => Some(Regex::new(pattern)?),
-            VersionSource::Header(_) | VersionSource::Json(_) => None,
+            VersionSource::Header(_) | VersionSource::Json(_) | VersionSource::Field => None,
         };
-        Ok(Self { version, pattern, pod_header, is_grpc })
+        Ok(Self { version, pattern, pod_header, is_grpc, fields: Vec::new() })
+    }
+
+    /// Sets for each flow the field of messages with the version.
+    pub fn with_fields(self, fields: impl Iterator<Item = Option<MessageField>>) -> Self {
+        let fields = if self.version == VersionSource::Field { fields.collect() } else { Vec::new() };
+        Self { fields, ..self }
+    }
+
+    /// What distinguishes a flow from others with the same response: nothing where all read the version in the same way.
+    fn kind_of_flow(&self, flow: usize) -> usize {
+        if self.fields.is_empty() { 0 } else { flow }
     }
 
     /// The headers or trailers with the version, the pod, and the status and the message of gRPC.
     fn headers<'a>(&self, response: &'a HttpResponse) -> [Option<&'a HeaderValue>; 4] {
         let version = match &self.version {
             VersionSource::Header(name) => Some(name.as_str()),
-            VersionSource::Json(_) | VersionSource::Body(_) => None,
+            VersionSource::Json(_) | VersionSource::Body(_) | VersionSource::Field => None,
         };
         let of_grpc = |name| self.is_grpc.then_some(name);
         let names = [version, self.pod_header.as_deref(), of_grpc(GRPC_STATUS), of_grpc("grpc-message")];
         names.map(|name| response.header(name?))
     }
 
-    fn read(&self, response: &HttpResponse) -> ResultKind {
+    fn read(&self, flow: usize, response: &HttpResponse) -> ResultKind {
         let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         let [version, pod, grpc_status, grpc_message] = self.headers(response);
         let version = match &self.version {
             VersionSource::Header(_) => text(version),
             VersionSource::Json(pointer) => json_version(&response.body, pointer),
+            VersionSource::Field => {
+                let field = self.fields.get(flow).and_then(Option::as_ref);
+                field.and_then(|field| field.read(unframed(&response.body)?))
+            }
             VersionSource::Body(_) => {
                 // a message of gRPC also has bytes that are no text
                 let body = std::str::from_utf8(&response.body).map(Cow::Borrowed).ok();
@@ -77,6 +94,7 @@ impl ResponseReader {
 pub(super) struct ResponseCache(Vec<CachedResponse>);
 
 struct CachedResponse {
+    flow: usize,
     status: StatusCode,
     headers: [Option<HeaderValue>; 4],
     body: Vec<u8>,
@@ -88,20 +106,23 @@ impl ResponseCache {
     /// The maximum length of the body of a cached response, in bytes.
     const MAX_BODY: usize = 1024;
 
-    /// The kind of a response.
-    pub fn kind(&mut self, reader: &ResponseReader, response: &HttpResponse) -> Arc<ResultKind> {
+    /// The kind of a response to a request of a flow.
+    pub fn kind(&mut self, reader: &ResponseReader, flow: usize, response: &HttpResponse) -> Arc<ResultKind> {
+        let flow = reader.kind_of_flow(flow);
         let headers = reader.headers(response);
         let is_same = |cached: &&CachedResponse| {
             cached.status == response.status
+                && cached.flow == flow
                 && cached.body == response.body
                 && cached.headers.iter().zip(headers).all(|(cached, header)| cached.as_ref() == header)
         };
         if let Some(cached) = self.0.iter().find(is_same) {
             return Arc::clone(&cached.kind);
         }
-        let kind = Arc::new(reader.read(response));
+        let kind = Arc::new(reader.read(flow, response));
         if self.0.len() < Self::MAX_RESPONSES && response.body.len() <= Self::MAX_BODY {
             self.0.push(CachedResponse {
+                flow,
                 status: response.status,
                 headers: headers.map(Option::<&HeaderValue>::cloned),
                 body: response.body.to_vec(),
@@ -159,7 +180,7 @@ mod tests {
                 body: Bytes::copy_from_slice(body.as_bytes()),
                 trailers: None,
             };
-            let kind = cache.kind(&reader, &response);
+            let kind = cache.kind(&reader, 0, &response);
             (kind.status, kind.pod.clone(), kind.version.clone())
         };
         // each response twice, and more responses than the cache keeps
@@ -181,7 +202,7 @@ mod tests {
     fn a_version_is_one_short_line(#[case] answered: &str, #[case] version: &str) {
         let body = serde_json::json!({ "version": answered }).to_string();
         let reader = ResponseReader::new(VersionSource::Json("/version".to_owned()), None, false).unwrap();
-        let kind = reader.read(&HttpResponse { body: body.into(), ..HttpResponse::default() });
+        let kind = reader.read(0, &HttpResponse { body: body.into(), ..HttpResponse::default() });
         assert_eq!(kind.version.as_deref(), Some(version));
     }
 
@@ -195,7 +216,7 @@ mod tests {
                 .collect::<hyper::HeaderMap>()
         };
         let read = |response: &HttpResponse| {
-            let kind = reader.read(response);
+            let kind = reader.read(0, response);
             (kind.version.unwrap(), kind.grpc_status)
         };
         let trailer = HttpResponse { trailers: Some(map("v2")), ..HttpResponse::default() };

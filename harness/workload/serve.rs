@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -16,10 +17,11 @@ use hyper_util::server::conn::auto::Builder;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use super::body::{AnswerBody, GRPC_STATUS};
+use super::body::{AnswerBody, GRPC_STATUS, unframed};
 use super::chain::{Behind, NextHop, VERSIONS};
 use super::faults::{Faults, delayed};
 use super::idle::terminated;
+use super::wire::{WireFields, WireValue, bytes_field, varint_field};
 
 /// The address of a server cannot be bound.
 #[derive(Debug, Error)]
@@ -49,6 +51,8 @@ pub struct DemoServer {
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// The method of gRPC that greets.
 const GREETING: &str = "/helloworld.Greeter/SayHello";
+/// The maximum length of a request message, in bytes.
+const MAX_MESSAGE: usize = 64 << 10;
 /// The status of gRPC of methods that do not exist: UNIMPLEMENTED.
 const UNIMPLEMENTED: HeaderValue = HeaderValue::from_static("12");
 
@@ -56,6 +60,12 @@ const UNIMPLEMENTED: HeaderValue = HeaderValue::from_static("12");
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
     kind.is_some_and(|rest| rest.is_empty() || rest[0] == b'+')
+}
+
+/// The message in the body of a call of gRPC; empty if there is none.
+pub async fn message_of(body: Incoming) -> Vec<u8> {
+    let body = Limited::new(body, MAX_MESSAGE).collect().await.map(Collected::to_bytes).unwrap_or_default();
+    unframed(&body).unwrap_or_default().to_vec()
 }
 
 /// Runs the demo server until SIGTERM or SIGINT. `/` returns 200 `Hello server - v1`; `/error` returns 503 `Hello server - v1 (uri=/error)` if
@@ -94,7 +104,7 @@ async fn serving(address: SocketAddr, server: DemoServer) -> Result<(), ServeErr
 pub(super) async fn serve_each<F: Future<Output = Response<AnswerBody>> + Send + 'static>(
     listener: TcpListener,
     http2: bool,
-    answer: impl Fn(&Request<Incoming>) -> F + Send + Sync + 'static,
+    answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
 ) {
     let answer = Arc::new(answer);
     let builder = Builder::new(TokioExecutor::new());
@@ -105,7 +115,7 @@ pub(super) async fn serve_each<F: Future<Output = Response<AnswerBody>> + Send +
         let (answer, builder) = (Arc::clone(&answer), Arc::clone(&builder));
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let response = answer(&request);
+                let response = answer(request);
                 async { Ok::<_, Infallible>(delayed(response.await).await) }
             });
             if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
@@ -165,28 +175,22 @@ impl DemoServer {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// The response to a request. What it needs of the request is read at once.
-    fn respond(
-        self: Arc<Self>,
-        request: &Request<Incoming>,
-    ) -> impl Future<Output = Response<AnswerBody>> + Send + use<> {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let response = match (is_grpc(request.headers()), request.version()) {
-            (false, _) if NextHop::of(path).is_some() => None,
-            (false, _) => Some(self.answer(path)),
-            (true, Version::HTTP_2) => Some(self.call(request.uri().path())),
+    /// The response to a request.
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+        let (parts, body) = request.into_parts();
+        match (is_grpc(&parts.headers), parts.version) {
+            (false, _) => {
+                let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+                match NextHop::of(path) {
+                    Some(_) => self.answer_along(path, parts.method, &parts.headers).await,
+                    None => self.answer(path),
+                }
+            }
+            (true, Version::HTTP_2) => self.call(parts.uri.path(), &message_of(body).await),
             (true, _) => {
                 let mut response = Response::new(AnswerBody::new("gRPC requires HTTP/2"));
                 *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-                Some(response)
-            }
-        };
-        let sent_on =
-            response.is_none().then(|| (path.to_owned(), request.method().clone(), request.headers().clone()));
-        async move {
-            match (response, sent_on) {
-                (None, Some((path, method, headers))) => self.answer_along(&path, method, &headers).await,
-                (response, _) => response.unwrap_or_default(),
+                response
             }
         }
     }
@@ -213,17 +217,13 @@ impl DemoServer {
         response
     }
 
-    /// The response to a call of a method of gRPC, `/PACKAGE.SERVICE/METHOD`.
-    pub fn call(&self, method: &str) -> Response<AnswerBody> {
+    /// The response to a call of a method of gRPC, `/PACKAGE.SERVICE/METHOD`, with a request message.
+    pub fn call(&self, method: &str, message: &[u8]) -> Response<AnswerBody> {
         self.served.fetch_add(1, Ordering::Relaxed);
         let body = match method {
             // the field `status` is SERVING
-            HEALTH => Some(AnswerBody::message(&[8, 1])),
-            GREETING => {
-                // the field `message`, whose length fits into one byte
-                let greeting = &self.greeting[..self.greeting.len().min(127)];
-                Some(AnswerBody::message(&[&[10, u8::try_from(greeting.len()).unwrap_or(0)], greeting].concat()))
-            }
+            HEALTH => Some(AnswerBody::message(&varint_field(1, 1))),
+            GREETING => Some(AnswerBody::message(&self.greeting_of(message))),
             _ => None,
         };
         let is_known = body.is_some();
@@ -236,6 +236,20 @@ impl DemoServer {
             headers.insert("grpc-message", HeaderValue::from_static("unknown method"));
         }
         response
+    }
+
+    /// The message `HelloReply` for a `HelloRequest`: the greeting, and the version and the pod of the server in `build`.
+    fn greeting_of(&self, request: &[u8]) -> Vec<u8> {
+        let greeting = match WireFields(request).last(1) {
+            Some(WireValue::Bytes(name)) if !name.is_empty() => {
+                Bytes::from([&self.greeting, &b" (name="[..], name, b")"].concat())
+            }
+            _ => self.greeting.clone(),
+        };
+        let own = |name| self.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        let build = [bytes_field(1, own("x-version")), bytes_field(2, own("x-pod"))].concat();
+        // the greeting last, so that a regular expression on the message reads nothing behind it
+        [bytes_field(2, &build), bytes_field(1, &greeting)].concat()
     }
 
     /// The response to a request for a path. It is to be sent when [`delayed`] says so.

@@ -72,6 +72,8 @@ pub async fn send(
         path: kind.1.path.clone(),
         requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
         min_results: MANY,
+        message: Vec::new(),
+        field: None,
         variants: vec![kind.1.headers.clone()],
     };
     let protocol = &variant.protocol;

@@ -201,8 +201,15 @@ impl Slot {
         });
         let servers: usize = behind.sum();
         // with four servers, one that is known is missed by that many connections in one of ten million rounds
-        let flow =
-            Flow { path: "/".to_owned(), method: None, requests: 64, min_results: 64, variants: vec![BTreeMap::new()] };
+        let flow = Flow {
+            path: "/".to_owned(),
+            method: None,
+            requests: 64,
+            min_results: 64,
+            message: Vec::new(),
+            field: None,
+            variants: vec![BTreeMap::new()],
+        };
         let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan("http", HOST, false, vec![flow]) };
         let driver = &mut self.driver;
         let mut wait = Wait::new(Awaited::Connections, POLLING.limit, Again::Every(POLLING.interval), |_| {});

@@ -321,6 +321,37 @@ fn a_spoilt_scenario_of_grpc_is_told_with_its_place(#[context] context: Context,
     insta::assert_snapshot!(context.description.unwrap(), errors);
 }
 
+const CALL: &str = "/helloworld.Greeter/SayHello: {name: world}";
+
+#[rstest]
+#[case::a_method_of_grpc_that_does_not_exist("path: /grpc.health.v1.Health/Check", "path: /grpc.health.v1.Health/Chek")]
+#[case::a_service_of_grpc_that_does_not_exist("path: /grpc.health.v1.Health/", "path: /grpc.health.v1.Helth/")]
+#[case::a_streaming_method("path: /grpc.health.v1.Health/Check", "path: /grpc.health.v1.Health/Watch")]
+#[case::a_default_method_that_does_not_exist("8080/helloworld.Greeter/SayHello", "8080/helloworld.Greeter/SayHallo")]
+#[case::a_method_whose_message_is_sent_to_nothing(CALL, "/helloworld.Greeter/SayHullo: {name: world}")]
+#[case::a_message_for_no_method(CALL, "SayHello: {name: world}")]
+#[case::a_field_that_does_not_exist("{field: build.version}", "{field: build.verison}")]
+#[case::a_field_that_is_like_no_other("{field: build.version}", "{field: release}")]
+#[case::a_field_that_is_a_message("{field: build.version}", "{field: build}")]
+#[case::a_field_inside_of_a_text("{field: build.version}", "{field: message.version}")]
+#[case::a_field_of_a_request_that_does_not_exist(CALL, "/helloworld.Greeter/SayHello: {nam: world}")]
+#[case::a_field_of_a_request_of_another_type(CALL, "/helloworld.Greeter/SayHello: {name: 3}")]
+#[case::a_message_that_is_a_text(CALL, "/helloworld.Greeter/SayHello: world")]
+#[case::a_file_that_is_no_descriptor_set("descriptors: hello.binpb", "descriptors: hello.proto")]
+#[case::a_descriptor_set_that_is_not_there("descriptors: hello.binpb", "descriptors: helo.binpb")]
+#[case::messages_of_a_service_of_http("grpc://svc-hello:8080/helloworld.Greeter/SayHello", "http://svc-hello:8080")]
+#[case::a_version_of_a_method_that_states_none("Health/Check, status: OK", "Health/Check, get: {v1: 100%}")]
+#[case::a_version_of_an_answer_without_a_message("v1: 100%}, status: OK", "v1: 100%}, status: UNAVAILABLE")]
+#[case::a_version_at_two_places("{field: build.version}", "{field: build.version, header: x-version}")]
+fn wrong_messages_of_grpc_are_told_with_their_place(#[context] context: Context, #[case] from: &str, #[case] to: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "grpc-message", "scenario.yaml", from, to);
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
 #[test]
 fn a_scenario_that_is_not_there_is_told() {
     let (_, errors, code) = said(&shiftcheck(&["run", "nowhere.yaml"]).output().unwrap());

@@ -21,7 +21,8 @@ fn all_claims_hold(
         "fault-injection",
         "scale",
         "h2c",
-        "grpc"
+        "grpc",
+        "grpc-message"
     )]
     scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
@@ -105,6 +106,29 @@ fn calls_of_grpc_that_fail_are_told(
     let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert!(printed.contains(foreseen), "{printed}");
+}
+
+/// The version is a field of the answer, and the server gets the message: the greeting contains both.
+#[test]
+fn a_version_is_read_from_the_field_that_the_scenario_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "grpc-message", "scenario.yaml", "{field: build.version}", "{field: message}");
+    let arguments = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains("were answered by Hello server - v1 (name=world)"), "{printed}");
+}
+
+#[test]
+fn stand_ins_state_the_version_in_the_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = ("image: hello-server:v2", "image: registry.acme.io/hello:2");
+    let path = example(folder.path(), "grpc-message", "canary/hello-server-v2.yaml", from, to);
+    let arguments = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("answers come from stand-ins for registry.acme.io/hello:2"), "{printed}");
+    assert!(printed.contains("testers at /helloworld.Greeter/SayHello: v1 50 %, v2 50 % — "), "{printed}");
 }
 
 #[test]
@@ -207,6 +231,7 @@ fn every_mutant_is_killed(
         "scale",
         "h2c",
         "grpc",
+        "grpc-message",
         "rollouts-subset",
         "rollouts-host",
         "rollouts-header"

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use hyper::Response;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -12,13 +14,13 @@ use tokio::net::TcpListener;
 
 use super::serving::{Asked, Callers, Line, Serving};
 use super::tls::Termination;
-use crate::workload::delayed;
+use crate::workload::{AnswerBody, delayed, is_grpc, message_of};
 
 /// A proxy that listens.
 #[derive(Debug)]
 pub(super) struct Proxy {
     address: SocketAddr,
-    serving: Arc<RwLock<Option<Arc<Current>>>>,
+    serving: Shared,
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
@@ -57,7 +59,7 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Current>>>>) {
+async fn accept(listener: TcpListener, serving: Shared) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
@@ -77,22 +79,36 @@ async fn accept(listener: TcpListener, serving: Arc<RwLock<Option<Arc<Current>>>
     }
 }
 
+/// The current routes of a proxy that can change.
+type Shared = Arc<RwLock<Option<Arc<Current>>>>;
+
+/// The response to a request; without one the connection is closed.
+fn answer(serving: &Shared, line: &Mutex<Line>, request: &Parts, message: &[u8]) -> Option<Response<AnswerBody>> {
+    let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+    let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+    let (serving, callers) = &*now;
+    serving.answer(&Asked::of(request, message, callers), &mut line)
+}
+
 /// Answers the requests of a connection.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, serving: &RwLock<Option<Arc<Current>>>) {
-    let line = Mutex::new(Line::default());
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, serving: &Shared) {
+    let line = Arc::new(Mutex::new(Line::default()));
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
-        // without an answer the connection is closed
-        let response = now.and_then(|now| {
-            let (serving, callers) = &*now;
-            serving.answer(&Asked::of(&request, callers), &mut line)
-        });
-        let response = response.ok_or("no connection");
+        let (request, body) = request.into_parts();
+        // of gRPC, a server gets the message, too
+        let (answered, call) = if is_grpc(&request.headers) {
+            (None, Some((Arc::clone(serving), Arc::clone(&line), request, body)))
+        } else {
+            (answer(serving, &line, &request, &[]), None)
+        };
         async {
+            let response = match call {
+                Some((serving, line, request, body)) => answer(&serving, &line, &request, &message_of(body).await),
+                None => answered,
+            };
             match response {
-                Ok(response) => Ok(delayed(response).await),
-                error => error,
+                Some(response) => Ok(delayed(response).await),
+                None => Err("no connection"),
             }
         }
     });

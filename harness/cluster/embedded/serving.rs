@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
 use super::stand_in::PodServer;
@@ -55,7 +55,7 @@ impl Endpoint {
     fn respond(&self, path: &str, asked: &Asked<'_>) -> Option<Response<AnswerBody>> {
         let server = self.server.as_ref()?;
         Some(match is_grpc(asked.headers) {
-            true if self.takes_grpc => server.call(path),
+            true if self.takes_grpc => server.call(path, asked.message),
             true => with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC requires HTTP/2"),
             false => self.respond_after(&**server, path, asked).unwrap_or_else(|| server.answer(path)),
         })
@@ -111,17 +111,19 @@ pub(super) struct Asked<'a> {
     pub path: &'a str,
     pub host: &'a [u8],
     pub headers: &'a HeaderMap,
+    /// The message of a call of gRPC.
+    pub message: &'a [u8],
     pub callers: &'a Callers,
 }
 
 impl<'a> Asked<'a> {
-    pub fn of(request: &'a hyper::Request<Incoming>, callers: &'a Callers) -> Self {
-        let headers = request.headers();
+    pub fn of(request: &'a Parts, message: &'a [u8], callers: &'a Callers) -> Self {
+        let headers = &request.headers;
         // HTTP/2 has the host in the URL
-        let host = request.uri().authority().map(|host| host.as_str().as_bytes());
+        let host = request.uri.authority().map(|host| host.as_str().as_bytes());
         let host = host.or_else(|| Some(headers.get(HOST)?.as_bytes())).unwrap_or_default();
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        Self { method: request.method(), path, host, headers, callers }
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+        Self { method: &request.method, path, host, headers, message, callers }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Servers in place of images that are not the demo's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,17 +10,18 @@ use hyper::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
 use super::matching::text_with;
+use crate::cluster::message_field::message_field;
 use crate::routing::Pod;
-use crate::scenario::{Scenario, VersionRule};
-use crate::workload::{AnswerBody, Behind, DemoServer};
+use crate::scenario::{Call, Scenario, VersionRule};
+use crate::workload::{AnswerBody, Behind, DemoServer, MessageField};
 
 /// The server of a pod.
 pub(super) trait PodServer: fmt::Debug + Send + Sync {
     /// The response to a request for a path.
     fn answer(&self, path: &str) -> Response<AnswerBody>;
 
-    /// The response to a call of a method of gRPC.
-    fn call(&self, method: &str) -> Response<AnswerBody>;
+    /// The response to a call of a method of gRPC with a request message.
+    fn call(&self, method: &str, message: &[u8]) -> Response<AnswerBody>;
 
     /// The response to a request for a path, given that of the service to which the request was sent on; none if the server sends nothing on.
     fn answer_after(&self, _path: &str, _behind: &Behind) -> Option<Response<AnswerBody>> {
@@ -36,8 +37,8 @@ impl PodServer for DemoServer {
         Self::answer(self, path)
     }
 
-    fn call(&self, method: &str) -> Response<AnswerBody> {
-        Self::call(self, method)
+    fn call(&self, method: &str, message: &[u8]) -> Response<AnswerBody> {
+        Self::call(self, method, message)
     }
 
     fn answer_after(&self, path: &str, behind: &Behind) -> Option<Response<AnswerBody>> {
@@ -55,6 +56,8 @@ pub struct StandIns {
     /// The versions that the scenario claims.
     pub(super) versions: BTreeSet<String>,
     version: VersionRule,
+    /// The fields with the version in the answers of the methods of gRPC.
+    fields: BTreeMap<String, MessageField>,
     pod_header: Option<String>,
 }
 
@@ -68,7 +71,14 @@ impl StandIns {
     /// Stand-ins that a scenario understands.
     pub fn of(scenario: &Scenario) -> Self {
         let (version, pod_header) = (scenario.version.clone(), scenario.pod_header.clone());
-        Self { versions: scenario.versions(), version, pod_header }
+        let calls = scenario.calls().unwrap_or_default();
+        let field = |(method, call): (String, Call)| Some((method, message_field(&call.version?)));
+        Self {
+            versions: scenario.versions(),
+            version,
+            fields: calls.into_iter().filter_map(field).collect(),
+            pod_header,
+        }
     }
 
     /// Whether a stand-in can state this version.
@@ -83,7 +93,9 @@ impl StandIns {
         if let Some(name) = &self.pod_header {
             add(&mut headers, name, &pod.name);
         }
-        StandIn { body, headers, served: AtomicU64::new(0) }
+        let message = |(method, field): (&String, &MessageField)| Some((method.clone(), field.message(&pod.version)?));
+        let messages = self.fields.iter().filter_map(message).collect();
+        StandIn { body, headers, messages, served: AtomicU64::new(0) }
     }
 
     fn content(&self, version: &str) -> Option<Content> {
@@ -95,6 +107,11 @@ impl StandIns {
             }
             VersionRule::Body(expression) => {
                 Some(Content { body: text_with(expression, version)?.into(), headers: HeaderMap::new() })
+            }
+            VersionRule::Field(_) => {
+                let stated =
+                    !self.fields.is_empty() && self.fields.values().all(|field| field.message(version).is_some());
+                stated.then(|| Content::plain(HeaderMap::new()))
             }
             VersionRule::Json(pointer) => {
                 let document = document(pointer, version)?;
@@ -129,6 +146,8 @@ fn document(pointer: &str, version: &str) -> Option<Value> {
 struct StandIn {
     body: Bytes,
     headers: HeaderMap,
+    /// The messages with the version, by the method of gRPC.
+    messages: BTreeMap<String, Vec<u8>>,
     served: AtomicU64,
 }
 
@@ -146,8 +165,9 @@ impl PodServer for StandIn {
         self.respond(AnswerBody::new(self.body.clone()))
     }
 
-    fn call(&self, _method: &str) -> Response<AnswerBody> {
-        self.respond(AnswerBody::message(&self.body))
+    fn call(&self, method: &str, _message: &[u8]) -> Response<AnswerBody> {
+        let message = self.messages.get(method).map_or(&self.body[..], Vec::as_slice);
+        self.respond(AnswerBody::message(message))
     }
 
     fn served(&self) -> u64 {

@@ -306,7 +306,7 @@ impl Snapshot<'_> {
         };
         let version_header = match &self.scenario.version {
             VersionRule::Header(name) => Some(name.as_str()),
-            VersionRule::Body(_) | VersionRule::Json(_) => None,
+            VersionRule::Body(_) | VersionRule::Json(_) | VersionRule::Field(_) => None,
         };
         let mesh = mesh.read_in(version_header, self.scenario.pod_header.as_deref());
         if self.scenario.has_chains() { mesh.with_chains() } else { mesh }

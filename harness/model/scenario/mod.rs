@@ -3,10 +3,12 @@
 //! A scenario names a service, the populations that call it, and the stages of its rollout. [`Scenario::read`] parses the file, resolves the names
 //! in it and reads the manifests. Every error is reported with file, line and column.
 
+mod calls;
 mod canary;
 mod certificate;
 mod control_plane;
 mod controller;
+mod descriptors;
 mod document;
 mod duration;
 mod error;
@@ -35,6 +37,7 @@ pub use canary::{Canary, Webhook};
 pub(crate) use certificate::{authorities, certificates};
 pub use control_plane::{ControlPlane, MeshStep};
 pub use controller::{Action, Controlled, ControllerKind, ControllerWait, Gate, Install, Phase, Weights};
+pub use descriptors::{Call, Calls, Descriptors, Messages, VersionField, VersionValue};
 pub use error::ScenarioError;
 pub use error_rates::{Confidence, ErrorProbability, ErrorRates};
 pub use expectation::{Claim, Count, DeclaredClaim, During, Expectation, Statuses};

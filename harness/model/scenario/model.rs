@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::control_plane::MeshStep;
 use super::controller::{Action, Controlled, ControllerWait, Gate, Install};
+use super::descriptors::Messages;
 use super::error::ScenarioError;
 use super::expectation::{Claim, DeclaredClaim, Expectation};
 use super::kinds::Target;
@@ -45,6 +46,8 @@ pub struct Scenario {
     pub version: VersionRule,
     /// Where the scenario says how to read the version.
     pub version_origin: Origin,
+    /// The messages of calls of gRPC.
+    pub messages: Messages,
     /// The response header with the pod's name, if the service sends one.
     pub pod_header: Option<String>,
     /// Where a server pod reports the number of requests that it has served.
@@ -148,6 +151,8 @@ pub enum VersionRule {
     Header(String),
     /// By the value at a JSON pointer in the body.
     Json(String),
+    /// By a field of the message of gRPC, by its names from the outermost, `build.version`.
+    Field(String),
 }
 
 impl fmt::Display for VersionRule {
@@ -157,6 +162,7 @@ impl fmt::Display for VersionRule {
             Self::Body(expression) => ("body", expression.as_str()),
             Self::Header(name) => ("header", name.as_str()),
             Self::Json(pointer) => ("json", pointer.as_str()),
+            Self::Field(path) => ("field", path.as_str()),
         };
         write!(formatter, "{{{key}: '{value}'}}")
     }
@@ -323,11 +329,14 @@ impl Scenario {
         self.stages.iter().flat_map(Stage::claims).any(Claim::is_along_a_path)
     }
 
-    /// The scenario file, the manifest files and those of certificates. A file may occur several times.
+    /// The scenario file, the manifest files, those of certificates and that of descriptors. A file may occur several times.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let manifests = self.manifests().map(|manifest| manifest.origin.path.as_path());
         let tls = self.populations.iter().filter_map(|own| own.through.as_ref()?.tls.as_ref());
-        std::iter::once(self.path.as_path()).chain(manifests).chain(tls.map(|tls| tls.ca_file.as_path()))
+        std::iter::once(self.path.as_path())
+            .chain(manifests)
+            .chain(tls.map(|tls| tls.ca_file.as_path()))
+            .chain(self.messages.descriptors.as_deref())
     }
 
     /// All objects that are applied: those of the client, then those of the stages in order.

@@ -158,7 +158,8 @@ impl LoadGenerator {
         let target = Target::new(&plan.base)?;
         let reader =
             ResponseReader::new(plan.version.clone(), plan.pod_header.clone(), target.protocol == Protocol::Grpc)
-                .map_err(|error| DriveError::Plan(error.to_string()))?;
+                .map_err(|error| DriveError::Plan(error.to_string()))?
+                .with_fields(plan.flows.iter().map(|flow| flow.field.clone()));
         let requests = plan.flows.iter().map(|flow| target.requests(flow, &plan)).collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
         let tls = plan.tls.as_ref().map(|tls| Tls::new(tls, target.protocol != Protocol::Http1));
@@ -329,7 +330,7 @@ impl LoadGenerator {
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
         let variant = &variants[(request.earlier % variants.len() as u64) as usize];
         let kind = match connection.connection.send(variant).await {
-            Ok(response) => connection.cache.kind(&self.reader, &response),
+            Ok(response) => connection.cache.kind(&self.reader, request.flow, &response),
             Err(failure) => Arc::new(failure.into()),
         };
         let result = RequestResult {

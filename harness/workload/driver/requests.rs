@@ -19,7 +19,7 @@ pub(super) enum Protocol {
     Http1,
     /// `h2c`: HTTP/2 with prior knowledge.
     Http2,
-    /// `grpc`: unary calls with an empty message, over HTTP/2 with prior knowledge.
+    /// `grpc`: unary calls, over HTTP/2 with prior knowledge.
     Grpc,
 }
 
@@ -72,7 +72,7 @@ impl Target {
             );
         }
         let (method, body) = match self.protocol {
-            Protocol::Grpc => ("POST", framed(&[])),
+            Protocol::Grpc => ("POST", framed(&flow.message)),
             _ => (flow.method.as_deref().unwrap_or("GET"), Bytes::new()),
         };
         // HTTP/2 has the host in the URL

@@ -40,6 +40,14 @@ pub struct Scenario {
     /// How to read the version from a response.
     #[schemars(with = "Version")]
     pub version: Spanned<Version>,
+    /// A file with the descriptor set of the gRPC services, as `protoc --include_imports --descriptor_set_out` writes it. By default, the server's
+    /// reflection is asked where types of messages are needed.
+    #[schemars(with = "Option<String>")]
+    pub descriptors: Option<Spanned<String>>,
+    /// The request messages of gRPC by method, `/PACKAGE.SERVICE/METHOD`, as JSON. Calls of other methods send an empty message.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Map<String, serde_json::Value>>")]
+    pub messages: HashMap<Spanned<String>, Spanned<serde_json::Value>>,
     /// How to read the pod's name from a response.
     pub pod: Option<PodRule>,
     /// Where a server pod reports the number of requests that it has served.
@@ -127,7 +135,7 @@ pub struct OtherClient {
 }
 
 /// How to read the version from a response: one of these.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Version {
     /// By the group `version` of a regular expression on the body.
@@ -139,6 +147,9 @@ pub struct Version {
     /// By the value at a JSON pointer in the body, such as `/build/version`.
     #[schemars(with = "Option<String>")]
     pub json: Option<Spanned<String>>,
+    /// By a field of the message of gRPC, by its names from the outermost, such as `build.version`.
+    #[schemars(with = "Option<String>")]
+    pub field: Option<Spanned<String>>,
 }
 
 /// How to read the pod's name from a response.

@@ -36,9 +36,12 @@ const SHAPES: &[(&str, Form, &str)] = &[
     (
         "version",
         Mapping,
-        "one of three: {body: 'version (?<version>[^ ]+)'}, an expression with the group `version`; {header: x-version}; {json: /version}, a JSON pointer",
+        "one of four: {body: 'version (?<version>[^ ]+)'}, an expression with the group `version`; {header: x-version}; {json: /version}, a JSON pointer; {field: build.version}, a field of a gRPC message",
     ),
     ("version/*", Scalar, "a text"),
+    ("descriptors", Scalar, "a file with a descriptor set, such as hello.binpb"),
+    ("messages", Mapping, "the request messages by method, such as {/helloworld.Greeter/SayHello: {name: world}}"),
+    ("messages/*", Mapping, "a message as JSON, such as {name: world}"),
     ("pod", Mapping, "the response header that names the pod, such as {header: x-pod}"),
     ("pod/*", Scalar, "the name of a header"),
     ("served", Mapping, "the request counter of a pod, such as {path: /served, port: 8080}"),

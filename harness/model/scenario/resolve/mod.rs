@@ -5,6 +5,7 @@ mod checks;
 mod claims;
 mod clients;
 mod controller;
+mod messages;
 mod outside;
 mod service;
 mod service_levels;
@@ -32,7 +33,6 @@ use super::model::{Client, DRIVER, Scenario, Served, Service, Stage, Step, Traff
 use super::origin::Origin;
 use super::parse::{Keys, parse, raw};
 use super::population::Population;
-use super::scheme::Scheme;
 use super::suggest::nearest;
 
 impl Scenario {
@@ -52,7 +52,7 @@ impl Scenario {
         resolver.scenario(parse(path, text)?).map_err(|error| error.with_excerpt(path, text))
     }
 
-    /// The manifest files that the text of a scenario file names, relative to where `path` is. They are not read.
+    /// The manifest files, and those of certificates and descriptors, that the text of a scenario file names, relative to where `path` is. They are not read.
     ///
     /// # Errors
     /// The text is not YAML, a key is unknown, or a value has the wrong type.
@@ -60,8 +60,11 @@ impl Scenario {
         let raw = parse(path, text)?;
         let resolver = Resolver { path, folder: path.parent().unwrap_or(Path::new("")) };
         let stages = raw.stages.value.iter();
+        let beside =
+            raw.descriptors.iter().chain(raw.populations.values().filter_map(|own| Some(&own.tls.as_ref()?.value.ca)));
         let named = stages.flat_map(|stage| stage.apply.iter().chain(&stage.delete).flat_map(|files| &files.value));
-        let named = std::iter::once(&raw.client.manifest).chain(named.filter(|name| is_yaml(&name.value)));
+        let named =
+            std::iter::once(&raw.client.manifest).chain(named.filter(|name| is_yaml(&name.value))).chain(beside);
         Ok(named.map(|name| resolver.full_path(&name.value)).collect())
     }
 
@@ -102,10 +105,9 @@ impl Resolver<'_> {
     fn scenario(&self, raw: raw::Scenario) -> Result<Scenario, ScenarioError> {
         let service = self.service(&raw.service)?;
         let version_at = raw.version.referenced;
-        let version = self.version(raw.version)?;
-        if service.scheme == Scheme::Grpc {
-            self.refuse_for_grpc(&raw.populations, &version, version_at)?;
-        }
+        let version = self.version(raw.version.clone())?;
+        self.refuse_for_scheme(&raw, service.scheme, &version, version_at)?;
+        let messages = self.messages(&raw.service, raw.descriptors.as_ref(), raw.messages)?;
         if !is_dns_label(&raw.namespace.value) {
             return self.error(
                 raw.namespace.referenced,
@@ -141,7 +143,7 @@ impl Resolver<'_> {
         self.enter(&entrances, &stages, &mut populations)?;
         self.only_send(&others, &populations, (&client, &raw.namespace.value), &stages)?;
         let counter = |raw: raw::Counter| Ok(Served { path: self.http_path(raw.path)?, port: raw.port });
-        Ok(Scenario {
+        let scenario = Scenario {
             path: self.path.to_owned(),
             name: raw.name,
             namespace: raw.namespace.value,
@@ -151,13 +153,15 @@ impl Resolver<'_> {
             client,
             version_origin: self.origin(version_at),
             version,
+            messages,
             pod_header: raw.pod.map(|pod| self.header_name(pod.header)).transpose()?,
             served: raw.served.map(counter).transpose()?,
             traffic,
             sensitive_headers,
             populations,
             stages,
-        })
+        };
+        Self::with_calls(scenario)
     }
 
     fn stages(
@@ -240,11 +244,11 @@ impl Resolver<'_> {
 
     fn version(&self, version: Spanned<raw::Version>) -> Result<VersionRule, ScenarioError> {
         let (at, version) = (version.referenced, version.value);
-        let rules = [&version.body, &version.header, &version.json].into_iter().flatten();
+        let rules = [&version.body, &version.header, &version.json, &version.field].into_iter().flatten();
         let mut rules: Vec<Location> = rules.map(|rule| rule.referenced).collect();
         rules.sort_by_key(|at| (at.line(), at.column()));
         if let [_, .., last] = rules[..] {
-            return self.error(last, "`version` takes only one of `body`, `header` and `json`");
+            return self.error(last, "`version` takes only one of `body`, `header`, `json` and `field`");
         }
         if let Some(body) = version.body {
             let regex = Regex::new(&body.value)
@@ -264,8 +268,10 @@ impl Resolver<'_> {
                     .error(pointer.referenced, format!("`{}` is not a JSON pointer such as /version", pointer.value));
             }
             Ok(VersionRule::Json(pointer.value))
+        } else if let Some(field) = version.field {
+            Ok(VersionRule::Field(field.value))
         } else {
-            self.error(at, "`version` needs `body`, `header` or `json`")
+            self.error(at, "`version` needs `body`, `header`, `json` or `field`")
         }
     }
 

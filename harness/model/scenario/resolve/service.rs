@@ -1,7 +1,5 @@
 //! The address of the service, and what its protocol asks of other keys.
 
-use std::collections::BTreeMap;
-
 use serde_saphyr::Spanned;
 
 use super::{Context, Resolver};
@@ -81,28 +79,42 @@ impl Resolver<'_> {
         Ok(Statuses::Claimed(shares))
     }
 
-    /// Refuses what requests of gRPC do not have.
-    pub(super) fn refuse_for_grpc(
+    /// Refuses what requests of a scheme do not have.
+    pub(super) fn refuse_for_scheme(
         &self,
-        populations: &BTreeMap<String, raw::Population>,
+        raw: &raw::Scenario,
+        scheme: Scheme,
         version: &VersionRule,
         at: serde_saphyr::Location,
     ) -> Result<(), ScenarioError> {
-        if let Some(method) = populations.values().find_map(|population| population.method.as_ref()) {
+        if scheme != Scheme::Grpc {
+            let other = format!("and the service is {scheme}; a service of gRPC is grpc://HOST:PORT");
+            let messages = raw.messages.keys().map(|method| ("messages", method.referenced));
+            let descriptors = raw.descriptors.iter().map(|file| ("descriptors", file.referenced));
+            if let Some((key, at)) = messages.chain(descriptors).next() {
+                return self.error(at, format!("`{key}` is about messages of gRPC, {other}"));
+            }
+            return match version {
+                VersionRule::Field(_) => self.error(at, format!("`field` is a field of a message of gRPC, {other}")),
+                _ => Ok(()),
+            };
+        }
+        if let Some(method) = raw.populations.values().find_map(|population| population.method.as_ref()) {
             let message = "every request of gRPC is a POST; a claim names the method of gRPC as its `path`";
             return self.error(method.referenced, message);
         }
         match version {
-            VersionRule::Json(_) => {
-                self.error(at, "answers of gRPC are no JSON; read the version with `header` (or trailer) or `body`")
-            }
-            VersionRule::Header(_) | VersionRule::Body(_) => Ok(()),
+            VersionRule::Json(_) => self.error(
+                at,
+                "answers of gRPC are no JSON; read the version with `field`, `header` (or trailer) or `body`",
+            ),
+            VersionRule::Header(_) | VersionRule::Body(_) | VersionRule::Field(_) => Ok(()),
         }
     }
 }
 
 /// Whether a path is that of a method of gRPC: `/PACKAGE.SERVICE/METHOD`.
-fn is_method(path: &str) -> bool {
+pub(super) fn is_method(path: &str) -> bool {
     let is_name = |name: &str| {
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
         !name.is_empty() && name.bytes().all(is_part)

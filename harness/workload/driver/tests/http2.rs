@@ -126,6 +126,34 @@ async fn calls_of_grpc_have_a_status_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_read_from_the_field_of_the_flow() {
+    let (port, server) = server().await;
+    let field =
+        |numbers: &[u32]| Some(MessageField { numbers: numbers.to_vec(), value: FieldValue::Text, default: None });
+    let greeting = "/helloworld.Greeter/SayHello";
+    let serving = FieldValue::Enum(BTreeMap::from([(1, "SERVING".to_owned())]));
+    let flows = vec![
+        Flow { field: field(&[2, 1]), ..flow(greeting, 10) },
+        // the same answer, read in another way on the same connection
+        Flow { field: field(&[2, 2]), ..flow(greeting, 10) },
+        Flow { field: field(&[1]), message: vec![10, 5, b'w', b'o', b'r', b'l', b'd'], ..flow(greeting, 10) },
+        Flow {
+            field: Some(MessageField { numbers: vec![1], value: serving, default: None }),
+            ..flow("/grpc.health.v1.Health/Check", 10)
+        },
+        Flow { field: field(&[3]), ..flow(greeting, 10) },
+        flow("/helloworld.Greeter/SayBye", 10),
+    ];
+    let base = format!("grpc://127.0.0.1:{port}");
+    let calls = DrivePlan { base, connections: 1, streams: 1, version: VersionSource::Field, ..plan(port, flows) };
+    let stated = [Some("v1"), Some("pod-a"), Some("Hello server - v1 (name=world)"), Some("SERVING"), None, None];
+    for (result, kind) in answers(calls, |_| None).await {
+        assert_eq!(kind.version.as_deref(), stated[result.flow], "{}", result.flow);
+    }
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_of_grpc_needs_http2() {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().await));
     let server = tokio::spawn(crate::serve(address, crate::DemoServer::new("v1", "pod-a", true).speaking_http2(false)));

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::output::JsonLines;
-use crate::protocol::{Flow, VersionSource};
+use crate::protocol::{FieldValue, Flow, MessageField, VersionSource};
 
 fn plan(port: u16, flows: Vec<Flow>) -> DrivePlan {
     DrivePlan {
@@ -92,7 +92,15 @@ async fn answers_of(
 }
 
 fn flow(path: &str, requests: u64) -> Flow {
-    Flow { path: path.to_owned(), method: None, requests, min_results: 0, variants: vec![BTreeMap::new()] }
+    Flow {
+        path: path.to_owned(),
+        method: None,
+        requests,
+        min_results: 0,
+        message: Vec::new(),
+        field: None,
+        variants: vec![BTreeMap::new()],
+    }
 }
 
 async fn free_port() -> u16 {
