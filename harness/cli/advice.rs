@@ -101,6 +101,10 @@ fn hint(error: &SessionError) -> Option<String> {
             DesignError::TooManyRequests { .. } => {
                 "claim a larger `deviation`, or allow more requests with `error-rates: {max-requests: …}`"
             }
+            DesignError::TooFewSessions { .. } | DesignError::TooFewForALeak { .. } => return None,
+            DesignError::TooManySessions { .. } => {
+                "claim a larger `leak`, have fewer sessions, or allow more requests with `error-rates: {max-requests: …}`"
+            }
             DesignError::TooSmallALeak { .. } => {
                 "claim a larger `leak`, or allow more requests with `error-rates: {max-requests: …}`"
             }

@@ -12,8 +12,13 @@ pub(super) fn callers(
     outside: Vec<Population>,
     open: &mut Vec<String>,
 ) -> (Vec<Population>, Vec<String>) {
-    let everyone =
-        Population { name: "everyone".to_owned(), through: None, from_pod: None, variants: vec![Variant::default()] };
+    let everyone = Population {
+        name: "everyone".to_owned(),
+        through: None,
+        from_pod: None,
+        variants: vec![Variant::default()],
+        sessions: None,
+    };
     let (mut all, mut paths) = (Vec::new(), vec!["/".to_owned()]);
     for base in std::iter::once(everyone).chain(outside) {
         let mut populations = vec![base];

@@ -65,6 +65,7 @@ fn population(gateway: &Gateway<'_>, port: u16, host: &str) -> Population {
         through: Some(through),
         from_pod: None,
         variants: vec![Request { method: None, headers: [("host".to_owned(), host.to_owned())].into() }],
+        sessions: None,
     }
 }
 

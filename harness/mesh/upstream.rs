@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::envoy::{cluster, items};
-use crate::routing::{Cluster, RouteTable, Tls, Upstream};
+use crate::routing::{Cluster, HashTable, RouteTable, Tls, Upstream};
 
 /// Reads the protocols towards the endpoints of the clusters of a table, where they are not the default, from a dump of clusters.
 pub(super) fn upstreams(clusters: &Value, table: &RouteTable) -> BTreeMap<Cluster, Upstream> {
@@ -39,7 +39,25 @@ fn upstream(cluster: &Value) -> Upstream {
     };
     let options =
         &cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
-    Upstream { tls, is_http2: !options["explicit_http_config"]["http2_protocol_options"].is_null() }
+    let table = hash_table(cluster);
+    Upstream { tls, table, is_http2: !options["explicit_http_config"]["http2_protocol_options"].is_null() }
+}
+
+/// Where a cluster finds the endpoint of a hash; none if no hash decides.
+fn hash_table(cluster: &Value) -> Option<HashTable> {
+    // a number of 64 bits is a text in JSON
+    let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    match cluster["lb_policy"].as_str()? {
+        "RING_HASH" => {
+            let size = number(&cluster["ring_hash_lb_config"]["minimum_ring_size"]);
+            Some(size.map_or(HashTable::RING, HashTable::Ring))
+        }
+        "MAGLEV" => {
+            let size = number(&cluster["maglev_lb_config"]["table_size"]);
+            Some(size.map_or(HashTable::MAGLEV, HashTable::Maglev))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +111,7 @@ mod tests {
         Tls::Disabled
     )]
     fn tls_is_read_from_the_sockets_of_a_cluster(#[case] cluster: Value, #[case] expected: Tls) {
-        assert_eq!(upstream(&cluster), Upstream { tls: expected, is_http2: false });
+        assert_eq!(upstream(&cluster), Upstream { tls: expected, is_http2: false, table: None });
     }
 
     #[rstest]
@@ -104,6 +122,23 @@ mod tests {
         let options = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options});
         let cluster = json!({"typed_extension_protocol_options": options});
         assert_eq!(upstream(&cluster).is_http2, expected);
+    }
+
+    #[rstest]
+    #[case::least_request(json!({"lb_policy": "LEAST_REQUEST"}), None)]
+    #[case::round_robin(json!({}), None)]
+    #[case::ring(
+        json!({"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": "4096"}}),
+        Some(HashTable::Ring(4096))
+    )]
+    #[case::ring_of_the_default_size(json!({"lb_policy": "RING_HASH"}), Some(HashTable::Ring(1024)))]
+    #[case::maglev(json!({"lb_policy": "MAGLEV"}), Some(HashTable::Maglev(65_537)))]
+    #[case::maglev_of_a_size(
+        json!({"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 101}}),
+        Some(HashTable::Maglev(101))
+    )]
+    fn the_table_of_a_hash_is_read_from_a_cluster(#[case] cluster: Value, #[case] expected: Option<HashTable>) {
+        assert_eq!(upstream(&cluster).table, expected);
     }
 
     #[test]

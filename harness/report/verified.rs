@@ -94,7 +94,9 @@ pub(super) fn given(claim: &VerifiedClaim<'_>) -> String {
     match (&claim.decided, claim.expectation) {
         (Decided::Open(why), _) => why.clone(),
         (Decided::Undecided(_), _) => "undecided".to_owned(),
-        (_, Expectation::Claim(_)) => format!("the manifests give {} {}", claim.given, by(&claim.given.rules)),
+        (_, Expectation::Claim(_) | Expectation::Sessions(_)) => {
+            format!("the manifests give {} {}", claim.given, by(&claim.given.rules))
+        }
         (Decided::Holds, Expectation::Served { requests: Count::Exactly(_), .. })
         | (Decided::Fails(_), Expectation::Served { requests: Count::Some, .. }) => {
             "no route to the workload".to_owned()

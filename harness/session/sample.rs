@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::SessionError;
-use super::judge::{ServedRequests, judge_sample, judge_service_level};
+use super::judge::{ServedRequests, judge_sample, judge_service_level, judge_sessions};
 use super::picks::Picks;
 use super::progress::Progress;
 use super::stage::{Mode, Session};
@@ -12,7 +12,7 @@ use crate::routing::{Kind, addressed};
 use crate::scenario::{Claim, Count, Expectation, Origin, Stage};
 use crate::traffic::{Driver, Next, ObservedResponse, Sample, SampleFlow};
 use crate::venue::Reading;
-use crate::verdict::{Answer, AnswerTimes, Design, Ruling, ServiceLevelTrial, Trial};
+use crate::verdict::{Answer, AnswerTimes, Design, Ruling, ServiceLevelTrial, SessionTrial, Trial};
 
 impl Session<'_> {
     /// Takes a sample and judges the claims about its requests.
@@ -49,6 +49,7 @@ impl Session<'_> {
         let judge = |trial: &Trial| judge_sample(trial, &self.snapshot, &planned, &live);
         let mut judged: Vec<Judged> = trials.claims.iter().map(judge).collect();
         judged.extend(trials.levels.iter().map(judge_service_level));
+        judged.extend(trials.sessions.iter().map(|trial| judge_sessions(trial, &self.snapshot, &planned, &live)));
         for (workload, (expected, place)) in counted {
             let served = served.get(&workload).cloned().unwrap_or_else(|| ServedRequests::unknown(&workload));
             judged.push(served.judge(&workload, expected, sample.requests, place));
@@ -156,6 +157,7 @@ impl Session<'_> {
 struct Trials {
     claims: Vec<Trial>,
     levels: Vec<ServiceLevelTrial>,
+    sessions: Vec<SessionTrial>,
 }
 
 impl Trials {
@@ -163,12 +165,13 @@ impl Trials {
         Self {
             claims: designs.claims.iter().cloned().map(Trial::new).collect(),
             levels: designs.levels.iter().cloned().map(ServiceLevelTrial::new).collect(),
+            sessions: designs.sessions.iter().cloned().map(SessionTrial::new).collect(),
         }
     }
 
     /// Takes a response, and returns the ruling on the claim of its flow before and after it.
     fn observe(&mut self, response: &ObservedResponse<'_>) -> (Option<Ruling>, Option<Ruling>) {
-        let ObservedResponse { flow, answer, due, sent, at: answered, .. } = *response;
+        let ObservedResponse { flow, answer, pod, due, sent, at: answered, .. } = *response;
         if let Some(trial) = self.claims.get_mut(flow) {
             let before = trial.ruling();
             let kind = match trial.design().claim.slower_than {
@@ -176,9 +179,11 @@ impl Trials {
                 None => trial.kind(answer),
             };
             (before, trial.observe(kind))
-        } else {
-            let trial = &mut self.levels[flow - self.claims.len()];
+        } else if let Some(trial) = self.levels.get_mut(flow - self.claims.len()) {
             (trial.ruling(), trial.observe(answer, AnswerTimes { due, sent, answered }))
+        } else {
+            let trial = &mut self.sessions[flow - self.claims.len() - self.levels.len()];
+            (trial.ruling(), trial.observe(answer, pod))
         }
     }
 }
@@ -196,7 +201,12 @@ impl Trials {
             let (from, path, claim) = (claim.from.clone(), claim.path.clone(), claim.to_string());
             ClaimProgress { from, path, claim, requests: trial.requests(), shares: Vec::new(), ruling: trial.ruling() }
         });
-        claims.chain(levels).collect()
+        let sessions = self.sessions.iter().map(|trial| {
+            let claim = &trial.design().claim;
+            let (from, path, claim) = (claim.from.clone(), claim.path.clone(), claim.to_string());
+            ClaimProgress { from, path, claim, requests: trial.requests(), shares: Vec::new(), ruling: trial.ruling() }
+        });
+        claims.chain(levels).chain(sessions).collect()
     }
 }
 
@@ -221,7 +231,13 @@ fn flows(designs: &StageDesigns) -> Vec<SampleFlow<'_>> {
         requests: design.allowed(),
         least: design.least(),
     });
-    claims.chain(levels).collect()
+    let sessions = designs.sessions.iter().map(|design| SampleFlow {
+        from: &design.claim.from,
+        path: &design.claim.path,
+        requests: design.requests(),
+        least: design.requests(),
+    });
+    claims.chain(levels).chain(sessions).collect()
 }
 
 fn counted(stage: &Stage) -> BTreeMap<String, (Count, Origin)> {

@@ -35,6 +35,7 @@ mod prove;
 mod redaction;
 mod reports;
 mod scenarios;
+mod sessions;
 mod snapshots;
 mod stand_ins;
 mod times;

@@ -22,7 +22,8 @@ fn all_claims_hold(
         "scale",
         "h2c",
         "grpc",
-        "grpc-message"
+        "grpc-message",
+        "sticky"
     )]
     scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
@@ -232,6 +233,7 @@ fn every_mutant_is_killed(
         "h2c",
         "grpc",
         "grpc-message",
+        "sticky",
         "rollouts-subset",
         "rollouts-host",
         "rollouts-header"

@@ -69,6 +69,10 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 				Name: known.Name, TransportSocket: known.TransportSocket, TransportSocketMatches: known.TransportSocketMatches,
 				TypedExtensionProtocolOptions: known.TypedExtensionProtocolOptions,
 			}
+			// other policies have settings that nobody reads
+			if known.LbPolicy == envoycluster.Cluster_RING_HASH || known.LbPolicy == envoycluster.Cluster_MAGLEV {
+				short.LbPolicy, short.LbConfig = known.LbPolicy, known.LbConfig
+			}
 			protocols = append(protocols, object{"cluster": marshal(t, &short)})
 		}
 	}

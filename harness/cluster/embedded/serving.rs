@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
@@ -12,8 +13,9 @@ use super::stand_in::PodServer;
 use super::tls::Termination;
 use crate::demo::DemoImage;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Pod,
-    Redirect, RedirectPath, Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit, Unconnected,
+    Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, KeyOf, Mesh, Outbound, Outcome,
+    Pod, Redirect, RedirectPath, Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit,
+    Unconnected,
 };
 use crate::scenario::StatusCode as Status;
 use crate::workload::{AnswerBody, Behind, GRPC_STATUS, NextHop, VERSIONS, delay_of, is_grpc, postpone};
@@ -316,7 +318,7 @@ impl RoutesWithServers {
             Action::Respond { status, body } => plain(Status(*status), body),
             Action::Redirect(redirect) => redirected(redirect, request),
             Action::Forward(forward) => {
-                let (mut response, position) = self.forwarded(forward, &route.path(request), asked);
+                let (mut response, position) = self.forwarded(forward, request, &route.path(request), asked);
                 let Some(position) = position else { return response };
                 if let Some(changes) = forward.responses.get(&position) {
                     change(&mut response, changes);
@@ -329,22 +331,30 @@ impl RoutesWithServers {
     }
 
     /// The response, and the position of the cluster whose server has given it; none if the proxy responds itself.
-    fn forwarded(&self, forward: &Forward, path: &str, asked: &Asked<'_>) -> (Response<AnswerBody>, Option<usize>) {
+    fn forwarded(
+        &self,
+        forward: &Forward,
+        request: &Request,
+        path: &str,
+        asked: &Asked<'_>,
+    ) -> (Response<AnswerBody>, Option<usize>) {
         let missing = || (plain(Status(forward.missing), ""), None);
         let retries = forward.retries;
         for (mirror, per_million) in &forward.mirrors {
             let servers = self.servers.get(mirror).map_or(&[][..], Vec::as_slice);
             if fastrand::u32(..1_000_000) < *per_million {
                 // the answers of mirrors are discarded
-                drop(answered(servers, retries, path, asked));
+                drop(answered(servers, None, retries, path, asked));
             }
         }
         let Some(position) = pick(&forward.clusters) else { return missing() };
         let (cluster, _) = &forward.clusters[position];
+        let is_hashed = self.routes.table.upstreams.get(cluster).is_some_and(|own| own.table.is_some());
+        let key = if is_hashed { key_of(forward, request) } else { None };
         match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
             (None | Some(Endpoints::NoCluster), _) => missing(),
             (_, None | Some([])) => (plain(Status(503), "no healthy upstream"), None),
-            (_, Some(servers)) => match answered(servers, retries, path, asked) {
+            (_, Some(servers)) => match answered(servers, key, retries, path, asked) {
                 Some(response) => (response, Some(position)),
                 None => (plain(Status(503), "upstream connect error or disconnect/reset before headers"), None),
             },
@@ -365,8 +375,38 @@ fn change(response: &mut Response<AnswerBody>, changes: &ResponseHeaders) {
     }
 }
 
-/// The response of an endpoint at random, and of others as often as the request is sent again; none if there is no response.
-fn answered(endpoints: &[Endpoint], retries: Retries, path: &str, asked: &Asked<'_>) -> Option<Response<AnswerBody>> {
+/// The key of a request, for clusters that choose an endpoint by a hash; none if the request has none.
+fn key_of(forward: &Forward, request: &Request) -> Option<u64> {
+    let keys: Vec<KeyOf> = forward.hashes.iter().filter_map(|key| key.of(request)).collect();
+    // a proxy that sets a cookie is not modelled
+    let is_known = !keys.is_empty() && !keys.contains(&KeyOf::Connection);
+    is_known.then(|| {
+        let mut hasher = DefaultHasher::new();
+        keys.hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+/// The position of the endpoint for a key: the one with the greatest hash of both, so that each endpoint has its share of the keys, and keys stay
+/// where they are when other endpoints come and go.
+fn endpoint_of(endpoints: &[&Endpoint], key: u64) -> usize {
+    let weight = |endpoint: &Endpoint| {
+        let mut hasher = DefaultHasher::new();
+        (key, &endpoint.pod).hash(&mut hasher);
+        hasher.finish()
+    };
+    let weights = endpoints.iter().enumerate().map(|(position, endpoint)| (weight(endpoint), position));
+    weights.max().map_or(0, |(_, position)| position)
+}
+
+/// The response of the endpoint for a key, or of one at random, and of others as often as the request is sent again; none if there is no response.
+fn answered(
+    endpoints: &[Endpoint],
+    key: Option<u64>,
+    retries: Retries,
+    path: &str,
+    asked: &Asked<'_>,
+) -> Option<Response<AnswerBody>> {
     if endpoints.is_empty() {
         return None;
     }
@@ -375,7 +415,8 @@ fn answered(endpoints: &[Endpoint], retries: Retries, path: &str, asked: &Asked<
         if untried.is_empty() || !retries.to_others {
             untried = endpoints.iter().collect();
         }
-        let picked = untried.swap_remove(fastrand::usize(..untried.len()));
+        let position = key.map_or_else(|| fastrand::usize(..untried.len()), |key| endpoint_of(&untried, key));
+        let picked = untried.swap_remove(position);
         let response = picked.respond(path, asked);
         let failure = response.as_ref().and_then(|response| match response.status() {
             StatusCode::SERVICE_UNAVAILABLE => Some(Failure::Unavailable),

@@ -8,8 +8,8 @@ use super::EnvoyError;
 use super::envoy::{ConfigDump, cluster, domain, items};
 use super::upstream::upstreams;
 use crate::routing::{
-    Abort, Action, CertificateId, Cluster, Condition, Delay, Endpoints, Forward, HeaderChange, Pattern, Polarity,
-    Redirect, RedirectPath, ResponseHeaders, Retries, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
+    Abort, Action, CertificateId, Cluster, Condition, Delay, Endpoints, Forward, HashKey, HeaderChange, Pattern,
+    Polarity, Redirect, RedirectPath, ResponseHeaders, Retries, Rewrite, Route, RouteTable, RoutingUnit, Subject, Test,
 };
 use crate::scenario::StatusCode;
 
@@ -331,9 +331,26 @@ fn forward(action: &Value) -> Result<Forward, EnvoyError> {
         rewrite,
         host: text(&action["host_rewrite_literal"]),
         mirrors: mirrors.collect::<Result<_, EnvoyError>>()?,
+        hashes: items(&action["hash_policy"]).filter_map(hash_key).collect(),
         missing: if action["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR" { 500 } else { 503 },
         ..Forward::new(clusters)
     })
+}
+
+/// What a policy hashes of a request; none if it is nothing.
+fn hash_key(policy: &Value) -> Option<HashKey> {
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    let cookie = &policy["cookie"];
+    if let Some(name) = policy["header"]["header_name"].as_str() {
+        Some(HashKey::Header(name.to_lowercase()))
+    } else if let Some(name) = text(&cookie["name"]) {
+        let ttl = cookie["ttl"].is_string().then(|| duration(&cookie["ttl"]).unwrap_or_default());
+        Some(HashKey::Cookie { name, path: text(&cookie["path"]).unwrap_or_default(), ttl })
+    } else if let Some(name) = text(&policy["query_parameter"]["name"]) {
+        Some(HashKey::Query(name))
+    } else {
+        (policy["connection_properties"]["source_ip"] == true).then_some(HashKey::SourceIp)
+    }
 }
 
 fn redirect(action: &Value) -> Redirect {

@@ -56,7 +56,7 @@ pub(super) fn weight(
     let mut weights = Vec::new();
     let kinds = population.into_iter().flat_map(|own| own.variants.iter().map(move |variant| (own, variant)));
     for (population, variant) in kinds {
-        let one = Population { variants: vec![variant.clone()], ..population.clone() };
+        let one = Population { variants: vec![variant.clone()], sessions: None, ..population.clone() };
         let given = snapshot.given(&one, &level.path, &senders);
         if let Some(note) = given.not_modelled.first() {
             let (field, place) = (note.field.clone(), note.origin.to_string());

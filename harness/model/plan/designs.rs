@@ -5,9 +5,10 @@ use thiserror::Error;
 use super::comparisons::{NotComparable, weight};
 use super::during::{Undecidable, bounds, refused};
 use super::follow::{self, ShortStep};
+use super::sessions::{self, Sticky};
 use super::stages::{Plan, PlannedStage};
 use crate::scenario::{Claim, ErrorRates, Objective, Origin, Population, Sender, Stage};
-use crate::verdict::{Design, DesignError, ServiceLevelDesign, Totals, Unidentified, identify};
+use crate::verdict::{Design, DesignError, ServiceLevelDesign, SessionDesign, Totals, Unidentified, identify};
 
 /// A claim of a scenario that is refused before anything starts.
 #[derive(Debug, Error)]
@@ -28,6 +29,8 @@ pub enum Refused {
     Design(#[from] DesignError),
     /// It would hold without any route.
     Unidentified(#[from] Unidentified),
+    /// It is about a share of requests that a hash keeps at pods.
+    Sticky(#[from] Sticky),
     /// It compares versions that cannot be compared.
     NotComparable(#[from] NotComparable),
     /// It is about the time while a stage is applied, and no watch can decide it.
@@ -49,17 +52,19 @@ pub struct StageDesigns {
     pub claims: Vec<Design>,
     /// The claims about errors and latency.
     pub levels: Vec<ServiceLevelDesign>,
+    /// The claims about sessions.
+    pub sessions: Vec<SessionDesign>,
 }
 
 impl StageDesigns {
     /// Whether the stage claims nothing about requests.
     pub const fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.levels.is_empty()
+        self.claims.is_empty() && self.levels.is_empty() && self.sessions.is_empty()
     }
 }
 
 /// The designs of a stage that does not exist.
-static NONE: StageDesigns = StageDesigns { claims: Vec::new(), levels: Vec::new() };
+static NONE: StageDesigns = StageDesigns { claims: Vec::new(), levels: Vec::new(), sessions: Vec::new() };
 
 /// The sample designs of all claims of a plan.
 #[derive(Debug)]
@@ -88,7 +93,9 @@ impl Designs {
     /// # Errors
     /// The first claim that no sample can decide.
     pub fn unchecked(plan: &Plan<'_>) -> Result<Self, PlanError> {
-        let of_stage = |planned: &PlannedStage<'_>| Ok(StageDesigns { claims: planned.designs()?, levels: Vec::new() });
+        let of_stage = |planned: &PlannedStage<'_>| {
+            Ok(StageDesigns { claims: planned.designs()?, levels: Vec::new(), sessions: planned.sessions()? })
+        };
         let designs = plan.stages.iter().map(of_stage).collect::<Result<_, _>>()?;
         Ok(Self { samples: designs, watched: bounds(plan.scenario), declared: declared(plan) })
     }
@@ -101,6 +108,9 @@ impl Designs {
         let scenario = plan.scenario;
         let mut designs = Vec::new();
         for planned in &plan.stages {
+            if let Some((place, source)) = sessions::refused(planned) {
+                return Err(PlanError::new(&place, source));
+            }
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);
             let along = |path: &str| planned.after.mesh().replicas_along(&scenario.service.host, namespace, path);
@@ -121,7 +131,8 @@ impl Designs {
                     identify(claim, claims, &balanced).map_err(|source| PlanError::new(&claim.origin, source))?;
                 }
             }
-            designs.push(StageDesigns { claims: planned.designs()?, levels: planned.service_levels()? });
+            let (claims, levels, sessions) = (planned.designs()?, planned.service_levels()?, planned.sessions()?);
+            designs.push(StageDesigns { claims, levels, sessions });
             if let Some((place, source)) = follow::refused(planned) {
                 return Err(PlanError::new(&place, Box::new(source)));
             }
@@ -157,6 +168,14 @@ impl Designs {
             totals.miss += errors.miss.value();
             totals.worst_miss = totals.worst_miss.max(errors.miss.value());
         }
+        for design in self.samples.iter().flat_map(|stage| &stage.sessions) {
+            let errors = design.claim.errors;
+            totals.claims += 1;
+            totals.requests += design.mean();
+            totals.false_alarm += if design.is_split() { errors.false_alarm.value() } else { 0.0 };
+            totals.miss += errors.miss.value();
+            totals.worst_miss = totals.worst_miss.max(errors.miss.value());
+        }
         for [(bounds, miss), (tests, false_alarm)] in &self.watched {
             totals.claims += 1;
             totals.false_alarm += f64::from(*tests) * false_alarm;
@@ -187,6 +206,14 @@ impl PlannedStage<'_> {
                 .map_err(|source| PlanError::new(&claim.origin, source))
         });
         designs.collect()
+    }
+
+    /// The sample designs of the stage's claims about sessions.
+    ///
+    /// # Errors
+    /// The first claim that no sample can decide.
+    fn sessions(&self) -> Result<Vec<SessionDesign>, PlanError> {
+        sessions::session_designs(self).map_err(|(place, source)| PlanError::new(&place, source))
     }
 
     /// The sample designs of the stage's claims about errors and latency.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::demo::{ARROW, DemoImage, NextHop};
 use crate::routing::{
-    Chance, Decision, Delay, NotModelled, Outbound, Outcome, Propagation, Request, Routes, RuleRef, Scope,
+    Affinity, Chance, Decision, Delay, HashTable, KeyOf, NotModelled, Outbound, Outcome, Propagation, Request, Routes,
+    RuleRef, Scope,
 };
 use crate::scenario::{Origin, Population, Scheme, Service, StatusCode};
 
@@ -97,6 +98,10 @@ pub struct Given {
     pub not_modelled: Vec<NotModelled>,
     /// The workloads that send these requests on without headers that they had, `shop/front`, each with the place in its manifest that says so.
     pub losing: BTreeSet<(String, Origin)>,
+    /// How the pods are chosen that answer, where a population has sessions or a hash chooses the pods.
+    pub affinities: BTreeSet<Affinity>,
+    /// Where the pods of hashes are found.
+    pub tables: Vec<HashTable>,
 }
 
 /// The requests of a population for a path, one for each of its variants.
@@ -133,9 +138,18 @@ impl Given {
         along: Along,
     ) -> Self {
         let mut given = Self::default();
-        let share = Chance::of(1, population.variants.len() as u64);
-        for request in requests(population, service, path) {
-            given.add(answers(outbound, &request, along, HOPS), share);
+        let all = population.variants.len() as u64;
+        let requests = requests(population, service, path);
+        let kinds: Vec<(Request, u64)> = match population.sessions {
+            Some(_) => alike(requests, outbound),
+            None => requests.map(|request| (request, 1)).collect(),
+        };
+        for (request, count) in kinds {
+            let mut own = answers(outbound, &request, along, HOPS);
+            if population.sessions.is_some() {
+                own.balance_sessions(outbound, &request);
+            }
+            given.add(own, Chance::of(count, all));
         }
         given
     }
@@ -148,7 +162,23 @@ impl Given {
         for (delay, chance) in answers.delays {
             add_to(&mut self.delays, delay, chance.and(share));
         }
+        self.affinities.extend(answers.affinities);
+        self.tables.extend(answers.tables);
         self.learn(answers.rules, answers.not_modelled, answers.losing);
+    }
+
+    /// Takes the shares for those of sessions, which a hash of their keys spreads over the pods.
+    fn balance_sessions(&mut self, outbound: &Outbound<'_>, request: &Request) {
+        if let Ok(routes) = outbound.routes(request) {
+            self.affinities.insert(outbound.affinity(request, &routes));
+        }
+        let is_spread = |affinity: &Affinity| match affinity {
+            Affinity::ByKey { keys, .. } => keys.iter().any(|key| matches!(key, KeyOf::Value(_))),
+            _ => false,
+        };
+        if self.affinities.iter().all(is_spread) {
+            self.not_modelled.retain(|note| !matches!(note.scope, Scope::Hash(..)));
+        }
     }
 
     /// Adds what decides answers.
@@ -196,6 +226,16 @@ impl Given {
         [slow, slow.otherwise()]
     }
 
+    /// Whether requests with the same key go to the same pod; none if a hash chooses no pod, and there are no sessions.
+    pub fn sessions_stay(&self) -> Option<bool> {
+        (!self.affinities.is_empty()).then(|| self.affinities.iter().all(Affinity::keeps_pod))
+    }
+
+    /// Whether callers get something else.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        self.seen != other.seen || self.delays != other.delays || self.sessions_stay() != other.sessions_stay()
+    }
+
     /// The probability of all responses that meet a condition.
     pub fn chance(&self, of: impl Fn(&Seen) -> bool) -> Chance {
         self.seen.iter().filter(|(seen, _)| of(seen)).fold(Chance::NONE, |sum, (_, chance)| sum.or(*chance))
@@ -205,6 +245,21 @@ impl Given {
 fn add_to<K: Ord>(totals: &mut BTreeMap<K, Chance>, key: K, chance: Chance) {
     let total = totals.entry(key).or_insert(Chance::NONE);
     *total = total.or(chance);
+}
+
+/// The requests of sessions, one for each of the routes that they take, with their numbers: they differ in their keys.
+fn alike(requests: impl Iterator<Item = Request>, outbound: &Outbound<'_>) -> Vec<(Request, u64)> {
+    let mut kinds: Vec<(Option<usize>, Request, u64)> = Vec::new();
+    let mut routes = None;
+    for request in requests {
+        let routes = routes.get_or_insert_with(|| outbound.routes(&request).ok());
+        let route = routes.as_ref().and_then(|routes| routes.decide(&request).route);
+        match kinds.iter_mut().find(|(known, ..)| *known == route) {
+            Some((.., count)) => *count += 1,
+            None => kinds.push((route, request, 1)),
+        }
+    }
+    kinds.into_iter().map(|(_, request, count)| (request, count)).collect()
 }
 
 /// What is not known of requests that servers send on: what servers of other images do, and retries of what they fail.
@@ -264,6 +319,11 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
     }
     let unknown = unknown_on_the_way(&given, &routes, &decision, along);
     given.not_modelled.extend(unknown);
+    if let Some(table) = outbound.hash_table(request, &routes) {
+        let affinity = outbound.affinity(request, &routes);
+        given.affinities.extend([affinity].into_iter().filter(|own| matches!(own, Affinity::ByKey { .. })));
+        given.tables.push(table);
+    }
     let route = decision.route.and_then(|index| routes.table.routes.get(index));
     if let Some(delay) = route.and_then(|route| route.delay) {
         given.delay(delay);
@@ -294,6 +354,10 @@ impl fmt::Display for Given {
         }
         for (delay, chance) in &self.delays {
             write!(formatter, ", {chance} delayed by {delay:?}")?;
+        }
+        if self.affinities.iter().any(|affinity| *affinity != Affinity::Single) {
+            let stay = if self.sessions_stay() == Some(true) { "stay" } else { "do not stay" };
+            write!(formatter, ", and sessions {stay} at their pod")?;
         }
         Ok(())
     }

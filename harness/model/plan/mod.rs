@@ -13,6 +13,7 @@ mod given;
 mod propagation;
 mod rollout;
 mod senders;
+mod sessions;
 mod stages;
 
 pub use at_once::{at_once, in_turn};
@@ -24,4 +25,5 @@ pub use follow::ShortStep;
 pub use given::{Given, Seen, requests};
 pub use rollout::RouteWeights;
 pub use senders::Senders;
+pub use sessions::Sticky;
 pub use stages::{ExpectedAnswers, Plan, PlannedStage, Snapshot};

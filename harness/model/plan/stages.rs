@@ -8,7 +8,7 @@ use super::senders::Senders;
 use crate::demo::{DemoImage, demo_versions};
 use crate::routing::{
     Client, Definitions, Kind, Live, Mesh, Naming, NotModelled, Outbound, Pod, Problem, Propagation, Request,
-    RouteTable, client_in, client_of, pods_of,
+    RouteTable, Scope, client_in, client_of, pods_of,
 };
 use crate::scenario::{
     IstioVersion, Manifest, MeshStep, OtherClient, Population, Scenario, Service, Stage, Step, VersionRule,
@@ -161,7 +161,10 @@ impl ControlPlanes {
 impl PlannedStage<'_> {
     /// The number of kinds of requests of a population.
     pub(super) fn variants(&self, population: &str) -> usize {
-        self.after.scenario.population(population).map_or(1, |population| population.variants.len())
+        self.after
+            .scenario
+            .population(population)
+            .map_or(1, |own| if own.sessions.is_some() { 1 } else { own.variants.len() })
     }
 
     /// Whether traffic is watched while the stage is applied: it changes something, it claims something about requests, and the client is
@@ -210,7 +213,9 @@ impl PlannedStage<'_> {
         [&self.before, &self.after].into_iter().find_map(|snapshot| {
             let (senders, path) = (snapshot.senders(), &snapshot.scenario.service.path);
             let given = snapshot.scenario.populations.iter().map(|own| snapshot.given(own, path, &senders));
-            given.flat_map(|given| given.not_modelled).next()
+            // a hash moves shares, and does not change which answers are right
+            let notes = given.flat_map(|given| given.not_modelled);
+            notes.into_iter().find(|note| !matches!(note.scope, Scope::Hash(..)))
         })
     }
 

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::balancing::{self, BalancingPolicy, HashRule};
 use super::hosts::{Wildcards, is_wildcard, resolved};
 use super::live::Object;
 use super::notes::{Notes, Scope};
@@ -48,6 +49,7 @@ pub(super) struct Subset {
     pub labels: BTreeMap<String, String>,
     pub origin: Origin,
     tls: Option<TlsPolicy>,
+    balancing: Option<BalancingPolicy>,
 }
 
 /// The subsets of one host, merged from rules of a namespace.
@@ -56,6 +58,8 @@ pub(super) struct Subsets {
     pub by_name: BTreeMap<String, Subset>,
     /// The policy of the first rule that has one.
     tls: Option<TlsPolicy>,
+    /// The same.
+    balancing: Option<BalancingPolicy>,
     /// The values of `exportTo` as written; an empty set exports to all namespaces.
     export: BTreeSet<String>,
 }
@@ -92,6 +96,7 @@ impl DestinationRules {
             let mut subsets = Subsets {
                 by_name: BTreeMap::new(),
                 tls: TlsPolicy::read(&policy),
+                balancing: BalancingPolicy::read(&policy),
                 export: spec.get("exportTo").texts().into_iter().collect(),
             };
             for part in spec.get("subsets").items() {
@@ -105,6 +110,7 @@ impl DestinationRules {
                     labels: part.get("labels").labels(),
                     origin: part.origin(),
                     tls: TlsPolicy::read(&policy),
+                    balancing: BalancingPolicy::read(&policy),
                 };
                 subsets.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
             }
@@ -149,6 +155,9 @@ impl Rules {
                 if other.tls.is_none() {
                     other.tls.clone_from(&added.tls);
                 }
+                if other.balancing.is_none() {
+                    other.balancing.clone_from(&added.balancing);
+                }
                 for (name, subset) in &added.by_name {
                     // of two subsets with one name, the older one applies
                     other.by_name.entry(name.clone()).or_insert_with(|| subset.clone());
@@ -174,6 +183,20 @@ impl Subsets {
         subset.or_else(of_host).unwrap_or_default()
     }
 
+    /// The hash with which a cluster of a port chooses an endpoint.
+    pub fn hash_of_cluster(&self, port: u16, subset: Option<&str>) -> Option<&HashRule> {
+        balancing::of_cluster(self.balancing.as_ref(), self.balancing_of(subset), port)
+    }
+
+    /// The hash of requests to a destination of a rule, which may name a port.
+    pub fn hash_of_destination(&self, port: Option<u16>, subset: Option<&str>) -> Option<&HashRule> {
+        balancing::of_destination(self.balancing.as_ref(), self.balancing_of(subset), port)
+    }
+
+    fn balancing_of(&self, subset: Option<&str>) -> Option<&BalancingPolicy> {
+        self.by_name.get(subset?)?.balancing.as_ref()
+    }
+
     fn is_exported(&self, to: impl Fn(&str) -> bool) -> bool {
         self.export.is_empty() || self.export.iter().any(|name| to(name))
     }
@@ -196,6 +219,10 @@ fn ejects(spec: &Part<'_>) -> bool {
     })
 }
 
+/// The modelled fields of a `consistentHash`.
+const KNOWN_OF_HASHES: [&str; 7] =
+    ["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName", "minimumRingSize", "ringHash", "maglev"];
+
 /// Adds the parts of a traffic policy that can move shares or fail requests to the notes.
 ///
 /// The number of connections and outlier detection are covered for servers that answer in time and without errors.
@@ -212,7 +239,12 @@ impl PolicyReader<'_> {
         let known = ["loadBalancer", "connectionPool", "outlierDetection", "tls", "portLevelSettings", "port"];
         part.only(&known, self.notes);
         let balancer = part.get("loadBalancer");
-        balancer.only(&["simple", "localityLbSetting"], self.notes);
+        balancer.only(&["simple", "localityLbSetting", "consistentHash"], self.notes);
+        let hash = balancer.get("consistentHash");
+        if hash.is_there() {
+            hash.only(&KNOWN_OF_HASHES, self.notes);
+            self.note(&hash, Scope::Hash(self.host.to_owned(), self.subset.clone()));
+        }
         self.localities(part);
         // it connects to the address that was called, past the endpoints
         if balancer.get("simple").text() == Some("PASSTHROUGH") {

@@ -1,9 +1,11 @@
 //! The endpoints of a cluster, as a client in some namespace sees it.
 
-use super::destination_rule::Subset;
+use super::balancing::HashRule;
+use super::destination_rule::{Subset, Subsets};
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
 use super::mesh::Mesh;
 use super::retries::{Failure, Retries};
+use super::rule::Destination;
 use super::service::{Pod, Port, Protocol, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
 use super::upstream::{Tls, Upstream};
@@ -68,16 +70,33 @@ impl Mesh {
 
     /// The TLS that clients in a namespace use towards a cluster because of a `DestinationRule`.
     fn tls(&self, cluster: &Cluster, client_namespace: &str) -> Tls {
-        let service = self.services.get(&cluster.host);
-        let rules = &self.destination_rules;
-        let subsets = service.and_then(|service| rules.of(&service.host, &service.namespace, client_namespace));
+        let subsets = self.policies_of(&cluster.host, client_namespace);
         subsets.map_or_else(Tls::default, |subsets| subsets.tls(cluster.port, cluster.subset.as_deref()))
     }
 
     /// The protocols of a cluster, as in a table.
     pub(super) fn upstream(&self, cluster: &Cluster, client_namespace: &str) -> Upstream {
         let is_http2 = self.service_port(cluster).is_some_and(|(_, port)| port.is_http2);
-        Upstream { tls: self.tls(cluster, client_namespace), is_http2 }
+        let table = self.hash_of(cluster, client_namespace).map(|hash| hash.table);
+        Upstream { tls: self.tls(cluster, client_namespace), is_http2, table }
+    }
+
+    /// The hash with which clients in a namespace choose an endpoint of a cluster.
+    pub(super) fn hash_of(&self, cluster: &Cluster, client_namespace: &str) -> Option<&HashRule> {
+        let subsets = self.policies_of(&cluster.host, client_namespace)?;
+        subsets.hash_of_cluster(cluster.port, cluster.subset.as_deref())
+    }
+
+    /// The hash of requests of clients in a namespace to a destination of a rule.
+    pub(super) fn hash_for(&self, destination: &Destination, client_namespace: &str) -> Option<&HashRule> {
+        let subsets = self.policies_of(&destination.host, client_namespace)?;
+        subsets.hash_of_destination(destination.port, destination.subset.as_deref())
+    }
+
+    /// The `DestinationRule`s for a host that clients in a namespace see.
+    fn policies_of(&self, host: &str, client_namespace: &str) -> Option<&Subsets> {
+        let service = self.services.get(host)?;
+        self.destination_rules.of(&service.host, &service.namespace, client_namespace)
     }
 
     /// The ready pods of a cluster, each with its target port; none if the cluster does not exist.

@@ -17,6 +17,8 @@
 //! # Ok::<(), shiftcheck_model::scenario::ScenarioError>(())
 //! ```
 
+mod affinity;
+mod balancing;
 mod chain;
 mod check;
 mod client;
@@ -29,6 +31,7 @@ mod endpoints;
 #[cfg(test)]
 mod fixture;
 mod gateway;
+mod hash_key;
 mod hosts;
 mod http_route;
 mod injection;
@@ -55,12 +58,14 @@ mod version;
 mod virtual_service;
 
 pub use crate::admission::{Definitions, Problem, Severity};
+pub use affinity::Affinity;
 pub use chain::{Propagation, SentOn};
 pub use check::check;
 pub use client::{Client, client_in, client_of};
 pub use condition::{Condition, GatewayPods, Polarity, Request, Subject, Test, TlsHandshake};
 pub use diagnosis::Finding;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};
+pub use hash_key::{HashKey, HashTable, KeyOf};
 pub use hosts::addressed;
 pub use live::{Kind, Live, Object};
 pub use mesh::Mesh;

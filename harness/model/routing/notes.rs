@@ -46,6 +46,8 @@ pub enum Scope {
         /// Whether pods whose labels tell no locality are taken to be in one.
         is_assumed: bool,
     },
+    /// Requests to a host, or to this subset of it, that a hash balances over pods of several versions.
+    Hash(String, Option<String>),
     /// Requests from outside of the mesh to this port of a gateway, or to every port.
     Gateway(Option<u16>),
     /// Requests from outside of the mesh to these hosts, or that a rule forwards to them. Full names or wildcards.

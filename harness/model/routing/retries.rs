@@ -63,6 +63,12 @@ impl Retries {
         Self { attempts: 2, after_unconnected: true, after_unavailable: version.retries_unavailable(), ..Self::NONE }
     }
 
+    /// The retries of a rule that asks for none, whose requests a hash may send to an endpoint.
+    pub(super) const fn of_rule_without(version: RoutingVersion, is_hashed: bool) -> Self {
+        let to_others = !(is_hashed && version.is_after_1_22());
+        Self { to_others, ..Self::by_default(version) }
+    }
+
     /// Whether a request is sent again after such a failure.
     pub const fn follow(&self, failure: Failure) -> bool {
         match failure {
@@ -97,15 +103,16 @@ impl fmt::Display for Retries {
 #[derive(Debug, Clone)]
 pub(super) struct RetryRule {
     pub attempts: u32,
-    pub to_others: bool,
+    /// None if the rule does not say so.
+    pub to_others: Option<bool>,
     pub per_try: Option<Duration>,
     /// The conditions, separated by commas; an empty text stands for the default.
     pub retry_on: String,
 }
 
 impl RetryRule {
-    /// The retries in a version of Istio.
-    pub fn resolved(&self, version: RoutingVersion) -> Retries {
+    /// The retries in a version of Istio. By default, a request that a hash sends to an endpoint is sent there again.
+    pub fn resolved(&self, version: RoutingVersion, is_hashed: bool) -> Retries {
         if self.attempts == 0 {
             return Retries::NONE;
         }
@@ -115,7 +122,7 @@ impl RetryRule {
             None => Retries { attempts: self.attempts, ..Retries::by_default(version) },
         };
         // up to 1.22, rules cannot choose
-        let to_others = self.to_others || !version.is_after_1_22();
+        let to_others = self.to_others.unwrap_or(!is_hashed) || !version.is_after_1_22();
         Retries { to_others, per_try: self.per_try, ..retries }
     }
 }

@@ -64,6 +64,13 @@ pub(super) struct Destination {
     pub headers: HeaderChanges,
 }
 
+impl Destination {
+    /// All of a service's port.
+    pub fn to(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), subset: None, port: Some(port), weight: 1, headers: HeaderChanges::default() }
+    }
+}
+
 /// The changes of headers that affect routing, or what a client reads in responses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HeaderChanges {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::condition::{Condition, Request, Subject, Test, normalized};
+use super::hash_key::HashKey;
 use super::pattern::Pattern;
 use super::response::ResponseHeaders;
 use super::retries::Retries;
@@ -105,6 +106,8 @@ pub struct Forward {
     pub retries: Retries,
     /// How long a response may take, with all retries.
     pub timeout: Option<Duration>,
+    /// What is hashed of a request, for clusters that choose an endpoint by a hash.
+    pub hashes: Vec<HashKey>,
 }
 
 /// A rewrite of the path.
@@ -198,13 +201,20 @@ impl RouteTable {
         self.routes.iter().position(|route| route.conditions.iter().all(|condition| condition.met_by(request)))
     }
 
-    /// The names of the headers that the conditions of the routes depend on.
+    /// The names of the headers that routing depends on: in the conditions of routes, and where a hash is taken of them.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
-        self.routes.iter().flat_map(|route| &route.conditions).filter_map(|condition| match &condition.subject {
-            Subject::Header(name) => Some(name.as_str()),
-            Subject::Scheme => Some("x-forwarded-proto"),
+        let forwards = self.routes.iter().filter_map(|route| match &route.action {
+            Action::Forward(forward) => Some(forward),
             _ => None,
-        })
+        });
+        let hashed = forwards.flat_map(|forward| &forward.hashes).filter_map(HashKey::header);
+        let matched =
+            self.routes.iter().flat_map(|route| &route.conditions).filter_map(|condition| match &condition.subject {
+                Subject::Header(name) => Some(name.as_str()),
+                Subject::Scheme => Some("x-forwarded-proto"),
+                _ => None,
+            });
+        matched.chain(hashed)
     }
 
     /// The differences from the expected table: first routes, then clusters.
@@ -340,6 +350,7 @@ impl Forward {
             missing: 503,
             retries: Retries::DEFAULT,
             timeout: None,
+            hashes: Vec::new(),
         }
     }
 }
@@ -406,7 +417,8 @@ impl fmt::Display for Forward {
         if self.retries != Retries::DEFAULT {
             write!(formatter, ", {}", self.retries)?;
         }
-        self.timeout.map_or(Ok(()), |timeout| write!(formatter, ", timeout {timeout:?}"))
+        self.timeout.map_or(Ok(()), |timeout| write!(formatter, ", timeout {timeout:?}"))?;
+        self.hashes.iter().try_for_each(|key| write!(formatter, ", hashed by {key}"))
     }
 }
 

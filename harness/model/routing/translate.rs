@@ -1,5 +1,6 @@
 //! Translation of rules into routes, for one client and port.
 
+use super::balancing::HashRule;
 use super::client::Client;
 use super::condition::{Condition, Polarity, Subject, Test};
 use super::connection::ConnectionRule;
@@ -23,6 +24,8 @@ pub(super) struct Listener<'a> {
     pub gateway: &'a str,
     /// The port of a service that has no other, if that is where requests go to that the rules send to no port.
     pub only_port: &'a dyn Fn(&str) -> Option<u16>,
+    /// The hash of requests to a destination.
+    pub hash: &'a dyn Fn(&Destination) -> Option<&'a HashRule>,
 }
 
 /// Whether every request meets these conditions, as far as Istio sees it.
@@ -48,8 +51,11 @@ pub(super) fn routes(
         let route = |conditions, uri| {
             let mut route = route(rule, conditions, uri, listener, service.gateway_api);
             if let Action::Forward(forward) = &mut route.action {
-                let own = rule.retries.as_ref().map(|own| own.resolved(version));
-                forward.retries = own.unwrap_or(Retries::by_default(version));
+                let is_hashed = matches!(rule.route.as_slice(), [only] if (listener.hash)(only).is_some());
+                forward.retries = match &rule.retries {
+                    Some(own) => own.resolved(version, is_hashed),
+                    None => Retries::of_rule_without(version, is_hashed),
+                };
             }
             (route, rule.at.clone())
         };
@@ -130,6 +136,8 @@ fn forward(rule: &Rule, uri: Option<&Test>, listener: &Listener<'_>, gateway_api
     let is_one = rule.route.len() == 1;
     let chosen = rule.route.iter().filter(|destination| !is_one && destination.weight > 0);
     let responses = chosen.map(|destination| destination.headers.response.clone()).enumerate();
+    // a single destination gets everything, whatever its weight
+    let weighty = rule.route.iter().filter(|destination| is_one || destination.weight > 0);
     let rewrite = rule.rewrite.as_ref().and_then(|rewrite| rewrite.path.clone());
     let rewrite = rewrite.map(|rewrite| match (rewrite, uri) {
         (Rewrite::Matched(text), uri) if gateway_api && text == "/" => without_prefix(uri),
@@ -142,6 +150,7 @@ fn forward(rule: &Rule, uri: Option<&Test>, listener: &Listener<'_>, gateway_api
         mirrors: rule.mirrors.iter().map(|(destination, share)| (cluster(destination), *share)).collect(),
         missing: rule.missing,
         timeout: rule.timeout,
+        hashes: weighty.filter_map(|destination| (listener.hash)(destination)?.key.clone()).collect(),
         ..Forward::new(clusters)
     }
 }

@@ -161,15 +161,8 @@ impl Routes {
 
 /// Whether it can change the protocols of clusters, or which endpoints retries go to.
 fn changes_protocols(NotModelled { field, .. }: &NotModelled) -> bool {
-    // a request that is sent to the endpoint of a hash is sent there again
-    let of_policies = [
-        "h2UpgradePolicy",
-        "useClientProtocol",
-        "proxyProtocol",
-        "tls.credentialName",
-        "loadBalancer.simple",
-        "loadBalancer.consistentHash",
-    ];
+    let of_policies =
+        ["h2UpgradePolicy", "useClientProtocol", "proxyProtocol", "tls.credentialName", "loadBalancer.simple"];
     let kinds = ["PeerAuthentication/", "BackendTLSPolicy/"];
     of_policies.iter().any(|name| field.ends_with(name)) || kinds.iter().any(|kind| field.starts_with(kind))
 }
@@ -342,7 +335,6 @@ mod tests {
     /// `docs/verify.md` lists these: no answer that the model knows depends on them.
     #[rstest]
     #[case::balancing(with_policy("{loadBalancer: {simple: ROUND_ROBIN}}"))]
-    #[case::hash(with_policy("{loadBalancer: {consistentHash: {useSourceIp: true}}}"))]
     #[case::connections(with_policy("{connectionPool: {tcp: {maxConnections: 1}}}"))]
     #[case::ejection(with_policy("{outlierDetection: {consecutive5xxErrors: 1}}"))]
     #[case::preflight(with_rule("corsPolicy: {allowOrigins: [{exact: '*'}]}"))]
@@ -385,7 +377,7 @@ mod tests {
         let with = |tls: Tls, is_http2: bool| {
             let cluster = cluster.clone();
             move |table: &mut RouteTable| {
-                table.upstreams.insert(cluster.clone(), Upstream { tls, is_http2 });
+                table.upstreams.insert(cluster.clone(), Upstream { tls, is_http2, table: None });
             }
         };
         assert_eq!(left_out(&with(Tls::Disabled, false)), named(AUTOMATIC_TLS));
@@ -400,10 +392,6 @@ mod tests {
     }
 
     #[rstest]
-    #[case::hash(
-        "{loadBalancer: {consistentHash: {useSourceIp: true}}}",
-        "spec.trafficPolicy.loadBalancer.consistentHash (a.yaml:21:34)"
-    )]
     #[case::upgrade(
         "{connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}",
         "spec.trafficPolicy.connectionPool.http.h2UpgradePolicy (a.yaml:21:43)"
@@ -411,7 +399,7 @@ mod tests {
     fn what_can_change_protocols_is_left_out_of_them_alone(#[case] policy: &str, #[case] name: &str) {
         let (expected, uncompared) = of(&with_policy(policy));
         let mut found = expected.clone();
-        let upstream = Upstream { tls: Tls::Istio, is_http2: true };
+        let upstream = Upstream { tls: Tls::Istio, is_http2: true, table: None };
         found.upstreams.insert(expected.clusters.keys().next().unwrap().clone(), upstream);
         assert_eq!(uncompared.left_out(&found, &expected), Some(BTreeSet::from([name.to_owned()])));
         found.routes.pop();

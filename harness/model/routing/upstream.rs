@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hash_key::HashTable;
+
 /// The TLS towards the endpoints of a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tls {
@@ -16,13 +18,15 @@ pub enum Tls {
     Server,
 }
 
-/// The protocols towards the endpoints of a cluster.
+/// The protocols towards the endpoints of a cluster, and how one of them is chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Upstream {
     /// The TLS.
     pub tls: Tls,
     /// Whether requests are sent as HTTP/2, whatever the client has sent.
     pub is_http2: bool,
+    /// How the endpoint of a hash is found; none if no hash decides.
+    pub table: Option<HashTable>,
 }
 
 impl fmt::Display for Upstream {
@@ -34,6 +38,7 @@ impl fmt::Display for Upstream {
             Tls::Istio => "Istio's mutual TLS",
             Tls::Server => "TLS of the servers",
         };
-        write!(formatter, "{http}, {tls}")
+        write!(formatter, "{http}, {tls}")?;
+        self.table.map_or(Ok(()), |table| write!(formatter, ", {table}"))
     }
 }

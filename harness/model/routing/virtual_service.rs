@@ -301,7 +301,7 @@ fn abort(part: &Part<'_>, notes: &mut Notes) -> Option<Abort> {
 fn retries(part: &Part<'_>) -> Option<RetryRule> {
     part.is_there().then(|| RetryRule {
         attempts: part.get("attempts").number().unwrap_or(0),
-        to_others: part.get("retryIgnorePreviousHosts").value != false,
+        to_others: part.get("retryIgnorePreviousHosts").value.as_bool(),
         per_try: part.get("perTryTimeout").duration(),
         retry_on: part.get("retryOn").owned().unwrap_or_default(),
     })

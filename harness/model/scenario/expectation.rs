@@ -9,6 +9,7 @@ use super::duration::shown;
 use super::error_rates::{ErrorProbability, ErrorRates};
 use super::origin::Origin;
 use super::service_level::ServiceLevel;
+use super::sessions::SessionClaim;
 use super::share::Share;
 use super::status::StatusCode;
 use crate::demo::ARROW;
@@ -22,6 +23,8 @@ pub enum Expectation {
     Declared(DeclaredClaim),
     /// The errors or the latency of the answers to a population.
     ServiceLevel(ServiceLevel),
+    /// What the sessions of a population get.
+    Sessions(SessionClaim),
     /// The number of requests that the pods of a workload serve during the stage's sample.
     Served {
         /// The Deployment.
@@ -58,6 +61,7 @@ impl Expectation {
             Self::Claim(Claim { origin, .. })
             | Self::Declared(DeclaredClaim { origin, .. })
             | Self::ServiceLevel(ServiceLevel { origin, .. })
+            | Self::Sessions(SessionClaim { origin, .. })
             | Self::Served { origin, .. }
             | Self::During(During { origin, .. })
             | Self::Weights { origin, .. }
@@ -197,6 +201,8 @@ impl fmt::Display for Expectation {
             Self::Declared(claim) => write!(formatter, "{}: {claim}", claim.from),
             Self::ServiceLevel(level) if level.path == "/" => write!(formatter, "{}: {level}", level.from),
             Self::ServiceLevel(level) => write!(formatter, "{} {}: {level}", level.from, level.path),
+            Self::Sessions(claim) if claim.path == "/" => write!(formatter, "{}: {claim}", claim.from),
+            Self::Sessions(claim) => write!(formatter, "{} {}: {claim}", claim.from, claim.path),
             Self::Served { workload, requests, .. } => write!(formatter, "{workload}: {requests} served"),
             Self::During(during) => write!(formatter, "during the change: {during}"),
             Self::Weights { weights, .. } => write!(formatter, "weights in the route: {weights}"),

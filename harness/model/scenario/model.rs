@@ -16,6 +16,7 @@ use super::origin::Origin;
 use super::population::{IngressGateway, Population, Sender};
 use super::scheme::Scheme;
 use super::service_level::{Objective, ServiceLevel};
+use super::sessions::SessionClaim;
 use super::suggest::nearest;
 use crate::demo::ARROW;
 
@@ -231,7 +232,8 @@ impl Stage {
             Expectation::ServiceLevel(level) => {
                 matches!(&level.objective, Objective::Limit(limits) if !limits.latency.is_empty())
             }
-            Expectation::Served { .. }
+            Expectation::Sessions(_)
+            | Expectation::Served { .. }
             | Expectation::Weights { .. }
             | Expectation::Reports { .. }
             | Expectation::NoObjects(_) => false,
@@ -259,10 +261,20 @@ impl Stage {
         })
     }
 
+    /// The claims about sessions.
+    pub fn session_claims(&self) -> impl Iterator<Item = &SessionClaim> {
+        self.expect.iter().filter_map(|expectation| match expectation {
+            Expectation::Sessions(claim) => Some(claim),
+            _ => None,
+        })
+    }
+
     /// The populations and paths of the requests that the stage's claims take.
     pub fn asked(&self) -> impl Iterator<Item = (&str, &str)> {
         let claims = self.claims().map(|claim| (claim.from.as_str(), claim.path.as_str()));
-        claims.chain(self.service_levels().map(|level| (level.from.as_str(), level.path.as_str())))
+        let sessions = self.session_claims().map(|claim| (claim.from.as_str(), claim.path.as_str()));
+        let levels = self.service_levels().map(|level| (level.from.as_str(), level.path.as_str()));
+        claims.chain(levels).chain(sessions)
     }
 }
 
@@ -321,7 +333,8 @@ impl Scenario {
         let claimed = claimed.filter(|claim| claim.slower_than.is_none()).flat_map(|claim| claim.versions.keys());
         let claimed = claimed.flat_map(|versions| versions.split(ARROW).map(ToOwned::to_owned));
         let compared = self.stages.iter().flat_map(Stage::service_levels).filter_map(ServiceLevel::versions);
-        claimed.chain(compared.flatten().cloned()).collect()
+        let of_sessions = self.stages.iter().flat_map(Stage::session_claims).flat_map(|claim| claim.versions.keys());
+        claimed.chain(compared.flatten().cloned()).chain(of_sessions.cloned()).collect()
     }
 
     /// Whether a claim is about the versions of several services along the way of a request.

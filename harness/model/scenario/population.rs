@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::origin::Origin;
+use super::sessions::Sessions;
 
 /// A group of callers whose requests are alike in everything that routes match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +17,10 @@ pub struct Population {
     pub through: Option<IngressGateway>,
     /// The name of the pod that sends the requests, if it is neither the client pod nor outside of the mesh.
     pub from_pod: Option<String>,
-    /// The variants of the requests, which take turns.
+    /// The variants of the requests, which take turns. With sessions, one for each session.
     pub variants: Vec<Request>,
+    /// The sessions, if the callers have any.
+    pub sessions: Option<Sessions>,
 }
 
 impl Population {

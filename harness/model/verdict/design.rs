@@ -46,6 +46,19 @@ pub enum DesignError {
     /// Excluding the leak takes more requests than are allowed. The leak is in percent.
     #[error("excluding a leak of {leak} % takes {needed} clean requests; {limit} are allowed")]
     TooSmallALeak { leak: f64, needed: u64, limit: u64 },
+    /// More sessions are needed. The deviation is in percentage points.
+    #[error(
+        "{share} of {part} with a deviation of {deviation} points cannot be decided with {count} sessions: {needed}"
+    )]
+    TooFewSessions { part: String, share: Share, deviation: f64, count: u64, needed: String },
+    /// A claim of all sessions excludes no leak as small as that. The leak is in percent.
+    #[error(
+        "excluding a leak of {leak} % of the sessions takes {needed} sessions, not {count}: set `count: {needed}`, or a larger `leak`"
+    )]
+    TooFewForALeak { leak: f64, needed: u64, count: u64 },
+    /// Each session sends one request, and all of them together as many as exclude a leak.
+    #[error("{count} sessions take {needed} requests; {limit} are allowed by `max-requests`")]
+    TooManySessions { count: u64, needed: u64, limit: u64 },
     /// A one-sided test takes more requests than are allowed, on average.
     #[error("{what} takes about {needed:.0} requests; {limit} are allowed by `max-requests`")]
     TooSmallAnEffect { what: String, needed: f64, limit: u64 },

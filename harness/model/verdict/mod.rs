@@ -4,7 +4,7 @@
 //! every share that is off by δ. A correct route fails with a probability of at most α, a route that is off by δ passes with a probability of
 //! at most β, both exactly and for any share. A claim that one version answers all requests has no tolerance, and the verdict states the leak
 //! that it excludes. A claim about errors or latency is decided by one-sided tests ([`ServiceLevelTrial`]). There is one sample and no retry. The cost of a claim is known beforehand ([`Design`]); a claim that cannot be decided is
-//! refused.
+//! refused. Claims about sessions ([`SessionTrial`]) count each session once.
 
 #![expect(clippy::cast_precision_loss, reason = "numbers of requests and of pods are far below 2^52")]
 
@@ -21,6 +21,7 @@ mod scores;
 mod search;
 mod sequential;
 mod service_level;
+mod sessions;
 mod tails;
 mod trial;
 
@@ -37,4 +38,5 @@ pub use sequential::{Boundaries, Characteristics, Line, ShareDesign, ShareTest};
 pub use service_level::{
     AnswerTimes, OneSidedDesign, OneSidedTest, RunningQuantile, ServiceLevelDesign, ServiceLevelTrial,
 };
+pub use sessions::{SessionDesign, SessionTrial};
 pub use trial::{DecisionPath, ServedShare, Trial, Verdict};

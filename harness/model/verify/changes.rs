@@ -25,9 +25,8 @@ pub struct GivenChange {
 pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
     let scenario = after.scenario;
     let stages = [before, after].into_iter().flat_map(|plan| &plan.scenario.stages);
-    let claims = stages.flat_map(Stage::claims);
-    let paths: BTreeSet<&str> =
-        claims.map(|claim| claim.path.as_str()).chain([scenario.service.path.as_str()]).collect();
+    let claimed = stages.flat_map(Stage::asked).map(|(_, path)| path);
+    let paths: BTreeSet<&str> = claimed.chain([scenario.service.path.as_str()]).collect();
     let earlier = given_by_stage(before, scenario, &paths);
     let mut changes = Vec::new();
     for (number, (stage, now)) in (1..).zip(given_by_stage(after, scenario, &paths)) {
@@ -37,9 +36,7 @@ pub fn changes(before: &Plan<'_>, after: &Plan<'_>) -> Vec<GivenChange> {
         });
         for (index, (from, path, given)) in now.into_iter().enumerate() {
             let then = paired.map(|(_, then)| then[index].2.clone());
-            if then.as_ref().is_none_or(|then| {
-                then.seen != given.seen || then.delays != given.delays || unknown(then) != unknown(&given)
-            }) {
+            if then.as_ref().is_none_or(|then| then.differs_from(&given) || unknown(then) != unknown(&given)) {
                 changes.push(GivenChange { number, stage: stage.clone(), from, path, before: then, after: given });
             }
         }

@@ -2,11 +2,15 @@
 //! of two versions of the manifests; evaluates mutants of the manifests, to find faults that no claim detects.
 
 mod changes;
+mod decided;
 mod mutants;
 mod operators;
+mod sessions;
 mod stages;
 
 pub use changes::{GivenChange, changes};
+pub use decided::{Decided, Measure, ShareMismatch};
 pub use mutants::{Gap, Kill, Mutant, MutantStatus, evaluate, mutants};
 pub use operators::MUTATION_OPERATORS;
-pub use stages::{Decided, Measure, ShareMismatch, VerifiedClaim, VerifiedStage, decide, problems, verify};
+pub use sessions::{decide_sessions, why_sessions_move};
+pub use stages::{VerifiedClaim, VerifiedStage, decide, problems, verify};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::decided::Decided;
 use super::operators::{Mutation, Vocabulary, mutations};
-use super::stages::{Decided, decide_stage};
+use super::stages::decide_stage;
 use crate::demo::ARROW;
 use crate::plan::{Given, Plan, PlannedStage, Seen};
 use crate::routing::Chance;
@@ -153,8 +154,7 @@ pub fn evaluate(original: &Plan<'_>, mutant: &Mutant) -> MutantStatus {
 fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: &mut bool) -> Option<Gap> {
     let (before, after) = (original.after.senders(), mutated.after.senders());
     let scenario = original.after.scenario;
-    let mut paths: Vec<&str> =
-        scenario.stages.iter().flat_map(Stage::claims).map(|claim| claim.path.as_str()).collect();
+    let mut paths: Vec<&str> = scenario.stages.iter().flat_map(Stage::asked).map(|(_, path)| path).collect();
     paths.sort_unstable();
     paths.dedup();
     for population in &scenario.populations {
@@ -163,9 +163,15 @@ fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: 
             let other = mutated.after.given(population, path, &after);
             if !given.not_modelled.is_empty() || !other.not_modelled.is_empty() {
                 *undecided = true;
-            } else if given.seen != other.seen || given.delays != other.delays {
-                let claim = if given.seen == other.seen {
+            } else if given.differs_from(&other) {
+                let is_split = given.seen.len() > 1;
+                let claim = if given.seen == other.seen && given.delays == other.delays {
+                    as_claim_about_sessions(&population.name, path, "stay: 100%")
+                } else if given.seen == other.seen {
                     as_claim_about_time(&population.name, path, &given, &other)
+                } else if population.sessions.is_some() && given.sessions_stay() == Some(true) && is_split {
+                    let get = listed(&totals(&given, |seen| seen.version.as_deref()));
+                    as_claim_about_sessions(&population.name, path, &format!("get: {{{get}}}"))
                 } else {
                     as_claim(&population.name, path, &scenario.service, &given)
                 };
@@ -208,6 +214,12 @@ fn as_claim(from: &str, path: &str, service: &Service, given: &Given) -> String 
         _ => format!(", status: {{{status}}}"),
     };
     format!("{{from: {from}{path}{get}{status}}}")
+}
+
+/// What holds for sessions, as a claim in the syntax of a scenario.
+fn as_claim_about_sessions(from: &str, path: &str, what: &str) -> String {
+    let path = if path == "/" { String::new() } else { format!(", path: {path}") };
+    format!("{{from: {from}{path}, sessions: {{{what}}}}}")
 }
 
 /// The delays that are given, as a claim that other delays fail, in the syntax of a scenario.

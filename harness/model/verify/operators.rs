@@ -7,7 +7,7 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 38] = [
+pub const MUTATION_OPERATORS: [&str; 40] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "section name typo", "server port changed", "credential typo",
@@ -15,7 +15,7 @@ pub const MUTATION_OPERATORS: [&str; 38] = [
     "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
-    "export changed", "export left out", "headers not propagated",
+    "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -269,6 +269,10 @@ fn weights(mutator: &mut Mutator<'_>, list: &str) {
 fn destination_rule(mutator: &mut Mutator<'_>) {
     exports(mutator);
     mutator.misspell("host typo", "/spec/host", "host");
+    hash(mutator, "/spec/trafficPolicy/loadBalancer");
+    for subset in 0..mutator.count("/spec/subsets") {
+        hash(mutator, &format!("/spec/subsets/{subset}/trafficPolicy/loadBalancer"));
+    }
     for subset in 0..mutator.count("/spec/subsets") {
         mutator.misspell("subset name typo", &format!("/spec/subsets/{subset}/name"), "subset");
         let labels = format!("/spec/subsets/{subset}/labels");
@@ -278,6 +282,15 @@ fn destination_rule(mutator: &mut Mutator<'_>) {
             mutator.set("subset label changed", &pointer, format!("{key}={wrong}"), json!(wrong));
         }
     }
+}
+
+/// Another key of a hash, and none.
+fn hash(mutator: &mut Mutator<'_>, balancer: &str) {
+    for key in ["httpHeaderName", "httpQueryParameterName", "httpCookie/name"] {
+        let what = key.split('/').next().unwrap_or(key);
+        mutator.misspell("hash key typo", &format!("{balancer}/consistentHash/{key}"), what);
+    }
+    mutator.without("hash left out", balancer, "consistentHash");
 }
 
 fn service(mutator: &mut Mutator<'_>, labels: &BTreeSet<(String, String)>) {

@@ -1,14 +1,10 @@
 use std::collections::BTreeSet;
-use std::fmt;
 
-use displaydoc::Display;
-
+use super::decided::{Decided, Measure, ShareMismatch, compare, mismatch};
+use super::sessions::{decide_sessions, why_sessions_move};
 use crate::plan::{Given, Plan, PlannedStage, RouteWeights, Senders, Snapshot, requests};
-use crate::routing::{Chance, Finding, Live, NotModelled, Problem, Severity, check};
+use crate::routing::{Chance, Finding, Live, NotModelled, Problem, Scope, Severity, check};
 use crate::scenario::{Claim, Count, Expectation, Share, Stage, StatusCode, Statuses, Step, Weights};
-
-/// The largest difference of two shares that count as equal: a claim writes a third as 33.3 %.
-const TOLERANCE: f64 = 0.001;
 
 /// The result of checking a stage against its manifests.
 #[derive(Debug)]
@@ -34,81 +30,6 @@ pub struct VerifiedClaim<'a> {
     pub decided: Decided,
     /// Why requests do not reach the destinations of the rules.
     pub findings: Vec<Finding>,
-}
-
-/// Whether a claim holds by the manifests alone.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Decided {
-    /// The claim holds.
-    Holds,
-    /// Something that the model does not cover can affect the claim.
-    Undecided(Vec<NotModelled>),
-    /// The claim fails, with every share that differs.
-    Fails(Vec<ShareMismatch>),
-    /// Only a run can decide the claim, for this reason.
-    Open(String),
-}
-
-/// A share that differs from the claimed one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShareMismatch {
-    /// The events whose share differs.
-    pub measure: Measure,
-    /// The claimed share.
-    pub claimed: Share,
-    /// The share that the manifests give.
-    pub given: Chance,
-    /// Whether a sample would detect the difference: whether it reaches the claim's detectable effect.
-    pub detectable: bool,
-}
-
-/// The events that a share counts.
-#[derive(Debug, Clone, PartialEq, Eq, Display)]
-#[non_exhaustive]
-pub enum Measure {
-    /// Requests that a version serves.
-    #[displaydoc("{0}")]
-    Version(String),
-    /// Requests that no version serves.
-    #[displaydoc("no version")]
-    NoVersion,
-    /// Requests that are answered before or after a time.
-    #[displaydoc("{0}")]
-    Speed(String),
-    /// Requests with a status.
-    #[displaydoc("status {0}")]
-    Status(StatusCode),
-    /// Requests that a workload serves.
-    #[displaydoc("a route leads to {0}")]
-    Workload(String),
-    /// The weight of a destination in the route.
-    #[displaydoc("the weight of {0} is")]
-    Weight(&'static str),
-    /// Objects that are left.
-    #[displaydoc("left: {0}")]
-    Left(String),
-}
-
-impl fmt::Display for ShareMismatch {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {} instead of {}", self.measure, self.given, self.claimed)?;
-        formatter.write_str(if self.detectable { "" } else { ", too small a difference for a sample to detect" })
-    }
-}
-
-impl Decided {
-    /// What the model does not cover and what can affect the claim.
-    pub fn not_modelled(&self) -> &[NotModelled] {
-        match self {
-            Self::Undecided(notes) => notes,
-            Self::Holds | Self::Fails(_) | Self::Open(_) => &[],
-        }
-    }
-
-    /// Whether the claim fails, and a run on a cluster would detect it.
-    pub fn is_detectable(&self) -> bool {
-        matches!(self, Self::Fails(mismatches) if mismatches.iter().any(|mismatch| mismatch.detectable))
-    }
 }
 
 /// Decides every claim of a plan from its manifests.
@@ -177,6 +98,13 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
                 let decided = routed(*weights, after.weights());
                 (Given::default(), if unknown.is_empty() { decided } else { Decided::Undecided(unknown) })
             }
+            Expectation::Sessions(claim) => {
+                let population = after.scenario.population(&claim.from);
+                let given = population.map(|population| after.given(population, &claim.path, &senders));
+                let given = given.unwrap_or_default();
+                let decided = decide_sessions(claim, &given);
+                (given, decided)
+            }
             Expectation::ServiceLevel(_) => {
                 (Given::default(), Decided::Open("only a run shows errors and latency".to_owned()))
             }
@@ -189,16 +117,29 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
             }
         };
         let fails = matches!(decided, Decided::Fails(_));
-        let findings = if fails { findings(after, &senders, expectation) } else { Vec::new() };
+        let mut findings = if fails { findings(after, &senders, expectation) } else { Vec::new() };
+        if let (Expectation::Sessions(claim), true) = (expectation, fails) {
+            findings.extend(why_sessions_move(claim, &given));
+        }
         claims.push(VerifiedClaim { expectation, given, decided, findings });
     }
-    let not_modelled = after.mesh().not_modelled.clone();
+    // a hash is modelled, and leaves claims undecided where it chooses among versions by a key that is not known
+    let notes = after.mesh().not_modelled.iter();
+    let not_modelled = notes.filter(|note| !matches!(note.scope, Scope::Hash(..))).cloned().collect();
     VerifiedStage { number: planned.number, name: &stage.name, claims, not_modelled }
 }
 
 /// Why requests of the sender that a claim is about do not reach the destinations of the rules.
 fn findings(after: &Snapshot<'_>, senders: &Senders<'_>, expectation: &Expectation) -> Vec<Finding> {
-    let Expectation::Claim(claim) = expectation else { return senders.client().diagnose(&after.request()) };
+    let claim = match expectation {
+        Expectation::Claim(claim) => claim,
+        Expectation::Sessions(claim) => {
+            let population = after.scenario.population(&claim.from);
+            let of = |own| senders.of(own).diagnose_along(&after.request_for(own, &claim.path));
+            return population.map(of).unwrap_or_default();
+        }
+        _ => return senders.client().diagnose(&after.request()),
+    };
     let Some(population) = after.scenario.population(&claim.from) else { return Vec::new() };
     let mut findings = senders.of(population).diagnose_along(&after.request_for(population, &claim.path));
     findings.extend(after.lost_headers(senders, claim, |given| decide(claim, given) == Decided::Holds));
@@ -217,11 +158,6 @@ fn workloads(planned: &PlannedStage<'_>, senders: &Senders<'_>) -> (BTreeSet<Str
         }
     }
     (served, notes.into_iter().collect())
-}
-
-/// A claim that fails without any tolerance.
-fn mismatch(measure: Measure, claimed: Share, given: Chance) -> ShareMismatch {
-    ShareMismatch { measure, claimed, given, detectable: true }
 }
 
 /// Compares claimed weights with those in the route; without such a route, the canary has no weight.
@@ -252,15 +188,6 @@ fn count(workload: &str, requests: Count, served: &BTreeSet<String>) -> Decided 
     }
 }
 
-/// Compares a claimed share with the given one.
-fn compare(claim: &Claim, measure: Measure, claimed: Share, given: Chance) -> Option<ShareMismatch> {
-    let distance = (given.fraction() - claimed.fraction()).abs();
-    // a claim of 0 % or 100 % has no tolerance
-    let same = if claimed.is_part() { distance <= TOLERANCE } else { distance == 0.0 };
-    let effect = if claimed.is_part() { claim.errors.deviation } else { claim.errors.leak };
-    (!same).then_some(ShareMismatch { measure, claimed, given, detectable: distance >= effect - 1e-9 })
-}
-
 /// Compares what a population is given with a claim about it.
 pub fn decide(claim: &Claim, given: &Given) -> Decided {
     if !given.not_modelled.is_empty() {
@@ -270,7 +197,7 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
     if let Some(limit) = claim.slower_than {
         for (speed, given) in Claim::speeds(limit).into_iter().zip(given.speeds(limit)) {
             let claimed = claim.versions.get(&speed).copied().unwrap_or(Share::NONE);
-            mismatches.extend(compare(claim, Measure::Speed(speed), claimed, given));
+            mismatches.extend(compare(claim.errors, Measure::Speed(speed), claimed, given));
         }
         return if mismatches.is_empty() { Decided::Holds } else { Decided::Fails(mismatches) };
     }
@@ -280,10 +207,10 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
         for version in versions {
             let claimed = claim.versions.get(&version).copied().unwrap_or(Share::NONE);
             let chance = given.chance(|seen| seen.version.as_ref() == Some(&version));
-            mismatches.extend(compare(claim, Measure::Version(version), claimed, chance));
+            mismatches.extend(compare(claim.errors, Measure::Version(version), claimed, chance));
         }
         let without = given.chance(|seen| seen.version.is_none());
-        mismatches.extend(compare(claim, Measure::NoVersion, Share::NONE, without));
+        mismatches.extend(compare(claim.errors, Measure::NoVersion, Share::NONE, without));
     }
     // statuses of the application are compared only if they are known
     let unknown = given.chance(|seen| seen.version.is_some() && seen.status.is_none());
@@ -297,7 +224,7 @@ pub fn decide(claim: &Claim, given: &Given) -> Decided {
         for status in statuses {
             let chance = given.chance(|seen| seen.status == Some(status));
             let measure = Measure::Status(StatusCode(status));
-            mismatches.extend(compare(claim, measure, claim.statuses.share(status), chance));
+            mismatches.extend(compare(claim.errors, measure, claim.statuses.share(status), chance));
         }
     } else if claim.versions.is_empty() {
         return Decided::Open("the status that the application answers with is not known".to_owned());

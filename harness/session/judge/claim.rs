@@ -3,8 +3,8 @@ use crate::events::{Bound, FailureLayer, Judged, Subject, Transition};
 use crate::plan::{Given, PlannedStage, Senders, Snapshot};
 use crate::routing::NotModelled;
 use crate::scenario::{Claim, During, Expectation, Origin, ServiceLevel, Stage, StatusCode};
-use crate::verdict::{Answer, Ruling, ServiceLevelTrial, Trial, Verdict};
-use crate::verify::{Decided, decide};
+use crate::verdict::{Answer, Ruling, ServiceLevelTrial, SessionTrial, Trial, Verdict};
+use crate::verify::{Decided, decide, decide_sessions, why_sessions_move};
 
 use super::during::{self, Found, Watched};
 use super::written::written_meanwhile;
@@ -41,6 +41,38 @@ pub(crate) fn judge_service_level(trial: &ServiceLevelTrial) -> Judged {
     let layer = (verdict.ruling == Ruling::Fail).then_some(FailureLayer::ServiceLevel);
     let errors = Some(claim.errors);
     Judged { errors, ..counted(about(claim), claim.to_string(), verdict, claim.origin.clone(), layer) }
+}
+
+/// Judges a claim about sessions. `senders` is what becomes of requests by the manifests, `live` with the pods that are ready.
+pub(crate) fn judge_sessions(
+    trial: &SessionTrial,
+    snapshot: &Snapshot<'_>,
+    senders: &Senders<'_>,
+    live: &Senders<'_>,
+) -> Judged {
+    let (claim, verdict) = (&trial.design().claim, trial.verdict());
+    let subject = Subject::Population { name: claim.from.clone(), path: claim.path.clone() };
+    let errors = Some(claim.errors);
+    let judged = counted(subject, claim.to_string(), verdict, claim.origin.clone(), None);
+    let population = snapshot.scenario.population(&claim.from);
+    let Some(population) = population.filter(|_| judged.verdict.ruling == Ruling::Fail) else {
+        return Judged { errors, ..judged };
+    };
+    let findings = live.of(population).diagnose_along(&snapshot.request_for(population, &claim.path));
+    let given = snapshot.given(population, &claim.path, senders);
+    let fails = matches!(decide_sessions(claim, &given), Decided::Fails(_));
+    let layer = match findings.as_slice() {
+        findings if findings.iter().any(|finding| finding.lacks_endpoints) => FailureLayer::Endpoints,
+        [_, ..] => FailureLayer::Route,
+        [] if fails => FailureLayer::Expectation,
+        [] => FailureLayer::Delivery,
+    };
+    let why = if fails { why_sessions_move(claim, &given) } else { Vec::new() };
+    let mut hints: Vec<String> = findings.iter().chain(&why).map(ToString::to_string).collect();
+    if fails && hints.is_empty() {
+        hints.push(format!("the manifests give {given}; the expectation says {claim}"));
+    }
+    Judged { errors, hints, layer: Some(layer), ..judged }
 }
 
 /// The subject of a claim about errors or latency.
@@ -190,6 +222,9 @@ pub(crate) fn not_judged(stage: &Stage, judged: &[Judged]) -> Vec<Judged> {
                 (Subject::Population { name: claim.from.clone(), path: "/".to_owned() }, claim.to_string())
             }
             Expectation::ServiceLevel(level) => (about(level), level.to_string()),
+            Expectation::Sessions(claim) => {
+                (Subject::Population { name: claim.from.clone(), path: claim.path.clone() }, claim.to_string())
+            }
             Expectation::Served { workload, requests, .. } => {
                 (Subject::Workload(workload.clone()), format!("{requests} served"))
             }

@@ -10,8 +10,8 @@ mod served;
 mod written;
 
 pub(crate) use claim::{
-    causes, ended_at_once, judge_during, judge_objects, judge_sample, judge_service_level, leave_undecided,
-    not_converged, not_judged,
+    causes, ended_at_once, judge_during, judge_objects, judge_sample, judge_service_level, judge_sessions,
+    leave_undecided, not_converged, not_judged,
 };
 pub(crate) use controlled::judge_controlled;
 pub(crate) use declared::{Declaration, judge_declared, judge_followed};

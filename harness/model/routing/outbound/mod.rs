@@ -12,7 +12,7 @@ use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
 use super::notes::NotModelled;
 use super::retries::{Failure, Retries};
-use super::rule::{Export, MESH, RuleRef};
+use super::rule::{Destination, Export, MESH, RuleRef};
 use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Endpoints, Forward, Route, RouteTable, RoutingUnit};
 use super::translate::{self, Listener, RuleRoute};
@@ -165,7 +165,7 @@ impl<'m> Outbound<'m> {
         let beside = self.unregistered(host, number).filter(|(index, _)| *index <= first);
         let routes = match (beside.or(ruled), service) {
             (Some((_, routes)), _) => routes,
-            (None, Some((service, port))) => to_all_endpoints(Retries::by_default(self.mesh.version), service, port),
+            (None, Some((service, port))) => self.to_all_pods(service, port),
             (None, None) => self.unregistered_wildcard(host, number)?,
         };
         Some(self.evaluate(RoutingUnit::Request, routes))
@@ -322,8 +322,20 @@ impl<'m> Outbound<'m> {
 
     fn requests(&self, service: &Service, port: &Port) -> Routes {
         let ruled = self.ruled(service, port).map(|(_, routes)| routes);
-        let all = || to_all_endpoints(Retries::by_default(self.mesh.version), service, port);
-        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(all))
+        self.evaluate(RoutingUnit::Request, ruled.unwrap_or_else(|| self.to_all_pods(service, port)))
+    }
+
+    /// The route of requests to a service for which there is no rule.
+    fn to_all_pods(&self, service: &Service, port: &Port) -> RuleRoutes {
+        let mut routes = to_all_endpoints(Retries::by_default(self.mesh.version), service, port);
+        let all = Destination::to(&service.host, port.number);
+        let key = self.mesh.hash_for(&all, &self.client.namespace).and_then(|hash| hash.key.clone());
+        for (route, _) in &mut routes {
+            if let Action::Forward(forward) = &mut route.action {
+                forward.hashes.extend(key.clone());
+            }
+        }
+        routes
     }
 
     /// The routes of a port whose protocol is detected: those of its service, whatever the `Host` header names.
@@ -383,7 +395,8 @@ impl<'m> Outbound<'m> {
     }
 
     fn translated(&self, rules: &VirtualService, port: u16) -> Option<RuleRoutes> {
-        let listener = Listener { client: &self.client, port, gateway: MESH, only_port: &|_| None };
+        let hash = |destination: &Destination| self.mesh.hash_for(destination, &self.client.namespace);
+        let listener = Listener { client: &self.client, port, gateway: MESH, only_port: &|_| None, hash: &hash };
         translate::routes(self.mesh.version, rules, &listener)
     }
 

@@ -71,6 +71,14 @@ pub(super) struct Destination<'a> {
     pub pods: Vec<&'a Pod>,
 }
 
+impl Destination<'_> {
+    /// Whether the pods are of several versions or workloads.
+    fn is_mixed(&self) -> bool {
+        let kinds: BTreeSet<_> = self.pods.iter().map(|pod| (&pod.version, &pod.workload)).collect();
+        kinds.len() > 1
+    }
+}
+
 impl Reach<'_> {
     /// The clusters of a host, or of a subset of it alone.
     fn to(&self, host: &str, subset: Option<&String>) -> impl Iterator<Item = &Destination<'_>> {
@@ -126,6 +134,7 @@ impl Scope {
                 let told: BTreeSet<_> = destination.pods.iter().map(|pod| pod.labels.get("istio-locality")).collect();
                 told.len() > 1 || destination.pods.len() > 1 && !is_assumed && told.contains(&None)
             }),
+            Self::Hash(host, subset) => reach.to(host, subset.as_ref()).any(Destination::is_mixed),
             Self::Rule(origin) => reach.rule == Some(origin),
             Self::Gateway(port) => reach.is_entering && port.is_none_or(|port| port == reach.port),
             Self::AtGateways(hosts) => reach.is_entering && called(hosts),

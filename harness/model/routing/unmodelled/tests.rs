@@ -187,6 +187,16 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 #[case::consistent_hash(
     "  host: svc\n",
     "  host: svc\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n",
+    &[]
+)]
+#[case::consistent_hash_over_several_versions(
+    "  host: svc\n  subsets: [{name: v1, labels: {version: v1}}",
+    "  host: svc\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n  subsets: [{name: v1, labels: {app: a}}",
+    &[EVERYONE]
+)]
+#[case::unknown_hash(
+    "  host: svc\n",
+    "  host: svc\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x, unknown: 1}}}\n",
     BOTH
 )]
 #[case::passthrough("  host: svc\n", "  host: svc\n  trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}\n", BOTH)]
@@ -200,7 +210,7 @@ fn a_harmless_kind_is_not_named(#[case] kind: &str) {
 #[case::a_target_port_that_v2_does_not_declare(
     "{image: 'a:v2'}", "{image: 'a:v2', ports: [{containerPort: 9090}]}", &[TESTERS])]
 #[case::of_one_subset(
-    "labels: {version: v2}}]", "labels: {version: v2}, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}}]",
+    "labels: {version: v2}}]", "labels: {app: a}, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}}]",
     &[TESTERS])]
 #[case::of_another_host("  host: svc\n", "  host: other\n  trafficPolicy: {tls: {mode: SIMPLE}}\n", &[])]
 #[case::excluded_port_of_a_server(

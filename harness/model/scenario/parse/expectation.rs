@@ -9,8 +9,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
+use super::forms::{BOTH_KEYS, FORMS, KEYS, misplaced_key};
 use super::paths::Paths;
 use super::service_levels::{Compared, Errors, Factors, LatencyLimits, Limit, Slow, SlowerThan, Slowness};
+use super::sessions::{OfSessions, SessionClaims};
 use super::values::{ErrorRates, Get, Status, Time};
 use crate::demo::ARROW;
 use crate::scenario::Share;
@@ -24,6 +26,8 @@ pub enum Expectation {
     Slow(Box<Slow>),
     /// A version against another one.
     Compare(Box<Compared>),
+    /// What the sessions of a population get.
+    Sessions(Box<OfSessions>),
     /// The largest shares of errors and of slow answers.
     Limit(Box<Limit>),
     /// The numbers of requests that workloads serve.
@@ -190,72 +194,12 @@ pub struct Keys {
     errors_at_most: Option<Spanned<Share>>,
     latency: Option<LatencyLimits>,
     excess: Option<Spanned<Share>>,
+    sessions: Option<Spanned<SessionClaims>>,
     served: Option<HashMap<Spanned<String>, Count>>,
     during: Option<During>,
     weights: Option<Spanned<Weights>>,
     reports: Option<Reported>,
     objects: Option<Spanned<String>>,
-}
-
-/// The keys of all forms of an expectation.
-const KEYS: [&str; 18] = [
-    "from",
-    "path",
-    "get",
-    "path-of-versions",
-    "lag",
-    "status",
-    "error-rates",
-    "errors",
-    "compare",
-    "slower-than",
-    "errors-at-most",
-    "latency",
-    "excess",
-    "served",
-    "during",
-    "weights",
-    "reports",
-    "objects",
-];
-
-/// The forms of an expectation, for messages.
-pub const FORMS: &str = "{from: …, get: …}, {from: …, path-of-versions: …}, {from: …, status: …}, {from: …, slower-than: {TIME: SHARE}}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
-
-/// The message where both keys of the error rates are set.
-pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
-
-/// The form that a key belongs to, by the key that determines the form.
-fn form_of(key: &str) -> &str {
-    match key {
-        "path" | "get" | "path-of-versions" | "lag" | "status" | "error-rates" | "errors" | "compare"
-        | "slower-than" | "errors-at-most" | "latency" | "excess" => "from",
-        other => other,
-    }
-}
-
-/// The index of the first key that does not belong to the expectation's form, with an error message.
-pub fn misplaced_key<'k>(names: impl Iterator<Item = &'k str> + Clone) -> Option<(usize, String)> {
-    let forms = ["from", "served", "during", "weights", "reports", "objects"];
-    let form = names.clone().find(|name| forms.contains(name))?;
-    let is_misplaced = |name: &str| KEYS.contains(&name) && form_of(name) != form;
-    let (index, key) = names.enumerate().find(|(_, name)| is_misplaced(name))?;
-    let (expected, other) = (keys_of(form), keys_of(form_of(key)));
-    Some((index, format!("`{key}` does not belong to {expected}; it belongs to a separate expectation, {other}")))
-}
-
-/// A form with all of its keys, for messages.
-fn keys_of(form: &str) -> &'static str {
-    match form {
-        "served" => "{served: {WORKLOAD: REQUESTS}}",
-        "during" => "{during: {errors: …, excludes: …, gap: …, last-of: …, latency: …}}",
-        "weights" => "{weights: {canary: …, stable: …}}",
-        "reports" => "{reports: {weight: …}}",
-        "objects" => "{objects: none}",
-        _ => {
-            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, path: …, path-of-versions: …} or {from: …, slower-than: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …}"
-        }
-    }
 }
 
 /// Whether a value of `slower-than` is the share of a claim about a time.
@@ -285,7 +229,9 @@ impl Keys {
             Get::Shares(shares) => Some(shares.keys()),
             Get::AsDeclared => None,
         });
-        claimed.flatten().chain(compared)
+        let of_sessions =
+            self.sessions.iter().filter_map(|own| own.value.get.as_ref()).flat_map(|get| get.value.keys());
+        claimed.flatten().chain(compared).chain(of_sessions)
     }
 
     /// The versions along the ways of the claim.
@@ -355,6 +301,27 @@ impl Keys {
         Ok(Expectation::Slow(Box::new(Slow { from, path, slower_than, error_rates })))
     }
 
+    /// What sessions get.
+    fn of_sessions(self, at: Location) -> Result<Expectation, (Location, String)> {
+        let others = [
+            "get",
+            "path-of-versions",
+            "lag",
+            "status",
+            "errors",
+            "slower-than",
+            "compare",
+            "errors-at-most",
+            "latency",
+            "excess",
+        ];
+        self.refuse(&others, "sessions")?;
+        let Self { from: Some(from), path, sessions: Some(sessions), error_rates, .. } = self else {
+            return Err((at, format!("an expectation is {FORMS}")));
+        };
+        Ok(Expectation::Sessions(Box::new(OfSessions { from, path, sessions, error_rates })))
+    }
+
     /// The form that the keys determine; `at` is the location of the expectation.
     ///
     /// # Errors
@@ -368,6 +335,7 @@ impl Keys {
             return Err((former.referenced, BOTH_KEYS.to_owned()));
         }
         match self {
+            Self { from: Some(_), sessions: Some(_), .. } => self.of_sessions(at),
             Self { from: Some(_), compare: Some(_), .. } => self.comparison(at),
             Self { from: Some(_), errors_at_most: Some(_), .. } | Self { from: Some(_), latency: Some(_), .. } => {
                 self.limits(at)
@@ -383,7 +351,7 @@ impl Keys {
             }
             Self { from: Some(_), get: None, path_of_versions: None, status: None, .. } => Err((
                 at,
-                "an expectation with `from` needs `get`, `path-of-versions`, `status`, `slower-than`, `compare`, `errors-at-most` or `latency`"
+                "an expectation with `from` needs `get`, `path-of-versions`, `status`, `slower-than`, `compare`, `errors-at-most`, `latency` or `sessions`"
                     .to_owned(),
             )),
             Self { from: Some(_), get: Some(_), path_of_versions: Some(paths), .. } => {
@@ -438,6 +406,7 @@ impl<'de> Visitor<'de> for KeysVisitor {
                 "slower-than" => keys.slower_than = Some(map.next_value()?),
                 "errors-at-most" => keys.errors_at_most = Some(map.next_value()?),
                 "latency" => keys.latency = Some(map.next_value()?),
+                "sessions" => keys.sessions = Some(map.next_value()?),
                 "excess" => keys.excess = Some(map.next_value()?),
                 "served" => keys.served = Some(map.next_value()?),
                 "during" => keys.during = Some(map.next_value()?),
@@ -463,6 +432,7 @@ impl JsonSchema for Expectation {
             generator.subschema_for::<Slow>(),
             generator.subschema_for::<Compared>(),
             generator.subschema_for::<Limit>(),
+            generator.subschema_for::<OfSessions>(),
             generator.subschema_for::<ServedBy>(),
             generator.subschema_for::<Watched>(),
             generator.subschema_for::<DeclaredWeights>(),

@@ -2,21 +2,23 @@
 
 mod acts;
 mod expectation;
+mod forms;
 mod paths;
 pub(super) mod raw;
 mod service_levels;
+mod sessions;
 mod shapes;
 mod values;
 
 use std::path::Path;
 
 pub(super) use acts::{Act, Acts};
-pub(super) use expectation::{
-    BOTH_KEYS, Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Weights,
-};
+pub(super) use expectation::{Claim, DeclaredWeights, During, Expectation, Keys, Left, Reports, ServedBy, Weights};
+pub(super) use forms::BOTH_KEYS;
 pub(super) use paths::Paths;
 use serde_saphyr::Location;
 pub(super) use service_levels::{Compared, LatencyLimits, Limit, Slow};
+pub(super) use sessions::OfSessions;
 pub(super) use values::{ErrorRates, Get, Status, Time};
 
 use super::error::ScenarioError;

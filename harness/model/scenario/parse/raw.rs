@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::acts::Acts;
 use super::expectation::{Expectation, Keys};
+pub use super::sessions::Sessions;
 use super::values::{ErrorRates, QuotedVersion, Time};
 use crate::scenario::Share;
 use crate::scenario::controller::Phase;
@@ -205,6 +206,9 @@ pub struct Population {
     /// Variants of the requests, which take turns.
     #[serde(default)]
     pub any_of: Vec<Variant>,
+    /// Callers that send many requests each. They take turns.
+    #[schemars(with = "Option<Sessions>")]
+    pub sessions: Option<Spanned<Sessions>>,
 }
 
 /// How callers outside of the mesh speak TLS.

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::expectation::{FORMS, misplaced_key};
+use super::forms::{FORMS, misplaced_key};
 use crate::scenario::document::{self, Document};
 use crate::scenario::positions::{Part, Position};
 
@@ -61,6 +61,12 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("populations/*", Mapping, "a population: {}, {headers: {NAME: VALUE}} or {any-of: [{headers: {NAME: VALUE}}]}"),
     ("populations/*/headers", Mapping, HEADERS),
     ("populations/*/headers/*", Scalar, "the value of a header"),
+    (
+        "populations/*/sessions",
+        Mapping,
+        "the callers that send many requests each, such as {header: x-user, count: 200}",
+    ),
+    ("populations/*/sessions/*", Scalar, "one value, as in {header: x-user, count: 200}"),
     ("populations/*/any-of", List, "a list of variants, such as [{headers: {end-user: Testers}}]"),
     ("populations/*/any-of/*", Mapping, "a variant, such as {headers: {end-user: Testers}}"),
     ("populations/*/any-of/*/headers", Mapping, HEADERS),
@@ -120,6 +126,14 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/expect/*/errors-at-most", Scalar, "a share, such as 1%"),
     ("stages/*/expect/*/latency", Mapping, "a time for each share of the answers, such as {99%: 50ms}"),
     ("stages/*/expect/*/latency/*", Scalar, "a duration, such as 50ms"),
+    ("stages/*/expect/*/sessions", Mapping, "what sessions get, such as {stay: 100%} or {get: {v1: 50%, v2: 50%}}"),
+    ("stages/*/expect/*/sessions/stay", Scalar, "`100%`"),
+    (
+        "stages/*/expect/*/sessions/get",
+        Mapping,
+        "the share of the sessions that each version gets, such as {v1: 50%, v2: 50%}",
+    ),
+    ("stages/*/expect/*/sessions/get/*", Scalar, "a share, such as 50%"),
     ("stages/*/expect/*/excess", Scalar, "a share, such as 1%"),
     ("stages/*/expect/*/served", Mapping, "the requests of each workload, such as {hello-server-v2: 0}"),
     (

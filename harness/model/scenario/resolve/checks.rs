@@ -98,6 +98,7 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
             Expectation::Declared(claim) => ((claim.from.as_str(), Some("as-declared")), &claim.origin),
             Expectation::Served { workload, origin, .. } => ((workload.as_str(), None), origin),
             Expectation::ServiceLevel(_)
+            | Expectation::Sessions(_)
             | Expectation::During(_)
             | Expectation::Weights { .. }
             | Expectation::Reports { .. }

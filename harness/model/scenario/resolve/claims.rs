@@ -31,6 +31,9 @@ impl Resolver<'_> {
                 Ok(vec![Expectation::ServiceLevel(self.comparison(*compare, at, context)?)])
             }
             parse::Expectation::Limit(limit) => Ok(vec![Expectation::ServiceLevel(self.limits(*limit, at, context)?)]),
+            parse::Expectation::Sessions(claim) => {
+                Ok(vec![Expectation::Sessions(self.of_sessions(*claim, at, context)?)])
+            }
             parse::Expectation::During(watched) => {
                 Ok(vec![Expectation::During(self.during(watched.during, at, context)?)])
             }
@@ -229,7 +232,12 @@ impl Resolver<'_> {
     }
 
     /// Checks that shares sum to 100 %, and that they stay between 0 and 100 % with the smallest detectable deviation.
-    fn shares(&self, shares: &[(String, Share)], errors: ErrorRates, at: Location) -> Result<(), ScenarioError> {
+    pub(super) fn shares(
+        &self,
+        shares: &[(String, Share)],
+        errors: ErrorRates,
+        at: Location,
+    ) -> Result<(), ScenarioError> {
         let points = |fraction: f64| (fraction * 1e6).round() / 1e4;
         let sum: f64 = shares.iter().map(|(_, share)| share.fraction()).sum();
         if (sum - 1.0).abs() > 1e-9 {

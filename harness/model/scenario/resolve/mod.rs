@@ -9,6 +9,7 @@ mod messages;
 mod outside;
 mod service;
 mod service_levels;
+mod sessions;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -83,9 +84,25 @@ struct Context<'a> {
     versions: &'a BTreeSet<String>,
     /// Whether pods report the number of requests that they have served.
     has_counter: bool,
+    sending: Sending,
+    /// Whether responses name the pod.
+    names_pods: bool,
+    errors: ErrorRates,
+}
+
+/// How requests are sent.
+#[derive(Clone, Copy)]
+struct Sending {
     /// Whether requests are sent at a rate, whatever is in flight.
     is_open_loop: bool,
-    errors: ErrorRates,
+    /// Whether each request has a connection of its own.
+    connects_each: bool,
+}
+
+impl Sending {
+    fn of(traffic: &raw::Traffic) -> Self {
+        Self { is_open_loop: traffic.qps.is_some(), connects_each: traffic.keep_alive == Some(false) }
+    }
 }
 
 struct Resolver<'a> {
@@ -131,7 +148,8 @@ impl Resolver<'_> {
             version: &version,
             versions: &versions,
             has_counter: raw.served.is_some(),
-            is_open_loop: raw.traffic.qps.is_some(),
+            sending: Sending::of(&raw.traffic),
+            names_pods: raw.pod.is_some(),
             errors: self.top_level_error_rates(raw.error_rates, raw.errors)?,
         };
         let traffic = self.traffic(raw.traffic)?;

@@ -10,6 +10,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::Resolver;
 use super::clients::INJECT;
+use super::sessions::keyed;
 use crate::scenario::certificate::{authorities, certificates};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::manifest::{self, Manifest};
@@ -140,6 +141,17 @@ impl Resolver<'_> {
         if variants.is_empty() {
             variants.push(Request { method, headers });
         }
+        let sessions = match population.sessions {
+            Some(sessions) if variants.len() > 1 => {
+                let message = "a population has only one of `any-of` and `sessions`";
+                return self.error(sessions.referenced, message);
+            }
+            Some(sessions) => Some(self.sessions(sessions, &variants)?),
+            None => None,
+        };
+        if let (Some(sessions), [request]) = (&sessions, variants.as_slice()) {
+            variants = keyed(sessions, request);
+        }
         let from_pod = population.from_pod;
         if let (Some(_), Some(pod)) = (&population.through, &from_pod) {
             return self.error(pod.referenced, "a population has only one of `from-pod` and `through`");
@@ -170,6 +182,7 @@ impl Resolver<'_> {
             through: None,
             from_pod: from_pod.map(|pod| self.sending(pod, clients)).transpose()?,
             variants,
+            sessions,
         })
     }
 

@@ -51,7 +51,7 @@ impl Resolver<'_> {
         let errors = raw.errors_at_most.map(|share| part("errors-at-most", share)).transpose()?;
         let place = raw.excess.as_ref().map_or(at, |excess| excess.referenced);
         let excess = raw.excess.map(|share| part("excess", share)).transpose()?;
-        if let Some(written) = raw.latency.as_ref().filter(|_| !context.is_open_loop) {
+        if let Some(written) = raw.latency.as_ref().filter(|_| !context.sending.is_open_loop) {
             return self.error(
                 written.referenced,
                 "`latency` needs requests that are sent at a rate, whatever is in flight, since otherwise slow answers delay the requests that would have seen them: add `traffic: {qps: …}` at the top level",

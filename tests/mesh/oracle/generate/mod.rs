@@ -229,6 +229,23 @@ fn destination_rule() -> BoxedStrategy<Written> {
     written("DestinationRule", "networking.istio.io/v1", &["a", "b", "a-b"], NAMESPACES, spec)
 }
 
+/// Settings of load balancing.
+fn balancers() -> Value {
+    let hash = |hash: Value| json!({"consistentHash": hash});
+    json!([
+        {"simple": "ROUND_ROBIN"},
+        {"simple": "RANDOM"},
+        hash(json!({"httpHeaderName": "X-User"})),
+        hash(json!({"httpHeaderName": "x-user", "minimumRingSize": 64})),
+        hash(json!({"httpCookie": {"name": "user"}, "ringHash": {"minimumRingSize": 2048}})),
+        hash(json!({"httpCookie": {"name": "user", "ttl": "0s", "path": "/a"}, "ringHash": {}})),
+        hash(json!({"httpCookie": {"name": "user", "ttl": "90s"}, "maglev": {}})),
+        hash(json!({"useSourceIp": true, "maglev": {"tableSize": 101}})),
+        hash(json!({"useSourceIp": false})),
+        hash(json!({"httpQueryParameterName": "user"})),
+    ])
+}
+
 /// A traffic policy, or that of a port.
 fn policy(with_ports: bool) -> BoxedStrategy<Value> {
     let tls = one_of(json!([
@@ -240,7 +257,7 @@ fn policy(with_ports: bool) -> BoxedStrategy<Value> {
     ]));
     let mut fields = vec![
         ("tls", may(0.8, tls)),
-        ("loadBalancer", may(0.2, one_of(json!([{"simple": "ROUND_ROBIN"}, {"simple": "RANDOM"}])))),
+        ("loadBalancer", may(0.3, one_of(balancers()))),
         ("connectionPool", may(0.2, Just(json!({"tcp": {"maxConnections": 10}})))),
         ("outlierDetection", may(0.2, Just(json!({"consecutive5xxErrors": 3})))),
     ];

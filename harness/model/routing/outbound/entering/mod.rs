@@ -7,7 +7,7 @@ use super::{Outbound, Routes};
 use crate::routing::condition::{Request, TlsHandshake};
 use crate::routing::distribution::Unconnected;
 use crate::routing::gateway::{Gateway, Server, at_port, takes};
-use crate::routing::rule::RuleRef;
+use crate::routing::rule::{Destination, RuleRef};
 use crate::routing::secret::ServerCertificate;
 use crate::routing::table::{Action, Redirect, Route, RoutingUnit};
 use crate::routing::translate::{self, Listener, RuleRoute, catches_all};
@@ -110,7 +110,9 @@ impl Outbound<'_> {
     /// The routes that rules give a gateway; none if no rule applies to it.
     fn behind(&self, gateway: &Gateway, rules: &VirtualService, port: u16) -> Option<Vec<RuleRoute>> {
         let only_port = |host: &str| self.mesh.services.get(host)?.only_port;
-        let listener = Listener { client: &self.client, port, gateway: &gateway.id, only_port: &only_port };
+        let hash = |destination: &Destination| self.mesh.hash_for(destination, &self.client.namespace);
+        let listener =
+            Listener { client: &self.client, port, gateway: &gateway.id, only_port: &only_port, hash: &hash };
         translate::routes(self.mesh.version, rules, &listener)
     }
 }

@@ -1,0 +1,225 @@
+//! Whether requests of one session go to the same pod.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::condition::Request;
+use super::hash_key::{HashKey, HashTable, KeyOf};
+use super::outbound::{Outbound, Routes};
+use super::table::{Action, Cluster, Endpoints, Forward, Route, RoutingUnit};
+use crate::scenario::Origin;
+
+/// How the pod is chosen that answers a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Affinity {
+    /// There is one pod at most.
+    Single,
+    /// Requests with these keys go to the same pod.
+    ByKey {
+        /// The keys of the request.
+        keys: Vec<KeyOf>,
+        /// The position of the `consistentHash`.
+        place: Origin,
+    },
+    /// Weights choose a destination for each request.
+    Weights {
+        /// The destinations.
+        destinations: Vec<String>,
+        /// The position of a `consistentHash` for one of the destinations.
+        hash: Option<Origin>,
+    },
+    /// A hash chooses the pod, and the request has no such key, so that each request goes to any pod.
+    NoKey {
+        /// What is hashed. Nothing is, if the route to the destination has no hash.
+        hashes: Vec<HashKey>,
+        /// The position of the `consistentHash`.
+        place: Origin,
+    },
+    /// Each request goes to any pod of a destination.
+    Balanced(String),
+    /// Connections are routed, not requests.
+    Connections,
+}
+
+impl Affinity {
+    /// Whether requests with the same key go to the same pod. Connections are not known to.
+    pub fn keeps_pod(&self) -> bool {
+        match self {
+            Self::Single => true,
+            Self::ByKey { keys, .. } => !keys.contains(&KeyOf::Connection),
+            Self::Weights { .. } | Self::NoKey { .. } | Self::Balanced(_) | Self::Connections => false,
+        }
+    }
+
+    /// Whether it depends on connections, and not on requests.
+    pub fn depends_on_connections(&self) -> bool {
+        match self {
+            Self::ByKey { keys, .. } => keys.contains(&KeyOf::Connection),
+            Self::Connections => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Affinity {
+    /// Why requests stay at a pod, or do not.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Single => formatter.write_str("there is one pod"),
+            Self::ByKey { place, .. } => {
+                write!(formatter, "consistentHash ({place}) sends requests with the same key to the same pod")
+            }
+            Self::Weights { destinations, hash } => {
+                let list = destinations.join(" or ");
+                write!(formatter, "the weights of the rule choose {list} for each request anew")?;
+                hash.as_ref().map_or(Ok(()), |place| {
+                    write!(formatter, "; consistentHash ({place}) only chooses among the pods of one destination. A split that keeps sessions is one destination with the pods of both versions")
+                })
+            }
+            Self::NoKey { hashes, place } if hashes.is_empty() => {
+                write!(
+                    formatter,
+                    "consistentHash ({place}) is for a port that the destination of the rule does not name, so that each request goes to any pod"
+                )
+            }
+            Self::NoKey { hashes, place } => {
+                let keys: Vec<String> = hashes.iter().map(ToString::to_string).collect();
+                let keys = keys.join(" and ");
+                write!(
+                    formatter,
+                    "consistentHash ({place}) hashes the {keys}, which these requests do not have, so that each of them goes to any pod"
+                )
+            }
+            Self::Balanced(destination) => {
+                write!(formatter, "no consistentHash applies to {destination}, so that each request goes to any pod")
+            }
+            Self::Connections => formatter.write_str("connections are routed, not requests"),
+        }
+    }
+}
+
+impl Outbound<'_> {
+    /// How the pod is chosen that answers a request, given the routes of the request.
+    pub fn affinity(&self, request: &Request, routes: &Routes) -> Affinity {
+        let table = &routes.table;
+        let route = routes.decide(request).route.and_then(|index| table.routes.get(index));
+        let Some(Route { action: Action::Forward(forward), .. }) = route else { return Affinity::Single };
+        let pods = |cluster: &Cluster| match table.clusters.get(cluster) {
+            Some(Endpoints::Ready(addresses)) => addresses.clone(),
+            _ => BTreeSet::new(),
+        };
+        let all: BTreeSet<String> = forward.clusters.iter().flat_map(|(cluster, _)| pods(cluster)).collect();
+        if all.len() < 2 && forward.clusters.iter().all(|(cluster, _)| !pods(cluster).is_empty()) {
+            return Affinity::Single;
+        }
+        if table.unit == RoutingUnit::Connection {
+            return Affinity::Connections;
+        }
+        self.among(forward, request)
+    }
+
+    /// The size of the table in which the pod of a hash is found, if a hash chooses the pod of a request.
+    pub fn hash_table(&self, request: &Request, routes: &Routes) -> Option<HashTable> {
+        let route = routes.decide(request).route.and_then(|index| routes.table.routes.get(index));
+        let Some(Route { action: Action::Forward(forward), .. }) = route else { return None };
+        let [(cluster, _)] = forward.clusters.as_slice() else { return None };
+        routes.table.upstreams.get(cluster)?.table
+    }
+
+    fn among(&self, forward: &Forward, request: &Request) -> Affinity {
+        let client = self.client_of(request);
+        let hash = |cluster: &Cluster| self.mesh.hash_of(cluster, &client.namespace).map(|hash| hash.origin.clone());
+        let [(only, _)] = forward.clusters.as_slice() else {
+            let destinations = forward.clusters.iter().map(|(cluster, _)| shown(cluster));
+            let hash = forward.clusters.iter().find_map(|(cluster, _)| hash(cluster));
+            return Affinity::Weights { destinations: destinations.collect(), hash };
+        };
+        let Some(place) = hash(only) else { return Affinity::Balanced(shown(only)) };
+        let keys: Vec<KeyOf> = forward.hashes.iter().filter_map(|key| key.of(request)).collect();
+        if keys.is_empty() {
+            return Affinity::NoKey { hashes: forward.hashes.clone(), place };
+        }
+        Affinity::ByKey { keys, place }
+    }
+}
+
+/// `subset v1`, or `svc-hello`.
+fn shown(cluster: &Cluster) -> String {
+    let host = || cluster.host.split('.').next().unwrap_or_default().to_owned();
+    cluster.subset.as_ref().map_or_else(host, |subset| format!("subset {subset}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::fixture::{RULES, SERVICE, client, mesh};
+    use super::*;
+
+    const SPLIT: &str = "route: [{destination: {host: svc, subset: v1}, weight: 50}, {destination: {host: svc, subset: v2}, weight: 50}]";
+    const WHOLE: &str = "route: [{destination: {host: svc}}]";
+
+    /// Why requests stay at a pod or do not, for a rule with this route and this policy for the host.
+    fn affinity(route: &str, policy: &str) -> String {
+        let rules = RULES.replacen("route: [{destination: {host: svc, subset: v1}}]", route, 1);
+        let rules = rules.replacen("  host: svc\n", &format!("  host: svc\n  trafficPolicy: {{{policy}}}\n"), 1);
+        let mesh = mesh(&format!("{SERVICE}{rules}"));
+        let outbound = mesh.outbound(client());
+        let request = Request::get("svc", 8080, "/?user=ann").with("x-user", "ann");
+        outbound.affinity(&request, &outbound.routes(&request).unwrap()).to_string()
+    }
+
+    const BY_HEADER: &str = "loadBalancer: {consistentHash: {httpHeaderName: x-user}}";
+    const KEEPS: &str = "consistentHash (a.yaml:21:34) sends requests with the same key to the same pod";
+
+    #[rstest]
+    #[case::header(WHOLE, BY_HEADER, KEEPS)]
+    #[case::header_in_other_letters(WHOLE, "loadBalancer: {consistentHash: {httpHeaderName: X-User}}", KEEPS)]
+    #[case::query(WHOLE, "loadBalancer: {consistentHash: {httpQueryParameterName: user}}", KEEPS)]
+    #[case::source(WHOLE, "loadBalancer: {consistentHash: {useSourceIp: true}}", KEEPS)]
+    #[case::maglev(WHOLE, "loadBalancer: {consistentHash: {httpHeaderName: x-user, maglev: {}}}", KEEPS)]
+    #[case::another_header(
+        WHOLE,
+        "loadBalancer: {consistentHash: {httpHeaderName: x-usr}}",
+        "consistentHash (a.yaml:21:34) hashes the header x-usr, which these requests do not have, so that each of them goes to any pod"
+    )]
+    #[case::no_hash(
+        WHOLE,
+        "loadBalancer: {simple: RANDOM}",
+        "no consistentHash applies to svc, so that each request goes to any pod"
+    )]
+    #[case::one_pod("route: [{destination: {host: svc, subset: v1}}]", "connectionPool: {}", "there is one pod")]
+    #[case::weights(
+        SPLIT,
+        "connectionPool: {}",
+        "the weights of the rule choose subset v1 or subset v2 for each request anew"
+    )]
+    #[case::weights_and_a_hash(
+        SPLIT,
+        BY_HEADER,
+        "the weights of the rule choose subset v1 or subset v2 for each request anew; consistentHash (a.yaml:21:34) only chooses among the pods of one destination. A split that keeps sessions is one destination with the pods of both versions"
+    )]
+    #[case::a_port_that_the_rule_names(
+        "route: [{destination: {host: svc, port: {number: 8080}}}]",
+        "portLevelSettings: [{port: {number: 8080}, loadBalancer: {consistentHash: {httpHeaderName: x-user}}}]",
+        "consistentHash (a.yaml:21:77) sends requests with the same key to the same pod"
+    )]
+    #[case::a_port_that_the_rule_does_not_name(
+        WHOLE,
+        "portLevelSettings: [{port: {number: 8080}, loadBalancer: {consistentHash: {httpHeaderName: x-user}}}]",
+        "consistentHash (a.yaml:21:77) is for a port that the destination of the rule does not name, so that each request goes to any pod"
+    )]
+    #[case::a_port_of_its_own_without_a_hash(
+        WHOLE,
+        "loadBalancer: {consistentHash: {httpHeaderName: x-user}}, portLevelSettings: [{port: {number: 8080}, connectionPool: {}}]",
+        "no consistentHash applies to svc, so that each request goes to any pod"
+    )]
+    fn requests_stay_at_a_pod_where_one_destination_hashes_them(
+        #[case] route: &str,
+        #[case] policy: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(affinity(route, policy), expected);
+    }
+}

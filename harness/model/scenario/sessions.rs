@@ -1,0 +1,90 @@
+//! Callers that send many requests each, and claims about them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::error_rates::ErrorRates;
+use super::origin::Origin;
+use super::share::Share;
+
+/// The sessions of a population: so many callers, each with a key of its own. They send requests in turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sessions {
+    /// The request header with the key.
+    pub header: String,
+    /// The number of sessions.
+    pub count: u64,
+    /// The position of the key `sessions`.
+    pub origin: Origin,
+}
+
+impl Sessions {
+    /// The largest number of sessions.
+    pub const MOST: u64 = 10_000;
+
+    /// The key of a session, by its position from 0.
+    pub fn key(index: u64) -> String {
+        format!("session-{}", index + 1)
+    }
+}
+
+/// What all requests of a session have in common, if the session stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// The pod that answers.
+    Pod,
+    /// The version that answers.
+    Version,
+}
+
+impl fmt::Display for Stay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Pod => "pod",
+            Self::Version => "version",
+        })
+    }
+}
+
+/// A claim about the sessions of a population.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionClaim {
+    /// The population.
+    pub from: String,
+    /// The request path.
+    pub path: String,
+    /// What all sessions stay at. A claim about shares is also one that all sessions stay at their version.
+    pub stay: Stay,
+    /// Whether the claim names what sessions stay at.
+    pub names_stay: bool,
+    /// The share of the sessions that each version gets; empty if none is claimed.
+    pub versions: BTreeMap<String, Share>,
+    /// The status of all responses.
+    pub status: u16,
+    /// The number of sessions.
+    pub count: u64,
+    /// Whether each request has a connection of its own.
+    pub connects_each: bool,
+    /// The error rates of the verdict.
+    pub errors: ErrorRates,
+    /// The position of the claim.
+    pub origin: Origin,
+}
+
+impl fmt::Display for SessionClaim {
+    /// `sessions stay at their pod; of the sessions v1 66.7 %, v2 33.3 %`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.names_stay {
+            write!(formatter, "sessions stay at their {}", self.stay)?;
+        }
+        for (index, (version, share)) in self.versions.iter().enumerate() {
+            formatter.write_str(match (index, self.names_stay) {
+                (0, true) => "; of the sessions ",
+                (0, false) => "of the sessions ",
+                _ => ", ",
+            })?;
+            write!(formatter, "{version} {share}")?;
+        }
+        Ok(())
+    }
+}

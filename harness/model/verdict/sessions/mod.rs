@@ -1,0 +1,8 @@
+//! Claims about sessions. Each session is one observation of a share, whatever the number of its requests.
+
+mod beta_binomial;
+mod design;
+mod trial;
+
+pub use design::SessionDesign;
+pub use trial::SessionTrial;

@@ -1,0 +1,313 @@
+use std::collections::BTreeMap;
+
+use super::design::SessionDesign;
+use crate::scenario::{Sessions, Stay};
+use crate::verdict::answer::Answer;
+use crate::verdict::binomial::leak_bound;
+use crate::verdict::ruling::{Ruling, Stop};
+use crate::verdict::trial::Verdict;
+
+/// The decision of a claim about sessions: takes the answers one by one, in the order of sending. Sessions take turns.
+///
+/// The verdict takes all of its requests, so that it can say how many sessions have moved.
+#[derive(Debug, Clone)]
+pub struct SessionTrial {
+    design: SessionDesign,
+    requests: u64,
+    /// What each session got first; none before its first answer that counts.
+    first: Vec<Option<Place>>,
+    has_moved: Vec<bool>,
+    moved: u64,
+    /// The first move: the session, and what it got before and after.
+    example: Option<(u64, Place, Place)>,
+    /// Answers that no session should get.
+    excluded: BTreeMap<String, u64>,
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    version: String,
+    /// None if responses name no pod, or the claim is not about pods.
+    pod: Option<String>,
+}
+
+impl SessionTrial {
+    /// The number of kinds of excluded answers that are told apart.
+    const KINDS: usize = 16;
+
+    /// A trial before its first request.
+    pub fn new(design: SessionDesign) -> Self {
+        let count = usize::try_from(design.claim.count).unwrap_or(usize::MAX);
+        Self {
+            design,
+            requests: 0,
+            first: vec![None; count],
+            has_moved: vec![false; count],
+            moved: 0,
+            example: None,
+            excluded: BTreeMap::new(),
+        }
+    }
+
+    /// The statistical design of the claim.
+    pub const fn design(&self) -> &SessionDesign {
+        &self.design
+    }
+
+    /// The number of requests so far.
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The ruling, once there is one.
+    pub fn ruling(&self) -> Option<Ruling> {
+        (self.requests >= self.design.requests()).then(|| self.rule())
+    }
+
+    /// Takes the next answer in the order of sending, with its pod, unless there is a ruling. Returns the ruling, once there is one.
+    pub fn observe(&mut self, answer: &Answer, pod: Option<&str>) -> Option<Ruling> {
+        if self.requests >= self.design.requests() {
+            return self.ruling();
+        }
+        let session = self.requests % self.design.claim.count;
+        self.requests += 1;
+        match self.place(answer, pod) {
+            Ok(place) => self.take(session, place),
+            Err(what) if self.excluded.len() < Self::KINDS || self.excluded.contains_key(&what) => {
+                *self.excluded.entry(what).or_default() += 1;
+            }
+            Err(_) => *self.excluded.entry("other answers".to_owned()).or_default() += 1,
+        }
+        self.ruling()
+    }
+
+    /// Where an answer came from, or what is wrong with it.
+    fn place(&self, answer: &Answer, pod: Option<&str>) -> Result<Place, String> {
+        let Answer::Version { version, status } = answer else { return Err(answer.to_string()) };
+        if *status != self.design.claim.status {
+            return Err(answer.to_string());
+        }
+        let pod = match (self.design.claim.stay, pod) {
+            (Stay::Pod, None) => return Err(format!("{version} without the name of a pod")),
+            (Stay::Pod, Some(pod)) => Some(pod.to_owned()),
+            (Stay::Version, _) => None,
+        };
+        Ok(Place { version: version.clone(), pod })
+    }
+
+    fn take(&mut self, session: u64, place: Place) {
+        let index = usize::try_from(session).unwrap_or(usize::MAX);
+        let (Some(first), Some(has_moved)) = (self.first.get_mut(index), self.has_moved.get_mut(index)) else { return };
+        match first {
+            None => *first = Some(place),
+            Some(first) if *first != place => {
+                self.moved += u64::from(!*has_moved);
+                *has_moved = true;
+                self.example.get_or_insert_with(|| (session, first.clone(), place));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The number of sessions that began at a version.
+    fn sessions_of(&self, version: &str) -> u64 {
+        self.first.iter().flatten().filter(|place| place.version == version).count() as u64
+    }
+
+    fn rule(&self) -> Ruling {
+        let claim = &self.design.claim;
+        let is_claimed = |version: &String| claim.versions.get(version).is_some_and(|share| !share.is_none());
+        let unclaimed =
+            !claim.versions.is_empty() && self.first.iter().flatten().any(|place| !is_claimed(&place.version));
+        if self.moved > 0 || !self.excluded.is_empty() || unclaimed {
+            return Ruling::Fail;
+        }
+        if self.requests < self.design.requests() {
+            return Ruling::Inconclusive;
+        }
+        let is_off = self.design.tests.iter().any(|test| {
+            let count = self.sessions_of(&test.version);
+            count < test.band.0 || test.band.1 < count
+        });
+        if is_off { Ruling::Fail } else { Ruling::Pass }
+    }
+
+    /// The verdict on the answers so far.
+    pub fn verdict(&self) -> Verdict {
+        let ruling = self.rule();
+        let is_complete = self.requests >= self.design.requests();
+        let stop = match ruling {
+            _ if !is_complete => Stop::Time,
+            Ruling::Pass if !self.design.is_split() => Stop::Clean,
+            Ruling::Fail if self.moved > 0 || !self.excluded.is_empty() => Stop::Excluded,
+            _ => Stop::Cap,
+        };
+        Verdict {
+            ruling,
+            reason: self.reason(ruling),
+            requests: self.requests,
+            allowed: self.design.requests(),
+            shares: Vec::new(),
+            chance: None,
+            stop,
+            paths: Vec::new(),
+        }
+    }
+
+    fn reason(&self, ruling: Ruling) -> String {
+        let (claim, requests) = (&self.design.claim, self.requests);
+        let (count, stay) = (claim.count, claim.stay);
+        if !self.excluded.is_empty() {
+            let answers: Vec<String> = self.excluded.iter().map(|(what, times)| format!("{times} × {what}")).collect();
+            return format!(
+                "of {requests} requests of {count} sessions, these got another answer: {}",
+                answers.join(", ")
+            );
+        }
+        if let Some((session, before, after)) = &self.example {
+            let key = Sessions::key(*session);
+            return format!(
+                "{} of {count} sessions did not stay at their {stay}: {key} got {before}, then {after}",
+                self.moved
+            );
+        }
+        if ruling == Ruling::Inconclusive {
+            return format!("{requests} of {} requests were answered in time", self.design.requests());
+        }
+        let confidence = claim.errors.confidence();
+        let leak = 100.0 * leak_bound(requests.saturating_sub(count).max(1), confidence);
+        let stayed = format!(
+            "all {count} sessions stayed at their {stay} in {requests} requests; less than {leak:.2} % of the requests go elsewhere with {} % confidence",
+            100.0 * confidence.fraction()
+        );
+        let shares = self.shares();
+        if shares.is_empty() { stayed } else { format!("{stayed}; of the sessions {shares}") }
+    }
+
+    /// `v1 66.4 % (55.1 to 76.2), v2 33.6 % (23.8 to 44.9)`.
+    fn shares(&self) -> String {
+        let claim = &self.design.claim;
+        if claim.versions.is_empty() {
+            return String::new();
+        }
+        let mut versions: Vec<&str> = claim.versions.keys().map(String::as_str).collect();
+        versions.extend(self.first.iter().flatten().map(|place| place.version.as_str()));
+        versions.sort_unstable();
+        versions.dedup();
+        let shares = versions.into_iter().map(|version| {
+            let count = self.sessions_of(version);
+            let (low, high) = self.design.interval(count);
+            let share = 100.0 * count as f64 / claim.count as f64;
+            format!("{version} {share:.1} % ({:.1} to {:.1})", 100.0 * low, 100.0 * high)
+        });
+        shares.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::fmt::Display for Place {
+    /// `v1 from hello-server-v1-7d9c`.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.version)?;
+        self.pod.as_ref().map_or(Ok(()), |pod| write!(formatter, " from {pod}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::design::tests::claim;
+    use super::*;
+    use crate::scenario::SessionClaim;
+
+    fn trial(claim: &SessionClaim) -> SessionTrial {
+        SessionTrial::new(SessionDesign::new(claim, 1024).unwrap())
+    }
+
+    fn answer(version: &str, status: u16) -> Answer {
+        Answer::Version { version: version.to_owned(), status }
+    }
+
+    /// The verdict if each request is answered by the pod of a number, of which the first two have v1.
+    fn verdict(claim: &SessionClaim, pod: impl Fn(u64, u64) -> u64) -> (Ruling, String) {
+        let mut trial = trial(claim);
+        for request in 0.. {
+            let pod = pod(request % claim.count, request / claim.count);
+            let name = format!("pod-{pod}");
+            let version = answer(if pod < 2 { "v1" } else { "v2" }, 200);
+            let is_named = claim.stay == Stay::Pod;
+            if trial.observe(&version, is_named.then_some(name.as_str())).is_some() {
+                break;
+            }
+        }
+        let verdict = trial.verdict();
+        assert_eq!(verdict.requests, verdict.allowed);
+        (verdict.ruling, verdict.reason)
+    }
+
+    const THIRDS: [(&str, f64); 2] = [("v1", 2.0 / 3.0), ("v2", 1.0 / 3.0)];
+
+    #[test]
+    fn sessions_that_stay_pass_and_the_leak_is_bounded() {
+        let (ruling, reason) = verdict(&claim(200, &[], 0.1), |session, _| session % 3);
+        assert_eq!(ruling, Ruling::Pass);
+        assert_eq!(
+            reason,
+            "all 200 sessions stayed at their pod in 1000 requests; less than 0.86 % of the requests go elsewhere with 99.9 % confidence"
+        );
+    }
+
+    #[test]
+    fn one_session_that_moves_once_fails_and_is_named() {
+        let moves = |session, round| if (session, round) == (6, 3) { 2 } else { session % 2 };
+        let (ruling, reason) = verdict(&claim(200, &[], 0.1), moves);
+        assert_eq!(ruling, Ruling::Fail);
+        assert_eq!(
+            reason,
+            "1 of 200 sessions did not stay at their pod: session-7 got v1 from pod-0, then v2 from pod-2"
+        );
+    }
+
+    #[test]
+    fn a_session_may_move_between_the_pods_of_a_version_where_no_pod_is_claimed() {
+        let by_version = SessionClaim { stay: Stay::Version, ..claim(200, &[], 0.1) };
+        assert_eq!(verdict(&by_version, |_, round| round % 2).0, Ruling::Pass);
+        let (ruling, reason) = verdict(&by_version, |_, round| round % 3);
+        assert_eq!(ruling, Ruling::Fail);
+        assert_eq!(reason, "200 of 200 sessions did not stay at their version: session-1 got v1, then v2");
+    }
+
+    #[test]
+    fn each_session_counts_once_for_a_share() {
+        let claim = claim(1000, &THIRDS, 0.2);
+        let (ruling, reason) = verdict(&claim, |session, _| session % 3);
+        assert_eq!(ruling, Ruling::Pass);
+        assert!(reason.contains("; of the sessions v1 66.7 % ("), "{reason}");
+        let (ruling, reason) = verdict(&claim, |session, _| if session % 5 == 0 { 0 } else { 2 });
+        assert_eq!(ruling, Ruling::Fail);
+        assert!(reason.contains("; of the sessions v1 20.0 % ("), "{reason}");
+        // a version that the claim does not name
+        let only = SessionClaim { versions: claim_of("v1"), ..claim };
+        assert_eq!(verdict(&only, |session, _| session % 3).0, Ruling::Fail);
+        assert_eq!(verdict(&only, |session, _| session % 2).0, Ruling::Pass);
+    }
+
+    fn claim_of(version: &str) -> BTreeMap<String, crate::scenario::Share> {
+        [(version.to_owned(), crate::scenario::Share::ALL)].into()
+    }
+
+    #[test]
+    fn other_answers_fail_and_too_few_are_inconclusive() {
+        let mut trial = trial(&claim(200, &[], 0.1));
+        assert_eq!(trial.observe(&answer("v1", 200), Some("a")), None);
+        assert_eq!(trial.verdict().ruling, Ruling::Inconclusive);
+        assert_eq!(trial.verdict().reason, "1 of 1000 requests were answered in time");
+        trial.observe(&answer("v1", 503), Some("a"));
+        trial.observe(&answer("v1", 200), None);
+        let verdict = trial.verdict();
+        assert_eq!(verdict.ruling, Ruling::Fail);
+        assert_eq!(
+            verdict.reason,
+            "of 3 requests of 200 sessions, these got another answer: 1 × v1 with 503, 1 × v1 without the name of a pod"
+        );
+    }
+}

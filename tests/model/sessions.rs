@@ -1,0 +1,104 @@
+//! Claims about sessions: what keeps them, what does not, and what is refused.
+
+use rstest::{Context, rstest};
+
+use crate::common::{example, said, shiftcheck};
+
+#[rstest]
+fn a_weighted_split_keeps_no_sessions_and_the_cause_is_named(
+    #[values(&["verify"], &["run", "--cluster", "embedded", "--no-report"])] command: &[&str],
+) {
+    let (printed, errors, code) = said(&shiftcheck(&[command, &["fixtures/sticky-split"]].concat()).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains("✗ users: sessions stay at their pod — "), "{printed}");
+    let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cause = "the weights of the rule choose subset v1 or subset v2 for each request anew; consistentHash (fixtures/sticky-split/dr-hello.yaml:9:7) only chooses among the pods of one destination";
+    assert!(words.contains(cause), "{printed}");
+}
+
+#[rstest]
+#[case::another_header(
+    "httpHeaderName: x-user",
+    "httpHeaderName: x-usr",
+    "hashes the header x-usr, which these requests do not have, so that each of them goes to any pod"
+)]
+#[case::no_hash(
+    "consistentHash: {httpHeaderName: x-user}",
+    "simple: ROUND_ROBIN",
+    "no consistentHash applies to svc-hello, so that each request goes to any pod"
+)]
+fn sessions_that_no_hash_keeps_fail_and_the_cause_is_named(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] cause: &str,
+    #[values(&["verify"], &["run", "--cluster", "embedded", "--no-report"])] command: &[&str],
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky", "dr-hello.yaml", from, to);
+    let (printed, errors, code) = said(&shiftcheck(&[command, &[&path]].concat()).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains("✗ users: sessions stay at their pod; of the sessions v1 100 % — "), "{printed}");
+    assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(cause), "{printed}");
+}
+
+const CLAIM: &str = "sessions: {stay: 100%, get: {v1: 66.7%, v2: 33.3%}}, error-rates: {deviation: 20%}";
+const USERS: &str = "{sessions: {header: x-user, count: 1000}}";
+
+#[rstest]
+#[case::a_population_without_sessions(USERS, "{}")]
+#[case::sessions_as_a_number(USERS, "{sessions: 200}")]
+#[case::one_session(USERS, "{sessions: {header: x-user, count: 1}}")]
+#[case::too_many_sessions(USERS, "{sessions: {header: x-user, count: 10001}}")]
+#[case::a_key_that_is_no_header(USERS, "{sessions: {header: x user, count: 1000}}")]
+#[case::a_key_that_is_set(USERS, "{headers: {X-User: ann}, sessions: {header: x-user, count: 1000}}")]
+#[case::a_host_as_the_key(USERS, "{sessions: {header: Host, count: 1000}}")]
+#[case::sessions_of_several_kinds(
+    USERS,
+    "{any-of: [{headers: {a: b}}, {headers: {a: c}}], sessions: {header: x-user, count: 1000}}"
+)]
+#[case::sessions_that_stay_in_part("sessions: {stay: 100%, get: {v1: 100%}}", "sessions: {stay: 99%}")]
+#[case::sessions_that_claim_nothing("sessions: {stay: 100%, get: {v1: 100%}}", "sessions: {}")]
+#[case::stay_as_a_mapping("sessions: {stay: 100%, get: {v1: 100%}}", "sessions: {stay: {v1: 100%}}")]
+#[case::sessions_with_get("sessions: {stay: 100%, get: {v1: 100%}}", "sessions: {stay: 100%}, get: {v1: 100%}")]
+#[case::sessions_behind_another_service(
+    "sessions: {stay: 100%, get: {v1: 100%}}",
+    "path: /via/svc-back, sessions: {stay: 100%}"
+)]
+#[case::shares_that_do_not_sum(CLAIM, "sessions: {get: {v1: 50%, v2: 40%}}")]
+#[case::too_few_sessions("deviation: 20%", "deviation: 18%")]
+#[case::too_few_sessions_for_all_of_a_version(USERS, "{sessions: {header: x-user, count: 687}}")]
+#[case::a_deviation_that_no_ring_allows(CLAIM, "sessions: {get: {v1: 66.7%, v2: 33.3%}}")]
+#[case::a_share_of_requests(CLAIM, "get: {v1: 66.7%, v2: 33.3%}")]
+fn a_claim_about_sessions_that_cannot_be_decided_is_told_with_its_place(
+    #[context] context: Context,
+    #[case] from: &str,
+    #[case] to: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky", "scenario.yaml", from, to);
+    let (printed, errors, code) =
+        said(&shiftcheck(&["run", "--cluster", "embedded", "--no-report", &path]).output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(2), ""), "{errors}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
+#[test]
+fn requests_of_one_key_get_one_pod_so_that_their_share_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(
+        folder.path(),
+        "sticky",
+        "scenario.yaml",
+        "  users: {sessions: {header: x-user, count: 1000}}\n",
+        "  users: {sessions: {header: x-user, count: 1000}}\n  ann: {headers: {x-user: ann}}\n",
+    );
+    let scenario = format!("{path}/scenario.yaml");
+    let text = std::fs::read_to_string(&scenario).unwrap();
+    let claimed = text.replace("      - {during: {errors: 0}}\n", "      - {from: ann, get: {v1: 66%, v2: 34%}}\n");
+    assert_ne!(text, claimed);
+    std::fs::write(&scenario, claimed).unwrap();
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("give the population `sessions: {header: NAME, count: 1000}`"), "{errors}");
+}
