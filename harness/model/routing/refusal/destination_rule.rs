@@ -44,6 +44,18 @@ impl Istiod {
         }
     }
 
+    fn hash(&mut self, hash: &Part<'_>) {
+        let cookie = hash.get("httpCookie");
+        if cookie.is_there() && cookie.get("name").text().is_none_or(str::is_empty) {
+            self.refuse(&cookie, format!("{} has no `name`", field(&cookie.pointer)));
+        }
+        let size = hash.get("minimumRingSize");
+        let tables = ["ringHash", "maglev"].map(|key| hash.get(key).is_there());
+        if size.value.as_u64().is_some_and(|size| size > 0) && tables.contains(&true) {
+            self.refuse(&size, format!("{} is set beside `ringHash` or `maglev`", field(&size.pointer)));
+        }
+    }
+
     /// Checks what a policy sets for all ports, or for one.
     fn settings(&mut self, policy: &Part<'_>) {
         let pool = policy.get("connectionPool");
@@ -57,6 +69,7 @@ impl Istiod {
         for key in ["interval", "baseEjectionTime"] {
             self.duration(&outliers.get(key));
         }
+        self.hash(&policy.get("loadBalancer").get("consistentHash"));
         let tls = policy.get("tls");
         if tls.get("mode").text() == Some("MUTUAL") && tls.get("credentialName").text().is_none_or(str::is_empty) {
             for key in ["clientCertificate", "privateKey"] {

@@ -142,6 +142,16 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
     "portLevelSettings: [{port: {number: 80}}, {port: {number: 81}, outlierDetection: {maxEjectionPercent: 101}}]"
 )]
 #[case::mutual_tls_without_certificates(DESTINATION_RULE, "loadBalancer: {simple: ROUND_ROBIN}", "tls: {mode: MUTUAL}")]
+#[case::cookie_without_a_name(
+    DESTINATION_RULE,
+    "loadBalancer: {simple: ROUND_ROBIN}",
+    "loadBalancer: {consistentHash: {httpCookie: {name: ''}}}"
+)]
+#[case::two_sizes_of_a_ring(
+    DESTINATION_RULE,
+    "loadBalancer: {simple: ROUND_ROBIN}",
+    "loadBalancer: {consistentHash: {useSourceIp: true, minimumRingSize: 64, ringHash: {minimumRingSize: 128}}}"
+)]
 #[case::ejection_above_all(
     DESTINATION_RULE,
     "loadBalancer: {simple: ROUND_ROBIN}",

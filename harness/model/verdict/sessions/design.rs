@@ -187,7 +187,7 @@ pub(super) mod tests {
     )]
     #[case::a_ring_that_is_too_small(
         claim(10_000, &THIRDS, 0.1),
-        ""
+        "33.3333 % of v2 with a deviation of 10 points cannot be decided with 10000 sessions: no number of them is enough, as shares vary by chance on a hash ring of 1024 points; set a larger `deviation`, or `count: 5680` and a `minimumRingSize` of 2048"
     )]
     #[case::all_of_a_version(claim(200, &[("v1", 1.0)], 0.1), "excluding a leak of 1 % of the sessions takes 688 sessions, not 200: set `count: 688`, or a larger `leak`")]
     #[case::too_many_requests(
