@@ -103,3 +103,22 @@ fn requests_of_one_key_get_one_pod_so_that_their_share_is_refused() {
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("give the population `sessions: {header: NAME, count: 1000}`"), "{errors}");
 }
+
+#[test]
+fn session_persistence_of_the_gateway_api_leaves_sessions_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "    - backendRefs:\n";
+    let persistent = "    - sessionPersistence: {sessionName: user, type: Cookie}\n      backendRefs:\n";
+    let path = example(folder.path(), "gateway-api", "route-10.yaml", rule, persistent);
+    let scenario = format!("{path}/scenario.yaml");
+    let text = std::fs::read_to_string(&scenario).unwrap();
+    let claimed = text
+        .replace("  everyone: {}\n", "  everyone: {sessions: {header: x-user, count: 200}}\n")
+        .replace("get: {v1: 90%, v2: 10%}, error-rates: {deviation: 5%}", "sessions: {stay: 100%}");
+    assert_eq!(claimed.matches("sessions:").count(), 2, "{claimed}");
+    std::fs::write(&scenario, claimed).unwrap();
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    let cause = "spec.rules[0].sessionPersistence can affect these requests and is not modelled";
+    assert!(printed.contains("everyone: sessions stay at their") && printed.contains(cause), "{printed}");
+}
