@@ -7,15 +7,17 @@ use tokio::sync::mpsc;
 use super::advice::{self, Failure};
 use super::workload_args::Workload;
 use crate::cluster::print_files;
-use crate::workload::{self, DemoServer, Faults, GateState, JsonLines};
+use crate::workload::{self, Certificate, DemoServer, Faults, GateState, JsonLines};
 
 /// Runs a part of the workload image.
 pub(super) async fn run(part: Workload) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(error.to_string());
     match part {
-        Workload::Serve { version, mended, pod, slow, fail, http2, propagate, listen } => {
+        Workload::Serve { version, mended, pod, slow, fail, http2, propagate, tls, listen } => {
+            let certificate = tls.map(|folder| Certificate::read(&folder)).transpose();
+            let certificate = certificate.map_err(|error| failed(&error))?;
             let server = DemoServer::new(&version, &pod, !mended).with(Faults { slow, fail });
-            workload::serve(listen, server.speaking_http2(http2).propagating(propagate))
+            workload::serve(listen, server.speaking_http2(http2).propagating(propagate).showing(certificate))
                 .await
                 .map_err(|error| failed(&error))
         }

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Subcommand};
 
@@ -30,6 +31,9 @@ pub enum Workload {
         /// Whether requests that are sent on, `/via/HOST`, keep the headers that users propagate
         #[arg(long, env = "PROPAGATE", default_value_t = true, action = ArgAction::Set)]
         propagate: bool,
+        /// The folder with the certificate, `tls.crt`, and the private key, `tls.key`, for clients that speak TLS
+        #[arg(long, env = "TLS")]
+        tls: Option<PathBuf>,
         /// The address to listen on
         #[arg(long, default_value = "0.0.0.0:8080")]
         listen: SocketAddr,

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::body::AnswerBody;
-use super::serve::{ServeError, serve_each};
+use super::serve::{Protocols, ServeError, serve_each};
 
 /// The port that the webhooks are asked at.
 pub const GATE_PORT: u16 = 18765;
@@ -50,7 +50,7 @@ async fn answering(
     answered(GateState { gate: String::new(), open: true });
     let gates: Arc<Mutex<BTreeMap<String, bool>>> = Arc::default();
     let known = Arc::clone(&gates);
-    let serving = serve_each(listener, true, move |request| {
+    let serving = serve_each(listener, Protocols { http2: true, tls: None }, move |request| {
         let gate = request.uri().path().trim_start_matches('/').to_owned();
         let open = known.lock().unwrap_or_else(PoisonError::into_inner).get(&gate).copied();
         let (status, body) = match open {

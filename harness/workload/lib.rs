@@ -4,6 +4,7 @@
 //! driver always have the same version of the protocol. This package is optimised in every profile: a slow driver would look like a slow mesh.
 
 mod body;
+mod certificate;
 mod chain;
 mod connection;
 mod driver;
@@ -19,6 +20,7 @@ mod serve;
 mod wire;
 
 pub use body::{AnswerBody, GRPC_STATUS};
+pub use certificate::{Certificate, CertificateError};
 pub use chain::{Behind, NextHop, VERSIONS, is_propagated};
 pub use driver::{DriveError, DriverFuture, drive_all};
 pub use faults::{AnswerShare, Faults, SlowAnswers, delay_of, delayed, postpone};

@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::body::{AnswerBody, GRPC_STATUS, unframed};
+use super::certificate::{Certificate, begins_with_handshake};
 use super::chain::{Behind, NextHop, VERSIONS};
 use super::faults::{Faults, delayed};
 use super::idle::terminated;
@@ -42,6 +43,8 @@ pub struct DemoServer {
     faults: Faults,
     /// Whether it speaks HTTP/2, besides HTTP/1.1.
     http2: bool,
+    /// With which it answers clients that begin with a handshake of TLS.
+    certificate: Option<Certificate>,
     /// Whether requests that it sends on have the headers of those that it gets.
     propagates: bool,
     served: AtomicU64,
@@ -71,7 +74,7 @@ pub async fn message_of(body: Incoming) -> Vec<u8> {
 /// Runs the demo server until SIGTERM or SIGINT. `/` returns 200 `Hello server - v1`; `/error` returns 503 `Hello server - v1 (uri=/error)` if
 /// the server is `faulty`.
 ///
-/// It speaks HTTP/1.1, and HTTP/2 with prior knowledge unless that is switched off. Requests of gRPC for `grpc.health.v1.Health/Check` and
+/// It speaks HTTP/1.1, and HTTP/2 with prior knowledge unless that is switched off; over TLS, too, if it has a certificate. Requests of gRPC for `grpc.health.v1.Health/Check` and
 /// `helloworld.Greeter/SayHello` get the status OK, others UNIMPLEMENTED; over HTTP/1.1 they get 505.
 ///
 /// Below `/work`, answers are slow or fail with 500 as the faults of the server say.
@@ -93,17 +96,27 @@ pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Se
 async fn serving(address: SocketAddr, server: DemoServer) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
     let server = Arc::new(server);
+    let protocols = Protocols { http2: server.http2, tls: server.certificate.clone() };
     tokio::select! {
-        () = serve_each(listener, server.http2, move |request| Arc::clone(&server).respond(request)) => {}
+        () = serve_each(listener, protocols, move |request| Arc::clone(&server).respond(request)) => {}
         () = terminated() => {}
     }
     Ok(())
 }
 
-/// Answers each request, without end, over HTTP/1.1 and perhaps HTTP/2.
+/// What a server speaks besides HTTP/1.1.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Protocols {
+    /// HTTP/2 with prior knowledge.
+    pub http2: bool,
+    /// TLS, for clients that begin with a handshake.
+    pub tls: Option<Certificate>,
+}
+
+/// Answers each request, without end.
 pub(super) async fn serve_each<F: Future<Output = Response<AnswerBody>> + Send + 'static>(
     listener: TcpListener,
-    http2: bool,
+    Protocols { http2, tls }: Protocols,
     answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
 ) {
     let answer = Arc::new(answer);
@@ -112,13 +125,20 @@ pub(super) async fn serve_each<F: Future<Output = Response<AnswerBody>> + Send +
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let (answer, builder) = (Arc::clone(&answer), Arc::clone(&builder));
+        let (answer, builder, tls) = (Arc::clone(&answer), Arc::clone(&builder), tls.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let response = answer(request);
                 async { Ok::<_, Infallible>(delayed(response.await).await) }
             });
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            let served = match tls {
+                Some(certificate) if begins_with_handshake(&stream).await => match certificate.accept(stream).await {
+                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Err(error) => Err(error.into()),
+                },
+                _ => builder.serve_connection(TokioIo::new(stream), service).await,
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "a connection was closed");
             }
         });
@@ -141,6 +161,7 @@ impl DemoServer {
             faulty,
             faults: Faults::default(),
             http2: true,
+            certificate: None,
             propagates: true,
             served: AtomicU64::new(0),
         }
@@ -168,6 +189,12 @@ impl DemoServer {
     #[must_use]
     pub fn speaking_http2(self, http2: bool) -> Self {
         Self { http2, ..self }
+    }
+
+    /// Sets the certificate with which the server answers clients that begin with a handshake of TLS.
+    #[must_use]
+    pub fn showing(self, certificate: Option<Certificate>) -> Self {
+        Self { certificate, ..self }
     }
 
     /// The number of served requests.
@@ -300,7 +327,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&seen);
         let server = DemoServer::new(version, "pod-b", false);
-        tokio::spawn(serve_each(listener, true, move |request| {
+        tokio::spawn(serve_each(listener, Protocols { http2: true, tls: None }, move |request| {
             told.lock().unwrap().push((request.uri().path().to_owned(), request.headers().clone()));
             let mut response = server.answer(request.uri().path());
             *response.status_mut() = status;

@@ -63,6 +63,9 @@ pub struct Variant {
     /// Whether whole connections are routed.
     #[serde(default)]
     pub connections: bool,
+    /// The version of Istio in which the model does not know what becomes of the requests.
+    #[serde(default, rename = "unknown-in")]
+    pub unknown_in: Option<String>,
     pub gets: BTreeMap<String, String>,
 }
 

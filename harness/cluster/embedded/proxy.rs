@@ -66,14 +66,16 @@ async fn accept(listener: TcpListener, serving: Shared) {
         let serving = Arc::clone(&serving);
         tokio::spawn(async move {
             let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone();
-            match now.as_ref().map_or(&Termination::Plain, |now| now.0.termination()) {
-                Termination::Plain => serve(stream, &serving).await,
-                Termination::Tls(None) => {}
-                Termination::Tls(Some(acceptor)) => {
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, &serving).await;
-                    }
-                }
+            let mut line = Line::default();
+            let certificate = match now.as_ref().map(|now| (now, now.0.termination())) {
+                None | Some((_, Termination::Plain)) => return serve(stream, line, &serving).await,
+                Some((_, Termination::Tls(certificate))) => certificate.clone(),
+                Some((now, Termination::OfServers)) => now.0.pass_through(&mut line),
+            };
+            // without a certificate, the connection is closed
+            let Some(certificate) = certificate else { return };
+            if let Ok(stream) = certificate.accept(stream).await {
+                serve(stream, line, &serving).await;
             }
         });
     }
@@ -91,8 +93,8 @@ fn answer(serving: &Shared, line: &Mutex<Line>, request: &Parts, message: &[u8])
 }
 
 /// Answers the requests of a connection.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, serving: &Shared) {
-    let line = Arc::new(Mutex::new(Line::default()));
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, line: Line, serving: &Shared) {
+    let line = Arc::new(Mutex::new(line));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (request, body) = request.into_parts();
         // of gRPC, a server gets the message, too

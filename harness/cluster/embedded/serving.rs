@@ -10,7 +10,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
 use super::stand_in::PodServer;
-use super::tls::Termination;
+use super::tls::{Termination, shown};
 use crate::demo::DemoImage;
 use crate::routing::{
     Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, KeyOf, Mesh, Outbound, Outcome,
@@ -18,7 +18,7 @@ use crate::routing::{
     Unconnected,
 };
 use crate::scenario::StatusCode as Status;
-use crate::workload::{AnswerBody, Behind, GRPC_STATUS, NextHop, VERSIONS, delay_of, is_grpc, postpone};
+use crate::workload::{AnswerBody, Behind, Certificate, GRPC_STATUS, NextHop, VERSIONS, delay_of, is_grpc, postpone};
 
 /// The routes of a proxy.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ struct Endpoint {
     takes_grpc: bool,
     /// How the endpoint fails all requests.
     failure: Option<Failure>,
+    /// What the server shows to clients whose connections are passed through to it; none if it does not speak TLS.
+    certificate: Option<Certificate>,
 }
 
 impl Endpoint {
@@ -185,11 +187,14 @@ impl Serving {
         let first = requests.values().next()?;
         let outbound = mesh.outbound(mesh.gateway_client(first.entering.as_ref()?));
         let others = requests.iter().map(|(host, request)| (host.clone(), request.clone()));
-        let termination = match first.tls {
-            Some(_) => Termination::with(outbound.certificate(first).as_ref()),
+        let mut serving = Self::of(&outbound, first, others.collect(), servers);
+        let is_passed = serving.routes.as_ref().is_ok_and(|own| own.routes.table.unit == RoutingUnit::Connection);
+        serving.termination = match first.tls {
+            Some(_) if is_passed => Termination::OfServers,
+            Some(_) => Termination::Tls(outbound.certificate(first).as_ref().and_then(shown)),
             None => Termination::Plain,
         };
-        Some(Self { termination, ..Self::of(&outbound, first, others.collect(), servers) })
+        Some(serving)
     }
 
     pub(super) fn of(
@@ -200,6 +205,7 @@ impl Serving {
     ) -> Self {
         let with_servers = |routes: Routes| {
             let is_request = routes.table.unit == RoutingUnit::Request;
+            let is_passed = request.tls.is_some() && !is_request;
             let endpoint = |cluster: &Cluster, address: &String| {
                 let pod = address.rsplit_once(':').map_or(address.as_str(), |(pod, _)| pod);
                 let server = servers.get(pod);
@@ -211,7 +217,14 @@ impl Serving {
                     _ => (false, false),
                 };
                 let server = server.filter(|_| is_served).map(Arc::clone);
-                Endpoint { pod: pod.to_owned(), server, takes_grpc, failure: failure.flatten() }
+                let certificate = is_passed.then(|| outbound.certificate_behind(cluster, address)).flatten();
+                Endpoint {
+                    pod: pod.to_owned(),
+                    server,
+                    takes_grpc,
+                    failure: failure.flatten(),
+                    certificate: certificate.as_ref().and_then(shown),
+                }
             };
             let of = |cluster: &Cluster, addresses: &BTreeSet<String>| -> Vec<Endpoint> {
                 addresses.iter().map(|address| endpoint(cluster, address)).collect()
@@ -246,6 +259,13 @@ impl Serving {
     /// What becomes of TLS at the proxy.
     pub const fn termination(&self) -> &Termination {
         &self.termination
+    }
+
+    /// Sends a connection with a handshake to a server, and returns what that shows; none if it shows nothing.
+    pub fn pass_through(&self, line: &mut Line) -> Option<Certificate> {
+        let servers = self.routes.as_ref().ok()?.servers_of_connection()?;
+        let server = servers.get(fastrand::usize(..servers.len().max(1)))?.clone();
+        line.server.insert(server).certificate.clone()
     }
 
     pub fn table(&self) -> RouteTable {

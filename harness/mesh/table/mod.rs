@@ -74,17 +74,23 @@ pub fn read_gateway(
     server_name: Option<&str>,
 ) -> Result<RouteTable, EnvoyError> {
     let Some(listener) = dump.listener("0.0.0.0", port) else { return Ok(RouteTable::of_closed_port()) };
+    let chains = || items(&listener["filter_chains"]);
+    let terminates = |chain: &Value| !chain["transport_socket"].is_null();
     let Some(server_name) = server_name else {
-        // a port of HTTPS has no such routes
-        let is_tls = |chain: &Value| !chain["transport_socket"].is_null();
-        if items(&listener["filter_chains"]).any(is_tls) {
-            return Ok(RouteTable::of_closed_port());
-        }
-        return read_host(dump, &format!("http.{port}"), host, false);
+        // a port of TLS has none of these, unless it takes HTTP, too
+        let mut plain = chains().filter(|chain| !terminates(chain) && names(chain).next().is_none());
+        let Some(chain) = plain.next() else { return Ok(RouteTable::of_closed_port()) };
+        return match tcp_proxies(chain).next() {
+            Some(proxy) => Ok(with_endpoints(dump, RoutingUnit::Connection, vec![Route::all(forward(proxy)?)])),
+            None => read_host(dump, &format!("http.{port}"), host, false),
+        };
     };
-    let chain = items(&listener["filter_chains"]).filter(|chain| !chain["transport_socket"].is_null());
-    let chain = chain.filter_map(|chain| Some((specificity(chain, server_name)?, chain)));
-    let Some((_, chain)) = chain.max_by_key(|(length, _)| *length) else { return Ok(RouteTable::of_closed_port()) };
+    let of_tls = chains().filter(|chain| terminates(chain) || tcp_proxies(chain).next().is_some());
+    let of_tls = of_tls.filter_map(|chain| Some((specificity(chain, server_name)?, chain)));
+    let Some((_, chain)) = of_tls.max_by_key(|(length, _)| *length) else { return Ok(RouteTable::of_closed_port()) };
+    if let Some(proxy) = tcp_proxies(chain).next().filter(|_| !terminates(chain)) {
+        return Ok(with_endpoints(dump, RoutingUnit::Connection, vec![Route::all(forward(proxy)?)]));
+    }
     // without its certificate, Envoy closes connections
     let Some(certificate) = certificate(dump, chain) else { return Ok(RouteTable::of_closed_port()) };
     let routes =
@@ -93,9 +99,14 @@ pub fn read_gateway(
     Ok(RouteTable { certificate: Some(certificate), ..read_host(dump, routes, host, true)? })
 }
 
+/// The names in handshakes that a filter chain asks for; none takes every connection.
+fn names(chain: &Value) -> impl Iterator<Item = &str> {
+    items(&chain["filter_chain_match"]["server_names"]).filter_map(Value::as_str)
+}
+
 /// How specifically a filter chain takes a name in a handshake; none if it does not take it.
 fn specificity(chain: &Value, server_name: &str) -> Option<usize> {
-    let mut names = items(&chain["filter_chain_match"]["server_names"]).filter_map(Value::as_str).peekable();
+    let mut names = names(chain).peekable();
     if names.peek().is_none() {
         return Some(0);
     }

@@ -57,6 +57,10 @@ impl DemoImage {
         env.get("HTTP2").is_none_or(|value| value != "false")
     }
 
+    /// The environment variable that names a folder with `tls.crt` and `tls.key`: with it, a demo server answers handshakes of TLS on its port,
+    /// besides plain connections.
+    pub const TLS: &str = "TLS";
+
     /// Whether faulty demo servers respond with 503 to requests for a path.
     pub fn is_error(path: &str) -> bool {
         path.split('?').next() == Some("/error")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::client::Client;
 use super::notes::{Notes, Scope};
-use super::rule::{Destination, MESH, Part, RuleRef, destination};
+use super::rule::{Destination, MESH, Part, RuleRef, destination, named_gateways};
 use super::service::Port;
 
 /// A rule for connections.
@@ -26,7 +26,9 @@ struct ConnectionMatch {
     source_namespace: Option<String>,
     /// An empty list stands for every gateway and the mesh.
     gateways: Vec<String>,
-    /// Whether plain connections match, to whatever address: populations send HTTP, which names no server as TLS does.
+    /// The names in handshakes that a `tls` route takes, as written.
+    names: Vec<String>,
+    /// Whether plain connections match, to whatever address: populations in the mesh send HTTP, which names no server as TLS does.
     takes_plain: bool,
 }
 
@@ -47,7 +49,11 @@ impl ConnectionRule {
                     at: RuleRef { object: Arc::clone(named), origin: part.origin() },
                     route: destinations.collect(),
                     is_tls,
-                    matches: part.get("match").items().map(|one| ConnectionMatch::read(&one, is_tls, notes)).collect(),
+                    matches: part
+                        .get("match")
+                        .items()
+                        .map(|one| ConnectionMatch::read(&one, namespace, is_tls, notes))
+                        .collect(),
                 });
             }
         }
@@ -61,20 +67,32 @@ impl ConnectionRule {
             && !self.route.is_empty()
             && (self.matches.iter().any(takes) || self.matches.is_empty() && !self.is_tls)
     }
+
+    /// The names in handshakes that each match of a `tls` route takes at a port of a gateway. Gateways ask for nothing else.
+    pub fn names_at<'r>(&'r self, gateway: &'r str, port: u16) -> impl Iterator<Item = &'r [String]> {
+        let of_route = self.matches.iter().filter(|_| self.is_tls && !self.route.is_empty());
+        let own = of_route.filter(move |one| {
+            one.port.is_none_or(|wanted| wanted == port)
+                && (one.gateways.is_empty() || one.gateways.iter().any(|own| own == gateway))
+        });
+        own.map(|one| one.names.as_slice())
+    }
 }
 
 impl ConnectionMatch {
-    fn read(part: &Part<'_>, is_tls: bool, notes: &mut Notes) -> Self {
+    fn read(part: &Part<'_>, namespace: &str, is_tls: bool, notes: &mut Notes) -> Self {
         let known =
             ["port", "sourceLabels", "sourceNamespace", "gateways", "sniHosts", "sourceSubnet", "destinationSubnets"];
         part.only(&known, notes);
-        let names_servers = is_tls && !part.get("sniHosts").texts().iter().any(|name| name == "*");
+        let names = part.get("sniHosts").texts();
+        let names_servers = is_tls && !names.iter().any(|name| name == "*");
         let subnets = part.get("destinationSubnets");
         let one = Self {
             port: part.get("port").number(),
             source_labels: part.get("sourceLabels").labels(),
             source_namespace: part.get("sourceNamespace").owned().filter(|name| !name.is_empty()),
-            gateways: part.get("gateways").texts(),
+            gateways: named_gateways(part, namespace),
+            names: if is_tls { names } else { Vec::new() },
             takes_plain: !names_servers && subnets.texts().is_empty(),
         };
         if !names_servers && !one.takes_plain {

@@ -120,8 +120,10 @@ pub enum Unconnected {
     UnknownServerName,
     /// The gateway has no certificate to show.
     NoCertificate(SecretFault),
-    /// The client does not take the certificate of the gateway.
+    /// The client does not take the certificate of the gateway, or of the server to which the gateway passes the connection through.
     Untrusted(CertificateFault),
+    /// The gateway passes the connection through to a server that does not speak TLS.
+    ServerWithoutTls,
 }
 
 impl fmt::Display for Unconnected {
@@ -136,6 +138,9 @@ impl fmt::Display for Unconnected {
                 formatter.write_str("no TLS handshake, no server of the gateway at this port has the name")
             }
             Self::NoCertificate(fault) => write!(formatter, "no TLS handshake, {fault}"),
+            Self::ServerWithoutTls => {
+                formatter.write_str("no TLS handshake, the server behind the gateway does not speak TLS")
+            }
             Self::Untrusted(fault) => write!(formatter, "no TLS handshake, {fault}"),
         }
     }

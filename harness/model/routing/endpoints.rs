@@ -1,11 +1,13 @@
 //! The endpoints of a cluster, as a client in some namespace sees it.
 
 use super::balancing::HashRule;
+use super::condition::TlsHandshake;
 use super::destination_rule::{Subset, Subsets};
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
 use super::mesh::Mesh;
 use super::retries::{Failure, Retries};
 use super::rule::Destination;
+use super::secret::ServerCertificate;
 use super::service::{Pod, Port, Protocol, Service};
 use super::table::{Cluster, Endpoints, RoutingUnit};
 use super::upstream::{Tls, Upstream};
@@ -23,11 +25,11 @@ impl Mesh {
     }
 
     /// The outcomes of requests to a cluster, which are sent again after failures, for the path at which demo servers respond with an error or
-    /// for any other; none if the cluster does not exist.
+    /// for any other; none if the cluster does not exist. A handshake is one that a gateway passes through to the servers.
     pub(super) fn outcomes(
         &self,
         cluster: &Cluster,
-        unit: RoutingUnit,
+        (unit, handshake): (RoutingUnit, Option<&TlsHandshake>),
         client_namespace: &str,
         retries: Retries,
         at_error: bool,
@@ -49,9 +51,12 @@ impl Mesh {
                 let (outcome, failure) = answer(pod, number, protocol, unit, at_error);
                 match (unit, &outcome) {
                     (RoutingUnit::Request, _) => (outcome, failure.is_some_and(|failure| retries.follow(failure))),
-                    (RoutingUnit::Connection, Outcome::Served { .. }) => (outcome, false),
-                    // bytes are forwarded whatever the server speaks
-                    (RoutingUnit::Connection, Outcome::NotHttp2) => (served(pod, true), false),
+                    (RoutingUnit::Connection, Outcome::Served { .. } | Outcome::NotHttp2) => {
+                        let failed = handshake.and_then(|own| self.answered(pod, protocol, own).err());
+                        // bytes are forwarded whatever the server speaks
+                        let served = if outcome == Outcome::NotHttp2 { served(pod, true) } else { outcome };
+                        (failed.map_or(served, Outcome::NoConnection), false)
+                    }
                     (RoutingUnit::Connection, _) => (Outcome::NoConnection(Unconnected::Refused), false),
                 }
             })
@@ -66,6 +71,33 @@ impl Mesh {
             distribution.add(outcome, share.and(Chance::of(1, of)));
         }
         distribution
+    }
+
+    /// The certificate that a pod shows; none if it is not known, as for images other than the demo's, which are taken to have one that fits.
+    pub(super) fn shown_by(
+        &self,
+        pod: &Pod,
+        EndpointProtocol { http, .. }: EndpointProtocol,
+    ) -> Result<Option<&ServerCertificate>, Unconnected> {
+        // the sidecar of the server reads HTTP where the port is declared so
+        if pod.sidecar && http != HttpVersion::AsClient {
+            return Err(Unconnected::ServerWithoutTls);
+        }
+        if pod.demo_port.is_none() {
+            return Ok(None);
+        }
+        let secret = pod.certificate.as_ref().ok_or(Unconnected::ServerWithoutTls)?;
+        // without the Secret, the pod does not start
+        self.secrets.certificate(&pod.namespace, secret).map(Some).map_err(|_| Unconnected::ServerWithoutTls)
+    }
+
+    /// Whether a pod answers a handshake with a certificate that the client takes.
+    fn answered(&self, pod: &Pod, protocol: EndpointProtocol, handshake: &TlsHandshake) -> Result<(), Unconnected> {
+        let TlsHandshake { server_name, ca } = handshake;
+        match (self.shown_by(pod, protocol)?, ca) {
+            (Some(certificate), Some(ca)) => certificate.taken_by(server_name, ca).map_err(Unconnected::Untrusted),
+            _ => Ok(()),
+        }
     }
 
     /// The TLS that clients in a namespace use towards a cluster because of a `DestinationRule`.

@@ -44,11 +44,23 @@ pub(super) struct Server {
     pub hosts: Vec<ServerHost>,
     /// Whether the server redirects all requests to HTTPS.
     pub redirects: bool,
+    /// The protocol of the port, as written.
+    pub protocol: String,
     /// Whether it has TLS settings: no two servers with some have one host at one port.
     pub has_tls: bool,
-    /// The name of the Secret of a server of HTTPS, with its place; none for HTTP.
-    pub credential: Option<(String, Origin)>,
+    pub tls: ServerTls,
     pub at: RuleRef,
+}
+
+/// What a server does with TLS.
+#[derive(Debug, Clone)]
+pub(super) enum ServerTls {
+    /// Nothing: it takes HTTP.
+    Plain,
+    /// It terminates HTTPS with the certificate of the Secret with this name, which has a place.
+    Terminated(String, Origin),
+    /// It passes connections through, by the names in their handshakes and the `tls` routes of rules.
+    PassedThrough,
 }
 
 impl Gateway {
@@ -68,7 +80,7 @@ impl Gateway {
             notes.scope = Scope::Gateway(Some(port));
             part.only(&["port", "hosts", "name", "tls"], notes);
             part.get("port").only(&["number", "name", "protocol", "targetPort"], notes);
-            let credential = credential(&part, notes);
+            let tls = server_tls(&part, notes);
             let host = |host: &String| match host.split_once('/') {
                 Some((".", host)) => (Some(namespace.to_owned()), host.to_owned()),
                 Some(("*", host)) => (None, host.to_owned()),
@@ -78,9 +90,10 @@ impl Gateway {
             Some(Server {
                 port,
                 hosts: part.get("hosts").texts().iter().map(host).collect(),
-                redirects: credential.is_none() && part.get("tls").get("httpsRedirect").value == true,
+                redirects: matches!(tls, ServerTls::Plain) && part.get("tls").get("httpsRedirect").value == true,
+                protocol: part.get("port").get("protocol").owned().unwrap_or_default(),
                 has_tls: part.get("tls").is_there(),
-                credential,
+                tls,
                 at: RuleRef { object: format!("Gateway {name}").into(), origin: part.origin() },
             })
         });
@@ -96,7 +109,7 @@ impl Gateway {
 
     /// Whether a server has a host of rules in a namespace.
     pub fn has_host_of(&self, hosts: &[String], namespace: &str) -> bool {
-        self.servers.iter().any(|server| server.common(hosts, namespace).next().is_some())
+        self.servers.iter().any(|server| server.has_host_of(hosts, namespace))
     }
 
     /// The ports of all servers.
@@ -109,11 +122,11 @@ impl Gateway {
         self.servers.iter().flat_map(|server| &server.hosts).map(|(_, host)| host.as_str())
     }
 
-    /// The servers of HTTPS, each with its hosts, the name of its Secret and the place of that name.
+    /// The servers that terminate HTTPS, each with its hosts, the name of its Secret and the place of that name.
     pub fn credentials(&self) -> impl Iterator<Item = (Vec<&str>, &str, &Origin)> {
         self.servers.iter().filter_map(|server| {
-            let (name, at) = server.credential.as_ref()?;
-            Some((server.hosts.iter().map(|(_, host)| host.as_str()).collect(), name.as_str(), at))
+            let (name, at) = server.credential()?;
+            Some((server.hosts.iter().map(|(_, host)| host.as_str()).collect(), name, at))
         })
     }
 
@@ -160,8 +173,62 @@ pub(super) fn note(
 ) {
     if !version.is_after_1_22() {
         note_capitals(gateways, rules, notes);
+        for server in after_tls(gateways) {
+            // istiod gives them no routes
+            notes.scope = Scope::Gateway(Some(server.port));
+            notes.add(server.at.origin.clone(), "server of HTTP after one of TLS at one port".to_owned());
+        }
     }
+    note_names(gateways, rules, notes);
     note_secrets(gateways, secrets, notes);
+}
+
+/// What takes a name at a port; istiod leaves out what takes one that another of its kind has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Terminated,
+    PassedThrough,
+}
+
+/// The servers of HTTP that come after one of TLS at their port.
+fn after_tls(gateways: &[Gateway]) -> impl Iterator<Item = &Server> {
+    let mut of_tls = BTreeSet::new();
+    gateways.iter().flat_map(|gateway| &gateway.servers).filter(move |server| {
+        if server.is_tls() {
+            of_tls.insert(server.port);
+        }
+        !server.is_tls() && of_tls.contains(&server.port)
+    })
+}
+
+/// Names what takes a name that something of another kind takes at the same port: Envoy refuses a listener in which two parts have one name.
+fn note_names(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Notes) {
+    // requests without a handshake have any name
+    let plain = after_tls(gateways).map(|server| (Kind::Plain, server.port, "*".to_owned(), &server.at.origin));
+    let servers = || gateways.iter().flat_map(|gateway| gateway.servers.iter().map(move |server| (gateway, server)));
+    let terminated = servers().filter(|(_, server)| server.credential().is_some());
+    let terminated = terminated.flat_map(|(_, server)| {
+        server.names().map(move |name| (Kind::Terminated, server.port, name, &server.at.origin))
+    });
+    let passing = servers().filter(|(_, server)| matches!(server.tls, ServerTls::PassedThrough));
+    let passed = passing.flat_map(|(gateway, server)| {
+        let rules = rules
+            .iter()
+            .filter(|rules| rules.gateways.contains(&gateway.id) && server.has_host_of(&rules.hosts, &rules.namespace));
+        rules.flat_map(|rules| &rules.connections).flat_map(move |rule| {
+            let names = rule.names_at(&gateway.id, server.port).flatten();
+            names.map(move |name| (Kind::PassedThrough, server.port, name.to_lowercase(), &rule.at.origin))
+        })
+    });
+    let mut known = BTreeMap::new();
+    for (kind, port, name, at) in terminated.chain(plain).chain(passed) {
+        let first = *known.entry((port, name.clone())).or_insert(kind);
+        if first != kind {
+            notes.scope = Scope::Gateway(Some(port));
+            notes.add(at.clone(), format!("name `{name}`, which another server of the port has"));
+        }
+    }
 }
 
 /// Names the servers whose hosts differ from others of their port in capitals alone. Up to 1.22, istiod sends both, and Envoy, which does not
@@ -186,7 +253,7 @@ fn note_capitals(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Not
 fn note_secrets(gateways: &[Gateway], secrets: &Secrets, notes: &mut Notes) {
     let servers = gateways.iter().flat_map(|gateway| gateway.servers.iter().map(move |server| (gateway, server)));
     for (gateway, server) in servers.filter(|_| secrets.may_be_made()) {
-        let Some((name, at)) = &server.credential else { continue };
+        let Some((name, at)) = server.credential() else { continue };
         if matches!(secrets.certificate(gateway.namespace(), name), Err(SecretFault::NotThere)) {
             notes.scope = Scope::Gateway(Some(server.port));
             notes.add(at.clone(), format!("Secret {name}, which another object may make"));
@@ -194,26 +261,31 @@ fn note_secrets(gateways: &[Gateway], secrets: &Secrets, notes: &mut Notes) {
     }
 }
 
-/// The name of the Secret of a server of HTTPS, with its place; none for HTTP. Other protocols are not modelled.
-fn credential(server: &Part<'_>, notes: &mut Notes) -> Option<(String, Origin)> {
+/// What a server does with TLS. Protocols other than HTTP and TLS are not modelled.
+fn server_tls(server: &Part<'_>, notes: &mut Notes) -> ServerTls {
     let (protocol, tls) = (server.get("port").get("protocol"), server.get("tls"));
-    match protocol.text().unwrap_or_default().to_uppercase().as_str() {
+    let declared = protocol.text().unwrap_or_default().to_uppercase();
+    match declared.as_str() {
         "HTTP" | "HTTP2" | "GRPC" => {
             tls.only(&["httpsRedirect"], notes);
-            None
+            ServerTls::Plain
         }
-        "HTTPS" => {
+        "HTTPS" | "TLS" => {
             tls.only(&["httpsRedirect", "mode", "credentialName"], notes);
             let (mode, name) = (tls.get("mode"), tls.get("credentialName"));
-            if mode.text() != Some("SIMPLE") {
-                // without a mode, connections are passed through
-                if mode.is_there() { mode.not_modelled(notes) } else { tls.not_modelled(notes) }
+            match mode.text() {
+                None | Some("PASSTHROUGH") if tls.is_there() => return ServerTls::PassedThrough,
+                Some("SIMPLE") if declared == "HTTPS" => {}
+                // the bytes behind the handshake go by `tcp` routes
+                Some("SIMPLE") => protocol.not_modelled(notes),
+                Some(_) => mode.not_modelled(notes),
+                None => tls.not_modelled(notes),
             }
-            Some((name.owned().unwrap_or_default(), name.origin()))
+            ServerTls::Terminated(name.owned().unwrap_or_default(), name.origin())
         }
         _ => {
             protocol.not_modelled(notes);
-            None
+            ServerTls::Plain
         }
     }
 }
@@ -221,7 +293,7 @@ fn credential(server: &Part<'_>, notes: &mut Notes) -> Option<(String, Origin)> 
 /// Why a server has no effect, by the server that comes before it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unused<'a> {
-    /// The first server of the port decides between HTTP and HTTPS.
+    /// After a server of HTTP, a port takes no servers of TLS.
     Protocol(&'a Server),
     /// A host has one server with TLS settings at a port.
     Host(&'a str, &'a Server),
@@ -234,10 +306,12 @@ pub(super) fn at_port<'a>(
     port: u16,
 ) -> Vec<(&'a Gateway, &'a Server, Option<Unused<'a>>)> {
     let mut found: Vec<(&Gateway, &Server, Option<Unused<'_>>)> = Vec::new();
+    let mut plain: Option<&Server> = None;
     let mut owners: BTreeMap<&ServerHost, &Server> = BTreeMap::new();
     for gateway in gateways.iter().filter(|gateway| gateway.selects(pod)) {
         for server in gateway.servers.iter().filter(|server| server.port == port) {
-            let unused = server.unused(found.first().map(|(_, first, _)| *first), &owners);
+            let unused = server.unused(plain, &owners);
+            plain = plain.or(Some(server).filter(|_| unused.is_none() && !server.is_tls()));
             if unused.is_none() && server.has_tls {
                 owners.extend(server.hosts.iter().map(|host| (host, server)));
             }
@@ -248,36 +322,50 @@ pub(super) fn at_port<'a>(
 }
 
 impl Server {
-    /// Why the server has no effect, given the first one of its port and the owners of hosts.
-    fn unused<'a>(&self, first: Option<&'a Self>, owners: &BTreeMap<&'a ServerHost, &'a Self>) -> Option<Unused<'a>> {
-        if let Some(first) = first.filter(|first| first.is_https() != self.is_https()) {
-            return Some(Unused::Protocol(first));
+    /// Why the server has no effect, given the first one before it that takes HTTP at its port, and the owners of hosts.
+    fn unused<'a>(&self, plain: Option<&'a Self>, owners: &BTreeMap<&'a ServerHost, &'a Self>) -> Option<Unused<'a>> {
+        if let Some(plain) = plain.filter(|_| self.is_tls()) {
+            return Some(Unused::Protocol(plain));
         }
         let mut owned = self.hosts.iter().filter(|_| self.has_tls).filter_map(|host| owners.get_key_value(host));
         owned.next().map(|(host, owner)| Unused::Host(&host.1, owner))
     }
 
-    /// Whether the server takes HTTPS, not HTTP.
-    pub fn is_https(&self) -> bool {
-        self.credential.is_some()
+    /// Whether the server takes TLS, not HTTP.
+    pub const fn is_tls(&self) -> bool {
+        !matches!(self.tls, ServerTls::Plain)
     }
 
-    /// `HTTP` or `HTTPS`.
-    pub fn protocol(&self) -> &'static str {
-        if self.is_https() { "HTTPS" } else { "HTTP" }
+    /// The name of the Secret of a server that terminates HTTPS, with its place.
+    pub fn credential(&self) -> Option<(&str, &Origin)> {
+        match &self.tls {
+            ServerTls::Terminated(name, at) => Some((name, at)),
+            ServerTls::Plain | ServerTls::PassedThrough => None,
+        }
     }
 
-    /// How specifically the server has the name of a handshake; none if it does not have it.
-    pub fn fits(&self, server_name: &str) -> Option<usize> {
-        let own = self.hosts.iter().map(|(_, host)| host.to_lowercase());
-        own.filter(|host| takes(host, server_name))
-            .map(|host| if host.contains('*') { host.len() } else { usize::MAX })
-            .max()
+    /// `HTTP`, `HTTPS`, or `TLS` that is passed through.
+    pub const fn takes(&self) -> &'static str {
+        match self.tls {
+            ServerTls::Plain => "HTTP",
+            ServerTls::Terminated(..) => "HTTPS",
+            ServerTls::PassedThrough => "TLS",
+        }
+    }
+
+    /// The names in handshakes that the server takes, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.hosts.iter().map(|(_, host)| host.to_lowercase())
     }
 
     /// The place of the redirect, if the server redirects.
     pub fn redirect(&self) -> Option<RuleRef> {
         self.redirects.then(|| self.at.clone())
+    }
+
+    /// Whether the server has a host of rules in a namespace.
+    pub fn has_host_of(&self, hosts: &[String], namespace: &str) -> bool {
+        self.common(hosts, namespace).next().is_some()
     }
 
     /// The hosts of rules that the server has, in lower case.
@@ -305,6 +393,12 @@ pub(super) fn covers(host: &str, other: &str) -> bool {
         (None, Some(_)) => false,
         (None, None) => host == other,
     }
+}
+
+/// How specifically the most specific of these names, in lower case, has the name of a handshake; none if none has it.
+pub(super) fn specificity(names: impl Iterator<Item = String>, server_name: &str) -> Option<usize> {
+    let own = names.filter(|name| takes(name, server_name));
+    own.map(|name| if name.contains('*') { name.len() } else { usize::MAX }).max()
 }
 
 /// Whether requests with this `Host` header go to a virtual host with this domain. Envoy asks for a character in place of the `*`.

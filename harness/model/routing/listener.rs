@@ -1,6 +1,6 @@
 //! `Gateway`s of the Gateway API: istiod makes pods for each, and a gateway with one server of each of its listeners.
 
-use super::gateway::{Gateway, Server, ServerHost, covers};
+use super::gateway::{Gateway, Server, ServerHost, ServerTls, covers};
 use super::live::{Kind, Live, Object};
 use super::notes::{Notes, Scope};
 use super::rule::{Part, RuleRef};
@@ -130,14 +130,15 @@ fn read(version: RoutingVersion, object: &Object, notes: &mut Notes) -> Vec<Gate
             port,
             hosts: hosts.clone(),
             redirects: false,
+            protocol: part.get("protocol").owned().unwrap_or_default(),
             has_tls: credential.is_some(),
             at: RuleRef { object: format!("Gateway {name}").into(), origin: part.origin() },
-            credential,
+            tls: credential.map_or(ServerTls::Plain, |(name, at)| ServerTls::Terminated(name, at)),
         };
         Some(GatewayListener {
             section,
             port,
-            is_https: server.is_https(),
+            is_https: server.is_tls(),
             hostname,
             hosts,
             gateway: Gateway::of_listener(format!("{namespace}/{made}"), object.created, parent.clone(), server),

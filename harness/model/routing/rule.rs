@@ -259,6 +259,21 @@ pub(super) fn destination(part: &Part<'_>, namespace: &str, weight: u32) -> Dest
     }
 }
 
+/// The gateways that a rule or a match names: `mesh`, or `NAMESPACE/NAME`.
+pub(super) fn named_gateways(part: &Part<'_>, namespace: &str) -> Vec<String> {
+    let full = |name: String| match name.split_once('/') {
+        None if name == MESH => name,
+        Some((".", name)) => format!("{namespace}/{name}"),
+        Some(_) => name,
+        None => match name.split_once('.') {
+            // the name of a Service, as in early versions
+            Some((name, rest)) => format!("{}/{name}", rest.split('.').next().unwrap_or_default()),
+            None => format!("{namespace}/{name}"),
+        },
+    };
+    part.get("gateways").texts().into_iter().map(full).collect()
+}
+
 /// The namespaces that an object is exported to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Export {

@@ -42,15 +42,15 @@ pub enum SecretFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[non_exhaustive]
 pub enum CertificateFault {
-    /// the certificate of the gateway is not for the host
+    /// the server's certificate is not for the host
     OtherHost,
-    /// the certificate of the gateway has expired
+    /// the server's certificate has expired
     Expired,
-    /// the certificate of the gateway is not valid yet
+    /// the server's certificate is not valid yet
     NotYetValid,
-    /// the certificate of the gateway is not signed by an authority in the `ca` of the population
+    /// the server's certificate is not signed by an authority in the `ca` of the population
     UnknownIssuer,
-    /// the certificate of the gateway is not one for servers, or is malformed
+    /// the server's certificate is not one for servers, or is malformed
     Invalid,
 }
 

@@ -193,6 +193,8 @@ pub struct Pod {
     pub sidecar: bool,
     /// Where the environment keeps a demo server from sending on the headers of requests; none if it sends them on.
     pub loses_headers: Option<Origin>,
+    /// The Secret with the certificate that a demo server shows; none if it does not speak TLS.
+    pub certificate: Option<String>,
     /// The one port on which the server listens; none if that is not known, as for images other than the demo's.
     pub demo_port: Option<u16>,
 }
@@ -313,6 +315,10 @@ fn made_from(
         ports: ports.collect(),
         version: stated.unwrap_or_else(|| naming.version(&image, &labels, &name)),
         sidecar: !on_host && is_injected(&namespace_labels(live, &object.namespace), &labels, annotations),
+        certificate: env
+            .get(DemoImage::TLS)
+            .filter(|_| is_demo)
+            .and_then(|folder| mounted(spec, main.as_ref()?, folder)),
         demo_port: is_demo.then_some(DemoImage::PORT),
         loses_headers,
         env,
@@ -320,6 +326,17 @@ fn made_from(
         name,
         image,
     }
+}
+
+/// The name of the Secret that a container mounts as a folder.
+fn mounted(spec: &Part<'_>, container: &Part<'_>, folder: &str) -> Option<String> {
+    let without_slash = |path: &str| path.trim_end_matches('/').to_owned();
+    let mounts = container.get("volumeMounts");
+    let is_it = |mount: &Part<'_>| mount.get("mountPath").text().map(without_slash) == Some(without_slash(folder));
+    let name = mounts.items().find(is_it)?.get("name").owned()?;
+    let volumes = spec.get("volumes");
+    let volume = volumes.items().find(|volume| volume.get("name").text() == Some(&name))?;
+    volume.get("secret").get("secretName").owned()
 }
 
 /// Pods by namespace and label.

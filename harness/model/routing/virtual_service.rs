@@ -10,7 +10,8 @@ use super::pattern::Pattern;
 use super::response::HeaderChange;
 use super::retries::RetryRule;
 use super::rule::{
-    Destination, Export, Fault, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef, destination,
+    Destination, Export, Fault, HeaderChanges, MESH, Match, Part, RedirectPort, RewriteRule, Rule, RuleRef,
+    destination, named_gateways,
 };
 use super::table::{Abort, Delay, Redirect, RedirectPath, Rewrite};
 use crate::scenario::StatusCode;
@@ -202,21 +203,6 @@ fn one_match(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Match {
         source_namespace: part.get("sourceNamespace").owned().filter(|name| !name.is_empty()),
         gateways: named_gateways(part, namespace),
     }
-}
-
-/// The gateways that a rule or a match names: `mesh`, or `NAMESPACE/NAME`.
-pub(super) fn named_gateways(part: &Part<'_>, namespace: &str) -> Vec<String> {
-    let full = |name: String| match name.split_once('/') {
-        None if name == MESH => name,
-        Some((".", name)) => format!("{namespace}/{name}"),
-        Some(_) => name,
-        None => match name.split_once('.') {
-            // the name of a Service, as in early versions
-            Some((name, rest)) => format!("{}/{name}", rest.split('.').next().unwrap_or_default()),
-            None => format!("{namespace}/{name}"),
-        },
-    };
-    part.get("gateways").texts().into_iter().map(full).collect()
 }
 
 fn redirect(part: &Part<'_>, notes: &mut Notes) -> Option<(Redirect, RedirectPort)> {

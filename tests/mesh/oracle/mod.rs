@@ -79,11 +79,15 @@ fn variants_of_kubernetes_gateways_are_routed_as_istiod_says() {
 }
 
 fn variants_of_gateways_are_routed_as_istiod_says() {
-    let cases = Table::of_gateways().variants.into_iter().map(|variant| {
-        let live = variant.live("diff", "diff-other");
-        Case { name: variant.name, client: Client::ingress_gateway(), live }
-    });
-    agree(&cases.collect::<Vec<_>>());
+    let variants = Table::of_gateways().variants;
+    for version in VERSIONS {
+        let known = variants.iter().filter(|variant| variant.unknown_in.as_deref() != Some(version));
+        let cases = known.map(|variant| {
+            let live = variant.live("diff", "diff-other");
+            Case { name: variant.name.clone(), client: Client::ingress_gateway(), live }
+        });
+        agree_in(version, &cases.collect::<Vec<_>>());
+    }
 }
 
 /// A case for each variant.
@@ -137,17 +141,20 @@ fn fixtures() -> Vec<Case> {
 
 /// Every case is routed alike, by both versions.
 fn agree(cases: &[Case]) {
-    let mut wrong = Vec::new();
     for version in VERSIONS {
-        for (case, pushed) in cases.iter().zip(Istiod::start(version).ask(cases)) {
-            wrong.extend(
-                pushed.refused.iter().map(|(object, why)| format!("{version}, {}: {object}: {why}", case.name)),
-            );
-            let Compared { skipped, differences, .. } = Compared::new(version, case, &pushed);
-            wrong.extend(differences.iter().map(|difference| format!("{version}, {}: {difference}", case.name)));
-            if skipped > 0 {
-                wrong.push(format!("{version}, {}: {skipped} requests to what is not modelled", case.name));
-            }
+        agree_in(version, cases);
+    }
+}
+
+/// Every case is routed alike by a version.
+fn agree_in(version: &str, cases: &[Case]) {
+    let mut wrong = Vec::new();
+    for (case, pushed) in cases.iter().zip(Istiod::start(version).ask(cases)) {
+        wrong.extend(pushed.refused.iter().map(|(object, why)| format!("{version}, {}: {object}: {why}", case.name)));
+        let Compared { skipped, differences, .. } = Compared::new(version, case, &pushed);
+        wrong.extend(differences.iter().map(|difference| format!("{version}, {}: {difference}", case.name)));
+        if skipped > 0 {
+            wrong.push(format!("{version}, {}: {skipped} requests to what is not modelled", case.name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -282,6 +289,9 @@ fn entering(case: &Case) -> Vec<Request> {
         let full = written.iter().filter(|host| !host.contains(['.', '*']));
         hosts.extend(full.map(|host| format!("{host}.{}.svc.cluster.local", object.namespace)));
         hosts.extend(written.clone());
+        let rules = object.manifest.at("/spec/tls").and_then(Value::as_array).into_iter().flatten();
+        let matches = rules.flat_map(|rule| rule["match"].as_array().into_iter().flatten());
+        hosts.extend(matches.flat_map(|one| texts(one.get("sniHosts"))));
     }
     let name = |host: &String| host.rsplit('/').next().unwrap_or_default().replace('*', "any");
     let names: BTreeSet<String> = hosts.iter().map(name).flat_map(|host| [host.to_uppercase(), host]).collect();

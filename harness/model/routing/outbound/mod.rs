@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::client::Client;
-use super::condition::{GatewayPods, Request};
+use super::condition::{GatewayPods, Request, TlsHandshake};
 use super::distribution::{Distribution, Outcome, Unconnected};
 use super::endpoints::answer;
 use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
@@ -13,7 +13,8 @@ use super::mesh::Mesh;
 use super::notes::NotModelled;
 use super::retries::{Failure, Retries};
 use super::rule::{Destination, Export, MESH, RuleRef};
-use super::service::{Port, Protocol, Service};
+use super::secret::ServerCertificate;
+use super::service::{Pod, Port, Protocol, Service};
 use super::table::{Action, Cluster, Endpoints, Forward, Route, RouteTable, RoutingUnit};
 use super::translate::{self, Listener, RuleRoute};
 use super::unmodelled::{self, Reach};
@@ -207,10 +208,20 @@ impl<'m> Outbound<'m> {
 
     /// What becomes of requests that the sidecar sends to the address of a pod behind a cluster, as in a table, and how the pod fails them.
     pub fn answer(&self, cluster: &Cluster, address: &str) -> Option<(Outcome, Option<Failure>)> {
-        let namespace = &self.client.namespace;
-        let ready = self.mesh.ready(cluster, namespace)?;
-        let (pod, number) = ready.into_iter().find(|(pod, port)| format!("{}:{port}", pod.address) == address)?;
-        Some(answer(pod, number, self.mesh.protocol(cluster, namespace), RoutingUnit::Request, false))
+        let (pod, number) = self.pod_behind(cluster, address)?;
+        Some(answer(pod, number, self.mesh.protocol(cluster, &self.client.namespace), RoutingUnit::Request, false))
+    }
+
+    /// The certificate that the pod at the address of a cluster shows; none if it shows none, or if that is not known.
+    pub fn certificate_behind(&self, cluster: &Cluster, address: &str) -> Option<ServerCertificate> {
+        let (pod, _) = self.pod_behind(cluster, address)?;
+        self.mesh.shown_by(pod, self.mesh.protocol(cluster, &self.client.namespace)).ok().flatten().cloned()
+    }
+
+    /// The pod at the address of a cluster, and its port.
+    fn pod_behind(&self, cluster: &Cluster, address: &str) -> Option<(&Pod, u16)> {
+        let ready = self.mesh.ready(cluster, &self.client.namespace)?;
+        ready.into_iter().find(|(pod, port)| format!("{}:{port}", pod.address) == address)
     }
 
     /// The pod that forwards a request to a server: the gateway, or the client itself.
@@ -425,6 +436,11 @@ impl<'m> Outbound<'m> {
 
     /// Adds the endpoints of all clusters, and the distribution of outcomes of each route.
     pub(super) fn evaluate(&self, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
+        self.evaluate_after(None, unit, routes)
+    }
+
+    /// As [`evaluate`](Self::evaluate), for connections with a handshake that servers answer.
+    fn evaluate_after(&self, handshake: Option<&TlsHandshake>, unit: RoutingUnit, routes: RuleRoutes) -> Routes {
         let mut table = RouteTable { unit, ..RouteTable::default() };
         let rules;
         (table.routes, rules) = routes.into_iter().unzip();
@@ -439,7 +455,8 @@ impl<'m> Outbound<'m> {
         let mut known = BTreeMap::new();
         let mut outcomes = |cluster: &Cluster, retries: Retries, at_error: bool| {
             let key = (cluster.clone(), retries, at_error);
-            known.entry(key).or_insert_with(|| self.mesh.outcomes(cluster, unit, namespace, retries, at_error)).clone()
+            let outcomes = || self.mesh.outcomes(cluster, (unit, handshake), namespace, retries, at_error);
+            known.entry(key).or_insert_with(outcomes).clone()
         };
         let header = self.mesh.version_header.as_deref();
         let mut of = |route: &Route, at_error: bool| {

@@ -53,7 +53,7 @@ impl Entrance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speaks {
     Http,
-    /// HTTPS, which the gateway terminates.
+    /// TLS, which the gateway terminates or passes through.
     Https,
     Other,
 }
@@ -79,6 +79,7 @@ impl<'a> Server<'a> {
         let speaks = match (protocol.as_str(), server["tls"]["mode"].as_str()) {
             ("HTTP" | "HTTP2" | "GRPC", _) => Speaks::Http,
             ("HTTPS", Some("SIMPLE")) => Speaks::Https,
+            ("HTTPS" | "TLS", None | Some("PASSTHROUGH")) if server["tls"].is_object() => Speaks::Https,
             _ => Speaks::Other,
         };
         let hosts = server["hosts"].as_array().into_iter().flatten();
@@ -359,11 +360,13 @@ impl Resolver<'_> {
                 Speaks::Https if speaks(Speaks::Http) => {
                     "is HTTP, and this population sends HTTPS: leave out its `tls`"
                 }
-                Speaks::Https => "is not HTTPS that the gateway terminates: `tls: {mode: SIMPLE, credentialName: …}`",
+                Speaks::Https => {
+                    "is not HTTPS that the gateway terminates, `tls: {mode: SIMPLE, credentialName: …}`, or passes through, `tls: {mode: PASSTHROUGH}`"
+                }
                 _ if speaks(Speaks::Https) => {
                     "is HTTPS, and this population sends HTTP: give it `tls: {ca: …}`, the file of a certificate authority"
                 }
-                _ => "is neither HTTP nor HTTPS that the gateway terminates",
+                _ => "is neither HTTP nor HTTPS that the gateway terminates or passes through",
             };
             return self.error(place, format!("the port {port} of gateway/{name} {what}"));
         }

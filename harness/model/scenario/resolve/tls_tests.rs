@@ -100,10 +100,10 @@ fn authorities_that_cannot_be_read_are_told(#[case] from: &str, #[case] to: &str
 }
 
 #[rstest]
-#[case::passed_through("mode: SIMPLE, credentialName: hello-certificate", "mode: PASSTHROUGH")]
 #[case::mutual("mode: SIMPLE", "mode: MUTUAL")]
-fn a_port_that_the_gateway_does_not_terminate_is_refused(#[case] from: &str, #[case] to: &str) {
+#[case::of_meshes("mode: SIMPLE, credentialName: hello-certificate", "mode: AUTO_PASSTHROUGH")]
+fn a_port_of_another_kind_of_tls_is_refused(#[case] from: &str, #[case] to: &str) {
     let error = ingress_tls(&[("gateway.yaml", from, to)]).unwrap_err();
-    let expected = "the port 443 of gateway/hello is not HTTPS that the gateway terminates: `tls: {mode: SIMPLE, credentialName: …}`";
+    let expected = "the port 443 of gateway/hello is not HTTPS that the gateway terminates, `tls: {mode: SIMPLE, credentialName: …}`, or passes through, `tls: {mode: PASSTHROUGH}`";
     assert!(error.starts_with("scenario.yaml:12:67: ") && error.ends_with(expected), "{error}");
 }

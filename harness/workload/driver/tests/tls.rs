@@ -7,12 +7,16 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use assert_matches::assert_matches;
+
 use super::*;
 use crate::protocol::DriveTls;
+use crate::{Certificate, CertificateError, DemoServer, serve};
 
 const CA: &str = include_str!("../../../model/routing/outbound/entering/certificates/ca.pem");
 const OTHER_CA: &str = include_str!("../../../model/routing/outbound/entering/certificates/other-ca.pem");
 const CERTIFICATE: &[u8] = include_bytes!("../../../model/routing/outbound/entering/certificates/hello.pem");
+const OTHER_KEY: &[u8] = include_bytes!("../../../model/routing/outbound/entering/certificates/other-host.key");
 const KEY: &[u8] = include_bytes!("../../../model/routing/outbound/entering/certificates/hello.key");
 
 /// A demo server of v1 behind TLS; its address, and the names that clients have said.
@@ -64,6 +68,27 @@ async fn requests_over_tls_are_answered_as_without() {
         // one handshake a connection
         let expected = format!("hello.example.com {protocol}");
         assert_eq!(*lock(&said), [expected.as_str(), &expected], "{scheme}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_server_answers_with_and_without_tls_on_one_port() {
+    let folder = std::env::temp_dir().join(format!("shiftcheck-certificate-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("tls.crt"), CERTIFICATE).unwrap();
+    assert_matches!(Certificate::read(&folder), Err(CertificateError::File { file, .. }) if file.ends_with("tls.key"));
+    std::fs::write(folder.join("tls.key"), OTHER_KEY).unwrap();
+    assert_matches!(Certificate::read(&folder), Err(CertificateError::Pair { .. }));
+    std::fs::write(folder.join("tls.key"), KEY).unwrap();
+    let certificate = Certificate::read(&folder).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    tokio::spawn(serve(port, DemoServer::new("v1", "pod", false).showing(Some(certificate))));
+    let plain = DrivePlan { tls: None, ..over_tls(port, "http", "hello.example.com", CA) };
+    for plan in [over_tls(port, "http", "hello.example.com", CA), over_tls(port, "h2c", "hello.example.com", CA), plain]
+    {
+        let found = answers(plan, |_| None).await;
+        assert!(found.len() == 20 && found.iter().all(|(_, kind)| kind.version.as_deref() == Some("v1")), "{found:?}");
     }
 }
 

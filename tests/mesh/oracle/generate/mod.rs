@@ -38,7 +38,11 @@ pub fn objects() -> impl Strategy<Value = Vec<Written>> {
         routes.insert(0, gateway);
         routes
     });
-    let gateways = weighted(0.35, prop_oneof![3 => vec(gateway(), 1..3).boxed(), 2 => of_kubernetes.boxed()]);
+    let of_istio = (vec(gateway(), 1..3), vec(passed_through(), 0..3)).prop_map(|(mut gateways, rules)| {
+        gateways.extend(rules);
+        gateways
+    });
+    let gateways = weighted(0.35, prop_oneof![3 => of_istio.boxed(), 2 => of_kubernetes.boxed()]);
     (fixed, more, rules, gateways).prop_map(|((hello, v1, v2), (next, far, other, there), rules, gateways)| {
         let mut objects = vec![Some(hello), Some(v1), Some(v2), next, far, other, there];
         objects.extend(rules.into_iter().chain(gateways.into_iter().flatten()).map(Some));
@@ -117,10 +121,8 @@ fn hosts() -> BoxedStrategy<Value> {
 
 /// A Gateway with one server or two.
 fn gateway() -> BoxedStrategy<Written> {
-    let server = |name: &'static str| {
-        let port = select(vec![80, 80, 8080])
-            .prop_map(move |number| json!({"number": number, "name": name, "protocol": "HTTP"}));
-        let hosts = one_of(json!([
+    let hosts = || {
+        one_of(json!([
             "*",
             "shop.acme.io",
             "*.acme.io",
@@ -131,19 +133,62 @@ fn gateway() -> BoxedStrategy<Written> {
             "*/shop.acme.io",
             "Shop.acme.io",
             "*.io",
-        ]));
+        ]))
+    };
+    let server = |name: &'static str| {
+        let port = select(vec![80, 80, 8080])
+            .prop_map(move |number| json!({"number": number, "name": name, "protocol": "HTTP"}));
         object(vec![
             ("port", must(port)),
-            ("hosts", must(list(hosts, 1..3))),
+            ("hosts", must(list(hosts(), 1..3))),
             ("tls", may(0.1, one_of(json!([{"httpsRedirect": true}])))),
         ])
+    };
+    let with_tls = |name: &'static str| {
+        let kinds = one_of(json!([
+            ["TLS", {"mode": "PASSTHROUGH"}],
+            ["HTTPS", {"mode": "PASSTHROUGH"}],
+            ["HTTPS", {"mode": "SIMPLE", "credentialName": "cert"}],
+        ]));
+        (kinds, list(hosts(), 1..3), select(vec![443, 443, 443, 80])).prop_map(move |(kind, hosts, number)| {
+            let port = json!({"number": number, "name": name, "protocol": kind[0]});
+            json!({"port": port, "hosts": hosts, "tls": kind[1]})
+        })
     };
     let servers = prop_oneof![
         server("http").prop_map(|one| json!([one])),
         (server("http"), server("http-b")).prop_map(|(first, second)| json!([first, second])),
+        (with_tls("tls"), with_tls("tls-b")).prop_map(|(first, second)| json!([first, second])),
+        (server("http"), with_tls("tls"), with_tls("tls-b")).prop_map(|(one, two, three)| json!([one, two, three])),
     ];
     let spec = object(vec![("selector", must(Just(json!({"istio": "ingressgateway"})))), ("servers", must(servers))]);
     written("Gateway", "networking.istio.io/v1", &["front", "back"], &["here", "there"], spec)
+}
+
+/// Rules for connections that gateways pass through.
+fn passed_through() -> BoxedStrategy<Written> {
+    let hosts = select(vec!["*.acme.io", "shop.acme.io", "*", "Shop.acme.io"]);
+    let spec = hosts.prop_flat_map(|host| {
+        let names = match host {
+            "*.acme.io" => json!([["*.acme.io"], ["shop.acme.io"], ["shop.acme.io", "a.acme.io"]]),
+            "*" => json!([["*"], ["*.io"], ["shop.acme.io"]]),
+            host => json!([[host]]),
+        };
+        let one = object(vec![
+            ("sniHosts", must(one_of(names))),
+            ("port", may(0.1, one_of(json!([443, 80])))),
+            ("sourceLabels", may(0.1, one_of(json!([{"tier": "back"}])))),
+            ("gateways", may(0.2, one_of(json!([["front"], ["back"], ["there/front"]])))),
+        ]);
+        let rule = object(vec![("match", must(list(one, 1..3))), ("route", must(routes(false)))]);
+        object(vec![
+            ("hosts", must(Just(json!([host])))),
+            ("gateways", must(one_of(json!([["front"], ["back"], ["here/front", "there/front"], ["here/back"]])))),
+            ("exportTo", exported()),
+            ("tls", must(list(rule, 1..3))),
+        ])
+    });
+    written("VirtualService", "networking.istio.io/v1", &["p", "q"], &["here", "there"], spec.boxed())
 }
 
 fn exported() -> Part {

@@ -8,9 +8,8 @@ use crate::routing::client::Client;
 use crate::routing::gateway::{Gateway, Unused, at_port};
 use crate::routing::hosts::resolved;
 use crate::routing::live::{Kind, Live, Object};
-use crate::routing::rule::Part;
+use crate::routing::rule::{Part, named_gateways};
 use crate::routing::secret::{SecretFault, Secrets};
-use crate::routing::virtual_service::named_gateways;
 use crate::scenario::nearest;
 
 impl Checker {
@@ -57,12 +56,11 @@ impl Checker {
             for (_, server, unused) in at_port(gateways, &installed, port) {
                 let message = match unused {
                     None => continue,
-                    Some(Unused::Protocol(first)) => format!(
-                        "this server of {} has no effect, because the first server at port {port}, of {} ({}), takes {}",
-                        server.protocol(),
-                        first.at.object,
-                        first.at.origin,
-                        first.protocol()
+                    Some(Unused::Protocol(plain)) => format!(
+                        "this server of {} has no effect, because a server before it at port {port}, of {} ({}), takes HTTP",
+                        server.takes(),
+                        plain.at.object,
+                        plain.at.origin
                     ),
                     Some(Unused::Host(host, first)) => format!(
                         "this server has no effect, because {} ({}) has one for `{host}` at port {port}",

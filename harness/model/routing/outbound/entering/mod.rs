@@ -1,10 +1,13 @@
 //! Requests from outside of the mesh: the server of a `Gateway` that they meet, and the routes behind it.
 
+mod chains;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Outbound, Routes};
 use crate::routing::condition::{Request, TlsHandshake};
+use crate::routing::connection::ConnectionRule;
 use crate::routing::distribution::Unconnected;
 use crate::routing::gateway::{Gateway, Server, at_port, takes};
 use crate::routing::rule::{Destination, RuleRef};
@@ -12,6 +15,7 @@ use crate::routing::secret::ServerCertificate;
 use crate::routing::table::{Action, Redirect, Route, RoutingUnit};
 use crate::routing::translate::{self, Listener, RuleRoute, catches_all};
 use crate::routing::virtual_service::VirtualService;
+use chains::Taker;
 
 /// A virtual host of a gateway pod.
 #[derive(Default)]
@@ -21,59 +25,70 @@ struct VirtualHost {
     redirect: Option<RuleRef>,
 }
 
-impl Outbound<'_> {
+impl<'m> Outbound<'m> {
     /// The servers of the ingress gateway at a port that have an effect, each with its gateway.
-    fn servers(&self, port: u16) -> Vec<(&Gateway, &Server)> {
+    fn servers(&self, port: u16) -> Vec<(&'m Gateway, &'m Server)> {
         let all = at_port(&self.mesh.gateways, &self.client, port).into_iter();
         all.filter(|(.., unused)| unused.is_none()).map(|(gateway, server, _)| (gateway, server)).collect()
     }
 
-    /// The server that takes part in a handshake at a port, with the certificate that it shows.
-    fn terminating(
-        &self,
-        port: u16,
-        handshake: &TlsHandshake,
-    ) -> Result<((&Gateway, &Server), &ServerCertificate), Unconnected> {
-        let servers = self.servers(port);
-        if servers.is_empty() {
-            return Err(Unconnected::Refused);
+    /// What takes a handshake at a port.
+    fn taking(&self, port: u16, handshake: &TlsHandshake) -> Result<Taker<'m>, Unconnected> {
+        let chains = self.chains(port);
+        if chains.is_empty() {
+            let is_plain = |(_, server): &(&Gateway, &Server)| !server.is_tls();
+            let takes_http = self.servers(port).iter().any(is_plain);
+            return Err(if takes_http { Unconnected::NoTls } else { Unconnected::Refused });
         }
-        let fitting = servers.into_iter().filter(|(_, server)| server.credential.is_some());
-        let mut fitting = fitting.peekable();
-        if fitting.peek().is_none() {
-            return Err(Unconnected::NoTls);
-        }
-        let fitting = fitting.filter_map(|own| Some((own.1.fits(&handshake.server_name)?, own)));
-        let (_, own) = fitting.max_by_key(|(length, _)| *length).ok_or(Unconnected::UnknownServerName)?;
-        let name = own.1.credential.as_ref().map(|(name, _)| name.as_str()).unwrap_or_default();
-        let certificate = self.mesh.secrets.certificate(&self.client.namespace, name);
-        Ok((own, certificate.map_err(Unconnected::NoCertificate)?))
+        let fitting = chains.into_iter().filter_map(|chain| Some((chain.fits(&handshake.server_name)?, chain)));
+        let (_, chain) = fitting.max_by_key(|(length, _)| *length).ok_or(Unconnected::UnknownServerName)?;
+        Ok(chain.taker)
     }
 
-    /// The certificate that the ingress gateway shows for a request over TLS; none if there is no handshake, whatever the client takes.
+    /// The certificate of a server.
+    fn shown_by(&self, server: &Server) -> Result<&ServerCertificate, Unconnected> {
+        let name = server.credential().map(|(name, _)| name).unwrap_or_default();
+        self.mesh.secrets.certificate(&self.client.namespace, name).map_err(Unconnected::NoCertificate)
+    }
+
+    /// The certificate that the ingress gateway shows for a request over TLS; none if there is no handshake, whatever the client takes, or if
+    /// the gateway passes the connection through.
     pub fn certificate(&self, request: &Request) -> Option<ServerCertificate> {
         let gateway = self.mesh.at_gateway(request.entering.as_ref()?);
-        let (_, certificate) = gateway.terminating(request.port, request.tls.as_ref()?).ok()?;
-        Some(certificate.clone())
+        let Taker::Server(_, server) = gateway.taking(request.port, request.tls.as_ref()?).ok()? else { return None };
+        gateway.shown_by(server).ok().cloned()
+    }
+
+    /// The routes of connections that the gateway passes through.
+    fn passed_through(&self, rule: &ConnectionRule, request: &Request) -> Routes {
+        let only_port = |host: &str| self.mesh.services.get(host)?.only_port;
+        let route = translate::connections(rule, request.port, only_port);
+        self.evaluate_after(request.tls.as_ref(), RoutingUnit::Connection, vec![route])
     }
 
     /// The routes of the ingress gateway for a request from outside of the mesh.
     pub(super) fn entering(&self, request: &Request) -> Result<Routes, Unconnected> {
-        let (servers, certificate) = if let Some(handshake) = &request.tls {
-            let (own, certificate) = self.terminating(request.port, handshake)?;
-            if let Some(ca) = &handshake.ca {
-                certificate.taken_by(&handshake.server_name, ca).map_err(Unconnected::Untrusted)?;
+        let taker = request.tls.as_ref().map(|handshake| self.taking(request.port, handshake)).transpose()?;
+        let plain = || self.chains(request.port).into_iter().find(|chain| request.tls.is_none() && chain.takes_all());
+        let (servers, certificate) = match taker.or_else(|| plain().map(|chain| chain.taker)) {
+            Some(Taker::Rule(rule)) => return Ok(self.passed_through(rule, request)),
+            Some(Taker::Server(gateway, server)) if request.tls.is_some() => {
+                let certificate = self.shown_by(server)?;
+                if let Some(TlsHandshake { server_name, ca: Some(ca) }) = &request.tls {
+                    certificate.taken_by(server_name, ca).map_err(Unconnected::Untrusted)?;
+                }
+                (vec![(gateway, server)], Some(certificate.id.clone()))
             }
-            (vec![own], Some(certificate.id.clone()))
-        } else {
-            (self.servers(request.port), None)
+            _ => {
+                let mut plain = self.servers(request.port);
+                plain.retain(|(_, server)| !server.is_tls());
+                if plain.is_empty() {
+                    let has_tls = !self.chains(request.port).is_empty();
+                    return Err(if has_tls { Unconnected::NeedsTls } else { Unconnected::Refused });
+                }
+                (plain, None)
+            }
         };
-        if request.tls.is_none() && servers.iter().any(|(_, server)| server.credential.is_some()) {
-            return Err(Unconnected::NeedsTls);
-        }
-        if servers.is_empty() {
-            return Err(Unconnected::Refused);
-        }
         let authority = request.authority().to_lowercase();
         let host = authority.split(':').next().unwrap_or_default();
         // the most specific domain comes first
@@ -117,6 +132,8 @@ impl Outbound<'_> {
     }
 }
 
+#[cfg(test)]
+mod passthrough_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

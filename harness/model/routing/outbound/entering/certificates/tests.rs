@@ -7,24 +7,24 @@ use crate::admission::Definitions;
 use crate::routing::fixture::{RULES, SERVICE, client, live, mesh};
 use crate::routing::{Request, RouteDiff, TlsHandshake, check};
 
-const CA: &str = include_str!("ca.pem");
-const OTHER_CA: &str = include_str!("other-ca.pem");
-const CERTIFICATE: &str = include_str!("hello.pem");
-const KEY: &str = include_str!("hello.key");
-const OTHER_HOST: &str = include_str!("other-host.pem");
-const OTHER_KEY: &str = include_str!("other-host.key");
+pub(super) const CA: &str = include_str!("ca.pem");
+pub(super) const OTHER_CA: &str = include_str!("other-ca.pem");
+pub(super) const CERTIFICATE: &str = include_str!("hello.pem");
+pub(super) const KEY: &str = include_str!("hello.key");
+pub(super) const OTHER_HOST: &str = include_str!("other-host.pem");
+pub(super) const OTHER_KEY: &str = include_str!("other-host.key");
 const EXPIRED: &str = include_str!("expired.pem");
 const EXPIRED_KEY: &str = include_str!("expired.key");
 
 /// A server of HTTPS.
-fn https(name: &str, secret: &str, hosts: &str) -> String {
+pub(super) fn https(name: &str, secret: &str, hosts: &str) -> String {
     format!(
         "{{port: {{number: 443, name: {name}, protocol: HTTPS}}, tls: {{mode: SIMPLE, credentialName: {secret}}}, hosts: {hosts}}}"
     )
 }
 
 /// A Secret with a certificate and a key.
-fn secret(name: &str, certificate: &str, key: &str) -> String {
+pub(super) fn secret(name: &str, certificate: &str, key: &str) -> String {
     let (certificate, key) = (STANDARD.encode(certificate), STANDARD.encode(key));
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: istio-system}}\ntype: kubernetes.io/tls\n\
@@ -33,7 +33,7 @@ fn secret(name: &str, certificate: &str, key: &str) -> String {
 }
 
 /// A request over TLS from a client that trusts an authority.
-fn over_tls(host: &str, ca: &str) -> Request {
+pub(super) fn over_tls(host: &str, ca: &str) -> Request {
     let tls = TlsHandshake { server_name: host.to_owned(), ca: Some(ca.into()) };
     Request { tls: Some(tls), ..Request::entering(host, 443, "/") }
 }
@@ -53,17 +53,17 @@ fn terminating(secret: &str) -> String {
 #[case::other_authority(
     secret("cert", CERTIFICATE, KEY),
     OTHER_CA,
-    "no TLS handshake, the certificate of the gateway is not signed by an authority in the `ca` of the population 100 %"
+    "no TLS handshake, the server's certificate is not signed by an authority in the `ca` of the population 100 %"
 )]
 #[case::other_host(
     secret("cert", OTHER_HOST, OTHER_KEY),
     CA,
-    "no TLS handshake, the certificate of the gateway is not for the host 100 %"
+    "no TLS handshake, the server's certificate is not for the host 100 %"
 )]
 #[case::expired(
     secret("cert", EXPIRED, EXPIRED_KEY),
     CA,
-    "no TLS handshake, the certificate of the gateway has expired 100 %"
+    "no TLS handshake, the server's certificate has expired 100 %"
 )]
 #[case::other_key(
     secret("cert", CERTIFICATE, OTHER_KEY),
@@ -167,8 +167,7 @@ fn rules_see_the_scheme_of_a_request_over_tls(#[case] matched: &str, #[case] exp
 }
 
 #[rstest]
-#[case::passthrough("{mode: PASSTHROUGH}", "not modelled: spec.servers[0].tls.mode")]
-#[case::no_mode("{httpsRedirect: false}", "not modelled: spec.servers[0].tls")]
+#[case::mesh_gateways("{mode: AUTO_PASSTHROUGH}", "not modelled: spec.servers[0].tls.mode")]
 #[case::mutual("{mode: MUTUAL, credentialName: cert}", "not modelled: spec.servers[0].tls.mode")]
 #[case::files(
     "{mode: SIMPLE, serverCertificate: /a, privateKey: /b}",
