@@ -370,6 +370,11 @@ pub(super) fn settling_time(known: Option<&BTreeSet<String>>, table: &RouteTable
     if table.unit == RoutingUnit::Connection && !table.routes.is_empty() {
         return KUBE_PROXY;
     }
+    workers_settle(known, table)
+}
+
+/// How long a table has to stay as expected for the workers of a proxy to use endpoints that are not among the `known` ones.
+pub(super) fn workers_settle(known: &BTreeSet<String>, table: &RouteTable) -> Duration {
     if table.addresses().any(|address| !known.contains(address)) { MERGE_WINDOW } else { Duration::ZERO }
 }
 

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use tokio::time::sleep;
 
 use super::SessionError;
-use super::change::settling_time;
+use super::change::{settling_time, workers_settle};
 use super::routed::Routed;
 use super::stage::Session;
 use crate::demo::NextHop;
@@ -59,7 +59,12 @@ impl Session<'_> {
             let known = known.then(|| self.sender_endpoints.entry(routed.clone()).or_default().clone());
             // nodes have to learn of the Service that istiod makes for a gateway
             let is_new = known.is_some() && self.is_made_anew(&routed);
-            let settles = |table: &RouteTable| if is_new { KUBE_PROXY } else { settling_time(known.as_ref(), table) };
+            let settles = |table: &RouteTable| match (&routed, &known) {
+                _ if is_new => KUBE_PROXY,
+                // gateways choose endpoints themselves, also for connections
+                (Routed::Gateway(..), Some(known)) => workers_settle(known, table),
+                _ => settling_time(known.as_ref(), table),
+            };
             let other = match &routed {
                 Routed::Gateway(..) | Routed::Server { .. } => None,
                 Routed::Pod(name) => self.plan.scenario.other_client(name),

@@ -60,6 +60,9 @@ pub struct Variant {
     /// Environment variables of the servers.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Whether the servers have a certificate.
+    #[serde(default, rename = "servers-with-tls")]
+    servers_with_tls: bool,
     /// Whether whole connections are routed.
     #[serde(default)]
     pub connections: bool,
@@ -145,10 +148,21 @@ impl Variant {
         let own =
             format!("{}{rule}{at_gateways}{made}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
         let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
-        let env: Vec<_> =
-            self.env.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
+        let tls = self.servers_with_tls.then(|| serde_json::json!({"name": "TLS", "value": "/tls"}));
+        let env: Vec<_> = tls
+            .into_iter()
+            .chain(self.env.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})))
+            .collect();
         let env = format!("name: hello, env: {}, image", serde_json::json!(env));
-        let base = include_str!("base.yaml").replace("name: hello, image", &env);
+        let mut base = include_str!("base.yaml").replace("name: hello, image", &env);
+        if self.servers_with_tls {
+            let port = "ports: [{name: web, containerPort: 8080}]}";
+            let mounted = "ports: [{name: web, containerPort: 8080}], volumeMounts: [{name: c, mountPath: /tls}]}\n      \
+                           volumes: [{name: c, secret: {secretName: servers}}]";
+            base = base.replace(port, mounted);
+            let secret = include_str!("../../fixtures/ingress-passthrough/secret.yaml");
+            base = format!("{}\n---\n{base}", secret.replace("hello-certificate", "servers"));
+        }
         let mut manifests = parsed("base.yaml", &base);
         manifests.retain(|manifest| {
             let replaced = own.iter().any(|own| {

@@ -214,6 +214,11 @@ impl Pod {
         }
     }
 
+    /// Whether it is known what the pod does with TLS that a sidecar begins: a demo server without a certificate refuses it.
+    pub(super) const fn is_known_for_tls(&self) -> bool {
+        self.demo_port.is_some() && self.certificate.is_none()
+    }
+
     /// Whether the pod listens on a port, as far as that is known. Declarations do not matter: they only give names to ports.
     pub(super) fn listens(&self, port: u16) -> bool {
         self.demo_port.is_none_or(|own| own == port)

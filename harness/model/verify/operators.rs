@@ -7,7 +7,7 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 40] = [
+pub const MUTATION_OPERATORS: [&str; 41] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "section name typo", "server port changed", "credential typo",
@@ -15,7 +15,7 @@ pub const MUTATION_OPERATORS: [&str; 40] = [
     "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
-    "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out",
+    "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out", "server name typo",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -181,14 +181,20 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
     }
     mutator.without("gateways left out", "/spec", "gateways");
     exports(mutator);
+    for key in ["tcp", "tls"] {
+        for rule in 0..mutator.count(&format!("/spec/{key}")) {
+            let rule = format!("/spec/{key}/{rule}");
+            destinations(mutator, &rule);
+            for one in 0..mutator.count(&format!("{rule}/match")) {
+                for name in 0..mutator.count(&format!("{rule}/match/{one}/sniHosts")) {
+                    mutator.misspell("server name typo", &format!("{rule}/match/{one}/sniHosts/{name}"), "server name");
+                }
+            }
+        }
+    }
     for rule in 0..rules {
         let rule = format!("/spec/http/{rule}");
-        weights(mutator, &format!("{rule}/route"));
-        for entry in 0..mutator.count(&format!("{rule}/route")) {
-            let destination = format!("{rule}/route/{entry}/destination");
-            mutator.misspell("host typo", &format!("{destination}/host"), "host");
-            mutator.misspell("subset name typo", &format!("{destination}/subset"), "subset");
-        }
+        destinations(mutator, &rule);
         mutator.without("fault left out", &rule, "fault");
         for one in 0..mutator.count(&format!("{rule}/match")) {
             matches(mutator, &format!("{rule}/match/{one}"));
@@ -198,6 +204,16 @@ fn virtual_service(mutator: &mut Mutator<'_>) {
             without.as_object_mut().map(|rule| rule.remove("match"));
             mutator.set("match dropped", &rule, "without its match".to_owned(), without);
         }
+    }
+}
+
+/// Changes where a rule sends requests or connections, and in what shares.
+fn destinations(mutator: &mut Mutator<'_>, rule: &str) {
+    weights(mutator, &format!("{rule}/route"));
+    for entry in 0..mutator.count(&format!("{rule}/route")) {
+        let destination = format!("{rule}/route/{entry}/destination");
+        mutator.misspell("host typo", &format!("{destination}/host"), "host");
+        mutator.misspell("subset name typo", &format!("{destination}/subset"), "subset");
     }
 }
 

@@ -124,11 +124,11 @@ impl Scope {
                 !reach.is_http && port.is_none_or(|port| port == reach.port) && called(hosts)
             }
             Self::WithoutSidecar(hosts) => {
-                called(hosts) && servers().any(|pod| !pod.sidecar && pod.demo_port.is_none())
+                called(hosts) && servers().any(|pod| !pod.sidecar && !pod.is_known_for_tls())
             }
             Self::OwnServers(host, subset) => {
                 let mut servers = reach.to(host, subset.as_ref()).flat_map(|destination| &destination.pods);
-                servers.any(|pod| pod.demo_port.is_none())
+                servers.any(|pod| !pod.is_known_for_tls())
             }
             Self::Localities { host, subset, is_assumed } => reach.to(host, subset.as_ref()).any(|destination| {
                 let told: BTreeSet<_> = destination.pods.iter().map(|pod| pod.labels.get("istio-locality")).collect();

@@ -176,6 +176,18 @@ fn a_server_of_http_before_one_of_tls_leaves_it_without_effect() {
 }
 
 #[test]
+fn whether_a_sidecar_takes_the_certificate_of_a_server_is_not_modelled() {
+    let policy = "  host: svc\n  trafficPolicy: {tls: {mode: SIMPLE}}\n";
+    let of = |with_tls: &[&str]| {
+        let text = servers(&own(CERTIFICATE, KEY), with_tls).replace("  host: svc\n", policy);
+        let text = text.replace("name: https,", "name: http,");
+        shown(&mesh(&text).outbound(client()), &Request::get("svc", 8080, "/"))
+    };
+    assert_eq!(of(&[]), "503, the pod does not speak TLS, as a DestinationRule asks for 100 %");
+    assert_eq!(of(&["v1"]), "not modelled: spec.trafficPolicy.tls.mode");
+}
+
+#[test]
 fn a_server_of_http_after_one_of_tls_takes_requests_without_a_handshake() {
     let plain = Request { port: 443, ..hello("/") };
     let http = server("['*']").replace("80", "443");
