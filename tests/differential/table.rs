@@ -148,6 +148,19 @@ impl Variant {
         let own =
             format!("{}{rule}{at_gateways}{made}", self.objects).replace("$NS", namespace).replace("$OTHER", other);
         let own = if own.trim().is_empty() { Vec::new() } else { parsed("variants.yaml", &own) };
+        let mut manifests = parsed("base.yaml", &self.base());
+        manifests.retain(|manifest| {
+            let replaced = own.iter().any(|own| {
+                own.id() == manifest.id() && own.object.metadata.namespace == manifest.object.metadata.namespace
+            });
+            !replaced && !self.without.contains(&manifest.id().to_lowercase())
+        });
+        manifests.extend(own);
+        manifests
+    }
+
+    /// What the variant begins with, with the environment and the certificates of its servers.
+    fn base(&self) -> String {
         let tls = self.servers_with_tls.then(|| serde_json::json!({"name": "TLS", "value": "/tls"}));
         let env: Vec<_> = tls
             .into_iter()
@@ -163,15 +176,7 @@ impl Variant {
             let secret = include_str!("../../fixtures/ingress-passthrough/secret.yaml");
             base = format!("{}\n---\n{base}", secret.replace("hello-certificate", "servers"));
         }
-        let mut manifests = parsed("base.yaml", &base);
-        manifests.retain(|manifest| {
-            let replaced = own.iter().any(|own| {
-                own.id() == manifest.id() && own.object.metadata.namespace == manifest.object.metadata.namespace
-            });
-            !replaced && !self.without.contains(&manifest.id().to_lowercase())
-        });
-        manifests.extend(own);
-        manifests
+        base
     }
 
     /// Whether its pods differ from the base's.

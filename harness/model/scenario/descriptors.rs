@@ -1,4 +1,4 @@
-//! The types of the messages of gRPC, from a descriptor set or from the reflection of a server.
+//! The types of the messages of gRPC, from a descriptor set.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Call {
 pub struct Messages {
     /// Where the scenario names the service.
     pub service_origin: Origin,
-    /// The file with the descriptor set; none if the server's reflection describes the messages.
+    /// The file with the descriptor set, if there is one.
     pub descriptors: Option<PathBuf>,
     /// Where the scenario names that file.
     pub(super) descriptors_origin: Option<Origin>,

@@ -41,8 +41,8 @@ pub struct Scenario {
     /// How to read the version from a response.
     #[schemars(with = "Version")]
     pub version: Spanned<Version>,
-    /// A file with the descriptor set of the gRPC services, as `protoc --include_imports --descriptor_set_out` writes it. By default, the server's
-    /// reflection is asked where types of messages are needed.
+    /// A file with the descriptor set of the gRPC services, as `protoc --include_imports --descriptor_set_out` writes it.
+    /// Needed by `version: {field: …}` and by `messages`.
     #[schemars(with = "Option<String>")]
     pub descriptors: Option<Spanned<String>>,
     /// The request messages of gRPC by method, `/PACKAGE.SERVICE/METHOD`, as JSON. Calls of other methods send an empty message.
