@@ -155,7 +155,8 @@ fn a_gateway_routes_by_the_host(#[case] host: &str, #[case] expected: &str) {
     hosts[3]["require_tls"] = json!("ALL");
     let other = json!({"route_config": {"name": "http.8081", "virtual_hosts": [virtual_host("*", "other")]}});
     let own = json!({"route_config": {"name": "http.8080", "virtual_hosts": hosts}});
-    let listeners = json!({"configs": [{"active_state": {"listener": {"name": "0.0.0.0_8080"}}}]});
+    let listener = json!({"name": "0.0.0.0_8080", "filter_chains": [{"filters": []}]});
+    let listeners = json!({"configs": [{"active_state": {"listener": listener}}]});
     let dump = ConfigDump { routes: json!({"configs": [other, own]}), listeners, ..ConfigDump::default() };
     let line = read_gateway(&dump, 8080, host, None).unwrap().lines().into_iter().next().unwrap_or_default();
     assert!(line.starts_with(expected) && line.is_empty() == expected.is_empty(), "{line}");
