@@ -4,6 +4,7 @@
 mod api;
 mod matching;
 mod proxy;
+mod reply;
 mod serving;
 mod stand_in;
 mod tls;

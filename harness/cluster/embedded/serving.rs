@@ -5,20 +5,20 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
+use super::reply::{for_grpc, plain, redirected, with_status};
 use super::stand_in::PodServer;
 use super::tls::{Termination, shown};
 use crate::demo::DemoImage;
 use crate::routing::{
     Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, KeyOf, Mesh, Outbound, Outcome,
-    Pod, Redirect, RedirectPath, Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit,
-    Unconnected,
+    Pod, Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 use crate::scenario::StatusCode as Status;
-use crate::workload::{AnswerBody, Behind, Certificate, GRPC_STATUS, NextHop, VERSIONS, delay_of, is_grpc, postpone};
+use crate::workload::{AnswerBody, Behind, Certificate, NextHop, VERSIONS, delay_of, is_grpc, postpone};
 
 /// The routes of a proxy.
 #[derive(Debug)]
@@ -83,10 +83,6 @@ impl Endpoint {
         Some(own)
     }
 }
-
-/// A response that the proxy gives itself, with its status of HTTP or gRPC.
-#[derive(Debug, Clone, Copy)]
-struct LocalReply(Status);
 
 /// A connection.
 #[derive(Debug, Default)]
@@ -464,49 +460,4 @@ fn pick(clusters: &[(Cluster, u32)]) -> Option<usize> {
         left = left.saturating_sub(own);
         is_here
     })
-}
-
-/// A response that the proxy gives itself.
-fn plain(status: Status, body: &str) -> Response<AnswerBody> {
-    let code = StatusCode::from_u16(status.as_http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = with_status(code, body);
-    response.extensions_mut().insert(LocalReply(status));
-    response
-}
-
-fn with_status(status: StatusCode, body: &str) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::new(body.to_owned()));
-    *response.status_mut() = status;
-    response
-}
-
-/// The response to a call of gRPC. What the proxy responds itself becomes a status of gRPC.
-fn for_grpc(response: Response<AnswerBody>) -> Response<AnswerBody> {
-    let Some(LocalReply(status)) = response.extensions().get().copied() else { return response };
-    let (parts, body) = response.into_parts();
-    let mut response = Response::new(AnswerBody::default());
-    let headers = response.headers_mut();
-    *headers = parts.headers;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, status.as_grpc().0.into());
-    if let Ok(message) = HeaderValue::from_bytes(&body.into_data()) {
-        headers.insert("grpc-message", message);
-    }
-    response
-}
-
-fn redirected(redirect: &Redirect, request: &Request) -> Response<AnswerBody> {
-    let mut response = plain(Status(redirect.status), "");
-    let authority = request.authority();
-    let host = redirect.host.as_deref().unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
-    let port = redirect.port.map(|port| format!(":{port}")).unwrap_or_default();
-    let path = match &redirect.path {
-        Some(RedirectPath::Full(path) | RedirectPath::Matched(path)) => path.as_str(),
-        None => &request.path,
-    };
-    let location = format!("{}://{host}{port}{path}", redirect.scheme.as_deref().unwrap_or("http"));
-    if let Ok(location) = location.parse() {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    response
 }
