@@ -74,8 +74,8 @@ pub async fn message_of(body: Incoming) -> Vec<u8> {
 /// Runs the demo server until SIGTERM or SIGINT. `/` returns 200 `Hello server - v1`; `/error` returns 503 `Hello server - v1 (uri=/error)` if
 /// the server is `faulty`.
 ///
-/// It speaks HTTP/1.1, and HTTP/2 with prior knowledge unless that is switched off; over TLS, too, if it has a certificate. Requests of gRPC for `grpc.health.v1.Health/Check` and
-/// `helloworld.Greeter/SayHello` get the status OK, others UNIMPLEMENTED; over HTTP/1.1 they get 505.
+/// It speaks HTTP/1.1, and HTTP/2 with prior knowledge unless that is switched off; over TLS, too, if it has a certificate. Requests of gRPC for
+/// `grpc.health.v1.Health/Check` and `helloworld.Greeter/SayHello` get the status OK, others UNIMPLEMENTED; over HTTP/1.1 they get 505.
 ///
 /// Below `/work`, answers are slow or fail with 500 as the faults of the server say.
 ///
@@ -215,6 +215,8 @@ impl DemoServer {
             }
             (true, Version::HTTP_2) => self.call(parts.uri.path(), &message_of(body).await),
             (true, _) => {
+                // a message that is not read would end the connection, which a proxy may just be using for its next request
+                message_of(body).await;
                 let mut response = Response::new(AnswerBody::new("gRPC requires HTTP/2"));
                 *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
                 response
@@ -317,6 +319,11 @@ impl DemoServer {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -382,5 +389,26 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let response = passed_on(closed, true).await;
         assert_eq!((response.status().as_u16(), read(&response, VERSIONS)), (502, "front-v1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_call_of_grpc_over_http1_leaves_the_connection_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = Arc::new(DemoServer::new("v1", "pod", false));
+        let protocols = Protocols { http2: true, tls: None };
+        tokio::spawn(serve_each(listener, protocols, move |request| Arc::clone(&server).respond(request)));
+        let head = "POST /helloworld.Greeter/SayHello HTTP/1.1\r\nhost: hello\r\ncontent-type: application/grpc\r\n\
+                    transfer-encoding: chunked\r\n\r\n";
+        for _ in 0..2 {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // a proxy may send the message later
+            sleep(Duration::from_millis(50)).await;
+            stream.write_all(b"5\r\n\0\0\0\0\0\r\n0\r\n\r\n").await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"gRPC requires HTTP/2") {
+                assert!(stream.read_buf(&mut read).await.unwrap() > 0, "{}", String::from_utf8_lossy(&read));
+            }
+        }
     }
 }
