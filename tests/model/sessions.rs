@@ -12,7 +12,7 @@ fn a_weighted_split_keeps_no_sessions_and_the_cause_is_named(
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert!(printed.contains("✗ users: sessions stay at their pod — "), "{printed}");
     let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cause = "the weights of the rule choose subset v1 or subset v2 for each request anew; consistentHash (fixtures/sticky-split/dr-hello.yaml:9:7) only chooses among the pods of one destination";
+    let cause = "the rule chooses subset v1 or subset v2 by weight, separately for each request; consistentHash (fixtures/sticky-split/dr-hello.yaml:9:7) only chooses among the pods of one destination";
     assert!(words.contains(cause), "{printed}");
 }
 

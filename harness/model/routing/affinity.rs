@@ -72,9 +72,9 @@ impl fmt::Display for Affinity {
             }
             Self::Weights { destinations, hash } => {
                 let list = destinations.join(" or ");
-                write!(formatter, "the weights of the rule choose {list} for each request anew")?;
+                write!(formatter, "the rule chooses {list} by weight, separately for each request")?;
                 hash.as_ref().map_or(Ok(()), |place| {
-                    write!(formatter, "; consistentHash ({place}) only chooses among the pods of one destination. A split that keeps sessions is one destination with the pods of both versions")
+                    write!(formatter, "; consistentHash ({place}) only chooses among the pods of one destination. To keep sessions in a split, use one destination with the pods of both versions")
                 })
             }
             Self::NoKey { hashes, place } if hashes.is_empty() => {
@@ -193,12 +193,12 @@ mod tests {
     #[case::weights(
         SPLIT,
         "connectionPool: {}",
-        "the weights of the rule choose subset v1 or subset v2 for each request anew"
+        "the rule chooses subset v1 or subset v2 by weight, separately for each request"
     )]
     #[case::weights_and_a_hash(
         SPLIT,
         BY_HEADER,
-        "the weights of the rule choose subset v1 or subset v2 for each request anew; consistentHash (a.yaml:21:34) only chooses among the pods of one destination. A split that keeps sessions is one destination with the pods of both versions"
+        "the rule chooses subset v1 or subset v2 by weight, separately for each request; consistentHash (a.yaml:21:34) only chooses among the pods of one destination. To keep sessions in a split, use one destination with the pods of both versions"
     )]
     #[case::a_port_that_the_rule_names(
         "route: [{destination: {host: svc, port: {number: 8080}}}]",

@@ -112,6 +112,11 @@ impl Gateway {
         self.servers.iter().any(|server| server.has_host_of(hosts, namespace))
     }
 
+    /// Whether rules are bound to the gateway, and one of its servers has one of their hosts.
+    pub fn binds(&self, server: &Server, rules: &VirtualService) -> bool {
+        rules.gateways.contains(&self.id) && server.has_host_of(&rules.hosts, &rules.namespace)
+    }
+
     /// The ports of all servers.
     pub fn ports(&self) -> impl Iterator<Item = u16> {
         self.servers.iter().map(|server| server.port)
@@ -213,9 +218,7 @@ fn note_names(gateways: &[Gateway], rules: &[VirtualService], notes: &mut Notes)
     });
     let passing = servers().filter(|(_, server)| matches!(server.tls, ServerTls::PassedThrough));
     let passed = passing.flat_map(|(gateway, server)| {
-        let rules = rules
-            .iter()
-            .filter(|rules| rules.gateways.contains(&gateway.id) && server.has_host_of(&rules.hosts, &rules.namespace));
+        let rules = rules.iter().filter(|rules| gateway.binds(server, rules));
         rules.flat_map(|rules| &rules.connections).flat_map(move |rule| {
             let names = rule.names_at(&gateway.id, server.port).flatten();
             names.map(move |name| (Kind::PassedThrough, server.port, name.to_lowercase(), &rule.at.origin))
@@ -393,12 +396,6 @@ pub(super) fn covers(host: &str, other: &str) -> bool {
         (None, Some(_)) => false,
         (None, None) => host == other,
     }
-}
-
-/// How specifically the most specific of these names, in lower case, has the name of a handshake; none if none has it.
-pub(super) fn specificity(names: impl Iterator<Item = String>, server_name: &str) -> Option<usize> {
-    let own = names.filter(|name| takes(name, server_name));
-    own.map(|name| if name.contains('*') { name.len() } else { usize::MAX }).max()
 }
 
 /// Whether requests with this `Host` header go to a virtual host with this domain. Envoy asks for a character in place of the `*`.

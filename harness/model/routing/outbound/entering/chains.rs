@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::routing::connection::ConnectionRule;
-use crate::routing::gateway::{Gateway, Server, ServerTls, specificity};
+use crate::routing::gateway::{Gateway, Server, ServerTls, takes};
 use crate::routing::outbound::Outbound;
 
 /// The names in handshakes that something takes.
@@ -25,7 +25,8 @@ pub(super) enum Taker<'m> {
 impl Chain<'_> {
     /// How specifically one of the names is that of a handshake; none if none is.
     pub fn fits(&self, server_name: &str) -> Option<usize> {
-        specificity(self.names.iter().cloned(), server_name)
+        let own = self.names.iter().filter(|name| takes(name, server_name));
+        own.map(|name| if name.contains('*') { name.len() } else { usize::MAX }).max()
     }
 
     /// Whether the chain takes every connection, so that Envoy does not ask for a handshake.
@@ -56,9 +57,7 @@ impl<'m> Outbound<'m> {
                     chains.push(Chain { names: server.names().collect(), taker: Taker::Server(gateway, server) });
                 }
                 ServerTls::PassedThrough => {
-                    let bound = self.visible.iter().filter(|rules| {
-                        rules.gateways.contains(&gateway.id) && server.has_host_of(&rules.hosts, &rules.namespace)
-                    });
+                    let bound = self.visible.iter().filter(|rules| gateway.binds(server, rules));
                     for rule in bound.flat_map(|rules| &rules.connections) {
                         for names in rule.names_at(&gateway.id, port) {
                             if names.iter().any(|name| known.contains(name)) {

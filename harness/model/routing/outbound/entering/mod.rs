@@ -15,7 +15,7 @@ use crate::routing::secret::ServerCertificate;
 use crate::routing::table::{Action, Redirect, Route, RoutingUnit};
 use crate::routing::translate::{self, Listener, RuleRoute, catches_all};
 use crate::routing::virtual_service::VirtualService;
-use chains::Taker;
+use chains::{Chain, Taker};
 
 /// A virtual host of a gateway pod.
 #[derive(Default)]
@@ -32,15 +32,14 @@ impl<'m> Outbound<'m> {
         all.filter(|(.., unused)| unused.is_none()).map(|(gateway, server, _)| (gateway, server)).collect()
     }
 
-    /// What takes a handshake at a port.
-    fn taking(&self, port: u16, handshake: &TlsHandshake) -> Result<Taker<'m>, Unconnected> {
-        let chains = self.chains(port);
+    /// What takes a handshake at a port with these chains.
+    fn taking(&self, port: u16, chains: &[Chain<'m>], handshake: &TlsHandshake) -> Result<Taker<'m>, Unconnected> {
         if chains.is_empty() {
             let is_plain = |(_, server): &(&Gateway, &Server)| !server.is_tls();
             let takes_http = self.servers(port).iter().any(is_plain);
             return Err(if takes_http { Unconnected::NoTls } else { Unconnected::Refused });
         }
-        let fitting = chains.into_iter().filter_map(|chain| Some((chain.fits(&handshake.server_name)?, chain)));
+        let fitting = chains.iter().filter_map(|chain| Some((chain.fits(&handshake.server_name)?, chain)));
         let (_, chain) = fitting.max_by_key(|(length, _)| *length).ok_or(Unconnected::UnknownServerName)?;
         Ok(chain.taker)
     }
@@ -55,7 +54,9 @@ impl<'m> Outbound<'m> {
     /// the gateway passes the connection through.
     pub fn certificate(&self, request: &Request) -> Option<ServerCertificate> {
         let gateway = self.mesh.at_gateway(request.entering.as_ref()?);
-        let Taker::Server(_, server) = gateway.taking(request.port, request.tls.as_ref()?).ok()? else { return None };
+        let chains = gateway.chains(request.port);
+        let taker = gateway.taking(request.port, &chains, request.tls.as_ref()?).ok()?;
+        let Taker::Server(_, server) = taker else { return None };
         gateway.shown_by(server).ok().cloned()
     }
 
@@ -68,9 +69,12 @@ impl<'m> Outbound<'m> {
 
     /// The routes of the ingress gateway for a request from outside of the mesh.
     pub(super) fn entering(&self, request: &Request) -> Result<Routes, Unconnected> {
-        let taker = request.tls.as_ref().map(|handshake| self.taking(request.port, handshake)).transpose()?;
-        let plain = || self.chains(request.port).into_iter().find(|chain| request.tls.is_none() && chain.takes_all());
-        let (servers, certificate) = match taker.or_else(|| plain().map(|chain| chain.taker)) {
+        let chains = self.chains(request.port);
+        let taker = match &request.tls {
+            Some(handshake) => Some(self.taking(request.port, &chains, handshake)?),
+            None => chains.iter().find(|chain| chain.takes_all()).map(|chain| chain.taker),
+        };
+        let (servers, certificate) = match taker {
             Some(Taker::Rule(rule)) => return Ok(self.passed_through(rule, request)),
             Some(Taker::Server(gateway, server)) if request.tls.is_some() => {
                 let certificate = self.shown_by(server)?;
@@ -83,8 +87,7 @@ impl<'m> Outbound<'m> {
                 let mut plain = self.servers(request.port);
                 plain.retain(|(_, server)| !server.is_tls());
                 if plain.is_empty() {
-                    let has_tls = !self.chains(request.port).is_empty();
-                    return Err(if has_tls { Unconnected::NeedsTls } else { Unconnected::Refused });
+                    return Err(if chains.is_empty() { Unconnected::Refused } else { Unconnected::NeedsTls });
                 }
                 (plain, None)
             }
