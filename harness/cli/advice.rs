@@ -93,6 +93,12 @@ fn hint(error: &SessionError) -> Option<String> {
         SessionError::Controller(ControllerError::NotInstalled { .. }) => {
             "install it on the cluster, or use a throwaway cluster with --cluster k3s"
         }
+        SessionError::NoStage { .. } => {
+            "add a stage that waits for this state, with what must hold in it, or have the controller ask in other states only"
+        }
+        SessionError::NothingToJudge { .. } => {
+            "add a claim with `from`, such as `{from: everyone, get: {v1: 80%, v2: 20%}}`"
+        }
         SessionError::LeftBehind { left, .. } => {
             let run = &left.run;
             return Some(format!("`shiftcheck sweep --run {run}` or the next run tries again"));
@@ -123,22 +129,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         ClusterError::NoImage { .. } => {
             return Some(images_hint("pass an image that can be pulled with --node-image IMAGE:TAG", Some("node")));
         }
-        ClusterError::NoSet { set, .. } if set == "node" => {
-            return Some(images_hint("pass one with --node-image, such as rancher/k3s:v1.34.4-k3s1", Some(set)));
-        }
-        ClusterError::NoSet { set, .. } if set == "gateway-api" => {
-            return Some(images_hint(
-                "the scenario needs the CRDs of the Gateway API: use a cluster that has them with --cluster kubeconfig",
-                Some(set),
-            ));
-        }
-        ClusterError::NoSet { set, .. } if ControllerKind::of_set(set).is_some() => {
-            return Some(images_hint("use a cluster that has the controller, with --cluster kubeconfig", Some(set)));
-        }
-        ClusterError::NoSet { set, .. } => {
-            let pull = "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3";
-            return Some(images_hint(pull, Some(set)));
-        }
+        ClusterError::NoSet { set, .. } => return Some(set_hint(set)),
         ClusterError::BadSet { .. } => {
             let pull = "delete the folder of the set, and pull it with `shiftcheck images --pull VERSION`";
             return Some(images_hint(pull, None));
@@ -159,7 +150,11 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
             ));
         }
         ClusterError::Load(error) => return load_hint(error).map(str::to_owned),
-        ClusterError::NoPod { .. } => "`shiftcheck judge --manifests` prints what runs it as a Job in the cluster",
+        ClusterError::NoPod { .. } => "`shiftcheck judge --manifests` prints what runs it in the cluster",
+        error if error.is_forbidden() => {
+            "give the account this right: `shiftcheck judge --manifests` prints the rights of a judge, and the documentation of existing \
+             clusters lists those of a run"
+        }
         ClusterError::NotEmbedded { .. } => "run it on a cluster, with --cluster k3s or --cluster kubeconfig",
         ClusterError::NoNamespace(_) => {
             "`kubectl get namespaces` lists the namespaces; choose the cluster with --context"
@@ -176,6 +171,21 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// A hint about a set that the image cache does not have.
+fn set_hint(set: &str) -> String {
+    let text = match set {
+        "node" => "pass one with --node-image, such as rancher/k3s:v1.34.4-k3s1",
+        "gateway-api" => {
+            "the scenario needs the CRDs of the Gateway API: use a cluster that has them with --cluster kubeconfig"
+        }
+        _ if ControllerKind::of_set(set).is_some() => {
+            "use a cluster that has the controller, with --cluster kubeconfig"
+        }
+        _ => "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3",
+    };
+    images_hint(text, Some(set))
 }
 
 const fn load_hint(error: &LoadError) -> Option<&'static str> {

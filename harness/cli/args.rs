@@ -322,9 +322,13 @@ pub struct MutantsArgs {
 pub struct JudgeArgs {
     /// The scenario file or the folder with scenario.yaml [default: scenario.yaml here or in a parent folder]
     pub scenario: Option<PathBuf>,
-    /// Print manifests instead: the scenario as a ConfigMap, a service account with its rights, and an analysis template of Argo Rollouts
+    /// Print manifests instead: the scenario as a ConfigMap, a service account with its rights, and what runs this command: an analysis
+    /// template for a Rollout, a Deployment with a Service for a Canary
     #[arg(long)]
     pub manifests: bool,
+    /// Answer a webhook of a Canary at this port instead, until the process ends: 200 if the claims of the stage hold, 4xx otherwise
+    #[arg(long, value_name = "PORT", conflicts_with = "manifests", value_parser = clap::value_parser!(u16).range(1..))]
+    pub webhook: Option<u16>,
     /// With --manifests: the image with this program
     #[arg(long, value_name = "IMAGE", default_value = "shiftcheck-client:1", requires = "manifests")]
     pub image: String,

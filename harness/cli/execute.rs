@@ -13,10 +13,13 @@ use super::options::{cluster_of, inside, on, options};
 use super::process::{Stream, When, output_at, reproduce};
 use super::reports::Reports;
 use crate::events::{Events, FailureLayer, Timed};
-use crate::report::{self, Live, Recorder, Terminal};
+use crate::report::{self, Live, Recorder, Report, Terminal};
 use crate::scenario::{Scenario, Sensitive};
 use crate::session::{self, CalibrateOptions, Ending, Interrupt, Options, Outcome, SessionError};
 use crate::venue::{SharedCluster, Venue};
+
+/// The result of a run that has none, in words.
+const DID_NOT_COMPLETE: &str = "did not complete";
 
 /// What a scenario is executed for.
 #[derive(Debug, Clone, Copy)]
@@ -76,24 +79,28 @@ pub(super) struct Execution<'a> {
 
 impl Execution<'_> {
     /// Runs the scenario, shows progress and writes reports.
-    pub async fn run(mut self, interrupt: Interrupt) -> ExitCode {
+    pub async fn run(self, interrupt: Interrupt) -> ExitCode {
+        self.run_reported(interrupt).await.0
+    }
+
+    /// Runs the scenario as [`run`](Self::run) does, and returns the report, too.
+    pub async fn run_reported(mut self, interrupt: Interrupt) -> (ExitCode, Report) {
         let mut terminal = self.terminal();
         if (self.reports.asked || self.reports.has_earlier())
             && let Err(failure) = self.reports.begin()
         {
             terminal.abandon();
             advice::print(&failure);
-            return failure.code;
+            return (failure.code, Self::unstarted(&failure));
         }
         let (scenario, options) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(failure) => {
                 terminal.abandon();
                 advice::print(&failure);
-                let recorder = Recorder::new(reproduce());
-                let report = recorder.close(failure.code.outcome(), "did not complete", Some(reported(&failure)));
+                let report = Self::unstarted(&failure);
                 self.reports.publish(&report, &mut terminal);
-                return failure.code;
+                return (failure.code, report);
             }
         };
         let embedded = self.place.is_embedded().then(|| options.venue.description(&scenario, &scenario.namespace));
@@ -132,7 +139,12 @@ impl Execution<'_> {
             advice::print(&failure);
         }
         let written = self.reports.publish(&report, &mut terminal);
-        if written || code != ExitCode::Pass { code } else { ExitCode::Environment }
+        (if written || code != ExitCode::Pass { code } else { ExitCode::Environment }, report)
+    }
+
+    /// The report of a run that did not start.
+    fn unstarted(failure: &Failure) -> Report {
+        Recorder::new(reproduce()).close(failure.code.outcome(), DID_NOT_COMPLETE, Some(reported(failure)))
     }
 
     fn terminal(&self) -> Terminal<Stream> {
@@ -163,7 +175,7 @@ impl Execution<'_> {
             }
             Err(error) => {
                 let failure = Failure::of(&error).without(hidden);
-                (failure.code, "did not complete".to_owned(), Some(failure))
+                (failure.code, DID_NOT_COMPLETE.to_owned(), Some(failure))
             }
         }
     }

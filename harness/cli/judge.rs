@@ -10,7 +10,8 @@ use super::exit::ExitCode;
 use super::options::own_pod;
 use super::process::{When, interrupt, output};
 use super::reports::{Printed, Reports};
-use crate::scenario::{ControllerKind, Scenario};
+use super::webhook;
+use crate::scenario::{Controlled, ControllerKind, Scenario};
 use crate::session::Ending;
 
 /// The name of all objects.
@@ -18,12 +19,27 @@ const NAME: &str = "shiftcheck-judge";
 /// Where the scenario is in the container.
 const FOLDER: &str = "/scenario";
 
-/// Judges the stage at which a rollout is now, or prints the manifests with which a rollout has that done.
+/// The port of the webhook in the manifests.
+const PORT: u16 = 8080;
+
+/// Judges the stage at which a rollout is now, once or whenever a webhook asks, or prints the manifests with which a rollout has that done.
 pub(super) async fn run(args: &JudgeArgs) -> Result<ExitCode, Failure> {
     if args.manifests {
         return print_manifests(args).map(|()| ExitCode::Pass);
     }
-    let execution = Execution {
+    let Some(port) = args.webhook else { return Ok(execution(args).run(interrupt()).await) };
+    let scenario = discovery::read(args.scenario.as_deref())?;
+    let controlled = controlled(&scenario)?;
+    if controlled.kind != ControllerKind::Flagger {
+        let message = format!("{}: {controlled} asks no webhooks", controlled.origin);
+        let hint = Some("omit --webhook: an analysis of Argo Rollouts runs this command as a Job".to_owned());
+        return Err(Failure { hint, ..Failure::bad_input(message) });
+    }
+    webhook::serve(port, controlled, async |interrupt| execution(args).run_reported(interrupt).await).await
+}
+
+fn execution(args: &JudgeArgs) -> Execution<'_> {
+    Execution {
         scenario: args.scenario.as_deref(),
         place: Place::Inside(args),
         task: Task::Judge,
@@ -37,8 +53,7 @@ pub(super) async fn run(args: &JudgeArgs) -> Result<ExitCode, Failure> {
             Ending::Undecided => "a claim of this stage could not be decided".to_owned(),
             Ending::Failed | Ending::Cancelled => "a claim of this stage fails".to_owned(),
         },
-    };
-    Ok(execution.run(interrupt()).await)
+    }
 }
 
 /// The scenario with the pod of this process as its client.
@@ -47,22 +62,21 @@ fn as_client(mut scenario: Scenario) -> Result<Scenario, Failure> {
     Ok(scenario)
 }
 
+/// The object that a controller drives.
+fn controlled(scenario: &Scenario) -> Result<&Controlled, Failure> {
+    scenario.controller.as_ref().ok_or_else(|| {
+        let path = scenario.path.display();
+        let message = format!("{path}: no controller moves the traffic of this scenario");
+        let hint = "add `controller: {rollout: NAME}` or `controller: {canary: NAME}`, and what each stage waits for";
+        Failure { hint: Some(hint.to_owned()), ..Failure::bad_input(message) }
+    })
+}
+
 fn print_manifests(args: &JudgeArgs) -> Result<(), Failure> {
     let scenario = discovery::read(args.scenario.as_deref())?;
-    let path = scenario.path.display();
-    let message = match &scenario.controller {
-        None => Some(format!("{path}: no controller moves the traffic of this scenario")),
-        Some(own) if own.kind != ControllerKind::ArgoRollouts => {
-            Some(format!("{}: {own} has no analysis that runs a Job, which the manifests are for", own.origin))
-        }
-        Some(_) => None,
-    };
-    if let Some(message) = message {
-        let hint = Some("add `controller: {rollout: NAME}` and what each stage waits for".to_owned());
-        return Err(Failure { hint, ..Failure::bad_input(message) });
-    }
+    let controlled = controlled(&scenario)?;
     let files = Files::of(&scenario)?;
-    let objects = manifests(&files, &scenario.namespace, &args.image);
+    let objects = manifests(&files, &scenario.namespace, &args.image, controlled.kind);
     let mut text = String::new();
     for object in &objects {
         let written = serde_yaml::to_string(object).map_err(|error| Failure::environment(error.to_string()))?;
@@ -117,18 +131,21 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// The objects with which a rollout is judged: the scenario, an account with the rights that it takes, and a template of an analysis.
-fn manifests(Files(files): &Files, namespace: &str, image: &str) -> Vec<Value> {
+/// The objects with which a rollout is judged: the scenario, an account with the rights that it takes, and what runs the command.
+fn manifests(files: &Files, namespace: &str, image: &str, kind: ControllerKind) -> Vec<Value> {
     // a key of a ConfigMap has no slash
     let key = |path: &str| path.replace('/', "_");
-    let data: Map<String, Value> = files.iter().map(|(path, text)| (key(path), json!(text))).collect();
-    let items: Vec<Value> = files.iter().map(|(path, _)| json!({"key": key(path), "path": path})).collect();
-    let scenario = files.first().map(|(path, _)| format!("{FOLDER}/{path}")).unwrap_or_default();
+    let data: Map<String, Value> = files.0.iter().map(|(path, text)| (key(path), json!(text))).collect();
+    let items: Vec<Value> = files.0.iter().map(|(path, _)| json!({"key": key(path), "path": path})).collect();
+    let scenario = files.0.first().map(|(path, _)| format!("{FOLDER}/{path}")).unwrap_or_default();
     let metadata = json!({"name": NAME});
     let rule = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
+    let (group, resource) = match kind {
+        ControllerKind::ArgoRollouts => ("argoproj.io", "rollouts"),
+        ControllerKind::Flagger => ("flagger.app", "canaries"),
+    };
     let pod = json!({
         "serviceAccountName": NAME,
-        "restartPolicy": "Never",
         "containers": [{
             "name": "judge",
             "image": image,
@@ -138,16 +155,15 @@ fn manifests(Files(files): &Files, namespace: &str, image: &str) -> Vec<Value> {
         }],
         "volumes": [{"name": "scenario", "configMap": {"name": NAME, "items": items}}],
     });
-    let job = json!({"backoffLimit": 0, "template": {"metadata": {"labels": {"app": NAME}}, "spec": pod}});
-    vec![
+    let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
             "rules": [
-                rule("", &["pods", "services", "events"]),
+                rule("", &["pods", "services"]),
                 rule("networking.istio.io", &["destinationrules", "virtualservices"]),
-                rule("argoproj.io", &["rollouts"]),
+                rule(group, &[resource]),
             ],
         }),
         json!({
@@ -155,9 +171,41 @@ fn manifests(Files(files): &Files, namespace: &str, image: &str) -> Vec<Value> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}],
         }),
+    ];
+    objects.extend(match kind {
+        ControllerKind::ArgoRollouts => vec![analysis(pod)],
+        ControllerKind::Flagger => answering(pod),
+    });
+    objects
+}
+
+/// A template of an analysis that judges in a Job.
+fn analysis(mut pod: Value) -> Value {
+    pod["restartPolicy"] = json!("Never");
+    let job = json!({"backoffLimit": 0, "template": {"metadata": {"labels": {"app": NAME}}, "spec": pod}});
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": NAME},
+        "spec": {"metrics": [{"name": NAME, "provider": {"job": {"spec": job}}}]},
+    })
+}
+
+/// A Deployment that judges whenever a webhook asks, and its Service.
+fn answering(mut pod: Value) -> Vec<Value> {
+    let container = &mut pod["containers"][0];
+    if let Some(command) = container["command"].as_array_mut() {
+        command.extend([json!("--webhook"), json!(PORT.to_string())]);
+    }
+    container["ports"] = json!([{"containerPort": PORT}]);
+    container["readinessProbe"] = json!({"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1});
+    let labels = json!({"app": NAME});
+    vec![
         json!({
-            "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": metadata,
-            "spec": {"metrics": [{"name": NAME, "provider": {"job": {"spec": job}}}]},
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": NAME},
+            "spec": {"selector": labels, "ports": [{"name": "http", "port": PORT}]},
         }),
     ]
 }

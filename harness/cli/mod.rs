@@ -28,6 +28,7 @@ mod sweep;
 mod upgrade;
 mod verify;
 mod watch;
+mod webhook;
 mod workload;
 mod workload_args;
 

@@ -172,6 +172,11 @@ impl ClusterError {
         matches!(self, Self::NodeLost { .. } | Self::ApiLost { .. })
     }
 
+    /// Whether the account lacks the right to make a request to the API server.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403))
+    }
+
     /// Wraps an error of the client with the operation.
     pub(crate) fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Api { doing: doing.into(), source: Box::new(source) }

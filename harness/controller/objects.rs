@@ -150,6 +150,22 @@ impl ControlledObjects {
         Ok(read(object.kind, &found))
     }
 
+    /// The state of an object, and the weight of the new version in the live route of a Canary, in percent.
+    ///
+    /// # Errors
+    /// The object is not there, or the API server does not answer.
+    pub async fn routed(&self, object: &Controlled) -> Result<(ControllerStatus, Option<u32>), ControllerError> {
+        let doing = || format!("reading {object}");
+        let found = self.controlled(object).get(&object.name).await.map_err(ClusterError::api(doing()))?;
+        let route = match object.kind {
+            ControllerKind::ArgoRollouts => None,
+            ControllerKind::Flagger => {
+                self.route_weight(&found).await.map_err(ClusterError::api(format!("{} and its route", doing())))?
+            }
+        };
+        Ok((read(object.kind, &found), route))
+    }
+
     /// The mark of a change of the workload of an object, taken before the change.
     ///
     /// # Errors
@@ -207,16 +223,22 @@ impl ControlledObjects {
         if kind == ControllerKind::ArgoRollouts {
             return rollout::progress(status, wait, after);
         }
-        let canary = Canary::new(&found.data);
-        let [_, _, (group, version, rules)] = RULES;
         let route = match wait.weight {
             None => None,
-            Some(_) => match self.api(group, version, rules).get_opt(canary.apex()).await {
-                Ok(route) => route.and_then(|route| canary::route_weight(canary, &route.data)),
+            Some(_) => match self.route_weight(found).await {
+                Ok(route) => route,
                 Err(error) => return Progress::after(error),
             },
         };
         canary::progress(status, route, wait, after, has_seen)
+    }
+
+    /// The weight of the new version in the live route of a Canary, in percent; none if no route leads to it.
+    async fn route_weight(&self, found: &DynamicObject) -> Result<Option<u32>, kube::Error> {
+        let canary = Canary::new(&found.data);
+        let [_, _, (group, version, rules)] = RULES;
+        let route = self.api(group, version, rules).get_opt(canary.apex()).await?;
+        Ok(route.and_then(|route| canary::route_weight(canary, &route.data)))
     }
 
     /// The last warnings that the controller has written about an object, the oldest first; none if they cannot be listed.

@@ -72,7 +72,7 @@ pub(super) fn progress(
     if after.before.as_ref().is_some_and(|before| before.revision == status.revision) {
         return Progress::NotYet("the controller has not seen its new version".to_owned());
     }
-    let is_there = status.is_at(wait);
+    let is_there = status.is_at(wait, None);
     // Argo Rollouts reports that it is healthy before it moves the traffic from the old pods
     let is_moving = status.phase == Phase::Healthy.to_string() && status.weight.is_some_and(|weight| weight > 0);
     if is_there && !is_moving {

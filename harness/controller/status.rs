@@ -37,11 +37,11 @@ pub(super) struct Before {
 }
 
 impl ControllerStatus {
-    /// Whether this is the state that a stage waits for.
-    pub fn is_at(&self, wait: &ControllerWait) -> bool {
+    /// Whether this is the state that a stage waits for, given the weight of the new version in the route of a Canary.
+    pub fn is_at(&self, wait: &ControllerWait, route: Option<u32>) -> bool {
         wait.step.is_none_or(|step| self.step == Some(step))
             && wait.phase.is_none_or(|phase| phase.to_string() == self.phase)
-            && wait.weight.is_none_or(|weight| self.weight.is_some_and(|found| weight.is_percent(found)))
+            && wait.weight.is_none_or(|weight| route.is_some_and(|found| weight.is_percent(found)))
     }
 }
 

@@ -20,6 +20,7 @@ mod structured;
 mod suite;
 mod swept;
 mod terminal;
+mod told;
 mod upgrade;
 mod verified;
 mod view;

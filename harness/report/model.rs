@@ -288,7 +288,7 @@ impl From<&Tallied> for Answers {
 }
 
 /// A claim.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// The subject: a population, a workload, the change, the objects.
     pub subject: String,

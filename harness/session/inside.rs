@@ -51,11 +51,13 @@ impl<'a> Session<'a> {
     /// live rules say.
     async fn find_stage(&mut self) -> Result<&'a PlannedStage<'a>, SessionError> {
         let (controlled, objects) = self.controlled()?;
-        let status = objects.status(controlled).await?;
+        let (status, route) = objects.routed(controlled).await?;
         self.events.tell(Event::Controlled(format!("{controlled}: {status}")));
-        let waits = |planned: &&PlannedStage<'_>| planned.stage.wait.as_ref().is_some_and(|wait| status.is_at(wait));
+        let waits =
+            |planned: &&PlannedStage<'_>| planned.stage.wait.as_ref().is_some_and(|wait| status.is_at(wait, route));
         let Some(planned) = self.plan.stages.iter().rfind(waits) else {
-            let (origin, status) = (controlled.origin.clone(), format!("{controlled} is {status}"));
+            let route = route.map(|route| format!("; weight {route} % in the route")).unwrap_or_default();
+            let (origin, status) = (controlled.origin.clone(), format!("{controlled} is {status}{route}"));
             return Err(SessionError::NoStage { origin, status });
         };
         if decides_nothing(planned.stage) {

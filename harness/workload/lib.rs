@@ -1,4 +1,4 @@
-//! The programs that `shiftcheck` runs in the cluster: the demo server, the traffic driver, and the server that answers webhooks.
+//! The programs that `shiftcheck` runs in the cluster: the demo server, the traffic driver, and the servers that answer webhooks.
 //!
 //! The `shiftcheck` binary contains all and is packed into an image with one layer. No other image is pulled for them, and the harness and the
 //! driver always have the same version of the protocol. This package is optimised in every profile: a slow driver would look like a slow mesh.
@@ -17,6 +17,7 @@ mod protocol;
 mod response;
 mod schedule;
 mod serve;
+mod webhook;
 mod wire;
 
 pub use body::{AnswerBody, GRPC_STATUS};
@@ -32,3 +33,4 @@ pub use protocol::{
     RequestResult, ResultKind, VersionSource,
 };
 pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, message_of, serve};
+pub use webhook::{WebhookAnswer, WebhookFuture, WebhookRequest, webhook};

@@ -8,7 +8,7 @@ use crate::common::{ROOT, said, shiftcheck};
 
 #[rstest]
 fn the_steps_of_a_canary_are_checked_without_a_cluster(
-    #[values("canary", "canary-drained", "rollback", "ab", "mirror")] name: &str,
+    #[values("canary", "canary-drained", "rollback", "judge", "ab", "mirror")] name: &str,
 ) {
     let scenario = format!("fixtures/flagger-{name}");
     let (printed, errors, code) = said(&shiftcheck(&["verify", &scenario]).output().unwrap());
@@ -22,6 +22,14 @@ fn every_mutant_of_a_canary_is_killed(#[values("canary", "ab", "mirror")] name: 
     let (printed, errors, code) = said(&shiftcheck(&["mutants", &scenario]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
     insta::assert_snapshot!(format!("mutants_of_flagger_{name}"), printed);
+}
+
+/// A Canary that never has the weight of the stage leaves its claims undecided; of the objects that judge the Canary, no claim tells.
+#[test]
+fn a_changed_weight_of_a_judged_canary_is_undecided() {
+    let (printed, errors, code) = said(&shiftcheck(&["mutants", "fixtures/flagger-judge"]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    insta::assert_snapshot!("mutants_of_flagger_judge", printed);
 }
 
 /// What `verify` says of a spoilt copy of `fixtures/flagger-canary`, without the folder's name.
