@@ -58,10 +58,11 @@ impl Failure {
 }
 
 /// The sets of images that `ci/images/build` supports.
-const BUILT_SETS: [&str; 6] = ["node", "istio-1.31", "istio-1.22", "gateway-api", "argo-rollouts-1.10", "flagger-1.36"];
+const BUILT_SETS: [&str; 7] =
+    ["node", "istio-1.31", "istio-1.22", "gateway-api", "argo-rollouts-1.10", "argo-rollouts-1.8", "flagger-1.36"];
 
 /// A hint about missing images. Only a checkout of the repository has the script that builds them.
-fn images_hint(pull: &str, set: Option<&str>) -> String {
+pub(super) fn images_hint(pull: &str, set: Option<&str>) -> String {
     match nearest("ci/images/build") {
         Some(script) if set.is_none_or(|set| BUILT_SETS.contains(&set)) => {
             let script = script.display();

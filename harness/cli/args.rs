@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -9,7 +9,7 @@ use super::workload_args::Workload;
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
 use crate::draft::examples;
 use crate::report::Granularity;
-use crate::scenario::IstioVersion;
+use crate::scenario::{ControllerKind, IstioVersion};
 use crate::upgrade::Mode;
 
 /// The environment variables; those of options are in the help of each command, too.
@@ -190,12 +190,19 @@ pub struct TrafficArgs {
 pub struct UpgradeArgs {
     /// The scenario file or the folder with scenario.yaml [default: scenario.yaml here or in a parent folder]
     pub scenario: Option<PathBuf>,
-    /// The old version of Istio
+    /// The old version of Istio, or of the controller
     #[arg(long, value_name = "VERSION")]
     pub from: IstioVersion,
-    /// The new version of Istio
+    /// The new version of Istio, or of the controller
     #[arg(long, value_name = "VERSION")]
     pub to: IstioVersion,
+    /// Compare two versions of this rollout controller instead, each on a cluster of its own
+    #[arg(long, value_name = "NAME", value_parser = controllers())]
+    #[arg(conflicts_with_all = ["at", "mode", "allow_skew", "errors", "from_set", "to_set", "from_istioctl", "to_istioctl"])]
+    pub controller: Option<ControllerKind>,
+    /// With --controller: the version of Istio [default: the newest in the cache]
+    #[arg(long, env = "SHIFTCHECK_ISTIO", value_name = "VERSION")]
+    pub istio: Option<IstioVersion>,
     /// The stage at which to upgrade the mesh, by name or number [default: the first that splits versions]
     #[arg(long, value_name = "STAGE")]
     pub at: Option<String>,
@@ -315,6 +322,13 @@ pub struct MutantsArgs {
     /// With --cluster k3s: how many mutants also run on a real mesh
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub sample: u16,
+}
+
+/// The names of rollout controllers.
+fn controllers() -> impl TypedValueParser<Value = ControllerKind> {
+    PossibleValuesParser::new(ControllerKind::ALL.map(ControllerKind::key)).try_map(|name| {
+        ControllerKind::ALL.into_iter().find(|kind| kind.key() == name).ok_or("the name is one of these")
+    })
 }
 
 /// Options of `judge`.

@@ -2,17 +2,17 @@ use std::io::{Stdout, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::advice::{self, Failure};
+use super::advice::{self, Failure, images_hint};
 use super::args::UpgradeArgs;
 use super::discovery;
 use super::exit::ExitCode;
 use super::options::{driver, istio, throwaway};
 use super::process::{interrupt, output, reproduce};
-use crate::cluster::{ClusterError, Keep};
+use crate::cluster::{ClusterError, ImageCache, Keep};
 use crate::events::{Event, Timed};
-use crate::mesh::MeshError;
+use crate::mesh::{IstioChoice, MeshError};
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
-use crate::scenario::{ControlPlane, IstioVersion};
+use crate::scenario::{ControlPlane, ControllerKind, Install, IstioVersion, Scenario};
 use crate::session::{Options, Pause, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 
@@ -61,21 +61,14 @@ pub(super) async fn run(args: &UpgradeArgs) -> Result<ExitCode, Failure> {
 /// Checks everything that can be checked before a cluster starts.
 async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>) -> Result<(UpgradeSpec, Upgrade), Failure> {
     let scenario = discovery::read(args.scenario.as_deref())?;
-    let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
-    let at = args.at.as_ref().map(stage).transpose()?;
-    let plane = |version: &IstioVersion, set: &[String]| ControlPlane {
-        set: set.to_vec(),
-        ..ControlPlane::of(version.clone())
+    let (spec, istio) = match args.controller {
+        Some(kind) => of_controller(args, kind, &scenario).await?,
+        None => (
+            of_istio(args, &scenario)?,
+            [(&args.from, &args.from_istioctl), (&args.to, &args.to_istioctl)]
+                .map(|(version, istioctl)| istio(&args.throwaway, Some(version.clone()), istioctl.clone())),
+        ),
     };
-    let (from, to) = (plane(&args.from, &args.from_set), plane(&args.to, &args.to_set));
-    let spec = if args.allow_same && from == to {
-        UpgradeSpec::against_itself(&scenario, from, at)
-    } else {
-        UpgradeSpec::new(&scenario, from, to, at, &args.mode, args.allow_skew)
-    };
-    let spec = UpgradeSpec { errors: args.errors, ..spec.map_err(|error| Failure::unsupported(&error))? };
-    let istio = [(&args.from, &args.from_istioctl), (&args.to, &args.to_istioctl)]
-        .map(|(version, istioctl)| istio(&args.throwaway, Some(version.clone()), istioctl.clone()));
     let options = Options {
         venue: Arc::new(throwaway(&args.throwaway)?),
         keep: Keep::Never,
@@ -84,13 +77,71 @@ async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>) -> Result<(Upgrade
         state: folder.map(|folder| folder.join("state")),
         pause: Pause::default(),
     };
-    let upgrade = Upgrade::prepare(spec.clone(), scenario, istio, options).await.map_err(|error| {
-        // a version that the cache does not have is an error of the arguments
-        let unknown = matches!(error, MeshError::Cluster(ClusterError::NoSet { .. }));
-        let failure = Failure::of(&error.into());
-        if unknown { Failure { code: ExitCode::BadInput, ..failure } } else { failure }
-    })?;
+    let upgrade =
+        Upgrade::prepare(spec.clone(), scenario, istio, options).await.map_err(|error| not_cached(&error.into()))?;
     Ok((spec, upgrade))
+}
+
+fn of_istio(args: &UpgradeArgs, scenario: &Scenario) -> Result<UpgradeSpec, Failure> {
+    let stage = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
+    let at = args.at.as_ref().map(stage).transpose()?;
+    let plane = |version: &IstioVersion, set: &[String]| ControlPlane {
+        set: set.to_vec(),
+        ..ControlPlane::of(version.clone())
+    };
+    let (from, to) = (plane(&args.from, &args.from_set), plane(&args.to, &args.to_set));
+    let spec = if args.allow_same && from == to {
+        UpgradeSpec::against_itself(scenario, from, at)
+    } else {
+        UpgradeSpec::new(scenario, from, to, at, &args.mode, args.allow_skew)
+    };
+    Ok(UpgradeSpec { errors: args.errors, ..spec.map_err(|error| Failure::unsupported(&error))? })
+}
+
+async fn of_controller(
+    args: &UpgradeArgs,
+    kind: ControllerKind,
+    scenario: &Scenario,
+) -> Result<(UpgradeSpec, [IstioChoice; 2]), Failure> {
+    let cache = ImageCache::new(&args.cache.folder);
+    let istio = istio(&args.throwaway, args.istio.clone(), None);
+    let plane = |version: IstioVersion| {
+        let versions = (args.from.clone(), args.to.clone());
+        let spec = UpgradeSpec::of_controller(scenario, kind, versions, ControlPlane::of(version), args.allow_same);
+        spec.map_err(|error| Failure::unsupported(&error))
+    };
+    // arguments come before images
+    plane(IstioVersion::new(0, 0))?;
+    for version in [&args.from, &args.to] {
+        let install = Install { kind, version: version.to_string(), origin: scenario.version_origin.clone() };
+        cache.controller(&install).map_err(|error| {
+            let hint = if let ClusterError::NoSet { set, known, .. } = &error {
+                let longer = format!("{set}0");
+                Some(if known.contains(&longer) {
+                    format!("did you mean {version}0? YAML reads {version}0 without quotes as {version}")
+                } else {
+                    images_hint("choose a version that the cache has", Some(set))
+                })
+            } else {
+                None
+            };
+            let failure = not_cached(&error.into());
+            Failure { hint: hint.or(failure.hint), ..failure }
+        })?;
+    }
+    let set = istio.find(&cache).await.map_err(|error| not_cached(&error.into()))?;
+    Ok((plane(set.version)?, [istio.clone(), istio]))
+}
+
+/// The failure of a look at the cache. A version that it does not have is an error of the arguments.
+fn not_cached(error: &SessionError) -> Failure {
+    let unknown = matches!(
+        error,
+        SessionError::Cluster(ClusterError::NoSet { .. })
+            | SessionError::Mesh(MeshError::Cluster(ClusterError::NoSet { .. }))
+    );
+    let failure = Failure::of(error);
+    if unknown { Failure { code: ExitCode::BadInput, ..failure } } else { failure }
 }
 
 /// The terminal and the reports.

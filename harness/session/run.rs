@@ -281,7 +281,12 @@ mod tests {
         let (scenario, options, events, cancelled) = given();
         is_send(try_mutants(scenario, 1, options, events, cancelled));
         let (_, options, events, cancelled) = given();
-        is_send(run_compared(ComparedRuns { sets: Vec::new(), runs: Vec::new() }, options, events, cancelled));
+        is_send(run_compared(
+            ComparedRuns { sets: Vec::new(), runs: Vec::new(), controlled: false },
+            options,
+            events,
+            cancelled,
+        ));
     }
 
     #[rstest]

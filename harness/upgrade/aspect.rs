@@ -18,6 +18,12 @@ pub enum Aspect {
     Order(String),
     /// How sidecars are injected into pods.
     Injection,
+    /// What a rollout controller writes to Services and rules, in order.
+    Writes,
+    /// The state of its object that a rollout controller reports.
+    State,
+    /// The share of requests that fail while a rollout controller works.
+    Failed,
     /// A value in the configuration of the client's sidecar, by its path.
     Configuration(String),
 }
@@ -33,6 +39,9 @@ impl Aspect {
             Self::Secured => "secured",
             Self::Order(_) => "order",
             Self::Injection => "injection",
+            Self::Writes => "writes",
+            Self::State => "state",
+            Self::Failed => "failed",
             Self::Configuration(_) => "configuration",
         }
     }
@@ -67,6 +76,9 @@ impl fmt::Display for Aspect {
             Self::Secured => formatter.write_str("mutual TLS to servers"),
             Self::Order(flow) => write!(formatter, "server selection for {flow}"),
             Self::Injection => formatter.write_str("sidecar injection"),
+            Self::Writes => formatter.write_str("writes of the controller"),
+            Self::State => formatter.write_str("state that the controller reports"),
+            Self::Failed => formatter.write_str("failed requests while the controller works"),
             Self::Configuration(path) => formatter.write_str(path),
         }
     }

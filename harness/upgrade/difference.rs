@@ -4,9 +4,13 @@ use super::aspect::{Aspect, AspectChange};
 use super::known::{KnownChange, known_changes};
 use super::path::Versions;
 use super::path_record::{PathRecord, StageRecord};
-use crate::events::{Counters, Fingerprint, Tallied};
+use crate::events::{Counters, Fingerprint, Tallied, Transition};
 use crate::verdict::{Ruling, two_sided_chance};
 
+/// The kinds by which requests are routed.
+const RULES: [&str; 3] = ["Service", "DestinationRule", "VirtualService"];
+/// The label by which Argo Rollouts tells the pods of a version.
+const POD_HASH: &str = "rollouts-pod-template-hash";
 /// The type I error of the comparison of two samples.
 const APART: f64 = 1e-6;
 
@@ -64,6 +68,7 @@ fn stage(was: &StageRecord, is: &StageRecord) -> Vec<AspectChange> {
     if let (Some(was), Some(is)) = (&was.print, &is.print) {
         found.extend(prints(was, is));
     }
+    found.extend(controlled(was, is));
     found
 }
 
@@ -113,7 +118,6 @@ fn counts(tallies: &[Tallied]) -> Counts {
 }
 
 /// Shares that differ significantly: if both samples had the pooled share, one of the counts would have a probability below [`APART`].
-#[expect(clippy::cast_precision_loss, reason = "numbers of requests are far below 2^52")]
 fn shares(was: &[Tallied], is: &[Tallied]) -> Vec<AspectChange> {
     let (was, is) = (counts(was), counts(is));
     let total = |counts: &Counts, flow: &str| {
@@ -127,15 +131,55 @@ fn shares(was: &[Tallied], is: &[Tallied]) -> Vec<AspectChange> {
         if all_before == 0 || all_after == 0 {
             continue;
         }
-        let share = (before + after) as f64 / (all_before + all_after) as f64;
-        let chance = |count, all| if share >= 1.0 { 1.0 } else { two_sided_chance(all, count, share) };
-        if chance(before, all_before).min(chance(after, all_after)) < APART {
+        if are_apart((before, all_before), (after, all_after)) {
             let words = |count: u64, all: u64| format!("{count} of {all}");
             let aspect = Aspect::Answers(format!("{answer} to {flow}"));
             found.push(AspectChange { aspect, before: words(before, all_before), after: words(after, all_after) });
         }
     }
     found
+}
+
+/// Whether two counts, each among all requests of its sample, are hardly of the same share.
+#[expect(clippy::cast_precision_loss, reason = "numbers of requests are far below 2^52")]
+fn are_apart((before, all_before): (u64, u64), (after, all_after): (u64, u64)) -> bool {
+    let share = (before + after) as f64 / (all_before + all_after) as f64;
+    let chance = |count, all| if share >= 1.0 { 1.0 } else { two_sided_chance(all, count, share) };
+    chance(before, all_before).min(chance(after, all_after)) < APART
+}
+
+/// What a rollout controller did: its writes, the state of its object, and the requests that failed meanwhile.
+fn controlled(was: &StageRecord, is: &StageRecord) -> Vec<AspectChange> {
+    let mut found = Vec::new();
+    let (Some(before), Some(after)) = (&was.state, &is.state) else { return found };
+    if before != after {
+        found.push(AspectChange { aspect: Aspect::State, before: before.clone(), after: after.clone() });
+    }
+    let (Some(was), Some(is)) = (&was.transition, &is.transition) else { return found };
+    let (before, after) = (written(was), written(is));
+    if before != after {
+        found.push(AspectChange { aspect: Aspect::Writes, before, after });
+    }
+    let [before, after] = [was, is].map(|own| (own.failed(), own.requests));
+    if before.1 > 0 && after.1 > 0 && are_apart(before, after) {
+        let words = |(failed, all): (u64, u64)| format!("{failed} of {all}");
+        found.push(AspectChange { aspect: Aspect::Failed, before: words(before), after: words(after) });
+    }
+    found
+}
+
+/// The writes to Services and rules in words, in order. Hashes of pods depend on the version of the controller.
+fn written(transition: &Transition) -> String {
+    let rules = transition.writes.iter().filter(|write| RULES.contains(&write.kind()));
+    let words = rules.map(|write| {
+        let changes = write.changes.iter().map(|change| match change.split_once(POD_HASH) {
+            Some((path, _)) => format!("{path}{POD_HASH}"),
+            None => change.clone(),
+        });
+        format!("{}: {}", write.object, changes.collect::<Vec<_>>().join(", "))
+    });
+    let words = words.collect::<Vec<_>>().join("; ");
+    if words.is_empty() { "none".to_owned() } else { words }
 }
 
 fn prints(was: &Fingerprint, is: &Fingerprint) -> Vec<AspectChange> {
@@ -182,12 +226,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::events::{Event, Injection, Judged, Latency, Subject};
+    use crate::events::{Event, Injection, Judged, Latency, Subject, Write};
     use crate::scenario::{IstioVersion, Origin};
     use crate::upgrade::{Phase, Row, UpgradePath};
     use crate::verdict::{Answer, Verdict};
 
-    const VERSIONS: Versions<'_> = Versions { from: &IstioVersion::new(1, 22), to: &IstioVersion::new(1, 31) };
+    const VERSIONS: Versions<'_> =
+        Versions { controller: None, from: &IstioVersion::new(1, 22), to: &IstioVersion::new(1, 31) };
 
     fn tallied(version: &str, count: u64) -> Tallied {
         let answer = Answer::Version { version: version.to_owned(), status: 503 };
@@ -262,6 +307,49 @@ mod tests {
         assert!(repeats(Aspect::Order("everyone".to_owned())) && repeats(Aspect::Flags) && repeats(Aspect::Attempts));
         assert!(!repeats(Aspect::Configuration("cluster all/name".to_owned())));
         assert!(!repeats(Aspect::Claim("everyone: v1".to_owned())));
+    }
+
+    /// A stage in which Argo Rollouts has written these objects, with this state and this number of failed requests.
+    fn moved(writes: &[(&str, &str)], state: &str, failed: u64) -> PathRecord {
+        let mut record = PathRecord::new(UpgradePath::FreshOnOld, vec![Row { stage: 2, phase: Phase::Itself }]);
+        record.take(&Event::Stage { number: 2, name: "20 %".to_owned(), edits: Vec::new() });
+        record.take(&Event::Controlled(state.to_owned()));
+        let write = |(object, change): &(&str, &str)| Write {
+            at: Duration::ZERO,
+            object: (*object).to_owned(),
+            changes: vec![(*change).to_owned()],
+        };
+        let errors = BTreeMap::from([("503".to_owned(), failed)]);
+        let writes = writes.iter().map(write).collect();
+        record.take(&Event::Changed(Transition { requests: 12_000, errors, writes, ..Transition::default() }));
+        record
+    }
+
+    #[test]
+    fn what_a_controller_does_otherwise_is_told() {
+        const PAUSED: &str = "Rollout/hello: Paused at step 1 of 4, weight 20 %: CanaryPauseStep";
+        const WEIGHT: (&str, &str) = ("VirtualService/hello", "http[primary].route[canary].weight: 0 instead of 20");
+        let subset = |hash: &str| format!("subsets[canary].labels.rollouts-pod-template-hash: {hash}");
+        let (one, other) = (subset("55d6b48c5 instead of 79bb5c486c"), subset("6f7c instead of 5d9d"));
+        let (one, other) = (("DestinationRule/hello", one.as_str()), ("DestinationRule/hello", other.as_str()));
+        let status = ("Rollout/hello", "Progressing at step 0 of 4: more replicas need to be updated");
+        let old = moved(&[WEIGHT, one], PAUSED, 0);
+        // another hash, and what the status says on the way, are no differences; nor are few failed requests
+        assert!(told(&old, &moved(&[status, WEIGHT, other], PAUSED, 3)).is_empty());
+        let new = moved(&[other, WEIGHT], "Rollout/hello: Progressing at step 1 of 4, weight 20 %", 60);
+        let subset = "DestinationRule/hello: subsets[canary].labels.rollouts-pod-template-hash";
+        let weight = "VirtualService/hello: http[primary].route[canary].weight: 0 instead of 20";
+        assert_eq!(
+            told(&old, &new),
+            [
+                format!(
+                    "20 %: state that the controller reports: {PAUSED} → Rollout/hello: Progressing at step 1 of 4, weight 20 % (new)"
+                ),
+                format!("20 %: writes of the controller: {weight}; {subset} → {subset}; {weight} (new)"),
+                "20 %: failed requests while the controller works: 0 of 12000 → 60 of 12000 (new)".to_owned(),
+            ]
+        );
+        assert!(told(&old, &moved(&[], PAUSED, 0))[0].ends_with(" → none (new)"));
     }
 
     #[test]

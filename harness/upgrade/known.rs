@@ -6,14 +6,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::aspect::AspectChange;
 use super::path::Versions;
-use crate::scenario::IstioVersion;
+use crate::scenario::{ControllerKind, IstioVersion};
 
-/// A documented change of behaviour between two versions of Istio.
+/// A documented change of behaviour between two versions of Istio or of a rollout controller.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownChange {
     /// A short name, such as `native sidecars`.
     pub id: String,
+    /// The controller that changed, such as `argo-rollouts`; none for Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
     /// The version that introduced the change.
     #[schemars(with = "String")]
     pub since: IstioVersion,
@@ -53,7 +56,10 @@ pub fn known_changes() -> &'static [KnownChange] {
 
 impl KnownChange {
     /// Whether the known change explains a difference between runs on these two versions.
-    pub fn explains(&self, change: &AspectChange, Versions { from, to }: Versions<'_>) -> bool {
+    pub fn explains(&self, change: &AspectChange, Versions { controller, from, to }: Versions<'_>) -> bool {
+        if self.controller.as_deref() != controller.map(ControllerKind::key) {
+            return false;
+        }
         let (before, after) = (change.before.as_str(), change.after.as_str());
         // a roll-back shows the same difference in the opposite direction
         let (before, after, from, to) = if from > to { (after, before, to, from) } else { (before, after, from, to) };
@@ -77,7 +83,18 @@ mod tests {
 
     #[test]
     fn the_list_can_be_read_and_names_aspects_that_there_are() {
-        let names = ["attempts", "flags", "answers", "secured", "order", "injection", "configuration"];
+        let names = [
+            "attempts",
+            "flags",
+            "answers",
+            "secured",
+            "order",
+            "injection",
+            "configuration",
+            "writes",
+            "state",
+            "failed",
+        ];
         assert!(known_changes().len() >= 2);
         let aspects = known_changes().iter().flat_map(|known| &known.matches).map(|known| known.aspect.as_str());
         assert!(aspects.clone().all(|aspect| names.contains(&aspect)), "{:?}", aspects.collect::<Vec<_>>());
@@ -88,7 +105,10 @@ mod tests {
         let retries = &known_changes()[0];
         let explains = |before: &str, after: &str, from: &str, to: &str| {
             let change = AspectChange { aspect: Aspect::Attempts, before: before.to_owned(), after: after.to_owned() };
-            retries.explains(&change, Versions { from: &from.parse().unwrap(), to: &to.parse().unwrap() })
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let of = |controller| retries.explains(&change, Versions { controller, from: &from, to: &to });
+            assert!(!of(Some(ControllerKind::ArgoRollouts)), "a change of Istio, not of a controller");
+            of(None)
         };
         assert!(explains("3.0", "1.0", "1.22", "1.31"));
         assert!(explains("1.0", "3.0", "1.31", "1.22"));

@@ -1,7 +1,8 @@
-//! Upgrade tests: run the same scenario on two versions of Istio and during the upgrade from one to the other, and compare the runs.
+//! Upgrade tests: run the same scenario on two versions of Istio and during the upgrade from one to the other, or on two versions of a rollout
+//! controller, and compare the runs.
 //!
 //! An [`UpgradeSpec`] plans the runs, [`Upgrade`] executes them, and an [`UpgradeRecord`] has the results.
-//! Each [`Difference`] between two runs is explained by a known change of Istio, or is new.
+//! Each [`Difference`] between two runs is explained by a known change, or is new.
 
 mod aspect;
 mod cause;
@@ -24,4 +25,4 @@ pub use path_record::{PathRecord, StageRecord};
 pub use record::{Assessment, UpgradeRecord, UpgradeResult};
 pub use run::Upgrade;
 pub use runner::{UpgradeObserver, UpgradeRun};
-pub use spec::{UpgradeError, UpgradeSpec};
+pub use spec::{UpgradeError, UpgradeSpec, Upgraded};

@@ -2,11 +2,13 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::scenario::IstioVersion;
+use crate::scenario::{ControllerKind, IstioVersion};
 
-/// The two versions of Istio that are compared.
+/// The two versions that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions<'a> {
+    /// The controller whose versions they are; none if they are those of Istio.
+    pub controller: Option<ControllerKind>,
     /// The version before the upgrade.
     pub from: &'a IstioVersion,
     /// The version after the upgrade.
@@ -67,7 +69,7 @@ impl UpgradePath {
     }
 
     /// The column heading, such as `fresh 1.31` or `in place`.
-    pub fn heading(self, Versions { from, to }: Versions<'_>) -> String {
+    pub fn heading(self, Versions { from, to, .. }: Versions<'_>) -> String {
         match self {
             Self::FreshOnOld => format!("fresh {from}"),
             Self::FreshOnNew if from == to => format!("fresh {to} again"),

@@ -32,6 +32,8 @@ pub struct StageRecord {
     pub answers: Vec<Tallied>,
     /// The behaviour of the mesh that no claim is about.
     pub print: Option<Fingerprint>,
+    /// The state to which a controller has brought its object, in words; none where no controller does.
+    pub state: Option<String>,
     /// The traffic during the change.
     pub transition: Option<Transition>,
     /// The convergence time of the client's sidecar.
@@ -57,6 +59,7 @@ impl PathRecord {
                 routes: Vec::new(),
                 answers: Vec::new(),
                 print: None,
+                state: None,
                 transition: None,
                 converged: None,
                 took: Duration::ZERO,
@@ -69,6 +72,7 @@ impl PathRecord {
         let Some(stage) = self.stages.last_mut() else { return };
         match event {
             Event::Converged { took, .. } => stage.converged = Some(*took),
+            Event::Controlled(words) => stage.state = Some(words.clone()),
             Event::Changed(transition) => stage.transition = Some(transition.clone()),
             Event::Sampled { tallies, .. } => stage.answers.clone_from(tallies),
             Event::Fingerprinted(print) => stage.print = Some((**print).clone()),

@@ -207,7 +207,7 @@ impl UpgradeRecord {
             };
             for ((path, version), is_before) in [(before, true), (after, false)] {
                 let Some(fresh) = run(path) else { continue };
-                let same = Versions { from: version, to: version };
+                let same = Versions { from: version, to: version, ..versions };
                 let found = differences(fresh, changing, same).into_iter().filter(|found| {
                     // the configuration differs between namespaces, since it contains their names
                     (found.number <= self.spec.at) == is_before && found.change.aspect.is_behaviour()

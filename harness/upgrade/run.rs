@@ -3,7 +3,7 @@ use super::path_record::PathRecord;
 use super::record::UpgradeRecord;
 use super::runner::{Runner, UpgradeObserver, UpgradeRun};
 use super::search::CauseSearch;
-use super::spec::UpgradeSpec;
+use super::spec::{UpgradeSpec, Upgraded};
 use crate::cluster::{ImageCache, IstioSet};
 use crate::mesh::{IstioChoice, MeshError, Planes};
 use crate::scenario::Scenario;
@@ -62,7 +62,8 @@ impl Upgrade {
     ) -> Result<UpgradeRecord, SessionError> {
         let start = std::time::Instant::now();
         let mut record = UpgradeRecord::new(self.spec.clone(), self.scenario.clone());
-        let mut runner = Runner::new(&self.options, observer, cancelled);
+        let is_istio = self.spec.upgraded == Upgraded::Istio;
+        let mut runner = Runner::new(&self.options, observer, cancelled, !is_istio);
         for cluster in self.spec.plan(&self.scenario) {
             let (runs, outcome) = self.on_a_cluster(cluster, UpgradeRun::First, &mut runner).await;
             let has_results = runs.iter().any(|run| !run.stages.is_empty());
@@ -77,7 +78,8 @@ impl Upgrade {
         if !runner.interrupted && record.failure.is_none() {
             self.repeat(&mut record, &mut runner).await?;
         }
-        if !runner.interrupted {
+        // the settings and flags that are searched are those of Istio
+        if is_istio && !runner.interrupted {
             let planes = Planes::new(vec![self.sets[1].clone()], &self.options.cache);
             let search = CauseSearch { record: &record, sets: &self.sets, planes, runner: &mut runner };
             record.regression = search.run().await?;

@@ -31,6 +31,8 @@ pub(super) struct Runner<'a> {
     options: &'a Options,
     observer: &'a mut dyn UpgradeObserver,
     cancelled: Shared<BoxFuture<'a, ()>>,
+    /// Whether a controller may move the traffic.
+    controlled: bool,
     /// Whether a run was cancelled.
     pub interrupted: bool,
 }
@@ -40,8 +42,9 @@ impl<'a> Runner<'a> {
         options: &'a Options,
         observer: &'a mut dyn UpgradeObserver,
         cancelled: impl Future<Output = ()> + Send + 'a,
+        controlled: bool,
     ) -> Self {
-        Self { options, observer, cancelled: cancelled.boxed().shared(), interrupted: false }
+        Self { options, observer, cancelled: cancelled.boxed().shared(), controlled, interrupted: false }
     }
 
     /// Executes runs on one cluster. `runs` has the purpose and the rows of each. The records are complete up to an error.
@@ -59,7 +62,7 @@ impl<'a> Runner<'a> {
             }
             readers.finish(self.observer);
         };
-        let compared = ComparedRuns { sets, runs: compared };
+        let compared = ComparedRuns { sets, runs: compared, controlled: self.controlled };
         let running = run_compared(compared, self.options.clone(), events, self.cancelled.clone());
         let (outcome, ()) = tokio::join!(Box::pin(running), reading);
         let outcome = outcome.map(|outcome| self.interrupted |= outcome.ending == Ending::Cancelled);

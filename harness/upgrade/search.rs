@@ -62,7 +62,7 @@ impl CauseSearch<'_, '_> {
     /// The oldest `compatibilityVersion` that the new version supports and that is not older than the old version, with the flags of the
     /// control plane without and with it.
     async fn compatible(&self) -> Option<(IstioVersion, BTreeMap<String, String>, BTreeMap<String, String>)> {
-        let Versions { from, to } = self.record.spec.versions();
+        let Versions { from, to, .. } = self.record.spec.versions();
         let now = self.planes.manifests(&self.record.spec.to).await.ok()?.flags();
         for minor in from.minor..to.minor {
             let version = IstioVersion::new(from.major, minor);

@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use clap::ValueEnum;
 use thiserror::Error;
 
 use super::path::{Mode, Phase, Row, UpgradePath, Versions};
 use crate::plan::at_once;
-use crate::scenario::{ControlPlane, During, ErrorRates, Expectation, IstioVersion, MeshStep, Scenario, Stage, Step};
+use crate::scenario::{
+    ControlPlane, ControllerKind, During, ErrorRates, Expectation, IstioVersion, MeshStep, Scenario, Stage, Step,
+};
 use crate::session::ComparedRun;
 
 /// The number of minor versions that Istio supports between a control plane and older sidecars.
@@ -38,17 +41,50 @@ pub enum UpgradeError {
         /// The versions that the mode combines.
         skew: String,
     },
+    /// The new version of a controller is older than the old one.
+    #[error("from {from} to {to} is a downgrade; compare them from {to} to {from}")]
+    #[expect(missing_docs, reason = "the message says what the fields are")]
+    ControllerDowngrade { from: IstioVersion, to: IstioVersion },
+    /// The scenario does not use the controller.
+    #[error("{0}: the scenario does not install {1}, so that its versions cannot be compared here")]
+    NotInstalled(String, ControllerKind),
     /// No stage has a claim about requests.
     #[error("{0}: no stage claims which versions serve requests, so there is nothing to compare")]
     NoClaims(String),
 }
 
+/// The software whose versions are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upgraded {
+    /// Istio.
+    Istio,
+    /// A rollout controller.
+    Controller {
+        /// The controller.
+        kind: ControllerKind,
+        /// The control plane of all clusters.
+        plane: ControlPlane,
+    },
+}
+
+impl fmt::Display for Upgraded {
+    /// `Argo Rollouts`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Istio => formatter.write_str("Istio"),
+            Self::Controller { kind, .. } => kind.fmt(formatter),
+        }
+    }
+}
+
 /// An upgrade: the two control planes, the stage at which the mesh is changed, and the modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeSpec {
-    /// The old control plane.
+    /// The software whose versions are compared.
+    pub upgraded: Upgraded,
+    /// The old control plane; of a controller, its version alone.
     pub from: ControlPlane,
-    /// The new control plane.
+    /// The new control plane; of a controller, its version alone.
     pub to: ControlPlane,
     /// The stage at which the mesh is changed, from 1.
     pub at: usize,
@@ -79,7 +115,7 @@ impl UpgradeSpec {
         }
         let at = at.or_else(|| usual_stage(scenario));
         let at = at.ok_or_else(|| UpgradeError::NoClaims(scenario.path.display().to_string()))?;
-        let mut spec = Self { from, to, at, modes: Vec::new(), errors: None };
+        let mut spec = Self { upgraded: Upgraded::Istio, from, to, at, modes: Vec::new(), errors: None };
         for &mode in Mode::value_variants() {
             let asked = modes.contains(&mode);
             match spec.skew(mode) {
@@ -99,12 +135,45 @@ impl UpgradeSpec {
     pub fn against_itself(scenario: &Scenario, plane: ControlPlane, at: Option<usize>) -> Result<Self, UpgradeError> {
         let at = at.or_else(|| usual_stage(scenario));
         let at = at.ok_or_else(|| UpgradeError::NoClaims(scenario.path.display().to_string()))?;
-        Ok(Self { from: plane.clone(), to: plane, at, modes: vec![Mode::Fresh], errors: None })
+        let upgraded = Upgraded::Istio;
+        Ok(Self { upgraded, from: plane.clone(), to: plane, at, modes: vec![Mode::Fresh], errors: None })
+    }
+
+    /// A comparison of two versions of a rollout controller, each on a cluster of its own with this control plane.
+    ///
+    /// # Errors
+    /// The versions are not an upgrade, where equal versions are allowed only if `same_allowed` is true; the scenario does not install the controller; or no stage has a
+    /// claim.
+    pub fn of_controller(
+        scenario: &Scenario,
+        kind: ControllerKind,
+        (from, to): (IstioVersion, IstioVersion),
+        plane: ControlPlane,
+        same_allowed: bool,
+    ) -> Result<Self, UpgradeError> {
+        let path = || scenario.path.display().to_string();
+        if from == to && !same_allowed {
+            return Err(UpgradeError::Same(from.to_string()));
+        }
+        if from > to {
+            return Err(UpgradeError::ControllerDowngrade { from, to });
+        }
+        if !scenario.install.iter().any(|own| own.kind == kind) {
+            return Err(UpgradeError::NotInstalled(path(), kind));
+        }
+        let at = usual_stage(scenario).ok_or_else(|| UpgradeError::NoClaims(path()))?;
+        let (from, to) = (ControlPlane::of(from), ControlPlane::of(to));
+        let upgraded = Upgraded::Controller { kind, plane };
+        Ok(Self { upgraded, from, to, at, modes: vec![Mode::Fresh], errors: None })
     }
 
     /// The old and the new version.
     pub fn versions(&self) -> Versions<'_> {
-        Versions { from: &self.from.version, to: &self.to.version }
+        let controller = match &self.upgraded {
+            Upgraded::Istio => None,
+            Upgraded::Controller { kind, .. } => Some(*kind),
+        };
+        Versions { controller, from: &self.from.version, to: &self.to.version }
     }
 
     /// The unsupported combination of versions in a mode, in words.
@@ -122,6 +191,9 @@ impl UpgradeSpec {
 
     /// The modes that are skipped because Istio does not support their version skew, each with that skew.
     pub fn skipped(&self) -> Vec<(Mode, String)> {
+        if self.upgraded != Upgraded::Istio {
+            return Vec::new();
+        }
         let out = Mode::value_variants().iter().filter(|mode| !self.modes.contains(mode));
         out.filter_map(|mode| Some((*mode, self.skew(*mode)?))).collect()
     }
@@ -164,6 +236,14 @@ impl UpgradeSpec {
 
     fn run(&self, scenario: &Scenario, path: UpgradePath) -> ComparedRun {
         let mut scenario = scenario.clone();
+        if let Upgraded::Controller { kind, plane } = &self.upgraded {
+            let version = if path == UpgradePath::FreshOnNew { &self.to } else { &self.from }.to_string();
+            let name = format!("{kind} {version}");
+            if let Some(install) = scenario.install.iter_mut().find(|own| own.kind == *kind) {
+                install.version = version;
+            }
+            return ComparedRun { name, first: plane.clone(), scenario };
+        }
         let stage = scenario.stages[self.at - 1].clone();
         if path.changes_mesh() {
             let begun = at_once(&scenario, self.at).stages;
@@ -319,6 +399,67 @@ mod tests {
         let headings = [UpgradePath::FreshOnOld, UpgradePath::FreshOnNew].map(|path| path.heading(spec.versions()));
         assert_eq!(headings, ["fresh 1.31", "fresh 1.31 again"]);
         assert!(spec.skipped().is_empty());
+    }
+
+    fn of_argo_rollouts(fixture: &str, from: &str, to: &str, same_allowed: bool) -> Result<UpgradeSpec, UpgradeError> {
+        let scenario = Scenario::read(format!("{}/fixtures/{fixture}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let (plane, versions) =
+            (ControlPlane::of(IstioVersion::new(1, 31)), (from.parse().unwrap(), to.parse().unwrap()));
+        let spec = UpgradeSpec::of_controller(&scenario, ControllerKind::ArgoRollouts, versions, plane, same_allowed)?;
+        // each version has a cluster with the same Istio
+        let plan = spec.plan(&scenario);
+        let runs: Vec<_> = plan.iter().map(Vec::as_slice).collect();
+        let [[(UpgradePath::FreshOnOld, old)], [(UpgradePath::FreshOnNew, new)]] = runs.as_slice() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(
+            [old.name.as_str(), new.name.as_str()],
+            [from, to].map(|version| format!("Argo Rollouts {version}"))
+        );
+        assert_eq!([&old.first, &new.first], [&ControlPlane::of(IstioVersion::new(1, 31)); 2]);
+        assert_eq!([&old.scenario, &new.scenario].map(|own| own.install[0].version.as_str()), [from, to]);
+        assert_eq!(old.scenario.stages.len(), scenario.stages.len());
+        Ok(spec)
+    }
+
+    #[test]
+    fn versions_of_a_controller_are_compared_on_clusters_with_the_same_istio() {
+        let spec = of_argo_rollouts("rollouts-subset", "1.8", "1.10", false).unwrap();
+        assert!(spec.skipped().is_empty());
+        assert_eq!(spec.upgraded.to_string(), "Argo Rollouts");
+        let again = of_argo_rollouts("rollouts-subset", "1.10", "1.10", true).unwrap();
+        assert_eq!(UpgradePath::FreshOnNew.heading(again.versions()), "fresh 1.10 again");
+    }
+
+    #[rstest]
+    #[case::same("rollouts-subset", "1.10", "1.10", "both versions are 1.10")]
+    // a text would put 1.10 before 1.8
+    #[case::downgrade(
+        "rollouts-subset",
+        "1.10",
+        "1.8",
+        "from 1.10 to 1.8 is a downgrade; compare them from 1.8 to 1.10"
+    )]
+    #[case::no_controller(
+        "canary",
+        "1.8",
+        "1.10",
+        "fixtures/canary/scenario.yaml: the scenario does not install Argo Rollouts, "
+    )]
+    #[case::another(
+        "flagger-canary",
+        "1.8",
+        "1.10",
+        "fixtures/flagger-canary/scenario.yaml: the scenario does not install Argo Rollouts, "
+    )]
+    fn versions_of_a_controller_that_cannot_be_compared_are_refused(
+        #[case] fixture: &str,
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] said: &str,
+    ) {
+        let error = of_argo_rollouts(fixture, from, to, false).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
     }
 
     #[rstest]

@@ -14,6 +14,7 @@ tests![
     a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause(): Paired,
     by_revision_the_regression_comes_with_the_restart_of_the_sidecars(): Paired,
     a_roll_back_ends_the_regression_with_the_restart_of_the_sidecars(): Paired,
+    two_versions_of_argo_rollouts_move_the_traffic_alike(),
     two_versions_differ_in_exactly_the_known_changes_and_the_way_between_them_is_safe(),
 ];
 
@@ -161,4 +162,33 @@ fn a_setting_that_the_new_version_alone_was_given_is_found_to_be_the_cause() {
     );
     assert!(printed.contains(&cause), "{printed}");
     assert!(printed.contains("not safe for this rollout: 1 of 2 claims hold in 1 mode; "), "{printed}");
+}
+
+fn two_versions_of_argo_rollouts_move_the_traffic_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let controller = ["--controller", "argo-rollouts", "--from", "1.8", "--to", "1.10"];
+    let (printed, errors, code) =
+        upgrade(&[&["fixtures/rollouts-subset", "--report", path], controller.as_slice()].concat());
+    assert_eq!(code, Some(0), "{printed}\n{errors}");
+    let end = "safe for this rollout: 15 of 15 claims hold in 1 mode; no difference in behaviour (";
+    for part in [", 15 claims on Argo Rollouts 1.8, run ", ", 15 claims on Argo Rollouts 1.10, run ", end] {
+        assert!(printed.contains(part), "`{part}` is missing in:\n{printed}");
+    }
+    let report = report(folder.path());
+    assert_eq!((&report["software"], changes(&report)), (&"Argo Rollouts".into(), Vec::new()));
+    // there was something to compare: what each version wrote, and the state that it reported
+    for name in ["fresh-1.8", "fresh-1.10"] {
+        let own: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join(name).join("report.json")).unwrap()).unwrap();
+        let step = &own["stages"][1];
+        assert_eq!(step["controller"], "Rollout/hello: Paused at step 1 of 4, weight 20 %: CanaryPauseStep", "{name}");
+        let writes = step["transition"]["writes"].as_array().unwrap();
+        for object in ["DestinationRule/hello", "VirtualService/hello"] {
+            assert!(writes.iter().any(|write| write["object"] == object), "{name}: {writes:?}");
+        }
+    }
+    for line in printed.lines().filter(|line| line.contains(", run ")) {
+        assert_eq!(containers(&run_id(line)), [""; 0], "something is left behind");
+    }
 }

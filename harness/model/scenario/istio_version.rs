@@ -12,7 +12,7 @@ use thiserror::Error;
 ///
 /// let (old, new): (IstioVersion, IstioVersion) = ("1.9".parse()?, "1.31.2".parse()?);
 /// assert!(old < new && new.minor == 31);
-/// assert_eq!("latest".parse::<IstioVersion>().unwrap_err().to_string(), "`latest` is not a version of Istio, such as 1.31");
+/// assert_eq!("latest".parse::<IstioVersion>().unwrap_err().to_string(), "`latest` is not a version, such as 1.31");
 /// # Ok::<(), shiftcheck_model::scenario::InvalidVersion>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ enum Build {
 
 /// A text that is not a version of Istio.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is not a version of Istio, such as 1.31")]
+#[error("`{0}` is not a version, such as 1.31")]
 pub struct InvalidVersion(String);
 
 impl IstioVersion {
@@ -134,6 +134,6 @@ mod tests {
     #[case("v1.31")]
     fn an_invalid_version_is_quoted(#[case] text: &str) {
         let error = text.parse::<IstioVersion>().unwrap_err().to_string();
-        assert_eq!(error, format!("`{text}` is not a version of Istio, such as 1.31"));
+        assert_eq!(error, format!("`{text}` is not a version, such as 1.31"));
     }
 }

@@ -28,11 +28,13 @@ pub struct UpgradeReport {
     pub reproduce: String,
     /// The name of the scenario.
     pub scenario: String,
-    /// The old version of Istio.
+    /// The software whose versions are compared: Istio or a rollout controller.
+    pub software: String,
+    /// The old version.
     pub from: String,
-    /// The new version of Istio.
+    /// The new version.
     pub to: String,
-    /// The stage at which the mesh is changed.
+    /// The stage at which the mesh is changed, in the modes that change it.
     pub at: String,
     /// The rows of the table of results.
     pub rows: Vec<RowName>,
@@ -128,7 +130,7 @@ pub struct Difference {
     pub after: String,
     /// Whether clients or operators can observe the difference. Otherwise only the configuration of a sidecar differs.
     pub behaviour: bool,
-    /// The known change of Istio that explains the difference; null for an unexpected difference.
+    /// The known change that explains the difference; null for an unexpected difference.
     pub known: Option<&'static KnownChange>,
 }
 

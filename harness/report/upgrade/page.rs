@@ -7,7 +7,7 @@ use crate::report::page::{document, mark};
 
 /// `upgrade.html`: one page without scripts and without external resources.
 pub(super) fn page(report: &UpgradeReport) -> String {
-    let title = format!("{}: Istio {} → {}", report.scenario, report.from, report.to);
+    let title = format!("{}: {} {} → {}", report.scenario, report.software, report.from, report.to);
     let content = html! {
         a class="skip" href="#matrix" { "skip to the table" }
         header {

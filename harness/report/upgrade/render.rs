@@ -43,6 +43,7 @@ impl UpgradeReport {
             sentence: sentence(record, &assessment),
             reproduce,
             scenario: scenario.name.clone(),
+            software: spec.upgraded.to_string(),
             from: spec.from.to_string(),
             to: spec.to.to_string(),
             at: stage(spec.at),
@@ -78,6 +79,7 @@ fn sentence(record: &UpgradeRecord, assessment: &Assessment) -> String {
     let behaviour = assessment.differences.iter().filter(|(_, found)| found.change.aspect.is_behaviour());
     let known: BTreeSet<&str> = behaviour.filter_map(|(_, found)| Some(found.known?.id.as_str())).collect();
     let known = match known.len() {
+        0 if assessment.unexplained().next().is_none() => "no difference in behaviour".to_owned(),
         0 => "no known change".to_owned(),
         count => format!("{}: {}", plural(count, "known change"), Vec::from_iter(known).join(", ")),
     };

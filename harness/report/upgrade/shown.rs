@@ -17,11 +17,10 @@ const LONG: usize = 61;
 /// # Errors
 /// The output is closed.
 pub fn matrix(out: &mut impl Write, report: &UpgradeReport, marks: Marks) -> io::Result<()> {
-    writeln!(
-        out,
-        "\n{}: Istio {} → {}, upgraded at stage `{}`; claims that hold:\n",
-        report.scenario, report.from, report.to, report.at
-    )?;
+    let UpgradeReport { scenario, software, from, to, at, .. } = report;
+    // fresh runs change nothing in the middle
+    let at = report.rows.iter().any(|row| row.is_change).then(|| format!(", upgraded at stage `{at}`"));
+    writeln!(out, "\n{scenario}: {software} {from} → {to}{}; claims that hold:\n", at.unwrap_or_default())?;
     let names: Vec<String> = report
         .rows
         .iter()
@@ -206,6 +205,7 @@ mod tests {
                 .to_owned(),
             reproduce: "shiftcheck upgrade".to_owned(),
             scenario: "canary".to_owned(),
+            software: "Istio".to_owned(),
             from: "1.22".to_owned(),
             to: "1.31".to_owned(),
             at: "testers' canary".to_owned(),
