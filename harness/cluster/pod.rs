@@ -110,6 +110,14 @@ pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
     })
 }
 
+/// Why a pod is not ready, in words; none if it is ready, or nothing is known to be wrong.
+pub(crate) fn pod_trouble(pod: &Pod) -> Option<String> {
+    let words = trouble(pod).map(|trouble| match trouble {
+        Trouble::Starting(why) | Trouble::Permanent(why) | Trouble::NoImage { why, .. } => why,
+    });
+    words.filter(|_| is_staying(pod))
+}
+
 /// Whether a pod is neither terminating nor completed. Other pods have no endpoints.
 pub(crate) fn is_staying(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

@@ -125,7 +125,7 @@ fn errors_of_a_superseded_canary_are_told_with_their_cause(kept: &Kept) {
 type Row<'a> = ((&'a str, &'a str, &'a str), &'a [&'a str]);
 
 fn what_a_controller_refuses_is_told(kept: &Kept) {
-    let rows: [Row; 3] = [
+    let rows: [Row; 4] = [
         (
             ("rollout-v1.yaml", "routes: [primary]", "routes: [primry]"),
             &["the phase Healthy of Rollout/hello cannot succeed: Degraded", "InvalidSpec", "primry"],
@@ -137,6 +137,14 @@ fn what_a_controller_refuses_is_told(kept: &Kept) {
         (
             ("scenario.yaml", "wait: {step: 1, phase: Paused, within: 60s}", "wait: {step: 3, within: 2s}"),
             &["step 3 of Rollout/hello took longer than 2 s; last state: "],
+        ),
+        (
+            ("rollout-v2.yaml", "image: hello-server:v2-fixed", "image: hello-server:v9"),
+            &[
+                "step 1 in the phase Paused of Rollout/hello took longer than 60 s; last state: Progressing at step 0 of 4",
+                " in container hello-server of hello-",
+                " (hello-server:v9)",
+            ],
         ),
     ];
     for ((file, from, to), parts) in rows {
