@@ -92,6 +92,13 @@ impl SessionError {
                 [] => None,
             },
             Self::Controller(error) => error.place(),
+            Self::Traffic(error) => match error.place() {
+                Some(place) => Some(place),
+                None => match self.cluster() {
+                    Some(error) => error.place(),
+                    None => None,
+                },
+            },
             Self::Controlled(place)
             | Self::NoStage { origin: place, .. }
             | Self::NothingToJudge { origin: place, .. } => Some(place),
@@ -123,6 +130,7 @@ impl SessionError {
             | Self::Controlled(_)
             | Self::NoStage { .. }
             | Self::NothingToJudge { .. } => FailureLayer::Manifest,
+            Self::Traffic(error) if error.place().is_some() => FailureLayer::Manifest,
             Self::Mesh(MeshError::NotConverged { mismatch, .. })
                 if matches!(mismatch.unread.as_deref(), Some(MeshError::Cluster(_))) =>
             {
@@ -169,7 +177,12 @@ impl SessionError {
             | Self::Controlled(_)
             | Self::NoStage { .. }
             | Self::NothingToJudge { .. }
-            | Self::Traffic(TrafficError::NoPopulation(_))
+            | Self::Traffic(
+                TrafficError::NoPopulation(_)
+                | TrafficError::Scenario(_)
+                | TrafficError::NoReflection { .. }
+                | TrafficError::BadReflection { .. },
+            )
             | Self::Mesh(
                 MeshError::NoSidecar { .. }
                 | MeshError::NoGatewayPods { .. }

@@ -60,6 +60,7 @@ impl Decoder {
                 Ok(Decoded::End)
             }
             DriverMessage::End { plan, .. } => Err(ProtocolError::OtherPlan(plan)),
+            DriverMessage::Reflected(_) => Err(ProtocolError::Unasked),
         }
     }
 

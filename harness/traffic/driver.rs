@@ -15,7 +15,7 @@ use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
 use super::sample::{Next, ObservedResponse, Sample};
 use super::together::{Part, Shared, part_of, parts};
 use crate::cluster::Session;
-use crate::scenario::{CallerTls, DRIVER, IngressGateway, Scenario, Sender};
+use crate::scenario::{CallerTls, Calls, DRIVER, IngressGateway, Scenario, Sender};
 use crate::workload::{DrivePlan, DriveTls, DriverCommand, DriverMessage};
 
 /// How long the driver may be silent, in addition to the longest time that a request of its plan takes.
@@ -23,11 +23,13 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// The traffic driver of the client pod. It is started with the first sample and runs until it is dropped.
 pub struct Driver {
-    backend: Backend,
+    pub(super) backend: Backend,
     /// The path of the program in the client's container.
     program: String,
     options: DriverOptions,
     plans: u64,
+    /// The calls of gRPC, once the server was asked for their messages.
+    pub(super) calls: Option<Arc<Calls>>,
     /// The other pod in which it runs; none for the client pod.
     pod: Option<SenderPod>,
     /// The drivers of gateways, by the gateway through which their requests come.
@@ -50,7 +52,7 @@ pub struct SenderPod {
 }
 
 /// Where the driver runs.
-enum Backend {
+pub(super) enum Backend {
     /// In a pod, once it is started.
     Pod(Api<Pod>, Option<Box<Session>>),
     /// In a thread of this process, once it is started. It sends requests to an address of the embedded mesh, or to the service itself.
@@ -93,6 +95,7 @@ impl Driver {
             program: String::new(),
             options,
             plans: 0,
+            calls: None,
             pod: None,
             entering: BTreeMap::new(),
             others: BTreeMap::new(),
@@ -131,7 +134,7 @@ impl Driver {
         flows: &[SampleFlow<'_>],
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
-        let (options, calls) = (self.options, scenario.calls().unwrap_or_default());
+        let (options, calls) = (self.options, self.calls(scenario).await?);
         self.drive_parts(scenario, flows, observe, |flows, share| {
             plan(scenario, &calls, flows, DriverOptions { qps: options.qps.map(|qps| qps * share), ..options })
         })
@@ -160,7 +163,7 @@ impl Driver {
                 least: 0,
             })
             .collect();
-        let (options, calls) = (self.options, scenario.calls().unwrap_or_default());
+        let (options, calls) = (self.options, self.calls(scenario).await?);
         self.drive_parts(scenario, &flows, observe, |flows, share| {
             let qps = Some(f64::from(watch.rate) * share);
             let mut plan =
@@ -206,7 +209,7 @@ impl Driver {
     }
 
     /// The pod in which the driver runs.
-    fn pod<'a>(&'a self, scenario: &'a Scenario) -> &'a str {
+    pub(super) fn pod<'a>(&'a self, scenario: &'a Scenario) -> &'a str {
         self.pod.as_ref().map_or(&scenario.client.pod, |pod| &pod.name)
     }
 
@@ -293,7 +296,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn send(&mut self, command: DriverCommand) -> Result<(), TrafficError> {
+    pub(super) async fn send(&mut self, command: DriverCommand) -> Result<(), TrafficError> {
         match &mut self.backend {
             Backend::Pod(_, Some(session)) => Ok(session.send(&line(&command)).await?),
             Backend::Local(_, Some(local)) => {
@@ -304,7 +307,7 @@ impl Driver {
         }
     }
 
-    async fn receive(
+    pub(super) async fn receive(
         &mut self,
         invalid: impl Fn(ProtocolError) -> TrafficError,
     ) -> Result<DriverMessage, TrafficError> {

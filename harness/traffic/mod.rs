@@ -7,6 +7,7 @@ mod driver;
 mod error;
 mod local;
 mod options;
+mod reflection;
 mod sample;
 mod together;
 

@@ -14,6 +14,7 @@ mod gates;
 mod idle;
 mod output;
 mod protocol;
+mod reflection;
 mod response;
 mod schedule;
 mod serve;
@@ -29,8 +30,8 @@ pub use gates::{GATE_PORT, GateState, GatesFuture, gates};
 pub use idle::terminated;
 pub use output::{JsonLines, MessageSink};
 pub use protocol::{
-    DrivePlan, DriveTls, DriverCommand, DriverMessage, FailureKind, FieldValue, Flow, MessageField, RequestFailure,
-    RequestResult, ResultKind, VersionSource,
+    DrivePlan, DriveTls, DriverCommand, DriverMessage, FailureKind, FieldValue, Flow, MessageField, ReflectPlan,
+    Reflection, RequestFailure, RequestResult, ResultKind, VersionSource,
 };
 pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, message_of, serve};
 pub use webhook::{WebhookAnswer, WebhookFuture, WebhookRequest, webhook};

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum DriverCommand {
     /// Runs a plan. The driver runs one plan at a time.
     Drive(Box<DrivePlan>),
+    /// Asks a server of gRPC for the types of its messages. The driver answers with [`DriverMessage::Reflected`].
+    Reflect(Box<ReflectPlan>),
     /// Stops a flow: the driver sends no more of its requests and waits for those in flight.
     Stop {
         /// The id of the plan. The driver ignores the command if another plan is running.
@@ -68,6 +70,42 @@ pub struct DrivePlan {
     pub pod_header: Option<String>,
     /// The flows.
     pub flows: Vec<Flow>,
+}
+
+/// What to ask the reflection of a server for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReflectPlan {
+    /// The base URL, as in a [`DrivePlan`].
+    pub base: String,
+    /// The address to connect to, `HOST:PORT`, if it is not the one in the base URL.
+    #[serde(default)]
+    pub connect: Option<String>,
+    /// The full names of the services whose methods are called.
+    pub services: Vec<String>,
+    /// The timeout of each question, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What the reflection of a server has answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reflection {
+    /// The types.
+    Described {
+        /// The encoded `FileDescriptorProto`s of the services, as far as the server knows them, and of everything that they import.
+        files: Vec<Vec<u8>>,
+        /// The names of all services of the server.
+        services: Vec<String>,
+    },
+    /// The answer has another status than OK, or no message.
+    Refused {
+        /// The status of gRPC, or that of HTTP if there is none of gRPC.
+        status: u16,
+        /// The message of gRPC.
+        message: String,
+    },
+    /// There was no answer.
+    Failed(RequestFailure),
 }
 
 /// TLS on the connections of a plan.
@@ -150,6 +188,8 @@ pub enum DriverMessage {
     Kind(ResultKind),
     /// The result of one request, in the order of sending unless [`DrivePlan::in_flight`] is set.
     Result(RequestResult),
+    /// The answer to [`DriverCommand::Reflect`].
+    Reflected(Reflection),
     /// The plan is done: every request was answered or failed.
     End {
         /// The id of the plan.

@@ -22,6 +22,7 @@ use super::certificate::{Certificate, begins_with_handshake};
 use super::chain::{Behind, NextHop, VERSIONS};
 use super::faults::{Faults, delayed};
 use super::idle::terminated;
+use super::reflection::{DEMO, described, is_reflection};
 use super::wire::{WireFields, WireValue, bytes_field, varint_field};
 
 /// The address of a server cannot be bound.
@@ -45,6 +46,8 @@ pub struct DemoServer {
     http2: bool,
     /// With which it answers clients that begin with a handshake of TLS.
     certificate: Option<Certificate>,
+    /// The descriptor set that reflection describes; none if there is no reflection.
+    descriptors: Option<&'static [u8]>,
     /// Whether requests that it sends on have the headers of those that it gets.
     propagates: bool,
     served: AtomicU64,
@@ -75,7 +78,8 @@ pub async fn message_of(body: Incoming) -> Vec<u8> {
 /// the server is `faulty`.
 ///
 /// It speaks HTTP/1.1, and HTTP/2 with prior knowledge unless that is switched off; over TLS, too, if it has a certificate. Requests of gRPC for
-/// `grpc.health.v1.Health/Check` and `helloworld.Greeter/SayHello` get the status OK, others UNIMPLEMENTED; over HTTP/1.1 they get 505.
+/// `grpc.health.v1.Health/Check`, `helloworld.Greeter/SayHello` and reflection get the status OK, others UNIMPLEMENTED; over HTTP/1.1 they get
+/// 505. Of a stream of questions, reflection answers the first, once the client has sent all.
 ///
 /// Below `/work`, answers are slow or fail with 500 as the faults of the server say.
 ///
@@ -162,6 +166,7 @@ impl DemoServer {
             faults: Faults::default(),
             http2: true,
             certificate: None,
+            descriptors: Some(DEMO),
             propagates: true,
             served: AtomicU64::new(0),
         }
@@ -195,6 +200,12 @@ impl DemoServer {
     #[must_use]
     pub fn showing(self, certificate: Option<Certificate>) -> Self {
         Self { certificate, ..self }
+    }
+
+    /// Sets whether the server describes its services of gRPC by reflection.
+    #[must_use]
+    pub fn reflecting(self, reflects: bool) -> Self {
+        Self { descriptors: reflects.then_some(DEMO), ..self }
     }
 
     /// The number of served requests.
@@ -252,6 +263,9 @@ impl DemoServer {
         let body = match method {
             // the field `status` is SERVING
             HEALTH => Some(AnswerBody::message(&varint_field(1, 1))),
+            method if is_reflection(method) => {
+                self.descriptors.map(|set| AnswerBody::message(&described(set, message)))
+            }
             GREETING => Some(AnswerBody::message(&self.greeting_of(message))),
             _ => None,
         };

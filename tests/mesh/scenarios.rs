@@ -18,7 +18,7 @@ tests![
 ];
 
 /// Features of Istio that the canary scenario does not use, and scenarios that fail: with what each proves, or fails with.
-const SCENARIOS: [(&str, bool, &str); 12] = [
+const SCENARIOS: [(&str, bool, &str); 13] = [
     ("gateway-api", true, "all stages passed"),
     ("blue-green", true, "all stages passed"),
     ("canary-pinned-selector", false, "FAIL 1/1 testers' canary, selector pinned"),
@@ -28,6 +28,7 @@ const SCENARIOS: [(&str, bool, &str); 12] = [
     ("h2c", true, "all stages passed"),
     ("grpc", true, "chaos at /helloworld.Greeter/SayHello: status OK 90 %, status UNAVAILABLE 10 % — "),
     ("grpc-message", true, "testers at /helloworld.Greeter/SayHello: v1 50 %, v2 50 % — "),
+    ("grpc-reflection", true, "all stages passed"),
     ("mirror", true, "all stages passed"),
     ("sticky", true, "all 1000 sessions stayed at their pod in 2000 requests"),
     (
@@ -49,7 +50,7 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert_eq!(printed.matches("cluster with Istio").count(), 1, "{printed}");
     let line = |(name, holds, _)| format!("\n  {:<11}  fixtures/{name}", if holds { "ok" } else { "FAIL" });
-    let summary = format!("\n8 of 12 scenarios passed{}\n", SCENARIOS.map(line).concat());
+    let summary = format!("\n9 of 13 scenarios passed{}\n", SCENARIOS.map(line).concat());
     assert!(printed.ends_with(&summary), "{printed}");
     // what is printed of one is not mixed with what is printed of another
     let begins = |line: &&str| line.contains(" of a shared throwaway cluster, run ");

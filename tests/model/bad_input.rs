@@ -352,6 +352,41 @@ fn wrong_messages_of_grpc_are_told_with_their_place(#[context] context: Context,
     insta::assert_snapshot!(context.description.unwrap(), errors);
 }
 
+/// The server tells which methods and fields there are, before the first stage is judged.
+#[rstest]
+#[case::a_field_that_reflection_does_not_describe("scenario.yaml", "{field: build.version}", "{field: build.verison}")]
+#[case::a_method_that_reflection_does_not_describe("scenario.yaml", "Health/Check, status", "Health/Chek, status")]
+#[case::a_service_that_reflection_does_not_list(
+    "scenario.yaml",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Helth/Check"
+)]
+#[case::reflection_that_is_off(
+    "canary/hello-server-v1.yaml",
+    "image: hello-server:v1",
+    "image: hello-server:v1\n          env: [{name: REFLECTION, value: 'false'}]"
+)]
+#[case::reflection_of_an_image_with_a_stand_in(
+    "canary/hello-server-v1.yaml",
+    "image: hello-server:v1",
+    "image: registry.acme.io/hello:1"
+)]
+fn messages_that_the_server_does_not_describe_are_told_with_their_place(
+    #[context] context: Context,
+    #[case] file: &str,
+    #[case] from: &str,
+    #[case] to: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "grpc-reflection", file, from, to);
+    let arguments = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(2), "{printed}{errors}");
+    assert!(!printed.contains("ok 1/2") && !printed.contains("FAIL 1/2"), "{printed}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
 #[test]
 fn a_scenario_that_is_not_there_is_told() {
     let (_, errors, code) = said(&shiftcheck(&["run", "nowhere.yaml"]).output().unwrap());

@@ -333,8 +333,8 @@ fn environment_variables() -> BTreeSet<String> {
 #[test]
 fn the_help_names_every_environment_variable() {
     let (help, _, _) = said(&shiftcheck(&["--help"]).output().unwrap());
-    // the last seven are set by the pods of the workload
-    let usual = ["HOME", "PATH", "VERSION", "MENDED", "HOSTNAME", "SLOW", "FAIL", "PROPAGATE", "TLS"];
+    // the last eight are set by the pods of the workload
+    let usual = ["HOME", "PATH", "VERSION", "MENDED", "HOSTNAME", "SLOW", "FAIL", "PROPAGATE", "TLS", "REFLECTION"];
     let names = environment_variables();
     assert!(names.len() > 15, "{names:?}");
     let missing: Vec<_> =

@@ -24,7 +24,8 @@ fn all_claims_hold(
         "h2c",
         "grpc",
         "grpc-message",
-        "sticky"
+        "sticky",
+        "grpc-reflection"
     )]
     scenario: &str,
     #[values(&["verify"], &["run", "--cluster", "embedded"])] command: &[&str],
@@ -236,6 +237,7 @@ fn every_mutant_is_killed(
         "grpc",
         "grpc-message",
         "sticky",
+        "grpc-reflection",
         "rollouts-subset",
         "rollouts-host",
         "rollouts-header"

@@ -316,7 +316,8 @@ impl EmbeddedMesh {
                 // a server with faults that cannot be read does not start
                 let faults = Faults::of(|name| pod.env.get(name).map(String::as_str)).ok()?;
                 let server = DemoServer::new(&pod.version, &pod.name, image.is_faulty).with(faults);
-                Arc::new(server.propagating(DemoImage::propagates(&pod.env)))
+                let server = server.propagating(DemoImage::propagates(&pod.env));
+                Arc::new(server.reflecting(DemoImage::reflects(&pod.env)))
             }
             (None, Some(stand_ins)) if !self.is_driver(&pod.name) => Arc::new(stand_ins.server(pod)),
             _ => return None,

@@ -61,6 +61,11 @@ impl DemoImage {
     /// besides plain connections.
     pub const TLS: &str = "TLS";
 
+    /// Whether a demo server in an environment describes its services of gRPC by reflection.
+    pub fn reflects(env: &BTreeMap<String, String>) -> bool {
+        env.get("REFLECTION").is_none_or(|value| value != "false")
+    }
+
     /// Whether faulty demo servers respond with 503 to requests for a path.
     pub fn is_error(path: &str) -> bool {
         path.split('?').next() == Some("/error")

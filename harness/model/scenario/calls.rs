@@ -33,6 +33,16 @@ impl Scenario {
         matches!(self.version, VersionRule::Field(_)) || !self.messages.sent.is_empty()
     }
 
+    /// Where the scenario needs the types of messages.
+    pub fn messages_origin(&self) -> &Origin {
+        let sent = self.messages.sent.values().map(|(_, origin)| origin).next();
+        if matches!(self.version, VersionRule::Field(_)) {
+            &self.version_origin
+        } else {
+            sent.unwrap_or(&self.version_origin)
+        }
+    }
+
     /// The services whose methods are called.
     pub fn called_services(&self) -> Vec<&str> {
         let methods =

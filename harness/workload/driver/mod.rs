@@ -1,5 +1,6 @@
 //! The traffic driver: runs plans and reports the result of every request.
 
+mod reflect;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use super::protocol::{
 };
 use super::response::{ResponseCache, ResponseReader};
 use super::schedule::{Schedule, ScheduledRequest, interval};
+use reflect::reflect;
 use requests::{Protocol, Target};
 
 /// How far sending may run ahead of the oldest unanswered request: bounds the memory.
@@ -61,9 +63,14 @@ pub fn drive_all(commands: mpsc::Receiver<DriverCommand>, sink: impl MessageSink
 fn drive_each(mut commands: mpsc::Receiver<DriverCommand>, mut sink: Box<dyn MessageSink + Send>) -> DriverFuture {
     Box::pin(async move {
         while let Some(command) = commands.recv().await {
-            // other commands are for a plan that has ended
-            if let DriverCommand::Drive(plan) = command {
-                drive(*plan, &mut commands, &mut *sink).await?;
+            match command {
+                DriverCommand::Drive(plan) => drive(*plan, &mut commands, &mut *sink).await?,
+                DriverCommand::Reflect(plan) => {
+                    sink.send(DriverMessage::Reflected(reflect(&plan).await?))?;
+                    sink.flush()?;
+                }
+                // for a plan that has ended
+                DriverCommand::Stop { .. } | DriverCommand::Rate { .. } => {}
             }
         }
         Ok(())

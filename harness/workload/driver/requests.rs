@@ -47,6 +47,18 @@ impl Target {
         Ok(Self { protocol, address: address.trim_end_matches('/').to_owned() })
     }
 
+    /// A call of a method of gRPC with a message.
+    pub fn call(&self, method: &str, message: &[u8]) -> Result<ClientRequest, DriveError> {
+        let invalid = |what: &str| DriveError::Plan(format!("`{what}` cannot be sent"));
+        let mut headers = self.default_headers(true).map_err(invalid)?;
+        headers.remove(HOST);
+        let host = self.address.strip_suffix(":80").unwrap_or(&self.address);
+        let request = Request::post(format!("http://{host}{method}")).body(Full::new(framed(message)));
+        let mut request = request.map_err(|_| invalid(method))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
     /// The requests of a flow, one for each variant.
     pub fn requests(&self, flow: &Flow, plan: &DrivePlan) -> Result<Vec<ClientRequest>, DriveError> {
         match flow.variants.as_slice() {

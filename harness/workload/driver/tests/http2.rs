@@ -185,3 +185,113 @@ async fn an_unknown_protocol_is_refused() {
         "the plan is not valid: `https://svc:443` is not http://HOST:PORT, h2c://HOST:PORT or grpc://HOST:PORT";
     assert_eq!(error.to_string(), expected);
 }
+
+/// What the reflection of a server at a port answers to the driver.
+async fn reflected(port: u16, services: &[&str]) -> Reflection {
+    let plan = ReflectPlan {
+        base: format!("grpc://127.0.0.1:{port}"),
+        connect: None,
+        services: services.iter().map(|name| (*name).to_owned()).collect(),
+        timeout_ms: 2000,
+    };
+    let (sender, commands) = mpsc::channel(1);
+    sender.send(DriverCommand::Reflect(Box::new(plan))).await.unwrap();
+    drop(sender);
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    drive_all(commands, JsonLines::new(SharedLines(Arc::clone(&lines)))).await.unwrap();
+    let lines = String::from_utf8(lock(&lines).clone()).unwrap();
+    match DriverMessage::parse(lines.trim()).unwrap() {
+        DriverMessage::Reflected(reflection) => reflection,
+        other => panic!("{other:?}"),
+    }
+}
+
+struct SharedLines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for SharedLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_asked_for_the_files_of_its_services() {
+    let (port, server) = server().await;
+    let both = reflected(port, &["helloworld.Greeter", "grpc.health.v1.Health"]).await;
+    assert_matches::assert_matches!(both, Reflection::Described { files, services } if files.len() == 2
+        && services == ["helloworld.Greeter", "grpc.health.v1.Health"]);
+    let one = reflected(port, &["helloworld.Greeter", "helloworld.Greter"]).await;
+    assert_matches::assert_matches!(one, Reflection::Described { files, .. } if files.len() == 1);
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_reflection_refuses() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().await));
+    let server = tokio::spawn(crate::serve(address, crate::DemoServer::new("v1", "pod-a", true).reflecting(false)));
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let refused = Reflection::Refused { status: 12, message: "unknown method".to_owned() };
+    assert_eq!(reflected(address.port(), &["helloworld.Greeter"]).await, refused);
+    server.abort();
+    let nobody = reflected(free_port().await, &["helloworld.Greeter"]).await;
+    assert_matches::assert_matches!(nobody, Reflection::Failed(failure) if failure.kind == FailureKind::Connect);
+}
+
+/// A server of the former version of reflection, which sends each file without those that it imports.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_others_import_are_asked_for_by_name_and_the_former_version_is_understood() {
+    use crate::wire::{WireFields, WireValue, bytes_field};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    // a imports b, which imports c and a again
+    let file = |name: &str, imports: &[&str]| {
+        let imports = imports.iter().flat_map(|import| bytes_field(3, import.as_bytes()));
+        bytes_field(1, name.as_bytes()).into_iter().chain(imports).collect::<Vec<_>>()
+    };
+    let files = Arc::new([file("a", &["b"]), file("b", &["c", "a"]), file("c", &[])]);
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sent = Arc::clone(&files);
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let files = Arc::clone(&sent);
+            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let files = Arc::clone(&files);
+                async move {
+                    let is_former = request.uri().path().contains(".v1alpha.");
+                    let question = crate::message_of(request.into_body()).await;
+                    let named = |number| match WireFields(&question).last(number) {
+                        Some(WireValue::Bytes(name)) => Some(String::from_utf8(name.to_owned()).unwrap()),
+                        _ => None,
+                    };
+                    let found = match (named(3), named(4)) {
+                        (Some(name), _) => files.iter().find(|file| {
+                            **file == bytes_field(1, name.as_bytes())
+                                || file.starts_with(&bytes_field(1, name.as_bytes()))
+                        }),
+                        (_, Some(_)) => files.first(),
+                        _ => None,
+                    };
+                    let answer = found.map(|file| bytes_field(4, &bytes_field(1, file))).unwrap_or_default();
+                    let mut response = hyper::Response::new(crate::AnswerBody::message(&answer));
+                    if !is_former {
+                        response = hyper::Response::new(crate::AnswerBody::default());
+                        response.headers_mut().insert("grpc-status", hyper::header::HeaderValue::from_static("12"));
+                    }
+                    Ok::<_, io::Error>(response)
+                }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let described = reflected(port, &["a.Service"]).await;
+    assert_eq!(described, Reflection::Described { files: files.to_vec(), services: Vec::new() });
+    server.abort();
+}

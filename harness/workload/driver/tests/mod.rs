@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::output::JsonLines;
-use crate::protocol::{FieldValue, Flow, MessageField, VersionSource};
+use crate::protocol::{FieldValue, Flow, MessageField, ReflectPlan, Reflection, VersionSource};
 
 fn plan(port: u16, flows: Vec<Flow>) -> DrivePlan {
     DrivePlan {
@@ -85,7 +85,7 @@ async fn answers_of(
         match message {
             DriverMessage::Kind(kind) => kinds.push(kind),
             DriverMessage::Result(result) => answers.push((result, kinds[result.kind].clone())),
-            DriverMessage::End { .. } => {}
+            DriverMessage::End { .. } | DriverMessage::Reflected(_) => {}
         }
     }
     answers
