@@ -119,8 +119,8 @@ impl<'a> Session<'a> {
             pod: tally.pod,
             count: tally.count,
         });
-        let transition = Transition { answers: answers.collect(), bounds, took: watched.took, ..seen };
-        self.events.tell(Event::Changed(transition));
+        (seen.took, seen.goaways) = (watched.took, watched.goaways);
+        self.events.tell(Event::Changed(Transition { answers: answers.collect(), bounds, ..seen }));
         Ok((judged, settled.mismatch))
     }
 

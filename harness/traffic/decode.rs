@@ -54,7 +54,8 @@ impl Decoder {
                 Ok(Decoded::Kind)
             }
             DriverMessage::Result(result) => self.response(result).map(Decoded::Response),
-            DriverMessage::End { plan, took_us, started_us } if plan == self.plan => {
+            DriverMessage::End { plan, took_us, started_us, goaways } if plan == self.plan => {
+                self.sample.goaways = goaways;
                 self.sample.took = Duration::from_micros(took_us);
                 self.sample.started = Duration::from_micros(started_us);
                 Ok(Decoded::End)
@@ -171,7 +172,10 @@ mod tests {
             decoder.decode(DriverMessage::Result(RESULT)),
             Ok(Decoded::Response(seen)) if (seen.due, seen.sent, seen.at) == (micros(1000), micros(1020), micros(1320))
         );
-        assert_matches!(decoder.decode(DriverMessage::End { plan: 7, took_us: 5000, started_us: 9 }), Ok(Decoded::End));
+        assert_matches!(
+            decoder.decode(DriverMessage::End { plan: 7, took_us: 5000, started_us: 9, goaways: 0 }),
+            Ok(Decoded::End)
+        );
         let sample = decoder.finish();
         let answer = Answer::Version { version: "v1".to_owned(), status: 200 };
         assert_eq!(sample.tallies, [Tally { flow: 0, answer, pod: Some("pod-a".to_owned()), count: 1 }]);
@@ -198,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_end_of_another_plan_is_refused() {
-        let message = DriverMessage::End { plan: 6, took_us: 1, started_us: 0 };
+        let message = DriverMessage::End { plan: 6, took_us: 1, started_us: 0, goaways: 0 };
         assert_matches!(decoder().decode(message), Err(ProtocolError::OtherPlan(6)));
     }
 }

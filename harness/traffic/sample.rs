@@ -76,6 +76,8 @@ pub struct Sample {
     pub took: Duration,
     /// When the driver's clock started, by the clock of its machine: since 1970, in UTC.
     pub started: Duration,
+    /// The number of connections of HTTP/2 that the server has ended with GOAWAY.
+    pub goaways: u64,
     /// From due to answered, in microseconds. Reported only: no claim is judged by it.
     latency: Histogram<u64>,
 }
@@ -103,6 +105,7 @@ impl Sample {
             tallies: Vec::new(),
             took: Duration::ZERO,
             started: Duration::ZERO,
+            goaways: 0,
             latency,
         }
     }
@@ -124,6 +127,7 @@ impl Sample {
         self.tallies.extend(other.tallies);
         self.took = self.took.max(other.took);
         self.started = self.started.min(other.started);
+        self.goaways += other.goaways;
         // both have the same bounds
         let _ = self.latency.add(other.latency);
         self

@@ -198,6 +198,9 @@ pub enum DriverMessage {
         took_us: u64,
         /// When the driver's clock started, by the clock of its machine: microseconds since 1970, in UTC.
         started_us: u64,
+        /// The number of connections of HTTP/2 that the server has ended with GOAWAY.
+        #[serde(default)]
+        goaways: u64,
     },
 }
 

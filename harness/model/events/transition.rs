@@ -37,6 +37,9 @@ pub struct Transition {
     /// The due times of the first and the last request with an unexpected answer, in seconds since the start of the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<Failing>,
+    /// The number of connections of HTTP/2 that the client's sidecar, the gateway or the server has ended with GOAWAY.
+    #[serde(default)]
+    pub goaways: u64,
     /// What was written to the rules and to the controlled object, in order. Empty where no controller moves the traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<Write>,
@@ -55,6 +58,15 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// The connections that were ended with GOAWAY, in words; none if there are none.
+    pub fn goaways_in_words(&self) -> Option<String> {
+        match self.goaways {
+            0 => None,
+            1 => Some("1 connection was ended with GOAWAY".to_owned()),
+            many => Some(format!("{many} connections were ended with GOAWAY")),
+        }
+    }
+
     /// The number of errors.
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()

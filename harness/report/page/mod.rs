@@ -273,6 +273,7 @@ fn transition(transition: &Transition) -> Markup {
                 "; longest time without a correct answer " (millis(gap.lasted)) " (" (gap.from) ", from " (format!("{:.2} s", gap.began.as_secs_f64()))
                 ", a request every " (millis(transition.resolution)) ")"
             }
+            @if let Some(goaways) = transition.goaways_in_words() { "; " (goaways) }
             @for bound in &transition.bounds {
                 "; " (bound.count) " of " (bound.requests) " " (bound.of) ", which excludes a share above " (format!("{:.2} %", (bound.excluded * 1e4).ceil() / 1e2))
             }

@@ -339,7 +339,7 @@ impl<W: Write> Terminal<W> {
     }
 }
 
-/// The traffic during a change in a sentence; none if there were no failures and no shift.
+/// The traffic during a change in a sentence; none if there were no failures, no shift and no GOAWAY.
 fn change(transition: &Transition) -> Option<String> {
     let mut parts = Vec::new();
     for Shift { from, new, first_new, last_old } in &transition.shifts {
@@ -351,6 +351,7 @@ fn change(transition: &Transition) -> Option<String> {
             parts.push(format!("{from}: {}", seen.join(", ")));
         }
     }
+    parts.extend(transition.goaways_in_words());
     let failed = transition.failed();
     if parts.is_empty() && failed == 0 {
         return None;

@@ -75,12 +75,15 @@ fn start() -> Vec<Event> {
 }
 
 #[rstest::rstest]
-#[case::nothing_to_tell(&[], None, None)]
-#[case::a_shift(&[], Some(50), Some("during the change: 0 of 16 requests failed, which excludes an error share above 35.06 % with 99.9 % confidence; testers: last old answer after 0.05 s"))]
-#[case::failed(&[("503", 1), ("503 `no healthy upstream`", 2)], None, Some("during the change: 3 of 16 requests failed (1 × 503, 2 × 503 `no healthy upstream`); longest time without a correct answer 1.25 s (testers)"))]
+#[case::nothing_to_tell(&[], None, 0, None)]
+#[case::a_shift(&[], Some(50), 0, Some("during the change: 0 of 16 requests failed, which excludes an error share above 35.06 % with 99.9 % confidence; testers: last old answer after 0.05 s"))]
+#[case::failed(&[("503", 1), ("503 `no healthy upstream`", 2)], None, 0, Some("during the change: 3 of 16 requests failed (1 × 503, 2 × 503 `no healthy upstream`); longest time without a correct answer 1.25 s (testers)"))]
+#[case::goaway(&[], None, 1, Some("during the change: 0 of 16 requests failed, which excludes an error share above 35.06 % with 99.9 % confidence; 1 connection was ended with GOAWAY"))]
+#[case::failed_after_goaway(&[("503", 1)], None, 8, Some("during the change: 1 of 16 requests failed (1 × 503); longest time without a correct answer 1.25 s (testers); 8 connections were ended with GOAWAY"))]
 fn what_was_seen_of_a_change(
     #[case] errors: &[(&str, u64)],
     #[case] last: Option<u64>,
+    #[case] goaways: u64,
     #[case] expected: Option<&str>,
 ) {
     let from = "testers".to_owned();
@@ -89,6 +92,7 @@ fn what_was_seen_of_a_change(
         requests: 16,
         errors: errors.iter().map(|(answer, count)| ((*answer).to_owned(), *count)).collect(),
         shifts: vec![shift],
+        goaways,
         gap: Some(Gap { from, began: SECOND, lasted: SECOND + SECOND / 4 }),
         ..Transition::default()
     };

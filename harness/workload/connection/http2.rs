@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,6 +10,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Mutex;
 
+use super::frames::Frames;
 use super::{ClientRequest, HttpResponse, ServerAddress, broken, read, refused};
 use crate::protocol::RequestFailure;
 
@@ -19,13 +21,14 @@ type Sender = SendRequest<Full<Bytes>>;
 pub(super) struct Http2 {
     server: Arc<ServerAddress>,
     keep_alive: bool,
+    goaways: Arc<AtomicU64>,
     open: Mutex<Option<Sender>>,
 }
 
 impl Http2 {
     /// A connection that is opened by its first request.
-    pub fn new(server: Arc<ServerAddress>, keep_alive: bool) -> Self {
-        Self { server, keep_alive, open: Mutex::new(None) }
+    pub fn new(server: Arc<ServerAddress>, keep_alive: bool, goaways: Arc<AtomicU64>) -> Self {
+        Self { server, keep_alive, goaways, open: Mutex::new(None) }
     }
 
     /// Sends a request and reads the response.
@@ -57,14 +60,27 @@ impl Http2 {
     /// A sender on the open connection, or on a new one, and whether the connection is new.
     async fn sender(&self) -> Result<(Sender, bool), RequestFailure> {
         if !self.keep_alive {
-            return Ok((connect(&self.server).await?, true));
+            return Ok((self.connect().await?, true));
         }
         let mut open = self.open.lock().await;
         if let Some(sender) = open.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok((sender.clone(), false));
         }
-        let sender = connect(&self.server).await?;
+        let sender = self.connect().await?;
         Ok((open.insert(sender).clone(), true))
+    }
+
+    /// Opens a connection, which is closed when its senders are dropped.
+    async fn connect(&self) -> Result<Sender, RequestFailure> {
+        let stream = TokioIo::new(Frames::new(self.server.connect().await?, Arc::clone(&self.goaways)));
+        let builder = Builder::new(TokioExecutor::new());
+        let (sender, connection) = builder.handshake(stream).await.map_err(|error| refused(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection was closed");
+            }
+        });
+        Ok(sender)
     }
 }
 
@@ -78,17 +94,4 @@ fn is_refused(error: &hyper::Error) -> bool {
                 reason => reason == Some(h2::Reason::REFUSED_STREAM),
             }
     })
-}
-
-/// Opens a connection, which is closed when its senders are dropped.
-async fn connect(server: &ServerAddress) -> Result<Sender, RequestFailure> {
-    let stream = TokioIo::new(server.connect().await?);
-    let builder = Builder::new(TokioExecutor::new());
-    let (sender, connection) = builder.handshake(stream).await.map_err(|error| refused(&error))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection was closed");
-        }
-    });
-    Ok(sender)
 }

@@ -1,11 +1,13 @@
 //! Connections of the driver.
 
 mod address;
+mod frames;
 mod http1;
 mod http2;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,9 +64,9 @@ impl Connection {
         Self { transport: Transport::Http1(Http1::new(server, keep_alive)), timeout }
     }
 
-    /// An HTTP/2 connection that is opened by its first request.
-    pub fn http2(server: Arc<ServerAddress>, keep_alive: bool, timeout: Duration) -> Self {
-        Self { transport: Transport::Http2(Arc::new(Http2::new(server, keep_alive))), timeout }
+    /// An HTTP/2 connection that is opened by its first request. `goaways` counts how often the server ends it with GOAWAY.
+    pub fn http2(server: Arc<ServerAddress>, keep_alive: bool, timeout: Duration, goaways: Arc<AtomicU64>) -> Self {
+        Self { transport: Transport::Http2(Arc::new(Http2::new(server, keep_alive, goaways))), timeout }
     }
 
     /// Another sender on an HTTP/2 connection; none if the connection is one of HTTP/1.1.

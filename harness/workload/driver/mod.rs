@@ -6,6 +6,7 @@ mod requests;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -139,7 +140,12 @@ async fn run(
     }
     let took = generator.start.elapsed();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(took);
-    let end = DriverMessage::End { plan: generator.plan.id, took_us: micros(took), started_us: micros(started) };
+    let end = DriverMessage::End {
+        plan: generator.plan.id,
+        took_us: micros(took),
+        started_us: micros(started),
+        goaways: generator.goaways.load(Ordering::Relaxed),
+    };
     batcher.send(end)?;
     Ok(batcher.flush()?)
 }
@@ -152,6 +158,8 @@ struct LoadGenerator {
     reader: ResponseReader,
     protocol: Protocol,
     server: Arc<ServerAddress>,
+    /// The number of connections that the server has ended with GOAWAY.
+    goaways: Arc<AtomicU64>,
     /// The connections of HTTP/2, by number.
     shared: Mutex<Vec<Connection>>,
     /// For each flow its requests, one per variant.
@@ -185,6 +193,7 @@ impl LoadGenerator {
             reader,
             protocol: target.protocol,
             server,
+            goaways: Arc::default(),
             shared: Mutex::default(),
             requests,
             interval: Mutex::new(interval),
@@ -224,7 +233,7 @@ impl LoadGenerator {
         } else {
             let mut shared = lock(&self.shared);
             while shared.len() <= number {
-                shared.push(Connection::http2(server(), keep_alive, timeout));
+                shared.push(Connection::http2(server(), keep_alive, timeout, Arc::clone(&self.goaways)));
             }
             shared[number].stream()
         };

@@ -28,7 +28,7 @@ pub(super) async fn reflect(plan: &ReflectPlan) -> Result<Reflection, DriveError
     let server = ServerAddress::new(plan.connect.clone().unwrap_or_else(|| target.address.clone()));
     server.resolve().await;
     let mut server = Asked {
-        connection: Connection::http2(Arc::new(server), true, Duration::from_millis(plan.timeout_ms)),
+        connection: Connection::http2(Arc::new(server), true, Duration::from_millis(plan.timeout_ms), Arc::default()),
         target,
         method: METHODS[0],
     };

@@ -67,6 +67,15 @@ async fn answers_of(
     generator: LoadGenerator,
     react: impl Fn(&RequestResult) -> Option<DriverCommand> + Send + Sync,
 ) -> Vec<(RequestResult, ResultKind)> {
+    answers_and_goaways(generator, react).await.0
+}
+
+/// The same, with the number of connections that the server has ended with GOAWAY.
+async fn answers_and_goaways(
+    generator: LoadGenerator,
+    react: impl Fn(&RequestResult) -> Option<DriverCommand> + Send + Sync,
+) -> (Vec<(RequestResult, ResultKind)>, u64) {
+    let mut ended = 0;
     let (sender, mut commands) = mpsc::channel(16);
     let id = generator.plan.id;
     let seen = |message: &DriverMessage| {
@@ -85,10 +94,11 @@ async fn answers_of(
         match message {
             DriverMessage::Kind(kind) => kinds.push(kind),
             DriverMessage::Result(result) => answers.push((result, kinds[result.kind].clone())),
-            DriverMessage::End { .. } | DriverMessage::Reflected(_) => {}
+            DriverMessage::End { goaways, .. } => ended = goaways,
+            DriverMessage::Reflected(_) => {}
         }
     }
-    answers
+    (answers, ended)
 }
 
 fn flow(path: &str, requests: u64) -> Flow {
