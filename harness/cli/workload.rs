@@ -17,10 +17,9 @@ pub(super) async fn run(part: Workload) -> Result<(), Failure> {
             let certificate = tls.map(|folder| Certificate::read(&folder)).transpose();
             let certificate = certificate.map_err(|error| failed(&error))?;
             let server = DemoServer::new(&version, &pod, !mended).with(Faults { slow, fail });
-            let server = server.speaking_http2(http2).reflecting(reflection).propagating(propagate).showing(certificate);
-            workload::serve(listen, server)
-                .await
-                .map_err(|error| failed(&error))
+            let server =
+                server.speaking_http2(http2).reflecting(reflection).propagating(propagate).showing(certificate);
+            workload::serve(listen, server).await.map_err(|error| failed(&error))
         }
         Workload::Idle { seconds } => {
             match seconds {

@@ -19,7 +19,7 @@ pub(super) fn callers(
         variants: vec![Variant::default()],
         sessions: None,
     };
-    let (mut all, mut paths) = (Vec::new(), vec!["/".to_owned()]);
+    let (mut all, mut paths) = (Vec::new(), vec![service.path.clone()]);
     for base in std::iter::once(everyone).chain(outside) {
         let mut populations = vec![base];
         vary(&mut populations, outbound, service, &mut paths, open);
@@ -36,7 +36,8 @@ fn vary(
     paths: &mut Vec<String>,
     open: &mut Vec<String>,
 ) {
-    let routes = requests(&populations[0], service, "/").next().and_then(|request| outbound.routes(&request).ok());
+    let routes =
+        requests(&populations[0], service, &service.path).next().and_then(|request| outbound.routes(&request).ok());
     let routes = routes.map(|routes| routes.table.routes).unwrap_or_default();
     for condition in routes.iter().flat_map(|route| &route.conditions) {
         let value = match &condition.test {
@@ -53,8 +54,17 @@ fn vary(
         };
         match &condition.subject {
             Subject::Path => {
-                if !paths.contains(&value) {
-                    paths.push(value);
+                if service.scheme.takes(&value) {
+                    if !paths.contains(&value) {
+                        paths.push(value);
+                    }
+                } else {
+                    note(
+                        open,
+                        format!(
+                            "a route matches {value}, which is no method of gRPC: add claims about the methods that it matches"
+                        ),
+                    );
                 }
             }
             Subject::Header(header) if condition.polarity == Polarity::Positive => {

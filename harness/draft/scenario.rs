@@ -11,7 +11,7 @@ use super::text::{claim, plain, population};
 use crate::demo::demo_versions;
 use crate::plan::Given;
 use crate::routing::{Client, Kind, Live, Mesh, Naming, Object, pods_of};
-use crate::scenario::{Manifest, Population, Service};
+use crate::scenario::{Manifest, Population, Scheme, Service};
 
 /// The order in which a stage applies kinds. Other kinds come first.
 const ORDER: [&str; 7] =
@@ -122,7 +122,7 @@ fn compose(sources: &Sources, refused: &BTreeMap<String, String>) -> Result<Draf
     lines.extend(["", "stages:", "  - name: current state", "    apply:"].map(str::to_owned));
     lines.extend(ordered(&sources.files).map(|file| format!("      - {}", plain(&file.path.display().to_string()))));
     lines.push("    expect:".to_owned());
-    lines.extend(claims(&populations, &paths, given, refused));
+    lines.extend(claims(&populations, &service.path, &paths, given, refused));
     lines.extend(NEXT.map(str::to_owned));
     let mut files =
         vec![("scenario.yaml".to_owned(), lines.join("\n") + "\n"), (format!("{POD}.yaml"), MANIFEST.to_owned())];
@@ -135,6 +135,7 @@ fn compose(sources: &Sources, refused: &BTreeMap<String, String>) -> Result<Draf
 /// The claims, and as comments those that are refused or cannot be written.
 fn claims(
     populations: &[&Population],
+    default_path: &str,
     paths: &[String],
     given: impl Fn(&Population, &str) -> Given,
     refused: &BTreeMap<String, String>,
@@ -142,7 +143,8 @@ fn claims(
     let (mut claims, mut notes) = (Vec::new(), Vec::new());
     for (own, path) in populations.iter().flat_map(|own| paths.iter().map(move |path| (own, path))) {
         let given = given(own, path);
-        match claim(&own.name, path, &given) {
+        let written = (path != default_path).then_some(path.as_str());
+        match claim(&own.name, written, &given) {
             Ok(claim) => match (given.not_modelled.first(), refused.get(&format!("- {claim}"))) {
                 (None, None) => claims.push(format!("      - {claim}")),
                 (Some(note), _) => notes.push(format!(
@@ -184,17 +186,22 @@ fn header(name: &str, namespace: &str, service: &Service, is_demo: bool, open: &
         format!("service: {}://{}:{}", service.scheme, service.host, service.port),
         format!("client: {{manifest: {POD}.yaml, pod: {POD}}}"),
     ]);
-    let version: &[&str] = if is_demo {
-        &[
+    let version: &[&str] = match (is_demo, service.scheme) {
+        (true, Scheme::Http | Scheme::H2c) => &[
             "version: {body: 'Hello server - (?<version>[^ ]+)'}",
             "pod: {header: x-pod}",
             "served: {path: /served, port: 8080}",
-        ]
-    } else {
-        &[
+        ],
+        (true, Scheme::Grpc) => {
+            &["version: {header: x-version}", "pod: {header: x-pod}", "served: {path: /served, port: 8080}"]
+        }
+        (false, Scheme::Http | Scheme::H2c) => &[
             "# or {body: 'a regular expression with (?<version>…)'}, or {json: /a/pointer}",
             "version: {header: x-version}",
-        ]
+        ],
+        (false, Scheme::Grpc) => {
+            &["# or {field: build.version}, a field of the message", "version: {header: x-version}"]
+        }
     };
     lines.extend(version.iter().map(|line| (*line).to_owned()));
     lines
@@ -234,7 +241,7 @@ fn namespace(sources: &Sources, open: &mut Vec<String>) -> Option<String> {
 /// The service that routing rules name, or else the first service.
 fn service(live: &Live, sources: &Sources, open: &mut Vec<String>) -> Option<Service> {
     let own = live.of(Kind::Service).filter(|object| object.namespace == live.namespace());
-    let services: Vec<(String, u16)> =
+    let services: Vec<(String, (u16, Scheme))> =
         own.filter_map(|object| Some((object.manifest.name().to_owned(), port(&object.manifest)?))).collect();
     let ruled = sources.manifests().flat_map(|manifest| {
         let hosts = manifest.at("/spec/hosts").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
@@ -253,17 +260,36 @@ fn service(live: &Live, sources: &Sources, open: &mut Vec<String>) -> Option<Ser
             others.join(", ")
         ));
     }
-    Some(Service::http(&found.0, found.1))
+    let (port, scheme) = found.1;
+    if scheme == Scheme::Grpc {
+        let health = scheme.default_path();
+        open.push(format!("the method that clients call: it is {health}, unless the service names one, grpc://{}:{port}/PACKAGE.SERVICE/METHOD", found.0));
+    }
+    Some(Service { scheme, path: scheme.default_path().to_owned(), ..Service::http(&found.0, port) })
 }
 
-/// The first port of a Service that is for HTTP, or else its first port.
-fn port(service: &Manifest) -> Option<u16> {
+/// The first port of a Service that is for HTTP/1.1, otherwise the first for gRPC or HTTP/2, otherwise its first port, with the protocol that
+/// clients speak to it.
+fn port(service: &Manifest) -> Option<(u16, Scheme)> {
     let ports = service.at("/spec/ports")?.as_array()?;
-    let is_http = |port: &&serde_json::Value| {
-        ["appProtocol", "name"].iter().any(|key| port[key].as_str().is_some_and(|text| text.starts_with("http")))
-    };
-    let port = ports.iter().find(is_http).or_else(|| ports.first())?;
-    u16::try_from(port["port"].as_u64()?).ok()
+    let known = || ports.iter().filter_map(|port| Some((port, scheme(port)?)));
+    let (port, scheme) = known()
+        .find(|(_, scheme)| *scheme == Scheme::Http)
+        .or_else(|| known().next())
+        .or_else(|| Some((ports.first()?, Scheme::Http)))?;
+    Some((u16::try_from(port["port"].as_u64()?).ok()?, scheme))
+}
+
+/// The protocol that clients speak to a port, by its `appProtocol` or its name; none if that is not HTTP.
+fn scheme(port: &serde_json::Value) -> Option<Scheme> {
+    let declared = ["appProtocol", "name"].iter().find_map(|key| port[key].as_str())?.to_lowercase();
+    match declared.split('-').next().unwrap_or_default() {
+        "kubernetes.io/h2c" | "http2" => Some(Scheme::H2c),
+        // browsers speak it over HTTP/1.1
+        "grpc" if declared.starts_with("grpc-web") => None,
+        "grpc" => Some(Scheme::Grpc),
+        other => other.starts_with("http").then_some(Scheme::Http),
+    }
 }
 
 fn workloads(live: &Live) -> impl Iterator<Item = &Object> {

@@ -24,13 +24,13 @@ pub(super) fn population(population: &Population) -> String {
     format!("  {}: {{{}}}", plain(&population.name), parts.join(", "))
 }
 
-/// A claim of the expected answers, or why they cannot be claimed.
-pub(super) fn claim(from: &str, path: &str, given: &Given) -> Result<String, String> {
-    let at = if path == "/" { String::new() } else { format!(", path: {}", plain(path)) };
+/// A claim of the expected answers to requests for a path, unless it is the default one, or why they cannot be claimed.
+pub(super) fn claim(from: &str, path: Option<&str>, given: &Given) -> Result<String, String> {
+    let at = path.map(|path| format!(", path: {}", plain(path))).unwrap_or_default();
     let mut shares: BTreeMap<String, f64> = BTreeMap::new();
     for (seen, chance) in &given.seen {
         let Some(version) = &seen.version else {
-            return Err(format!("{from} gets {given} at {path}: is this intended?"));
+            return Err(format!("{from} gets {given} at {}: is this intended?", path.unwrap_or("/")));
         };
         *shares.entry(version.clone()).or_default() += chance.fraction();
     }

@@ -297,6 +297,45 @@ fn a_draft_is_never_refused(#[case] manifests: String, #[case] note: &str) {
     assert_verified(folder.path());
 }
 
+#[rstest]
+#[case::grpc_by_name("{name: grpc, port: 9090}", "grpc://web:9090")]
+#[case::grpc_by_the_beginning_of_the_name("{name: grpc-api, port: 9090}", "grpc://web:9090")]
+#[case::grpc_by_protocol("{name: api, port: 9090, appProtocol: grpc}", "grpc://web:9090")]
+#[case::http2("{name: http2, port: 9090}", "h2c://web:9090")]
+#[case::h2c("{name: http, port: 9090, appProtocol: kubernetes.io/h2c}", "h2c://web:9090")]
+#[case::http_first("{name: grpc, port: 9090}, {name: http, port: 80}", "http://web:80")]
+#[case::grpc_after_another("{name: tcp-metrics, port: 1}, {name: grpc, port: 9090}", "grpc://web:9090")]
+#[case::grpc_web("{name: grpc-web, port: 9090}", "http://web:9090")]
+#[case::no_name("{port: 9090}", "http://web:9090")]
+fn the_protocol_comes_from_the_port(#[case] ports: &str, #[case] service: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = APP.replace("{name: grpc, port: 9090}, {name: http, port: 80}", ports);
+    fs::write(folder.path().join("app.yaml"), manifests).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let drafted = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    assert!(drafted.contains(&format!("\nservice: {service}\n")), "{drafted}");
+    assert_eq!(printed.contains("the method that clients call"), service.starts_with("grpc"), "{printed}");
+    assert_verified(folder.path());
+}
+
+/// A rule for one method makes a claim about this method, and a rule for a path that is no method makes none.
+#[test]
+fn methods_of_grpc_come_from_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = virtual_service(
+        "  http: [{match: [{uri: {exact: /shop.Cart/Add}}, {uri: {prefix: /shop.Orders}}], route: [{destination: {host: web}}]}, {route: [{destination: {host: web}}]}]\n",
+    );
+    fs::write(folder.path().join("app.yaml"), manifests.replace(", {name: http, port: 80}", "")).unwrap();
+    let (printed, code) = init(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{printed}");
+    let drafted = fs::read_to_string(folder.path().join("scenario.yaml")).unwrap();
+    assert!(drafted.contains("- {from: everyone, path: /shop.Cart/Add, get: {v1: 100%}}"), "{drafted}");
+    assert!(drafted.contains("- {from: everyone, get: {v1: 100%}}"), "{drafted}");
+    assert!(printed.contains("a route matches /shop.Orders, which is no method of gRPC"), "{printed}");
+    assert_verified(folder.path());
+}
+
 #[test]
 fn every_fixture_makes_a_draft_that_is_not_refused() {
     for entry in fs::read_dir(Path::new(ROOT).join("fixtures")).unwrap().map(Result::unwrap) {

@@ -31,4 +31,19 @@ impl Scheme {
             Self::Grpc => 0,
         }
     }
+
+    /// Whether a path can be requested; for gRPC, whether it is that of a method, `/PACKAGE.SERVICE/METHOD`.
+    pub fn takes(self, path: &str) -> bool {
+        let is_name = |name: &str| {
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_part)
+        };
+        match self {
+            Self::Http | Self::H2c => path.starts_with('/'),
+            Self::Grpc => {
+                let names = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+                names.is_some_and(|(service, method)| is_name(service) && is_name(method))
+            }
+        }
+    }
 }

@@ -6,7 +6,6 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::Resolver;
-use super::service::is_method;
 use crate::scenario::descriptors::{Descriptors, Messages};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::model::Scenario;
@@ -26,7 +25,7 @@ impl Resolver<'_> {
         written.sort_by_key(|(method, _)| (method.referenced.line(), method.referenced.column()));
         let mut sent = BTreeMap::new();
         for (method, message) in written {
-            if !is_method(&method.value) {
+            if !Scheme::Grpc.takes(&method.value) {
                 let example = Scheme::Grpc.default_path();
                 let message = format!("`{}` is not a method of gRPC such as {example}", method.value);
                 return self.error(method.referenced, message);

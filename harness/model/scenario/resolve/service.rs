@@ -33,7 +33,7 @@ impl Resolver<'_> {
         let Some(port) = port.parse().ok().filter(|port| *port > 0 && !host.is_empty()) else {
             return refused(String::new());
         };
-        if !is_method(&path) && scheme == Scheme::Grpc {
+        if !scheme.takes(&path) {
             return refused(format!("; `{path}` is not a method of gRPC such as {}", Scheme::Grpc.default_path()));
         }
         Ok(Service { host: host.to_owned(), port, scheme, path })
@@ -46,7 +46,7 @@ impl Resolver<'_> {
         context: &Context<'_>,
     ) -> Result<String, ScenarioError> {
         let Some(written) = written else { return Ok(context.service.path.clone()) };
-        if context.service.scheme == Scheme::Grpc && !is_method(&written.value) {
+        if !context.service.scheme.takes(&written.value) && context.service.scheme == Scheme::Grpc {
             let message =
                 format!("`{}` is not a method of gRPC such as {}", written.value, Scheme::Grpc.default_path());
             return self.error(written.referenced, message);
@@ -111,14 +111,4 @@ impl Resolver<'_> {
             VersionRule::Header(_) | VersionRule::Body(_) | VersionRule::Field(_) => Ok(()),
         }
     }
-}
-
-/// Whether a path is that of a method of gRPC: `/PACKAGE.SERVICE/METHOD`.
-pub(super) fn is_method(path: &str) -> bool {
-    let is_name = |name: &str| {
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
-        !name.is_empty() && name.bytes().all(is_part)
-    };
-    let names = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-    names.is_some_and(|(service, method)| is_name(service) && is_name(method))
 }
