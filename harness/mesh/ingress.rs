@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::{MeshError, Sidecar};
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, PodPort};
 use crate::routing::RouteTable;
 use crate::scenario::IngressGateway;
 
@@ -18,6 +18,8 @@ pub struct Ingress {
     target: u16,
     /// The name that callers say in the TLS handshake; none for HTTP.
     server_name: Option<String>,
+    /// Its pods, and those of their namespace.
+    pods: (Api<Pod>, Vec<String>),
     /// The Envoy of each of its pods.
     proxies: Vec<Sidecar>,
 }
@@ -48,13 +50,21 @@ impl Ingress {
             .ok_or_else(|| MeshError::NoGatewayPort { gateway: gateway.to_string(), namespace: namespace.clone() })?;
         let own: Api<Pod> = Api::namespaced(client.clone(), &namespace);
         let is_there = |pod: &&Pod| pod.namespace().as_deref() == Some(&namespace);
-        let proxies = pods.iter().filter(is_there).map(|pod| Sidecar::new(own.clone(), pod.name_any()));
+        let names: Vec<String> = pods.iter().filter(is_there).map(ResourceExt::name_any).collect();
+        let proxies = names.iter().map(|name| Sidecar::new(own.clone(), name.clone()));
         Ok(Self {
             address: format!("{}.{namespace}:{}", service.name_any(), gateway.port),
             server_name: gateway.tls.as_ref().map(|tls| tls.server_name.clone()),
             target: target(port, first).unwrap_or(gateway.port),
             proxies: proxies.collect(),
+            pods: (own, names),
         })
+    }
+
+    /// The ports on which its pods listen.
+    pub fn ports(&self) -> Vec<PodPort> {
+        let (pods, names) = &self.pods;
+        names.iter().map(|pod| PodPort { pods: pods.clone(), pod: pod.clone(), port: self.target }).collect()
     }
 
     /// How each pod routes requests to a host now.

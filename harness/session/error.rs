@@ -76,6 +76,7 @@ impl From<VenueError> for SessionError {
             VenueError::Mesh(error) => Self::Mesh(error),
             VenueError::Controller(error) => Self::Controller(error),
             VenueError::Scenario(error) => Self::Scenario(error),
+            VenueError::Traffic(error) => Self::Traffic(error),
             VenueError::NotThrowaway => Self::NotThrowaway,
         }
     }

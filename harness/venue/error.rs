@@ -4,6 +4,7 @@ use crate::cluster::{ClusterError, RunId};
 use crate::controller::ControllerError;
 use crate::mesh::MeshError;
 use crate::scenario::ScenarioError;
+use crate::traffic::TrafficError;
 
 /// Why a venue cannot be opened or changed.
 #[derive(Debug, Error)]
@@ -21,6 +22,9 @@ pub enum VenueError {
     /// The scenario is wrong, or cannot be run there.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
+    /// No driver could be started.
+    #[error(transparent)]
+    Traffic(#[from] TrafficError),
     /// Only a throwaway cluster can do what was asked for.
     #[error("mutants are brought about, and control planes installed, on a throwaway cluster alone")]
     NotThrowaway,

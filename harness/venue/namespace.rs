@@ -12,8 +12,8 @@ use super::turns::{Neighbours, Turn, Turns};
 use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{
-    Applied, ClusterError, Deleted, OUTAGE_LIMIT, Objects, PodState, Tunnel, TunnelError, Workloads, answered,
-    is_staying, outage,
+    Applied, ClusterError, Deleted, FindPods, OUTAGE_LIMIT, Objects, PodState, PortForward, Tunnel, TunnelError,
+    Workloads, answered, is_staying, outage,
 };
 use crate::controller::ControlledObjects;
 use crate::events::{Environment, Event, Events};
@@ -21,10 +21,10 @@ use crate::mesh::{Ingress, MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
 use crate::scenario::{
-    Client, ControlPlane, GatewayApi, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Service,
-    Target,
+    Client, ControlPlane, GatewayApi, IngressGateway, IstioVersion, Manifest, MeshStep, Outside, Scenario, Served,
+    Service, Target,
 };
-use crate::traffic::{Driver, DriverOptions, SenderPod, WatchOptions};
+use crate::traffic::{Driver, DriverOptions, SenderPod, TrafficError, WatchOptions};
 
 /// The timeout for the first push of a control plane that has replaced another.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
@@ -58,6 +58,10 @@ pub struct OpenNamespace {
     controlled: Option<ControlledObjects>,
     /// The gateways through which populations come, once they are found.
     ingresses: BTreeMap<IngressGateway, Option<Ingress>>,
+    /// Where requests from outside of the mesh are sent from.
+    outside: Outside,
+    /// The connections of this machine to gateways.
+    forwards: Vec<PortForward>,
     /// The addresses of endpoints that the client's sidecar uses, as far as stages have waited for them.
     endpoints: BTreeSet<String>,
     /// The stages of other runs on the cluster; none where it runs nothing else.
@@ -89,6 +93,8 @@ impl OpenNamespace {
                 .as_ref()
                 .map(|object| ControlledObjects::watch(&cluster.client, &name, object)),
             ingresses: scenario.ingress_gateways().into_iter().map(|gateway| (gateway.clone(), None)).collect(),
+            outside: scenario.traffic.outside,
+            forwards: Vec::new(),
             endpoints: BTreeSet::new(),
             cluster: cluster.clone(),
             sidecars: injected
@@ -131,7 +137,7 @@ impl OpenVenue for OpenNamespace {
 
     async fn driver(&mut self, options: DriverOptions) -> Result<Driver, VenueError> {
         let new = |pods: &Api<Pod>| Driver::new(pods.clone(), options).program(&self.client.driver);
-        let outside = self.client.outside.as_deref().unwrap_or_default();
+        let outside = self.client.outside.as_deref().unwrap_or("outside");
         let mut driver = new(&self.pods);
         for other in &self.client.others {
             let Service { host, port, .. } = other.addressed(&self.service, &self.name);
@@ -153,7 +159,17 @@ impl OpenVenue for OpenNamespace {
                 GatewayApi::Kubernetes => format!("{}-istio.{}:{}", gateway.name, self.name, gateway.port),
             };
             let pod = SenderPod { name: outside.to_owned(), address, connects_each: false, tls: gateway.tls.clone() };
-            driver = driver.entering(gateway.clone(), new(&self.pods).within_pod(pod));
+            let own = match self.outside {
+                Outside::Pod => new(&self.pods),
+                Outside::Host => {
+                    let forward = PortForward::listen(pods_of(gateway, &self.cluster.client, &self.name)).await;
+                    let forward = forward.map_err(TrafficError::Start)?;
+                    let own = Driver::local(forward.address, options);
+                    self.forwards.push(forward);
+                    own
+                }
+            };
+            driver = driver.entering(gateway.clone(), own.within_pod(pod));
         }
         Ok(driver)
     }
@@ -332,6 +348,24 @@ impl OpenVenue for OpenNamespace {
             mesh: WatchOptions { rate: HIGHEST_RATE, raised: HIGHEST_RATE, busy: LOW_RATE, connections: 8 },
         }
     }
+}
+
+/// Finds the pods of a gateway that are ready.
+fn pods_of(gateway: &IngressGateway, client: &kube::Client, namespace: &str) -> FindPods {
+    let own = (gateway.api == GatewayApi::Kubernetes).then(|| namespace.to_owned());
+    let (gateway, client) = (gateway.clone(), client.clone());
+    Box::new(move || {
+        let (gateway, client, own) = (gateway.clone(), client.clone(), own.clone());
+        Box::pin(async move {
+            match Ingress::find(&client, &gateway, own.as_deref()).await {
+                Ok(ingress) => ingress.ports(),
+                Err(error) => {
+                    tracing::debug!(%error, "a gateway has no pods");
+                    Vec::new()
+                }
+            }
+        })
+    })
 }
 
 fn pods_in(cluster: &ProvisionedCluster, namespace: &str) -> Api<Pod> {

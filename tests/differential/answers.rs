@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shiftcheck::demo::{DemoImage, demo_versions};
-use shiftcheck::routing::{self, Chance, Live, Mesh, Naming, Outcome, Request, client_of, pods_of};
+use shiftcheck::routing::{Chance, Distribution, Live, Mesh, Naming, Outcome, Request, client_of, pods_of};
 use shiftcheck::scenario::StatusCode;
 use shiftcheck::traffic::{Driver, Next};
 use shiftcheck::verdict::Answer;
-use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
+use shiftcheck::workload::{DrivePlan, DriveTls, Flow, VersionSource};
 
 use super::table::{PORT, Table, Variant};
 
@@ -55,7 +55,14 @@ pub fn by_host(variant: &Variant, table: &Table, namespace: &str) -> BTreeMap<St
     by_host
 }
 
-/// Sends what is asked for to a host and compares the answers with what the model gives.
+/// How requests come into the mesh: from a pod without a sidecar to the address of a gateway.
+pub struct Entrance {
+    pub pod: &'static str,
+    pub address: String,
+    pub tls: Option<DriveTls>,
+}
+
+/// Sends what is asked for to a host from the client and compares the answers with what the model gives.
 pub async fn send(
     driver: &mut Driver,
     live: &Live,
@@ -63,24 +70,50 @@ pub async fn send(
     host: &str,
     requests: &[(String, Request)],
 ) -> Vec<String> {
+    send_by(driver, live, variant, host, requests, None).await
+}
+
+/// As [`send`], through a gateway if there is an entrance.
+pub async fn send_by(
+    driver: &mut Driver,
+    live: &Live,
+    variant: &Variant,
+    host: &str,
+    requests: &[(String, Request)],
+    entrance: Option<&Entrance>,
+) -> Vec<String> {
     let mesh = Mesh::new(live, pods_of(live, &naming()));
     let outbound = mesh.outbound(client_of(live, CLIENT).unwrap());
-    let routes = outbound.routes(&requests[0].1).unwrap();
-    let decisions: Vec<_> = requests.iter().map(|(_, request)| routes.decide(request)).collect();
-    let flow = |(kind, decision): (&(String, Request), &routing::Decision<'_>)| Flow {
+    let decide = |request: &Request| match outbound.routes(request) {
+        Ok(routes) => {
+            let decision = routes.decide(request);
+            (decision.distribution.clone(), decision.path)
+        }
+        Err(reason) => (Distribution::certain(Outcome::NoConnection(reason)), request.path.clone()),
+    };
+    let decisions: Vec<(Distribution, String)> = requests.iter().map(|(_, request)| decide(request)).collect();
+    let flow = |((_, request), (distribution, _)): (&(String, Request), &(Distribution, String))| Flow {
         method: None,
-        path: kind.1.path.clone(),
-        requests: if decision.distribution.iter().count() > 1 { MANY } else { FEW },
+        path: request.path.clone(),
+        requests: if distribution.iter().count() > 1 { MANY } else { FEW },
         min_results: MANY,
         message: Vec::new(),
         field: None,
-        variants: vec![kind.1.headers.clone()],
+        variants: vec![request.headers.clone()],
     };
     let protocol = &variant.protocol;
-    let plan = plan(protocol, host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
+    let mut plan = plan(protocol, host, !variant.connections, requests.iter().zip(&decisions).map(flow).collect());
+    if let Some(Entrance { address, tls, .. }) = entrance {
+        plan.base = format!("{protocol}://{host}");
+        plan.connect = Some(address.clone());
+        plan.tls = tls.clone().map(Box::new);
+        // handshakes are compared
+        plan.keep_alive = false;
+    }
+    let sender = entrance.map_or(CLIENT, |entrance| entrance.pod);
     let mut counts: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); requests.len()];
     let mut failures: Vec<BTreeSet<String>> = vec![BTreeSet::new(); requests.len()];
-    let observed = driver.drive(CLIENT, CLIENT, plan, |answered| {
+    let observed = driver.drive(sender, sender, plan, |answered| {
         if let Answer::Nothing { reason } = answered.answer {
             failures[answered.flow].insert(reason.clone());
         }
@@ -91,11 +124,11 @@ pub async fn send(
         return vec![error.to_string()];
     }
     let mut differences = Vec::new();
-    for ((((kind, _), decision), counts), failures) in requests.iter().zip(&decisions).zip(&counts).zip(&failures) {
+    let each = requests.iter().zip(&decisions).zip(&counts).zip(&failures);
+    for ((((kind, _), (distribution, path)), counts), failures) in each {
         let mut expected: BTreeMap<String, Chance> = BTreeMap::new();
-        for (outcome, chance) in decision.distribution.iter() {
-            let text =
-                if protocol == "grpc" { of_call(outcome, &decision.path) } else { foreseen(outcome, &decision.path) };
+        for (outcome, chance) in distribution.iter() {
+            let text = if protocol == "grpc" { of_call(outcome, path) } else { foreseen(outcome, path) };
             let own = expected.entry(text).or_insert(Chance::NONE);
             *own = own.or(chance);
         }

@@ -4,5 +4,5 @@
 mod answers;
 mod table;
 
-pub use answers::{CLIENT, by_host, naming, plan, send};
+pub use answers::{CLIENT, Entrance, by_host, naming, plan, send, send_by};
 pub use table::{HOST, PORT, Table, Variant, shown};

@@ -184,6 +184,11 @@ impl Variant {
         !self.env.is_empty() || ["kind: Deployment", "kind: Pod"].iter().any(|kind| self.objects.contains(kind))
     }
 
+    /// Whether requests are sent over TLS.
+    pub fn has_requests_over_tls(&self) -> bool {
+        self.requests.values().any(|request| request.tls)
+    }
+
     pub fn live(&self, namespace: &str, other: &str) -> Live {
         let mut live = Live::new(namespace, namespace);
         self.manifests(namespace, other).iter().for_each(|manifest| live.apply(manifest));

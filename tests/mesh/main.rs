@@ -22,6 +22,7 @@ mod command_line;
 mod differential;
 mod existing_cluster;
 mod flagger;
+mod gateways;
 mod ignored;
 mod images;
 mod ingress;

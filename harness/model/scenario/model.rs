@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use regex::Regex;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::control_plane::MeshStep;
 use super::controller::{Action, Controlled, ControllerWait, Gate, Install};
@@ -189,6 +191,19 @@ pub struct Traffic {
     pub qps: Option<f64>,
     /// Whether to use keep-alive.
     pub keep_alive: Option<bool>,
+    /// Where requests from outside of the mesh are sent from.
+    pub outside: Outside,
+}
+
+/// Where requests from outside of the mesh are sent from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outside {
+    /// A pod without a sidecar, beside the client.
+    #[default]
+    Pod,
+    /// The machine on which shiftcheck runs, by a port-forward to a pod of the gateway.
+    Host,
 }
 
 /// A stage of the rollout, with the claims that have to hold after it.

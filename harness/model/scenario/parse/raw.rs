@@ -10,8 +10,8 @@ use super::acts::Acts;
 use super::expectation::{Expectation, Keys};
 pub use super::sessions::Sessions;
 use super::values::{ErrorRates, QuotedVersion, Time};
-use crate::scenario::Share;
 use crate::scenario::controller::Phase;
+use crate::scenario::{Outside, Share};
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
 #[derive(Deserialize, JsonSchema)]
@@ -301,4 +301,7 @@ pub struct Traffic {
     pub qps: Option<Spanned<f64>>,
     /// Whether to use keep-alive; by default true.
     pub keep_alive: Option<bool>,
+    /// Where requests from outside of the mesh are sent from; by default `pod`.
+    #[schemars(with = "Option<Outside>")]
+    pub outside: Option<Spanned<Outside>>,
 }

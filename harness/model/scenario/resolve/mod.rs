@@ -138,9 +138,7 @@ impl Resolver<'_> {
         let others = self.clients(raw.clients, &raw.namespace.value, &mut client)?;
         let mut entrances = Vec::new();
         let mut populations = self.populations(raw.populations, &client.others, &mut entrances)?;
-        if !entrances.is_empty() {
-            client.add_outside();
-        }
+        self.add_outside(raw.traffic.outside.as_ref(), &entrances, &mut client)?;
         let versions = versions(&raw.stages.value);
         let context = Context {
             populations: &populations,
@@ -345,6 +343,7 @@ impl Resolver<'_> {
             streams: raw.streams.map(|streams| streams.value),
             qps: raw.qps.map(|qps| qps.value),
             keep_alive: raw.keep_alive,
+            outside: raw.outside.map(|outside| outside.value).unwrap_or_default(),
         })
     }
 

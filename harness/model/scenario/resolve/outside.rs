@@ -14,7 +14,7 @@ use super::sessions::keyed;
 use crate::scenario::certificate::{authorities, certificates};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::manifest::{self, Manifest};
-use crate::scenario::model::{Client, OtherClient, Stage};
+use crate::scenario::model::{Client, OtherClient, Outside, Stage};
 use crate::scenario::origin::Origin;
 use crate::scenario::parse::raw;
 use crate::scenario::population::{CallerTls, GatewayApi, IngressGateway, Population, Request};
@@ -388,6 +388,27 @@ impl Resolver<'_> {
         );
         self.error(entrance.host.referenced, message)
     }
+
+    /// Adds the pod outside of the mesh to the client's, where requests from there are sent from a pod.
+    pub(super) fn add_outside(
+        &self,
+        written: Option<&Spanned<Outside>>,
+        entrances: &[Entrance],
+        client: &mut Client,
+    ) -> Result<(), ScenarioError> {
+        match written {
+            Some(outside) if entrances.is_empty() => {
+                self.error(outside.referenced, "no population comes `through` a gateway")
+            }
+            Some(Spanned { value: Outside::Host, .. }) => Ok(()),
+            _ => {
+                if !entrances.is_empty() {
+                    client.add_outside();
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Client {
@@ -397,7 +418,7 @@ impl Client {
     }
 
     /// Adds a pod like the client's, without a sidecar and without labels by which a Service or a rule could select it.
-    pub(super) fn add_outside(&mut self) {
+    fn add_outside(&mut self) {
         let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == self.pod;
         let Some(mut pod) = self.manifests.iter().find(is_client).cloned() else { return };
         let name = self.outside_name();

@@ -3,6 +3,7 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::*;
+use crate::scenario::Outside;
 use crate::scenario::controller::Action;
 use crate::scenario::error_rates::ErrorProbability;
 use crate::scenario::expectation::{Claim, Expectation, Statuses};
@@ -58,7 +59,13 @@ fn traffic_is_driven_as_the_scenario_says() {
     let scenario = canary("populations:", "traffic: {connections: 4, qps: 250.5, keep-alive: false}\npopulations:");
     assert_eq!(
         scenario.traffic,
-        Traffic { connections: Some(4), streams: None, qps: Some(250.5), keep_alive: Some(false) }
+        Traffic {
+            connections: Some(4),
+            streams: None,
+            qps: Some(250.5),
+            keep_alive: Some(false),
+            outside: Outside::Pod
+        }
     );
     assert_eq!(canary("name: canary", "name: other").traffic, Traffic::default());
 }
@@ -173,6 +180,15 @@ fn a_population_comes_through_a_gateway() {
         Some([("sidecar.istio.io/inject".to_owned(), "false".to_owned())].into())
     );
     assert!(canary("name: canary", "name: other").client.outside.is_none());
+}
+
+#[test]
+fn requests_from_outside_that_this_machine_sends_need_no_pod() {
+    let scenario = ingress("populations:", "traffic: {outside: host}\npopulations:").unwrap();
+    assert_eq!((scenario.traffic.outside, scenario.client.outside), (Outside::Host, None));
+    let error =
+        |text: &str| ingress("populations:", &format!("traffic: {{outside: {text}}}\npopulations:")).unwrap_err();
+    assert_eq!(error("laptop"), "scenario.yaml:9:20: unknown variant `laptop`, expected one of pod, host");
 }
 
 #[test]
