@@ -21,7 +21,7 @@ use shiftcheck::cluster::{EmbeddedMesh, Keep};
 use shiftcheck::events::Events;
 use shiftcheck::plan::Plan;
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
-use shiftcheck::scenario::{Scenario, Service, parse_manifests};
+use shiftcheck::scenario::{Scenario, Scheme, Service, parse_manifests};
 use shiftcheck::session::{Ending, Options, Pause, run};
 use shiftcheck::traffic::{Driver, DriverOptions, Next};
 use shiftcheck::venue::Embedded;
@@ -77,7 +77,10 @@ fn main() {
     tell("10,000 VirtualServices for wildcard hosts", wildcards.as_secs_f64(), "s", 1.0, true);
 
     tell("a request's distribution", decide().as_secs_f64() * 1e6, "µs", 1.0, true);
-    tell("embedded traffic", runtime.block_on(traffic()), "requests a second", 50_000.0, false);
+    for (scheme, target) in [(Scheme::Http, 50_000.0), (Scheme::H2c, 40_000.0), (Scheme::Grpc, 40_000.0)] {
+        let rate = runtime.block_on(traffic(scheme));
+        tell(&format!("embedded traffic over {scheme}"), rate, "requests a second", target, false);
+    }
     runtime.shutdown_background();
     std::process::exit(i32::from(missed > 0));
 }
@@ -219,14 +222,19 @@ fn decide() -> Duration {
 }
 
 /// Requests a second of the testers' halves, through the driver, loopback and the embedded mesh.
-async fn traffic() -> f64 {
+async fn traffic(scheme: Scheme) -> f64 {
     const REQUESTS: u64 = 200_000;
     let scenario = Scenario::read(CANARY).unwrap();
-    let service = Service::http("svc-hello", 8080);
+    let path = if scheme == Scheme::Grpc { "/helloworld.Greeter/SayHello" } else { "/" };
+    let service = Service { scheme, path: path.to_owned(), ..Service::http("svc-hello", 8080) };
     let mut embedded = EmbeddedMesh::start("canary", "httpbin", &service).unwrap();
     scenario.client.manifests.iter().for_each(|manifest| drop(embedded.apply(manifest).unwrap()));
-    for file in
-        ["hello-server-v1.yaml", "hello-server-v2.yaml", "svc-hello.yaml", "dr-hello.yaml", "vs-hello-testers.yaml"]
+    let service_file = match scheme {
+        Scheme::Http => "svc-hello.yaml",
+        Scheme::H2c => "../h2c/svc-hello.yaml",
+        Scheme::Grpc => "../grpc/svc-hello.yaml",
+    };
+    for file in ["hello-server-v1.yaml", "hello-server-v2.yaml", service_file, "dr-hello.yaml", "vs-hello-testers.yaml"]
     {
         let path = Path::new(CANARY).join(file);
         for manifest in shiftcheck::scenario::read_manifests(&path).unwrap() {
@@ -236,7 +244,7 @@ async fn traffic() -> f64 {
     let mut driver = Driver::local(embedded.address(), DriverOptions::default());
     let plan = DrivePlan {
         id: 0,
-        base: "http://svc-hello:8080".to_owned(),
+        base: format!("{scheme}://svc-hello:8080"),
         connect: None,
         tls: None,
         connections: 16,
@@ -247,11 +255,14 @@ async fn traffic() -> f64 {
         keep_alive: true,
         timeout_ms: 10_000,
         limit_ms: 60_000,
-        version: VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned()),
+        version: match scheme {
+            Scheme::Grpc => VersionSource::Header("x-version".to_owned()),
+            _ => VersionSource::Body("Hello server - (?<version>[^ ]+)".to_owned()),
+        },
         pod_header: Some("x-pod".to_owned()),
         flows: vec![Flow {
             method: None,
-            path: "/".to_owned(),
+            path: path.to_owned(),
             requests: REQUESTS,
             min_results: REQUESTS,
             message: Vec::new(),
