@@ -256,6 +256,9 @@ pub struct RunArgs {
     /// The options for running a scenario.
     #[command(flatten)]
     pub walk: WalkArgs,
+    /// The number of client pods, which share the requests of the client [default: the scenario's, or 1]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub clients: Option<u16>,
     /// Decide the claims of this stage only, by name or number; earlier stages only apply their manifests
     #[arg(long, value_name = "STAGE", conflicts_with_all = ["until", "pause"])]
     pub only: Option<String>,

@@ -10,6 +10,7 @@ use super::exit::ExitCode;
 use super::options::own_pod;
 use super::process::{When, interrupt, output};
 use super::reports::{Printed, Reports};
+use super::single::with_clients;
 use super::webhook;
 use crate::scenario::{Controlled, ControllerKind, Scenario};
 use crate::session::Ending;
@@ -57,7 +58,8 @@ fn execution(args: &JudgeArgs) -> Execution<'_> {
 }
 
 /// The scenario with the pod of this process as its client.
-fn as_client(mut scenario: Scenario) -> Result<Scenario, Failure> {
+fn as_client(scenario: Scenario) -> Result<Scenario, Failure> {
+    let mut scenario = with_clients(scenario, 1)?;
     scenario.client.pod = own_pod()?.name;
     Ok(scenario)
 }

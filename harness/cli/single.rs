@@ -47,8 +47,17 @@ pub(super) async fn run(
     execution.run(interrupt).await
 }
 
+/// A scenario with so many client pods.
+pub(super) fn with_clients(scenario: Scenario, number: u16) -> Result<Scenario, Failure> {
+    scenario.with_clients(number).map_err(|error| Failure::of(&SessionError::from(error)))
+}
+
 /// The requested stages of a scenario.
 fn part_of(scenario: Scenario, args: &RunArgs, live: Option<&Live>) -> Result<Scenario, Failure> {
+    let scenario = match args.clients {
+        Some(number) => with_clients(scenario, number)?,
+        None => scenario,
+    };
     let number = |stage: &String| scenario.stage(stage).map_err(|error| Failure::of(&SessionError::from(error)));
     if let (Some(live), Some(stage)) = (live, &args.pause) {
         live.pause().set(number(stage)?);

@@ -12,7 +12,7 @@ use super::reached::{Rules, live_rules};
 use super::stage::{Mode, Session};
 use crate::cluster::{Applied, ClusterError};
 use crate::controller::ControlledObjects;
-use crate::events::{Event, Judged, Routing, Tallied, Transition};
+use crate::events::{ClientConvergence, Event, Judged, Routing, Tallied, Transition};
 use crate::mesh::{
     Converged, EnvoyError, KUBE_PROXY, MERGE_WINDOW, MeshError, Mismatch, Polling, ReadTable, TableReading, converge,
 };
@@ -281,7 +281,14 @@ impl<'a> Session<'a> {
         }
         let mut routing = self.routing(&converged);
         let (start, mut readings) = (Instant::now(), converged.readings);
-        for (sender, converged) in self.senders_converged(polling).await? {
+        let senders = self.senders_converged(polling).await?;
+        if !senders.replicas.is_empty() {
+            let own = ClientConvergence { pod: self.plan.scenario.client.pod.clone(), took: Duration::ZERO };
+            let all = std::iter::once(own).chain(senders.replicas);
+            let since = |own: ClientConvergence| ClientConvergence { took: converged.took + own.took, ..own };
+            routing.clients = all.map(since).collect();
+        }
+        for (sender, converged) in senders.all {
             let Converged { table, differences, not_compared, .. } = converged;
             readings += converged.readings;
             routing.lines.extend(table.lines().into_iter().map(|line| format!("{sender}: {line}")));
@@ -309,6 +316,7 @@ impl<'a> Session<'a> {
             rules: rules.into_iter().filter(|rule| !rule.starts_with("Service ")).collect(),
             traffic_shifting: table.routes.iter().any(splits),
             fault_injection: table.routes.iter().any(|route| route.abort.is_some()),
+            clients: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::time::sleep;
@@ -9,11 +10,20 @@ use super::change::{settling_time, workers_settle};
 use super::routed::Routed;
 use super::stage::Session;
 use crate::demo::NextHop;
+use crate::events::ClientConvergence;
 use crate::mesh::{Converged, EnvoyError, KUBE_PROXY, MeshError, Polling, ReadTable, TableReading, converge};
 use crate::plan::{Senders, Snapshot, requests};
 use crate::routing::{self, Client, Mesh, Outbound, Propagation, Request, RouteTable, SentOn, addressed};
 use crate::scenario::{GatewayApi, OtherClient, Service, Stage};
 use crate::venue::{OpenVenue, ready_pods};
+
+/// What sends requests besides the client pod, with its routes.
+pub(super) struct SendersConverged {
+    /// What has which routes.
+    pub all: Vec<(String, Converged)>,
+    /// The replicas of the client pod, each with the time until it was known to have them.
+    pub replicas: Vec<ClientConvergence>,
+}
 
 impl Session<'_> {
     /// The gateways with the hosts that populations call through them, and the other pods with sidecars.
@@ -52,54 +62,107 @@ impl Session<'_> {
 
     /// Waits until all gateway pods and the sidecars of the other pods have the routes that the manifests ask for, and returns these routes, each
     /// with what has them.
-    pub async fn senders_converged(&mut self, polling: Polling) -> Result<Vec<(String, Converged)>, SessionError> {
-        let mut all = Vec::new();
-        for routed in self.routed() {
-            let known = self.venue.endpoints().is_some();
-            let known = known.then(|| self.sender_endpoints.entry(routed.clone()).or_default().clone());
-            // nodes have to learn of the Service that istiod makes for a gateway
-            let is_new = known.is_some() && self.is_made_anew(&routed);
-            let settles = |table: &RouteTable| match (&routed, &known) {
-                _ if is_new => KUBE_PROXY,
-                // gateways choose endpoints themselves, also for connections
-                (Routed::Gateway(..), Some(known)) => workers_settle(known, table),
-                _ => settling_time(known.as_ref(), table),
-            };
-            let other = match &routed {
-                Routed::Gateway(..) | Routed::Server { .. } => None,
-                Routed::Pod(name) => self.plan.scenario.other_client(name),
-            };
-            let (client, request) = match (&routed, other) {
-                (Routed::Server { namespace, pod, host, port }, _) => {
-                    (self.live_client(pod, namespace), Request::get(host, *port, "/"))
-                }
-                (Routed::Gateway(gateway, host), _) => {
-                    (self.as_client(), Request::through(gateway, host, "/").trusting())
-                }
-                (Routed::Pod(_), Some(other)) => (self.as_other(other), self.request_from(other)),
-                (Routed::Pod(_), None) => continue,
-            };
-            let (who, place) = match &routed {
-                Routed::Gateway(gateway, host) => (format!("{gateway} for {host}"), format!("{gateway}, {host}")),
-                Routed::Pod(name) => (format!("the sidecar of pod {name}"), format!("pod {name}")),
-                Routed::Server { pod, host, .. } => {
-                    (format!("the sidecar of pod {pod}, for {host}"), format!("pod {pod}, {host}"))
-                }
-            };
-            let snapshot = Arc::clone(&self.snapshot);
-            let reader = SenderReader { request, client, snapshot, routed: &routed, venue: &mut *self.venue };
-            let converged = match converge(polling, settles, self.events.waiting(), reader).await {
-                Err(MeshError::NotConverged { seconds, mismatch, .. }) => {
-                    return Err(MeshError::NotConverged { who, seconds, mismatch }.into());
-                }
-                other => other?,
-            };
-            let addresses = converged.table.addresses().map(ToOwned::to_owned);
-            self.sender_endpoints.entry(routed).or_default().extend(addresses);
-            all.push((place, converged));
+    pub async fn senders_converged(&mut self, polling: Polling) -> Result<SendersConverged, SessionError> {
+        let (mut all, scenario) = (Vec::new(), self.plan.scenario);
+        let is_replica = |routed: &Routed| matches!(routed, Routed::Pod(name) if scenario.client.replicas().any(|own| own.name == *name));
+        let (shared, others): (Vec<Routed>, Vec<Routed>) = self.routed().into_iter().partition(is_replica);
+        let replicas = self.replicas_converged(&shared, polling, &mut all).await?;
+        for routed in others {
+            let settle = self.settle(&routed);
+            all.extend(self.sender_converged(&routed, polling, &settle).await?);
+            self.know(&routed, &all);
         }
         self.nodes_settled().await;
-        Ok(all)
+        Ok(SendersConverged { all, replicas })
+    }
+
+    /// The same for the replicas of the client pod, which settle at the same time.
+    async fn replicas_converged(
+        &mut self,
+        shared: &[Routed],
+        polling: Polling,
+        all: &mut Vec<(String, Converged)>,
+    ) -> Result<Vec<ClientConvergence>, SessionError> {
+        let begun = Instant::now();
+        let mut before: Vec<(String, Converged)> = Vec::new();
+        loop {
+            let (mut now, mut times, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
+            for routed in shared {
+                let (Routed::Pod(pod), settle) = (routed, self.settle(routed)) else { continue };
+                let found = self.sender_converged(routed, polling, &|_| Duration::ZERO).await?;
+                longest = found.iter().map(|(_, own)| settle(&own.table)).max().unwrap_or_default().max(longest);
+                now.extend(found);
+                times.push(ClientConvergence { pod: pod.clone(), took: begun.elapsed() });
+            }
+            let tables = |all: &[(String, Converged)]| all.iter().map(|(_, own)| own.table.clone()).collect::<Vec<_>>();
+            if longest.is_zero() || tables(&before) == tables(&now) {
+                for (routed, own) in shared.iter().zip(now) {
+                    all.push(own);
+                    self.know(routed, all);
+                }
+                return Ok(times);
+            }
+            before = now;
+            sleep(longest).await;
+        }
+    }
+
+    /// How long a sender may not use what its table has: by the table.
+    fn settle(&mut self, routed: &Routed) -> Box<dyn Fn(&RouteTable) -> Duration + Send + Sync> {
+        let known = self.venue.endpoints().is_some();
+        let known = known.then(|| self.sender_endpoints.entry(routed.clone()).or_default().clone());
+        // nodes have to learn of the Service that istiod makes for a gateway
+        let is_new = known.is_some() && self.is_made_anew(routed);
+        let is_gateway = matches!(routed, Routed::Gateway(..));
+        Box::new(move |table| match &known {
+            _ if is_new => KUBE_PROXY,
+            // gateways choose endpoints themselves, also for connections
+            Some(known) if is_gateway => workers_settle(known, table),
+            known => settling_time(known.as_ref(), table),
+        })
+    }
+
+    /// Remembers the endpoints that the sender whose routes were found last uses.
+    fn know(&mut self, routed: &Routed, all: &[(String, Converged)]) {
+        let Some((_, converged)) = all.last() else { return };
+        let addresses = converged.table.addresses().map(ToOwned::to_owned);
+        self.sender_endpoints.entry(routed.clone()).or_default().extend(addresses);
+    }
+
+    /// Waits until one sender has the routes that the manifests ask for; none if it is not known any more.
+    async fn sender_converged(
+        &mut self,
+        routed: &Routed,
+        polling: Polling,
+        settle: &(dyn Fn(&RouteTable) -> Duration + Send + Sync),
+    ) -> Result<Option<(String, Converged)>, SessionError> {
+        let other = match routed {
+            Routed::Gateway(..) | Routed::Server { .. } => None,
+            Routed::Pod(name) => self.plan.scenario.other_client(name),
+        };
+        let (client, request) = match (routed, other) {
+            (Routed::Server { namespace, pod, host, port }, _) => {
+                (self.live_client(pod, namespace), Request::get(host, *port, "/"))
+            }
+            (Routed::Gateway(gateway, host), _) => (self.as_client(), Request::through(gateway, host, "/").trusting()),
+            (Routed::Pod(_), Some(other)) => (self.as_other(other), self.request_from(other)),
+            (Routed::Pod(_), None) => return Ok(None),
+        };
+        let (who, place) = match routed {
+            Routed::Gateway(gateway, host) => (format!("{gateway} for {host}"), format!("{gateway}, {host}")),
+            Routed::Pod(name) => (format!("the sidecar of pod {name}"), format!("pod {name}")),
+            Routed::Server { pod, host, .. } => {
+                (format!("the sidecar of pod {pod}, for {host}"), format!("pod {pod}, {host}"))
+            }
+        };
+        let snapshot = Arc::clone(&self.snapshot);
+        let reader = SenderReader { request, client, snapshot, routed, venue: &mut *self.venue };
+        match converge(polling, settle, self.events.waiting(), reader).await {
+            Err(MeshError::NotConverged { seconds, mismatch, .. }) => {
+                Err(MeshError::NotConverged { who, seconds, mismatch }.into())
+            }
+            converged => Ok(Some((place, converged?))),
+        }
     }
 
     /// Whether istiod has just made a gateway, so that nodes have to learn of its Service.

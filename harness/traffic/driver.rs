@@ -72,11 +72,12 @@ impl Driver {
         self
     }
 
-    /// Starts the driver again with the next sample, in the pod that replaced the client pod.
+    /// Starts the driver and those in other pods again with the next sample, in the pods that replaced theirs.
     pub fn reset(&mut self) {
         if let Backend::Pod(_, session) = &mut self.backend {
             *session = None;
         }
+        self.others.values_mut().for_each(Self::reset);
     }
 
     /// A driver in this process that sends every request to one address.
@@ -135,7 +136,7 @@ impl Driver {
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
     ) -> Result<Sample, TrafficError> {
         let (options, calls) = (self.options, self.calls(scenario).await?);
-        self.drive_parts(scenario, flows, observe, |flows, share| {
+        self.drive_parts(scenario, flows, Order::OfSending, observe, |flows, share| {
             plan(scenario, &calls, flows, DriverOptions { qps: options.qps.map(|qps| qps * share), ..options })
         })
         .await
@@ -164,7 +165,7 @@ impl Driver {
             })
             .collect();
         let (options, calls) = (self.options, self.calls(scenario).await?);
-        self.drive_parts(scenario, &flows, observe, |flows, share| {
+        self.drive_parts(scenario, &flows, Order::OfArrival, observe, |flows, share| {
             let qps = Some(f64::from(watch.rate) * share);
             let mut plan =
                 plan(scenario, &calls, flows, DriverOptions { connections: watch.connections, qps, ..options })?;
@@ -175,11 +176,12 @@ impl Driver {
         .await
     }
 
-    /// Drives flows with a plan for each sender, which gets the flows of the sender and their share of all.
+    /// Drives flows with a plan for each sender, which gets the sender's portion of their requests and its share of the rate.
     async fn drive_parts(
         &mut self,
         scenario: &Scenario,
         flows: &[SampleFlow<'_>],
+        order: Order,
         observe: impl FnMut(ObservedResponse<'_>) -> Next,
         plan: impl Fn(&[SampleFlow<'_>], f64) -> Result<DrivePlan, TrafficError>,
     ) -> Result<Sample, TrafficError> {
@@ -192,15 +194,13 @@ impl Driver {
         drivers.extend(entering.iter_mut().map(|(gateway, driver)| (Sender::Outside(gateway), driver)));
         drivers.extend(others.iter_mut().map(|(pod, driver)| (Sender::Pod(pod), driver)));
         let together = parts.into_iter().map(|part| {
-            let own: Vec<SampleFlow<'_>> = part.positions.iter().map(|position| flows[*position]).collect();
-            #[expect(clippy::cast_precision_loss, reason = "there are few flows")]
-            let share = own.len() as f64 / flows.len() as f64;
             let missing = || TrafficError::NoSender(part.sender.to_string());
             let driver = drivers.remove(&part.sender).ok_or_else(missing)?;
-            Ok((part, driver, plan(&own, share)?))
+            let plan = plan(&part.flows(flows), part.share(flows.len()))?;
+            Ok((part, driver, plan))
         });
         let sample = match together.collect::<Result<Vec<_>, TrafficError>>() {
-            Ok(together) => drive_together(together, scenario, observe).await,
+            Ok(together) => drive_together(together, scenario, (flows.len(), order), observe).await,
             Err(error) => Err(error),
         };
         drop(drivers);
@@ -319,29 +319,43 @@ impl Driver {
     }
 }
 
+/// In which order the responses of several senders are observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// In that of sending, where several senders send requests of one flow.
+    OfSending,
+    /// As they arrive.
+    OfArrival,
+}
+
 /// Sends the requests of all parts at the same time, each part with its driver and its plan.
 async fn drive_together(
     parts: Vec<(Part<'_>, &mut Driver, DrivePlan)>,
     scenario: &Scenario,
+    (flows, order): (usize, Order),
     observe: impl FnMut(ObservedResponse<'_>) -> Next,
 ) -> Result<Sample, TrafficError> {
-    let all: usize = parts.iter().map(|(part, ..)| part.positions.len()).sum();
-    let shared = Mutex::new(Shared::new(observe));
+    let is_divided = parts.iter().any(|(part, ..)| part.is_divided());
+    let merged = (order == Order::OfSending && is_divided).then_some(parts.len());
+    let shared = Mutex::new(Shared::new(observe, merged));
     let mut runs = Vec::new();
-    for (Part { positions, .. }, driver, plan) in parts {
+    for (sender, (part, driver, plan)) in parts.into_iter().enumerate() {
         // before any of them sends, so that their clocks start together
         driver.start_for(scenario).await?;
-        let shared = &shared;
+        let (shared, positions, share) = (&shared, part.positions(), part.share(flows));
         runs.push(async move {
             let mut raised = None;
+            let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
             let sample = driver.drive_for(scenario, plan, |answered| {
-                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                match shared.see(ObservedResponse { flow: positions[answered.flow], ..answered }, &mut raised) {
-                    Next::Rate(rate) => Next::Rate(part_of(rate, positions.len(), all)),
+                let answered = ObservedResponse { flow: positions[answered.flow], ..answered };
+                match lock().see(sender, answered, &mut raised) {
+                    Next::Rate(rate) => Next::Rate(part_of(rate, share)),
                     next => next,
                 }
             });
-            Ok::<_, TrafficError>(sample.await?.with_flows(&positions))
+            let sample = sample.await?;
+            lock().end(sender);
+            Ok::<_, TrafficError>(sample.with_flows(&positions))
         });
     }
     let samples = try_join_all(runs).await?;

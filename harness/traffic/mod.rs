@@ -6,6 +6,7 @@ mod decode;
 mod driver;
 mod error;
 mod local;
+mod merge;
 mod options;
 mod reflection;
 mod sample;

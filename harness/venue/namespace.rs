@@ -270,9 +270,15 @@ impl OpenVenue for OpenNamespace {
     }
 
     async fn end_client(&mut self) -> Result<(), ClusterError> {
-        // the next pod has another sidecar
-        self.sidecar = Sidecar::new(self.pods.clone(), self.client.pod.clone());
-        self.objects.end_pod(&self.client.pod, self.events.waiting()).await
+        // the next pods have other sidecars
+        let new = |pod: &str| Sidecar::new(self.pods.clone(), pod.to_owned());
+        self.sidecar = new(&self.client.pod);
+        let replicas: Vec<String> = self.client.replicas().map(|own| own.name.clone()).collect();
+        self.sidecars.extend(replicas.iter().map(|pod| (pod.clone(), new(pod))));
+        for pod in std::iter::once(&self.client.pod).chain(&replicas) {
+            self.objects.end_pod(pod, self.events.waiting()).await?;
+        }
+        Ok(())
     }
 
     fn istio(&self) -> Option<IstioVersion> {

@@ -18,6 +18,7 @@ mod calibrate;
 mod callers;
 mod canary;
 mod chain;
+mod clients;
 mod command_line;
 mod differential;
 mod existing_cluster;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         own_images: Engine,
         existing_cluster: Engine,
         calibrate: Engine,
+        clients: Engine,
         init: Engine,
         scenarios: Engine,
         suite: Engine,

@@ -12,6 +12,7 @@ mod against;
 mod bad_input;
 mod calibrate;
 mod chain;
+mod clients;
 mod command_line;
 mod differential;
 mod docs;

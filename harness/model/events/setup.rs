@@ -2,7 +2,9 @@ use displaydoc::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::traffic::Seconds;
 use crate::scenario::Origin;
 
 /// The path of a run's requests: from which client to which service.
@@ -53,6 +55,20 @@ pub struct Routing {
     pub traffic_shifting: bool,
     /// Whether a route injects faults.
     pub fault_injection: bool,
+    /// When each of several client pods had the routes, the first one first. Empty where there is one alone.
+    #[serde(default)]
+    pub clients: Vec<ClientConvergence>,
+}
+
+/// When one of several client pods had the routes that the manifests ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientConvergence {
+    /// The pod.
+    pub pod: String,
+    /// The time since the rollouts were complete, in seconds. Pods are asked one after another, so that it is an upper bound.
+    #[serde(with = "Seconds")]
+    #[schemars(with = "f64")]
+    pub took: Duration,
 }
 
 /// A workload.

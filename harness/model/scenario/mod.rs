@@ -23,6 +23,7 @@ mod origin;
 mod parse;
 mod population;
 mod positions;
+mod replicas;
 mod resolve;
 mod scalar;
 mod scheme;
@@ -45,7 +46,9 @@ pub use expectation::{Claim, Count, DeclaredClaim, During, Expectation, Statuses
 pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
-pub use model::{Client, DRIVER, OtherClient, Outside, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
+pub use model::{
+    Client, DRIVER, OtherClient, Outside, Scenario, Sends, Served, Service, Stage, Step, Traffic, VersionRule,
+};
 pub use origin::{InvalidOrigin, Origin};
 pub use population::{CallerTls, GatewayApi, IngressGateway, Population, Request, Sender};
 pub(crate) use positions::{escaped, field};

@@ -118,7 +118,7 @@ impl Client {
     }
 }
 
-/// A pod that sends the requests of some populations, besides the client pod and like it.
+/// A pod that sends requests, besides the client pod and like it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherClient {
     /// The pod's name.
@@ -127,8 +127,19 @@ pub struct OtherClient {
     pub namespace: Option<String>,
     /// Whether the pod has a sidecar. Without one, the node balances its connections over all pods of a service.
     pub sidecar: bool,
+    /// Which requests it sends.
+    pub sends: Sends,
     /// The position of its name.
     pub origin: Origin,
+}
+
+/// Which requests a pod besides the client pod sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sends {
+    /// Those of the populations that name it.
+    ItsPopulations,
+    /// A share of those of the client pod, of which it is a replica.
+    Share,
 }
 
 impl OtherClient {

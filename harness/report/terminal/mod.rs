@@ -10,7 +10,7 @@ use super::marks::Marks;
 use super::model::{Outcome, Stage, Traffic};
 use super::words::{chance, millis, plural, seconds, short};
 use super::wrap::Wrapped;
-use crate::events::{Event, Gap, Latency, Reach, Shift, Timed, Transition, TrialledMutant};
+use crate::events::{ClientConvergence, Event, Gap, Latency, Reach, Shift, Timed, Transition, TrialledMutant};
 use crate::scenario::ErrorRates;
 use crate::verdict::{Totals, excluded_share};
 use crate::verify::MutantStatus;
@@ -211,7 +211,7 @@ impl<W: Write> Terminal<W> {
             _ => self.marks.bad("FAIL"),
         };
         let mut parts = Vec::from_iter(stage.rolled_out.map(|took| format!("rolled out in {}", seconds(took))));
-        parts.extend(stage.converged.map(|took| format!("converged in {}", millis(took))));
+        parts.extend(stage.converged.map(|took| format!("converged in {}{}", millis(took), of_clients(stage))));
         if stage.claims.is_empty() {
             parts.push("not judged".to_owned());
         }
@@ -372,6 +372,18 @@ fn change(transition: &Transition) -> Option<String> {
     }
     parts.insert(0, seen);
     Some(parts.join("; "))
+}
+
+/// When the first and the last of several clients had the routes.
+fn of_clients(stage: &Stage) -> String {
+    match stage.routing.iter().map(|routing| routing.clients.as_slice()).next() {
+        Some([first, .., last]) => {
+            let number = stage.routing.iter().map(|routing| routing.clients.len()).sum::<usize>();
+            let of = |own: &ClientConvergence| format!("{}, after {}", own.pod, millis(own.took));
+            format!(", the first of {number} clients, {}, the last, {}", of(first), of(last))
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

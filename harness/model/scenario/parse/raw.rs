@@ -114,6 +114,9 @@ pub struct Client {
     pub container: Option<String>,
     /// The path of the shiftcheck program in that container; by default `/shiftcheck`, as in the bundled client image.
     pub driver: Option<String>,
+    /// The number of pods like it, itself included, which share its requests; from 1 to 64, by default 1.
+    #[schemars(with = "Option<u16>")]
+    pub replicas: Option<Spanned<u16>>,
 }
 
 /// A pod like the client pod, with properties of its own.

@@ -9,7 +9,7 @@ use super::{Resolver, is_dns_label};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::kinds::{ApiKind, KindRef, Target};
 use crate::scenario::manifest::Manifest;
-use crate::scenario::model::{Client, OtherClient, Stage, Step};
+use crate::scenario::model::{Client, OtherClient, Sends, Stage, Step};
 use crate::scenario::parse::raw;
 use crate::scenario::population::Population;
 use crate::scenario::suggest::nearest;
@@ -73,6 +73,7 @@ impl Resolver<'_> {
                 name: name.value,
                 namespace: namespace.map(|own| own.value),
                 sidecar: raw.sidecar.unwrap_or(true),
+                sends: Sends::ItsPopulations,
             };
             let account = raw.service_account.as_ref().map(|account| account.value.as_str());
             let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == own;
@@ -170,16 +171,14 @@ fn like(
 }
 
 impl Client {
+    /// The position of the step by which a stage deletes the client's pod.
+    pub(in crate::scenario) fn deletion(&self, stage: &Stage) -> Option<usize> {
+        deleted(stage, |target| target.name == self.pod && is_of(target, "Pod"))
+    }
+
     /// Deletes the other pods that send requests where a stage deletes the client's.
     pub(super) fn end_others(&self, stage: &mut Stage) {
-        let is_of = |target: &Target, name: &str| match &target.kind {
-            KindRef::Exact { kind, .. } => kind == name,
-            KindRef::Written(written) => ApiKind::of("", name).is_called(written),
-        };
-        let deleted = |of: &dyn Fn(&Target) -> bool| {
-            stage.steps.iter().position(|step| matches!(step, Step::Delete(target) if of(target)))
-        };
-        let Some(at) = deleted(&|target| target.name == self.pod && is_of(target, "Pod")) else { return };
+        let Some(at) = self.deletion(stage) else { return };
         let Step::Delete(own) = stage.steps[at].clone() else { return };
         let exact = |other: &OtherClient| KindRef::Exact {
             group: String::new(),
@@ -190,12 +189,24 @@ impl Client {
         let is_theirs = |target: &Target| {
             is_of(target, "Namespace") && self.others.iter().any(|other| other.namespace.as_ref() == Some(&target.name))
         };
-        let before = deleted(&is_theirs).map_or(at + 1, |first| first.min(at + 1));
+        let before = deleted(stage, is_theirs).map_or(at + 1, |first| first.min(at + 1));
         let outside = self.outside.iter().map(|name| Target { name: name.clone(), ..own.clone() });
         let others =
             self.others.iter().map(|other| Target { kind: exact(other), name: other.name.clone(), ..own.clone() });
         let also: Vec<Step> = outside.chain(others).map(Step::Delete).collect();
         stage.steps.splice(before..before, also);
+    }
+}
+
+/// The position of the first step that deletes such an object.
+fn deleted(stage: &Stage, of: impl Fn(&Target) -> bool) -> Option<usize> {
+    stage.steps.iter().position(|step| matches!(step, Step::Delete(target) if of(target)))
+}
+
+fn is_of(target: &Target, name: &str) -> bool {
+    match &target.kind {
+        KindRef::Exact { kind, .. } => kind == name,
+        KindRef::Written(written) => ApiKind::of("", name).is_called(written),
     }
 }
 

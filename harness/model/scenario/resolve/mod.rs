@@ -134,6 +134,7 @@ impl Resolver<'_> {
         if raw.stages.value.is_empty() {
             return self.error(raw.stages.referenced, "a scenario needs at least one stage");
         }
+        let replicas = self.replicas(raw.client.replicas.as_ref())?;
         let mut client = self.client(raw.client)?;
         let others = self.clients(raw.clients, &raw.namespace.value, &mut client)?;
         let mut entrances = Vec::new();
@@ -177,7 +178,16 @@ impl Resolver<'_> {
             populations,
             stages,
         };
-        Self::with_calls(scenario)
+        Self::with_calls(scenario)?.with_clients(replicas)
+    }
+
+    fn replicas(&self, written: Option<&Spanned<u16>>) -> Result<u16, ScenarioError> {
+        match written {
+            Some(number) if !Client::REPLICAS.contains(&number.value) => {
+                self.error(number.referenced, format!("{} is not between 1 and 64", number.value))
+            }
+            number => Ok(number.map_or(1, |number| number.value)),
+        }
     }
 
     fn stages(
