@@ -153,6 +153,7 @@ fn manifests(files: &Files, namespace: &str, image: &str, kind: ControllerKind) 
             "image": image,
             "imagePullPolicy": "IfNotPresent",
             "command": ["/shiftcheck", "judge", scenario, "--json"],
+            "resources": {"requests": {"cpu": "100m"}},
             "volumeMounts": [{"name": "scenario", "mountPath": FOLDER}],
         }],
         "volumes": [{"name": "scenario", "configMap": {"name": NAME, "items": items}}],

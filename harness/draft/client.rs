@@ -16,4 +16,6 @@ spec:
       # a throwaway cluster has this image; for your own cluster, `shiftcheck image client.tar` writes it as an archive
       image: shiftcheck-client:1
       imagePullPolicy: IfNotPresent
+      # without a request, the servers and sidecars of a busy node leave the driver too little CPU time, which looks like slow answers
+      resources: {requests: {cpu: 100m}}
 ";
