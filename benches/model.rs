@@ -23,8 +23,9 @@ use shiftcheck::plan::Plan;
 use shiftcheck::routing::{Client, Live, Mesh, Naming, Request, pods_of};
 use shiftcheck::scenario::{Scenario, Scheme, Service, parse_manifests};
 use shiftcheck::session::{Ending, Options, Pause, run};
-use shiftcheck::traffic::{Driver, DriverOptions, Next};
+use shiftcheck::traffic::{Driver, DriverOptions, DriverStart, Merge, Next, ObservedResponse};
 use shiftcheck::venue::Embedded;
+use shiftcheck::verdict::Answer;
 use shiftcheck::verify::{evaluate, mutants, problems, verify};
 use shiftcheck::workload::{DrivePlan, Flow, VersionSource};
 
@@ -77,6 +78,8 @@ fn main() {
     tell("10,000 VirtualServices for wildcard hosts", wildcards.as_secs_f64(), "s", 1.0, true);
 
     tell("a request's distribution", decide().as_secs_f64() * 1e6, "µs", 1.0, true);
+    let merged = 1_000_000.0 / merge().as_secs_f64();
+    tell("answers of 1,000 clients in one order", merged, "answers a second", 1_000_000.0, false);
     for (scheme, target) in [(Scheme::Http, 50_000.0), (Scheme::H2c, 40_000.0), (Scheme::Grpc, 40_000.0)] {
         let rate = runtime.block_on(traffic(scheme));
         tell(&format!("embedded traffic over {scheme}"), rate, "requests a second", target, false);
@@ -219,6 +222,36 @@ fn decide() -> Duration {
             black_box(routes.decide(black_box(&request)).distribution);
         }
     }) / TIMES
+}
+
+/// A million answers of a thousand clients, put in the order of sending.
+fn merge() -> Duration {
+    const CLIENTS: usize = 1000;
+    const EACH: usize = 1000;
+    let now = Instant::now();
+    let start = DriverStart { earliest: now, latest: now };
+    let answer = Answer::Version { version: "v1".to_owned(), status: 200 };
+    best(5, || {
+        let (mut merge, mut passed) = (Merge::of(CLIENTS), 0);
+        for at in 0..EACH {
+            for client in 0..CLIENTS {
+                // each client is a little later than the one before
+                let due = Duration::from_micros((at * 1000 + client) as u64);
+                let (flow, kind, connection, pod) = (0, 0, 0, Some("hello-server"));
+                let answered =
+                    ObservedResponse { flow, kind, answer: &answer, pod, connection, due, sent: due, at: due, start };
+                merge.take(client, &answered);
+                while merge.next(|_| Next::Continue).is_some() {
+                    passed += 1;
+                }
+            }
+        }
+        (0..CLIENTS).for_each(|client| merge.end(client));
+        while merge.next(|_| Next::Continue).is_some() {
+            passed += 1;
+        }
+        assert_eq!(passed, CLIENTS * EACH);
+    })
 }
 
 /// Requests a second of the testers' halves, through the driver, loopback and the embedded mesh.

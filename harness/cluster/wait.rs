@@ -42,6 +42,8 @@ pub enum Awaited {
     Rollout(String),
     /// the removal of pod {0}
     PodRemoval(String),
+    /// the removal of namespace {0}
+    NamespaceRemoval(String),
     /// the sidecar's configuration
     SidecarConfiguration,
     /// connections to all servers

@@ -254,6 +254,7 @@ mod tests {
     #[case::account(Awaited::ServiceAccount(named("canary")), FailureLayer::Environment)]
     #[case::definition(Awaited::Definition(named("virtualservices.networking.istio.io")), FailureLayer::Environment)]
     #[case::control_plane(Awaited::ControlPlane(named("1.31")), FailureLayer::Environment)]
+    #[case::namespace_removal(Awaited::NamespaceRemoval(named("mutant-1")), FailureLayer::Environment)]
     #[case::pod_removal(Awaited::PodRemoval(named("client")), FailureLayer::Environment)]
     #[case::controller(Awaited::Controller(named("Argo Rollouts 1.10")), FailureLayer::Environment)]
     #[case::push(Awaited::FirstPush(named("1.31")), FailureLayer::Delivery)]

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 
 use futures::future::BoxFuture;
@@ -8,13 +9,19 @@ use super::run::{Ending, Options, Outcome, Prepared};
 use super::stage::{Mode, Session};
 use crate::events::{Event, Events, TrialledMutant};
 use crate::plan::{Designs, Plan, at_once, in_turn};
-use crate::scenario::{Manifest, Scenario, Stage};
+use crate::scenario::{Manifest, Scenario, Stage, Target};
 use crate::traffic::DriverOptions;
 use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster, Run, VenueError};
 use crate::verify::{MUTATION_OPERATORS, Mutant, MutantStatus, evaluate, mutants};
 
 /// How many mutants are on the cluster at once: more only wait for each other on two cores.
 const AT_ONCE: usize = 3;
+
+/// How many mutants of a scenario are on the cluster at once. Those of a scenario with gateways or with pods in other namespaces would share
+/// these.
+fn at_once_of(scenario: &Scenario) -> usize {
+    if scenario.refuse_other_senders("").is_ok() { AT_ONCE } else { 1 }
+}
 
 /// A sample of mutants with as many mutation operators as possible: about a quarter of it equivalent, which is checked on the mesh as
 /// well, and the others killed by a claim.
@@ -83,8 +90,6 @@ pub async fn try_mutants(
     cancelled: impl Future<Output = ()>,
 ) -> Result<Outcome, SessionError> {
     SessionError::refuse_controlled(&scenario)?;
-    // their namespaces would share the gateway, and the namespaces of other pods
-    scenario.refuse_other_senders("a trial of mutants")?;
     let prepared = Prepared::new(&scenario, &options, events)?;
     let throwaway = options.venue.throwaway().ok_or(VenueError::NotThrowaway)?;
     let body = async {
@@ -125,7 +130,8 @@ async fn trial(
     for (number, (_, lot)) in (1..).zip(lots) {
         trials.push(trial_lot(cluster, &prepared.run, number, lot, driver).boxed());
     }
-    let trialled: Vec<_> = stream::iter(trials).buffer_unordered(AT_ONCE).collect().await;
+    let at_once = at_once_of(prepared.plan.scenario);
+    let trialled: Vec<_> = stream::iter(trials).buffer_unordered(at_once).collect().await;
     Ok(trialled.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
@@ -159,8 +165,39 @@ async fn trial_lot(
     };
     session.stages(&designs, &mut driver, &reached, done).await?;
     // what has run makes room for the next
-    cluster.delete_namespace(&namespace).await?;
+    if at_once_of(&scenario) > 1 {
+        cluster.delete_namespace(&namespace).await?;
+    } else {
+        remove_elsewhere(&mut venue, &scenario, &namespace).await?;
+        for own in namespaces(&scenario).into_iter().chain([namespace]) {
+            cluster.remove_namespace(&own, run.events.waiting()).await?;
+        }
+    }
     Ok(trialled)
+}
+
+/// The manifests of the client and those that the last stage leaves.
+fn left(scenario: &Scenario) -> impl Iterator<Item = &Manifest> {
+    scenario.client.manifests.iter().chain(scenario.stages.iter().rev().take(1).flat_map(Stage::applied))
+}
+
+/// The namespaces that a scenario makes.
+fn namespaces(scenario: &Scenario) -> BTreeSet<String> {
+    let made = left(scenario).filter(|manifest| manifest.kind() == "Namespace" && manifest.group().is_empty());
+    made.map(|manifest| manifest.name().to_owned()).collect()
+}
+
+/// Deletes the objects in namespaces that a scenario does not make, such as the Secrets of a gateway.
+async fn remove_elsewhere(venue: &mut OpenNamespace, scenario: &Scenario, namespace: &str) -> Result<(), SessionError> {
+    let made = namespaces(scenario);
+    for manifest in left(scenario) {
+        let own = manifest.object.metadata.namespace.as_ref();
+        let is_elsewhere = |own: &&String| **own != scenario.namespace && *own != namespace && !made.contains(*own);
+        if own.as_ref().is_some_and(is_elsewhere) {
+            venue.delete(&Target::of(manifest, manifest.origin.clone())).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A mutant and the stage at which it is tried.

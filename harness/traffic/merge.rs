@@ -12,7 +12,7 @@ use crate::verdict::Answer;
 /// due later, so that the order does not depend on how fast requests were answered: a sequential test of it would be biased towards the
 /// version that answers faster.
 #[derive(Debug)]
-pub(super) struct Merge {
+pub struct Merge {
     senders: Vec<Waiting>,
     /// The next response of each sender that has one: when it was due, and the sender.
     next: BTreeSet<(Instant, usize)>,

@@ -15,5 +15,6 @@ mod together;
 pub use decode::replay;
 pub use driver::{Driver, SenderPod};
 pub use error::{ProtocolError, TrafficError};
+pub use merge::Merge;
 pub use options::{DriverOptions, MAX_IN_FLIGHT, SampleFlow, WatchOptions};
 pub use sample::{DriverStart, Next, ObservedResponse, Sample, Tally};

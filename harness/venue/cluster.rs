@@ -24,6 +24,10 @@ use crate::scenario::ControlPlane;
 /// The timeout of the node, its DNS and the default service accounts.
 const NODE_LIMIT: Duration = Duration::from_secs(180);
 
+/// The timeout of the removal of a namespace.
+const GONE_LIMIT: Duration = Duration::from_secs(60);
+const GONE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The kubeconfig of a throwaway cluster, in the folder of its run.
 pub(super) const KUBECONFIG: &str = "kubeconfig";
 
@@ -156,6 +160,26 @@ impl ProvisionedCluster {
             .delete(name, &DeleteParams::background())
             .await
             .map_err(ClusterError::api(format!("deleting the namespace `{name}`")))?;
+        Ok(())
+    }
+
+    /// Deletes a namespace and waits until it is gone with everything in it.
+    ///
+    /// # Errors
+    /// The API server refuses, or the wait times out.
+    pub async fn remove_namespace(&self, name: &str, seen: impl FnMut(&str)) -> Result<(), VenueError> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        match namespaces.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            deleted => deleted.map_err(ClusterError::api(format!("deleting the namespace `{name}`")))?,
+        };
+        let check = async || match namespaces.get_metadata_opt(name).await {
+            Ok(None) => Progress::Done(()),
+            Ok(Some(_)) => Progress::NotYet(format!("{name} is terminating")),
+            Err(error) => Progress::after(error),
+        };
+        let what = Awaited::NamespaceRemoval(name.to_owned());
+        until(what, GONE_LIMIT, Again::Every(GONE_INTERVAL), seen, check).await.map_err(ClusterError::from)?;
         Ok(())
     }
 
