@@ -271,9 +271,9 @@ pub struct RunArgs {
     /// Show the run in a browser while it runs: print the address of a page on this machine, at this port or a free one
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub live: Option<u16>,
-    /// With several scenarios: how many of those that share a cluster run at the same time
-    #[arg(short, long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub jobs: u8,
+    /// With several scenarios: how many of those that share a cluster run at the same time [default: one for each core]
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub jobs: Option<u8>,
     /// On the embedded mesh: run again whenever the scenario or a manifest is saved
     #[arg(long)]
     pub watch: bool,

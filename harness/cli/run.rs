@@ -28,7 +28,7 @@ pub(super) async fn scenarios(args: &RunArgs, live: Option<&Live>, interrupt: &I
         args.walk.keep = Keep::Always;
     }
     match discovery::selected(&args.several) {
-        Ok(several) if several.len() > 1 && live.is_some() && args.jobs > 1 => {
+        Ok(several) if several.len() > 1 && live.is_some() && args.jobs.is_some_and(|jobs| jobs > 1) => {
             advice::print(&Failure::bad_input("--live shows one scenario at a time: leave out --jobs".to_owned()));
             ExitCode::BadInput
         }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{Write, stdout};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,7 +59,8 @@ pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], live: Option<&Liv
     let mut worst = ExitCode::Pass;
     if let Some(cluster) = cluster {
         let place = Place::Shared(&args.walk, &cluster);
-        let jobs = usize::from(args.jobs);
+        // the live page shows one at a time
+        let jobs = args.jobs.map_or_else(|| if live.is_some() { 1 } else { cores() }, usize::from);
         let when = if jobs > 1 { When::AtTheEnd } else { When::AtOnce };
         let runs = together.iter().map(|number| suite.one(*number, place, when));
         stream::iter(runs).buffer_unordered(jobs).collect::<Vec<()>>().await;
@@ -74,6 +76,11 @@ pub(super) async fn run(args: &RunArgs, scenarios: &[PathBuf], live: Option<&Liv
     }
     discovery::summarize(scenarios, &codes);
     codes.into_iter().flatten().fold(worst, ExitCode::worst)
+}
+
+/// The number of cores, within the bounds of `--jobs`.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).min(16)
 }
 
 /// Removes the cluster that scenarios have shared.
