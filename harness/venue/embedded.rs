@@ -127,7 +127,9 @@ impl OpenVenue for EmbeddedMesh {
     }
 
     fn watches(&self) -> Watches {
-        let watch = WatchOptions { rate: 2000, raised: 2000, busy: 2000, connections: 4 };
+        // on a machine that is busy for seconds, thousands of new connections would overflow the accept queue of the proxy, and the requests
+        // on them would time out
+        let watch = WatchOptions { rate: 2000, raised: 2000, busy: 50, connections: 4 };
         Watches { objects: watch, claimed: watch, mesh: watch }
     }
 }

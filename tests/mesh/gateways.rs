@@ -33,7 +33,6 @@ const CA: &str = include_str!("../../fixtures/ingress-tls/ca.pem");
 
 /// Asserts that the ingress gateway of a cluster does with the requests of the variants with TLS what the model gives.
 pub fn assert_variants_hold(kept: &Kept) {
-    kept.kubectl(&["delete", "namespace", "ingress", "--timeout=60s"]);
     let differences = block_on(differences(kept));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
