@@ -63,7 +63,7 @@ fn alike_versions_hold(#[case] scenario: &str) {
     assert_eq!(code, Some(0), "{errors}");
     let v2 = path.join("hello-server-v2.yaml");
     let text = std::fs::read_to_string(&v2).unwrap();
-    let alike = text.replace("12% 30ms", "6% 30ms").replace("value: 2%", "value: 1%");
+    let alike = text.replace("12% 100ms", "6% 100ms").replace("value: 2%", "value: 1%");
     assert_ne!(text, alike);
     std::fs::write(&v2, alike).unwrap();
     let arguments = ["run", path.to_str().unwrap(), "--cluster", "embedded", "--no-report"];
