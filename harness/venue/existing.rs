@@ -9,9 +9,9 @@ use super::cluster::{ProvisionedCluster, account_ready};
 use super::run::tell_swept;
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
 use crate::cluster::{ClusterError, KubeCluster, KubeNamespace, Objects, RunId, RunRecord, Wanted, answered, sweep};
-use crate::controller::{self, FoundController};
+use crate::controller::{self, FoundComponent};
 use crate::events::Event;
-use crate::scenario::Scenario;
+use crate::scenario::{GatewayApi, Scenario};
 
 /// The longest that the cluster may take until the run's namespace is created.
 const PREPARATION_LIMIT: Duration = Duration::from_secs(60);
@@ -39,8 +39,8 @@ impl Existing {
     ) -> Result<(ProvisionedCluster, Objects), VenueError> {
         let cluster = ProvisionedCluster::find(client.clone()).await?;
         for wanted in &run.scenario.install {
-            let FoundController { kind, version, namespace } = controller::find(&client, wanted).await?;
-            run.events.tell(Event::Ready(format!("{kind} {version}, found in {namespace}")));
+            let FoundComponent { component, version, namespace } = controller::find(&client, wanted).await?;
+            run.events.tell(Event::Ready(format!("{component} {version}, found in {namespace}")));
         }
         tell_swept(sweep(None, &run.records, Wanted::default()).await?, &run.events);
         let objects = create_namespace(run, &cluster, kube, self.allow_reach).await?;
@@ -57,7 +57,10 @@ pub(super) async fn create_namespace(
     allow_reach: bool,
 ) -> Result<Objects, VenueError> {
     let (client, declared) = (cluster.client.clone(), &run.scenario.namespace);
+    // gateways that istiod makes are in the namespace itself
+    let seen_by_gateways = run.scenario.ingress_gateways().iter().any(|own| own.api == GatewayApi::Istio);
     let objects = Objects::new(client, run.id.clone(), declared, &run.namespace, true).await?;
+    let objects = objects.seen_by_gateways(seen_by_gateways);
     let reach = objects.reach(run.scenario.manifests(), &cluster.istio.namespace)?;
     match reach.is_empty() {
         true => {}

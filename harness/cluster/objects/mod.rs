@@ -78,6 +78,8 @@ pub struct Objects {
     namespace: String,
     /// Whether the run may change only its namespace.
     confined: bool,
+    /// Whether gateways in other namespaces have to see the rules of its own hosts.
+    seen_by_gateways: bool,
     /// The objects that the run has applied, including deleted ones.
     applied: BTreeMap<ObjectId, ApiResource>,
     /// The objects that the run has applied and not deleted, as it has left them.
@@ -105,9 +107,17 @@ impl Objects {
             declared: declared.to_owned(),
             namespace: namespace.to_owned(),
             confined,
+            seen_by_gateways: false,
             applied: BTreeMap::new(),
             left: BTreeMap::new(),
         })
+    }
+
+    /// Leaves the `DestinationRule`s of a confined run visible in other namespaces if gateways there have to apply them: a gateway sends no
+    /// requests to subsets that it does not see.
+    #[must_use]
+    pub fn seen_by_gateways(self, seen_by_gateways: bool) -> Self {
+        Self { seen_by_gateways, ..self }
     }
 
     /// The namespace on the cluster.
@@ -187,7 +197,8 @@ impl Objects {
         if !id.namespace.is_empty() {
             object.metadata.namespace = Some(id.namespace.clone());
         }
-        if self.confined && extent(manifest, self.bounds("")) == Extent::InsideIfConfined {
+        let is_seen = self.seen_by_gateways && manifest.kind() == "DestinationRule";
+        if self.confined && !is_seen && extent(manifest, self.bounds("")) == Extent::InsideIfConfined {
             confine(&mut object.data);
         }
         let api = self.api(&id.namespace, &resource);
