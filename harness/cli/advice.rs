@@ -8,7 +8,7 @@ use crate::controller::ControllerError;
 use crate::mesh::MeshError;
 use crate::plan::{PlanError, Refused};
 use crate::report::{ReportError, Wrapped};
-use crate::scenario::{ControllerKind, Origin, Sensitive};
+use crate::scenario::{Component, Origin, Sensitive};
 use crate::session::SessionError;
 use crate::traffic::TrafficError;
 use crate::upgrade::UpgradeError;
@@ -58,8 +58,16 @@ impl Failure {
 }
 
 /// The sets of images that `ci/images/build` supports.
-const BUILT_SETS: [&str; 7] =
-    ["node", "istio-1.31", "istio-1.22", "gateway-api", "argo-rollouts-1.10", "argo-rollouts-1.8", "flagger-1.36"];
+const BUILT_SETS: [&str; 8] = [
+    "node",
+    "istio-1.31",
+    "istio-1.22",
+    "gateway-api",
+    "argo-rollouts-1.10",
+    "argo-rollouts-1.8",
+    "flagger-1.36",
+    "metrics-server-0.8",
+];
 
 /// A hint about missing images. Only a checkout of the repository has the script that builds them.
 pub(super) fn images_hint(pull: &str, set: Option<&str>) -> String {
@@ -181,9 +189,10 @@ fn set_hint(set: &str) -> String {
         "gateway-api" => {
             "the scenario needs the CRDs of the Gateway API: use a cluster that has them with --cluster kubeconfig"
         }
-        _ if ControllerKind::of_set(set).is_some() => {
-            "use a cluster that has the controller, with --cluster kubeconfig"
+        _ if Component::of_set(set) == Some(Component::MetricsServer) => {
+            "use a cluster that has metrics-server, with --cluster kubeconfig"
         }
+        _ if Component::of_set(set).is_some() => "use a cluster that has the controller, with --cluster kubeconfig",
         _ => "`shiftcheck images --pull VERSION` pulls a release of Istio, such as 1.27.3",
     };
     images_hint(text, Some(set))

@@ -12,7 +12,7 @@ use crate::cluster::{ClusterError, ImageCache, Keep};
 use crate::events::{Event, Timed};
 use crate::mesh::{IstioChoice, MeshError};
 use crate::report::{Granularity, Outcome, Recorder, Report, ReportError, Terminal, UpgradeReport, matrix};
-use crate::scenario::{ControlPlane, ControllerKind, Install, IstioVersion, Scenario};
+use crate::scenario::{Component, ControlPlane, ControllerKind, Install, IstioVersion, Scenario};
 use crate::session::{Options, Pause, SessionError};
 use crate::upgrade::{PathRecord, Upgrade, UpgradeObserver, UpgradeRun, UpgradeSpec};
 
@@ -113,7 +113,8 @@ async fn of_controller(
     // arguments come before images
     plane(IstioVersion::new(0, 0))?;
     for version in [&args.from, &args.to] {
-        let install = Install { kind, version: version.to_string(), origin: scenario.version_origin.clone() };
+        let component = Component::Controller(kind);
+        let install = Install { component, version: version.to_string(), origin: scenario.version_origin.clone() };
         cache.controller(&install).map_err(|error| {
             let hint = if let ClusterError::NoSet { set, known, .. } = &error {
                 let longer = format!("{set}0");

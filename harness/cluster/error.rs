@@ -27,6 +27,8 @@ pub enum NotEmbedded {
     Descriptors(String),
     #[error("the embedded mesh runs no rollout controllers, and the scenario needs {0}")]
     Controller(String),
+    #[error("the embedded mesh has no autoscaler that would start these pods")]
+    Growth,
     #[error(
         "the manifests route these requests to stand-ins, which answer with status 200 only; the claim needs {needed}"
     )]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::ClusterError;
 use super::archive::{full_name, images_in};
-use crate::scenario::{ControllerKind, Install, IstioVersion};
+use crate::scenario::{Component, Install, IstioVersion};
 
 /// The image cache: sets of images that `ci/images/build` has built or `shiftcheck images pull` has pulled.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct IstioSet {
     pub digests: Vec<String>,
 }
 
-/// The image of one version of a rollout controller, and the objects of its installation.
+/// The image of one version of a component, and the objects of its installation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ControllerSet {
     /// The image with its tag.
@@ -88,17 +88,17 @@ impl ImageCache {
         Ok(set)
     }
 
-    /// The set of a rollout controller.
+    /// The set of a component.
     ///
     /// # Errors
     /// The cache does not have the set, its description cannot be read, or a file is missing.
     pub fn controller(&self, wanted: &Install) -> Result<ControllerSet, ClusterError> {
-        self.controller_set(&format!("{}-{}", wanted.kind.key(), wanted.version))
+        self.controller_set(&format!("{}-{}", wanted.component.key(), wanted.version))
     }
 
-    /// The sets of rollout controllers in the cache, each with its name.
+    /// The sets of components in the cache, each with its name.
     pub fn controllers(&self) -> impl Iterator<Item = (String, Result<ControllerSet, ClusterError>)> {
-        let names = self.sets().into_iter().filter(|set| ControllerKind::of_set(set).is_some());
+        let names = self.sets().into_iter().filter(|set| Component::of_set(set).is_some());
         names.map(|name| {
             let set = self.controller_set(&name);
             (name, set)

@@ -3,6 +3,7 @@
 
 mod answer;
 mod archive;
+mod autoscaler;
 mod client;
 mod credentials;
 mod discovery;
@@ -36,6 +37,7 @@ pub mod wait;
 mod workload_image;
 
 pub(crate) use answer::answered;
+pub(crate) use autoscaler::autoscalers;
 pub use credentials::RegistryCredentials;
 pub(crate) use discovery::discover;
 pub use embedded::{EmbeddedMesh, StandIns};

@@ -40,6 +40,8 @@ pub enum Awaited {
     FirstPush(String),
     /// the rollout of {0}
     Rollout(String),
+    /// {0}
+    Pods(String),
     /// the removal of pod {0}
     PodRemoval(String),
     /// the removal of namespace {0}

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
-use crate::scenario::{ControllerKind, Origin};
+use crate::scenario::{Component, Origin};
 
 /// An error of a rollout controller.
 #[derive(Debug, Error)]
@@ -12,10 +12,10 @@ pub enum ControllerError {
     /// A file with the objects of a controller cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     Objects { path: PathBuf, reason: String },
-    #[error("{origin}: {kind} is not installed on this cluster: no Deployment has the label {label}")]
-    NotInstalled { origin: Origin, kind: ControllerKind, label: String },
-    #[error("{origin}: {kind} is installed in namespace {namespace}, but {state}")]
-    NotReady { origin: Origin, kind: ControllerKind, namespace: String, state: String },
+    #[error("{origin}: {component} is not installed on this cluster: no Deployment has the label {label}")]
+    NotInstalled { origin: Origin, component: Component, label: String },
+    #[error("{origin}: {component} is installed in namespace {namespace}, but {state}")]
+    NotReady { origin: Origin, component: Component, namespace: String, state: String },
     #[error("{0}: this venue has no rollout controller")]
     NoController(Origin),
     /// The program that answers webhooks does not run.

@@ -10,12 +10,12 @@ use serde_json::json;
 use super::ControllerError;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
 use crate::cluster::{ClusterError, ControllerSet, ImageCache, Installation, is_complete, kind, parse_objects};
-use crate::scenario::{ControllerKind, Install};
+use crate::scenario::{Component, ControllerKind, Install};
 
-/// The timeout for a controller that was installed.
+/// The timeout for a component that was installed.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How a controller is installed by its own manifests.
+/// How a component is installed by its own manifests.
 struct Manner {
     /// The namespace.
     namespace: &'static str,
@@ -25,32 +25,46 @@ struct Manner {
     lease: Option<&'static str>,
     /// The labels by one of which the Deployment is found.
     labels: &'static [&'static str],
+    /// The group and version of the API that it adds to those of the API server.
+    api: Option<&'static str>,
 }
 
-const fn manner(kind: ControllerKind) -> Manner {
-    match kind {
-        ControllerKind::ArgoRollouts => Manner {
+/// The kind that adds an API to those of the API server.
+const API: &str = "APIService";
+
+const fn manner(component: Component) -> Manner {
+    match component {
+        Component::Controller(ControllerKind::ArgoRollouts) => Manner {
             namespace: "argo-rollouts",
             deployment: "argo-rollouts",
             lease: Some("argo-rollouts-controller-lock"),
             labels: &["app.kubernetes.io/name=argo-rollouts"],
+            api: None,
         },
-        ControllerKind::Flagger => Manner {
+        Component::Controller(ControllerKind::Flagger) => Manner {
             namespace: "flagger-system",
             deployment: "flagger",
             lease: None,
             // of its manifests, and of its Helm chart
             labels: &["app=flagger", "app.kubernetes.io/name=flagger"],
+            api: None,
+        },
+        Component::MetricsServer => Manner {
+            namespace: "kube-system",
+            deployment: "metrics-server",
+            lease: None,
+            labels: &["k8s-app=metrics-server", "app.kubernetes.io/name=metrics-server"],
+            api: Some("metrics.k8s.io/v1beta1"),
         },
     }
 }
 
-/// The controllers to install on a throwaway cluster.
+/// The components to install on a throwaway cluster.
 #[derive(Debug, Clone, Default)]
-pub struct Controllers(Vec<(Install, ControllerSet)>);
+pub struct Components(Vec<(Install, ControllerSet)>);
 
-impl Controllers {
-    /// The controllers that a scenario needs, from the image cache.
+impl Components {
+    /// The components that a scenario needs, from the image cache.
     ///
     /// # Errors
     /// The cache does not have one of them.
@@ -59,12 +73,12 @@ impl Controllers {
         sets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// The image archives of all controllers.
+    /// The image archives of all components.
     pub fn archives(&self) -> impl Iterator<Item = &PathBuf> {
         self.0.iter().flat_map(|(_, set)| &set.archives)
     }
 
-    /// Installs all controllers and waits until they are ready. Istio's CRDs have to be there: a controller looks for them when it starts.
+    /// Installs all components and waits until they are ready. Istio's CRDs have to be there: a controller looks for them when it starts.
     ///
     /// # Errors
     /// A file of objects cannot be read, the API server rejects an object, or the wait times out.
@@ -75,16 +89,15 @@ impl Controllers {
 
     async fn apply(&self, client: &Client) -> Result<(), ControllerError> {
         for (install, set) in &self.0 {
-            let objects = objects(set)?.into_iter().map(|object| with_image(object, &set.image)).collect();
-            let (what, namespace) = (install.to_string(), manner(install.kind).namespace);
-            Installation { what: &what, namespace, objects }.apply(client, "").await?;
+            // an API that nothing serves yet is registered later: the API server would keep connections that it opened too early
+            apply(client, install, set, |kind| kind != API).await?;
         }
         Ok(())
     }
 
     async fn ready(&self, client: &Client, mut seen: impl FnMut(&str)) -> Result<(), ControllerError> {
-        for (install, _) in &self.0 {
-            let Manner { namespace, deployment: name, lease, .. } = manner(install.kind);
+        for (install, set) in &self.0 {
+            let Manner { namespace, deployment: name, lease, api, .. } = manner(install.component);
             let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
             let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
             let (what, again) = (Awaited::Controller(install.to_string()), Again::Every(Duration::from_millis(100)));
@@ -103,48 +116,75 @@ impl Controllers {
                 }
             });
             waited.await.map_err(ClusterError::from)?;
+            if let Some(api) = api {
+                apply(client, install, set, |kind| kind == API).await?;
+                served(client, install, api, &mut seen).await?;
+            }
         }
         Ok(())
     }
 }
 
-/// A controller that is installed on a cluster.
+/// Applies the objects of a component that are of some kinds.
+async fn apply(
+    client: &Client,
+    install: &Install,
+    set: &ControllerSet,
+    of_kind: impl Fn(&str) -> bool,
+) -> Result<(), ControllerError> {
+    let objects = objects(set)?.into_iter().filter(|object| of_kind(kind(object)));
+    let objects = objects.map(|object| with_image(object, &set.image)).collect();
+    let (what, namespace) = (install.to_string(), manner(install.component).namespace);
+    Ok(Installation { what: &what, namespace, objects }.apply(client, "").await?)
+}
+
+/// Waits until the API server passes on requests to an API that a component serves.
+async fn served(client: &Client, install: &Install, api: &str, seen: impl FnMut(&str)) -> Result<(), ControllerError> {
+    let (what, again) = (Awaited::Controller(install.to_string()), Again::Every(Duration::from_millis(100)));
+    let waited = until(what, LIMIT, again, seen, async || match client.list_api_group_resources(api).await {
+        Ok(_) => Progress::Done(()),
+        Err(error) => Progress::after(error),
+    });
+    Ok(waited.await.map_err(ClusterError::from)?)
+}
+
+/// A component that is installed on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundController {
-    /// The controller.
-    pub kind: ControllerKind,
+pub struct FoundComponent {
+    /// The component.
+    pub component: Component,
     /// The image tag, which is the version.
     pub version: String,
     /// The namespace.
     pub namespace: String,
 }
 
-/// Finds the controller that a scenario needs on a cluster. Its version may be another one than the scenario names.
+/// Finds a component that a scenario needs on a cluster. Its version may be another one than the scenario names.
 ///
 /// # Errors
 /// It is not installed or not ready, or the API server does not answer.
-pub async fn find(client: &Client, wanted: &Install) -> Result<FoundController, ControllerError> {
-    let (kind, origin) = (wanted.kind, wanted.origin.clone());
-    let labels = manner(kind).labels;
+pub async fn find(client: &Client, wanted: &Install) -> Result<FoundComponent, ControllerError> {
+    let (component, origin) = (wanted.component, wanted.origin.clone());
+    let labels = manner(component).labels;
     let deployments: Api<Deployment> = Api::all(client.clone());
     let mut found = None;
     for label in labels {
         let listed = deployments.list(&ListParams::default().labels(label)).await;
-        let listed = listed.map_err(ClusterError::api(format!("looking for {kind}")))?;
+        let listed = listed.map_err(ClusterError::api(format!("looking for {component}")))?;
         found = found.or_else(|| listed.items.into_iter().next());
     }
     let Some(deployment) = found else {
-        return Err(ControllerError::NotInstalled { origin, kind, label: labels.join(" or ") });
+        return Err(ControllerError::NotInstalled { origin, component, label: labels.join(" or ") });
     };
     let namespace = deployment.namespace().unwrap_or_default();
     if deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) == 0 {
         let state = format!("no replica of Deployment/{} is available", deployment.name_any());
-        return Err(ControllerError::NotReady { origin, kind, namespace, state });
+        return Err(ControllerError::NotReady { origin, component, namespace, state });
     }
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let image = pod.and_then(|pod| pod.containers.first()?.image.clone()).unwrap_or_default();
     let version = image.rsplit_once(':').map_or("of unknown version", |(_, tag)| tag).to_owned();
-    Ok(FoundController { kind, version, namespace })
+    Ok(FoundComponent { component, version, namespace })
 }
 
 fn objects(set: &ControllerSet) -> Result<Vec<DynamicObject>, ControllerError> {

@@ -1,4 +1,4 @@
-//! Rollout controllers on a cluster: installs and finds them, reads and changes the state of the objects that they drive, and answers their
+//! Rollout controllers on a cluster, and metrics-server: installs and finds them. Of controllers, reads and changes the state of the objects that they drive, and answers their
 //! webhooks.
 
 mod canary;
@@ -12,7 +12,7 @@ mod writes;
 
 pub use error::ControllerError;
 pub use gates::Gates;
-pub use install::{Controllers, FoundController, find};
+pub use install::{Components, FoundComponent, find};
 pub use objects::ControlledObjects;
 pub use status::{ChangeMark, ControllerStatus};
 pub use writes::ObservedWrite;

@@ -30,8 +30,8 @@ const RULES: [(&str, &str, &str); 3] = [
     ("networking.istio.io", "v1", "VirtualService"),
 ];
 
-/// The object with which a controller moves the traffic of a namespace, and the rules by which requests are routed there. Clones share the
-/// watches.
+/// The object with which a controller moves the traffic of a namespace, if there is one, and the rules by which requests are routed there.
+/// Clones share the watches.
 #[derive(Clone)]
 pub struct ControlledObjects {
     client: Client,
@@ -40,15 +40,15 @@ pub struct ControlledObjects {
 }
 
 impl ControlledObjects {
-    /// Starts to watch a controlled object and the rules of its namespace.
-    pub fn watch(client: &Client, namespace: &str, object: &Controlled) -> Self {
+    /// Starts to watch the rules of a namespace and the controlled object, if there is one.
+    pub fn watch(client: &Client, namespace: &str, object: Option<&Controlled>) -> Self {
         let rules = RULES.map(|(group, version, kind)| Watched {
             kind,
             api: api(client, namespace, group, version, kind),
             config: watcher::Config::default(),
             describe: changed_fields,
         });
-        let controlled = Watched {
+        let controlled = object.map(|object| Watched {
             kind: object.group_and_kind().1,
             api: controlled(client, namespace, object),
             config: watcher::Config::default().fields(&format!("metadata.name={}", object.name)),
@@ -58,8 +58,8 @@ impl ControlledObjects {
                 }
                 ControllerKind::Flagger => |before, now| changed_state(&canary::read(before), &canary::read(now)),
             },
-        };
-        let writes = Writes::watch(rules.into_iter().chain([controlled]));
+        });
+        let writes = Writes::watch(rules.into_iter().chain(controlled));
         Self { client: client.clone(), namespace: namespace.to_owned(), writes }
     }
 

@@ -197,7 +197,7 @@ pub struct Stage {
     pub converged: Option<Duration>,
     /// The changes to objects.
     pub edits: Vec<Edit>,
-    /// The state to which a controller has brought its object, in words. Null where no controller does.
+    /// The state to which a controller has brought its object, or the pods that an autoscaler has started, in words. Null for other stages.
     #[serde(default)]
     pub controller: Option<String>,
     /// The routing of the client's requests.

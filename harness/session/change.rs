@@ -154,8 +154,8 @@ impl<'a> Session<'a> {
     /// How the change that a stage makes is watched.
     fn watch(&self, planned: &PlannedStage<'_>) -> WatchOptions {
         let watches = self.venue.watches();
-        // at a lower rate, most errors of a controller would be missed: they last for some milliseconds
-        if planned.changes_mesh() || planned.is_controlled() {
+        // at a lower rate, most errors of a controller would be missed: they last for some milliseconds; and pods are started under load
+        if planned.changes_mesh() || planned.is_controlled() || planned.stage.growth.is_some() {
             watches.mesh
         } else {
             watch_for(planned.stage, self.plan.scenario, watches.objects, watches.claimed)
@@ -219,6 +219,10 @@ impl<'a> Session<'a> {
             let _ = applied_all.set(Instant::now());
         }
         self.venue.rolled_out(&applied, &deleted, ROLLOUT_LIMIT).await?;
+        if let Some(growth) = &planned.stage.growth {
+            let grown = self.venue.grown(growth).await?;
+            self.events.tell(Event::Controlled(grown.join("; ")));
+        }
         if planned.is_controlled() {
             self.reach(planned, &mark).await?;
             // a controller starts the pods first, and then moves the traffic

@@ -8,7 +8,7 @@ use super::judge::{Declaration, Watched, judge_declared, judge_followed, micros}
 use super::reached::{Rules, live_rules};
 use super::stage::Session;
 use crate::cluster::ClusterError;
-use crate::controller::ControlledObjects;
+use crate::controller::{ControlledObjects, ControllerError};
 use crate::events::Judged;
 use crate::plan::{Given, PlannedStage};
 use crate::routing::{Chance, Kind, Pod};
@@ -68,14 +68,14 @@ fn take(known: &mut Vec<Declared>, began: Instant, rules: Rules, pods: Vec<Pod>)
 }
 
 impl<'a> Session<'a> {
-    /// Starts to read what the live rules declare, in a stage that follows a controller.
+    /// Starts to read what the live rules declare, in a stage that follows a controller or an autoscaler.
     pub fn follow(&self, planned: &PlannedStage<'a>) -> Result<Option<DeclarationReader>, SessionError> {
-        let follows = planned.stage.wait.as_ref().is_some_and(|wait| wait.follows.is_some());
-        let objects = if follows { Some(self.controlled()?.1) } else { None };
-        Ok(objects.cloned().map(DeclarationReader::start))
+        let Some(origin) = planned.stage.followed() else { return Ok(None) };
+        let objects = self.venue.controlled().ok_or_else(|| ControllerError::NoController(origin.clone()))?;
+        Ok(Some(DeclarationReader::start(objects.clone())))
     }
 
-    /// Judges the claims about what a controller has done by itself since a time.
+    /// Judges the claims about what clients got since a time, and about what a controller has done by itself.
     pub fn judge_way(
         &self,
         planned: &PlannedStage<'a>,
@@ -86,10 +86,16 @@ impl<'a> Session<'a> {
         let (Some(reader), Some(start)) = (reader, start) else { return Ok(Vec::new()) };
         let read = reader.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let declared: Vec<Declaration> = read.into_iter().map(|own| declaration(planned, own, start)).collect();
-        let claims = planned.stage.declared().map(|claim| judge_declared(claim, &declared, watched));
-        let weights = self.written_weights(planned, declared.first().and_then(|own| own.weight), begun)?;
-        let wait = planned.stage.wait.as_ref();
-        Ok(claims.chain(wait.and_then(|wait| judge_followed(wait, &weights))).collect())
+        let moves = planned.stage.wait.is_some();
+        let claims = planned.stage.declared().map(|claim| judge_declared(claim, &declared, moves, watched));
+        let way = match &planned.stage.wait {
+            None => None,
+            Some(wait) => {
+                let initial = declared.first().and_then(|own| own.weight);
+                judge_followed(wait, &self.written_weights(planned, initial, begun)?)
+            }
+        };
+        Ok(claims.chain(way).collect())
     }
 
     /// The weights of the new version that were written to the route since a time, after an initial one.

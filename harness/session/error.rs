@@ -37,6 +37,11 @@ pub enum SessionError {
         "{0}: a controller moves the traffic of this scenario, so that its stages cannot be applied at once: versions of Istio are not compared with it, nor are its mutants tried on a cluster"
     )]
     Controlled(Origin),
+    /// A stage waits for pods that something else starts.
+    #[error(
+        "{0}: this stage waits for pods that are started under load, so that stages cannot be applied at once: versions of Istio are not compared with this scenario, nor are its mutants tried on a cluster"
+    )]
+    Grows(Origin),
     /// No stage is about the state of a controlled object.
     #[error("{origin}: no stage of the scenario waits for this state: {status}")]
     #[expect(missing_docs, reason = "the message says what the fields are")]
@@ -101,6 +106,7 @@ impl SessionError {
                 },
             },
             Self::Controlled(place)
+            | Self::Grows(place)
             | Self::NoStage { origin: place, .. }
             | Self::NothingToJudge { origin: place, .. } => Some(place),
             _ => match self.cluster() {
@@ -129,6 +135,7 @@ impl SessionError {
             | Self::Refused(_)
             | Self::NothingToCalibrate(_)
             | Self::Controlled(_)
+            | Self::Grows(_)
             | Self::NoStage { .. }
             | Self::NothingToJudge { .. } => FailureLayer::Manifest,
             Self::Traffic(error) if error.place().is_some() => FailureLayer::Manifest,
@@ -149,12 +156,16 @@ impl SessionError {
         }
     }
 
-    /// Refuses a scenario whose traffic a controller moves.
+    /// Refuses a scenario whose traffic a controller moves, or in which pods are waited for that something else starts.
     ///
     /// # Errors
-    /// There is a controller.
+    /// There is a controller, or such a wait.
     pub(super) fn refuse_controlled(scenario: &Scenario) -> Result<(), Self> {
-        scenario.controller.as_ref().map_or(Ok(()), |controlled| Err(Self::Controlled(controlled.origin.clone())))
+        if let Some(controlled) = &scenario.controller {
+            return Err(Self::Controlled(controlled.origin.clone()));
+        }
+        let growth = scenario.stages.iter().find_map(|stage| stage.growth.as_ref());
+        growth.map_or(Ok(()), |growth| Err(Self::Grows(growth.origin.clone())))
     }
 
     /// The event that says why the run cannot continue.
@@ -176,6 +187,7 @@ impl SessionError {
             | Self::NothingToCalibrate(_)
             | Self::NotThrowaway
             | Self::Controlled(_)
+            | Self::Grows(_)
             | Self::NoStage { .. }
             | Self::NothingToJudge { .. }
             | Self::Traffic(
@@ -202,7 +214,7 @@ impl SessionError {
 /// The failure layer of a wait that failed.
 const fn layer(awaited: &Awaited) -> FailureLayer {
     match awaited {
-        Awaited::Rollout(_) | Awaited::Controlled(..) => FailureLayer::Rollout,
+        Awaited::Rollout(_) | Awaited::Controlled(..) | Awaited::Pods(_) => FailureLayer::Rollout,
         Awaited::FirstPush(_) | Awaited::SidecarConfiguration => FailureLayer::Delivery,
         // also `ObjectRemoval`: objects that are left fail their claim, and the wait fails only if they cannot be listed
         _ => FailureLayer::Environment,
@@ -260,6 +272,7 @@ mod tests {
     #[case::push(Awaited::FirstPush(named("1.31")), FailureLayer::Delivery)]
     #[case::sidecar(Awaited::SidecarConfiguration, FailureLayer::Delivery)]
     #[case::objects(Awaited::ObjectRemoval, FailureLayer::Environment)]
+    #[case::pods(Awaited::Pods(named("3 pods of hello")), FailureLayer::Rollout)]
     #[case::controlled(Awaited::Controlled(named("Rollout/hello"), named("step 1")), FailureLayer::Rollout)]
     #[case::rollout(Awaited::Rollout(named("hello-server-v2")), FailureLayer::Rollout)]
     fn a_failed_wait_is_told_as_what_was_waited_for(#[case] what: Awaited, #[case] expected: FailureLayer) {

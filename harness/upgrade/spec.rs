@@ -7,7 +7,8 @@ use thiserror::Error;
 use super::path::{Mode, Phase, Row, UpgradePath, Versions};
 use crate::plan::at_once;
 use crate::scenario::{
-    ControlPlane, ControllerKind, During, ErrorRates, Expectation, IstioVersion, MeshStep, Scenario, Stage, Step,
+    Component, ControlPlane, ControllerKind, During, ErrorRates, Expectation, IstioVersion, MeshStep, Scenario, Stage,
+    Step,
 };
 use crate::session::ComparedRun;
 
@@ -158,7 +159,7 @@ impl UpgradeSpec {
         if from > to {
             return Err(UpgradeError::ControllerDowngrade { from, to });
         }
-        if !scenario.install.iter().any(|own| own.kind == kind) {
+        if !scenario.install.iter().any(|own| own.component == Component::Controller(kind)) {
             return Err(UpgradeError::NotInstalled(path(), kind));
         }
         let at = usual_stage(scenario).ok_or_else(|| UpgradeError::NoClaims(path()))?;
@@ -239,7 +240,8 @@ impl UpgradeSpec {
         if let Upgraded::Controller { kind, plane } = &self.upgraded {
             let version = if path == UpgradePath::FreshOnNew { &self.to } else { &self.from }.to_string();
             let name = format!("{kind} {version}");
-            if let Some(install) = scenario.install.iter_mut().find(|own| own.kind == *kind) {
+            if let Some(install) = scenario.install.iter_mut().find(|own| own.component == Component::Controller(*kind))
+            {
                 install.version = version;
             }
             return ComparedRun { name, first: plane.clone(), scenario };
@@ -273,6 +275,7 @@ impl UpgradeSpec {
                 name: format!("{}, {phase}", stage.name),
                 steps: steps.into_iter().map(Step::Mesh).collect(),
                 wait: None,
+                growth: None,
                 expect,
                 origin: stage.origin.clone(),
             }

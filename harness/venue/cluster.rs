@@ -16,7 +16,7 @@ use crate::cluster::{
     ClusterError, Docker, ImageCache, K3sCluster, K3sOptions, NodeImage, Objects, RunId, RunRecord, RunRecords,
     ScenarioImages, Wanted, sweep, write_archive,
 };
-use crate::controller::Controllers;
+use crate::controller::Components;
 use crate::events::{Environment, Event, Events};
 use crate::mesh::{Istio, Planes};
 use crate::scenario::ControlPlane;
@@ -53,8 +53,8 @@ pub struct ClusterSpec<'a> {
     pub images: ScenarioImages,
     /// Whether to install the kinds of the Gateway API.
     pub gateway_api: bool,
-    /// The rollout controllers that are installed.
-    pub controllers: Controllers,
+    /// The components that are installed besides Istio.
+    pub components: Components,
 }
 
 /// A cluster with Istio that is ready for namespaces. Clones share the cluster.
@@ -107,7 +107,7 @@ impl ProvisionedCluster {
         let options = K3sOptions {
             node,
             archives: {
-                let sets = spec.planes.archives().chain(spec.controllers.archives()).cloned();
+                let sets = spec.planes.archives().chain(spec.components.archives()).cloned();
                 sets.chain([workload]).chain(loaded).collect()
             },
             credentials: spec.images.credentials(),
@@ -127,14 +127,14 @@ impl ProvisionedCluster {
         let istio = spec.planes.apply(&client, &spec.first, definitions.as_deref()).await?;
         let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
         objects.create_namespace(&BTreeMap::from([istio.injection_label()])).await?;
-        let (node, istiod, controllers) = tokio::join!(
+        let (node, istiod, components) = tokio::join!(
             node_ready(&client, namespace, events.waiting()),
             istio.ready(&client, Some(namespace), events.waiting()),
-            Box::pin(spec.controllers.install(&client, events.waiting())),
+            Box::pin(spec.components.install(&client, events.waiting())),
         );
         node?;
         istiod?;
-        controllers?;
+        components?;
         events.tell(Event::Ready(format!("cluster with Istio {}", istio.version)));
         Ok((Self { client, istio, planes: Some(Arc::new(Mutex::new(spec.planes))) }, objects))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::stand_ins::{images, stand_ins};
-use super::{OpenVenue, PodCounter, Reading, Run, Venue, VenueError, Watches};
+use super::{OpenVenue, PodCounter, Reading, Run, Venue, VenueError, Watches, not_grown};
 use crate::cluster::{Applied, ClusterError, Deleted, EmbeddedMesh, NotEmbedded, PodState};
 use crate::mesh::MeshError;
 use crate::plan::Plan;
@@ -25,6 +25,9 @@ impl Venue for Embedded {
     }
 
     async fn open<'a>(&'a self, run: &'a Run<'a>) -> Result<Box<dyn OpenVenue + 'a>, VenueError> {
+        if let Some(growth) = run.scenario.stages.iter().find_map(|stage| stage.growth.as_ref()) {
+            return Err(not_grown(growth).into());
+        }
         if let Some(install) = run.scenario.install.first() {
             let source = NotEmbedded::Controller(install.to_string());
             return Err(ClusterError::NotEmbedded { origin: install.origin.clone(), source }.into());

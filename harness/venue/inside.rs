@@ -47,7 +47,7 @@ impl Venue for Inside {
             run.events.tell(Event::Ready(format!("Istio {version}")));
         }
         let object = run.scenario.controller.as_ref();
-        let controlled = object.map(|object| ControlledObjects::watch(&client, &self.own.namespace, object));
+        let controlled = object.map(|_| ControlledObjects::watch(&client, &self.own.namespace, object));
         Ok(Box::new(OpenInside {
             own: &self.own,
             client,

@@ -24,12 +24,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kube::Client;
 
-use crate::cluster::{Applied, ClusterError, Deleted, PodState, RunId, RunRecord};
+use crate::cluster::{Applied, ClusterError, Deleted, NotEmbedded, PodState, RunId, RunRecord};
 use crate::controller::ControlledObjects;
 use crate::events::Environment;
 use crate::mesh::{MeshError, Sidecar};
 use crate::routing::RouteTable;
-use crate::scenario::{IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
+use crate::scenario::{Growth, IngressGateway, IstioVersion, Manifest, MeshStep, Scenario, Served, Target};
 use crate::traffic::{Driver, DriverOptions, WatchOptions};
 
 pub use cluster::{ClusterSpec, ProvisionedCluster};
@@ -140,6 +140,14 @@ pub trait OpenVenue: Send + Sync {
         Ok(())
     }
 
+    /// Waits until Deployments have as many pods as a stage waits for, and returns a line for each: `Deployment/hello: 3 pods, 1 before`.
+    ///
+    /// # Errors
+    /// Nothing starts pods here, a pod cannot start, or the timeout has passed.
+    async fn grown(&self, growth: &Growth) -> Result<Vec<String>, ClusterError> {
+        Err(not_grown(growth))
+    }
+
     /// Changes the mesh, and returns the objects whose rollouts follow from that.
     ///
     /// # Errors
@@ -204,7 +212,7 @@ pub trait OpenVenue: Send + Sync {
         None
     }
 
-    /// The objects that rollout controllers drive; none where there is no controller.
+    /// The rules by which requests are routed, and the object that a rollout controller drives; none where no stage asks for them.
     fn controlled(&self) -> Option<&ControlledObjects> {
         None
     }
@@ -248,6 +256,11 @@ pub trait OpenVenue: Send + Sync {
 
     /// How changes are observed.
     fn watches(&self) -> Watches;
+}
+
+/// The error of a place where nothing starts pods but the stages.
+fn not_grown(growth: &Growth) -> ClusterError {
+    ClusterError::NotEmbedded { origin: growth.origin.clone(), source: NotEmbedded::Growth }
 }
 
 /// The requests that observe a change.

@@ -13,7 +13,7 @@ use super::{OpenVenue, PodCounter, Reading, VenueError, Watches};
 use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::cluster::{
     Applied, ClusterError, Deleted, FindPods, OUTAGE_LIMIT, Objects, PodState, PortForward, Tunnel, TunnelError,
-    Workloads, answered, is_staying, outage,
+    Workloads, answered, autoscalers, is_staying, outage,
 };
 use crate::controller::ControlledObjects;
 use crate::events::{Environment, Event, Events};
@@ -21,8 +21,8 @@ use crate::mesh::{Ingress, MeshError, Sidecar};
 use crate::plan::HIGHEST_RATE;
 use crate::routing::RouteTable;
 use crate::scenario::{
-    Client, ControlPlane, GatewayApi, IngressGateway, IstioVersion, Manifest, MeshStep, Outside, Scenario, Served,
-    Service, Target,
+    Client, ControlPlane, GatewayApi, Growth, IngressGateway, IstioVersion, Manifest, MeshStep, Outside, Scenario,
+    Served, Service, Target,
 };
 use crate::traffic::{Driver, DriverOptions, SenderPod, TrafficError, WatchOptions};
 
@@ -54,7 +54,7 @@ pub struct OpenNamespace {
     sidecars: BTreeMap<String, Sidecar>,
     /// The sidecars of servers that send requests on, by the namespace and the name of the pod, once they are read.
     servers: BTreeMap<(String, String), Sidecar>,
-    /// None where no controller moves the traffic.
+    /// None where no controller moves the traffic and no stage is followed.
     controlled: Option<ControlledObjects>,
     /// The gateways through which populations come, once they are found.
     ingresses: BTreeMap<IngressGateway, Option<Ingress>>,
@@ -88,10 +88,8 @@ impl OpenNamespace {
                 Workloads::watch(&cluster.client, &name)
             },
             sidecar: Sidecar::new(pods.clone(), client.pod.clone()),
-            controlled: scenario
-                .controller
-                .as_ref()
-                .map(|object| ControlledObjects::watch(&cluster.client, &name, object)),
+            controlled: (scenario.controller.is_some() || scenario.stages.iter().any(|own| own.followed().is_some()))
+                .then(|| ControlledObjects::watch(&cluster.client, &name, scenario.controller.as_ref())),
             ingresses: scenario.ingress_gateways().into_iter().map(|gateway| (gateway.clone(), None)).collect(),
             outside: scenario.traffic.outside,
             forwards: Vec::new(),
@@ -236,6 +234,18 @@ impl OpenVenue for OpenNamespace {
             waited = self.workloads.rolled_out(applied, deleted, limit, self.events.waiting()) => waited,
             reason = outage(OUTAGE_LIMIT, || istio.outage(&self.cluster.client)) => {
                 Err(ClusterError::NoIstiod { namespace: istio.namespace.clone(), limit: OUTAGE_LIMIT, reason })
+            }
+        }
+    }
+
+    async fn grown(&self, growth: &Growth) -> Result<Vec<String>, ClusterError> {
+        match self.workloads.grown(&self.name, growth, self.events.waiting()).await {
+            Ok(grown) => Ok(grown),
+            Err(mut error) => {
+                for state in autoscalers(&self.cluster.client, &self.name, growth).await {
+                    error.add(&state);
+                }
+                Err(error.into())
             }
         }
     }

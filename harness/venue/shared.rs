@@ -13,7 +13,7 @@ use super::{LeftBehind, OpenNamespace, OpenVenue, Run, Throwaway, Venue, VenueEr
 use crate::cluster::{
     ClusterError, Docker, ImageCache, KubeCluster, Owner, RunId, RunRecord, RunRecords, answered, is_confinable,
 };
-use crate::controller::Controllers;
+use crate::controller::Components;
 use crate::events::{Event, Events};
 use crate::mesh::Planes;
 use crate::scenario::{Install, Scenario};
@@ -47,16 +47,17 @@ impl SharedCluster {
     /// A cluster for those of these scenarios that can share one, with which of them they are; none where fewer than two can.
     ///
     /// A scenario gets a cluster to itself if one of its objects has effects outside of its namespace, or if it needs another version of a
-    /// rollout controller than a scenario before it.
+    /// component than a scenario before it.
     pub fn of(throwaway: Throwaway, scenarios: &[&Scenario], cache: &Path) -> Option<(Self, Vec<bool>)> {
         let mut install: Vec<Install> = Vec::new();
         let mut sharing = Vec::new();
         for scenario in scenarios {
-            let differs =
-                |one: &Install| install.iter().any(|other| other.kind == one.kind && other.version != one.version);
+            let differs = |one: &Install| {
+                install.iter().any(|other| other.component == one.component && other.version != one.version)
+            };
             let shares = is_confinable(scenario) && !scenario.install.iter().any(differs);
             if shares {
-                let is_new = |one: &&Install| !install.iter().any(|other| other.kind == one.kind);
+                let is_new = |one: &&Install| !install.iter().any(|other| other.component == one.component);
                 let more: Vec<Install> = scenario.install.iter().filter(is_new).cloned().collect();
                 install.extend(more);
             }
@@ -147,10 +148,10 @@ impl SharedCluster {
     }
 
     async fn start(&self, records: &RunRecords, events: &Events) -> Result<KubeCluster, VenueError> {
-        let controllers = Controllers::of(&self.install, &ImageCache::new(&self.cache))?;
+        let components = Components::of(&self.install, &ImageCache::new(&self.cache))?;
         let plane = Planes::only(&self.throwaway.istio, &self.cache).await?;
         let scenarios: Vec<&Scenario> = self.scenarios.iter().collect();
-        let spec = self.throwaway.spec(&self.cache, plane, &scenarios, controllers);
+        let spec = self.throwaway.spec(&self.cache, plane, &scenarios, components);
         let record = RunRecord {
             engine: Some(Docker::default_address()),
             owner: Some(self.owner.clone()),

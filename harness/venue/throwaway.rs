@@ -8,7 +8,7 @@ use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
 use crate::cluster::{
     ClusterError, Docker, ImageCache, ImageSource, KubeCluster, NodeImage, Objects, RunRecord, ScenarioImages,
 };
-use crate::controller::Controllers;
+use crate::controller::Components;
 use crate::events::Event;
 use crate::mesh::{IstioChoice, Planes};
 use crate::scenario::{ControlPlane, GatewayApi, Scenario};
@@ -54,8 +54,8 @@ impl Throwaway {
         planes: Planes,
         first: ControlPlane,
     ) -> Result<(ProvisionedCluster, Objects), VenueError> {
-        let controllers = Controllers::of(&run.scenario.install, &ImageCache::new(&run.cache))?;
-        let spec = self.spec(&run.cache, (planes, first), &[run.scenario], controllers);
+        let components = Components::of(&run.scenario.install, &ImageCache::new(&run.cache))?;
+        let spec = self.spec(&run.cache, (planes, first), &[run.scenario], components);
         let record =
             RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };
         ProvisionedCluster::start(spec, &record, &run.namespace, &run.events).await
@@ -67,7 +67,7 @@ impl Throwaway {
         cache: &'a Path,
         (planes, first): (Planes, ControlPlane),
         scenarios: &[&Scenario],
-        controllers: Controllers,
+        components: Components,
     ) -> ClusterSpec<'a> {
         ClusterSpec {
             cache,
@@ -82,7 +82,7 @@ impl Throwaway {
             snapshotter: &self.snapshotter,
             images: ScenarioImages::of(scenarios, &self.load),
             gateway_api: scenarios.iter().any(|scenario| scenario.uses_gateway_api()),
-            controllers,
+            components,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use shiftcheck::cluster::{Docker, KubeCluster, RunId, RunRecord, RunRecords, ScenarioImages, default_cache};
-use shiftcheck::controller::Controllers;
+use shiftcheck::controller::Components;
 use shiftcheck::events::Events;
 use shiftcheck::mesh::{IstioChoice, Planes};
 use shiftcheck::venue::{ClusterSpec, ProvisionedCluster, VenueError};
@@ -100,7 +100,7 @@ impl Shared {
             snapshotter: "overlayfs",
             images: ScenarioImages::default(),
             gateway_api: true,
-            controllers: Controllers::default(),
+            components: Components::default(),
         };
         let (events, _stream) = Events::channel();
         ProvisionedCluster::start(spec, &record, "shared", &events).await?;

@@ -187,10 +187,27 @@ fn rejected_input_is_told() {
 }
 
 fn a_controller_that_is_not_there_is_told() {
-    let (printed, errors, code) =
-        shared().on("run", &Path::new(ROOT).join("fixtures/rollouts-subset"), &["--no-report"]);
-    assert_eq!(code, Some(3), "{printed}{errors}");
-    let expected = "scenario.yaml:4:26: Argo Rollouts is not installed on this cluster: no Deployment has the label app.kubernetes.io/name=argo-rollouts";
-    let flat = errors.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains(expected), "{errors}");
+    let rows = [
+        (
+            "rollouts-subset",
+            "scenario.yaml:4:26: Argo Rollouts is not installed on this cluster: no Deployment has the label app.kubernetes.io/name=argo-rollouts",
+        ),
+        (
+            "flagger-canary",
+            "scenario.yaml:5:20: Flagger is not installed on this cluster: no Deployment has the label app=flagger or app.kubernetes.io/name=flagger",
+        ),
+        (
+            "autoscale",
+            "scenario.yaml:4:27: metrics-server is not installed on this cluster: no Deployment has the label k8s-app=metrics-server or app.kubernetes.io/name=metrics-server",
+        ),
+    ];
+    let try_out = |(scenario, expected): (&str, &str)| {
+        let path = Path::new(ROOT).join("fixtures").join(scenario);
+        let (printed, errors, code) = shared().on("run", &path, &["--no-report"]);
+        assert_eq!(code, Some(3), "{printed}{errors}");
+        let flat = errors.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(expected), "{errors}");
+        assert_eq!(errors.matches("error: ").count(), 1, "{errors}");
+    };
+    std::thread::scope(|scope| rows.into_iter().for_each(|row| drop(scope.spawn(move || try_out(row)))));
 }

@@ -18,7 +18,7 @@ tests![
 ];
 
 /// Features of Istio that the canary scenario does not use, and scenarios that fail: with what each proves, or fails with.
-const SCENARIOS: [(&str, bool, &str); 13] = [
+const SCENARIOS: [(&str, bool, &str); 14] = [
     ("gateway-api", true, "all stages passed"),
     ("blue-green", true, "all stages passed"),
     ("canary-pinned-selector", false, "FAIL 1/1 testers' canary, selector pinned"),
@@ -30,6 +30,8 @@ const SCENARIOS: [(&str, bool, &str); 13] = [
     ("grpc-message", true, "testers at /helloworld.Greeter/SayHello: v1 50 %, v2 50 % — "),
     ("grpc-reflection", true, "all stages passed"),
     ("mirror", true, "all stages passed"),
+    // a component is installed on the cluster that all of them share
+    ("autoscale", true, "Deployment/hello-server-v2: 3 pods, 1 before"),
     ("sticky", true, "all 1000 sessions stayed at their pod in 2000 requests"),
     (
         "sticky-split",
@@ -39,7 +41,7 @@ const SCENARIOS: [(&str, bool, &str); 13] = [
 ];
 
 /// Stages that claim something about time.
-const TIMED: [(&str, u64); 3] = [("gateway-api", 2), ("blue-green", 3), ("fault-injection", 3)];
+const TIMED: [(&str, u64); 4] = [("gateway-api", 2), ("blue-green", 3), ("fault-injection", 3), ("autoscale", 2)];
 
 fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -50,7 +52,7 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert_eq!(printed.matches("cluster with Istio").count(), 1, "{printed}");
     let line = |(name, holds, _)| format!("\n  {:<11}  fixtures/{name}", if holds { "ok" } else { "FAIL" });
-    let summary = format!("\n9 of 13 scenarios passed{}\n", SCENARIOS.map(line).concat());
+    let summary = format!("\n10 of 14 scenarios passed{}\n", SCENARIOS.map(line).concat());
     assert!(printed.ends_with(&summary), "{printed}");
     // what is printed of one is not mixed with what is printed of another
     let begins = |line: &&str| line.contains(" of a shared throwaway cluster, run ");

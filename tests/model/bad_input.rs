@@ -293,6 +293,12 @@ fn message(spoil: &[(&str, &str, &str)]) -> (String, Option<i32>) {
 #[case::an_unknown_action("scenario.yaml", "- name: fault\n", "- name: fault\n    do: abrt\n")]
 #[case::a_wait_for_nothing("scenario.yaml", "- name: fault\n", "- name: fault\n    wait: {within: 60s}\n")]
 #[case::a_wait_without_end("scenario.yaml", "- name: fault\n", "- name: fault\n    wait: {phase: Paused}\n")]
+#[case::pods_as_a_number("scenario.yaml", "- name: fault\n", "- name: fault\n    wait: {pods: 3, within: 60s}\n")]
+#[case::pods_in_words(
+    "scenario.yaml",
+    "- name: fault\n",
+    "- name: fault\n    wait: {pods: {deployment/hello-server-v2: many}, within: 60s}\n"
+)]
 #[case::manifest_syntax("svc-hello.yaml", "spec:", "spec: [")]
 #[case::manifest_without_kind("svc-hello.yaml", "kind: Service\n", "")]
 fn a_spoilt_scenario_is_told_with_its_place(

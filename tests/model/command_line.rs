@@ -168,7 +168,7 @@ fn a_bundled_example_runs_outside_of_the_repository_and_is_found_from_its_subfol
     assert!(errors.starts_with("error: blue-green/") && errors.contains(" already exists\n"), "{errors}");
     let (_, errors, code) = installed(folder.path(), &["init", "--example", "green-blue"]);
     assert_eq!(code, Some(2));
-    assert!(errors.contains("[possible values: ab-test, blue-green, callers, canary"), "{errors}");
+    assert!(errors.contains("[possible values: ab-test, autoscale, blue-green, callers, canary"), "{errors}");
 }
 
 #[test]

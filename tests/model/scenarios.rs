@@ -158,19 +158,50 @@ fn the_embedded_mesh_refuses_a_scenario_that_needs_a_controller() {
     insta::assert_snapshot!(errors);
 }
 
+#[test]
+fn the_split_of_an_autoscaled_version_is_checked_without_a_cluster() {
+    let (printed, errors, code) = said(&shiftcheck(&["verify", "fixtures/autoscale"]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    insta::assert_snapshot!(printed);
+}
+
+#[test]
+fn the_embedded_mesh_refuses_a_scenario_that_needs_an_autoscaler() {
+    let arguments = ["run", "fixtures/autoscale", "--cluster", "embedded", "--no-report"];
+    let (_, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    insta::assert_snapshot!(errors);
+}
+
 #[rstest]
-#[case::mutants(&["mutants", "fixtures/rollouts-subset", "--cluster", "k3s"])]
-#[case::upgrade(&["upgrade", "fixtures/rollouts-subset", "--from", "1.22", "--to", "1.31", "--no-report"])]
-fn what_applies_all_objects_at_once_refuses_a_scenario_that_a_controller_drives(#[case] arguments: &[&str]) {
+#[case::mutants(&["mutants", "fixtures/rollouts-subset", "--cluster", "k3s"], "scenario.yaml:5:23: a controller moves the traffic of this scenario, so that")]
+#[case::upgrade(&["upgrade", "fixtures/rollouts-subset", "--from", "1.22", "--to", "1.31", "--no-report"], "scenario.yaml:5:23: a controller moves the traffic of this scenario, so that")]
+#[case::mutants_under_load(&["mutants", "fixtures/autoscale", "--cluster", "k3s"], "scenario.yaml:26:13: this stage waits for pods that are started under load, so that")]
+#[case::upgrade_under_load(&["upgrade", "fixtures/autoscale", "--from", "1.22", "--to", "1.31", "--no-report"], "scenario.yaml:26:13: this stage waits for pods that are started under load, so that")]
+fn what_applies_all_objects_at_once_refuses_a_scenario_that_a_controller_drives(
+    #[case] arguments: &[&str],
+    #[case] refused: &str,
+) {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.22", "1.31"]);
     let mut command = shiftcheck(arguments);
     let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
     assert_eq!(code, Some(2), "{errors}");
-    assert!(
-        errors.contains("scenario.yaml:5:23: a controller moves the traffic of this scenario, so that"),
-        "{errors}"
-    );
+    assert!(errors.contains(refused), "{errors}");
+}
+
+#[test]
+fn a_missing_metrics_server_is_told_with_what_builds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    cache_with_images(folder.path(), &["1.31"]);
+    let engine = Engine::start(folder.path());
+    let mut command = shiftcheck(&["run", "fixtures/autoscale", "--no-report"]);
+    command.env("SHIFTCHECK_CACHE", folder.path()).env("DOCKER_HOST", engine.address());
+    let (_, errors, code) = said(&command.output().unwrap());
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("error: the image cache has no set `metrics-server-0.8` ("), "{errors}");
+    let hint = "hint: use a cluster that has metrics-server, with --cluster kubeconfig, or run `ci/images/build metrics-server-0.8` to build it";
+    assert!(errors.contains(hint), "{errors}");
 }
 
 #[test]
@@ -229,6 +260,7 @@ fn every_mutant_is_killed(
         "chain",
         "fault-injection",
         "scale",
+        "autoscale",
         "h2c",
         "grpc",
         "grpc-message",

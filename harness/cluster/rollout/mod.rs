@@ -1,3 +1,5 @@
+mod growth;
+
 use std::collections::{BTreeMap, HashSet};
 use std::future::ready;
 use std::sync::Arc;
@@ -176,30 +178,35 @@ impl Workloads {
             };
         }
         let ready = format!("{name}: {} of {wanted} ready", status.available_replicas.unwrap_or(0));
-        let mut state = ready.clone();
-        let failed = |why: String| Progress::Failed(Failure::Reported(why));
-        for condition in status.conditions.iter().flatten() {
+        self.starting(deployment, &ready).map_or_else(Progress::Failed, Progress::NotYet)
+    }
+
+    /// How many pods of a Deployment are ready, with what keeps others from starting.
+    fn starting(&self, deployment: &Deployment, ready: &str) -> Result<String, Failure> {
+        let mut state = ready.to_owned();
+        let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
+        for condition in conditions.into_iter().flatten() {
             if condition.type_ == "ReplicaFailure" && condition.status == "True" {
                 state = format!("{state}, {}", condition.message.clone().unwrap_or_default());
             }
             if condition.reason.as_deref() == Some("ProgressDeadlineExceeded") {
-                return failed(format!("{state}, its progress deadline has passed"));
+                return Err(Failure::Reported(format!("{state}, its progress deadline has passed")));
             }
         }
         for pod in self.pods.state() {
             if selects(deployment, &pod) && pod.meta().deletion_timestamp.is_none() {
                 match trouble(&pod) {
-                    Some(Trouble::Permanent(why)) => return failed(format!("{state}, {why}")),
+                    Some(Trouble::Permanent(why)) => return Err(Failure::Reported(format!("{state}, {why}"))),
                     Some(Trouble::NoImage { image, why }) => {
                         // other pods lack the same image
-                        return Progress::Failed(Failure::NoImage { image, message: format!("{ready}, {why}") });
+                        return Err(Failure::NoImage { image, message: format!("{ready}, {why}") });
                     }
                     Some(Trouble::Starting(why)) => state = format!("{state}, {why}"),
                     None => {}
                 }
             }
         }
-        Progress::NotYet(state)
+        Ok(state)
     }
 
     /// What the watches do not show yet of a rollout that is complete by the Deployment's status: `wanted` ready pods of the current

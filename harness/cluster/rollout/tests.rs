@@ -3,6 +3,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 
 use super::*;
+use crate::scenario::Growth;
 
 /// Watches whose events a test sends.
 struct Watches {
@@ -24,7 +25,7 @@ impl Watches {
 
     fn deployment(&mut self, uid: &str, revision: u32, replicas: u32) {
         let text = format!(
-            "metadata: {{name: hello, uid: {uid}, generation: {revision}, annotations: {{{REVISION}: '{revision}'}}}}
+            "metadata: {{name: hello, namespace: default, uid: {uid}, generation: {revision}, annotations: {{{REVISION}: '{revision}'}}}}
 spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: hello}}}}, template: {{}}}}
 status: {{observedGeneration: {revision}, updatedReplicas: {replicas}, replicas: {replicas}, availableReplicas: {replicas}}}"
         );
@@ -33,7 +34,7 @@ status: {{observedGeneration: {revision}, updatedReplicas: {replicas}, replicas:
     }
 
     fn no_deployment(&mut self, uid: &str) {
-        let text = format!("metadata: {{name: hello, uid: {uid}}}");
+        let text = format!("metadata: {{name: hello, namespace: default, uid: {uid}}}");
         self.deployments.apply_watcher_event(&Event::Delete(serde_yaml::from_str(&text).unwrap()));
         self.changed.send_modify(|change| *change += 1);
     }
@@ -59,7 +60,7 @@ spec: {{selector: {{}}}}"
         };
         let text = format!(
             "metadata:
-  {{name: {name}, uid: {name}, labels: {{app: hello, pod-template-hash: {set}}}, ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: hello-{set}, uid: {set}, controller: true}}]{leaving}}}
+  {{name: {name}, namespace: default, uid: {name}, labels: {{app: hello, pod-template-hash: {set}}}, ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: hello-{set}, uid: {set}, controller: true}}]{leaving}}}
 status: {{podIP: 10.0.0.1, phase: Running, conditions: [{{type: Ready, status: '{ready}'}}]}}"
         );
         self.pods.apply_watcher_event(&Event::Apply(pod(&text)));
@@ -162,7 +163,7 @@ async fn a_deployment_that_no_controller_looks_at_ends_the_wait() {
     let slow = "the rollout of hello took longer than 180 s; last state: hello: 0 of 2 ready";
     let mut status = |observed: u32, ready: u32| {
         let text = format!(
-            "metadata: {{name: hello, uid: d, generation: 2}}
+            "metadata: {{name: hello, namespace: default, uid: d, generation: 2}}
 spec: {{replicas: 2, selector: {{}}, template: {{}}}}
 status: {{observedGeneration: {observed}, readyReplicas: {ready}}}"
         );
@@ -198,6 +199,41 @@ async fn a_deployment_that_someone_else_deletes_ends_the_wait() {
     assert_matches!(source, Failure::Deleted(name) => {
         assert_eq!(name, "hello");
     });
+}
+
+fn growth(wanted: i32) -> Growth {
+    let origin = "scenario.yaml:1:1".parse().unwrap();
+    let within = Duration::from_secs(9);
+    Growth { pods: [("hello".to_owned(), wanted)].into(), within, is_followed: false, origin }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_something_else_starts_are_waited_for() {
+    let (mut watches, workloads) = Watches::new();
+    watches.replica_set("a", "d", 1);
+    watches.pod("hello-a-1", "a", "ready");
+    watches.deployment("d", 1, 1);
+    let (two, mut states) = (growth(2), Vec::new());
+    let grown = workloads.grown("default", &two, |state| states.push(state.to_owned()));
+    let events = async {
+        let second = || tokio::time::sleep(Duration::from_secs(1));
+        second().await;
+        watches.pod("hello-a-2", "a", "starting");
+        second().await;
+        // ready, and not counted yet
+        watches.pod("hello-a-2", "a", "ready");
+        second().await;
+        watches.deployment("d", 1, 2);
+    };
+    let (grown, ()) = tokio::join!(grown, events);
+    assert_eq!(grown.unwrap(), ["Deployment/hello: 2 pods, 1 before"]);
+    assert_eq!(states, ["hello: 1 of 2 ready"]);
+    // a pod that leaves does not count
+    watches.pod("hello-a-1", "a", "leaving");
+    let told = workloads.grown("default", &two, |_| {}).await.unwrap_err().to_string();
+    assert_eq!(told, "2 pods of hello took longer than 9 s; last state: hello: 1 of 2 ready");
+    let told = workloads.grown("elsewhere", &two, |_| {}).await.unwrap_err().to_string();
+    assert_eq!(told, "2 pods of hello took longer than 9 s; last state: hello: not created yet");
 }
 
 fn pod(yaml: &str) -> Pod {

@@ -79,7 +79,8 @@ pub enum Event {
     },
     /// The stage's objects are applied and deleted, and its rollouts are complete: the time since the start of the stage's changes.
     RolledOut(Duration),
-    /// A controller has brought its object to the state that the stage waits for: the object and its state, in words.
+    /// A controller has brought its object to the state that the stage waits for, or an autoscaler has started pods: the object and its state,
+    /// in words.
     Controlled(String),
     /// The client's sidecar has the routes that the manifests ask for.
     Converged {

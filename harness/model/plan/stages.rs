@@ -167,10 +167,10 @@ impl PlannedStage<'_> {
             .map_or(1, |own| if own.sessions.is_some() { 1 } else { own.variants.len() })
     }
 
-    /// Whether traffic is watched while the stage is applied: it changes something, it claims something about requests, and the client is
-    /// running already.
+    /// Whether traffic is watched while the stage is applied: it changes something or waits for pods, it claims something about requests, and
+    /// the client is running already.
     pub fn is_watched(&self) -> bool {
-        self.number > 1 && !self.stage.steps.is_empty() && self.stage.sends()
+        self.number > 1 && !(self.stage.steps.is_empty() && self.stage.growth.is_none()) && self.stage.sends()
     }
 
     /// Whether the stage changes the mesh itself.

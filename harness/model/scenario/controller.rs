@@ -18,11 +18,21 @@ pub enum ControllerKind {
     Flagger,
 }
 
-/// A rollout controller that a scenario needs. It is installed on a throwaway cluster and looked for on an existing one.
+/// Software besides Istio that a scenario can need on the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
+pub enum Component {
+    /// {0}
+    Controller(ControllerKind),
+    /// The source of the CPU and memory metrics by which Deployments are scaled.
+    #[displaydoc("metrics-server")]
+    MetricsServer,
+}
+
+/// A component that a scenario needs. It is installed on a throwaway cluster and looked for on an existing one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Install {
-    /// The controller.
-    pub kind: ControllerKind,
+    /// The component.
+    pub component: Component,
     /// The version as written: `1.10`.
     pub version: String,
     /// The position of the version.
@@ -50,17 +60,32 @@ impl ControllerKind {
     }
 }
 
-impl ControllerKind {
-    /// The controller of an image set, such as `argo-rollouts-1.10`; none for other sets.
+impl Component {
+    /// All components.
+    pub const ALL: [Self; 3] = [
+        Self::Controller(ControllerKind::ArgoRollouts),
+        Self::Controller(ControllerKind::Flagger),
+        Self::MetricsServer,
+    ];
+
+    /// The name of the component in a scenario and in the names of its image sets: `argo-rollouts`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Controller(kind) => kind.key(),
+            Self::MetricsServer => "metrics-server",
+        }
+    }
+
+    /// The component of an image set, such as `argo-rollouts-1.10`; none for other sets.
     pub fn of_set(set: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| set.strip_prefix(kind.key()).is_some_and(|rest| rest.starts_with('-')))
+        Self::ALL.into_iter().find(|own| set.strip_prefix(own.key()).is_some_and(|rest| rest.starts_with('-')))
     }
 }
 
 impl fmt::Display for Install {
     /// `Argo Rollouts 1.10`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.kind, self.version)
+        write!(formatter, "{} {}", self.component, self.version)
     }
 }
 

@@ -12,6 +12,7 @@ use super::controller::{Action, Controlled, ControllerWait, Gate, Install};
 use super::descriptors::Messages;
 use super::error::ScenarioError;
 use super::expectation::{Claim, DeclaredClaim, Expectation};
+use super::growth::Growth;
 use super::kinds::Target;
 use super::manifest::Manifest;
 use super::origin::Origin;
@@ -226,6 +227,8 @@ pub struct Stage {
     pub steps: Vec<Step>,
     /// The state of the controlled object that the stage waits for after its changes.
     pub wait: Option<ControllerWait>,
+    /// The numbers of pods that the stage waits for after its changes.
+    pub growth: Option<Growth>,
     /// The claims.
     pub expect: Vec<Expectation>,
     /// The position of the stage's name.
@@ -239,6 +242,12 @@ impl Stage {
             Step::Apply(manifest) => Some(&**manifest),
             Step::Delete(_) | Step::Act(_) | Step::Gate(_) | Step::Mesh(_) => None,
         })
+    }
+
+    /// The position of the state that the stage follows while requests are judged all the time; none for other stages.
+    pub fn followed(&self) -> Option<&Origin> {
+        let wait = self.wait.as_ref().filter(|wait| wait.follows.is_some()).map(|wait| &wait.origin);
+        wait.or_else(|| self.growth.as_ref().filter(|growth| growth.is_followed).map(|growth| &growth.origin))
     }
 
     /// The claims about what a controller does by itself.

@@ -36,12 +36,19 @@ struct Part<'a> {
     tested: Vec<(u64, u32)>,
 }
 
-/// Judges the claim that a population gets what the route declares at each time.
-pub(crate) fn judge_declared(claim: &DeclaredClaim, declared: &[Declaration], watched: &Watched) -> Judged {
+/// Judges the claim that a population gets what the route declares at each time. Where nothing `moves` the shares, those with which the stage
+/// begins are judged as well.
+pub(crate) fn judge_declared(
+    claim: &DeclaredClaim,
+    declared: &[Declaration],
+    moves: bool,
+    watched: &Watched,
+) -> Judged {
     let population = watched.populations.iter().position(|name| *name == claim.from).unwrap_or(usize::MAX);
     let mut sightings: Vec<&Sighting> = watched.sightings.iter().filter(|own| own.population == population).collect();
     sightings.sort_by_key(|own| own.due);
-    let (ruling, reason, requests) = Follower::new(claim, declared, population, watched).judge(&sightings);
+    let (ruling, reason, requests) =
+        Follower { moves, ..Follower::new(claim, declared, population, watched) }.judge(&sightings);
     let subject = Subject::Population { name: claim.from.clone(), path: "/".to_owned() };
     let layer = (ruling == Ruling::Fail).then_some(FailureLayer::Route);
     let verdict = Verdict::counted(ruling, requests, reason);
@@ -50,6 +57,8 @@ pub(crate) fn judge_declared(claim: &DeclaredClaim, declared: &[Declaration], wa
 
 struct Follower<'a> {
     declared: &'a [Declaration],
+    /// Whether a controller moves the shares.
+    moves: bool,
     population: usize,
     versions: &'a [String],
     lag: u64,
@@ -71,7 +80,7 @@ impl<'a> Follower<'a> {
         let design = DeclaredDesign::new(claim.errors, u32::try_from(tested.len()).unwrap_or(u32::MAX));
         let tests = tested.into_iter().map(|version| (version, design.test())).collect();
         let (versions, lag) = (watched.versions.as_slice(), micros(claim.lag));
-        Self { declared, population, versions, lag, design, tests, parts: Vec::new() }
+        Self { declared, moves: true, population, versions, lag, design, tests, parts: Vec::new() }
     }
 
     /// The ruling, its reason, and the number of requests that were judged, of requests in the order of sending.
@@ -150,11 +159,13 @@ impl<'a> Follower<'a> {
         None
     }
 
-    /// The ruling where nothing failed. The stage before has judged the part with which the stage begins.
+    /// The ruling where nothing failed. Where a controller moves the shares, the stage before has judged the part with which the stage begins.
     fn conclude(&self) -> (Ruling, String) {
         let parts = match self.parts.as_slice() {
             [first] if first.shares.is_err() => return (Ruling::Inconclusive, self.shown(first)),
-            [] | [_] => return (Ruling::Inconclusive, "the shares that the route declares did not change".to_owned()),
+            [] => return (Ruling::Inconclusive, "the live rules could not be read".to_owned()),
+            parts if !self.moves => parts,
+            [_] => return (Ruling::Inconclusive, "the shares that the route declares did not change".to_owned()),
             [_, parts @ ..] => parts,
         };
         let is_open = |part: &&Part<'_>| part.shares.is_err() || part.tested.iter().any(|(_, passed)| *passed == 0);
@@ -246,6 +257,10 @@ mod tests {
     }
 
     fn judge(declared: &[Declaration], sightings: Vec<Sighting>) -> Judged {
+        judge_moving(declared, true, sightings)
+    }
+
+    fn judge_moving(declared: &[Declaration], moves: bool, sightings: Vec<Sighting>) -> Judged {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let watched = Watched {
             populations: names(&["everyone"]),
@@ -259,7 +274,7 @@ mod tests {
             errors: ErrorRates::default(),
             origin: place(),
         };
-        judge_declared(&claim, declared, &watched)
+        judge_declared(&claim, declared, moves, &watched)
     }
 
     /// What the route of [`rollout`] gives v2, if each write takes effect after so many seconds.
@@ -290,6 +305,37 @@ mod tests {
     ) {
         let Judged { verdict, .. } = judged(declared, truth);
         assert_eq!((verdict.reason.as_str(), verdict.ruling), (reason, ruling));
+    }
+
+    #[rstest]
+    #[case::as_declared(0.5, 40_000, Ruling::Pass, "v1 50 %, v2 50 %: v2 answered 49.88 % of 38001 requests")]
+    #[case::another_share(
+        0.3,
+        40_000,
+        Ruling::Fail,
+        "v1 50 %, v2 50 % was declared, and v2 answered 32.18 % of 317 requests, up to 2.32 s"
+    )]
+    #[case::too_short(
+        0.5,
+        2200,
+        Ruling::Inconclusive,
+        "v1 50 %, v2 50 %: v2 answered 50.75 % of 201 requests, too few: a decision takes 2123"
+    )]
+    fn shares_that_nothing_moves_are_judged_from_the_start(
+        #[case] truth: f64,
+        #[case] last: u64,
+        #[case] ruling: Ruling,
+        #[case] reason: &str,
+    ) {
+        let mut declared = declaration(0, 40, 50);
+        declared.weight = None;
+        let mut random = fastrand::Rng::with_seed(7);
+        let seen = |n: u64| Sighting { version: Some(usize::from(random.f64() < truth)), ..good(n) };
+        let sightings = (0..=last).map(seen).collect();
+        let Judged { verdict, .. } = judge_moving(&[declared], false, sightings);
+        assert_eq!((verdict.reason.as_str(), verdict.ruling), (reason, ruling));
+        let unread = judge_moving(&[], false, vec![good(0)]).verdict;
+        assert_eq!((unread.reason.as_str(), unread.ruling), ("the live rules could not be read", Ruling::Inconclusive));
     }
 
     #[test]

@@ -159,6 +159,7 @@ mod tests {
             name: "change".to_owned(),
             steps: Vec::new(),
             wait: None,
+            growth: None,
             expect: vec![Expectation::During(during)],
             origin: place(),
         }
@@ -219,7 +220,7 @@ mod tests {
         let watch = |claim: Option<During>| {
             let expect = claim.map(Expectation::During).into_iter().collect();
             watch_for(
-                &Stage { name: String::new(), steps: Vec::new(), wait: None, expect, origin: place() },
+                &Stage { name: String::new(), steps: Vec::new(), wait: None, growth: None, expect, origin: place() },
                 &scenario,
                 venue,
                 claimed,

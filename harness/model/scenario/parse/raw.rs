@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::acts::Acts;
+use super::acts::{Acts, Pods};
 use super::expectation::{Expectation, Keys};
 pub use super::sessions::Sessions;
 use super::values::{ErrorRates, QuotedVersion, Time};
@@ -22,7 +22,7 @@ pub struct Scenario {
     /// The namespace of the scenario's objects.
     #[schemars(with = "String")]
     pub namespace: Spanned<String>,
-    /// The rollout controllers that the scenario needs.
+    /// The rollout controllers and the metrics-server that the scenario needs.
     #[serde(default)]
     pub install: Install,
     /// The object with which a controller moves the traffic.
@@ -74,8 +74,8 @@ pub struct Scenario {
     pub stages: Spanned<Vec<Stage>>,
 }
 
-/// The rollout controllers that the scenario needs, each with its version. A throwaway cluster gets them; on an existing cluster they have to
-/// be there.
+/// The rollout controllers and the metrics-server that the scenario needs, each with its version. A throwaway cluster gets them; on an existing
+/// cluster they have to be there.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Install {
@@ -85,6 +85,9 @@ pub struct Install {
     /// The version of Flagger, in quotes, such as `'1.36'`.
     #[schemars(with = "Option<QuotedVersion>")]
     pub flagger: Option<Spanned<QuotedVersion>>,
+    /// The version of metrics-server, in quotes, such as `'0.8'`. A `HorizontalPodAutoscaler` needs it for CPU and memory.
+    #[schemars(with = "Option<QuotedVersion>")]
+    pub metrics_server: Option<Spanned<QuotedVersion>>,
 }
 
 /// The object with which a controller moves the traffic: one of these.
@@ -249,10 +252,10 @@ pub struct Stage {
     #[serde(rename = "do")]
     #[schemars(with = "Option<Acts>")]
     pub act: Option<Spanned<Acts>>,
-    /// The state of the controlled object that the stage waits for after the change.
+    /// The state of the controlled object, or the numbers of pods, that the stage waits for after the change.
     #[schemars(with = "Option<Wait>")]
     pub wait: Option<Spanned<Wait>>,
-    /// The state to which the controller brings its object by itself, while requests are sent all the time.
+    /// The state to which the controller brings its object by itself, or the numbers of pods, while requests are sent all the time.
     #[schemars(with = "Option<Follow>")]
     pub follow: Option<Spanned<Follow>>,
     /// The claims that have to hold after the change.
@@ -261,10 +264,10 @@ pub struct Stage {
     pub expect: Vec<Spanned<Keys>>,
 }
 
-/// The state of the controlled object that a stage waits for: at least one of `step`, `weight` and `phase`.
+/// The state of the controlled object that a stage waits for, which is at least one of `step`, `weight` and `phase`; or the numbers of pods.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{"required": ["step"]}, {"required": ["weight"]}, {"required": ["phase"]}]))]
+#[schemars(extend("anyOf" = [{"required": ["step"]}, {"required": ["weight"]}, {"required": ["phase"]}, {"required": ["pods"]}]))]
 pub struct Wait {
     /// The index of the current step of a Rollout, from 0.
     pub step: Option<u32>,
@@ -272,16 +275,26 @@ pub struct Wait {
     pub weight: Option<Share>,
     /// The phase that the controller reports.
     pub phase: Option<Phase>,
+    /// The least number of available pods by Deployment, such as `{deployment/hello: 3}`.
+    #[schemars(with = "Option<BTreeMap<String, u32>>")]
+    pub pods: Option<PodsOf>,
     /// The timeout, such as `60s`.
     pub within: Time,
 }
 
-/// The state to which the controller brings its object by itself, while requests are sent all the time.
+/// Numbers of pods by Deployment.
+pub type PodsOf = HashMap<Spanned<String>, Spanned<Pods>>;
+
+/// The state to which the controller brings its object by itself, or the numbers of pods, while requests are sent all the time.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["until"]}, {"required": ["pods"]}]))]
 pub struct Follow {
     /// The phase that the controller reports in the end.
-    pub until: Phase,
+    pub until: Option<Phase>,
+    /// The least number of available pods by Deployment in the end, such as `{deployment/hello: 3}`.
+    #[schemars(with = "Option<BTreeMap<String, u32>>")]
+    pub pods: Option<PodsOf>,
     /// The timeout, such as `5m`.
     pub within: Time,
     /// The weights of the new version in the route on the way, in order, such as `[10%, 50%, 100%]`.

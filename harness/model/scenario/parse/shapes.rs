@@ -23,7 +23,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("", Mapping, "a mapping with `name`, `namespace`, `service`, `client`, `version`, `populations` and `stages`"),
     ("name", Scalar, "a text"),
     ("namespace", Scalar, "a text"),
-    ("install", Mapping, "the rollout controllers and their versions, such as {argo-rollouts: '1.10'}"),
+    ("install", Mapping, "what the scenario needs with its version, such as {argo-rollouts: '1.10'}"),
     ("install/*", Scalar, "a version in quotes, such as '1.10'"),
     (
         "controller",
@@ -93,12 +93,14 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/do/*/scale", Mapping, PODS),
     ("stages/*/do/*", Any, ACTS),
     ("stages/*/wait", Mapping, "the state to wait for, such as {step: 1, phase: Paused, within: 60s}"),
+    ("stages/*/wait/pods", Mapping, PODS),
     ("stages/*/wait/*", Scalar, "one value, as in {step: 1, phase: Paused, within: 60s}"),
     ("stages/*/expect", List, "a list of expectations, such as [{from: everyone, get: {v1: 100%}}]"),
     ("stages/*/expect/*", Mapping, FORMS),
     ("stages/*/follow", Mapping, FOLLOW),
     ("stages/*/follow/weights", List, "the weights of the route on the way, such as [10%, 50%, 100%]"),
     ("stages/*/follow/weights/*", Scalar, "a share, such as 20%"),
+    ("stages/*/follow/pods", Mapping, PODS),
     ("stages/*/follow/*", Scalar, "one value, as in {until: Healthy, within: 5m}"),
     (
         "stages/*/expect/*/get",

@@ -62,26 +62,20 @@ impl Resolver<'_> {
         Ok(steps.split_off(others))
     }
 
-    /// The Deployment as the earlier stages leave it.
-    fn deployment(&self, target: &Spanned<String>, earlier: &[Stage]) -> Result<Manifest, ScenarioError> {
+    /// The name of a Deployment that is written as in kubectl: `deployment/hello`.
+    pub(super) fn deployment_name<'a>(&self, target: &'a Spanned<String>) -> Result<&'a str, ScenarioError> {
         let (at, written) = (target.referenced, &target.value);
         let kind = ApiKind::of("apps", "Deployment");
-        let Some((_, name)) = written.split_once('/').filter(|(own, name)| kind.is_called(own) && !name.is_empty())
-        else {
-            return self.error(at, format!("`{written}` is not a Deployment, such as deployment/hello"));
-        };
-        let mut deployments: BTreeMap<&str, &Manifest> = BTreeMap::new();
-        for step in earlier.iter().flat_map(|stage| &stage.steps) {
-            match step {
-                Step::Apply(manifest) if manifest.kind() == "Deployment" => {
-                    deployments.insert(manifest.name(), manifest);
-                }
-                Step::Delete(Target { kind: deleted, name, .. }) if is_deployment(deleted) => {
-                    deployments.remove(name.as_str());
-                }
-                _ => {}
-            }
+        match written.split_once('/').filter(|(own, name)| kind.is_called(own) && !name.is_empty()) {
+            Some((_, name)) => Ok(name),
+            None => self.error(at, format!("`{written}` is not a Deployment, such as deployment/hello")),
         }
+    }
+
+    /// The Deployment as the earlier stages leave it.
+    fn deployment(&self, target: &Spanned<String>, earlier: &[Stage]) -> Result<Manifest, ScenarioError> {
+        let (at, name) = (target.referenced, self.deployment_name(target)?);
+        let deployments = deployments(earlier.iter().flat_map(|stage| &stage.steps));
         let Some(found) = deployments.get(name) else {
             let meant = nearest(name, deployments.into_keys());
             return self.error(at, format!("no Deployment `{name}` is left by the earlier stages{meant}"));
@@ -98,6 +92,23 @@ impl Resolver<'_> {
         }
         Ok(())
     }
+}
+
+/// The Deployments that steps leave, by name.
+pub(super) fn deployments<'a>(steps: impl Iterator<Item = &'a Step>) -> BTreeMap<&'a str, &'a Manifest> {
+    let mut deployments: BTreeMap<&str, &Manifest> = BTreeMap::new();
+    for step in steps {
+        match step {
+            Step::Apply(manifest) if manifest.kind() == "Deployment" => {
+                deployments.insert(manifest.name(), manifest);
+            }
+            Step::Delete(Target { kind: deleted, name, .. }) if is_deployment(deleted) => {
+                deployments.remove(name.as_str());
+            }
+            _ => {}
+        }
+    }
+    deployments
 }
 
 /// Whether a kind, as a target names it, is Deployment.

@@ -119,14 +119,14 @@ pub(super) fn claimed_once(stage: &Stage) -> Result<(), ScenarioError> {
 /// Rejects a claim about a change in a stage where no requests can be watched, or where none is followed.
 pub(super) fn watchable(number: usize, stage: &Stage) -> Result<(), ScenarioError> {
     let refused = |origin: &Origin, message: String| Err(ScenarioError::Malformed { origin: origin.clone(), message });
-    let follow = stage.wait.as_ref().filter(|wait| wait.follows.is_some());
+    let follow = stage.followed();
     if let (Some(claim), None) = (stage.declared().next(), follow) {
         let message = "`as-declared` is about what a controller does by itself: add `follow: {until: Healthy, within: 5m}` to this stage";
         return refused(&claim.origin, message.to_owned());
     }
-    if let Some(wait) = follow.filter(|_| number == 1) {
+    if let Some(origin) = follow.filter(|_| number == 1) {
         let message = "there is nothing to follow: the client pod, which sends the requests, starts in the first stage";
-        return refused(&wait.origin, message.to_owned());
+        return refused(origin, message.to_owned());
     }
     let mut during = stage.expect.iter().filter_map(|expectation| match expectation {
         Expectation::During(during) => Some(during),
@@ -139,7 +139,7 @@ pub(super) fn watchable(number: usize, stage: &Stage) -> Result<(), ScenarioErro
     }
     let reason = if number == 1 {
         "the client pod, which sends the requests, starts in the first stage"
-    } else if stage.steps.is_empty() {
+    } else if stage.steps.is_empty() && stage.growth.is_none() {
         "nothing is applied or deleted in this stage"
     } else if !stage.sends() {
         "this stage has no claim with `from`, whose requests could be watched"

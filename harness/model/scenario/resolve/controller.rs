@@ -7,21 +7,33 @@ use serde_saphyr::Spanned;
 
 use super::Resolver;
 use crate::scenario::canary::Canary;
-use crate::scenario::controller::{Controlled, ControllerKind, ControllerWait, Install, Phase};
+use crate::scenario::controller::{Component, Controlled, ControllerKind, ControllerWait, Install, Phase};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::expectation::Expectation;
+use crate::scenario::growth::Growth;
 use crate::scenario::manifest::Manifest;
 use crate::scenario::model::{Stage, Step};
 use crate::scenario::origin::Origin;
 use crate::scenario::parse::raw;
 use crate::scenario::suggest::nearest;
 
+/// What a stage waits for after its changes.
+#[derive(Default)]
+pub(super) struct Awaited {
+    pub wait: Option<ControllerWait>,
+    pub growth: Option<Growth>,
+}
+
 impl Resolver<'_> {
     pub(super) fn install(&self, raw: raw::Install) -> Vec<Install> {
-        let written = [(ControllerKind::ArgoRollouts, raw.argo_rollouts), (ControllerKind::Flagger, raw.flagger)];
-        let install = written.into_iter().filter_map(|(kind, version)| {
+        let written = [
+            (Component::Controller(ControllerKind::ArgoRollouts), raw.argo_rollouts),
+            (Component::Controller(ControllerKind::Flagger), raw.flagger),
+            (Component::MetricsServer, raw.metrics_server),
+        ];
+        let install = written.into_iter().filter_map(|(component, version)| {
             let version = version?;
-            Some(Install { kind, version: version.value.0, origin: self.origin(version.referenced) })
+            Some(Install { component, version: version.value.0, origin: self.origin(version.referenced) })
         });
         install.collect()
     }
@@ -35,27 +47,55 @@ impl Resolver<'_> {
         Ok(Controlled { kind, origin: self.origin(name.referenced), name: name.value })
     }
 
-    pub(super) fn wait(&self, raw: Spanned<raw::Wait>) -> Result<ControllerWait, ScenarioError> {
-        let (at, raw::Wait { step, weight, phase, within }) = (raw.referenced, raw.value);
-        if step.is_none() && weight.is_none() && phase.is_none() {
-            return self.error(at, "`wait` needs `step`, `weight` or `phase`");
+    pub(super) fn wait(&self, raw: Spanned<raw::Wait>, before: &[&Step]) -> Result<Awaited, ScenarioError> {
+        let (at, raw::Wait { step, weight, phase, pods, within }) = (raw.referenced, raw.value);
+        let names_a_state = step.is_some() || weight.is_some() || phase.is_some();
+        match pods {
+            None if !names_a_state => self.error(at, "`wait` needs `step`, `weight`, `phase` or `pods`"),
+            None => {
+                let (within, origin) = (within.0, self.origin(at));
+                let wait = ControllerWait { step, weight, phase, within, follows: None, origin };
+                Ok(Awaited { wait: Some(wait), growth: None })
+            }
+            Some(_) if names_a_state => {
+                self.error(at, "`pods` is not a state of the controlled object; use a stage for each")
+            }
+            Some(pods) => {
+                let growth = self.growth(pods, (at, within.0, false), before)?;
+                Ok(Awaited { wait: None, growth: Some(growth) })
+            }
         }
-        Ok(ControllerWait { step, weight, phase, within: within.0, follows: None, origin: self.origin(at) })
     }
 
-    /// The state that a stage waits for, under either of the two keys.
+    /// What a stage waits for, under either of the two keys, after the steps of earlier stages and its own.
     pub(super) fn awaited(
         &self,
         wait: Option<Spanned<raw::Wait>>,
         follow: Option<Spanned<raw::Follow>>,
-    ) -> Result<Option<ControllerWait>, ScenarioError> {
-        let Some(follow) = follow else { return wait.map(|wait| self.wait(wait)).transpose() };
-        let (at, raw::Follow { until, within, weights }) = (follow.referenced, follow.value);
+        before: &[&Step],
+    ) -> Result<Awaited, ScenarioError> {
+        let Some(follow) = follow else {
+            return wait.map_or_else(|| Ok(Awaited::default()), |wait| self.wait(wait, before));
+        };
+        let (at, raw::Follow { until, pods, within, weights }) = (follow.referenced, follow.value);
         if wait.is_some() {
             return self.error(at, "`follow` waits for its state by itself; remove `wait`");
         }
-        let (phase, origin) = (Some(until), self.origin(at));
-        Ok(Some(ControllerWait { step: None, weight: None, phase, within: within.0, follows: Some(weights), origin }))
+        match (until, pods) {
+            (Some(until), None) => {
+                let (phase, follows, origin) = (Some(until), Some(weights), self.origin(at));
+                let wait = ControllerWait { step: None, weight: None, phase, within: within.0, follows, origin };
+                Ok(Awaited { wait: Some(wait), growth: None })
+            }
+            (None, Some(_)) if !weights.is_empty() => {
+                self.error(at, "`weights` are those of a controller; `follow: {pods: …}` does not take them")
+            }
+            (None, Some(pods)) => {
+                let growth = self.growth(pods, (at, within.0, true), before)?;
+                Ok(Awaited { wait: None, growth: Some(growth) })
+            }
+            _ => self.error(at, "`follow` needs one of `until` and `pods`"),
+        }
     }
 }
 

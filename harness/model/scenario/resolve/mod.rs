@@ -5,6 +5,7 @@ mod checks;
 mod claims;
 mod clients;
 mod controller;
+mod growth;
 mod messages;
 mod outside;
 mod service;
@@ -25,7 +26,7 @@ use regex::Regex;
 use serde_saphyr::{Location, Spanned};
 
 use self::checks::{Countable, claimed_once, declared_once, watchable};
-use self::controller::driven;
+use self::controller::{Awaited, driven};
 use super::error::ScenarioError;
 use super::error_rates::ErrorRates;
 use super::kinds::{KindRef, Target};
@@ -325,13 +326,11 @@ impl Resolver<'_> {
         for keys in stage.expect {
             expect.extend(self.expectation(keys, context)?);
         }
-        let stage = Stage {
-            name: stage.name.value,
-            steps: steps.into_iter().map(|(_, step)| step).collect(),
-            wait: self.awaited(stage.wait, stage.follow)?,
-            expect,
-            origin: self.origin(stage.name.referenced),
-        };
+        let steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect();
+        let before: Vec<&Step> = earlier.iter().flat_map(|stage| &stage.steps).chain(&steps).collect();
+        let Awaited { wait, growth } = self.awaited(stage.wait, stage.follow, &before)?;
+        let stage =
+            Stage { name: stage.name.value, steps, wait, growth, expect, origin: self.origin(stage.name.referenced) };
         declared_once(&stage)?;
         watchable(earlier.len() + 1, &stage)?;
         claimed_once(&stage)?;
