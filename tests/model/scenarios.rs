@@ -218,29 +218,17 @@ fn a_missing_controller_is_told_with_what_builds_it() {
     assert!(errors.contains(hint), "{errors}");
 }
 
-#[test]
-fn an_upgrade_refuses_a_scenario_with_a_gateway() {
+#[rstest]
+#[case::gateway("ingress", "12:22: `testers` comes through gateway/hello, which ")]
+#[case::other_pod("callers", "7:3: `batch` is sent from pod batch, which ")]
+fn an_upgrade_refuses_requests_that_the_client_pod_does_not_send(#[case] scenario: &str, #[case] refused: &str) {
     let folder = tempfile::tempdir().unwrap();
     cache_with_images(folder.path(), &["1.22", "1.31"]);
-    let mut command = shiftcheck(&["upgrade", "--from", "1.22", "--to", "1.31", "--no-report", "fixtures/ingress"]);
+    let fixture = format!("fixtures/{scenario}");
+    let mut command = shiftcheck(&["upgrade", "--from", "1.22", "--to", "1.31", "--no-report", &fixture]);
     let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
     assert_eq!(code, Some(2), "{errors}");
-    assert!(
-        errors.contains("fixtures/ingress/scenario.yaml:12:22: `testers` comes through gateway/hello, which "),
-        "{errors}"
-    );
-    assert!(errors.contains(" does not support; `run` on a throwaway cluster does"), "{errors}");
-}
-
-#[test]
-fn an_upgrade_refuses_a_scenario_with_other_pods() {
-    let folder = tempfile::tempdir().unwrap();
-    cache_with_images(folder.path(), &["1.22", "1.31"]);
-    let mut command = shiftcheck(&["upgrade", "--from", "1.22", "--to", "1.31", "--no-report", "fixtures/callers"]);
-    let (_, errors, code) = said(&command.env("SHIFTCHECK_CACHE", folder.path()).output().unwrap());
-    assert_eq!(code, Some(2), "{errors}");
-    let refused = "fixtures/callers/scenario.yaml:7:3: `batch` is sent from pod batch, which ";
-    assert!(errors.contains(refused), "{errors}");
+    assert!(errors.contains(&format!("{fixture}/scenario.yaml:{refused}")), "{errors}");
     assert!(errors.contains(" does not support; `run` on a throwaway cluster does"), "{errors}");
 }
 
