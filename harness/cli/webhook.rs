@@ -26,7 +26,7 @@ pub(super) async fn serve(
     let namespace = own_pod()?.namespace;
     let interrupt = interrupt();
     let address = SocketAddr::from(([0, 0, 0, 0], port));
-    // a request that waits in vain is not judged
+    // a request whose sender no longer waits for the answer is not judged
     let (requests, mut received) = mpsc::channel(1);
     let answering = async {
         while let Some(WebhookRequest { body, answer }) = received.recv().await {

@@ -9,7 +9,7 @@ use super::run::{Ending, Options, Outcome, Prepared};
 use super::stage::{Mode, Session};
 use crate::events::{Event, Events, TrialledMutant};
 use crate::plan::{Designs, Plan, at_once, in_turn};
-use crate::scenario::{Manifest, Scenario, Stage, Target};
+use crate::scenario::{Manifest, Population, Scenario, Sender, Stage, Target};
 use crate::traffic::DriverOptions;
 use crate::venue::{OpenNamespace, OpenVenue, ProvisionedCluster, Run, VenueError};
 use crate::verify::{MUTATION_OPERATORS, Mutant, MutantStatus, evaluate, mutants};
@@ -20,7 +20,8 @@ const AT_ONCE: usize = 3;
 /// How many mutants of a scenario are on the cluster at once. Those of a scenario with gateways or with pods in other namespaces would share
 /// these.
 fn at_once_of(scenario: &Scenario) -> usize {
-    if scenario.refuse_other_senders("").is_ok() { AT_ONCE } else { 1 }
+    let sends_all = |own: &Population| own.sender() == Sender::Client;
+    if scenario.populations.iter().all(sends_all) { AT_ONCE } else { 1 }
 }
 
 /// A sample of mutants with as many mutation operators as possible: about a quarter of it equivalent, which is checked on the mesh as

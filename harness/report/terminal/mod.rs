@@ -376,14 +376,10 @@ fn change(transition: &Transition) -> Option<String> {
 
 /// When the first and the last of several clients had the routes.
 fn of_clients(stage: &Stage) -> String {
-    match stage.routing.iter().map(|routing| routing.clients.as_slice()).next() {
-        Some([first, .., last]) => {
-            let number = stage.routing.iter().map(|routing| routing.clients.len()).sum::<usize>();
-            let of = |own: &ClientConvergence| format!("{}, after {}", own.pod, millis(own.took));
-            format!(", the first of {number} clients, {}, the last, {}", of(first), of(last))
-        }
-        _ => String::new(),
-    }
+    let clients = stage.routing.as_ref().map_or(&[][..], |routing| &routing.clients);
+    let [first, .., last] = clients else { return String::new() };
+    let of = |own: &ClientConvergence| format!("{}, after {}", own.pod, millis(own.took));
+    format!(", the first of {} clients, {}, the last, {}", clients.len(), of(first), of(last))
 }
 
 #[cfg(test)]
