@@ -4,6 +4,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::live::PageArgs;
 use super::several::SeveralArgs;
 use super::workload_args::Workload;
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
@@ -239,6 +240,12 @@ pub struct UpgradeArgs {
     /// The traffic options.
     #[command(flatten)]
     pub traffic: TrafficArgs,
+    /// The live page.
+    #[command(flatten)]
+    pub page: PageArgs,
+    /// With --live: in each run, wait after this stage, by name or number, until you continue
+    #[arg(long, value_name = "STAGE")]
+    pub pause: Option<String>,
     /// The folder of the reports: upgrade.html, upgrade.json, and a folder for each run [default: shiftcheck-upgrade]
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
@@ -268,9 +275,9 @@ pub struct RunArgs {
     /// Stop after this stage, keep the cluster, and print how to inspect it; with --live: wait after this stage until you continue
     #[arg(long, value_name = "STAGE", conflicts_with = "until")]
     pub pause: Option<String>,
-    /// Show the run in a browser while it runs: print the address of a page on this machine, at this port or a free one
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    pub live: Option<u16>,
+    /// The live page.
+    #[command(flatten)]
+    pub page: PageArgs,
     /// With several scenarios: how many of those that share a cluster run at the same time [default: one for each core]
     #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub jobs: Option<u8>,
@@ -371,6 +378,12 @@ pub struct CalibrateArgs {
     /// The requests of each sample that are tested for independence
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(50..=100_000))]
     pub requests: u32,
+    /// The live page.
+    #[command(flatten)]
+    pub page: PageArgs,
+    /// Refused: no stage of a calibration is judged.
+    #[arg(long, value_name = "STAGE", hide = true)]
+    pub pause: Option<String>,
 }
 
 /// A format of output.

@@ -6,9 +6,16 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::advice::Failure;
-use super::args::RunArgs;
 use crate::report::Live;
 use crate::session::{Interrupt, Pause};
+
+/// The option of commands that can be watched.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PageArgs {
+    /// Show the run in a browser while it runs: print the address of a page on this machine, at this port or a free one
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub live: Option<u16>,
+}
 
 /// The live page, and the Enter key.
 pub(super) struct LivePage {
@@ -18,8 +25,8 @@ pub(super) struct LivePage {
 }
 
 impl LivePage {
-    /// Starts the live page if it is requested, and prints its address.
-    pub async fn start(args: &RunArgs) -> Result<Option<Self>, Failure> {
+    /// Starts the live page if it is requested, and prints its address. `pauses` says whether the run may wait for the Enter key.
+    pub async fn start(args: &PageArgs, pauses: bool) -> Result<Option<Self>, Failure> {
         let Some(port) = args.live else { return Ok(None) };
         let pause = Pause::default();
         let live = Live::start(port, pause.clone()).await;
@@ -27,7 +34,7 @@ impl LivePage {
         // a closed pipe is not an error
         let _ = writeln!(stdout(), "live page: {}", live.url());
         let entered = Arc::new(Notify::new());
-        if args.pause.is_some() || stdin().is_terminal() {
+        if pauses || stdin().is_terminal() {
             let entered = Arc::clone(&entered);
             std::thread::spawn(move || {
                 for _ in stdin().lines().map_while(Result::ok) {

@@ -52,7 +52,7 @@ async fn dispatch(args: Args) -> ExitCode {
         Command::Upgrade(args) => Box::pin(upgrade::run(&args)).await,
         Command::Verify(args) => return verify::run(&args).await,
         Command::Mutants(args) => return Box::pin(mutants::run(&args)).await,
-        Command::Calibrate(args) => return Box::pin(calibrate::run(&args)).await,
+        Command::Calibrate(args) => Box::pin(calibrate::run(&args)).await,
         Command::Judge(args) => Box::pin(judge::run(&args)).await,
         Command::Init(args) => passed(init::run(&args).await),
         Command::Images(args) => images::run(&args, &ImageCache::new(&args.cache.folder)).await,

@@ -13,7 +13,7 @@ use crate::session::Interrupt;
 
 /// Runs scenarios and decides every claim, with a live page if one is requested.
 pub(super) async fn run(args: &RunArgs, interrupt: &Interrupt) -> Result<ExitCode, Failure> {
-    let page = LivePage::start(args).await?;
+    let page = LivePage::start(&args.page, args.pause.is_some()).await?;
     let code = Box::pin(scenarios(args, page.as_ref().map(|page| &page.live), interrupt)).await;
     if let Some(page) = page {
         page.close(interrupt).await;

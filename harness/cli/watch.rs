@@ -36,7 +36,7 @@ async fn watched(args: &RunArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::bad_input("--watch runs one scenario, not several".to_owned()));
     }
     let scenario = discovery::scenario(args.several.scenarios.first().map(PathBuf::as_path))?;
-    let (interrupt, page) = (interrupt(), LivePage::start(args).await?);
+    let (interrupt, page) = (interrupt(), LivePage::start(&args.page, args.pause.is_some()).await?);
     let live = page.as_ref().map(|page| &page.live);
     loop {
         let before = files(&scenario);

@@ -3,6 +3,7 @@
 //! [`Terminal`] shows a run live. [`Recorder`] turns the same events into a [`Report`], which is written as JSON, YAML, `JUnit` XML, HTML and
 //! Kiali graphs.
 
+mod calibration;
 mod compare;
 mod conformance;
 mod files;

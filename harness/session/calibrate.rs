@@ -6,11 +6,12 @@
 use std::time::{Duration, Instant};
 
 use super::SessionError;
+use super::progress::Progress;
 use super::run::{Ending, Options, Outcome, Prepared};
 use super::stage::{Mode, Session};
 use crate::events::{Calibration, Event, Events};
 use crate::scenario::{Scenario, Share};
-use crate::traffic::{Driver, Next, SampleFlow};
+use crate::traffic::{Driver, Next, ObservedResponse, SampleFlow};
 use crate::verdict::{Answer, Design, Independence, Ruling, Trial, Verdict};
 
 /// How the model behind the verdicts is put to the test.
@@ -78,6 +79,7 @@ impl Session<'_> {
             self.roll_out(planned).await?;
         }
         self.converged().await?;
+        self.events.tell(Event::Deployed(self.deployed()));
         let claim = &design.claim;
         let (version, share) = claim
             .versions
@@ -85,23 +87,32 @@ impl Session<'_> {
             .rfind(|(_, share)| share.is_part())
             .map_or_else(|| unreachable!("the claim splits versions"), |(version, share)| (version.clone(), *share));
         let mut sums = Sums::new(Independence::new(share, claim.errors.false_alarm));
+        let mut progress = Progress::new([(claim.from.clone(), claim.path.clone())]);
         for sample in 1..=options.samples {
-            self.add_sample(&mut sums, design, &version, options.requests, driver).await?;
-            self.events.tell(Event::Calibrating { sample, samples: options.samples });
+            let tell = |sample, progress: &Progress| {
+                self.events.tell(Event::Calibrating { sample, samples: options.samples, answers: progress.answers() });
+            };
+            self.add_sample(&mut sums, design, (&version, options.requests), driver, |answered| {
+                if progress.see(answered) {
+                    tell(sample - 1, &progress);
+                }
+            })
+            .await?;
+            tell(sample, &progress);
         }
         let calibration = sums.calibration(claim.from.clone(), (version, share), options);
         self.events.tell(Event::Calibrated { calibration: calibration.clone(), took: start.elapsed() });
         Ok(calibration)
     }
 
-    /// Takes a sample until its verdict stands and `least` requests are tested, and adds it to the sums.
+    /// Takes a sample until its verdict stands and `least` requests are tested for a version, and adds it to the sums. `seen` gets each answer.
     async fn add_sample(
         &self,
         sums: &mut Sums,
         design: &Design,
-        version: &str,
-        least: u64,
+        (version, least): (&str, u64),
         driver: &mut Driver,
+        mut seen: impl FnMut(&ObservedResponse<'_>),
     ) -> Result<(), SessionError> {
         let claim = &design.claim;
         let mut trial = Trial::new(design.clone());
@@ -116,6 +127,7 @@ impl Session<'_> {
         }];
         let sample = driver
             .sample(self.plan.scenario, &wanted, |answered| {
+                seen(&answered);
                 let hit = matches!(answered.answer, Answer::Version { version: got, .. } if got == version);
                 if (hits.len() as u64) < least {
                     hits.push(hit);

@@ -128,5 +128,7 @@ async fn compared(
     let mut driver = venue.driver(options.driver).await?;
     let plan = plan.on(Some(&first.version));
     let mut session = Session::new(&plan, &mut venue, run.events.clone(), Mode::Compare);
+    options.pause.begin_run(plan.scenario.stages.iter().map(|stage| stage.name.as_str()));
+    session.pause = options.pause.clone();
     session.stages(designs, &mut driver, reached, |_, _| {}).await.map(|(held, _)| held)
 }

@@ -6,10 +6,12 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct Pause(Arc<watch::Sender<State>>);
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     /// The number of the stage.
     after: Option<usize>,
+    /// The name of the stage in each of the runs that are compared.
+    in_each: Option<String>,
     /// Whether the run waits.
     waits: bool,
 }
@@ -25,6 +27,19 @@ impl Pause {
     /// Lets the run wait after the stage with this number.
     pub fn set(&self, stage: usize) {
         self.0.send_modify(|state| state.after = Some(stage));
+    }
+
+    /// Lets each run of several that are compared wait after its stage with this name.
+    pub fn set_in_each(&self, stage: String) {
+        self.0.send_modify(|state| state.in_each = Some(stage));
+    }
+
+    /// Begins a run with stages of these names, which is compared with others.
+    pub(super) fn begin_run<'a>(&self, mut stages: impl Iterator<Item = &'a str>) {
+        self.0.send_modify(|state| {
+            let Some(name) = &state.in_each else { return };
+            state.after = stages.position(|stage| stage == name).map(|index| index + 1);
+        });
     }
 
     /// Continues a run that waits. With `step`, it waits again after its next stage. Returns whether the run was waiting.
@@ -71,5 +86,22 @@ mod tests {
         waiting.await.unwrap();
         // by step, it waits after the next stage again
         assert!(pause.begin(3) && pause.resume(false) && !pause.begin(4));
+    }
+
+    #[test]
+    fn each_run_that_has_the_stage_waits_after_it() {
+        let pause = Pause::default();
+        let begun = |stages: &[&'static str]| {
+            pause.begin_run(stages.iter().copied());
+            let waits: Vec<usize> = (1..=stages.len()).filter(|number| pause.begin(*number)).collect();
+            pause.resume(false);
+            waits
+        };
+        assert_eq!(begun(&["v1", "canary"]), [0; 0]);
+        pause.set_in_each("canary".to_owned());
+        assert_eq!(begun(&["v1", "canary", "v2"]), [2]);
+        assert_eq!(begun(&["canary", "canary, sidecars restarted"]), [1]);
+        // the stages of a search for a cause have other names
+        assert_eq!(begun(&["without a=1"]), [0; 0]);
     }
 }

@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod left_objects;
 pub mod own_images;
+pub mod page;
 pub mod report;
 pub mod schema;
 pub mod server;

@@ -40,6 +40,7 @@ mod shared;
 mod suite;
 mod turns;
 mod upgrade;
+mod watched;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         mutants: Engine,
         rollouts: Engine,
         upgrade: Engine,
+        watched: Engine,
         // the first test of `canary` has a cluster of its own, too; the others are on the shared one, which is not up before
         canary: Engine,
         own_images: Engine,

@@ -1,7 +1,6 @@
 //! The live page: who may read it, what it sends, and that a reader never slows a run.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -11,57 +10,9 @@ use shiftcheck::events::{Event, Events};
 use shiftcheck::report::{Live, Recorder};
 use shiftcheck::session::Pause;
 
+use crate::common::page::{address, answered, apply, followed, opened, sent, shows, status};
 use crate::common::report::json_of;
 use crate::common::{Deadline, said, shiftcheck, signal};
-
-/// Sends a request with these headers, and returns the connection.
-fn sent(port: u16, request: &str, headers: &[(&str, &str)]) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    write!(stream, "{request} HTTP/1.1\r\n{}Connection: close\r\n\r\n", headers.concat()).unwrap();
-    stream
-}
-
-/// The whole response.
-fn answered(port: u16, request: &str, headers: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    sent(port, request, headers).read_to_string(&mut text).unwrap();
-    text
-}
-
-fn status(response: &str) -> &str {
-    response.split(' ').nth(1).unwrap()
-}
-
-/// The port and the token of the printed address.
-fn address(url: &str) -> (u16, String) {
-    let (port, token) = url.trim().rsplit_once(':').unwrap().1.split_once("/?token=").unwrap();
-    (port.parse().unwrap(), token.to_owned())
-}
-
-/// Opens the page and returns the cookie.
-fn opened(port: u16, token: &str) -> (String, String) {
-    let response = answered(port, &format!("GET /?token={token}"), &[("Host", &format!("127.0.0.1:{port}"))]);
-    assert_eq!(status(&response), "200", "{response}");
-    let cookie = response.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-    (cookie.split(';').next().unwrap().to_owned(), response)
-}
-
-/// The changes that a reader gets, until `enough`.
-fn followed(port: u16, cookie: &str, mut enough: impl FnMut(&Value) -> bool) -> Vec<Value> {
-    let host = format!("127.0.0.1:{port}");
-    let stream = BufReader::new(sent(port, "GET /events", &[("Host", &host), ("Cookie", cookie)]));
-    let mut changes = Vec::new();
-    for line in stream.lines().map_while(Result::ok) {
-        let Some(data) = line.strip_prefix("data: ") else { continue };
-        changes.push(serde_json::from_str(data).unwrap());
-        if enough(changes.last().unwrap()) {
-            break;
-        }
-    }
-    changes
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_browser_that_opened_the_address_gets_the_page() {
@@ -193,27 +144,6 @@ async fn a_slow_reader_gets_the_state_and_slows_nobody() {
     live.close().await;
 }
 
-/// Applies a change as the page does.
-fn apply(state: &mut Value, change: &Value) {
-    if change["reset"] == true {
-        *state = serde_json::json!({"stages": [], "log": []});
-    }
-    for (key, value) in change.as_object().unwrap() {
-        match key.as_str() {
-            "stage" => {
-                let (index, stages) = (
-                    serde_json::from_value::<usize>(value[0].clone()).unwrap(),
-                    state["stages"].as_array_mut().unwrap(),
-                );
-                stages.resize(stages.len().max(index + 1), Value::Null);
-                stages[index] = value[1].clone();
-            }
-            "log" => state["log"].as_array_mut().unwrap().extend(value.as_array().unwrap().iter().cloned()),
-            _ => state[key] = value.clone(),
-        }
-    }
-}
-
 #[rstest]
 #[case::passes("fixtures/canary", 0)]
 #[case::fails("fixtures/canary-pinned-selector", 1)]
@@ -261,26 +191,7 @@ fn a_run_is_followed_through_a_pause_and_a_reconnect(#[case] scenario: &str, #[c
     }
     assert_eq!(child.wait().unwrap().code(), Some(expected));
     let report = json_of(folder.path(), "report.json");
-    for (key, at) in [("result", "/head/result"), ("note", "/head/note"), ("run", "/head/run")] {
-        assert_eq!(Some(&report[key]), state.pointer(at), "{key}");
-    }
-    let (stages, shown) = (report["stages"].as_array().unwrap(), state["stages"].as_array().unwrap());
-    assert_eq!(stages.len(), shown.len());
-    for (stage, shown) in stages.iter().zip(shown) {
-        for (key, value) in stage.as_object().unwrap() {
-            assert_eq!(value, &shown[key], "{key}");
-        }
-        let log = state["log"].as_array().unwrap();
-        for claim in stage["claims"].as_array().unwrap() {
-            let line = format!(
-                "{}: {}: {}",
-                claim["result"].as_str().unwrap(),
-                claim["subject"].as_str().unwrap(),
-                claim["claim"].as_str().unwrap()
-            );
-            assert!(log.iter().any(|own| own["text"].as_str().unwrap().starts_with(&line)), "{line} is not in {log:?}");
-        }
-    }
+    shows(&report, &state);
 }
 
 #[test]
@@ -298,6 +209,16 @@ fn what_the_page_cannot_do_is_said_before_anything_runs() {
     let (_, errors, code) = run(&["run", "fixtures/canary", "--cluster", "embedded", "--no-report", &port]);
     let expected = "error: cannot serve the live page: Address already in use (os error 98)\n";
     assert_eq!((errors.as_str(), code), (expected, Some(3)));
+    let (_, errors, code) = run(&["calibrate", "fixtures/canary", "--cluster", "embedded", "--live", "--pause", "1"]);
+    let expected = "error: calibrate judges no stage after which it could wait: use run --live --pause\n";
+    assert_eq!((errors.as_str(), code), (expected, Some(2)));
+    let versions = ["upgrade", "fixtures/canary", "--from", "1.22", "--to", "1.31", "--allow-skew", "--no-report"];
+    let (_, errors, code) = run(&[&versions[..], &["--pause", "4"]].concat());
+    let expected = "error: --pause needs --live here, since the clusters of an upgrade are not kept\n";
+    assert_eq!((errors.as_str(), code), (expected, Some(2)));
+    let (_, errors, code) = run(&[&versions[..], &["--live", "--mode", "in-place", "--pause", "1"]].concat());
+    assert_eq!(code, Some(2));
+    insta::assert_snapshot!(errors);
 }
 
 #[test]
@@ -329,6 +250,37 @@ fn a_page_shows_one_scenario_after_the_other() {
     drop(printed);
     let _ = child.wait();
     assert_eq!(runs, ["mirror", "canary"]);
+}
+
+#[test]
+fn a_calibration_is_followed() {
+    let calibrate = ["calibrate", "fixtures/canary", "--cluster", "embedded", "--live", "--samples", "10"];
+    let mut child = shiftcheck(&calibrate).args(["--qps", "2000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let _deadline = Deadline::of(&child, Duration::from_secs(60));
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (port, token) = address(printed.next().unwrap().strip_prefix("live page: ").unwrap());
+    let (cookie, _) = opened(port, &token);
+    let changes = followed(port, &cookie, |change| change["done"] == true);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut state = Value::Null;
+    for change in &changes {
+        apply(&mut state, change);
+    }
+    // each line of the result is on the page
+    let printed: Vec<String> = printed.collect();
+    let from = printed.iter().position(|line| line.starts_with("10 samples of testers, ")).unwrap();
+    let result = &printed[from..=from + 6];
+    let log: Vec<&str> = state["log"].as_array().unwrap().iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert!(log.windows(7).any(|lines| lines == result), "{result:?} is not in {log:?}");
+    let note = state["head"]["note"].as_str().unwrap();
+    assert!(note.starts_with("requests are routed independently on the embedded mesh"), "{note}");
+    let mut said = changes.iter().filter_map(|change| change["now"].as_str());
+    assert_eq!(said.rfind(|now| now.starts_with("sample ")), Some("sample 10 of 10"));
+    let answered = |name: &str| {
+        let nodes = state["graph"]["nodes"].as_array().unwrap();
+        nodes.iter().find(|node| node["name"] == name).and_then(|node| node["requests"].as_u64()).unwrap()
+    };
+    assert!(answered("hello-server-v1") > 0 && answered("hello-server-v2") > 0, "{}", state["graph"]);
 }
 
 #[test]

@@ -149,6 +149,8 @@ pub enum Event {
         sample: usize,
         /// All samples.
         samples: usize,
+        /// The answers since the first sample began, counted.
+        answers: Vec<Tallied>,
     },
     /// A calibration is complete.
     Calibrated {

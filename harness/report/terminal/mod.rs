@@ -1,15 +1,13 @@
-mod calibration;
-
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::LOSS;
 use super::marks::Marks;
 use super::model::{Outcome, Stage, Traffic};
 use super::words::{chance, millis, plural, seconds, short};
 use super::wrap::Wrapped;
+use super::{LOSS, calibration};
 use crate::events::{ClientConvergence, Event, Gap, Latency, Reach, Shift, Timed, Transition, TrialledMutant};
 use crate::scenario::ErrorRates;
 use crate::verdict::{Totals, excluded_share};
@@ -153,7 +151,7 @@ impl<W: Write> Terminal<W> {
             Event::Sampling { done, decided, claims, .. } => {
                 format!("{done} requests, {decided} of {} decided", plural(*claims, "claim"))
             }
-            Event::Calibrating { sample, samples } => format!("sample {sample} of {samples}"),
+            Event::Calibrating { sample, samples, .. } => format!("sample {sample} of {samples}"),
             Event::Removing => "cleaning up".to_owned(),
             _ => return None,
         })

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::window::Window;
 use crate::events::{ClaimProgress, Event, Moment, Tallied, Timed};
+use crate::report::calibration;
 use crate::report::graph::{Graph, NodeKind, share};
+use crate::report::marks::Marks;
 use crate::report::model::{Answers, Outcome, Report, Share, Stage, Traffic};
 use crate::report::words::{millis, plural, seconds};
 
@@ -73,6 +75,7 @@ impl State {
                 self.progress = progress.iter().map(|claim| self.progress_of(claim)).collect();
                 changed.insert("progress".to_owned(), self.progress.clone());
             }
+            Event::Calibrating { answers, .. } => self.latest = self.window.take(*since_start, answers),
             Event::Sampled { tallies, .. } => {
                 self.window.clear();
                 self.latest.clone_from(tallies);
@@ -88,9 +91,11 @@ impl State {
             changed.insert("now".to_owned(), now.clone().into());
             self.now = now;
         }
-        if let Some(text) = line(event, stage) {
-            self.add_line(*since_start, &text, &mut changed);
-        }
+        let lines = match event {
+            Event::Calibrated { calibration, took } => calibration::lines(calibration, *took, Marks { colour: false }),
+            _ => line(event, stage).into_iter().collect(),
+        };
+        self.add_lines(*since_start, &lines, &mut changed);
         changed
     }
 
@@ -109,7 +114,7 @@ impl State {
         if let Some(stage) = report.stages.last() {
             self.set_stage(report.stages.len(), stage, &mut changed);
         }
-        self.add_line(report.took, &report.note, &mut changed);
+        self.add_lines(report.took, std::slice::from_ref(&report.note), &mut changed);
         changed
     }
 
@@ -143,7 +148,7 @@ impl State {
     /// Updates the traffic graph after an event that changes its requests or workloads; other events leave it as it is.
     fn graph_at(&mut self, event: &Event, report: &Report, stage: &Stage, changed: &mut Map<String, Value>) {
         let within = match event {
-            Event::Watching { .. } | Event::Sampling { .. } => "last second".to_owned(),
+            Event::Watching { .. } | Event::Sampling { .. } | Event::Calibrating { .. } => "last second".to_owned(),
             Event::Deployed(_) => self.graph["within"].as_str().unwrap_or_default().to_owned(),
             Event::Sampled { .. } | Event::StageDone { .. } => format!("stage {}", stage.number),
             _ => return,
@@ -213,13 +218,14 @@ impl State {
         changed.insert("paused".to_owned(), json!(paused));
     }
 
-    fn add_line(&mut self, at: Duration, text: &str, changed: &mut Map<String, Value>) {
-        let line = json!({"at": seconds(at), "text": text});
-        changed.insert("log".to_owned(), json!([line]));
-        self.log.push_back(line);
-        if self.log.len() > LINES {
-            self.log.pop_front();
+    fn add_lines(&mut self, at: Duration, lines: &[String], changed: &mut Map<String, Value>) {
+        if lines.is_empty() {
+            return;
         }
+        let lines: Vec<Value> = lines.iter().map(|text| json!({"at": seconds(at), "text": text})).collect();
+        self.log.extend(lines.iter().cloned());
+        self.log.drain(..self.log.len().saturating_sub(LINES));
+        changed.insert("log".to_owned(), lines.into());
     }
 }
 
@@ -271,7 +277,7 @@ fn now(event: &Event) -> Option<String> {
             format!("{}, {decided} of {} decided", plural(done, "request"), plural(*claims, "claim"))
         }
         Event::StageDone { .. } => "stage complete".to_owned(),
-        Event::Calibrating { sample, samples } => format!("sample {sample} of {samples}"),
+        Event::Calibrating { sample, samples, .. } => format!("sample {sample} of {samples}"),
         Event::Paused(number) => format!("paused after stage {number}"),
         Event::Resumed => "continued".to_owned(),
         Event::Removing => "cleaning up".to_owned(),
