@@ -300,6 +300,7 @@ async fn traffic(scheme: Scheme) -> f64 {
             min_results: REQUESTS,
             message: Vec::new(),
             field: None,
+            cookie: None,
             variants: vec![BTreeMap::from([("end-user".to_owned(), "testers".to_owned())])],
         }],
     };

@@ -54,7 +54,7 @@ impl Decoder {
                 Ok(Decoded::Kind)
             }
             DriverMessage::Result(result) => self.response(result).map(Decoded::Response),
-            DriverMessage::End { plan, took_us, started_us, goaways } if plan == self.plan => {
+            DriverMessage::End { plan, took_us, started_us, goaways, .. } if plan == self.plan => {
                 self.sample.goaways = goaways;
                 self.sample.took = Duration::from_micros(took_us);
                 self.sample.started = Duration::from_micros(started_us);
@@ -173,7 +173,13 @@ mod tests {
             Ok(Decoded::Response(seen)) if (seen.due, seen.sent, seen.at) == (micros(1000), micros(1020), micros(1320))
         );
         assert_matches!(
-            decoder.decode(DriverMessage::End { plan: 7, took_us: 5000, started_us: 9, goaways: 0 }),
+            decoder.decode(DriverMessage::End {
+                plan: 7,
+                took_us: 5000,
+                started_us: 9,
+                goaways: 0,
+                cookies: Vec::new()
+            }),
             Ok(Decoded::End)
         );
         let sample = decoder.finish();
@@ -202,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_end_of_another_plan_is_refused() {
-        let message = DriverMessage::End { plan: 6, took_us: 1, started_us: 0, goaways: 0 };
+        let message = DriverMessage::End { plan: 6, took_us: 1, started_us: 0, goaways: 0, cookies: Vec::new() };
         assert_matches!(decoder().decode(message), Err(ProtocolError::OtherPlan(6)));
     }
 }

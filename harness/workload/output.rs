@@ -154,6 +154,7 @@ mod tests {
             min_results: 0,
             message: Vec::new(),
             field: None,
+            cookie: None,
             variants: Vec::new(),
         };
         let mut batcher = Batcher::new(&mut sink, &[flow]);

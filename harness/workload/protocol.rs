@@ -176,6 +176,11 @@ pub struct Flow {
     /// The field with the version, for [`VersionSource::Field`]; none if the answers state none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<MessageField>,
+    /// The name of the cookie with which the server tells sessions apart; none without such sessions. Then there is a variant for each session:
+    /// a session sends its next request when the last one was answered, with the cookie that the server has set. Without the cookie, a session
+    /// opens a connection of its own. Not with [`DrivePlan::in_flight`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
     /// Sets of request headers, used in turn.
     pub variants: Vec<BTreeMap<String, String>>,
 }
@@ -201,6 +206,9 @@ pub enum DriverMessage {
         /// The number of connections of HTTP/2 that the server has ended with GOAWAY.
         #[serde(default)]
         goaways: u64,
+        /// For each flow, the number of sessions for which the server has set [`Flow::cookie`].
+        #[serde(default)]
+        cookies: Vec<u64>,
     },
 }
 

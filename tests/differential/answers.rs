@@ -99,6 +99,7 @@ pub async fn send_by(
         min_results: MANY,
         message: Vec::new(),
         field: None,
+        cookie: None,
         variants: vec![request.headers.clone()],
     };
     let protocol = &variant.protocol;

@@ -208,6 +208,7 @@ impl Slot {
             min_results: 64,
             message: Vec::new(),
             field: None,
+            cookie: None,
             variants: vec![BTreeMap::new()],
         };
         let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan("http", HOST, false, vec![flow]) };

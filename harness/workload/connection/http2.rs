@@ -31,10 +31,10 @@ impl Http2 {
         Self { server, keep_alive, goaways, open: Mutex::new(None) }
     }
 
-    /// Sends a request and reads the response.
-    pub async fn exchange(&self, request: &ClientRequest) -> Result<HttpResponse, RequestFailure> {
+    /// Sends a request, alone on a connection or with others, and reads the response.
+    pub async fn exchange(&self, request: &ClientRequest, alone: bool) -> Result<HttpResponse, RequestFailure> {
         loop {
-            let (mut sender, is_new) = self.sender().await?;
+            let (mut sender, is_new) = self.sender(alone).await?;
             match sender.try_send_request(request.clone()).await {
                 Ok(response) => return read(response).await,
                 Err(mut error) => {
@@ -58,8 +58,8 @@ impl Http2 {
     }
 
     /// A sender on the open connection, or on a new one, and whether the connection is new.
-    async fn sender(&self) -> Result<(Sender, bool), RequestFailure> {
-        if !self.keep_alive {
+    async fn sender(&self, alone: bool) -> Result<(Sender, bool), RequestFailure> {
+        if alone || !self.keep_alive {
             return Ok((self.connect().await?, true));
         }
         let mut open = self.open.lock().await;

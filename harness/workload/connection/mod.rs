@@ -81,9 +81,21 @@ impl Connection {
 
     /// Sends a request and reads the response.
     pub async fn send(&mut self, request: &ClientRequest) -> Result<HttpResponse, RequestFailure> {
+        self.exchange(request, false).await
+    }
+
+    /// Sends the first request of a new connection and reads the response. On HTTP/2, it is the only one.
+    pub async fn send_alone(&mut self, request: &ClientRequest) -> Result<HttpResponse, RequestFailure> {
+        if let Transport::Http1(own) = &mut self.transport {
+            own.close();
+        }
+        self.exchange(request, true).await
+    }
+
+    async fn exchange(&mut self, request: &ClientRequest, alone: bool) -> Result<HttpResponse, RequestFailure> {
         let answered = match &mut self.transport {
             Transport::Http1(own) => tokio::time::timeout(self.timeout, own.exchange(request)).await,
-            Transport::Http2(shared) => tokio::time::timeout(self.timeout, shared.exchange(request)).await,
+            Transport::Http2(shared) => tokio::time::timeout(self.timeout, shared.exchange(request, alone)).await,
         };
         let answered = answered.unwrap_or_else(|_| {
             let message = format!("none in {} ms", self.timeout.as_millis());

@@ -1,5 +1,6 @@
 //! The traffic driver: runs plans and reports the result of every request.
 
+mod cookies;
 mod reflect;
 mod requests;
 
@@ -21,6 +22,7 @@ use super::protocol::{
 };
 use super::response::{ResponseCache, ResponseReader};
 use super::schedule::{Schedule, ScheduledRequest, interval};
+use cookies::{CookieJar, with_cookie};
 use reflect::reflect;
 use requests::{Protocol, Target};
 
@@ -145,6 +147,7 @@ async fn run(
         took_us: micros(took),
         started_us: micros(started),
         goaways: generator.goaways.load(Ordering::Relaxed),
+        cookies: generator.jars.iter().map(|jar| jar.as_ref().map_or(0, CookieJar::kept)).collect(),
     };
     batcher.send(end)?;
     Ok(batcher.flush()?)
@@ -164,6 +167,8 @@ struct LoadGenerator {
     shared: Mutex<Vec<Connection>>,
     /// For each flow its requests, one per variant.
     requests: Vec<Vec<ClientRequest>>,
+    /// For each flow, the cookies of its sessions.
+    jars: Vec<Option<CookieJar>>,
     /// The time from one due request to the next in a plan with a limit of requests in flight.
     interval: Mutex<Duration>,
 }
@@ -186,8 +191,14 @@ impl LoadGenerator {
             })?,
             None => Duration::ZERO,
         };
+        let jars: Vec<Option<CookieJar>> = plan.flows.iter().map(CookieJar::new).collect();
+        if plan.in_flight.is_some() && jars.iter().any(Option::is_some) {
+            let message = "requests that are sent whatever is in flight cannot wait for the cookies of sessions";
+            return Err(DriveError::Plan(message.to_owned()));
+        }
         Ok(Self {
             plan,
+            jars,
             schedule,
             start: Instant::now(),
             reader,
@@ -340,12 +351,26 @@ impl LoadGenerator {
         request: &ScheduledRequest,
         due: Option<Duration>,
     ) -> Answered {
+        let jar = self.jars[request.flow].as_ref();
+        let cookie = match jar {
+            Some(jar) => jar.turn(request.earlier).await,
+            None => None,
+        };
         let sent = self.start.elapsed();
         let due = due.unwrap_or(sent);
         let variants = &self.requests[request.flow];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
         let variant = &variants[(request.earlier % variants.len() as u64) as usize];
-        let kind = match connection.connection.send(variant).await {
+        let answered = match (jar, cookie) {
+            (None, _) => connection.connection.send(variant).await,
+            (Some(_), Some(cookie)) => connection.connection.send(&with_cookie(variant, &cookie)).await,
+            // a proxy that sets the cookie gives all requests of a connection the same one
+            (Some(_), None) => connection.connection.send_alone(variant).await,
+        };
+        if let Some(jar) = jar {
+            jar.answered(request.earlier, answered.as_ref().ok().map(|response| &response.headers));
+        }
+        let kind = match answered {
             Ok(response) => connection.cache.kind(&self.reader, request.flow, &response),
             Err(failure) => Arc::new(failure.into()),
         };

@@ -109,6 +109,7 @@ fn flow(path: &str, requests: u64) -> Flow {
         min_results: 0,
         message: Vec::new(),
         field: None,
+        cookie: None,
         variants: vec![BTreeMap::new()],
     }
 }
@@ -166,6 +167,55 @@ async fn look_ups_that_fail_for_a_moment_cost_no_request() {
     assert!(found.iter().all(|(_, kind)| kind.status == Some(200)), "{found:?}");
     // the look-ups are over before the clock starts
     assert!(found.iter().all(|(result, _)| result.due_us < 200_000), "{found:?}");
+    server.abort();
+}
+
+/// A server that sets a cookie for each connection and answers with the cookie of the request as the version.
+async fn setting_cookies() -> (u16, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                while let Ok(length @ 1..) = stream.read(&mut request).await {
+                    let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                    let cookie = text.lines().find_map(|line| line.strip_prefix("cookie: theme=dark; user="));
+                    let own = format!("c{number}");
+                    let set = if cookie.is_none() { format!("set-cookie: user={own}\r\n") } else { String::new() };
+                    let body = format!("Hello server - {}", cookie.unwrap_or(&own));
+                    // long enough for all connections to send
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    let length = body.len();
+                    let answer = format!("HTTP/1.1 200 OK\r\n{set}content-length: {length}\r\n\r\n{body}");
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, server)
+}
+
+#[rstest::rstest]
+#[case::sessions_that_share_a_connection(1)]
+#[case::senders_that_wait_for_answers_to_earlier_requests_of_a_session(8)]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_session_keeps_the_cookie_of_its_first_answer(#[case] connections: usize) {
+    let (port, server) = setting_cookies().await;
+    let headers = BTreeMap::from([("cookie".to_owned(), "theme=dark".to_owned())]);
+    let sessions = Flow { cookie: Some("user".to_owned()), variants: vec![headers; 3], ..flow("/", 30) };
+    let found = answers(DrivePlan { connections, ..plan(port, vec![sessions]) }, |_| None).await;
+    let of = |session: u64| found.iter().filter(move |(result, _)| result.n % 3 == session);
+    let first: Vec<_> = (0..3).map(|session| of(session).next().unwrap().1.version.clone()).collect();
+    for (session, first) in (0..3).zip(&first) {
+        assert_eq!(of(session).count(), 10);
+        assert!(of(session).all(|(_, kind)| kind.version.is_some() && kind.version == *first), "{found:?}");
+    }
+    assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
     server.abort();
 }
 
