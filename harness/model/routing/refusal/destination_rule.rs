@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::super::rule::Part;
 use super::{Istiod, is_host, is_label};
-use crate::admission::Definitions;
+use crate::admission::{Definitions, nanoseconds};
 use crate::scenario::field;
 
 impl Istiod {
@@ -48,6 +48,10 @@ impl Istiod {
         let cookie = hash.get("httpCookie");
         if cookie.is_there() && cookie.get("name").text().is_none_or(str::is_empty) {
             self.refuse(&cookie, format!("{} has no `name`", field(&cookie.pointer)));
+        }
+        let ttl = cookie.get("ttl");
+        if ttl.text().is_some_and(|ttl| nanoseconds(ttl).is_none()) {
+            self.refuse_value(&ttl, "not a duration such as 5s");
         }
         let size = hash.get("minimumRingSize");
         let tables = ["ringHash", "maglev"].map(|key| hash.get(key).is_there());

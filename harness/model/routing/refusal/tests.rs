@@ -147,6 +147,11 @@ fn a_valid_object_has_no_problems(#[case] object: &str) {
     "loadBalancer: {simple: ROUND_ROBIN}",
     "loadBalancer: {consistentHash: {httpCookie: {name: ''}}}"
 )]
+#[case::lifetime_of_a_cookie(
+    DESTINATION_RULE,
+    "loadBalancer: {simple: ROUND_ROBIN}",
+    "loadBalancer: {consistentHash: {httpCookie: {name: user, ttl: a day}}}"
+)]
 #[case::two_sizes_of_a_ring(
     DESTINATION_RULE,
     "loadBalancer: {simple: ROUND_ROBIN}",
