@@ -119,6 +119,7 @@ impl Session<'_> {
                 if ruling.is_some() { Next::Stop } else { Next::Continue }
             })
             .await?;
+        trials.keep_cookies(&sample.cookies);
         let tallies = sample.tallies.iter().map(|tally| Tallied {
             from: wanted[tally.flow].from.to_owned(),
             path: wanted[tally.flow].path.to_owned(),
@@ -189,6 +190,14 @@ impl Trials {
 }
 
 impl Trials {
+    /// Takes the number of sessions with a cookie in each flow.
+    fn keep_cookies(&mut self, of_flows: &[u64]) {
+        let first = self.claims.len() + self.levels.len();
+        for (trial, position) in self.sessions.iter_mut().zip(first..) {
+            trial.kept_cookies(of_flows.get(position).copied().unwrap_or_default());
+        }
+    }
+
     /// The state of each claim.
     fn progress(&self) -> Vec<ClaimProgress> {
         let claims = self.claims.iter().map(|trial| {

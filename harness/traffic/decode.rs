@@ -54,8 +54,9 @@ impl Decoder {
                 Ok(Decoded::Kind)
             }
             DriverMessage::Result(result) => self.response(result).map(Decoded::Response),
-            DriverMessage::End { plan, took_us, started_us, goaways, .. } if plan == self.plan => {
+            DriverMessage::End { plan, took_us, started_us, goaways, cookies } if plan == self.plan => {
                 self.sample.goaways = goaways;
+                self.sample.cookies = cookies;
                 self.sample.took = Duration::from_micros(took_us);
                 self.sample.started = Duration::from_micros(started_us);
                 Ok(Decoded::End)
@@ -173,19 +174,14 @@ mod tests {
             Ok(Decoded::Response(seen)) if (seen.due, seen.sent, seen.at) == (micros(1000), micros(1020), micros(1320))
         );
         assert_matches!(
-            decoder.decode(DriverMessage::End {
-                plan: 7,
-                took_us: 5000,
-                started_us: 9,
-                goaways: 0,
-                cookies: Vec::new()
-            }),
+            decoder.decode(DriverMessage::End { plan: 7, took_us: 5000, started_us: 9, goaways: 0, cookies: vec![2] }),
             Ok(Decoded::End)
         );
         let sample = decoder.finish();
         let answer = Answer::Version { version: "v1".to_owned(), status: 200 };
         assert_eq!(sample.tallies, [Tally { flow: 0, answer, pod: Some("pod-a".to_owned()), count: 1 }]);
         assert_eq!((sample.requests, sample.took, sample.pods["pod-a"]), (1, micros(5000), 1));
+        assert_eq!(sample.cookies, [2]);
     }
 
     #[test]

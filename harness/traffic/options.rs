@@ -102,7 +102,7 @@ pub(super) fn plan(
                 min_results: flow.least,
                 message: call.map(|call| call.message.clone()).unwrap_or_default(),
                 field: call.and_then(|call| Some(message_field(call.version.as_ref()?))),
-                cookie: None,
+                cookie: population.sessions.as_ref().and_then(|own| own.cookie().map(str::to_owned)),
                 variants: population.variants.iter().map(|variant| variant.headers.clone()).collect(),
             })
         })

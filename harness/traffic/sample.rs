@@ -78,6 +78,8 @@ pub struct Sample {
     pub started: Duration,
     /// The number of connections of HTTP/2 that the server has ended with GOAWAY.
     pub goaways: u64,
+    /// For each flow, the number of sessions that have the cookie of [`Flow::cookie`](crate::workload::Flow::cookie) in the end.
+    pub cookies: Vec<u64>,
     /// From due to answered, in microseconds. Reported only: no claim is judged by it.
     latency: Histogram<u64>,
 }
@@ -106,6 +108,7 @@ impl Sample {
             took: Duration::ZERO,
             started: Duration::ZERO,
             goaways: 0,
+            cookies: Vec::new(),
             latency,
         }
     }
@@ -115,6 +118,11 @@ impl Sample {
         for tally in &mut self.tallies {
             tally.flow = positions[tally.flow];
         }
+        let mut cookies = vec![0; positions.iter().max().map_or(0, |last| last + 1)];
+        for (kept, position) in self.cookies.into_iter().zip(positions) {
+            cookies[*position] = kept;
+        }
+        self.cookies = cookies;
         self
     }
 
@@ -128,6 +136,10 @@ impl Sample {
         self.took = self.took.max(other.took);
         self.started = self.started.min(other.started);
         self.goaways += other.goaways;
+        self.cookies.resize(self.cookies.len().max(other.cookies.len()), 0);
+        for (all, own) in self.cookies.iter_mut().zip(other.cookies) {
+            *all += own;
+        }
         // both have the same bounds
         let _ = self.latency.add(other.latency);
         self

@@ -178,7 +178,7 @@ pub struct Flow {
     pub field: Option<MessageField>,
     /// The name of the cookie with which the server tells sessions apart; none without such sessions. Then there is a variant for each session:
     /// a session sends its next request when the last one was answered, with the cookie that the server has set. Without the cookie, a session
-    /// opens a connection of its own. Not with [`DrivePlan::in_flight`].
+    /// opens a connection of its own. With [`DrivePlan::in_flight`], each request is the first of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
     /// Sets of request headers, used in turn.

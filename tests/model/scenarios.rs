@@ -25,6 +25,7 @@ fn all_claims_hold(
         "grpc",
         "grpc-message",
         "sticky",
+        "sticky-cookie",
         "grpc-reflection"
     )]
     scenario: &str,
@@ -253,6 +254,7 @@ fn every_mutant_is_killed(
         "grpc",
         "grpc-message",
         "sticky",
+        "sticky-cookie",
         "grpc-reflection",
         "rollouts-subset",
         "rollouts-host",

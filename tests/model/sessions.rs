@@ -41,6 +41,90 @@ fn sessions_that_no_hash_keeps_fail_and_the_cause_is_named(
     assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(cause), "{printed}");
 }
 
+#[rstest]
+#[case::without_a_lifetime(
+    ", ttl: 3600s",
+    "",
+    "its `httpCookie` (FOLDER/sticky-cookie/dr-hello.yaml:9:7) has no `ttl`, such as `ttl: 0s`"
+)]
+#[case::another_cookie(
+    "name: user",
+    "name: usr",
+    "consistentHash (FOLDER/sticky-cookie/dr-hello.yaml:9:7) hashes the cookie usr, which is set for 3600s and /"
+)]
+#[case::for_another_path(
+    "path: /",
+    "path: /shop",
+    "`httpCookie` (FOLDER/sticky-cookie/dr-hello.yaml:9:7) sets it for requests below /shop alone"
+)]
+#[case::no_hash(
+    "consistentHash:\n        # only with a `ttl`, the proxy sets the cookie for callers that have none\n        httpCookie: {name: user, path: /, ttl: 3600s}",
+    "simple: RANDOM",
+    "no consistentHash applies"
+)]
+fn sessions_whose_cookie_is_never_set_fail_and_a_run_refuses_them(
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] cause: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky-cookie", "dr-hello.yaml", from, to);
+    let (printed, _, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    let printed = printed.replace(folder.path().to_str().unwrap(), "FOLDER");
+    let because = format!("because the proxy does not set the cookie `user`: {cause}\n");
+    assert_eq!((code, printed.matches(&because).count()), (Some(1), 3), "{printed}");
+    let run = &["run", "--cluster", "embedded", "--no-report", &path];
+    let (_, errors, code) = said(&shiftcheck(run).output().unwrap());
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    let refused = format!(
+        "FOLDER/sticky-cookie/scenario.yaml:10:21: `users` has no sessions at /: the proxy does not set the cookie `user`: {cause}. Give the DestinationRule"
+    );
+    assert!(code == Some(2) && errors.contains(&refused), "{errors}");
+}
+
+#[rstest]
+fn a_cookie_that_an_unknown_image_may_set_is_undecided(
+    #[values(&["verify"], &["run", "--cluster", "embedded", "--no-report"])] command: &[&str],
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky-cookie", "dr-hello.yaml", ", ttl: 3600s", "");
+    for manifest in ["canary/hello-server-v1.yaml", "canary/hello-server-v2.yaml", "sticky/hello-server-v2.yaml"] {
+        let manifest = format!("{path}/{manifest}");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        std::fs::write(&manifest, text.replace("image: hello-server:", "image: shop:")).unwrap();
+    }
+    let (printed, errors, code) = said(&shiftcheck(&[command, &[&path]].concat()).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    assert!(printed.contains("whether the image `shop:v1` sets the cookie `user`"), "{printed}");
+}
+
+const MATCH: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: vs-hello}
+spec:
+  hosts: [svc-hello]
+  http:
+    - match: [{headers: {cookie: {regex: '.*user=.*'}}}]
+      route: [{destination: {host: svc-hello}}]
+    - route: [{destination: {host: svc-hello}}]
+";
+
+#[test]
+fn a_match_of_the_cookie_leaves_its_sessions_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky-cookie", "scenario.yaml", "dr-hello.yaml]", "dr-hello.yaml, vs.yaml]");
+    std::fs::write(format!("{path}/vs.yaml"), MATCH).unwrap();
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    let unknown = "whether a rule matches the value of the cookie `user` can affect these requests";
+    assert!(printed.contains(unknown), "{printed}");
+    let other = MATCH.replace("user=", "usr=");
+    std::fs::write(format!("{path}/vs.yaml"), other).unwrap();
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+}
+
 const CLAIM: &str = "sessions: {stay: 100%, get: {v1: 66.7%, v2: 33.3%}}, error-rates: {deviation: 20%}";
 const USERS: &str = "{sessions: {header: x-user, count: 1000}}";
 
@@ -51,6 +135,14 @@ const USERS: &str = "{sessions: {header: x-user, count: 1000}}";
 #[case::too_many_sessions(USERS, "{sessions: {header: x-user, count: 10001}}")]
 #[case::a_key_that_is_no_header(USERS, "{sessions: {header: x user, count: 1000}}")]
 #[case::a_key_that_is_set(USERS, "{headers: {X-User: ann}, sessions: {header: x-user, count: 1000}}")]
+#[case::sessions_without_a_key(USERS, "{sessions: {count: 1000}}")]
+#[case::sessions_with_two_keys(USERS, "{sessions: {header: x-user, cookie: user, count: 1000}}")]
+#[case::a_cookie_that_has_no_name(USERS, "{sessions: {cookie: 'my user', count: 1000}}")]
+#[case::a_cookie_that_is_sent(
+    USERS,
+    "{headers: {Cookie: 'theme=dark; user=ann'}, sessions: {cookie: user, count: 1000}}"
+)]
+#[case::a_cookie_that_is_never_set(USERS, "{sessions: {cookie: user, count: 1000}}")]
 #[case::a_host_as_the_key(USERS, "{sessions: {header: Host, count: 1000}}")]
 #[case::sessions_of_several_kinds(
     USERS,

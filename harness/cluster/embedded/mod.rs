@@ -2,6 +2,7 @@
 //! to stand-ins for other images. It checks manifests, not an Istio release.
 
 mod api;
+mod hashing;
 mod matching;
 mod proxy;
 mod reply;

@@ -89,7 +89,7 @@ fn answer(serving: &Shared, line: &Mutex<Line>, request: &Parts, message: &[u8])
     let now = serving.read().unwrap_or_else(PoisonError::into_inner).clone()?;
     let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
     let (serving, callers) = &*now;
-    serving.answer(&Asked::of(request, message, callers), &mut line)
+    serving.answer(&Asked::of(request, message, callers, &line), &mut line)
 }
 
 /// Answers the requests of a connection.

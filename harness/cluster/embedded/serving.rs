@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
+use super::hashing::{Hashed, position_of};
 use super::reply::{for_grpc, plain, redirected, with_status};
 use super::stand_in::PodServer;
 use super::tls::{Termination, shown};
 use crate::demo::DemoImage;
 use crate::routing::{
-    Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, KeyOf, Mesh, Outbound, Outcome,
-    Pod, Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit, Unconnected,
+    Abort, Action, Client, Cluster, Delay, Endpoints, Failure, Forward, HeaderChange, Mesh, Outbound, Outcome, Pod,
+    Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 use crate::scenario::StatusCode as Status;
 use crate::workload::{AnswerBody, Behind, Certificate, NextHop, VERSIONS, delay_of, is_grpc, postpone};
@@ -70,8 +70,10 @@ impl Endpoint {
         let hop = NextHop::of(path)?;
         let (serving, propagates) = asked.callers.serving(&self.pod, hop.host, hop.port)?;
         let (headers, host) = (hop.headers(asked.headers, propagates), hop.authority());
-        let next = Asked { path: &hop.path, host: host.as_bytes(), headers: &headers, ..*asked };
-        let response = serving.answer(&next, &mut Line::default());
+        let mut line = Line::default();
+        let next =
+            Asked { path: &hop.path, host: host.as_bytes(), headers: &headers, connection: line.number, ..*asked };
+        let response = serving.answer(&next, &mut line);
         let behind = Behind {
             status: response.as_ref().map(Response::status),
             versions: response.as_ref().and_then(|response| response.headers().get(VERSIONS).cloned()),
@@ -85,12 +87,20 @@ impl Endpoint {
 }
 
 /// A connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
+    /// A number at random.
+    number: u64,
     /// The server of all its requests, if connections are routed instead of requests.
     server: Option<Endpoint>,
     /// The current request. The next one reuses its memory.
     request: Option<Request>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { number: fastrand::u64(..), server: None, request: None }
+    }
 }
 
 /// The pods of demo images, which send requests on.
@@ -114,16 +124,18 @@ pub(super) struct Asked<'a> {
     /// The message of a call of gRPC.
     pub message: &'a [u8],
     pub callers: &'a Callers,
+    /// The number of the connection.
+    pub connection: u64,
 }
 
 impl<'a> Asked<'a> {
-    pub fn of(request: &'a Parts, message: &'a [u8], callers: &'a Callers) -> Self {
+    pub fn of(request: &'a Parts, message: &'a [u8], callers: &'a Callers, line: &Line) -> Self {
         let headers = &request.headers;
         // HTTP/2 has the host in the URL
         let host = request.uri.authority().map(|host| host.as_str().as_bytes());
         let host = host.or_else(|| Some(headers.get(HOST)?.as_bytes())).unwrap_or_default();
         let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
-        Self { method: &request.method, path, host, headers, message, callers }
+        Self { method: &request.method, path, host, headers, message, callers, connection: line.number }
     }
 }
 
@@ -366,12 +378,15 @@ impl RoutesWithServers {
         let Some(position) = pick(&forward.clusters) else { return missing() };
         let (cluster, _) = &forward.clusters[position];
         let is_hashed = self.routes.table.upstreams.get(cluster).is_some_and(|own| own.table.is_some());
-        let key = if is_hashed { key_of(forward, request) } else { None };
+        let hashed = if is_hashed { Hashed::of(forward, request, asked.connection) } else { Hashed::default() };
         match (self.routes.table.clusters.get(cluster), self.servers.get(cluster).map(Vec::as_slice)) {
             (None | Some(Endpoints::NoCluster), _) => missing(),
             (_, None | Some([])) => (plain(Status(503), "no healthy upstream"), None),
-            (_, Some(servers)) => match answered(servers, key, retries, path, asked) {
-                Some(response) => (response, Some(position)),
+            (_, Some(servers)) => match answered(servers, hashed.key, retries, path, asked) {
+                Some(mut response) => {
+                    hashed.set_cookies(&mut response);
+                    (response, Some(position))
+                }
                 None => (plain(Status(503), "upstream connect error or disconnect/reset before headers"), None),
             },
         }
@@ -391,30 +406,6 @@ fn change(response: &mut Response<AnswerBody>, changes: &ResponseHeaders) {
     }
 }
 
-/// The key of a request, for clusters that choose an endpoint by a hash; none if the request has none.
-fn key_of(forward: &Forward, request: &Request) -> Option<u64> {
-    let keys: Vec<KeyOf> = forward.hashes.iter().filter_map(|key| key.of(request)).collect();
-    // a proxy that sets a cookie is not modelled
-    let is_known = !keys.is_empty() && !keys.contains(&KeyOf::Connection);
-    is_known.then(|| {
-        let mut hasher = DefaultHasher::new();
-        keys.hash(&mut hasher);
-        hasher.finish()
-    })
-}
-
-/// The position of the endpoint for a key: the one with the greatest hash of both, so that each endpoint has its share of the keys, and keys stay
-/// where they are when other endpoints come and go.
-fn endpoint_of(endpoints: &[&Endpoint], key: u64) -> usize {
-    let weight = |endpoint: &Endpoint| {
-        let mut hasher = DefaultHasher::new();
-        (key, &endpoint.pod).hash(&mut hasher);
-        hasher.finish()
-    };
-    let weights = endpoints.iter().enumerate().map(|(position, endpoint)| (weight(endpoint), position));
-    weights.max().map_or(0, |(_, position)| position)
-}
-
 /// The response of the endpoint for a key, or of one at random, and of others as often as the request is sent again; none if there is no response.
 fn answered(
     endpoints: &[Endpoint],
@@ -431,7 +422,10 @@ fn answered(
         if untried.is_empty() || !retries.to_others {
             untried = endpoints.iter().collect();
         }
-        let position = key.map_or_else(|| fastrand::usize(..untried.len()), |key| endpoint_of(&untried, key));
+        let position = key.map_or_else(
+            || fastrand::usize(..untried.len()),
+            |key| position_of(untried.iter().map(|own| own.pod.as_str()), key),
+        );
         let picked = untried.swap_remove(position);
         let response = picked.respond(path, asked);
         let failure = response.as_ref().and_then(|response| match response.status() {

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::comparisons::{NotComparable, weight};
 use super::during::{Undecidable, bounds, refused};
 use super::follow::{self, ShortStep};
-use super::sessions::{self, Sticky};
+use super::sessions::{self, NoCookie, Sticky};
 use super::stages::{Plan, PlannedStage};
 use crate::scenario::{Claim, ErrorRates, Objective, Origin, Population, Sender, Stage};
 use crate::verdict::{Design, DesignError, ServiceLevelDesign, SessionDesign, Totals, Unidentified, identify};
@@ -31,6 +31,8 @@ pub enum Refused {
     Unidentified(#[from] Unidentified),
     /// It is about a share of requests that a hash keeps at pods.
     Sticky(#[from] Sticky),
+    /// It is about sessions whose cookie is never set.
+    NoCookie(#[from] Box<NoCookie>),
     /// It compares versions that cannot be compared.
     NotComparable(#[from] NotComparable),
     /// It is about the time while a stage is applied, and no watch can decide it.
@@ -110,6 +112,9 @@ impl Designs {
         for planned in &plan.stages {
             if let Some((place, source)) = sessions::refused(planned) {
                 return Err(PlanError::new(&place, source));
+            }
+            if let Some((place, source)) = sessions::without_cookie(planned) {
+                return Err(PlanError::new(&place, Box::new(source)));
             }
             let namespace = planned.after.live.namespace();
             let replicas = planned.after.mesh().replicas(&scenario.service.host, namespace);

@@ -2,12 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use super::cookies::Later;
 use crate::demo::{ARROW, DemoImage, NextHop};
 use crate::routing::{
     Affinity, Chance, Decision, Delay, HashTable, KeyOf, NotModelled, Outbound, Outcome, Propagation, Request, Routes,
     RuleRef, Scope,
 };
-use crate::scenario::{Origin, Population, Scheme, Service, StatusCode};
+use crate::scenario::{Origin, Population, Scheme, Service, Sessions, StatusCode};
 
 /// The response of one outcome, as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,12 +146,32 @@ impl Given {
             None => requests.map(|request| (request, 1)).collect(),
         };
         for (request, count) in kinds {
-            let mut own = answers(outbound, &request, along, HOPS);
-            if population.sessions.is_some() {
-                own.balance_sessions(outbound, &request);
-            }
+            let own = match &population.sessions {
+                Some(sessions) => Self::to_sessions(sessions, &request, outbound, along),
+                None => answers(outbound, &request, along, HOPS),
+            };
             given.add(own, Chance::of(count, all));
         }
+        given
+    }
+
+    /// The responses to sessions whose first requests are like this one.
+    fn to_sessions(sessions: &Sessions, first: &Request, outbound: &Outbound<'_>, along: Along) -> Self {
+        let Some(Later { request, lacks, not_modelled }) = Later::than(first, sessions, outbound) else {
+            let mut given = answers(outbound, first, along, HOPS);
+            given.balance_sessions(outbound, first);
+            return given;
+        };
+        let mut given = answers(outbound, &request, along, HOPS);
+        match lacks {
+            Some(lacks) => {
+                // each request comes on a connection of its own, so that no hash keeps any of them together
+                given.not_modelled.retain(|note| !matches!(note.scope, Scope::Hash(..)));
+                given.affinities = BTreeSet::from([lacks]);
+            }
+            None => given.balance_sessions(outbound, &request),
+        }
+        given.not_modelled.extend(not_modelled);
         given
     }
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::given::Given;
 use super::stages::PlannedStage;
-use crate::routing::{Affinity, HashTable};
+use crate::routing::{Affinity, HashTable, KeyOf};
 use crate::scenario::{Claim, Origin, Population};
 use crate::verdict::{DesignError, SessionDesign};
 
@@ -22,6 +22,36 @@ pub struct Sticky {
     pub place: String,
     /// The claim to make instead.
     pub hint: String,
+}
+
+/// A claim about sessions whose cookie is never set.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "`{from}` has no sessions at {path}: {why}. Give the DestinationRule a `consistentHash` with `httpCookie: {{name: {cookie}, ttl: 0s}}`, or name the cookie that is set"
+)]
+pub struct NoCookie {
+    /// The population.
+    pub from: String,
+    /// The name of the cookie.
+    pub cookie: String,
+    /// The request path.
+    pub path: String,
+    /// Why it is not set.
+    pub why: Affinity,
+}
+
+/// The first claim about sessions whose cookie is never set, with the position of the sessions.
+pub(super) fn without_cookie(planned: &PlannedStage<'_>) -> Option<(Origin, NoCookie)> {
+    let senders = planned.after.senders();
+    planned.stage.session_claims().find_map(|claim| {
+        let population = planned.after.scenario.population(&claim.from)?;
+        let (sessions, cookie) = (population.sessions.as_ref()?, claim.cookie.as_ref()?);
+        let given = planned.after.given(population, &claim.path, &senders);
+        let is_lacking = |own: &&Affinity| matches!(own, Affinity::NoCookie { .. });
+        let why = given.affinities.iter().find(is_lacking).filter(|_| given.not_modelled.is_empty())?.clone();
+        let (from, cookie, path) = (claim.from.clone(), cookie.clone(), claim.path.clone());
+        Some((sessions.origin.clone(), NoCookie { from, cookie, path, why }))
+    })
 }
 
 /// The sample designs of a stage's claims about sessions.
@@ -45,29 +75,30 @@ pub(super) fn refused(planned: &PlannedStage<'_>) -> Option<(Origin, Sticky)> {
     let senders = planned.after.senders();
     planned.stage.claims().filter(splits).find_map(|claim| {
         let population = planned.after.scenario.population(&claim.from)?;
-        let place = sticky(&planned.after.given(population, &claim.path, &senders))?;
-        let (from, hint) = (claim.from.clone(), hint(claim, population));
+        let (keys, place) = sticky(&planned.after.given(population, &claim.path, &senders))?;
+        let (from, hint) = (claim.from.clone(), hint(claim, population, &keys));
         Some((claim.origin.clone(), Sticky { from, place, hint }))
     })
 }
 
-/// The position of the hash that sends requests to several versions.
-fn sticky(given: &Given) -> Option<String> {
+/// The keys of the hash that sends requests to several versions, and its position.
+fn sticky(given: &Given) -> Option<(Vec<KeyOf>, String)> {
     let versions: BTreeSet<_> = given.seen.keys().filter_map(|seen| seen.version.as_ref()).collect();
     let place = given.affinities.iter().find_map(|affinity| match affinity {
-        Affinity::ByKey { place, .. } => Some(place.to_string()),
+        Affinity::ByKey { keys, place } => Some((keys.clone(), place.to_string())),
         _ => None,
     });
     place.filter(|_| versions.len() > 1)
 }
 
 /// The claim about sessions that a claim about requests stands for.
-fn hint(claim: &Claim, population: &Population) -> String {
+fn hint(claim: &Claim, population: &Population, keys: &[KeyOf]) -> String {
     let shares = claim.versions.iter().map(|(version, share)| format!("{version}: {}%", 100.0 * share.fraction()));
     let shares: Vec<String> = shares.collect();
     let instead = format!("`{{from: {}, sessions: {{get: {{{}}}}}}}`", claim.from, shares.join(", "));
-    match population.sessions {
-        Some(_) => instead,
-        None => format!("{instead}, and give the population `sessions: {{header: NAME, count: 1000}}`"),
+    if population.sessions.is_some() {
+        return instead;
     }
+    let key = if keys.contains(&KeyOf::Connection) { "cookie" } else { "header" };
+    format!("{instead}, and give the population `sessions: {{{key}: NAME, count: 1000}}`")
 }

@@ -40,6 +40,13 @@ pub enum Affinity {
     Balanced(String),
     /// Connections are routed, not requests.
     Connections,
+    /// Callers have no cookie by which a pod could be chosen, because the proxy sets none that they send with these requests.
+    NoCookie {
+        /// The name of the cookie.
+        name: String,
+        /// What is hashed, with the position of the `consistentHash`; none if there is none.
+        hash: Option<(Vec<HashKey>, Origin)>,
+    },
 }
 
 impl Affinity {
@@ -48,7 +55,11 @@ impl Affinity {
         match self {
             Self::Single => true,
             Self::ByKey { keys, .. } => !keys.contains(&KeyOf::Connection),
-            Self::Weights { .. } | Self::NoKey { .. } | Self::Balanced(_) | Self::Connections => false,
+            Self::Weights { .. }
+            | Self::NoKey { .. }
+            | Self::Balanced(_)
+            | Self::Connections
+            | Self::NoCookie { .. } => false,
         }
     }
 
@@ -95,6 +106,25 @@ impl fmt::Display for Affinity {
                 write!(formatter, "no consistentHash applies to {destination}, so that each request goes to any pod")
             }
             Self::Connections => formatter.write_str("connections are routed, not requests"),
+            Self::NoCookie { name, hash } => {
+                write!(formatter, "the proxy does not set the cookie `{name}`: ")?;
+                let Some((hashes, place)) = hash else { return formatter.write_str("no consistentHash applies") };
+                let same = hashes.iter().find_map(|hash| match hash {
+                    HashKey::Cookie { name: own, ttl, path } if own == name => Some((ttl, path)),
+                    _ => None,
+                });
+                match same {
+                    Some((None, _)) => write!(formatter, "its `httpCookie` ({place}) has no `ttl`, such as `ttl: 0s`"),
+                    Some((Some(_), path)) => {
+                        write!(formatter, "`httpCookie` ({place}) sets it for requests below {path} alone")
+                    }
+                    None if hashes.is_empty() => write!(formatter, "consistentHash ({place}) does not apply"),
+                    None => {
+                        let keys: Vec<String> = hashes.iter().map(ToString::to_string).collect();
+                        write!(formatter, "consistentHash ({place}) hashes the {}", keys.join(" and "))
+                    }
+                }
+            }
         }
     }
 }
@@ -117,6 +147,31 @@ impl Outbound<'_> {
             return Affinity::Connections;
         }
         self.among(forward, request)
+    }
+
+    /// Why callers have no cookie of this name to send with a request after the first response; none if the proxy sets it.
+    pub fn lacks_cookie(&self, name: &str, request: &Request, routes: &Routes) -> Option<Affinity> {
+        let route = routes.decide(request).route.and_then(|index| routes.table.routes.get(index));
+        let forward = match route {
+            Some(Route { action: Action::Forward(forward), .. }) if routes.table.unit == RoutingUnit::Request => {
+                Some(forward)
+            }
+            _ => None,
+        };
+        let client = self.client_of(request);
+        let hash = forward.and_then(|forward| {
+            let mut clusters = forward.clusters.iter();
+            let rule = clusters.find_map(|(cluster, _)| self.mesh.hash_of(cluster, &client.namespace))?;
+            Some((forward.hashes.clone(), rule.origin.clone()))
+        });
+        let is_set = |hash: &HashKey| match hash {
+            HashKey::Cookie { name: own, path, ttl: Some(_) } => own == name && is_sent(request, path),
+            _ => false,
+        };
+        match hash {
+            Some((hashes, _)) if hashes.iter().any(is_set) => None,
+            hash => Some(Affinity::NoCookie { name: name.to_owned(), hash }),
+        }
     }
 
     /// The size of the table in which the pod of a hash is found, if a hash chooses the pod of a request.
@@ -142,6 +197,16 @@ impl Outbound<'_> {
         }
         Affinity::ByKey { keys, place }
     }
+}
+
+/// Whether a client sends a cookie for a path with a request, as RFC 6265 says in 5.1.4.
+fn is_sent(request: &Request, of_cookie: &str) -> bool {
+    let path = request.path.split('?').next().unwrap_or_default();
+    // what is no path stands for that of the first request
+    !of_cookie.starts_with('/')
+        || path
+            .strip_prefix(of_cookie)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || of_cookie.ends_with('/'))
 }
 
 /// `subset v1`, or `svc-hello`.
@@ -172,6 +237,31 @@ mod tests {
 
     const BY_HEADER: &str = "loadBalancer: {consistentHash: {httpHeaderName: x-user}}";
     const KEEPS: &str = "consistentHash (a.yaml:21:34) sends requests with the same key to the same pod";
+
+    #[rstest]
+    #[case::set("{name: user, ttl: 0s}", None)]
+    #[case::set_for_all_paths("{name: user, ttl: 0s, path: /}", None)]
+    #[case::set_for_paths_above("{name: user, ttl: 0s, path: /shop}", None)]
+    #[case::set_for_another_path(
+        "{name: user, ttl: 0s, path: /sho}",
+        Some("`httpCookie` (a.yaml:21:34) sets it for requests below /sho alone")
+    )]
+    #[case::without_a_lifetime("{name: user}", Some("its `httpCookie` (a.yaml:21:34) has no `ttl`, such as `ttl: 0s`"))]
+    #[case::another_cookie(
+        "{name: usr, ttl: 0s}",
+        Some("consistentHash (a.yaml:21:34) hashes the cookie usr, which is set for 0ns")
+    )]
+    fn the_proxy_sets_the_cookie_of_a_hash_that_has_a_lifetime(#[case] cookie: &str, #[case] lacks: Option<&str>) {
+        let policy =
+            format!("  host: svc\n  trafficPolicy: {{loadBalancer: {{consistentHash: {{httpCookie: {cookie}}}}}}}\n");
+        let rules = RULES.replacen("route: [{destination: {host: svc, subset: v1}}]", WHOLE, 1);
+        let mesh = mesh(&format!("{SERVICE}{}", rules.replacen("  host: svc\n", &policy, 1)));
+        let outbound = mesh.outbound(client());
+        let request = Request::get("svc", 8080, "/shop/cart?user=ann");
+        let lacking = outbound.lacks_cookie("user", &request, &outbound.routes(&request).unwrap());
+        let expected = lacks.map(|why| format!("the proxy does not set the cookie `user`: {why}"));
+        assert_eq!(lacking.map(|lacking| lacking.to_string()), expected);
+    }
 
     #[rstest]
     #[case::header(WHOLE, BY_HEADER, KEEPS)]

@@ -10,12 +10,21 @@ use super::share::Share;
 /// The sessions of a population: so many callers, each with a key of its own. They send requests in turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sessions {
-    /// The request header with the key.
-    pub header: String,
+    /// Where requests have the key.
+    pub key: SessionKey,
     /// The number of sessions.
     pub count: u64,
     /// The position of the key `sessions`.
     pub origin: Origin,
+}
+
+/// Where the requests of a session have its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionKey {
+    /// In a header, by lower-case name. The callers choose the keys.
+    Header(String),
+    /// In a cookie, by name. The server sets it in its response to the first request of a session.
+    Cookie(String),
 }
 
 impl Sessions {
@@ -23,8 +32,16 @@ impl Sessions {
     pub const MOST: u64 = 10_000;
 
     /// The key of a session, by its position from 0.
-    pub fn key(index: u64) -> String {
+    pub fn key_of(index: u64) -> String {
         format!("session-{}", index + 1)
+    }
+
+    /// The cookie with the keys; none if the callers choose the keys.
+    pub fn cookie(&self) -> Option<&str> {
+        match &self.key {
+            SessionKey::Header(_) => None,
+            SessionKey::Cookie(name) => Some(name),
+        }
     }
 }
 
@@ -61,6 +78,8 @@ pub struct SessionClaim {
     pub versions: BTreeMap<String, Share>,
     /// The status of all responses.
     pub status: u16,
+    /// The cookie with the keys of the sessions, which the server sets; none if the callers choose the keys.
+    pub cookie: Option<String>,
     /// The number of sessions.
     pub count: u64,
     /// Whether each request has a connection of its own.

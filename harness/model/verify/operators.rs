@@ -7,7 +7,7 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 41] = [
+pub const MUTATION_OPERATORS: [&str; 42] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "section name typo", "server port changed", "credential typo",
@@ -15,7 +15,8 @@ pub const MUTATION_OPERATORS: [&str; 41] = [
     "port renamed tcp-", "port renamed http-", "no replicas", "wrong image", "canary and stable swapped", "step weight moved",
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
-    "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out", "server name typo",
+    "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out", "cookie lifetime left out",
+    "server name typo",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -300,12 +301,13 @@ fn destination_rule(mutator: &mut Mutator<'_>) {
     }
 }
 
-/// Another key of a hash, and none.
+/// Another key of a hash, a cookie that is not set, and no hash.
 fn hash(mutator: &mut Mutator<'_>, balancer: &str) {
     for key in ["httpHeaderName", "httpQueryParameterName", "httpCookie/name"] {
         let what = key.split('/').next().unwrap_or(key);
         mutator.misspell("hash key typo", &format!("{balancer}/consistentHash/{key}"), what);
     }
+    mutator.without("cookie lifetime left out", &format!("{balancer}/consistentHash/httpCookie"), "ttl");
     mutator.without("hash left out", balancer, "consistentHash");
 }
 

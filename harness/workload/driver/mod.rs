@@ -167,7 +167,7 @@ struct LoadGenerator {
     shared: Mutex<Vec<Connection>>,
     /// For each flow its requests, one per variant.
     requests: Vec<Vec<ClientRequest>>,
-    /// For each flow, the cookies of its sessions.
+    /// For each flow, the cookies of its sessions, if it has any and its requests wait for them.
     jars: Vec<Option<CookieJar>>,
     /// The time from one due request to the next in a plan with a limit of requests in flight.
     interval: Mutex<Duration>,
@@ -191,11 +191,9 @@ impl LoadGenerator {
             })?,
             None => Duration::ZERO,
         };
-        let jars: Vec<Option<CookieJar>> = plan.flows.iter().map(CookieJar::new).collect();
-        if plan.in_flight.is_some() && jars.iter().any(Option::is_some) {
-            let message = "requests that are sent whatever is in flight cannot wait for the cookies of sessions";
-            return Err(DriveError::Plan(message.to_owned()));
-        }
+        // requests that are sent whatever is in flight cannot wait for a cookie
+        let jar = |flow| CookieJar::new(flow).filter(|_| plan.in_flight.is_none());
+        let jars = plan.flows.iter().map(jar).collect();
         Ok(Self {
             plan,
             jars,
@@ -361,11 +359,11 @@ impl LoadGenerator {
         let variants = &self.requests[request.flow];
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a length")]
         let variant = &variants[(request.earlier % variants.len() as u64) as usize];
-        let answered = match (jar, cookie) {
-            (None, _) => connection.connection.send(variant).await,
-            (Some(_), Some(cookie)) => connection.connection.send(&with_cookie(variant, &cookie)).await,
+        let answered = match cookie {
+            Some(cookie) => connection.connection.send(&with_cookie(variant, &cookie)).await,
             // a proxy that sets the cookie gives all requests of a connection the same one
-            (Some(_), None) => connection.connection.send_alone(variant).await,
+            None if self.plan.flows[request.flow].cookie.is_some() => connection.connection.send_alone(variant).await,
+            None => connection.connection.send(variant).await,
         };
         if let Some(jar) = jar {
             jar.answered(request.earlier, answered.as_ref().ok().map(|response| &response.headers));

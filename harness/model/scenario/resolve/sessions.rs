@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::header::HeaderName;
 use serde_saphyr::{Location, Spanned};
 
 use super::{Context, Resolver};
@@ -9,7 +10,7 @@ use crate::demo::NextHop;
 use crate::scenario::error::ScenarioError;
 use crate::scenario::parse::{OfSessions, raw};
 use crate::scenario::population::Request;
-use crate::scenario::sessions::{SessionClaim, Sessions, Stay};
+use crate::scenario::sessions::{SessionClaim, SessionKey, Sessions, Stay};
 
 impl Resolver<'_> {
     /// The sessions of a population whose requests are alike apart from the key.
@@ -19,7 +20,29 @@ impl Resolver<'_> {
         variants: &[Request],
     ) -> Result<Sessions, ScenarioError> {
         let origin = self.origin(raw.referenced);
-        let raw::Sessions { header, count } = raw.value;
+        let raw::Sessions { header, cookie, count } = raw.value;
+        let key = match (header, cookie) {
+            (Some(header), None) => self.key_header(header, variants)?,
+            (None, Some(cookie)) => self.key_cookie(cookie, variants)?,
+            (Some(_), Some(cookie)) => {
+                let message = "sessions have only one of `header` and `cookie`";
+                return self.error(cookie.referenced, message);
+            }
+            (None, None) => {
+                let message =
+                    "sessions need a key: `header`, which the callers send, or `cookie`, which the server sets";
+                return self.error(raw.referenced, message);
+            }
+        };
+        if !(2..=Sessions::MOST).contains(&count.value) {
+            let message = format!("`count` must be from 2 to {}, not {}", Sessions::MOST, count.value);
+            return self.error(count.referenced, message);
+        }
+        Ok(Sessions { key, count: count.value, origin })
+    }
+
+    /// A header with the key of a session.
+    fn key_header(&self, header: Spanned<String>, variants: &[Request]) -> Result<SessionKey, ScenarioError> {
         let at = header.referenced;
         let header = self.header_name(header)?.to_lowercase();
         if header == "host" {
@@ -30,11 +53,27 @@ impl Resolver<'_> {
             let message = format!("the header `{header}` is the key of the sessions; remove it from `headers`");
             return self.error(at, message);
         }
-        if !(2..=Sessions::MOST).contains(&count.value) {
-            let message = format!("`count` must be from 2 to {}, not {}", Sessions::MOST, count.value);
-            return self.error(count.referenced, message);
+        Ok(SessionKey::Header(header))
+    }
+
+    /// A cookie with the key of a session.
+    fn key_cookie(&self, cookie: Spanned<String>, variants: &[Request]) -> Result<SessionKey, ScenarioError> {
+        // both are tokens of HTTP
+        if HeaderName::from_bytes(cookie.value.as_bytes()).is_err() {
+            let message = format!("{:?} is not the name of a cookie, such as user", cookie.value);
+            return self.error(cookie.referenced, message);
         }
-        Ok(Sessions { header, count: count.value, origin })
+        let headers = variants.iter().flat_map(|request| &request.headers);
+        let sent = headers.filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        let mut sent = sent.flat_map(|(_, cookies)| cookies.split(';')).filter_map(|one| one.split_once('='));
+        if sent.any(|(name, _)| name.trim() == cookie.value) {
+            let message = format!(
+                "the server sets the cookie `{}`, which is the key of the sessions; remove it from `headers`",
+                cookie.value
+            );
+            return self.error(cookie.referenced, message);
+        }
+        Ok(SessionKey::Cookie(cookie.value))
     }
 
     /// A claim about sessions.
@@ -86,6 +125,7 @@ impl Resolver<'_> {
             names_stay,
             versions,
             status: context.service.scheme.success(),
+            cookie: sessions.cookie().map(str::to_owned),
             count: sessions.count,
             connects_each: context.sending.connects_each,
             errors,
@@ -94,11 +134,13 @@ impl Resolver<'_> {
     }
 }
 
-/// The requests of sessions: one for each.
+/// The requests of sessions, one for each: with its key, unless the server sets that.
 pub(super) fn keyed(sessions: &Sessions, request: &Request) -> Vec<Request> {
     let of = |index| {
         let mut own = request.clone();
-        own.headers.insert(sessions.header.clone(), Sessions::key(index));
+        if let SessionKey::Header(name) = &sessions.key {
+            own.headers.insert(name.clone(), Sessions::key_of(index));
+        }
         own
     };
     (0..sessions.count).map(of).collect()

@@ -149,6 +149,7 @@ pub(super) mod tests {
             names_stay: true,
             versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(part))).collect::<BTreeMap<_, _>>(),
             status: 200,
+            cookie: None,
             count,
             connects_each: false,
             errors: ErrorRates { deviation, ..ErrorRates::default() },

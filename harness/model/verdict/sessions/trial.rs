@@ -22,6 +22,8 @@ pub struct SessionTrial {
     example: Option<(u64, Place, Place)>,
     /// Answers that no session should get.
     excluded: BTreeMap<String, u64>,
+    /// The number of sessions that have the cookie of the claim in the end, once that is known.
+    kept: Option<u64>,
 }
 
 /// Where an answer came from.
@@ -47,7 +49,13 @@ impl SessionTrial {
             moved: 0,
             example: None,
             excluded: BTreeMap::new(),
+            kept: None,
         }
+    }
+
+    /// Takes the number of sessions that have the cookie of the claim in the end, if it needs one.
+    pub fn kept_cookies(&mut self, sessions: u64) {
+        self.kept = Some(sessions);
     }
 
     /// The statistical design of the claim.
@@ -60,7 +68,7 @@ impl SessionTrial {
         self.requests
     }
 
-    /// The ruling, once there is one.
+    /// The ruling by the answers, once there is one. The verdict also counts the sessions that have no cookie.
     pub fn ruling(&self) -> Option<Ruling> {
         (self.requests >= self.design.requests()).then(|| self.rule())
     }
@@ -135,7 +143,10 @@ impl SessionTrial {
 
     /// The verdict on the answers so far.
     pub fn verdict(&self) -> Verdict {
-        let ruling = self.rule();
+        let ruling = match self.rule() {
+            Ruling::Pass if self.without_cookie() > 0 => Ruling::Fail,
+            ruling => ruling,
+        };
         let is_complete = self.requests >= self.design.requests();
         let stop = match ruling {
             _ if !is_complete => Stop::Time,
@@ -165,15 +176,20 @@ impl SessionTrial {
                 answers.join(", ")
             );
         }
+        let lacking = self.lacking_cookies();
         if let Some((session, before, after)) = &self.example {
-            let key = Sessions::key(*session);
+            let key = Sessions::key_of(*session);
+            let also = lacking.map(|what| format!("; {what}")).unwrap_or_default();
             return format!(
-                "{} of {count} sessions did not stay at their {stay}: {key} got {before}, then {after}",
+                "{} of {count} sessions did not stay at their {stay}: {key} got {before}, then {after}{also}",
                 self.moved
             );
         }
         if ruling == Ruling::Inconclusive {
             return format!("{requests} of {} requests were answered in time", self.design.requests());
+        }
+        if let Some(what) = lacking {
+            return what;
         }
         let confidence = claim.errors.confidence();
         let leak = 100.0 * leak_bound(requests.saturating_sub(count).max(1), confidence);
@@ -183,6 +199,20 @@ impl SessionTrial {
         );
         let shares = self.shares();
         if shares.is_empty() { stayed } else { format!("{stayed}; of the sessions {shares}") }
+    }
+
+    /// The number of sessions that have no cookie, although the claim needs one.
+    fn without_cookie(&self) -> u64 {
+        let needs = self.design.claim.cookie.as_ref().map_or(0, |_| self.design.claim.count);
+        needs.saturating_sub(self.kept.unwrap_or_default())
+    }
+
+    /// Which sessions have no cookie.
+    fn lacking_cookies(&self) -> Option<String> {
+        let (claim, without) = (&self.design.claim, self.without_cookie());
+        let cookie = claim.cookie.as_ref().filter(|_| without > 0)?;
+        let whose = if without == claim.count { "any of the".to_owned() } else { format!("{without} of") };
+        Some(format!("no response has set the cookie `{cookie}` for {whose} {} sessions", claim.count))
     }
 
     /// `v1 66.4 % (55.1 to 76.2), v2 33.6 % (23.8 to 44.9)`.
@@ -215,6 +245,8 @@ impl std::fmt::Display for Place {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::super::design::tests::claim;
     use super::*;
     use crate::scenario::SessionClaim;
@@ -265,6 +297,18 @@ mod tests {
             reason,
             "1 of 200 sessions did not stay at their pod: session-7 got v1 from pod-0, then v2 from pod-2"
         );
+    }
+
+    #[rstest]
+    #[case::all(200, Ruling::Pass, "all 200 sessions stayed at their pod in 1000 requests")]
+    #[case::all_but_one(199, Ruling::Fail, "no response has set the cookie `user` for 1 of 200 sessions")]
+    #[case::none(0, Ruling::Fail, "no response has set the cookie `user` for any of the 200 sessions")]
+    fn sessions_that_stay_without_their_cookie_fail(#[case] kept: u64, #[case] expected: Ruling, #[case] reason: &str) {
+        let mut trial = trial(&SessionClaim { cookie: Some("user".to_owned()), ..claim(200, &[], 0.1) });
+        while trial.observe(&answer("v1", 200), Some("pod-0")).is_none() {}
+        trial.kept_cookies(kept);
+        let verdict = trial.verdict();
+        assert_eq!((verdict.ruling, verdict.reason.split(';').next()), (expected, Some(reason)));
     }
 
     #[test]

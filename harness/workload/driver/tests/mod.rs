@@ -1,6 +1,7 @@
 mod http2;
 mod tls;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -216,6 +217,17 @@ async fn each_session_keeps_the_cookie_of_its_first_answer(#[case] connections: 
         assert!(of(session).all(|(_, kind)| kind.version.is_some() && kind.version == *first), "{found:?}");
     }
     assert!(first[0] != first[1] && first[1] != first[2] && first[0] != first[2], "{first:?}");
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_for_no_cookie_begin_a_session_each() {
+    let (port, server) = setting_cookies().await;
+    let sessions = Flow { cookie: Some("user".to_owned()), ..flow("/", 30) };
+    let when_due = DrivePlan { in_flight: Some(64), qps: Some(1000.0), ..plan(port, vec![sessions]) };
+    let found = answers(when_due, |_| None).await;
+    let cookies: BTreeSet<_> = found.iter().map(|(_, kind)| kind.version.clone()).collect();
+    assert_eq!((found.len(), cookies.len()), (30, 30), "{cookies:?}");
     server.abort();
 }
 

@@ -1,0 +1,49 @@
+//! The cookies of sessions: whether callers get them, and what becomes of requests with them.
+
+use crate::demo::DemoImage;
+use crate::routing::{Affinity, NotModelled, Outbound, Outcome, Request, Scope};
+use crate::scenario::Sessions;
+
+/// The requests of a session after its first one.
+pub(super) struct Later {
+    /// A request with the cookie, if callers have one.
+    pub request: Request,
+    /// Why callers have none, as far as the rules say.
+    pub lacks: Option<Affinity>,
+    pub not_modelled: Vec<NotModelled>,
+}
+
+impl Later {
+    /// What follows a request; none for sessions whose keys the callers choose.
+    pub fn than(first: &Request, sessions: &Sessions, outbound: &Outbound<'_>) -> Option<Self> {
+        let name = sessions.cookie()?;
+        let Ok(routes) = outbound.routes(first) else {
+            let lacks = Some(Affinity::NoCookie { name: name.to_owned(), hash: None });
+            return Some(Self { request: first.clone(), lacks, not_modelled: Vec::new() });
+        };
+        let decision = routes.decide(first);
+        let note = |field: String| {
+            let origin = decision.rule.map_or_else(|| sessions.origin.clone(), |rule| rule.origin.clone());
+            NotModelled { scope: Scope::Rule(origin.clone()), origin, field, only_answers: true }
+        };
+        let lacks = outbound.lacks_cookie(name, first, &routes);
+        if lacks.is_some() {
+            let images = decision.distribution.iter().filter_map(|(outcome, _)| match outcome {
+                Outcome::Served { image, .. } if DemoImage::find(image).is_none() => Some(image),
+                _ => None,
+            });
+            let not_modelled =
+                images.map(|image| note(format!("whether the image `{image}` sets the cookie `{name}`")));
+            return Some(Self { request: first.clone(), lacks, not_modelled: not_modelled.collect() });
+        }
+        let cookie = format!("{name}={}", Sessions::key_of(0));
+        let all = first.headers.get("cookie").map_or_else(|| cookie.clone(), |sent| format!("{sent}; {cookie}"));
+        let request = first.clone().with("cookie", &all);
+        let not_modelled = if routes.decide(&request).route == decision.route {
+            Vec::new()
+        } else {
+            vec![note(format!("whether a rule matches the value of the cookie `{name}`"))]
+        };
+        Some(Self { request, lacks: None, not_modelled })
+    }
+}
