@@ -48,6 +48,8 @@ pub enum Awaited {
     NamespaceRemoval(String),
     /// the sidecar's configuration
     SidecarConfiguration,
+    /// the same routes in all client pods
+    Clients,
     /// connections to all servers
     Connections,
     /// the removal of all objects

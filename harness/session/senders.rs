@@ -9,6 +9,8 @@ use super::SessionError;
 use super::change::{settling_time, workers_settle};
 use super::routed::Routed;
 use super::stage::Session;
+use crate::cluster::ClusterError;
+use crate::cluster::wait::{Again, Awaited, Progress, Wait};
 use crate::demo::NextHop;
 use crate::events::ClientConvergence;
 use crate::mesh::{Converged, EnvoyError, KUBE_PROXY, MeshError, Polling, ReadTable, TableReading, converge};
@@ -16,6 +18,13 @@ use crate::plan::{Senders, Snapshot, requests};
 use crate::routing::{self, Client, Mesh, Outbound, Propagation, Request, RouteTable, SentOn, addressed};
 use crate::scenario::{GatewayApi, OtherClient, Service, Stage};
 use crate::venue::{OpenVenue, ready_pods};
+
+/// The looks at all replicas of the client pod, as multiples of the timeout of convergence: one in which they get the routes, and one in which
+/// they keep them.
+const ROUNDS: u32 = 2;
+
+/// The pause before the next of these looks, besides the time that sidecars take.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What sends requests besides the client pod, with its routes.
 pub(super) struct SendersConverged {
@@ -83,28 +92,16 @@ impl Session<'_> {
         polling: Polling,
         all: &mut Vec<(String, Converged)>,
     ) -> Result<Vec<ClientConvergence>, SessionError> {
-        let begun = Instant::now();
-        let mut before: Vec<(String, Converged)> = Vec::new();
-        loop {
-            let (mut now, mut times, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
-            for routed in shared {
-                let (Routed::Pod(pod), settle) = (routed, self.settle(routed)) else { continue };
-                let found = self.sender_converged(routed, polling, &|_| Duration::ZERO).await?;
-                longest = found.iter().map(|(_, own)| settle(&own.table)).max().unwrap_or_default().max(longest);
-                now.extend(found);
-                times.push(ClientConvergence { pod: pod.clone(), took: begun.elapsed() });
-            }
-            let tables = |all: &[(String, Converged)]| all.iter().map(|(_, own)| own.table.clone()).collect::<Vec<_>>();
-            if longest.is_zero() || tables(&before) == tables(&now) {
-                for (routed, own) in shared.iter().zip(now) {
-                    all.push(own);
-                    self.know(routed, all);
-                }
-                return Ok(times);
-            }
-            before = now;
-            sleep(longest).await;
+        if shared.is_empty() {
+            return Ok(Vec::new());
         }
+        let (seen, begun) = (self.events.waiting(), Instant::now());
+        let look = settled(polling.limit * ROUNDS, seen, Replicas { session: self, shared, polling, begun }).await?;
+        for (routed, own) in shared.iter().zip(look.found) {
+            all.push(own);
+            self.know(routed, all);
+        }
+        Ok(look.times)
     }
 
     /// How long a sender may not use what its table has: by the table.
@@ -218,6 +215,80 @@ fn collect_servers(outbound: &Outbound<'_>, request: &Request, found: &mut BTree
     }
 }
 
+/// What the replicas of the client pod were found to have.
+#[derive(Default)]
+struct Look {
+    found: Vec<(String, Converged)>,
+    times: Vec<ClientConvergence>,
+    /// How long they may not use it yet.
+    settle: Duration,
+}
+
+impl Look {
+    fn tables(&self) -> Vec<&RouteTable> {
+        self.found.iter().map(|(_, own)| &own.table).collect()
+    }
+}
+
+/// What looks at the replicas of the client pod again and again.
+#[async_trait]
+trait Looking: Send {
+    /// Waits until each of them has the routes once.
+    async fn look(&mut self) -> Result<Look, SessionError>;
+}
+
+struct Replicas<'a, 'plan> {
+    session: &'a mut Session<'plan>,
+    shared: &'a [Routed],
+    polling: Polling,
+    begun: Instant,
+}
+
+#[async_trait]
+impl Looking for Replicas<'_, '_> {
+    async fn look(&mut self) -> Result<Look, SessionError> {
+        let mut look = Look::default();
+        for routed in self.shared {
+            let (Routed::Pod(pod), settle) = (routed, self.session.settle(routed)) else { continue };
+            let found = self.session.sender_converged(routed, self.polling, &|_| Duration::ZERO).await?;
+            look.settle = found.iter().map(|(_, own)| settle(&own.table)).max().unwrap_or_default().max(look.settle);
+            look.found.extend(found);
+            look.times.push(ClientConvergence { pod: pod.clone(), took: self.begun.elapsed() });
+        }
+        Ok(look)
+    }
+}
+
+/// Looks until the replicas have had the same routes for as long as they take to use them.
+///
+/// # Errors
+/// A look fails, or the routes have changed again and again for `limit`.
+async fn settled(limit: Duration, seen: impl FnMut(&str), mut replicas: impl Looking) -> Result<Look, SessionError> {
+    // a pause of nothing would never be cut off
+    let mut wait = Wait::new(Awaited::Clients, limit, Again::Every(PAUSE), seen);
+    let mut before = None::<Look>;
+    loop {
+        let check = async {
+            let now = match replicas.look().await {
+                Ok(now) => now,
+                Err(error) => return Progress::Done(Err(error)),
+            };
+            let is_kept = before.as_ref().is_some_and(|before| before.tables() == now.tables());
+            if now.settle.is_zero() || is_kept {
+                return Progress::Done(Ok(now));
+            }
+            let state = if before.is_some() { "they have changed again" } else { "sidecars begin to use them" };
+            let pause = now.settle;
+            before = Some(now);
+            sleep(pause).await;
+            Progress::NotYet(state.to_owned())
+        };
+        if let Some(found) = wait.check(check).await.map_err(ClusterError::from)? {
+            return found;
+        }
+    }
+}
+
 /// Reads the routes of a sender, and what the applied objects ask for.
 struct SenderReader<'a, 'plan> {
     venue: &'a mut dyn OpenVenue,
@@ -267,5 +338,71 @@ impl ReadTable for SenderReader<'_, '_> {
         let differs = tables.iter().position(|table| uncompared.left_out(table, &expected).is_none());
         let table = tables.into_iter().nth(differs.unwrap_or(0)).unwrap_or_default();
         Ok(TableReading { table, expected, uncompared })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const SETTLE: Duration = Duration::from_secs(2);
+
+    /// What is found of one replica, which has one of two tables.
+    fn found(other: bool, settle: Duration) -> Look {
+        let table = if other { RouteTable::of_closed_port() } else { RouteTable::default() };
+        let (differences, not_compared) = (Vec::new(), BTreeSet::new());
+        let converged = Converged { took: Duration::ZERO, readings: 1, table, differences, not_compared };
+        Look { found: vec![("pod httpbin-2".to_owned(), converged)], times: Vec::new(), settle }
+    }
+
+    /// Replicas of which a test tells what is found.
+    struct Told<F>(F);
+
+    #[async_trait]
+    impl<F: FnMut() -> Result<Look, SessionError> + Send> Looking for Told<F> {
+        async fn look(&mut self) -> Result<Look, SessionError> {
+            (self.0)()
+        }
+    }
+
+    #[rstest]
+    #[case::used_at_once(|_| found(false, Duration::ZERO), Ok(1))]
+    #[case::kept(|_| found(false, SETTLE), Ok(2))]
+    #[case::changed_once(|look| found(look > 1, SETTLE), Ok(3))]
+    #[case::again_and_again(|look| found(look % 2 == 0, SETTLE), Err(60))]
+    #[case::not_used_in_time(|_| found(false, Duration::from_secs(3600)), Err(60))]
+    #[tokio::test(start_paused = true)]
+    async fn replicas_keep_their_routes_before_a_deadline(
+        #[case] of: fn(usize) -> Look,
+        #[case] expected: Result<usize, u64>,
+    ) {
+        let (mut looks, start) = (0, tokio::time::Instant::now());
+        let told = Told(|| {
+            looks += 1;
+            Ok(of(looks))
+        });
+        let look = settled(Duration::from_secs(60), |_| {}, told);
+        // without a deadline, the test ends as well
+        let ended = tokio::time::timeout(Duration::from_secs(7200), look).await.unwrap();
+        match (ended, expected) {
+            (Ok(_), Ok(expected)) => assert_eq!(looks, expected),
+            (Err(error), Err(seconds)) => {
+                assert_eq!(start.elapsed(), Duration::from_secs(seconds));
+                assert!(
+                    error.to_string().starts_with("the same routes in all client pods took longer than 60 s"),
+                    "{error}"
+                );
+            }
+            (ended, expected) => panic!("{:?} instead of {expected:?} after {looks} looks", ended.err()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_that_cannot_be_read_ends_the_wait() {
+        let broken = Told(|| Err(SessionError::NothingToCalibrate("scenario.yaml".into())));
+        let look = settled(Duration::from_secs(60), |_| {}, broken);
+        assert!(matches!(look.await, Err(SessionError::NothingToCalibrate(_))));
     }
 }
