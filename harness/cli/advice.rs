@@ -176,7 +176,7 @@ fn cluster_hint(error: &ClusterError) -> Option<String> {
             "point the context to that cluster again, or delete the namespace there manually"
         }
         ClusterError::NoRun(_) => "`shiftcheck sweep` lists what is left of runs",
-        ClusterError::Remove { .. } => "`shiftcheck sweep` tries again",
+        ClusterError::Remove { .. } | ClusterError::RemoveNetwork { .. } => "`shiftcheck sweep` tries again",
         _ => return None,
     };
     Some(text.to_owned())

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::live::PageArgs;
+use super::nodes::nodes;
 use super::several::SeveralArgs;
 use super::workload_args::Workload;
 use crate::cluster::{ImageSource, Keep, RunId, default_cache};
@@ -167,6 +168,9 @@ pub struct ThrowawayArgs {
     /// The containerd snapshotter of a throwaway cluster; use `native` if overlayfs does not work
     #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
     pub snapshotter: String,
+    /// The number of nodes of a throwaway cluster, up to 8; with several, each is in a zone of its own [default: 1]
+    #[arg(long, value_name = "NUMBER", value_parser = nodes)]
+    pub nodes: Option<u8>,
     /// Load an image into a throwaway cluster, by its name in the Docker engine or from an archive (FILE.tar); can be repeated
     #[arg(long, value_name = "IMAGE|FILE", value_parser = clap::value_parser!(ImageSource))]
     pub load_image: Vec<ImageSource>,

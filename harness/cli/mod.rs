@@ -15,6 +15,7 @@ mod main;
 mod man;
 mod mutants;
 mod nearest;
+mod nodes;
 mod options;
 mod process;
 mod reports;

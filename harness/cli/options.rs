@@ -26,9 +26,11 @@ const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
 /// The options of a run. `state` is the folder for the cluster state.
 pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
     let cluster = cluster_of(args);
-    if cluster != ClusterKind::K3s && !args.throwaway.load_image.is_empty() {
-        let message = "--load-image needs a throwaway cluster: --cluster k3s";
-        return Err(Failure::bad_input(message.to_owned()));
+    let ThrowawayArgs { load_image, nodes, .. } = &args.throwaway;
+    for (option, is_there) in [("--load-image", !load_image.is_empty()), ("--nodes", nodes.is_some())] {
+        if cluster != ClusterKind::K3s && is_there {
+            return Err(Failure::bad_input(format!("{option} needs a throwaway cluster: --cluster k3s")));
+        }
     }
     let venue: Arc<dyn Venue> = match cluster {
         ClusterKind::K3s => Arc::new(throwaway_of(args)?),
@@ -73,6 +75,7 @@ pub(super) fn throwaway(args: &ThrowawayArgs) -> Result<Throwaway, Failure> {
     Ok(Throwaway {
         node: args.node_image.as_deref().map(node_image).transpose()?,
         snapshotter: args.snapshotter.clone(),
+        nodes: args.nodes.unwrap_or(1),
         load: args.load_image.clone(),
         ..Throwaway::new(own_binary()?)
     })

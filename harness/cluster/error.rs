@@ -77,6 +77,11 @@ pub enum ClusterError {
     /// The kubelet of no node reports its state.
     #[error("no node of the cluster runs pods any more; {0}")]
     NoNode(String),
+    /// The network between the nodes of a throwaway cluster cannot be made or used.
+    #[error("cannot connect the nodes by the network {name}: {reason}")]
+    Network { name: String, reason: String },
+    #[error("cannot remove network {name}: {reason}")]
+    RemoveNetwork { name: String, reason: String },
     #[error("cannot remove container {id}: {reason}")]
     Remove { id: String, reason: String },
     /// A kept cluster cannot be marked as kept, so that the next sweep would remove it.

@@ -1,38 +1,31 @@
+//! The nodes of a throwaway cluster: k3s, or an image with the same interface.
+
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::future::try_join_all;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use testcontainers::bollard::Docker as Bollard;
-use testcontainers::bollard::errors::Error as BollardError;
 use testcontainers::bollard::models::PortBinding;
-use testcontainers::bollard::query_parameters::{
-    DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    RenameContainerOptionsBuilder,
-};
 use testcontainers::core::logs::LogFrame;
 use testcontainers::core::{AccessMode, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, CopyTargetOptions, ImageExt, ReuseDirective};
 use testcontainers_modules::k3s::{K3s, KUBE_SECURE_PORT};
 
+use super::ClusterError;
 use super::answer::answered;
 use super::client;
 use super::credentials::RegistryCredentials;
+use super::engine::{Docker, ENGINE_LIMIT, NAME, TRANSFER_LIMIT, labels};
 use super::images::NodeImage;
-use super::owner::Owner;
 use super::run::RunRecord;
-use super::run_id::RunId;
-use super::wait::{Again, Awaited, Failure, Progress, Wait, WaitError, until};
-use super::{ClusterError, RUN_LABEL};
+use super::wait::{Again, Awaited, Failure, Progress, WaitError, until};
 
-/// The label with the process that has started a container.
-const OWNER_LABEL: &str = "shiftcheck.dev/owner";
 /// The folder from which k3s and the offline node import image archives.
 const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
@@ -42,194 +35,14 @@ const CREDENTIALS: &str = "/.docker/config.json";
 const API_LIMIT: Duration = Duration::from_secs(120);
 /// The number of lines of the node's log that are kept for messages.
 const LOG_LINES: usize = 200;
-/// The disk space in MB that a cluster with Istio needs.
+/// The disk space in MB that a cluster with Istio needs, and each further node of it.
 const DISK_MB: u64 = 3000;
-
-/// The timeout of the first request to the engine, so that an engine that hangs is found before anything else starts.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// The timeout of other requests to the engine.
-const ENGINE_LIMIT: Duration = Duration::from_secs(30);
-/// The timeout of requests that transfer images.
-const TRANSFER_LIMIT: Duration = Duration::from_secs(600);
+const NODE_DISK_MB: u64 = 1000;
 /// The timeout for creating and starting a container of a local image.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// The address of the engine if `DOCKER_HOST` is not set.
-const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
-/// The prefixes of container names: of a cluster, and of a cluster that is kept. The labels of a container cannot be changed after its creation,
-/// and only the end of a run decides whether its cluster is kept. A container can be renamed at any time, also on a remote engine.
-const NAME: &str = "shiftcheck-";
-const KEPT_NAME: &str = "shiftcheck-kept-";
 
-/// The container engine.
-#[derive(Debug, Clone)]
-pub struct Docker {
-    engine: Bollard,
-    address: String,
-}
-
-impl Docker {
-    /// The address of the engine: `DOCKER_HOST` or the default socket.
-    pub fn default_address() -> String {
-        let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        named.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
-    }
-
-    /// Whether an engine is configured: `DOCKER_HOST` is set, or the default socket exists. The engine may not answer.
-    pub fn is_configured() -> bool {
-        is_configured(&Self::default_address(), Path::exists)
-    }
-
-    /// Connects to the engine at the default address.
-    ///
-    /// # Errors
-    /// There is no engine, or it does not answer within 5 s.
-    pub async fn connect() -> Result<Self, ClusterError> {
-        Self::connect_to(&Self::default_address()).await
-    }
-
-    async fn connect_to(address: &str) -> Result<Self, ClusterError> {
-        let refused = |error: BollardError| ClusterError::NoEngine(format!("{address}: {error}"));
-        let connected = async {
-            let engine = Bollard::connect_with_host(address).map_err(refused)?.with_timeout(ENGINE_LIMIT);
-            let engine = engine.negotiate_version().await.map_err(refused)?;
-            engine.ping().await.map_err(refused)?;
-            Ok(Self { engine, address: address.to_owned() })
-        };
-        answered(format!("the Docker engine at {address}"), CONNECT_LIMIT, connected).await?
-    }
-
-    /// The address of the engine.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// The engine, for requests that transfer images.
-    pub(super) fn for_transfers(&self) -> Bollard {
-        self.engine.clone().with_timeout(TRANSFER_LIMIT)
-    }
-
-    pub(super) const fn engine(&self) -> &Bollard {
-        &self.engine
-    }
-
-    /// Whether the engine has an image.
-    pub async fn has_image(&self, image: &str) -> bool {
-        self.engine.inspect_image(image).await.is_ok()
-    }
-
-    /// Marks the cluster of a run as kept. Returns false if there is no cluster.
-    ///
-    /// # Errors
-    /// The engine does not answer or refuses.
-    pub async fn keep(&self, run: &RunId) -> Result<bool, ClusterError> {
-        let options = RenameContainerOptionsBuilder::new().name(&format!("{KEPT_NAME}{run}")).build();
-        match self.engine.rename_container(&format!("{NAME}{run}"), options).await {
-            Ok(()) => Ok(true),
-            Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
-            Err(error) => Err(ClusterError::Keep { run: run.clone(), reason: error.to_string() }),
-        }
-    }
-
-    /// Removes every container of a run with its volumes.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub async fn remove_run(&self, run: &RunId) -> Result<(), ClusterError> {
-        // a container that is just being created or removed appears or disappears in a later check
-        let again = Again::Every(Duration::from_millis(50));
-        let mut wait = Wait::new(Awaited::ClusterRemoval, Duration::from_secs(30), again, |_| {});
-        let mut refused = None;
-        loop {
-            let check = async {
-                let found = match self.run_containers().await {
-                    Ok(found) => found,
-                    Err(error) => return Progress::NotYet(error.to_string()),
-                };
-                let mut own = found.into_iter().filter(|container| container.run == *run).peekable();
-                if own.peek().is_none() {
-                    return Progress::Done(());
-                }
-                for container in own {
-                    if let Err(error) = self.remove(&container.id).await {
-                        refused = Some(error);
-                    }
-                }
-                Progress::NotYet("containers are left".to_owned())
-            };
-            match wait.check(check).await {
-                Ok(None) => {}
-                Ok(Some(())) => return Ok(()),
-                Err(error) => return Err(refused.unwrap_or_else(|| error.into())),
-            }
-        }
-    }
-
-    /// The containers with the label of a run.
-    ///
-    /// # Errors
-    /// The engine does not list its containers.
-    pub async fn run_containers(&self) -> Result<Vec<RunContainer>, ClusterError> {
-        let filters = HashMap::from([("label", vec![RUN_LABEL])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let containers = self
-            .engine
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| ClusterError::NoEngine(format!("{}: {error}", self.address)))?;
-        Ok(containers
-            .into_iter()
-            .filter_map(|container| {
-                let labels = container.labels?;
-                // without a valid id it is not the container of a run
-                let run = labels.get(RUN_LABEL)?.parse().ok()?;
-                let owner = labels.get(OWNER_LABEL).and_then(|owner| Owner::parse(owner));
-                let names = container.names.unwrap_or_default();
-                let kept = names.iter().any(|name| name.trim_start_matches('/').starts_with(KEPT_NAME));
-                Some(RunContainer { id: container.id?, run, owner, kept })
-            })
-            .collect())
-    }
-
-    /// Removes a container with its anonymous volumes. A container that does not exist is no error.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub async fn remove(&self, id: &str) -> Result<(), ClusterError> {
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.engine.remove_container(id, Some(options)).await {
-            Ok(()) | Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-            Err(error) => Err(ClusterError::Remove { id: id.to_owned(), reason: error.to_string() }),
-        }
-    }
-
-    /// The text of a file in a container, if it exists. The future of testcontainers' `copy_file_from` is not `Send`.
-    async fn file(&self, id: &str, path: &str) -> Option<String> {
-        let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
-        let archive: Vec<Bytes> = self.engine.download_from_container(id, Some(options)).try_collect().await.ok()?;
-        let archive = archive.concat();
-        let mut archive = tar::Archive::new(archive.as_slice());
-        let mut text = String::new();
-        archive.entries().ok()?.next()?.ok()?.read_to_string(&mut text).ok()?;
-        Some(text)
-    }
-
-    async fn root(&self) -> Option<PathBuf> {
-        self.engine.info().await.ok()?.docker_root_dir.map(PathBuf::from)
-    }
-}
-
-/// A container of a run.
-#[derive(Debug, Clone)]
-pub struct RunContainer {
-    /// The container's id.
-    pub id: String,
-    /// The run.
-    pub run: RunId,
-    /// The process that has started it; none if the label has another format.
-    pub owner: Option<Owner>,
-    /// Whether it is kept.
-    pub kept: bool,
-}
+/// The region of all nodes of a cluster with several. Each has a zone of its own.
+const REGION: &str = "region-1";
 
 /// The settings of a throwaway cluster.
 #[derive(Debug, Clone)]
@@ -242,9 +55,11 @@ pub struct K3sOptions {
     pub credentials: Option<RegistryCredentials>,
     /// The snapshotter of containerd: `overlayfs`, or `native` on file systems that do not support it.
     pub snapshotter: String,
+    /// The number of nodes, from 1. With several, each is in a zone of its own: `zone-1`, `zone-2` and so on of `region-1`.
+    pub nodes: u8,
 }
 
-/// A throwaway cluster: one privileged container with the label of its run. [`Docker::remove_run`] removes it.
+/// A throwaway cluster: a privileged container with the label of its run for each node. [`Docker::remove_run`] removes it.
 pub struct K3sCluster {
     /// The kubeconfig, with the published port.
     pub kubeconfig: String,
@@ -253,30 +68,40 @@ pub struct K3sCluster {
 }
 
 impl K3sCluster {
-    /// Starts the node and returns when its kubeconfig is written. Images may still be imported.
+    /// Starts the nodes and returns when the kubeconfig is written. Images may still be imported, and nodes may still have to join.
     ///
     /// # Errors
-    /// The image cannot be pulled, the disk is too full, or the node does not start.
+    /// The image cannot be pulled, the disk is too full, or a node does not start.
     pub async fn start(
         docker: &Docker,
         options: K3sOptions,
         record: &RunRecord,
         seen: impl FnMut(&str),
     ) -> Result<Self, ClusterError> {
-        check_disk(docker).await?;
+        check_disk(docker, options.nodes).await?;
         let image = format!("{}:{}", options.node.image, options.node.tag);
         let has_image = docker.has_image(&image).await;
         if !has_image && options.node.image.starts_with("shiftcheck/") {
             // built locally: no registry has it
             return Err(ClusterError::NoImage { image, reason: String::new() });
         }
+        let network = if options.nodes > 1 { Some(Network::create(docker, record).await?) } else { None };
         let log = NodeLog::default();
-        let request = request(&options, record, log.clone());
         let limit = if has_image { START_LIMIT } else { TRANSFER_LIMIT };
         let who = format!("the Docker engine at {}", docker.address());
-        let container = answered(&who, limit, request.start()).await?.map_err(|error| start_error(&image, error))?;
-        let kubeconfig = published(docker, &container, &log, seen).await?;
-        let port = answered(who, ENGINE_LIMIT, container.get_host_port_ipv4(KUBE_SECURE_PORT)).await?;
+        let started = async |role: &Role<'_>, log: NodeLog| {
+            let started = answered(&who, limit, request(&options, record, role, log).start()).await?;
+            started.map_err(|error| start_error(&image, error))
+        };
+        let server = started(&network.as_ref().map_or(Role::Alone, Role::Server), log.clone()).await?;
+        if let Some(network) = &network {
+            let server = docker.address_in(&network.name, server.id()).await?;
+            let agents: Vec<Role<'_>> =
+                (2..=options.nodes).map(|number| Role::Agent { number, network, server: &server }).collect();
+            try_join_all(agents.iter().map(|agent| started(agent, NodeLog::default()))).await?;
+        }
+        let kubeconfig = published(docker, &server, &log, seen).await?;
+        let port = answered(who, ENGINE_LIMIT, server.get_host_port_ipv4(KUBE_SECURE_PORT)).await?;
         let port = port.map_err(|error| ClusterError::Start(Box::new(error)))?;
         let kubeconfig = kubeconfig.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
         let client = client_of(&kubeconfig).await?;
@@ -284,40 +109,109 @@ impl K3sCluster {
     }
 }
 
-/// The container of the node. Its log goes to `log`.
-fn request(options: &K3sOptions, record: &RunRecord, log: NodeLog) -> ContainerRequest<K3s> {
+/// The network of a cluster's nodes, and the secret with which a node joins.
+struct Network {
+    name: String,
+    token: String,
+}
+
+impl Network {
+    async fn create(docker: &Docker, record: &RunRecord) -> Result<Self, ClusterError> {
+        let mut bytes = [0; 16];
+        let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+        let name = docker.create_network(record).await?;
+        match read {
+            Ok(()) => Ok(Self { name, token: hex::encode(bytes) }),
+            Err(error) => {
+                Err(ClusterError::Network { name, reason: format!("no random bytes for its token: {error}") })
+            }
+        }
+    }
+}
+
+/// The part of a node in its cluster.
+enum Role<'a> {
+    /// The only node.
+    Alone,
+    /// The first of several.
+    Server(&'a Network),
+    /// One that joins the first, which has this address.
+    Agent { number: u8, network: &'a Network, server: &'a str },
+}
+
+impl Role<'_> {
+    /// The arguments of the node's program.
+    fn arguments(&self, snapshotter: &str) -> Vec<String> {
+        let mut arguments = match self {
+            Self::Alone | Self::Server(_) => {
+                vec!["server", "--disable=traefik", "--disable=metrics-server", "--disable=servicelb"]
+            }
+            Self::Agent { .. } => vec!["agent"],
+        };
+        if let Self::Server(_) = self {
+            // nodes on one network need no tunnels between them
+            arguments.push("--flannel-backend=host-gw");
+        }
+        let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        arguments.push(format!("--snapshotter={snapshotter}"));
+        if let Some((number, _)) = self.member() {
+            arguments.push(format!("--node-label=topology.kubernetes.io/region={REGION}"));
+            arguments.push(format!("--node-label=topology.kubernetes.io/zone=zone-{number}"));
+        }
+        arguments
+    }
+
+    /// The number of the node and the network, with several nodes.
+    const fn member(&self) -> Option<(u8, &Network)> {
+        match self {
+            Self::Alone => None,
+            Self::Server(network) => Some((1, network)),
+            Self::Agent { number, network, .. } => Some((*number, network)),
+        }
+    }
+}
+
+/// The container of a node. Its log goes to `log`.
+fn request(options: &K3sOptions, record: &RunRecord, role: &Role<'_>, log: NodeLog) -> ContainerRequest<K3s> {
     let run = &record.id;
-    let owner = record.owner.as_ref().map(Owner::label).unwrap_or_default();
+    let name = match role {
+        Role::Alone | Role::Server(_) => format!("{NAME}{run}"),
+        Role::Agent { number, .. } => format!("{NAME}{run}-node-{number}"),
+    };
+    let ports = match role {
+        Role::Alone | Role::Server(_) => HashMap::from([(
+            "6443/tcp".to_owned(),
+            Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]),
+        )]),
+        Role::Agent { .. } => HashMap::new(),
+    };
     let mut request = K3s::default()
         .with_name(&options.node.image)
         .with_tag(&options.node.tag)
-        .with_cmd([
-            "server".to_owned(),
-            format!("--snapshotter={}", options.snapshotter),
-            "--disable=traefik".to_owned(),
-            "--disable=metrics-server".to_owned(),
-            "--disable=servicelb".to_owned(),
-        ])
-        .with_container_name(format!("{NAME}{run}"))
+        .with_cmd(role.arguments(&options.snapshotter))
+        .with_container_name(name)
         .with_privileged(true)
         .with_userns_mode("host")
         .with_mount(Mount::tmpfs_mount("/run"))
         .with_mount(Mount::tmpfs_mount("/var/run"))
-        .with_label(RUN_LABEL, run.as_str())
-        .with_label(OWNER_LABEL, owner)
+        .with_labels(labels(record))
         // the container outlives its handle: the run removes it by its label, or keeps it
         .with_reuse(ReuseDirective::Always)
         .with_startup_timeout(API_LIMIT)
         // the API server is polled instead: it answers before the node is ready
         .with_ready_conditions(Vec::new())
-        .with_host_config_modifier(|host| {
+        .with_host_config_modifier(move |host| {
             host.publish_all_ports = Some(false);
-            host.port_bindings = Some(HashMap::from([(
-                "6443/tcp".to_owned(),
-                Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]),
-            )]));
+            host.port_bindings = Some(ports.clone());
         })
         .with_log_consumer(move |frame: &LogFrame| log.push(frame.bytes()));
+    if let Some((number, network)) = role.member() {
+        let named = request.with_network(&network.name).with_hostname(format!("node-{number}"));
+        request = named.with_env_var("K3S_TOKEN", &network.token);
+    }
+    if let Role::Agent { server, .. } = role {
+        request = request.with_env_var("K3S_URL", format!("https://{server}:6443"));
+    }
     for (position, archive) in options.archives.iter().enumerate() {
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         request = request.with_mount(
@@ -374,26 +268,22 @@ fn start_error(image: &str, error: testcontainers::TestcontainersError) -> Clust
     }
 }
 
-async fn check_disk(docker: &Docker) -> Result<(), ClusterError> {
+async fn check_disk(docker: &Docker, nodes: u8) -> Result<(), ClusterError> {
     // the folder of a remote engine is not on this machine
     let Some((root, free)) = docker.root().await.and_then(|root| free_mb(&root).map(|free| (root, free))) else {
         return Ok(());
     };
-    enough(root, free)
+    enough(root, free, nodes)
 }
 
-fn enough(path: PathBuf, free: u64) -> Result<(), ClusterError> {
-    if free < DISK_MB { Err(ClusterError::NoDisk { path, free, needed: DISK_MB }) } else { Ok(()) }
+fn enough(path: PathBuf, free: u64, nodes: u8) -> Result<(), ClusterError> {
+    let needed = DISK_MB + NODE_DISK_MB * u64::from(nodes.saturating_sub(1));
+    if free < needed { Err(ClusterError::NoDisk { path, free, needed }) } else { Ok(()) }
 }
 
 fn free_mb(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize) >> 20)
-}
-
-/// Whether an engine is configured at an address: another one than the default, or a socket that exists.
-fn is_configured(address: &str, exists: impl Fn(&Path) -> bool) -> bool {
-    address != DEFAULT_ADDRESS || exists(Path::new(address.trim_start_matches("unix://")))
 }
 
 /// The last lines of the node's log.
@@ -428,20 +318,46 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_too_full_is_told_with_its_figures() {
-        assert!(enough("/docker".into(), DISK_MB).is_ok());
-        let error = enough("/docker".into(), DISK_MB - 1).unwrap_err();
+        assert!(enough("/docker".into(), DISK_MB, 1).is_ok());
+        let error = enough("/docker".into(), DISK_MB - 1, 1).unwrap_err();
         assert_eq!(error.to_string(), "only 2999 MB are free on the disk of /docker, and a cluster needs 3000 MB");
+        let error = enough("/docker".into(), DISK_MB, 3).unwrap_err();
+        assert_eq!(error.to_string(), "only 3000 MB are free on the disk of /docker, and a cluster needs 5000 MB");
         assert!(free_mb(Path::new("/")).is_some());
         assert_eq!(free_mb(Path::new("/nowhere")), None);
     }
 
     #[test]
-    fn an_engine_is_there_where_it_is_named_or_its_socket_exists() {
-        let socket = |path: &Path| path == Path::new("/var/run/docker.sock");
-        assert!(is_configured(DEFAULT_ADDRESS, socket));
-        assert!(!is_configured(DEFAULT_ADDRESS, |_| false));
-        assert!(is_configured("tcp://build-1:2376", |_| false));
-        assert!(is_configured("unix:///nonexistent", |_| false));
+    fn each_of_several_nodes_has_a_zone_and_what_it_joins_with() {
+        let network = Network { name: "shiftcheck-0123abcd".to_owned(), token: "secret".to_owned() };
+        let agent = Role::Agent { number: 2, network: &network, server: "10.0.0.2" };
+        let zones = |role: &Role<'_>| {
+            let labels = role
+                .arguments("native")
+                .into_iter()
+                .filter_map(|own| own.split_once("=topology").map(|own| own.1.to_owned()));
+            labels.collect::<Vec<_>>()
+        };
+        assert_eq!(zones(&Role::Alone), [""; 0]);
+        assert_eq!(zones(&Role::Server(&network)), [".kubernetes.io/region=region-1", ".kubernetes.io/zone=zone-1"]);
+        assert_eq!(zones(&agent), [".kubernetes.io/region=region-1", ".kubernetes.io/zone=zone-2"]);
+        let record = RunRecord::own("0123abcd".parse().unwrap(), None, Path::new("/cache"));
+        let node = NodeImage { image: "rancher/k3s".to_owned(), tag: "v1".to_owned() };
+        let (archives, snapshotter) = (vec!["/cache/istio.tar".into()], "native".to_owned());
+        let options = K3sOptions { node, archives, credentials: None, snapshotter, nodes: 2 };
+        let request = request(&options, &record, &agent, NodeLog::default());
+        assert_eq!(request.container_name().as_deref(), Some("shiftcheck-0123abcd-node-2"));
+        assert_eq!(request.network().as_deref(), Some("shiftcheck-0123abcd"));
+        let variables: Vec<(String, String)> =
+            request.env_vars().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
+        for own in [("K3S_TOKEN", "secret"), ("K3S_URL", "https://10.0.0.2:6443")] {
+            assert!(variables.contains(&(own.0.to_owned(), own.1.to_owned())), "{variables:?}");
+        }
+        assert!(
+            request.labels().contains_key("shiftcheck.dev/run")
+                && request.labels().contains_key("shiftcheck.dev/owner")
+        );
+        assert!(request.mounts().any(|mount| mount.target().is_some_and(|target| target.ends_with("/10-istio.tar"))));
     }
 
     #[test]

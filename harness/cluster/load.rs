@@ -10,7 +10,7 @@ use testcontainers::bollard::errors::Error as EngineError;
 
 use super::archive::{full_name, images_in, registry};
 use super::credentials::RegistryCredentials;
-use super::k3s::Docker;
+use super::engine::Docker;
 use super::load_error::LoadError;
 use super::pull::write;
 use super::workload_image::is_workload_image;

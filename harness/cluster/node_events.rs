@@ -5,7 +5,7 @@ use futures::StreamExt;
 use testcontainers::bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder};
 use tokio::time::sleep;
 
-use super::k3s::Docker;
+use super::engine::Docker;
 use super::run_id::RunId;
 use super::{ClusterError, RUN_LABEL};
 

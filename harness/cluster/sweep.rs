@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use super::ClusterError;
 use super::answer::answered;
-use super::k3s::{Docker, RunContainer};
+use super::engine::Docker;
 use super::owner::{Life, Observer, Owner, Process, process};
 use super::run::{KubeNamespace, RunRecord, RunRecords};
 use super::run_id::RunId;
@@ -170,13 +170,12 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
             sweep.swept.left.push(LeftAlone { what, run: None, why: format!("it cannot be read: {reason}") });
         }
     }
-    let containers = match docker {
-        Some(docker) => docker.run_containers().await?,
+    let clusters = match docker {
+        Some(docker) => docker.run_clusters().await?,
         None => Vec::new(),
     };
     if let Some(only) = wanted.only {
-        let mut runs =
-            containers.iter().map(|container| &container.run).chain(known.records.iter().map(|record| &record.id));
+        let mut runs = clusters.iter().map(|cluster| &cluster.run).chain(known.records.iter().map(|record| &record.id));
         if runs.all(|run| run != only) {
             return Err(ClusterError::NoRun(only.clone()));
         }
@@ -184,18 +183,19 @@ pub async fn sweep(docker: Option<&Docker>, records: &RunRecords, wanted: Wanted
     // runs whose cluster still exists
     let mut standing = BTreeSet::new();
     if let Some(docker) = docker {
-        for RunContainer { id, run, owner, kept } in containers {
-            let kept = kept || known.records.iter().any(|record| record.id == run && record.kept);
-            if sweep.removes(&format!("the cluster of run {run}"), &run, owner.as_ref(), kept) {
-                match docker.remove(&id).await {
+        for cluster in clusters {
+            let run = &cluster.run;
+            let kept = cluster.kept || known.records.iter().any(|record| record.id == *run && record.kept);
+            if sweep.removes(&format!("the cluster of run {run}"), run, cluster.owner.as_ref(), kept) {
+                match docker.remove_cluster(&cluster).await {
                     Ok(()) => {
-                        sweep.swept.clusters.push(run);
+                        sweep.swept.clusters.push(cluster.run);
                         continue;
                     }
                     Err(error) => sweep.swept.failures.push(error.to_string()),
                 }
             }
-            standing.insert(run);
+            standing.insert(cluster.run);
         }
     }
     let known = known.records.iter().filter(|record| !standing.contains(&record.id));

@@ -63,6 +63,9 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Difference> {
     let known = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
     let (old, new) = (&before.environment, &after.environment);
     differs("scenario", &before.scenario.name, &after.scenario.name);
+    if let (Some(old), Some(new)) = (old.nodes, new.nodes) {
+        differs("nodes", &old.to_string(), &new.to_string());
+    }
     differs("Kubernetes", &known(&old.kubernetes), &known(&new.kubernetes));
     differs("Istio", &known(&old.istio), &known(&new.istio));
     differs("Envoy", &known(&old.envoy), &known(&new.envoy));

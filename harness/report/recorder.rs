@@ -65,6 +65,7 @@ impl Recorder {
                 environment.kubernetes = known.kubernetes.clone().or(environment.kubernetes.take());
                 environment.istio = known.istio.clone().or(environment.istio.take());
                 environment.envoy = known.envoy.clone().or(environment.envoy.take());
+                environment.nodes = known.nodes.or(environment.nodes);
                 environment.images.extend(known.images.clone());
             }
             Event::Ready(what) => report.setup.push(Ready { what: what.clone(), after: now }),

@@ -49,6 +49,8 @@ pub struct ClusterSpec<'a> {
     pub first: ControlPlane,
     /// containerd's snapshotter.
     pub snapshotter: &'a str,
+    /// The number of nodes, from 1.
+    pub nodes: u8,
     /// The images of the manifests, and those that are loaded.
     pub images: ScenarioImages,
     /// Whether to install the kinds of the Gateway API.
@@ -112,6 +114,7 @@ impl ProvisionedCluster {
             },
             credentials: spec.images.credentials(),
             snapshotter: spec.snapshotter.to_owned(),
+            nodes: spec.nodes,
         };
         events.tell(Event::SettingUp("starting the cluster".to_owned()));
         let cluster = K3sCluster::start(&docker, options, record, events.waiting());
@@ -128,14 +131,15 @@ impl ProvisionedCluster {
         let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
         objects.create_namespace(&BTreeMap::from([istio.injection_label()])).await?;
         let (node, istiod, components) = tokio::join!(
-            node_ready(&client, namespace, events.waiting()),
+            nodes_ready(&client, spec.nodes, namespace, events.waiting()),
             istio.ready(&client, Some(namespace), events.waiting()),
             Box::pin(spec.components.install(&client, events.waiting())),
         );
         node?;
         istiod?;
         components?;
-        events.tell(Event::Ready(format!("cluster with Istio {}", istio.version)));
+        let size = if spec.nodes > 1 { format!(" of {} nodes", spec.nodes) } else { String::new() };
+        events.tell(Event::Ready(format!("cluster{size} with Istio {}", istio.version)));
         Ok((Self { client, istio, planes: Some(Arc::new(Mutex::new(spec.planes))) }, objects))
     }
 
@@ -196,10 +200,16 @@ impl ProvisionedCluster {
         Ok(())
     }
 
-    /// The versions of Kubernetes and Istio.
+    /// The versions of Kubernetes and Istio, and the number of nodes.
     pub async fn environment(&self) -> Environment {
         let kubernetes = self.client.apiserver_version().await.ok().map(|info| info.git_version);
-        Environment { kubernetes, istio: Some(self.istio.version.clone()), ..Environment::default() }
+        // not everybody may list nodes; of many, the API server counts all but one
+        let first = Api::<Node>::all(self.client.clone()).list_metadata(&ListParams::default().limit(1)).await.ok();
+        let nodes = first.map(|first| {
+            let others = first.metadata.remaining_item_count.and_then(|others| u32::try_from(others).ok());
+            others.unwrap_or_default() + u32::try_from(first.items.len()).unwrap_or_default()
+        });
+        Environment { kubernetes, istio: Some(self.istio.version.clone()), nodes, ..Environment::default() }
     }
 }
 
@@ -228,18 +238,25 @@ async fn answering(client: &Client, seen: impl FnMut(&str)) -> Result<(), Cluste
     .map_err(Into::into)
 }
 
-/// Waits until the node and its DNS are ready and pods can be created in the namespace.
-async fn node_ready(client: &Client, namespace: &str, mut seen: impl FnMut(&str)) -> Result<(), ClusterError> {
+/// Waits until so many nodes and their DNS are ready and pods can be created in the namespace.
+async fn nodes_ready(
+    client: &Client,
+    wanted: u8,
+    namespace: &str,
+    mut seen: impl FnMut(&str),
+) -> Result<(), ClusterError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
     until(Awaited::Node, NODE_LIMIT, Again::Every(Duration::from_millis(100)), &mut seen, async || {
         let list = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-        let ready = list.iter().any(|node| {
+        let ready = list.iter().filter(|node| {
             let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
             conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         });
-        if !ready {
-            return Progress::NotYet("the node is not ready".to_owned());
+        match ready.count() {
+            ready if ready >= usize::from(wanted) => {}
+            _ if wanted == 1 => return Progress::NotYet("the node is not ready".to_owned()),
+            ready => return Progress::NotYet(format!("{ready} of {wanted} nodes are ready")),
         }
         if list.iter().any(|node| node.labels().contains_key(IMPORTING_LABEL)) {
             return Progress::NotYet("images are being imported".to_owned());

@@ -24,6 +24,8 @@ pub struct Throwaway {
     pub istio: IstioChoice,
     /// containerd's snapshotter.
     pub snapshotter: String,
+    /// The number of nodes, from 1. With several, each is in a zone of its own.
+    pub nodes: u8,
     /// Images that the node does not pull.
     pub load: Vec<ImageSource>,
 }
@@ -32,7 +34,7 @@ impl Throwaway {
     /// The newest Istio in the cache, with this program as the workload image.
     pub fn new(binary: PathBuf) -> Self {
         let snapshotter = "overlayfs".to_owned();
-        Self { binary, node: None, istio: IstioChoice::default(), snapshotter, load: Vec::new() }
+        Self { binary, node: None, istio: IstioChoice::default(), snapshotter, nodes: 1, load: Vec::new() }
     }
 
     /// Starts the cluster of a run with the chosen Istio and a first namespace.
@@ -80,6 +82,7 @@ impl Throwaway {
             ),
             first,
             snapshotter: &self.snapshotter,
+            nodes: self.nodes,
             images: ScenarioImages::of(scenarios, &self.load),
             gateway_api: scenarios.iter().any(|scenario| scenario.uses_gateway_api()),
             components,

@@ -352,7 +352,7 @@ impl Engine {
                 Answer::Json(200, json!({"ApiVersion": "1.44", "MinAPIVersion": "1.24"}))
             } else if path.contains("/_ping") {
                 Answer::Json(200, json!("OK"))
-            } else if path.contains("/containers/json") {
+            } else if path.contains("/containers/json") || path.ends_with("/networks") || path.contains("/networks?") {
                 Answer::Json(200, json!([]))
             } else if path.contains("/info") {
                 Answer::Json(200, json!({}))

@@ -98,6 +98,7 @@ impl Shared {
             planes,
             first,
             snapshotter: "overlayfs",
+            nodes: 1,
             images: ScenarioImages::default(),
             gateway_api: true,
             components: Components::default(),

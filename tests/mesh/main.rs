@@ -32,6 +32,7 @@ mod left_behind;
 mod left_objects;
 mod live;
 mod mutants;
+mod nodes;
 mod oracle;
 mod own_images;
 mod rollouts;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         left_behind: Engine,
         left_objects: Engine,
         mutants: Engine,
+        nodes: Engine,
         rollouts: Engine,
         upgrade: Engine,
         watched: Engine,

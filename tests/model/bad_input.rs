@@ -586,3 +586,14 @@ fn images_are_loaded_into_throwaway_clusters_alone() {
     assert_eq!(code, Some(2), "{errors}");
     insta::assert_snapshot!(errors, @"error: --load-image needs a throwaway cluster: --cluster k3s");
 }
+
+#[rstest]
+#[case::embedded(&["--cluster", "embedded", "--nodes", "2"], "error: --nodes needs a throwaway cluster: --cluster k3s\n")]
+#[case::too_many(&["--nodes", "9"], "a cluster has from 1 to 8 nodes: each is a container on this machine, with all images")]
+#[case::none(&["--nodes", "0"], "a cluster has from 1 to 8 nodes: pods run on nodes")]
+#[case::no_number(&["--nodes", "two"], "a cluster has from 1 to 8 nodes")]
+fn a_number_of_nodes_that_no_cluster_can_have_is_told(#[case] arguments: &[&str], #[case] message: &str) {
+    let run = [&["run", "fixtures/canary", "--no-report"], arguments].concat();
+    let (_, errors, code) = said(&shiftcheck(&run).output().unwrap());
+    assert!(code == Some(2) && errors.contains(message), "{errors}");
+}

@@ -36,6 +36,9 @@ pub struct Environment {
     pub istio: Option<String>,
     /// The version of Envoy in the client's sidecar.
     pub envoy: Option<String>,
+    /// The number of the cluster's nodes, where it can be seen.
+    #[serde(default)]
+    pub nodes: Option<u32>,
     /// The digests of images, as the container runtime reports them.
     pub images: BTreeMap<String, String>,
 }

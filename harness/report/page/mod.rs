@@ -100,10 +100,11 @@ fn summary(report: &Report, folder: Option<&Path>) -> Markup {
         [("Kubernetes", &environment.kubernetes), ("Istio", &environment.istio), ("Envoy", &environment.envoy)];
     let versions: Vec<String> =
         versions.into_iter().filter_map(|(what, version)| Some(format!("{what} {}", version.as_ref()?))).collect();
+    let nodes = environment.nodes.filter(|nodes| *nodes > 1).map(|nodes| format!(" of {nodes} nodes"));
     let (claims, held) = report.claims();
     html! {
         dl {
-            @if !report.place.is_empty() { dt { "cluster" } dd { (report.place) } }
+            @if !report.place.is_empty() { dt { "cluster" } dd { (report.place) (nodes.unwrap_or_default()) } }
             @if !versions.is_empty() { dt { "versions" } dd { (versions.join(", ")) } }
             dt { "claims" } dd { (held) " of " (claims) " claims hold" }
             @if let Some(errors) = &report.errors {

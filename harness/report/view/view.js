@@ -63,6 +63,7 @@ function drawHead() {
   byId('title').replaceChildren(mark(state.done ? head.result : 'running', result), ' ' + name + (state.done ? ': ' + head.note : ''));
   const versions = [['Kubernetes', 'kubernetes'], ['Istio', 'istio'], ['Envoy', 'envoy']]
     .filter(([, key]) => head.environment[key]).map(([what, key]) => what + ' ' + head.environment[key]);
+  if (head.environment.nodes > 1) versions.push(head.environment.nodes + ' nodes');
   text('place', [head.place, ...versions, 'run ' + head.run].filter(Boolean).join(', '));
   byId('failure').hidden = !head.failure;
   if (head.failure) byId('failure').replaceChildren(node('strong', {}, head.failure.link), node('pre', {}, head.failure.message));
