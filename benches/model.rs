@@ -301,6 +301,7 @@ async fn traffic(scheme: Scheme) -> f64 {
             message: Vec::new(),
             field: None,
             cookie: None,
+            queries: Vec::new(),
             variants: vec![BTreeMap::from([("end-user".to_owned(), "testers".to_owned())])],
         }],
     };

@@ -95,6 +95,8 @@ pub(super) fn plan(
             let population = scenario.population(flow.from);
             let population = population.ok_or_else(|| TrafficError::NoPopulation(flow.from.to_owned()))?;
             let call = calls.get(flow.path);
+            let queries =
+                population.sessions.iter().flat_map(|own| (0..own.count).filter_map(|index| own.query(index)));
             Ok(Flow {
                 path: flow.path.to_owned(),
                 method: population.variants.first().and_then(|variant| variant.method.clone()),
@@ -103,6 +105,7 @@ pub(super) fn plan(
                 message: call.map(|call| call.message.clone()).unwrap_or_default(),
                 field: call.and_then(|call| Some(message_field(call.version.as_ref()?))),
                 cookie: population.sessions.as_ref().and_then(|own| own.cookie().map(str::to_owned)),
+                queries: queries.collect(),
                 variants: population.variants.iter().map(|variant| variant.headers.clone()).collect(),
             })
         })

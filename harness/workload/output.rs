@@ -155,6 +155,7 @@ mod tests {
             message: Vec::new(),
             field: None,
             cookie: None,
+            queries: Vec::new(),
             variants: Vec::new(),
         };
         let mut batcher = Batcher::new(&mut sink, &[flow]);

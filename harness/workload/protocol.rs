@@ -181,6 +181,9 @@ pub struct Flow {
     /// opens a connection of its own. With [`DrivePlan::in_flight`], each request is the first of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
+    /// What the requests of each variant have in their query, after that of the path; empty if they have nothing more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<String>,
     /// Sets of request headers, used in turn.
     pub variants: Vec<BTreeMap<String, String>>,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shiftcheck::demo::{DemoImage, demo_versions};
-use shiftcheck::routing::{Chance, Distribution, Live, Mesh, Naming, Outcome, Request, client_of, pods_of};
+use shiftcheck::routing::{Chance, Distribution, Live, Mesh, Naming, Outbound, Outcome, Request, client_of, pods_of};
 use shiftcheck::scenario::StatusCode;
 use shiftcheck::traffic::{Driver, Next};
 use shiftcheck::verdict::Answer;
@@ -73,6 +73,17 @@ pub async fn send(
     send_by(driver, live, variant, host, requests, None).await
 }
 
+/// What becomes of a request, and the path that its server gets.
+fn decide(outbound: &Outbound<'_>, request: &Request) -> (Distribution, String) {
+    match outbound.routes(request) {
+        Ok(routes) => {
+            let decision = routes.decide(request);
+            (decision.distribution.clone(), decision.path)
+        }
+        Err(reason) => (Distribution::certain(Outcome::NoConnection(reason)), request.path.clone()),
+    }
+}
+
 /// As [`send`], through a gateway if there is an entrance.
 pub async fn send_by(
     driver: &mut Driver,
@@ -84,14 +95,8 @@ pub async fn send_by(
 ) -> Vec<String> {
     let mesh = Mesh::new(live, pods_of(live, &naming()));
     let outbound = mesh.outbound(client_of(live, CLIENT).unwrap());
-    let decide = |request: &Request| match outbound.routes(request) {
-        Ok(routes) => {
-            let decision = routes.decide(request);
-            (decision.distribution.clone(), decision.path)
-        }
-        Err(reason) => (Distribution::certain(Outcome::NoConnection(reason)), request.path.clone()),
-    };
-    let decisions: Vec<(Distribution, String)> = requests.iter().map(|(_, request)| decide(request)).collect();
+    let decisions: Vec<(Distribution, String)> =
+        requests.iter().map(|(_, request)| decide(&outbound, request)).collect();
     let flow = |((_, request), (distribution, _)): (&(String, Request), &(Distribution, String))| Flow {
         method: None,
         path: request.path.clone(),
@@ -100,6 +105,7 @@ pub async fn send_by(
         message: Vec::new(),
         field: None,
         cookie: None,
+        queries: Vec::new(),
         variants: vec![request.headers.clone()],
     };
     let protocol = &variant.protocol;

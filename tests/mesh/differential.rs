@@ -209,6 +209,7 @@ impl Slot {
             message: Vec::new(),
             field: None,
             cookie: None,
+            queries: Vec::new(),
             variants: vec![BTreeMap::new()],
         };
         let plan = DrivePlan { pod_header: Some("x-pod".to_owned()), ..plan("http", HOST, false, vec![flow]) };

@@ -18,7 +18,7 @@ tests![
 ];
 
 /// Features of Istio that the canary scenario does not use, and scenarios that fail: with what each proves, or fails with.
-const SCENARIOS: [(&str, bool, &str); 15] = [
+const SCENARIOS: [(&str, bool, &str); 16] = [
     ("gateway-api", true, "all stages passed"),
     ("blue-green", true, "all stages passed"),
     ("canary-pinned-selector", false, "FAIL 1/1 testers' canary, selector pinned"),
@@ -33,6 +33,7 @@ const SCENARIOS: [(&str, bool, &str); 15] = [
     // a component is installed on the cluster that all of them share
     ("autoscale", true, "Deployment/hello-server-v2: 3 pods, 1 before"),
     ("sticky", true, "all 1000 sessions stayed at their pod in 2000 requests"),
+    ("sticky-query", true, "all 1000 sessions stayed at their pod in 2000 requests"),
     ("sticky-cookie", true, "all 1000 sessions stayed at their pod in 2000 requests"),
     (
         "sticky-split",
@@ -53,7 +54,7 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert_eq!(printed.matches("cluster with Istio").count(), 1, "{printed}");
     let line = |(name, holds, _)| format!("\n  {:<11}  fixtures/{name}", if holds { "ok" } else { "FAIL" });
-    let summary = format!("\n11 of 15 scenarios passed{}\n", SCENARIOS.map(line).concat());
+    let summary = format!("\n12 of 16 scenarios passed{}\n", SCENARIOS.map(line).concat());
     assert!(printed.ends_with(&summary), "{printed}");
     // what is printed of one is not mixed with what is printed of another
     let begins = |line: &&str| line.contains(" of a shared throwaway cluster, run ");

@@ -26,6 +26,7 @@ fn all_claims_hold(
         "grpc-message",
         "sticky",
         "sticky-cookie",
+        "sticky-query",
         "grpc-reflection"
     )]
     scenario: &str,
@@ -255,6 +256,7 @@ fn every_mutant_is_killed(
         "grpc-message",
         "sticky",
         "sticky-cookie",
+        "sticky-query",
         "grpc-reflection",
         "rollouts-subset",
         "rollouts-host",

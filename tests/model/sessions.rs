@@ -111,6 +111,19 @@ spec:
 ";
 
 #[test]
+fn a_cookie_that_a_rule_sets_leaves_its_sessions_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky-cookie", "scenario.yaml", "dr-hello.yaml]", "vs.yaml]");
+    let rule = MATCH.split("    - match").next().unwrap();
+    let route = "    - route:\n        - destination: {host: svc-hello}\n          headers: {response: {add: {Set-Cookie: user=ann}}}\n";
+    std::fs::write(format!("{path}/vs.yaml"), format!("{rule}{route}")).unwrap();
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    let unknown = "what the rule does to the cookies of responses can affect these requests";
+    assert!(printed.contains(unknown), "{printed}");
+}
+
+#[test]
 fn a_match_of_the_cookie_leaves_its_sessions_undecided() {
     let folder = tempfile::tempdir().unwrap();
     let path = example(folder.path(), "sticky-cookie", "scenario.yaml", "dr-hello.yaml]", "dr-hello.yaml, vs.yaml]");
@@ -142,6 +155,7 @@ const USERS: &str = "{sessions: {header: x-user, count: 1000}}";
     USERS,
     "{headers: {Cookie: 'theme=dark; user=ann'}, sessions: {cookie: user, count: 1000}}"
 )]
+#[case::a_parameter_with_two_words(USERS, "{sessions: {query: 'my user', count: 1000}}")]
 #[case::a_cookie_that_is_never_set(USERS, "{sessions: {cookie: user, count: 1000}}")]
 #[case::a_host_as_the_key(USERS, "{sessions: {header: Host, count: 1000}}")]
 #[case::sessions_of_several_kinds(
@@ -173,6 +187,44 @@ fn a_claim_about_sessions_that_cannot_be_decided_is_told_with_its_place(
     assert_eq!((code, printed.as_str()), (Some(2), ""), "{errors}");
     let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
     insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
+#[test]
+fn calls_of_grpc_have_no_query_with_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path =
+        example(folder.path(), "sticky-query", "scenario.yaml", "http://svc-hello:8080", "grpc://svc-hello:8080");
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let told = "scenario.yaml:11:29: calls of gRPC have no query; tell sessions apart by `header` or `cookie`";
+    assert!(errors.contains(told), "{errors}");
+}
+
+#[test]
+fn a_path_with_the_parameter_of_the_sessions_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let claim = "{from: users, sessions: {stay: 100%, get: {v1: 100%}}}";
+    let with_path = claim.replace("users,", "users, path: '/?a=b&user=ann',");
+    let path = example(folder.path(), "sticky-query", "scenario.yaml", claim, &with_path);
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let told = "scenario.yaml:17:29: the parameter `user` is the key of the sessions; remove it from the path";
+    assert!(errors.contains(told), "{errors}");
+}
+
+#[test]
+fn sessions_of_one_address_stay_and_their_shares_are_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky", "dr-hello.yaml", "httpHeaderName: x-user", "useSourceIp: true");
+    let (printed, _, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}");
+    let scenario = format!("{path}/scenario.yaml");
+    let text = std::fs::read_to_string(&scenario).unwrap();
+    std::fs::write(&scenario, text.replace(CLAIM, "sessions: {stay: 100%}")).unwrap();
+    for command in [&["verify"][..], &["run", "--cluster", "embedded", "--no-report"]] {
+        let (printed, errors, code) = said(&shiftcheck(&[command, &[&path]].concat()).output().unwrap());
+        assert_eq!(code, Some(0), "{printed}{errors}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The cookies of sessions: whether callers get them, and what becomes of requests with them.
 
 use crate::demo::DemoImage;
-use crate::routing::{Affinity, NotModelled, Outbound, Outcome, Request, Scope};
+use crate::routing::{Action, Affinity, NotModelled, Outbound, Outcome, Request, Route, Scope};
 use crate::scenario::Sessions;
 
 /// The requests of a session after its first one.
@@ -27,6 +27,11 @@ impl Later {
             NotModelled { scope: Scope::Rule(origin.clone()), origin, field, only_answers: true }
         };
         let lacks = outbound.lacks_cookie(name, first, &routes);
+        let route = decision.route.and_then(|index| routes.table.routes.get(index));
+        if route.is_some_and(changes_cookies) {
+            let not_modelled = vec![note("what the rule does to the cookies of responses".to_owned())];
+            return Some(Self { request: first.clone(), lacks, not_modelled });
+        }
         if lacks.is_some() {
             let images = decision.distribution.iter().filter_map(|(outcome, _)| match outcome {
                 Outcome::Served { image, .. } if DemoImage::find(image).is_none() => Some(image),
@@ -46,4 +51,14 @@ impl Later {
         };
         Some(Self { request, lacks: None, not_modelled })
     }
+}
+
+/// Whether a route changes the cookies that responses set.
+fn changes_cookies(route: &Route) -> bool {
+    let of_clusters = match &route.action {
+        Action::Forward(forward) => Some(forward.responses.values()),
+        _ => None,
+    };
+    let mut changes = std::iter::once(&route.response).chain(of_clusters.into_iter().flatten());
+    changes.any(|changes| changes.iter().any(|(name, _)| name == "set-cookie"))
 }

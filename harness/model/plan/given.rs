@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -111,7 +112,12 @@ pub fn requests<'a>(
     service: &'a Service,
     path: &'a str,
 ) -> impl Iterator<Item = Request> + use<'a> {
-    population.variants.iter().map(move |variant| {
+    population.variants.iter().zip(0..).map(move |(variant, index)| {
+        let path = match &population.sessions {
+            Some(sessions) => Cow::Owned(sessions.path(index, path)),
+            None => Cow::Borrowed(path),
+        };
+        let path = path.as_ref();
         let request = match (&population.through, variant.headers.get("host")) {
             (Some(through), Some(host)) => Request::through(through, host, path),
             _ => Request::get(&service.host, service.port, path),

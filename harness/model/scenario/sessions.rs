@@ -25,6 +25,8 @@ pub enum SessionKey {
     Header(String),
     /// In a cookie, by name. The server sets it in its response to the first request of a session.
     Cookie(String),
+    /// In a parameter of the query, by name. The callers choose the keys.
+    Query(String),
 }
 
 impl Sessions {
@@ -39,9 +41,24 @@ impl Sessions {
     /// The cookie with the keys; none if the callers choose the keys.
     pub fn cookie(&self) -> Option<&str> {
         match &self.key {
-            SessionKey::Header(_) => None,
+            SessionKey::Header(_) | SessionKey::Query(_) => None,
             SessionKey::Cookie(name) => Some(name),
         }
+    }
+
+    /// What the requests of a session, by its position from 0, have in their query: `user=session-1`; nothing if the key is elsewhere.
+    pub fn query(&self, index: u64) -> Option<String> {
+        match &self.key {
+            SessionKey::Header(_) | SessionKey::Cookie(_) => None,
+            SessionKey::Query(name) => Some(format!("{name}={}", Self::key_of(index))),
+        }
+    }
+
+    /// The path of the requests of a session, by its position from 0, given that of a claim.
+    pub fn path(&self, index: u64, path: &str) -> String {
+        let Some(query) = self.query(index) else { return path.to_owned() };
+        let separator = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{separator}{query}")
     }
 }
 

@@ -7,7 +7,7 @@ use crate::scenario::{SessionClaim, Share, StatusCode, Stay};
 
 /// Compares what the sessions of a population are given with a claim about them.
 pub fn decide_sessions(claim: &SessionClaim, given: &Given) -> Decided {
-    if !given.not_modelled.is_empty() {
+    if !given.not_modelled.is_empty() && !keep_one_pod(claim, given) {
         return Decided::Undecided(given.not_modelled.clone());
     }
     let mut mismatches = Vec::new();
@@ -43,6 +43,14 @@ pub fn decide_sessions(claim: &SessionClaim, given: &Given) -> Decided {
         }
     }
     if mismatches.is_empty() { Decided::Holds } else { Decided::Fails(mismatches) }
+}
+
+/// Whether the sessions of a claim stay, whichever pod a hash chooses for all of them.
+fn keep_one_pod(claim: &SessionClaim, given: &Given) -> bool {
+    let by_hash = given.not_modelled.iter().all(|note| matches!(note.scope, Scope::Hash(..)));
+    let answers =
+        given.seen.keys().all(|seen| seen.version.is_some() && seen.status.is_none_or(|own| own == claim.status));
+    by_hash && answers && claim.versions.is_empty() && given.affinities.iter().all(Affinity::keeps_pod)
 }
 
 /// Why sessions do not stay, one finding for each reason.

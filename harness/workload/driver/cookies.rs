@@ -129,6 +129,7 @@ mod tests {
             message: Vec::new(),
             field: None,
             cookie: Some("user".to_owned()),
+            queries: Vec::new(),
             variants: vec![BTreeMap::new(); sessions],
         };
         CookieJar::new(&flow).unwrap()

@@ -62,14 +62,19 @@ impl Target {
     /// The requests of a flow, one for each variant.
     pub fn requests(&self, flow: &Flow, plan: &DrivePlan) -> Result<Vec<ClientRequest>, DriveError> {
         match flow.variants.as_slice() {
-            [] => Ok(vec![self.request(flow, &BTreeMap::new(), plan)?]),
-            variants => variants.iter().map(|headers| self.request(flow, headers, plan)).collect(),
+            [] => Ok(vec![self.request(flow, &flow.path, &BTreeMap::new(), plan)?]),
+            variants => {
+                let queries = flow.queries.iter().map(String::as_str).chain(std::iter::repeat(""));
+                let paths = queries.map(|query| with_query(&flow.path, query));
+                variants.iter().zip(paths).map(|(headers, path)| self.request(flow, &path, headers, plan)).collect()
+            }
         }
     }
 
     fn request(
         &self,
         flow: &Flow,
+        path: &str,
         headers: &BTreeMap<String, String>,
         plan: &DrivePlan,
     ) -> Result<ClientRequest, DriveError> {
@@ -91,9 +96,9 @@ impl Target {
         let host = if self.protocol == Protocol::Http1 { None } else { map.remove(HOST) };
         let host = host.as_ref().and_then(|host| host.to_str().ok());
         let scheme = if plan.tls.is_some() { "https" } else { "http" };
-        let url = host.map_or_else(|| flow.path.clone(), |host| format!("{scheme}://{host}{}", flow.path));
+        let url = host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"));
         let request = Request::builder().method(method).uri(url).body(Full::new(body));
-        let mut request = request.map_err(|_| invalid(&format!("{method} {}", flow.path)))?;
+        let mut request = request.map_err(|_| invalid(&format!("{method} {path}")))?;
         *request.headers_mut() = map;
         Ok(request)
     }
@@ -112,5 +117,30 @@ impl Target {
             map.insert(CONNECTION, fixed("close"));
         }
         Ok(map)
+    }
+}
+
+/// A path with more in its query.
+fn with_query(path: &str, query: &str) -> String {
+    let separator = match query {
+        "" => "",
+        _ if path.contains('?') => "&",
+        _ => "?",
+    };
+    format!("{path}{separator}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::none("/a", "", "/a")]
+    #[case::the_first("/a", "user=session-1", "/a?user=session-1")]
+    #[case::another("/a?x=1", "user=session-1", "/a?x=1&user=session-1")]
+    fn a_variant_adds_to_the_query(#[case] path: &str, #[case] query: &str, #[case] expected: &str) {
+        assert_eq!(with_query(path, query), expected);
     }
 }

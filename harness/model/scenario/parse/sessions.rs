@@ -43,7 +43,7 @@ pub struct SessionClaims {
 /// The sessions of a population.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{"required": ["header"]}, {"required": ["cookie"]}]))]
+#[schemars(extend("oneOf" = [{"required": ["header"]}, {"required": ["cookie"]}, {"required": ["query"]}]))]
 pub struct Sessions {
     /// The request header with the key of the session.
     #[schemars(with = "Option<String>")]
@@ -51,6 +51,9 @@ pub struct Sessions {
     /// The cookie with the key of the session, which the server sets.
     #[schemars(with = "Option<String>")]
     pub cookie: Option<Spanned<String>>,
+    /// The parameter of the query with the key of the session.
+    #[schemars(with = "Option<String>")]
+    pub query: Option<Spanned<String>>,
     /// The number of sessions, from 2 to 10,000.
     #[schemars(with = "u64", range(min = 2, max = 10_000))]
     pub count: Spanned<u64>,

@@ -103,6 +103,11 @@ impl Resolver<'_> {
             let message = "every request of gRPC is a POST; a claim names the method of gRPC as its `path`";
             return self.error(method.referenced, message);
         }
+        let mut sessions = raw.populations.values().filter_map(|population| population.sessions.as_ref());
+        if let Some(query) = sessions.find_map(|sessions| sessions.value.query.as_ref()) {
+            return self
+                .error(query.referenced, "calls of gRPC have no query; tell sessions apart by `header` or `cookie`");
+        }
         match version {
             VersionRule::Json(_) => self.error(
                 at,

@@ -20,18 +20,19 @@ impl Resolver<'_> {
         variants: &[Request],
     ) -> Result<Sessions, ScenarioError> {
         let origin = self.origin(raw.referenced);
-        let raw::Sessions { header, cookie, count } = raw.value;
-        let key = match (header, cookie) {
-            (Some(header), None) => self.key_header(header, variants)?,
-            (None, Some(cookie)) => self.key_cookie(cookie, variants)?,
-            (Some(_), Some(cookie)) => {
-                let message = "sessions have only one of `header` and `cookie`";
-                return self.error(cookie.referenced, message);
-            }
-            (None, None) => {
-                let message =
-                    "sessions need a key: `header`, which the callers send, or `cookie`, which the server sets";
+        let raw::Sessions { header, cookie, query, count } = raw.value;
+        let key = match (header, cookie, query) {
+            (Some(header), None, None) => self.key_header(header, variants)?,
+            (None, Some(cookie), None) => self.key_cookie(cookie, variants)?,
+            (None, None, Some(query)) => self.key_query(query)?,
+            (None, None, None) => {
+                let message = "sessions need a key: `header` or `query`, which the callers send, or `cookie`, which the server sets";
                 return self.error(raw.referenced, message);
+            }
+            (header, cookie, query) => {
+                let written = [header, cookie, query].into_iter().flatten().map(|key| key.referenced);
+                let second = written.max_by_key(|at| (at.line(), at.column())).unwrap_or(raw.referenced);
+                return self.error(second, "sessions have only one of `header`, `cookie` and `query`");
             }
         };
         if !(2..=Sessions::MOST).contains(&count.value) {
@@ -76,6 +77,19 @@ impl Resolver<'_> {
         Ok(SessionKey::Cookie(cookie.value))
     }
 
+    /// A parameter of the query with the key of a session.
+    fn key_query(&self, query: Spanned<String>) -> Result<SessionKey, ScenarioError> {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~".contains(letter);
+        if query.value.is_empty() || !query.value.chars().all(is_plain) {
+            let message = format!(
+                "{:?} is not the name of a parameter of sessions, which has letters, digits, `-`, `.`, `_` and `~`",
+                query.value
+            );
+            return self.error(query.referenced, message);
+        }
+        Ok(SessionKey::Query(query.value))
+    }
+
     /// A claim about sessions.
     pub(super) fn of_sessions(
         &self,
@@ -96,6 +110,13 @@ impl Resolver<'_> {
         let path = self.path_of(raw.path, context)?;
         if NextHop::of(&path).is_some() {
             return self.error(place, "a claim about sessions is about one service, and not about services behind it");
+        }
+        if let SessionKey::Query(name) = &sessions.key {
+            let query = path.split_once('?').map_or("", |(_, query)| query);
+            if query.split('&').any(|one| one.split('=').next() == Some(name)) {
+                let message = format!("the parameter `{name}` is the key of the sessions; remove it from the path");
+                return self.error(place, message);
+            }
         }
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let claims = raw.sessions.value;

@@ -111,6 +111,7 @@ fn flow(path: &str, requests: u64) -> Flow {
         message: Vec::new(),
         field: None,
         cookie: None,
+        queries: Vec::new(),
         variants: vec![BTreeMap::new()],
     }
 }
