@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::cluster::{containers, docker};
+use crate::cluster::{Kept, containers, docker};
 use crate::common::report::json_of;
 use crate::common::{Deadline, run_id, said, shiftcheck, signal, spoilt};
 use crate::harness::tests;
@@ -45,6 +45,8 @@ fn clients_and_servers_are_on_all_nodes() {
     let arguments = [&["run", path], &options[..], &[report.path().to_str().unwrap()]].concat();
     let (printed, errors, code) = said(&shiftcheck(&arguments).output().unwrap());
     let run = run_id(&printed);
+    // removed where the test fails, too
+    let _removed = Kept { run: run.clone(), kubeconfig: "unused".into() };
     let kept = || names(&run);
     assert_eq!(code, Some(0), "{printed}{errors}");
     assert!(
@@ -59,13 +61,20 @@ fn clients_and_servers_are_on_all_nodes() {
         docker(&[&["exec", &server, "kubectl", "--kubeconfig", "/etc/rancher/k3s/k3s.yaml"], arguments].concat())
     };
     let zone = "-o=custom-columns=:.metadata.name,:.metadata.labels.topology\\.kubernetes\\.io/zone";
-    let nodes: Vec<String> = kubectl(&["get", "nodes", zone])
+    let nodes: Vec<String> = kubectl(&["get", "nodes", "--no-headers", zone])
         .iter()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     assert_eq!(nodes, ["node-1 zone-1", "node-2 zone-2"]);
     let mut on_nodes: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for line in kubectl(&["-n", "canary", "get", "pods", "-o=custom-columns=:.metadata.labels.app,:.spec.nodeName"]) {
+    for line in kubectl(&[
+        "-n",
+        "canary",
+        "get",
+        "pods",
+        "--no-headers",
+        "-o=custom-columns=:.metadata.labels.app,:.spec.nodeName",
+    ]) {
         let mut words = line.split_whitespace().map(ToOwned::to_owned);
         *on_nodes.entry((words.next().unwrap(), words.next().unwrap())).or_default() += 1;
     }
