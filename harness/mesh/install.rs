@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -15,6 +15,8 @@ use crate::scenario::IstioVersion;
 
 /// The timeout for istiod.
 const LIMIT: Duration = Duration::from_secs(180);
+/// The ConfigMap with the root certificate, which proxies mount.
+const ROOT_CERTIFICATE: &str = "istio-ca-root-cert";
 
 /// Istio on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Istio {
     /// # Errors
     /// The API server rejects an object, or a definition is not established in time.
     pub(super) async fn apply(&self, client: &Client, manifests: Manifests, onto: Onto) -> Result<(), MeshError> {
-        let objects = manifests.0.into_iter().map(with_fast_probe).collect();
+        let objects = manifests.0.into_iter().map(starts_fast).collect();
         let mut installation = Installation { what: "this version of Istio", namespace: &self.namespace, objects };
         if onto == Onto::Newer {
             installation.leave_definitions();
@@ -58,6 +60,24 @@ impl Istio {
         // a pod that starts before the objects that it mounts have changed takes minutes to notice the change
         let last = if onto == Onto::Nothing { "" } else { "Deployment" };
         Ok(installation.apply(client, last).await?)
+    }
+
+    /// Waits until pods in istiod's namespace can mount the root certificate that istiod publishes.
+    ///
+    /// # Errors
+    /// The wait times out.
+    pub(super) async fn root_certificate(&self, client: &Client, seen: impl FnMut(&str)) -> Result<(), MeshError> {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &self.namespace);
+        let again = Again::Every(Duration::from_millis(100));
+        until(Awaited::ControlPlane(self.version.clone()), LIMIT, again, seen, async || {
+            match maps.get_metadata_opt(ROOT_CERTIFICATE).await {
+                Ok(Some(_)) => Progress::Done(()),
+                Ok(None) => Progress::NotYet("istiod has not published its root certificate".to_owned()),
+                Err(error) => Progress::after(error),
+            }
+        })
+        .await
+        .map_err(Into::into)
     }
 
     /// Finds the Istio that is installed on a cluster.
@@ -191,13 +211,18 @@ fn dry_run_pod() -> Pod {
     serde_json::from_value(pod).unwrap_or_else(|_| unreachable!("a literal"))
 }
 
-/// Sets istiod's readiness probe to every second. Every throwaway cluster waits for it, on average half of the default period of 3 s longer.
-fn with_fast_probe(mut object: DynamicObject) -> DynamicObject {
-    if kind(&object) == "Deployment"
-        && let Some(probe) = object.data.pointer_mut("/spec/template/spec/containers/0/readinessProbe")
-    {
+/// Makes Deployments start fast, because every throwaway cluster waits for them: readiness is probed every second, and DNS is asked again after
+/// a second. The node may not forward to its DNS yet when a gateway starts, and the default timeout is five seconds.
+fn starts_fast(mut object: DynamicObject) -> DynamicObject {
+    if kind(&object) != "Deployment" {
+        return object;
+    }
+    if let Some(probe) = object.data.pointer_mut("/spec/template/spec/containers/0/readinessProbe") {
         probe["periodSeconds"] = json!(1);
         probe["initialDelaySeconds"] = json!(0);
+    }
+    if let Some(pod) = object.data.pointer_mut("/spec/template/spec") {
+        pod["dnsConfig"] = json!({"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "5"}]});
     }
     object
 }
@@ -241,6 +266,17 @@ mod tests {
         };
         let response = Response::builder().status(code).header("content-type", "application/json");
         Ok(response.body(Body::from(body.to_string().into_bytes())).unwrap())
+    }
+
+    #[test]
+    fn deployments_probe_and_ask_dns_again_after_a_second() {
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "istiod"}, "spec": {"template": {"spec": {
+            "containers": [{"readinessProbe": {"periodSeconds": 3, "initialDelaySeconds": 1, "timeoutSeconds": 5}}],
+        }}}});
+        let pod = starts_fast(serde_json::from_value(deployment).unwrap()).data["spec"]["template"]["spec"].clone();
+        let probe = json!({"periodSeconds": 1, "initialDelaySeconds": 0, "timeoutSeconds": 5});
+        assert_eq!(pod["containers"][0]["readinessProbe"], probe);
+        assert_eq!(pod["dnsConfig"]["options"][0], json!({"name": "timeout", "value": "1"}));
     }
 
     #[rstest]

@@ -83,6 +83,12 @@ impl Manifests {
         pairs.collect()
     }
 
+    /// These objects without the Deployment of the ingress gateway, and that Deployment.
+    pub(super) fn without_ingress(self) -> (Self, Vec<DynamicObject>) {
+        let (ingress, rest) = self.0.into_iter().partition(|object| kind(object) == "Deployment" && is_ingress(object));
+        (Self(rest), ingress)
+    }
+
     /// Adds the objects of a file, such as CRDs.
     ///
     /// # Errors

@@ -120,7 +120,8 @@ impl Planes {
         })
     }
 
-    /// Applies the objects of a control plane and those in `definitions`. They overwrite the objects of the same revision.
+    /// Applies the objects of a control plane and those in `definitions`, but not the pods of its ingress gateway. They overwrite the objects of
+    /// the same revision.
     ///
     /// # Errors
     /// There is no set of its version, or the API server rejects an object.
@@ -141,11 +142,31 @@ impl Planes {
             Some(_) => Onto::Older,
         };
         let istio = self.istio(plane)?;
-        istio.apply(client, manifests, onto).await?;
+        istio.apply(client, manifests.without_ingress().0, onto).await?;
         if !self.installed.contains(plane) {
             self.installed.push(plane.clone());
         }
         Ok(istio)
+    }
+
+    /// Applies the pods of the ingress gateway of a control plane, if it has one, as soon as istiod has published its root certificate. Pods that
+    /// start before it can be mounted are tried again after up to twice the time that they have waited.
+    ///
+    /// # Errors
+    /// There is no set of its version, the API server rejects an object, or the wait times out.
+    pub async fn apply_ingress(
+        &self,
+        client: &Client,
+        plane: &ControlPlane,
+        seen: impl FnMut(&str),
+    ) -> Result<(), MeshError> {
+        let (_, ingress) = self.manifests(plane).await?.without_ingress();
+        if ingress.is_empty() {
+            return Ok(());
+        }
+        let istio = self.istio(plane)?;
+        istio.root_certificate(client, seen).await?;
+        istio.apply(client, Manifests(ingress), Onto::Older).await
     }
 
     /// Installs a control plane, waits until no other one serves its revision, and removes the objects that only the replaced control plane
@@ -158,9 +179,10 @@ impl Planes {
         client: &Client,
         plane: &ControlPlane,
         namespace: Option<&str>,
-        seen: impl FnMut(&str),
+        mut seen: impl FnMut(&str),
     ) -> Result<Istio, MeshError> {
         let istio = self.apply(client, plane, None).await?;
+        self.apply_ingress(client, plane, &mut seen).await?;
         istio.ready(client, namespace, seen).await?;
         let replaced = self.installed.iter().position(|own| own.revision == plane.revision && own != plane);
         if let Some(position) = replaced {

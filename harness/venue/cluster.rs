@@ -130,13 +130,15 @@ impl ProvisionedCluster {
         let istio = spec.planes.apply(&client, &spec.first, definitions.as_deref()).await?;
         let objects = Objects::new(client.clone(), id.clone(), namespace, namespace, false).await?;
         objects.create_namespace(&BTreeMap::from([istio.injection_label()])).await?;
-        let (node, istiod, components) = tokio::join!(
+        let (node, istiod, ingress, components) = tokio::join!(
             nodes_ready(&client, spec.nodes, namespace, events.waiting()),
             istio.ready(&client, Some(namespace), events.waiting()),
+            Box::pin(spec.planes.apply_ingress(&client, &spec.first, events.waiting())),
             Box::pin(spec.components.install(&client, events.waiting())),
         );
         node?;
         istiod?;
+        ingress?;
         components?;
         let size = if spec.nodes > 1 { format!(" of {} nodes", spec.nodes) } else { String::new() };
         events.tell(Event::Ready(format!("cluster{size} with Istio {}", istio.version)));
