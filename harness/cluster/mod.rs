@@ -58,7 +58,7 @@ pub use objects::{Applied, Deleted, Objects, RUN_LABEL};
 pub use own_pod::OwnPod;
 pub use owner::Owner;
 pub use pod::PodState;
-pub(crate) use pod::{is_staying, pod_state, pod_trouble};
+pub(crate) use pod::{is_staying, pod_state, pod_troubles};
 pub use reach::is_confinable;
 pub use rollout::Workloads;
 pub(crate) use rollout::is_complete;

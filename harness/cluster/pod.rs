@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
-use kube::ResourceExt;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 
 use crate::events::Injection;
 
@@ -11,6 +13,11 @@ const PERMANENT: [&str; 4] =
 
 /// Those of them where the image is missing.
 const NO_IMAGE: [&str; 2] = ["ImagePullBackOff", "ErrImageNeverPull"];
+
+/// The timeout for listing the pods that do not start.
+const TROUBLES_LIMIT: Duration = Duration::from_secs(5);
+/// The number of pods that do not start in a message.
+const TROUBLES: usize = 2;
 
 /// The relevant state of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +117,16 @@ pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
     })
 }
 
+/// Why pods of a namespace do not start, of a few of them; none if they cannot be listed.
+pub(crate) async fn pod_troubles(client: &Client, namespace: &str) -> Vec<String> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let listed = tokio::time::timeout(TROUBLES_LIMIT, pods.list(&ListParams::default())).await;
+    let pods = listed.ok().and_then(Result::ok).map(|listed| listed.items).unwrap_or_default();
+    pods.iter().filter_map(pod_trouble).take(TROUBLES).collect()
+}
+
 /// Why a pod is not ready, in words; none if it is ready, or nothing is known to be wrong.
-pub(crate) fn pod_trouble(pod: &Pod) -> Option<String> {
+fn pod_trouble(pod: &Pod) -> Option<String> {
     let words = trouble(pod).map(|trouble| match trouble {
         Trouble::Starting(why) | Trouble::Permanent(why) | Trouble::NoImage { why, .. } => why,
     });

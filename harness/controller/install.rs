@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::ControllerError;
 use crate::cluster::wait::{Again, Awaited, Progress, until};
-use crate::cluster::{ClusterError, ControllerSet, ImageCache, Installation, is_complete, kind, parse_objects};
+use crate::cluster::{
+    ClusterError, ControllerSet, ImageCache, Installation, is_complete, kind, parse_objects, pod_troubles,
+};
 use crate::scenario::{Component, ControllerKind, Install};
 
 /// The timeout for a component that was installed.
@@ -115,7 +117,12 @@ impl Components {
                     Err(error) => Progress::after(error),
                 }
             });
-            waited.await.map_err(ClusterError::from)?;
+            if let Err(mut error) = waited.await {
+                for trouble in pod_troubles(client, namespace).await {
+                    error.add(&trouble);
+                }
+                return Err(ClusterError::from(error).into());
+            }
             if let Some(api) = api {
                 apply(client, install, set, |kind| kind == API).await?;
                 served(client, install, api, &mut seen).await?;
@@ -178,7 +185,11 @@ pub async fn find(client: &Client, wanted: &Install) -> Result<FoundComponent, C
     };
     let namespace = deployment.namespace().unwrap_or_default();
     if deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0) == 0 {
-        let state = format!("no replica of Deployment/{} is available", deployment.name_any());
+        let mut state = format!("no replica of Deployment/{} is available", deployment.name_any());
+        for trouble in pod_troubles(client, &namespace).await {
+            state.push_str("; ");
+            state.push_str(&trouble);
+        }
         return Err(ControllerError::NotReady { origin, component, namespace, state });
     }
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
@@ -202,4 +213,54 @@ fn with_image(mut object: DynamicObject, image: &str) -> DynamicObject {
         container["imagePullPolicy"] = json!("IfNotPresent");
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Request, Response};
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// An API server with a Deployment of metrics-server whose one pod is in this state.
+    fn with_pod(state: &Value) -> Client {
+        let state = state.clone();
+        let answer = move |request: Request<Body>| {
+            let path = request.uri().path();
+            let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "metrics-server", "namespace": "kube-system"}});
+            let pod = json!({"metadata": {"name": "metrics-server-1"}, "status": {"phase": "Pending", "containerStatuses": [
+                {"name": "metrics-server", "image": "i:1", "imageID": "", "ready": false, "restartCount": 0, "state": state},
+            ]}});
+            let body = match path {
+                "/apis/apps/v1/deployments" => {
+                    json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {}, "items": [deployment]})
+                }
+                "/apis/apps/v1/namespaces/kube-system/deployments/metrics-server" => deployment,
+                "/api/v1/namespaces/kube-system/pods" => {
+                    json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [pod]})
+                }
+                _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []}),
+            };
+            std::future::ready(Ok::<_, Infallible>(Response::new(Body::from(body.to_string().into_bytes()))))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reason_of_a_pod_that_does_not_start_is_told() {
+        let client = with_pod(&json!({"waiting": {"reason": "ErrImageNeverPull", "message": "image i:1 is missing"}}));
+        let install = Install {
+            component: Component::MetricsServer,
+            version: "0.8".to_owned(),
+            origin: crate::scenario::Origin::new(std::path::Path::new("a.yaml"), 1, 1),
+        };
+        let set = ControllerSet { image: String::new(), archives: Vec::new(), objects: PathBuf::new() };
+        let error = Components(vec![(install.clone(), set)]).ready(&client, |_| {}).await.unwrap_err().to_string();
+        assert!(error.contains("image i:1 is missing"), "{error}");
+        let error = find(&client, &install).await.unwrap_err().to_string();
+        assert!(error.contains("image i:1 is missing"), "{error}");
+    }
 }

@@ -14,7 +14,7 @@ use super::status::{Before, ChangeMark, ControllerStatus};
 use super::writes::{ObservedWrite, Watched, Writes, changed_fields};
 use super::{ControllerError, canary, rollout};
 use crate::cluster::wait::{Again, Awaited, Progress, WaitError, until};
-use crate::cluster::{ClusterError, PodState, pod_state, pod_trouble};
+use crate::cluster::{ClusterError, PodState, pod_state, pod_troubles};
 use crate::scenario::{self, Action, Canary, Controlled, ControllerKind, ControllerWait, Manifest};
 
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -205,18 +205,11 @@ impl ControlledObjects {
         });
         let waited = waited.await;
         let Err(mut error) = waited else { return waited };
-        for found in self.troubles().await.into_iter().chain(self.warnings(object).await) {
+        let troubles = pod_troubles(&self.client, &self.namespace).await;
+        for found in troubles.into_iter().chain(self.warnings(object).await) {
             error.add(&found);
         }
         Err(error)
-    }
-
-    /// Why pods of the namespace do not start; none if they cannot be listed.
-    async fn troubles(&self) -> Vec<String> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let listed = tokio::time::timeout(WARNINGS_LIMIT, pods.list(&ListParams::default())).await;
-        let pods = listed.ok().and_then(Result::ok).map(|listed| listed.items).unwrap_or_default();
-        pods.iter().filter_map(pod_trouble).take(WARNINGS).collect()
     }
 
     async fn progress(
