@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
         let way = match &planned.stage.wait {
             None => None,
             Some(wait) => {
-                let initial = declared.first().and_then(|own| own.weight);
+                let initial = declared.first().and_then(|own| own.weights).map(|weights| weights.canary);
                 judge_followed(wait, &self.written_weights(planned, initial, begun)?)
             }
         };
@@ -125,7 +125,7 @@ fn declaration(planned: &PlannedStage<'_>, own: Declared, start: DriverStart) ->
     Declaration {
         seen: micros(start.times(own.first_ended).1),
         until: micros(start.times(own.last_began).0),
-        weight: snapshot.weights().map(|weights| weights.canary),
+        weights: snapshot.weights(),
         shares: shares.collect(),
     }
 }

@@ -41,6 +41,7 @@ fn argo_rollouts_moves_the_traffic_step_by_step() {
     });
     judge_passes_or_refuses_by_the_stage_that_is_reached(&kept);
     a_rollout_that_moves_by_itself_is_followed(&kept);
+    an_experiment_is_followed(&kept);
     errors_of_a_superseded_canary_are_told_with_their_cause(&kept);
     a_controller_that_is_not_ready_is_told(&kept);
     kept.remove();
@@ -53,7 +54,7 @@ fn fixture(name: &str) -> PathBuf {
 /// Copies of the scenarios in a folder, with a change to a file.
 fn spoilt(file: &str, from: &str, to: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["rollouts-subset", "rollouts-timed", "canary"] {
+    for name in ["rollouts-subset", "rollouts-timed", "rollouts-host", "rollouts-experiment", "canary"] {
         let copy = folder.path().join(name);
         std::fs::create_dir(&copy).unwrap();
         for entry in std::fs::read_dir(fixture(name)).unwrap().flatten() {
@@ -69,15 +70,32 @@ fn spoilt(file: &str, from: &str, to: &str) -> TempDir {
 
 /// Each step is judged by what the route declares, also where the pods of the new version answer as the old one.
 fn a_rollout_that_moves_by_itself_is_followed(kept: &Kept) {
-    let (printed, errors, code) = kept.run(&fixture("rollouts-timed"));
-    assert_eq!(code, Some(0), "{printed}{errors}");
-    let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in [
+    let parts = [
         "10 %, 50 %, 100 % on the way — the route had 10 %, 50 %, 100 %",
         "everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 %: v2 answered ",
         "; v1 50 %, v2 50 %: v2 answered ",
         "; v2 100 %: v2 answered 100 % of ",
-    ] {
+    ];
+    followed(kept, "rollouts-timed", &parts);
+}
+
+/// So are the shares of an experiment, which gets requests beside both versions.
+fn an_experiment_is_followed(kept: &Kept) {
+    let parts = [
+        "50 %, 100 % on the way — the route had 50 %, 100 %",
+        "everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 %: v2 answered ",
+        "; v1 50 %, v2 50 %: v2 answered ",
+        "during the change: at most 0 errors — 0 of ",
+    ];
+    followed(kept, "rollouts-experiment", &parts);
+}
+
+/// A followed Rollout whose first shares are 90 % and 10 %.
+fn followed(kept: &Kept, scenario: &str, parts: &[&str]) {
+    let (printed, errors, code) = kept.run(&fixture(scenario));
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in parts {
         assert!(flat.contains(part), "`{part}` is missing in:\n{printed}");
     }
     // the pods of v2 answer as v1
@@ -85,8 +103,8 @@ fn a_rollout_that_moves_by_itself_is_followed(kept: &Kept) {
         "image: hello-server:v2-fixed\n",
         "image: hello-server:v2-fixed\n          env: [{name: VERSION, value: v1}]\n",
     );
-    let folder = spoilt("rollouts-timed/rollout-v2.yaml", image, other);
-    let (printed, errors, code) = kept.run(&folder.path().join("rollouts-timed"));
+    let folder = spoilt(&format!("{scenario}/rollout-v2.yaml"), image, other);
+    let (printed, errors, code) = kept.run(&folder.path().join(scenario));
     assert_eq!(code, Some(1), "{printed}{errors}");
     let failed = "✗ everyone: as the route declares, from 2s after each change — v1 90 %, v2 10 % was declared, and v2 answered 0 % of ";
     assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(failed), "{printed}");

@@ -260,7 +260,8 @@ fn every_mutant_is_killed(
         "grpc-reflection",
         "rollouts-subset",
         "rollouts-host",
-        "rollouts-header"
+        "rollouts-header",
+        "rollouts-experiment"
     )]
     scenario: &str,
 ) {

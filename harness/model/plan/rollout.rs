@@ -209,15 +209,18 @@ impl fmt::Display for RouteWeights {
 }
 
 impl RouteWeights {
-    /// The weights of the destinations of one route; none if a version has no destination.
+    /// The weights of the destinations of one route, which may have others, such as those of an experiment; none if a version has no destination.
     pub(super) fn of(destinations: &[Value], is_canary: impl Fn(&Value) -> Option<bool>) -> Option<Self> {
+        let sum = |weights: &[u64]| weights.iter().sum::<u64>();
+        let weights = |own: &Value| own["weight"].as_u64().unwrap_or(0);
         let weight = |canary: bool| {
             let own = destinations.iter().filter(|own| is_canary(own) == Some(canary));
-            let weights: Vec<u64> = own.map(|own| own["weight"].as_u64().unwrap_or(0)).collect();
-            (!weights.is_empty()).then(|| weights.iter().sum::<u64>())
+            let weights: Vec<u64> = own.map(weights).collect();
+            (!weights.is_empty()).then(|| sum(&weights))
         };
         let (canary, stable) = (weight(true)?, weight(false)?);
-        let share = |weight| Chance::of(weight, canary + stable);
+        let all = sum(&destinations.iter().map(weights).collect::<Vec<_>>());
+        let share = |weight| Chance::of(weight, all);
         Some(Self { canary: share(canary), stable: share(stable) })
     }
 }

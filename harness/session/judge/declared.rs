@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::claim::counted;
 use super::during::{Sighting, Watched, micros};
 use crate::events::{FailureLayer, Judged, Subject};
-use crate::plan::shown_time;
+use crate::plan::{RouteWeights, shown_time};
 use crate::routing::Chance;
 use crate::scenario::{ControllerWait, DeclaredClaim};
 use crate::verdict::{DeclaredDesign, DeclaredTest, Ruling, Verdict};
@@ -18,14 +18,17 @@ pub(crate) struct Declaration {
     pub seen: u64,
     /// Until when no other one was written.
     pub until: u64,
-    /// The weight of the new version in the route; none if there is no route to both versions.
-    pub weight: Option<Chance>,
+    /// The weights of both versions in the route; none if there is no route to both.
+    pub weights: Option<RouteWeights>,
     /// The declared shares for each population, or why they are not known.
     pub shares: Vec<Result<Shares, String>>,
 }
 
 /// The last microseconds of a declaration, whose requests are not counted: on a busy machine, a sidecar may route them after the next write.
 const HELD_UP: u64 = 500_000;
+
+/// A change that a controller makes in several writes: these last less than so many microseconds each.
+const ONE_CHANGE: u64 = 1_000_000;
 
 /// A part of a rollout in which a population is to get the same shares.
 #[derive(Debug)]
@@ -47,12 +50,26 @@ pub(crate) fn judge_declared(
     let population = watched.populations.iter().position(|name| *name == claim.from).unwrap_or(usize::MAX);
     let mut sightings: Vec<&Sighting> = watched.sightings.iter().filter(|own| own.population == population).collect();
     sightings.sort_by_key(|own| own.due);
+    let declared = &without_passing(declared);
     let (ruling, reason, requests) =
         Follower { moves, ..Follower::new(claim, declared, population, watched) }.judge(&sightings);
     let subject = Subject::Population { name: claim.from.clone(), path: "/".to_owned() };
     let layer = (ruling == Ruling::Fail).then_some(FailureLayer::Route);
     let verdict = Verdict::counted(ruling, requests, reason);
     Judged { errors: Some(claim.errors), ..counted(subject, claim.to_string(), verdict, claim.origin.clone(), layer) }
+}
+
+/// Leaves out what a controller has written on the way from one declaration to another: what was replaced within a second, and gave the new
+/// version the same weight as the declaration before or after it.
+fn without_passing(declared: &[Declaration]) -> Vec<Declaration> {
+    let canary = |index: usize| declared.get(index).and_then(|own| Some(own.weights?.canary));
+    let is_passing = |index: usize| {
+        let is_short = declared[index].until.saturating_sub(declared[index].seen) < ONE_CHANGE;
+        let is_inner = index > 0 && index + 1 < declared.len();
+        let own = canary(index);
+        is_short && is_inner && own.is_some() && (own == canary(index - 1) || own == canary(index + 1))
+    };
+    (0..declared.len()).filter(|index| !is_passing(*index)).map(|index| declared[index].clone()).collect()
 }
 
 struct Follower<'a> {
@@ -113,7 +130,7 @@ impl<'a> Follower<'a> {
         let shares = |own: &'a Declaration| own.shares.get(self.population);
         let now = &self.declared[index];
         let before = index.checked_sub(1).map(|before| &self.declared[before]);
-        let is_same = before.is_some_and(|before| before.weight == now.weight || shares(before) == shares(now));
+        let is_same = before.is_some_and(|before| before.weights == now.weights || shares(before) == shares(now));
         let Some(shares) = shares(now).map(|shares| shares.as_ref().map_err(String::as_str)) else { return };
         if let Some(part) = self.parts.last_mut().filter(|_| is_same) {
             part.shares = part.shares.or(shares);
@@ -229,13 +246,18 @@ mod tests {
 
     const SECOND: u64 = 1000 * MS;
 
+    /// The weights, in percent, of a route that may have other destinations.
+    fn weights(stable: u64, canary: u64) -> RouteWeights {
+        RouteWeights { canary: Chance::of(canary, 100), stable: Chance::of(stable, 100) }
+    }
+
     fn declaration(from: u64, until: u64, percent: u64) -> Declaration {
         let share = |percent: u64| Chance::of(percent, 100);
         let shares = BTreeMap::from([("v1".to_owned(), share(100 - percent)), ("v2".to_owned(), share(percent))]);
         Declaration {
             seen: from * SECOND,
             until: until * SECOND,
-            weight: Some(share(percent)),
+            weights: Some(weights(100 - percent, percent)),
             shares: vec![Ok(shares)],
         }
     }
@@ -328,7 +350,7 @@ mod tests {
         #[case] reason: &str,
     ) {
         let mut declared = declaration(0, 40, 50);
-        declared.weight = None;
+        declared.weights = None;
         let mut random = fastrand::Rng::with_seed(7);
         let seen = |n: u64| Sighting { version: Some(usize::from(random.f64() < truth)), ..good(n) };
         let sightings = (0..=last).map(seen).collect();
@@ -343,7 +365,7 @@ mod tests {
         // each of these is too short for a decision of its own
         let mut declared: Vec<Declaration> = (0..10).map(|n| declaration(10 + 3 * n, 13 + 3 * n, 40 + 2 * n)).collect();
         for own in &mut declared {
-            own.weight = Some(Chance::of(1, 2));
+            own.weights = Some(weights(50, 50));
         }
         declared.insert(0, declaration(0, 10, 0));
         let shares = |time: f64| if time < 10.0 { 0.0 } else { 0.4 + 0.02 * ((time - 10.0) / 3.0).floor() };
@@ -351,6 +373,45 @@ mod tests {
         assert_eq!(verdict.ruling, Ruling::Pass, "{}", verdict.reason);
         let Judged { verdict, .. } = judged(&declared, |time| (shares(time) - 0.15).max(0.0));
         assert_eq!(verdict.ruling, Ruling::Fail, "{}", verdict.reason);
+    }
+
+    /// v1 alone until 10 s, an experiment with 10 % for other pods of each version until 20 s, and after 80 ms of neither v2 alone.
+    fn experiment() -> Vec<Declaration> {
+        let mut declared =
+            vec![declaration(0, 10, 0), declaration(10, 20, 10), declaration(20, 20, 9), declaration(20, 40, 100)];
+        declared[1].weights = Some(weights(80, 0));
+        declared[2].weights = Some(weights(91, 0));
+        (declared[2].until, declared[3].seen) = (20 * SECOND + 80 * MS, 20 * SECOND + 90 * MS);
+        declared
+    }
+
+    #[rstest]
+    #[case::as_declared(|time| if time < 10.0 { 0.0 } else if time < 20.0 { 0.1 } else { 1.0 }, Ruling::Pass, "v1 90 %, v2 10 %: v2 answered 10.13 % of 7501 requests; v2 100 %: v2 answered 100 % of 17910 requests")]
+    #[case::one_version_alone(|time| if time < 20.0 { 0.0 } else { 1.0 }, Ruling::Fail, "v1 90 %, v2 10 % was declared, and v2 answered 0 % of 188 requests, up to 12.19 s")]
+    fn other_destinations_are_a_part_of_their_own(
+        #[case] truth: impl Fn(f64) -> f64,
+        #[case] ruling: Ruling,
+        #[case] reason: &str,
+    ) {
+        let Judged { verdict, .. } = judged(&experiment(), truth);
+        assert_eq!((verdict.reason.as_str(), verdict.ruling), (reason, ruling));
+    }
+
+    #[test]
+    fn other_destinations_for_too_short_a_time_are_undecided() {
+        let mut declared = experiment();
+        (declared[1].until, declared[3].seen) = (12 * SECOND + 550 * MS, 12 * SECOND + 600 * MS);
+        declared.remove(2);
+        let Judged { verdict, .. } = judged(&declared, |time| {
+            if time < 10.0 {
+                0.0
+            } else if time < 12.6 {
+                0.1
+            } else {
+                1.0
+            }
+        });
+        assert_eq!(verdict.ruling, Ruling::Inconclusive, "{}", verdict.reason);
     }
 
     #[test]
