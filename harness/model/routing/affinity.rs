@@ -249,7 +249,7 @@ mod tests {
     #[case::without_a_lifetime("{name: user}", Some("its `httpCookie` (a.yaml:21:34) has no `ttl`, such as `ttl: 0s`"))]
     #[case::another_cookie(
         "{name: usr, ttl: 0s}",
-        Some("consistentHash (a.yaml:21:34) hashes the cookie usr, which is set for 0ns")
+        Some("consistentHash (a.yaml:21:34) hashes the cookie usr, which is set without a lifetime")
     )]
     fn the_proxy_sets_the_cookie_of_a_hash_that_has_a_lifetime(#[case] cookie: &str, #[case] lacks: Option<&str>) {
         let policy =

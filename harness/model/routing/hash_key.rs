@@ -97,7 +97,11 @@ impl fmt::Display for HashKey {
             Self::Header(name) => write!(formatter, "header {name}"),
             Self::Cookie { name, ttl: None, .. } => write!(formatter, "cookie {name}"),
             Self::Cookie { name, path, ttl: Some(ttl) } => {
-                write!(formatter, "cookie {name}, which is set for {ttl:?}")?;
+                if ttl.is_zero() {
+                    write!(formatter, "cookie {name}, which is set without a lifetime")?;
+                } else {
+                    write!(formatter, "cookie {name}, which is set for {ttl:?}")?;
+                }
                 if path.is_empty() { Ok(()) } else { write!(formatter, " and {path}") }
             }
             Self::SourceIp => formatter.write_str("address of the client"),
