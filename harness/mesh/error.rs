@@ -84,9 +84,14 @@ pub enum EnvoyError {
     #[error("it has no route for {0} yet")]
     NoRoute(String),
     /// A route leads to a cluster that is not a service.
-    #[error("it has a route to `{0}`, which is not a service")]
+    #[error("it has a route to `{0}`, which is {what}", what = of_cluster(.0))]
     NoService(String),
     /// A route has a match or an action that is not supported.
     #[error("it has an unsupported {what}: {json}")]
     Unsupported { what: &'static str, json: String },
+}
+
+/// What a cluster is that is not a service. Istio names one of them where a destination has no host, which its webhook refuses.
+fn of_cluster(name: &str) -> &'static str {
+    if name == "UnknownService" { "Istio's name for a destination without a host" } else { "not a service" }
 }

@@ -16,6 +16,9 @@ pub(super) const NAMESPACE: &str = "istio-system";
 /// The name of the Deployment of the ingress gateway.
 pub(super) const INGRESS_GATEWAY: &str = "istio-ingressgateway";
 
+/// The name of the webhook that validates objects without the label of a revision, of which there is one for all control planes.
+const VALIDATOR: &str = "istiod-default-validator";
+
 /// The settings of an ingress gateway with one pod, which is called by its cluster IP.
 const INGRESS: [&str; 6] = [
     "components.ingressGateways[0].enabled=true",
@@ -53,6 +56,9 @@ impl Manifests {
             "values.global.proxy.resources.requests.cpu=10m".to_owned(),
             "values.global.proxy.resources.requests.memory=40Mi".to_owned(),
         ];
+        // as `istioctl install` does: without it, only objects with the label of a revision are validated
+        let default = if plane.revision.is_empty() { "default" } else { &plane.revision };
+        settings.push(format!("values.defaultRevision={default}"));
         if ingress {
             settings.extend(INGRESS.map(ToOwned::to_owned));
         }
@@ -87,6 +93,16 @@ impl Manifests {
     pub(super) fn without_ingress(self) -> (Self, Vec<DynamicObject>) {
         let (ingress, rest) = self.0.into_iter().partition(|object| kind(object) == "Deployment" && is_ingress(object));
         (Self(rest), ingress)
+    }
+
+    /// Leaves out the webhook that validates objects for all control planes.
+    pub(super) fn leave_validator(&mut self) {
+        self.0.retain(|object| !is_validator(object));
+    }
+
+    /// The webhook that validates objects for all control planes.
+    pub(super) fn validator(self) -> Self {
+        Self(self.0.into_iter().filter(is_validator).collect())
     }
 
     /// Adds the objects of a file, such as CRDs.
@@ -130,6 +146,10 @@ impl Manifests {
         }
         Ok(())
     }
+}
+
+fn is_validator(object: &DynamicObject) -> bool {
+    object.name_any() == VALIDATOR
 }
 
 fn is_ingress(object: &DynamicObject) -> bool {

@@ -141,6 +141,10 @@ impl Planes {
             Some(Ordering::Greater) => Onto::Newer,
             Some(_) => Onto::Older,
         };
+        // one of them validates: the first, until it is replaced or removed
+        if self.installed.first().is_some_and(|first| first.revision != plane.revision) {
+            manifests.leave_validator();
+        }
         let istio = self.istio(plane)?;
         istio.apply(client, manifests.without_ingress().0, onto).await?;
         if !self.installed.contains(plane) {
@@ -197,7 +201,12 @@ impl Planes {
     /// # Errors
     /// The API server refuses the deletion of an object.
     pub async fn remove(&mut self, client: &Client, plane: &ControlPlane) -> Result<(), MeshError> {
+        let validated = self.installed.first() == Some(plane);
         self.installed.retain(|own| own != plane);
+        if let Some(next) = self.installed.first().filter(|_| validated) {
+            let validator = self.manifests(next).await?.validator();
+            self.istio(next)?.apply(client, validator, Onto::Newer).await?;
+        }
         self.clear(client, plane).await
     }
 

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
+use shiftcheck::cluster::KubeCluster;
+
 use crate::cluster::{Kept, containers, shared};
 use crate::common::{run_id, said, shiftcheck};
-use crate::harness::tests;
+use crate::harness::{block_on, tests};
 
 tests![the_walkthrough_holds_on_a_throwaway_cluster_which_is_kept(), its_traps_are_caught_and_named()];
 
@@ -19,7 +23,28 @@ fn the_walkthrough_holds_on_a_throwaway_cluster_which_is_kept() {
     let elsewhere = tempfile::tempdir().unwrap();
     said(&shiftcheck(&["sweep", "--kept", "--cache"]).arg(elsewhere.path()).output().unwrap());
     assert_eq!(containers(&kept.run).len(), 1);
+    istiod_refuses_what_it_refuses_everywhere(&kept);
     kept.remove();
+}
+
+/// `istioctl install` installs a webhook that `istioctl manifest generate` leaves out.
+fn istiod_refuses_what_it_refuses_everywhere(kept: &Kept) {
+    let rule = serde_json::json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "without-host"},
+        "spec": {"hosts": ["svc-hello"], "http": [{"route": [
+            {"destination": {"host": "svc-hello"}, "weight": 80},
+            {"destination": {"host": ""}, "weight": 20},
+        ]}]},
+    });
+    let error = block_on(async {
+        let (_, client) = KubeCluster::connect(Some(&kept.kubeconfig), None).await.unwrap();
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService"));
+        let rules: Api<DynamicObject> = Api::namespaced_with(client, "canary", &kind);
+        rules.create(&PostParams::default(), &serde_json::from_value(rule).unwrap()).await.unwrap_err()
+    });
+    assert!(error.to_string().contains("empty domain name not allowed"), "{error}");
 }
 
 fn its_traps_are_caught_and_named() {

@@ -28,9 +28,12 @@ fn rest_of_the_cluster() -> Vec<String> {
 
 fn an_existing_cluster_is_walked_on_and_left_as_it_was() {
     let cluster = shared();
-    // istiod changes its webhook once more when it has proven that the webhook works
+    // istiod changes its webhooks once more when it has proven that they work
     let failing = "--for=jsonpath={.webhooks[0].failurePolicy}=Fail";
-    cluster.kubectl(&["wait", failing, "validatingwebhookconfiguration/istio-validator-istio-system", "--timeout=60s"]);
+    for webhook in ["istio-validator-istio-system", "istiod-default-validator"] {
+        let webhook = format!("validatingwebhookconfiguration/{webhook}");
+        cluster.kubectl(&["wait", failing, &webhook, "--timeout=60s"]);
+    }
     let before = rest_of_the_cluster();
 
     let (printed, errors, code) = cluster.on("run", &Path::new(ROOT).join("fixtures/canary"), &["--until", "4"]);
