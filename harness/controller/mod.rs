@@ -13,6 +13,6 @@ mod writes;
 pub use error::ControllerError;
 pub use gates::Gates;
 pub use install::{Components, FoundComponent, find};
-pub use objects::ControlledObjects;
+pub use objects::{ControlledObjects, Warning, last_warnings};
 pub use status::{ChangeMark, ControllerStatus};
 pub use writes::ObservedWrite;

@@ -206,7 +206,7 @@ impl ControlledObjects {
         let waited = waited.await;
         let Err(mut error) = waited else { return waited };
         let troubles = pod_troubles(&self.client, &self.namespace).await;
-        for found in troubles.into_iter().chain(self.warnings(object).await) {
+        for found in troubles.into_iter().chain(last_warnings(self.warnings(object).await)) {
             error.add(&found);
         }
         Err(error)
@@ -242,8 +242,8 @@ impl ControlledObjects {
         Ok(route.and_then(|route| canary::route_weight(canary, &route.data)))
     }
 
-    /// The last warnings that the controller has written about an object, the oldest first; none if they cannot be listed.
-    async fn warnings(&self, object: &Controlled) -> Vec<String> {
+    /// The warnings that the controller has written about an object, the oldest first; none if they cannot be listed.
+    pub async fn warnings(&self, object: &Controlled) -> Vec<Warning> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let (_, kind) = object.group_and_kind();
         let fields = format!("involvedObject.kind={kind},involvedObject.name={},type=Warning", object.name);
@@ -251,9 +251,28 @@ impl ControlledObjects {
         let mut events = listed.ok().and_then(Result::ok).map(|listed| listed.items).unwrap_or_default();
         // times have seconds only
         events.sort_by_key(|event| event.resource_version().and_then(|version| version.parse::<u64>().ok()));
-        let skipped = events.len().saturating_sub(WARNINGS);
-        events.into_iter().skip(skipped).filter_map(|event| event.message).collect()
+        let warning = |event: Event| {
+            let version = event.resource_version().unwrap_or_default();
+            event.message.map(|message| Warning { version, message })
+        };
+        events.into_iter().filter_map(warning).collect()
     }
+}
+
+/// A warning of a controller about its object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Changes each time that the controller writes the warning again.
+    pub version: String,
+    /// What the controller says.
+    pub message: String,
+}
+
+/// The last few warnings, in words.
+#[must_use]
+pub fn last_warnings(warnings: Vec<Warning>) -> Vec<String> {
+    let skipped = warnings.len().saturating_sub(WARNINGS);
+    warnings.into_iter().skip(skipped).map(|warning| warning.message).collect()
 }
 
 fn api(client: &Client, namespace: &str, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {

@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
         let (pods, scenario, watch) = (self.venue.pods(), self.plan.scenario, self.watch(planned));
         // when the last object was applied or deleted, and whether the change ended well
         let (applied, ended) = (OnceLock::new(), OnceLock::new());
-        let (answering, begun, follower) = (Notify::new(), Instant::now(), self.follow(planned)?);
+        let (answering, begun, follower) = (Notify::new(), Instant::now(), self.follow(planned).await?);
         let mut observer = TransitionObserver::new(planned, watch, self.events.clone());
         let changing = async {
             // the first answer may be long in coming, where there is none to be had
@@ -95,8 +95,8 @@ impl<'a> Session<'a> {
         }
         let (start, (mut seen, requests)) = (observer.start(), observer.end(applied.get().copied()));
         self.record_writes(planned, &mut seen, (begun, start, watched.started)).await?;
-        let (mut judged, mut bounds) = (self.judge_way(planned, follower, (begun, start), &requests)?, Vec::new());
-        let unknown = planned.not_modelled();
+        let way = Box::pin(self.judge_way(planned, follower, (begun, start), &requests));
+        let (mut judged, mut bounds, unknown) = (way.await?, Vec::new(), planned.not_modelled());
         for during in during_claims(planned.stage) {
             let (mut decided, excluded) = judge_during(during, &requests);
             if decided.verdict.ruling == Ruling::Fail {

@@ -99,7 +99,7 @@ async fn in_turn(
             }
         };
         stages += plan.stages.len();
-        match compared(prepared, planned, (&cluster, objects)).await {
+        match Box::pin(compared(prepared, planned, (&cluster, objects))).await {
             Ok(held) => passed += held,
             Err(error) => {
                 run.events.tell(error.event());

@@ -8,12 +8,13 @@ use super::judge::{Declaration, Watched, judge_declared, judge_followed, micros}
 use super::reached::{Rules, live_rules};
 use super::stage::Session;
 use crate::cluster::ClusterError;
-use crate::controller::{ControlledObjects, ControllerError};
+use crate::controller::{ControlledObjects, ControllerError, Warning, last_warnings};
 use crate::events::Judged;
-use crate::plan::{Given, PlannedStage};
+use crate::plan::{Given, PlannedStage, RouteWeights};
 use crate::routing::{Chance, Kind, Pod};
 use crate::traffic::DriverStart;
 use crate::venue::ready_pods;
+use crate::verdict::Ruling;
 
 /// How often the live rules are read, in addition to each change that a watch shows. A change within two reads is not seen.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -22,6 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// watch may show later.
 pub(super) struct DeclarationReader {
     read: Arc<Mutex<Vec<Declared>>>,
+    /// The warnings that the controller had written before.
+    warned: Vec<Warning>,
     _task: JoinSet<()>,
 }
 
@@ -37,7 +40,7 @@ struct Declared {
 }
 
 impl DeclarationReader {
-    fn start(objects: ControlledObjects) -> Self {
+    fn start(objects: ControlledObjects, warned: Vec<Warning>) -> Self {
         let read: Arc<Mutex<Vec<Declared>>> = Arc::default();
         let (log, mut task) = (Arc::clone(&read), JoinSet::new());
         task.spawn(async move {
@@ -51,7 +54,7 @@ impl DeclarationReader {
                 let _ = tokio::time::timeout(INTERVAL, changes.changed()).await;
             }
         });
-        Self { read, _task: task }
+        Self { read, warned, _task: task }
     }
 }
 
@@ -69,14 +72,26 @@ fn take(known: &mut Vec<Declared>, began: Instant, rules: Rules, pods: Vec<Pod>)
 
 impl<'a> Session<'a> {
     /// Starts to read what the live rules declare, in a stage that follows a controller or an autoscaler.
-    pub fn follow(&self, planned: &PlannedStage<'a>) -> Result<Option<DeclarationReader>, SessionError> {
+    pub async fn follow(&self, planned: &PlannedStage<'a>) -> Result<Option<DeclarationReader>, SessionError> {
         let Some(origin) = planned.stage.followed() else { return Ok(None) };
         let objects = self.venue.controlled().ok_or_else(|| ControllerError::NoController(origin.clone()))?;
-        Ok(Some(DeclarationReader::start(objects.clone())))
+        let warned = match &self.plan.scenario.controller {
+            Some(controlled) => objects.warnings(controlled).await,
+            None => Vec::new(),
+        };
+        Ok(Some(DeclarationReader::start(objects.clone(), warned)))
+    }
+
+    /// What the controller has warned of since a stage has begun.
+    async fn warned_since(&self, earlier: &[Warning]) -> Result<Vec<String>, SessionError> {
+        let (controlled, objects) = self.controlled()?;
+        let mut warnings = objects.warnings(controlled).await;
+        warnings.retain(|own| !earlier.contains(own));
+        Ok(last_warnings(warnings).into_iter().map(|own| format!("{controlled} has the warning `{own}`")).collect())
     }
 
     /// Judges the claims about what clients got since a time, and about what a controller has done by itself.
-    pub fn judge_way(
+    pub async fn judge_way(
         &self,
         planned: &PlannedStage<'a>,
         reader: Option<DeclarationReader>,
@@ -88,31 +103,29 @@ impl<'a> Session<'a> {
         let declared: Vec<Declaration> = read.into_iter().map(|own| declaration(planned, own, start)).collect();
         let moves = planned.stage.wait.is_some();
         let claims = planned.stage.declared().map(|claim| judge_declared(claim, &declared, moves, watched));
-        let way = match &planned.stage.wait {
+        let mut way = match &planned.stage.wait {
             None => None,
             Some(wait) => {
-                let initial = declared.first().and_then(|own| own.weights).map(|weights| weights.canary);
-                judge_followed(wait, &self.written_weights(planned, initial, begun)?)
+                let initial = declared.first().and_then(|own| own.weights);
+                judge_followed(wait, initial, &self.written_weights(planned, begun)?)
             }
         };
-        Ok(claims.chain(way).collect())
+        let claims: Vec<Judged> = claims.collect();
+        if let Some(failed) = way.as_mut().filter(|own| own.verdict.ruling == Ruling::Fail) {
+            failed.hints = self.warned_since(&reader.warned).await?;
+        }
+        Ok(claims.into_iter().chain(way).collect())
     }
 
-    /// The weights of the new version that were written to the route since a time, after an initial one.
-    fn written_weights(
-        &self,
-        planned: &PlannedStage<'a>,
-        initial: Option<Chance>,
-        begun: Instant,
-    ) -> Result<Vec<Chance>, SessionError> {
-        let mut weights: Vec<Chance> = initial.into_iter().collect();
+    /// The weights that were written to the route since a time.
+    fn written_weights(&self, planned: &PlannedStage<'a>, begun: Instant) -> Result<Vec<RouteWeights>, SessionError> {
+        let mut weights = Vec::new();
         for write in self.controlled()?.1.writes_since(begun) {
             let Some(name) = write.object.strip_prefix("VirtualService/") else { continue };
             let rule = (Kind::VirtualService, name.to_owned(), serde_json::json!({"spec": write.spec}));
-            weights.extend(planned.after.observed(&[rule], Vec::new()).weights().map(|weights| weights.canary));
+            weights.extend(planned.after.observed(&[rule], Vec::new()).weights());
         }
-        weights.dedup();
-        Ok(weights.split_off(initial.map_or(0, |_| 1)))
+        Ok(weights)
     }
 }
 

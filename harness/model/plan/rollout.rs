@@ -209,6 +209,12 @@ impl fmt::Display for RouteWeights {
 }
 
 impl RouteWeights {
+    /// The destinations of neither version, such as those of an experiment.
+    #[must_use]
+    pub fn others(self) -> Chance {
+        self.canary.or(self.stable).otherwise()
+    }
+
     /// The weights of the destinations of one route, which may have others, such as those of an experiment; none if a version has no destination.
     pub(super) fn of(destinations: &[Value], is_canary: impl Fn(&Value) -> Option<bool>) -> Option<Self> {
         let sum = |weights: &[u64]| weights.iter().sum::<u64>();

@@ -196,6 +196,25 @@ pub struct Gate {
     pub origin: Origin,
 }
 
+/// A weight that a controller gives to the route on the way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FollowedWeight {
+    /// Of the new version's own destination.
+    Canary(Share),
+    /// Of the destinations of an experiment together.
+    Experiment(Share),
+}
+
+impl fmt::Display for FollowedWeight {
+    /// `10 %`, `10 % for an experiment`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Canary(share) => write!(formatter, "{share}"),
+            Self::Experiment(share) => write!(formatter, "{share} for an experiment"),
+        }
+    }
+}
+
 /// The state of the controlled object that a stage waits for. At least one of `step`, `weight` and `phase` is set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControllerWait {
@@ -207,9 +226,8 @@ pub struct ControllerWait {
     pub phase: Option<Phase>,
     /// The timeout.
     pub within: Duration,
-    /// The weights of the new version in the route on the way, in order, as far as the scenario names them; none where requests are not
-    /// judged on the way.
-    pub follows: Option<Vec<Share>>,
+    /// The weights of the route on the way, in order, as far as the scenario names them; none where requests are not judged on the way.
+    pub follows: Option<Vec<FollowedWeight>>,
     /// The position.
     pub origin: Origin,
 }

@@ -39,7 +39,9 @@ mod unstructured;
 pub use canary::{Canary, Webhook};
 pub(crate) use certificate::{authorities, certificates};
 pub use control_plane::{ControlPlane, MeshStep};
-pub use controller::{Action, Component, Controlled, ControllerKind, ControllerWait, Gate, Install, Phase, Weights};
+pub use controller::{
+    Action, Component, Controlled, ControllerKind, ControllerWait, FollowedWeight, Gate, Install, Phase, Weights,
+};
 pub use descriptors::{Call, Calls, Descriptors, Messages, VersionField, VersionValue};
 pub use error::ScenarioError;
 pub use error_rates::{Confidence, ErrorProbability, ErrorRates};

@@ -5,7 +5,7 @@ use super::during::{Sighting, Watched, micros};
 use crate::events::{FailureLayer, Judged, Subject};
 use crate::plan::{RouteWeights, shown_time};
 use crate::routing::Chance;
-use crate::scenario::{ControllerWait, DeclaredClaim};
+use crate::scenario::DeclaredClaim;
 use crate::verdict::{DeclaredDesign, DeclaredTest, Ruling, Verdict};
 
 /// The declared share of each version.
@@ -216,24 +216,6 @@ fn words(shares: &Shares) -> String {
     shown.map(|(version, share)| format!("{version} {share}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Judges the weights that a route had on the way, after the one with which a stage began. None where the stage names no weights.
-pub(crate) fn judge_followed(wait: &ControllerWait, weights: &[Chance]) -> Option<Judged> {
-    let claimed = wait.follows.as_ref().filter(|claimed| !claimed.is_empty())?;
-    let is_claimed = |seen: &[Chance]| {
-        seen.len() == claimed.len()
-            && seen.iter().zip(claimed).all(|(seen, claimed)| (seen.fraction() - claimed.fraction()).abs() < 1e-9)
-    };
-    // in the end, the new version is the old one for the next rollout
-    let without_end = weights.split_last().filter(|(last, _)| **last == Chance::NONE).map(|(_, rest)| rest);
-    let holds = is_claimed(weights) || without_end.is_some_and(is_claimed);
-    let listed = |shown: Vec<String>| if shown.is_empty() { "no other weight".to_owned() } else { shown.join(", ") };
-    let reason = format!("the route had {}", listed(weights.iter().map(ToString::to_string).collect()));
-    let claim = format!("{} on the way", listed(claimed.iter().map(ToString::to_string).collect()));
-    let ruling = if holds { Ruling::Pass } else { Ruling::Fail };
-    let layer = (!holds).then_some(FailureLayer::Route);
-    Some(counted(Subject::Weights, claim, Verdict::counted(ruling, 0, reason), wait.origin.clone(), layer))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -242,7 +224,7 @@ mod tests {
 
     use super::super::fixtures::{MS, failed, good, place, v2};
     use super::*;
-    use crate::scenario::{ErrorRates, Phase};
+    use crate::scenario::ErrorRates;
 
     const SECOND: u64 = 1000 * MS;
 
@@ -437,28 +419,5 @@ mod tests {
         let Judged { verdict, .. } = judged(&declared, given(0.0));
         assert_eq!(verdict.ruling, Ruling::Inconclusive);
         assert_eq!(verdict.reason, "what the route declared is not known: annotations are not modelled");
-    }
-
-    #[rstest]
-    #[case::as_claimed(&[10, 50, 100], Some((Ruling::Pass, "the route had 10 %, 50 %, 100 %")))]
-    #[case::and_back(&[10, 50, 100, 0], Some((Ruling::Pass, "the route had 10 %, 50 %, 100 %, 0 %")))]
-    #[case::one_is_left_out(&[10, 100, 0], Some((Ruling::Fail, "the route had 10 %, 100 %, 0 %")))]
-    #[case::one_more(&[10, 30, 50, 100], Some((Ruling::Fail, "the route had 10 %, 30 %, 50 %, 100 %")))]
-    #[case::none(&[], Some((Ruling::Fail, "the route had no other weight")))]
-    fn weights_on_the_way(#[case] seen: &[u64], #[case] expected: Option<(Ruling, &str)>) {
-        let wait = |follows: &[&str]| ControllerWait {
-            step: None,
-            weight: None,
-            phase: Some(Phase::Healthy),
-            within: Duration::from_secs(1),
-            follows: Some(follows.iter().map(|share| share.parse().unwrap()).collect()),
-            origin: place(),
-        };
-        let seen: Vec<Chance> = seen.iter().map(|percent| Chance::of(*percent, 100)).collect();
-        let judged = judge_followed(&wait(&["10%", "50%", "100%"]), &seen);
-        let found = judged.as_ref().map(|own| (own.verdict.ruling, own.verdict.reason.as_str()));
-        assert_eq!(found, expected);
-        assert_eq!(judged.unwrap().claim, "10 %, 50 %, 100 % on the way");
-        assert!(judge_followed(&wait(&[]), &seen).is_none());
     }
 }

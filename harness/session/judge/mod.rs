@@ -6,6 +6,7 @@ mod declared;
 mod during;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod followed;
 mod served;
 mod written;
 
@@ -14,6 +15,7 @@ pub(crate) use claim::{
     leave_undecided, not_converged, not_judged,
 };
 pub(crate) use controlled::judge_controlled;
-pub(crate) use declared::{Declaration, judge_declared, judge_followed};
+pub(crate) use declared::{Declaration, judge_declared};
 pub(crate) use during::{Sighting, Watched, longest_silence, micros, tells_version};
+pub(crate) use followed::judge_followed;
 pub(crate) use served::ServedRequests;

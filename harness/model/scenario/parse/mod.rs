@@ -2,6 +2,7 @@
 
 mod acts;
 mod expectation;
+mod followed;
 mod forms;
 mod paths;
 pub(super) mod raw;

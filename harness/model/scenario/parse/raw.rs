@@ -10,7 +10,7 @@ use super::acts::{Acts, Pods};
 use super::expectation::{Expectation, Keys};
 pub use super::sessions::Sessions;
 use super::values::{ErrorRates, QuotedVersion, Time};
-use crate::scenario::controller::Phase;
+use crate::scenario::controller::{FollowedWeight, Phase};
 use crate::scenario::{Outside, Share};
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
@@ -297,9 +297,10 @@ pub struct Follow {
     pub pods: Option<PodsOf>,
     /// The timeout, such as `5m`.
     pub within: Time,
-    /// The weights of the new version in the route on the way, in order, such as `[10%, 50%, 100%]`.
+    /// The weights of the new version in the route on the way, in order, such as `[10%, 50%, 100%]`; `{experiment: 10%}` is the weight of the
+    /// pods of an experiment.
     #[serde(default)]
-    pub weights: Vec<Share>,
+    pub weights: Vec<FollowedWeight>,
 }
 
 /// How traffic is driven.

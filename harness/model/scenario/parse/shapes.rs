@@ -99,7 +99,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("stages/*/expect/*", Mapping, FORMS),
     ("stages/*/follow", Mapping, FOLLOW),
     ("stages/*/follow/weights", List, "the weights of the route on the way, such as [10%, 50%, 100%]"),
-    ("stages/*/follow/weights/*", Scalar, "a share, such as 20%"),
+    ("stages/*/follow/weights/*", Any, "a share, such as 20%, or {experiment: 10%}"),
     ("stages/*/follow/pods", Mapping, PODS),
     ("stages/*/follow/*", Scalar, "one value, as in {until: Healthy, within: 5m}"),
     (

@@ -7,7 +7,9 @@ use serde_saphyr::Spanned;
 
 use super::Resolver;
 use crate::scenario::canary::Canary;
-use crate::scenario::controller::{Component, Controlled, ControllerKind, ControllerWait, Install, Phase};
+use crate::scenario::controller::{
+    Component, Controlled, ControllerKind, ControllerWait, FollowedWeight, Install, Phase,
+};
 use crate::scenario::error::ScenarioError;
 use crate::scenario::expectation::Expectation;
 use crate::scenario::growth::Growth;
@@ -274,6 +276,11 @@ impl<'a> Driven<'a> {
     /// Rejects a state that the object never has.
     fn is_reachable(&self, wait: &ControllerWait) -> Result<(), ScenarioError> {
         let kind = self.controlled.kind;
+        let follows_experiment =
+            wait.follows.iter().flatten().any(|weight| matches!(weight, FollowedWeight::Experiment(_)));
+        if follows_experiment && kind == ControllerKind::Flagger {
+            return refused(&wait.origin, "Flagger has no experiments; `experiment` is a weight of Argo Rollouts");
+        }
         if let Some(phase) = wait.phase.filter(|phase| !kind.phases().contains(phase)) {
             let known: Vec<String> = kind.phases().iter().map(ToString::to_string).collect();
             return refused(&wait.origin, format!("{kind} has no phase {phase}, but {}", known.join(", ")));

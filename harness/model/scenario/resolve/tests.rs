@@ -399,6 +399,30 @@ fn a_stage_follows_a_controller_to_a_phase() {
 }
 
 #[rstest]
+#[case::misspelt(
+    "experiments: 10%",
+    "unknown field `experiments`, expected one of experiment; did you mean `experiment`?"
+)]
+#[case::no_share("experiment: 10", "`10` is not a percentage such as 50%")]
+fn a_weight_of_an_experiment_is_a_share(#[case] written: &str, #[case] expected: &str) {
+    let error = timed("[10%, 50%, 100%]", &format!("[{{{written}}}, 10%]")).unwrap_err().to_string();
+    let line = error.lines().next().unwrap();
+    let (_, at) = line.split_once("scenario.yaml:").unwrap();
+    assert!(at.starts_with("22:") && at.ends_with(expected), "{line}");
+}
+
+#[test]
+fn a_canary_has_no_experiments() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/flagger-canary/scenario.yaml");
+    let text = manifest::text(&path).unwrap();
+    let wait = text.lines().find(|line| line.contains("wait: {") && line.contains("Succeeded")).unwrap();
+    let follow = "    follow: {until: Succeeded, within: 2m, weights: [{experiment: 10%}]}";
+    let error = Scenario::parse(&path, &text.replacen(wait, follow, 1)).unwrap_err().to_string();
+    let line = error.lines().next().unwrap();
+    assert!(line.ends_with("Flagger has no experiments; `experiment` is a weight of Argo Rollouts"), "{line}");
+}
+
+#[rstest]
 #[case::status(
     "get: as-declared, lag: 2s",
     "get: as-declared, status: 200",
