@@ -266,6 +266,7 @@ async fn traffic(scheme: Scheme) -> f64 {
         Scheme::Http => "svc-hello.yaml",
         Scheme::H2c => "../h2c/svc-hello.yaml",
         Scheme::Grpc => "../grpc/svc-hello.yaml",
+        Scheme::Tcp => "../tcp/svc-hello.yaml",
     };
     for file in ["hello-server-v1.yaml", "hello-server-v2.yaml", service_file, "dr-hello.yaml", "vs-hello-testers.yaml"]
     {

@@ -13,12 +13,16 @@ use crate::workload::{self, Certificate, DemoServer, Faults, GateState, JsonLine
 pub(super) async fn run(part: Workload) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment(error.to_string());
     match part {
-        Workload::Serve { version, mended, pod, slow, fail, http2, reflection, propagate, tls, listen } => {
+        Workload::Serve { version, mended, pod, slow, fail, http2, tcp, reflection, propagate, tls, listen } => {
             let certificate = tls.map(|folder| Certificate::read(&folder)).transpose();
             let certificate = certificate.map_err(|error| failed(&error))?;
             let server = DemoServer::new(&version, &pod, !mended).with(Faults { slow, fail });
-            let server =
-                server.speaking_http2(http2).reflecting(reflection).propagating(propagate).showing(certificate);
+            let server = server
+                .speaking_http2(http2)
+                .greeting(tcp)
+                .reflecting(reflection)
+                .propagating(propagate)
+                .showing(certificate);
             workload::serve(listen, server).await.map_err(|error| failed(&error))
         }
         Workload::Idle { seconds } => {

@@ -28,6 +28,9 @@ pub enum Workload {
         /// Whether to speak HTTP/2 with prior knowledge and gRPC, besides HTTP/1.1
         #[arg(long, env = "HTTP2", default_value_t = true, action = ArgAction::Set)]
         http2: bool,
+        /// Whether to greet every client with a line and close the connection, instead of speaking HTTP
+        #[arg(long, env = "TCP", default_value_t = false, action = ArgAction::Set)]
+        tcp: bool,
         /// Whether to describe the services of gRPC by reflection
         #[arg(long, env = "REFLECTION", default_value_t = true, action = ArgAction::Set)]
         reflection: bool,

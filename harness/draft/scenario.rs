@@ -202,6 +202,11 @@ fn header(name: &str, namespace: &str, service: &Service, is_demo: bool, open: &
         (false, Scheme::Grpc) => {
             &["# or {field: build.version}, a field of the message", "version: {header: x-version}"]
         }
+        (true, Scheme::Tcp) => &["version: {line: 'Hello server - (?<version>[^ ]+)'}"],
+        (false, Scheme::Tcp) => &[
+            "# in the first line that the server sends; a server that waits for clients to speak cannot be tested",
+            "version: {line: '(?<version>[^ ]+)'}",
+        ],
     };
     lines.extend(version.iter().map(|line| (*line).to_owned()));
     lines
@@ -268,19 +273,20 @@ fn service(live: &Live, sources: &Sources, open: &mut Vec<String>) -> Option<Ser
     Some(Service { scheme, path: scheme.default_path().to_owned(), ..Service::http(&found.0, port) })
 }
 
-/// The first port of a Service that is for HTTP/1.1, otherwise the first for gRPC or HTTP/2, otherwise its first port, with the protocol that
-/// clients speak to it.
+/// The first port of a Service that is for HTTP/1.1, otherwise the first for gRPC or HTTP/2, otherwise the first for TCP, otherwise its first port,
+/// with the protocol that clients speak to it.
 fn port(service: &Manifest) -> Option<(u16, Scheme)> {
     let ports = service.at("/spec/ports")?.as_array()?;
     let known = || ports.iter().filter_map(|port| Some((port, scheme(port)?)));
     let (port, scheme) = known()
         .find(|(_, scheme)| *scheme == Scheme::Http)
+        .or_else(|| known().find(|(_, scheme)| *scheme != Scheme::Tcp))
         .or_else(|| known().next())
         .or_else(|| Some((ports.first()?, Scheme::Http)))?;
     Some((u16::try_from(port["port"].as_u64()?).ok()?, scheme))
 }
 
-/// The protocol that clients speak to a port, by its `appProtocol` or its name; none if that is not HTTP.
+/// The protocol that clients speak to a port, by its `appProtocol` or its name; none if that is another one.
 fn scheme(port: &serde_json::Value) -> Option<Scheme> {
     let declared = ["appProtocol", "name"].iter().find_map(|key| port[key].as_str())?.to_lowercase();
     match declared.split('-').next().unwrap_or_default() {
@@ -288,6 +294,7 @@ fn scheme(port: &serde_json::Value) -> Option<Scheme> {
         // browsers speak it over HTTP/1.1
         "grpc" if declared.starts_with("grpc-web") => None,
         "grpc" => Some(Scheme::Grpc),
+        "tcp" => Some(Scheme::Tcp),
         other => other.starts_with("http").then_some(Scheme::Http),
     }
 }

@@ -17,7 +17,7 @@ use super::stage::{Mode, Session};
 use crate::cluster::{Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::plan::{Designs, Plan};
-use crate::scenario::{IstioVersion, Scenario, Sensitive};
+use crate::scenario::{IstioVersion, Scenario, Scheme, Sensitive};
 use crate::traffic::DriverOptions;
 use crate::venue::{OpenVenue, Run, Venue};
 use crate::verdict::{Ruling, Totals};
@@ -235,7 +235,11 @@ pub(super) fn started(run: &RunId, plan: &Plan<'_>, place: String, totals: Optio
         path: TrafficPath {
             namespace: plan.namespace().to_owned(),
             client: scenario.client.pod.clone(),
-            service: format!("{}:{}", scenario.service.host, scenario.service.port),
+            service: match scenario.service.scheme {
+                Scheme::Tcp => format!("tcp://{}:{}", scenario.service.host, scenario.service.port),
+                _ => format!("{}:{}", scenario.service.host, scenario.service.port),
+            },
+            connects: scenario.service.scheme == Scheme::Tcp,
         },
         totals,
     }

@@ -2,14 +2,14 @@ use std::time::{Duration, Instant};
 
 use super::error::ProtocolError;
 use super::sample::{DriverStart, ObservedResponse, Sample, Tally};
-use crate::scenario::StatusCode;
+use crate::scenario::{Scheme, StatusCode};
 use crate::verdict::Answer;
 use crate::workload::{DriverMessage, FailureKind, RequestResult, ResultKind};
 
 /// Turns the driver's messages about one plan into responses and a sample.
 pub(super) struct Decoder {
     plan: u64,
-    is_grpc: bool,
+    statuses: Statuses,
     /// When the plan was sent.
     earliest: Instant,
     /// The upper bound on the start of the driver's clock, from the first result on.
@@ -19,6 +19,28 @@ pub(super) struct Decoder {
     /// The number of results by flow and kind.
     counts: Vec<Vec<u64>>,
     sample: Sample,
+}
+
+/// Whose statuses answers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statuses {
+    /// Those of HTTP.
+    Http,
+    /// Those of gRPC.
+    Grpc,
+    /// That of a connection of TCP whose server has sent a line.
+    Connections,
+}
+
+impl Statuses {
+    /// The statuses of answers to a plan with this base URL.
+    pub fn of(base: &str) -> Self {
+        match base.split_once("://").map(|(scheme, _)| scheme) {
+            Some("grpc") => Self::Grpc,
+            Some("tcp") => Self::Connections,
+            _ => Self::Http,
+        }
+    }
 }
 
 /// A decoded message.
@@ -33,11 +55,11 @@ pub(super) enum Decoded<'a> {
 }
 
 impl Decoder {
-    /// A decoder for a plan with so many flows, of gRPC or plain HTTP, that is sent now.
-    pub fn new(plan: u64, flows: usize, is_grpc: bool) -> Self {
+    /// A decoder for a plan with so many flows that is sent now.
+    pub fn new(plan: u64, flows: usize, statuses: Statuses) -> Self {
         Self {
             plan,
-            is_grpc,
+            statuses,
             earliest: Instant::now(),
             latest: None,
             kinds: Vec::new(),
@@ -50,7 +72,7 @@ impl Decoder {
     pub fn decode(&mut self, message: DriverMessage) -> Result<Decoded<'_>, ProtocolError> {
         match message {
             DriverMessage::Kind(kind) => {
-                self.kinds.push(answer(kind, self.is_grpc).ok_or(ProtocolError::EmptyKind(self.kinds.len()))?);
+                self.kinds.push(answer(kind, self.statuses).ok_or(ProtocolError::EmptyKind(self.kinds.len()))?);
                 Ok(Decoded::Kind)
             }
             DriverMessage::Result(result) => self.response(result).map(Decoded::Response),
@@ -107,7 +129,7 @@ impl Decoder {
 /// # Errors
 /// A line is not a message, or does not fit the plan.
 pub fn replay(lines: &str, flows: usize) -> Result<Sample, ProtocolError> {
-    let mut decoder = Decoder::new(1, flows, false);
+    let mut decoder = Decoder::new(1, flows, Statuses::Http);
     for line in lines.lines() {
         if let Decoded::End = decoder.decode(message(line.to_owned())?)? {
             break;
@@ -123,9 +145,13 @@ pub(super) fn message(line: String) -> Result<DriverMessage, ProtocolError> {
 
 /// The answer and the pod of a kind of result; none if it has neither a status nor a failure. For gRPC, a status of HTTP stands for
 /// one of gRPC where there is no other.
-fn answer(kind: ResultKind, is_grpc: bool) -> Option<(Answer, Option<String>)> {
+fn answer(kind: ResultKind, statuses: Statuses) -> Option<(Answer, Option<String>)> {
     let by_grpc = |status| kind.grpc_status.unwrap_or_else(|| StatusCode(status).as_grpc().0);
-    let status = kind.status.map(|status| if is_grpc { by_grpc(status) } else { status });
+    let status = kind.status.map(|status| match statuses {
+        Statuses::Http => status,
+        Statuses::Grpc => by_grpc(status),
+        Statuses::Connections => Scheme::Tcp.success(),
+    });
     let answer = match (status, kind.version, kind.failure) {
         (Some(status), Some(version), _) => Answer::Version { version, status },
         (Some(status), None, _) => Answer::Unknown { status, excerpt: kind.excerpt.unwrap_or_default() },
@@ -154,7 +180,7 @@ mod tests {
 
     /// A decoder for plan 7 with one flow that knows the answer of v1.
     fn decoder() -> Decoder {
-        let mut decoder = Decoder::new(7, 1, false);
+        let mut decoder = Decoder::new(7, 1, Statuses::Http);
         let kind = ResultKind {
             status: Some(200),
             version: Some("v1".to_owned()),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time::timeout;
 
-use super::decode::{Decoded, Decoder, message};
+use super::decode::{Decoded, Decoder, Statuses, message};
 use super::error::{ProtocolError, TrafficError};
 use super::local::LocalDriver;
 use super::options::{DriverOptions, SampleFlow, WatchOptions, plan};
@@ -255,7 +255,7 @@ impl Driver {
             plan.connect = address.map(|address| address.to_string());
         }
         let (mut running, silence) = (vec![true; plan.flows.len()], longest_silence(&plan));
-        let mut decoder = Decoder::new(id, plan.flows.len(), plan.base.starts_with("grpc://"));
+        let mut decoder = Decoder::new(id, plan.flows.len(), Statuses::of(&plan.base));
         let deadline = Deadline { pod, limit: silence };
         deadline.of(self.send(DriverCommand::Drive(Box::new(plan)))).await?;
         let invalid = |source: ProtocolError| TrafficError::Protocol { pod: pod.to_owned(), source };

@@ -126,7 +126,7 @@ pub(super) fn plan(
         timeout_ms: millis(options.timeout),
         limit_ms: millis(options.limit + paced),
         version: match &scenario.version {
-            VersionRule::Body(regex) => VersionSource::Body(regex.as_str().to_owned()),
+            VersionRule::Body(regex) | VersionRule::Line(regex) => VersionSource::Body(regex.as_str().to_owned()),
             VersionRule::Header(name) => VersionSource::Header(name.clone()),
             VersionRule::Json(pointer) => VersionSource::Json(pointer.clone()),
             VersionRule::Field(_) => VersionSource::Field,

@@ -11,6 +11,7 @@ mod driver;
 mod faults;
 mod field;
 mod gates;
+mod greet;
 mod idle;
 mod output;
 mod protocol;

@@ -21,6 +21,7 @@ use super::body::{AnswerBody, GRPC_STATUS, unframed};
 use super::certificate::{Certificate, begins_with_handshake};
 use super::chain::{Behind, NextHop, VERSIONS};
 use super::faults::{Faults, delayed};
+use super::greet::greet_each;
 use super::idle::terminated;
 use super::reflection::{DEMO, described, is_reflection};
 use super::wire::{WireFields, WireValue, bytes_field, varint_field};
@@ -42,8 +43,7 @@ pub struct DemoServer {
     /// Whether `/error` returns an error.
     faulty: bool,
     faults: Faults,
-    /// Whether it speaks HTTP/2, besides HTTP/1.1.
-    http2: bool,
+    speaks: Spoken,
     /// With which it answers clients that begin with a handshake of TLS.
     certificate: Option<Certificate>,
     /// The descriptor set that reflection describes; none if there is no reflection.
@@ -51,6 +51,17 @@ pub struct DemoServer {
     /// Whether requests that it sends on have the headers of those that it gets.
     propagates: bool,
     served: AtomicU64,
+}
+
+/// What a demo server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/1.1, and HTTP/2 with prior knowledge.
+    Http2,
+    /// A line to each client of TCP.
+    Greeting,
 }
 
 /// The method of gRPC that tells whether a server is healthy.
@@ -86,6 +97,9 @@ pub async fn message_of(body: Incoming) -> Vec<u8> {
 /// `/via/HOST[:PORT][/REST]` sends a request for `/REST` to a Service before it answers: with the status of that response, or 502 if that is an
 /// error of the server or if there is no response. The header [`VERSIONS`] has the versions along the way.
 ///
+/// A server that is [`greeting`](DemoServer::greeting) says `Hello server - v1` and a line feed to every client, closes the connection, and speaks
+/// nothing else.
+///
 /// `/served` returns the number of served requests and `/ready` is for readiness probes; neither is counted.
 ///
 /// # Errors
@@ -100,7 +114,14 @@ pub type ServerFuture = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Se
 async fn serving(address: SocketAddr, server: DemoServer) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
     let server = Arc::new(server);
-    let protocols = Protocols { http2: server.http2, tls: server.certificate.clone() };
+    let protocols = Protocols { http2: server.speaks == Spoken::Http2, tls: server.certificate.clone() };
+    if server.greets() {
+        tokio::select! {
+            () = greet_each(listener, || server.greeted().unwrap_or_default()) => {}
+            () = terminated() => {}
+        }
+        return Ok(());
+    }
     tokio::select! {
         () = serve_each(listener, protocols, move |request| Arc::clone(&server).respond(request)) => {}
         () = terminated() => {}
@@ -164,7 +185,7 @@ impl DemoServer {
             headers,
             faulty,
             faults: Faults::default(),
-            http2: true,
+            speaks: Spoken::Http2,
             certificate: None,
             descriptors: Some(DEMO),
             propagates: true,
@@ -193,7 +214,27 @@ impl DemoServer {
     /// Sets whether the server speaks HTTP/2 besides HTTP/1.1.
     #[must_use]
     pub fn speaking_http2(self, http2: bool) -> Self {
-        Self { http2, ..self }
+        Self { speaks: if http2 { Spoken::Http2 } else { Spoken::Http1 }, ..self }
+    }
+
+    /// Sets whether the server greets every client of TCP with a line and closes the connection, instead of speaking HTTP.
+    #[must_use]
+    pub fn greeting(self, greets: bool) -> Self {
+        Self { speaks: if greets { Spoken::Greeting } else { self.speaks }, ..self }
+    }
+
+    /// Whether the server greets every client of TCP, instead of speaking HTTP.
+    pub fn greets(&self) -> bool {
+        self.speaks == Spoken::Greeting
+    }
+
+    /// The line for a client of TCP, if the server greets.
+    pub fn greeted(&self) -> Option<Bytes> {
+        if !self.greets() {
+            return None;
+        }
+        self.served.fetch_add(1, Ordering::Relaxed);
+        Some([&self.greeting[..], b"\n"].concat().into())
     }
 
     /// Sets the certificate with which the server answers clients that begin with a handshake of TLS.

@@ -327,6 +327,26 @@ fn a_spoilt_scenario_of_grpc_is_told_with_its_place(#[context] context: Context,
     insta::assert_snapshot!(context.description.unwrap(), errors);
 }
 
+#[rstest]
+#[case::a_version_in_a_body_for_tcp("{line: ", "{body: ")]
+#[case::a_header_for_tcp("everyone: {}", "everyone: {headers: {end-user: testers}}")]
+#[case::sessions_for_tcp("everyone: {}", "everyone: {sessions: {header: x-user, count: 10}}")]
+#[case::a_path_for_tcp(
+    "{from: everyone, get: {v1: 80%, v2: 20%}}",
+    "{from: everyone, path: /a, get: {v1: 80%, v2: 20%}}"
+)]
+#[case::a_status_for_tcp("{from: everyone, get: {v1: 80%, v2: 20%}}", "{from: everyone, status: OK}")]
+#[case::a_line_for_http("tcp://svc-hello", "http://svc-hello")]
+#[case::a_path_in_the_address_of_tcp("tcp://svc-hello:8080", "tcp://svc-hello:8080/a")]
+fn a_spoilt_scenario_of_tcp_is_told_with_its_place(#[context] context: Context, #[case] from: &str, #[case] to: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "tcp", "scenario.yaml", from, to);
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
 const CALL: &str = "/helloworld.Greeter/SayHello: {name: world}";
 
 #[rstest]

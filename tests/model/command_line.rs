@@ -333,8 +333,9 @@ fn environment_variables() -> BTreeSet<String> {
 #[test]
 fn the_help_names_every_environment_variable() {
     let (help, _, _) = said(&shiftcheck(&["--help"]).output().unwrap());
-    // the last eight are set by the pods of the workload
-    let usual = ["HOME", "PATH", "VERSION", "MENDED", "HOSTNAME", "SLOW", "FAIL", "PROPAGATE", "TLS", "REFLECTION"];
+    // the last nine are set by the pods of the workload
+    let usual =
+        ["HOME", "PATH", "VERSION", "MENDED", "HOSTNAME", "SLOW", "FAIL", "PROPAGATE", "TLS", "REFLECTION", "TCP"];
     let names = environment_variables();
     assert!(names.len() > 15, "{names:?}");
     let missing: Vec<_> =

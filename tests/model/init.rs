@@ -305,6 +305,7 @@ fn a_draft_is_never_refused(#[case] manifests: String, #[case] note: &str) {
 #[case::h2c("{name: http, port: 9090, appProtocol: kubernetes.io/h2c}", "h2c://web:9090")]
 #[case::http_first("{name: grpc, port: 9090}, {name: http, port: 80}", "http://web:80")]
 #[case::grpc_after_another("{name: tcp-metrics, port: 1}, {name: grpc, port: 9090}", "grpc://web:9090")]
+#[case::tcp("{name: tcp-db, port: 9090}", "tcp://web:9090")]
 #[case::grpc_web("{name: grpc-web, port: 9090}", "http://web:9090")]
 #[case::no_name("{port: 9090}", "http://web:9090")]
 fn the_protocol_comes_from_the_port(#[case] ports: &str, #[case] service: &str) {

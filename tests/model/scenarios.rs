@@ -24,6 +24,7 @@ fn all_claims_hold(
         "h2c",
         "grpc",
         "grpc-message",
+        "tcp",
         "sticky",
         "sticky-cookie",
         "sticky-query",
@@ -254,6 +255,7 @@ fn every_mutant_is_killed(
         "h2c",
         "grpc",
         "grpc-message",
+        "tcp",
         "sticky",
         "sticky-cookie",
         "sticky-query",
@@ -320,4 +322,51 @@ fn pods_of_another_namespace_answer_there_alone(
     let path = folder.path().to_str().unwrap();
     let (printed, errors, code) = said(&shiftcheck(&[command, &[path]].concat()).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
+}
+
+/// A client of TCP waits for the server to speak, and so does whoever expects a request of HTTP.
+#[rstest]
+#[case::the_proxy(
+    "svc-hello.yaml",
+    "name: tcp",
+    "name: http",
+    "everyone: v1 — the manifests give no line: by the name of the port, the proxy waits for a request of HTTP"
+)]
+#[case::the_server(
+    "hello-servers.yaml",
+    "env: [{name: TCP, value: 'true'}]",
+    "env: [{name: TCP, value: 'false'}]",
+    "everyone: v1 — the manifests give no line: the server waits for a request of HTTP"
+)]
+fn a_connection_on_which_nobody_speaks_gets_no_version(
+    #[case] file: &str,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] expected: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "tcp", file, from, to);
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains(expected), "{printed}");
+    let run = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&run).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains("✗ everyone: v1 — "), "{printed}");
+    assert!(printed.contains("no answer in time"), "{printed}");
+}
+
+/// Nor does a client of HTTP get an answer from a server that greets.
+#[test]
+fn a_server_that_greets_answers_no_request_of_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let greets = "imagePullPolicy: IfNotPresent\n          env: [{name: TCP, value: 'true'}]";
+    let path = example(folder.path(), "canary", "hello-server-v1.yaml", "imagePullPolicy: IfNotPresent", greets);
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains("the manifests give no response of HTTP: the server greets clients of TCP"), "{printed}");
+    let run = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&run).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains("✗ everyone: v1 — "), "{printed}");
 }

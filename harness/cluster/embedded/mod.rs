@@ -20,7 +20,7 @@ use super::pod::PodState;
 use crate::demo::{DemoImage, demo_versions};
 use crate::events::Injection;
 use crate::routing::{Client, Live, Mesh, Naming, Pod, Request, RouteTable, client_in, client_of, pods_of};
-use crate::scenario::{IngressGateway, Manifest, ObjectId, OtherClient, Scenario, Service, Target};
+use crate::scenario::{IngressGateway, Manifest, ObjectId, OtherClient, Scenario, Scheme, Service, Target};
 use crate::workload::{DemoServer, Faults};
 
 use proxy::Proxy;
@@ -46,6 +46,8 @@ pub struct EmbeddedMesh {
     stand_ins: Option<StandIns>,
     /// A request to the service of the scenario.
     request: Request,
+    /// Whether clients open connections of TCP to the service, instead of sending requests.
+    connects: bool,
     client: String,
     /// The pod outside of the mesh; empty where there is none.
     outside: String,
@@ -92,6 +94,7 @@ impl EmbeddedMesh {
             naming: Naming { versions: BTreeSet::new(), images: demo_versions() },
             stand_ins: None,
             request: Request::get(&service.host, service.port, "/"),
+            connects: service.scheme == Scheme::Tcp,
             client: client.to_owned(),
             outside: String::new(),
             servers: BTreeMap::new(),
@@ -296,10 +299,12 @@ impl EmbeddedMesh {
         for own in &mut self.others {
             let client = client_in(&self.live, own.pod.namespace(self.live.namespace()), &own.pod.name);
             let serving = client.map(|client| Serving::new(mesh, client, &own.request, by_address));
+            let serving = serving.map(|own| own.of_connections(self.connects));
             own.table = serving.as_ref().map(Serving::table).unwrap_or_default();
             own.proxy.serve(serving, &callers);
         }
         let serving = client.map(|client| Serving::new(mesh, client, &self.request, by_address));
+        let serving = serving.map(|own| own.of_connections(self.connects));
         self.table = serving.as_ref().map(Serving::table).unwrap_or_default();
         self.proxy.serve(serving, &callers);
         self.callers = Some(callers);
@@ -318,7 +323,7 @@ impl EmbeddedMesh {
                 let faults = Faults::of(|name| pod.env.get(name).map(String::as_str)).ok()?;
                 let server = DemoServer::new(&pod.version, &pod.name, image.is_faulty).with(faults);
                 let server = server.propagating(DemoImage::propagates(&pod.env));
-                Arc::new(server.reflecting(DemoImage::reflects(&pod.env)))
+                Arc::new(server.reflecting(DemoImage::reflects(&pod.env)).greeting(DemoImage::greets(&pod.env)))
             }
             (None, Some(stand_ins)) if !self.is_driver(&pod.name) => Arc::new(stand_ins.server(pod)),
             _ => return None,

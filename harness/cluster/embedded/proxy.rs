@@ -3,16 +3,17 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::serving::{Asked, Callers, Line, Serving};
+use super::serving::{Asked, Callers, Greeted, Line, Serving};
 use super::tls::Termination;
 use crate::workload::{AnswerBody, delayed, is_grpc, message_of};
 
@@ -71,6 +72,7 @@ async fn accept(listener: TcpListener, serving: Shared) {
                 None | Some((_, Termination::Plain)) => return serve(stream, line, &serving).await,
                 Some((_, Termination::Tls(certificate))) => certificate.clone(),
                 Some((now, Termination::OfServers)) => now.0.pass_through(&mut line),
+                Some((now, Termination::OfConnections)) => return greet(stream, now.0.greeted()).await,
             };
             // without a certificate, the connection is closed
             let Some(certificate) = certificate else { return };
@@ -79,6 +81,20 @@ async fn accept(listener: TcpListener, serving: Shared) {
             }
         });
     }
+}
+
+/// Tells a client of TCP what the server says, and waits until the client closes the connection.
+async fn greet(mut stream: TcpStream, greeted: Greeted) {
+    let line = match greeted {
+        Greeted::Line(line) => line,
+        Greeted::Silence => Bytes::new(),
+        Greeted::Closed => return,
+    };
+    if stream.write_all(&line).await.is_err() {
+        return;
+    }
+    let mut unread = [0; 64];
+    while matches!(stream.read(&mut unread).await, Ok(1..)) {}
 }
 
 /// The current routes of a proxy that can change.

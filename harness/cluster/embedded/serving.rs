@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
@@ -101,6 +102,16 @@ impl Default for Line {
     fn default() -> Self {
         Self { number: fastrand::u64(..), server: None, request: None }
     }
+}
+
+/// What a client of TCP, which waits for the server to speak, is told.
+pub(super) enum Greeted {
+    /// The line of a server.
+    Line(Bytes),
+    /// Nothing, on a connection that stays open.
+    Silence,
+    /// Nothing, on a connection that is closed.
+    Closed,
 }
 
 /// The pods of demo images, which send requests on.
@@ -267,6 +278,26 @@ impl Serving {
     /// What becomes of TLS at the proxy.
     pub const fn termination(&self) -> &Termination {
         &self.termination
+    }
+
+    /// Sets whether clients open connections of TCP and wait for a line, instead of sending requests.
+    pub fn of_connections(mut self, connects: bool) -> Self {
+        if connects {
+            self.termination = Termination::OfConnections;
+        }
+        self
+    }
+
+    /// What a client of TCP is told.
+    pub fn greeted(&self) -> Greeted {
+        let Ok(own) = &self.routes else { return Greeted::Closed };
+        // the proxy waits for the headers of a request
+        if own.routes.table.unit == RoutingUnit::Request {
+            return Greeted::Silence;
+        }
+        let servers = own.servers_of_connection().unwrap_or_default();
+        let server = servers.get(fastrand::usize(..servers.len().max(1))).and_then(|endpoint| endpoint.server.as_ref());
+        server.map_or(Greeted::Closed, |server| server.greeted().map_or(Greeted::Silence, Greeted::Line))
     }
 
     /// Sends a connection with a handshake to a server, and returns what that shows; none if it shows nothing.

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName};
+use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::matching::text_with;
+use super::reply::with_status;
 use crate::cluster::message_field::message_field;
 use crate::routing::Pod;
 use crate::scenario::{Call, Scenario, VersionRule};
@@ -28,26 +29,38 @@ pub(super) trait PodServer: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The line for a client of TCP; none if the server waits for a request.
+    fn greeted(&self) -> Option<Bytes>;
+
     /// The number of requests that were answered.
     fn served(&self) -> u64;
 }
 
 impl PodServer for DemoServer {
     fn answer(&self, path: &str) -> Response<AnswerBody> {
-        Self::answer(self, path)
+        if self.greets() { no_http() } else { Self::answer(self, path) }
     }
 
     fn call(&self, method: &str, message: &[u8]) -> Response<AnswerBody> {
-        Self::call(self, method, message)
+        if self.greets() { no_http() } else { Self::call(self, method, message) }
     }
 
     fn answer_after(&self, path: &str, behind: &Behind) -> Option<Response<AnswerBody>> {
         Some(Self::answer_after(self, path, behind))
     }
 
+    fn greeted(&self) -> Option<Bytes> {
+        Self::greeted(self)
+    }
+
     fn served(&self) -> u64 {
         Self::served(self)
     }
+}
+
+/// What a proxy answers instead of a server that greets clients of TCP.
+fn no_http() -> Response<AnswerBody> {
+    with_status(StatusCode::BAD_GATEWAY, "upstream connect error or disconnect/reset before headers")
 }
 
 /// How stand-ins answer: 200, with the version and the pod where the scenario reads them.
@@ -105,7 +118,7 @@ impl StandIns {
                 add(&mut headers, name, version)?;
                 Some(Content::plain(headers))
             }
-            VersionRule::Body(expression) => {
+            VersionRule::Body(expression) | VersionRule::Line(expression) => {
                 Some(Content { body: text_with(expression, version)?.into(), headers: HeaderMap::new() })
             }
             VersionRule::Field(_) => {
@@ -168,6 +181,11 @@ impl PodServer for StandIn {
     fn call(&self, method: &str, _message: &[u8]) -> Response<AnswerBody> {
         let message = self.messages.get(method).map_or(&self.body[..], Vec::as_slice);
         self.respond(AnswerBody::message(message))
+    }
+
+    fn greeted(&self) -> Option<Bytes> {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        Some([&self.body[..], b"\n"].concat().into())
     }
 
     fn served(&self) -> u64 {

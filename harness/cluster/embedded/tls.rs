@@ -12,6 +12,8 @@ pub(super) enum Termination {
     Tls(Option<Certificate>),
     /// They are encrypted, and each goes to a server that shows its own certificate.
     OfServers,
+    /// They are plain, and their clients wait for a server to speak.
+    OfConnections,
 }
 
 /// The certificate as a server shows it; none if a server cannot show it.

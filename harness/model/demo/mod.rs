@@ -57,6 +57,11 @@ impl DemoImage {
         env.get("HTTP2").is_none_or(|value| value != "false")
     }
 
+    /// Whether a demo server in an environment greets clients of TCP instead of speaking HTTP.
+    pub fn greets(env: &BTreeMap<String, String>) -> bool {
+        env.get("TCP").is_some_and(|value| value == "true")
+    }
+
     /// The environment variable that names a folder with `tls.crt` and `tls.key`: with it, a demo server answers handshakes of TLS on its port,
     /// besides plain connections.
     pub const TLS: &str = "TLS";

@@ -7,7 +7,7 @@ use super::cookies::Later;
 use crate::demo::{ARROW, DemoImage, NextHop};
 use crate::routing::{
     Affinity, Chance, Decision, Delay, HashTable, KeyOf, NotModelled, Outbound, Outcome, Propagation, Request, Routes,
-    RuleRef, Scope,
+    RoutingUnit, RuleRef, Scope,
 };
 use crate::scenario::{Origin, Population, Scheme, Service, Sessions, StatusCode};
 
@@ -27,6 +27,7 @@ impl Seen {
     fn by_http(outcome: &Outcome, path: &str) -> Self {
         let of_image = |image: &str| DemoImage::find(image).and_then(|image| image.status(path));
         match outcome {
+            Outcome::Served { greets: Some(true), .. } => Self::nothing(SPEAKS_NO_HTTP),
             Outcome::Served { version, image, .. } => {
                 Self { version: Some(version.clone()), status: of_image(image), mesh: None }
             }
@@ -35,6 +36,22 @@ impl Seen {
             }
             other => Self { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
         }
+    }
+
+    /// What a client of TCP, which waits for the server to speak, sees of an outcome of its connection.
+    fn by_connection(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Served { greets: Some(false), .. } => Self::nothing(SAYS_NOTHING),
+            Outcome::Served { version, .. } => {
+                Self { version: Some(version.clone()), status: Some(Scheme::Tcp.success()), mesh: None }
+            }
+            other => Self::nothing(&other.to_string()),
+        }
+    }
+
+    /// No response, and why.
+    fn nothing(why: &str) -> Self {
+        Self { version: None, status: None, mesh: Some(why.to_owned()) }
     }
 
     /// What a client sees of a server that has sent the request on, given what the server sees: the status of that response, or 502 if it is an
@@ -76,6 +93,13 @@ impl Seen {
 /// The status of a server if the service behind it fails.
 const BAD_GATEWAY: u16 = 502;
 
+/// Why a request of HTTP gets no response.
+const SPEAKS_NO_HTTP: &str = "no response of HTTP: the server greets clients of TCP";
+/// Why a connection of TCP gets no line from a server.
+const SAYS_NOTHING: &str = "no line: the server waits for a request of HTTP";
+/// Why a connection of TCP gets no line from a proxy.
+const WAITS_FOR_REQUEST: &str = "no line: by the name of the port, the proxy waits for a request of HTTP";
+
 /// The largest number of services that a request is followed through.
 const HOPS: usize = 16;
 
@@ -85,6 +109,8 @@ pub(super) struct Along {
     pub propagation: Propagation,
     /// Whether a claim names the versions along the way.
     pub is_claimed: bool,
+    /// Whether the requests are connections of TCP, whose servers speak first.
+    pub connects: bool,
 }
 
 /// What a population is given on a path: the distribution of responses, and the rules that decide it.
@@ -124,6 +150,7 @@ pub fn requests<'a>(
         };
         let request = match service.scheme {
             Scheme::Http | Scheme::H2c => variant.method.iter().fold(request, |request, method| request.by(method)),
+            Scheme::Tcp => request,
             Scheme::Grpc => request.by("POST").with("content-type", "application/grpc").with("te", "trailers"),
         };
         variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
@@ -144,6 +171,7 @@ impl Given {
         outbound: &Outbound<'_>,
         along: Along,
     ) -> Self {
+        let along = Along { connects: service.scheme == Scheme::Tcp, ..along };
         let mut given = Self::default();
         let all = population.variants.len() as u64;
         let requests = requests(population, service, path);
@@ -317,7 +345,11 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
     let routes = outbound.routes(request);
     given.not_modelled = outbound.not_modelled(request, routes.as_ref().ok());
     let is_grpc = request.is_grpc();
-    let seen = if is_grpc { Seen::by_grpc } else { Seen::by_http };
+    let seen = |outcome: &Outcome, path: &str| match (along.connects, is_grpc) {
+        (true, _) => Seen::by_connection(outcome),
+        (false, true) => Seen::by_grpc(outcome, path),
+        (false, false) => Seen::by_http(outcome, path),
+    };
     let routes = match routes {
         Ok(routes) => routes,
         Err(reason) => {
@@ -325,11 +357,15 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
             return given;
         }
     };
+    if along.connects && routes.table.unit == RoutingUnit::Request {
+        add_to(&mut given.seen, Seen::nothing(WAITS_FOR_REQUEST), Chance::CERTAIN);
+        return given;
+    }
     let decision = routes.decide(request);
     for (outcome, chance) in decision.distribution.iter() {
         let own = seen(outcome, &decision.path);
         match outcome {
-            Outcome::Served { workload, .. } if !is_grpc && hops > 0 => {
+            Outcome::Served { workload, .. } if !is_grpc && !along.connects && hops > 0 => {
                 let (mesh, propagation) = (outbound.mesh(), along.propagation);
                 match mesh.sent_on(workload, request, &decision.path, propagation) {
                     Some(sent_on) => {

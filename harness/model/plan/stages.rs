@@ -311,7 +311,7 @@ impl Snapshot<'_> {
         };
         let version_header = match &self.scenario.version {
             VersionRule::Header(name) => Some(name.as_str()),
-            VersionRule::Body(_) | VersionRule::Json(_) | VersionRule::Field(_) => None,
+            VersionRule::Body(_) | VersionRule::Json(_) | VersionRule::Field(_) | VersionRule::Line(_) => None,
         };
         let mesh = mesh.read_in(version_header, self.scenario.pod_header.as_deref());
         if self.scenario.has_chains() { mesh.with_chains() } else { mesh }
@@ -384,7 +384,7 @@ impl Snapshot<'_> {
     ) -> Given {
         let mut claims = self.scenario.stages.iter().flat_map(Stage::claims);
         let is_claimed = claims.any(|claim| claim.path == path && claim.is_along_a_path());
-        let along = Along { propagation, is_claimed };
+        let along = Along { propagation, is_claimed, connects: false };
         Given::along(population, &self.service(population), path, senders.of(population), along)
     }
 

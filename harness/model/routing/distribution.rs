@@ -67,6 +67,8 @@ pub enum Outcome {
         http2: bool,
         /// The namespace of the pod and its workload, `shop/hello`.
         workload: String,
+        /// Whether the pod greets clients of TCP instead of speaking HTTP; none if that is not known, as of images other than the demo's.
+        greets: Option<bool>,
     },
     /// A pod serves the request, and the route removes the header that states the version.
     WithoutVersion {

@@ -214,7 +214,8 @@ pub(super) fn answer(
 
 fn served(pod: &Pod, http2: bool) -> Outcome {
     let (version, image) = (pod.version.clone(), pod.image.clone());
-    Outcome::Served { version, image, http2, workload: pod.namespaced_workload() }
+    let greets = pod.demo_port.map(|_| DemoImage::greets(&pod.env));
+    Outcome::Served { version, image, http2, workload: pod.namespaced_workload(), greets }
 }
 
 /// The probability that a request and all of its retries go to endpoints that fail it, of which there are so many among all.

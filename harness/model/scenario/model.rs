@@ -168,6 +168,8 @@ pub enum VersionRule {
     Json(String),
     /// By a field of the message of gRPC, by its names from the outermost, `build.version`.
     Field(String),
+    /// By the group `version` of a regular expression on the first line that a server of TCP sends.
+    Line(Regex),
 }
 
 impl fmt::Display for VersionRule {
@@ -178,6 +180,7 @@ impl fmt::Display for VersionRule {
             Self::Header(name) => ("header", name.as_str()),
             Self::Json(pointer) => ("json", pointer.as_str()),
             Self::Field(path) => ("field", path.as_str()),
+            Self::Line(expression) => ("line", expression.as_str()),
         };
         write!(formatter, "{{{key}: '{value}'}}")
     }

@@ -10,25 +10,27 @@ pub enum Scheme {
     H2c,
     /// grpc
     Grpc,
+    /// tcp
+    Tcp,
 }
 
 impl Scheme {
     /// All schemes.
-    pub const ALL: [Self; 3] = [Self::Http, Self::H2c, Self::Grpc];
+    pub const ALL: [Self; 4] = [Self::Http, Self::H2c, Self::Grpc, Self::Tcp];
 
-    /// The path of requests that name no other; for gRPC, the method that tells whether a server is healthy.
+    /// The path of requests that name no other; for gRPC, the method that tells whether a server is healthy. Connections of TCP have no path.
     pub const fn default_path(self) -> &'static str {
         match self {
-            Self::Http | Self::H2c => "/",
+            Self::Http | Self::H2c | Self::Tcp => "/",
             Self::Grpc => "/grpc.health.v1.Health/Check",
         }
     }
 
-    /// The status of a request that succeeds.
+    /// The status of a request that succeeds: OK for a connection of TCP whose server has sent a line.
     pub const fn success(self) -> u16 {
         match self {
             Self::Http | Self::H2c => 200,
-            Self::Grpc => 0,
+            Self::Grpc | Self::Tcp => 0,
         }
     }
 
@@ -40,6 +42,7 @@ impl Scheme {
         };
         match self {
             Self::Http | Self::H2c => path.starts_with('/'),
+            Self::Tcp => path == "/",
             Self::Grpc => {
                 let names = path.strip_prefix('/').and_then(|path| path.split_once('/'));
                 names.is_some_and(|(service, method)| is_name(service) && is_name(method))

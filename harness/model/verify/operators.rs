@@ -329,10 +329,14 @@ fn service(mutator: &mut Mutator<'_>, labels: &BTreeSet<(String, String)>) {
         let pointer = format!("/spec/ports/{port}");
         let mut renamed = mutator.value(&pointer).cloned().unwrap_or_default();
         let name = renamed["name"].as_str().unwrap_or("port").to_owned();
-        // servers of gRPC need HTTP/2
-        let is_http2 = matches!(name.split('-').next(), Some("grpc" | "http2"));
         let operators = [("port renamed tcp-", "tcp"), ("port renamed http-", "http")];
-        for (operator, protocol) in &operators[..if is_http2 { 2 } else { 1 }] {
+        let operators = match name.split('-').next() {
+            // servers of gRPC need HTTP/2
+            Some("grpc" | "http2") => &operators[..],
+            Some("tcp") => &operators[1..],
+            _ => &operators[..1],
+        };
+        for (operator, protocol) in operators {
             renamed["name"] = json!(format!("{protocol}-{name}"));
             mutator.set(operator, &pointer, format!("port `{protocol}-{name}`"), renamed.clone());
         }

@@ -90,7 +90,7 @@ impl<W: Write> Terminal<W> {
             self.bar.set_message(message);
         }
         match event {
-            Event::Started { run, scenario, place, stages, claims, totals, sensitive, .. } => {
+            Event::Started { run, scenario, place, stages, claims, totals, sensitive, path, .. } => {
                 self.out.hide(sensitive.clone());
                 self.stages = stages.len();
                 let stages = plural(self.stages, "stage");
@@ -98,6 +98,11 @@ impl<W: Write> Terminal<W> {
                 self.progressed(&format!("{scenario}: {stages}{claims} on {place}, run {run}"));
                 if let Some(totals) = totals.filter(|_| !self.quiet) {
                     self.totals(&totals);
+                }
+                if path.connects {
+                    self.line(
+                        "  each request is a connection of TCP, and its answer the first line that the server sends",
+                    );
                 }
             }
             Event::Swept(what) => self.progressed(&format!("removed {what}, which was killed")),

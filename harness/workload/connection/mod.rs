@@ -5,6 +5,7 @@ mod frames;
 mod http1;
 mod http2;
 mod stream;
+mod tcp;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,6 +22,7 @@ pub(super) use address::ServerAddress;
 use http1::Http1;
 use http2::Http2;
 pub(super) use stream::Tls;
+use tcp::Tcp;
 
 /// A request with its complete body.
 pub(super) type ClientRequest = Request<Full<Bytes>>;
@@ -40,6 +42,7 @@ enum Transport {
     Http1(Http1),
     /// Shared by the senders of its streams.
     Http2(Arc<Http2>),
+    Tcp(Tcp),
 }
 
 /// A complete response.
@@ -69,10 +72,15 @@ impl Connection {
         Self { transport: Transport::Http2(Arc::new(Http2::new(server, keep_alive, goaways))), timeout }
     }
 
-    /// Another sender on an HTTP/2 connection; none if the connection is one of HTTP/1.1.
+    /// A sender for which each request is a TCP connection of its own.
+    pub const fn tcp(server: Arc<ServerAddress>, timeout: Duration) -> Self {
+        Self { transport: Transport::Tcp(Tcp::new(server)), timeout }
+    }
+
+    /// Another sender on an HTTP/2 connection; none if the connection is of another protocol.
     pub fn stream(&self) -> Option<Self> {
         match &self.transport {
-            Transport::Http1(_) => None,
+            Transport::Http1(_) | Transport::Tcp(_) => None,
             Transport::Http2(shared) => {
                 Some(Self { transport: Transport::Http2(Arc::clone(shared)), timeout: self.timeout })
             }
@@ -96,6 +104,7 @@ impl Connection {
         let answered = match &mut self.transport {
             Transport::Http1(own) => tokio::time::timeout(self.timeout, own.exchange(request)).await,
             Transport::Http2(shared) => tokio::time::timeout(self.timeout, shared.exchange(request, alone)).await,
+            Transport::Tcp(own) => tokio::time::timeout(self.timeout, own.exchange()).await,
         };
         let answered = answered.unwrap_or_else(|_| {
             let message = format!("none in {} ms", self.timeout.as_millis());
@@ -105,6 +114,7 @@ impl Connection {
             match &mut self.transport {
                 Transport::Http1(own) => own.close(),
                 Transport::Http2(shared) => shared.close(),
+                Transport::Tcp(_) => {}
             }
         }
         answered

@@ -182,7 +182,7 @@ impl LoadGenerator {
                 .with_fields(plan.flows.iter().map(|flow| flow.field.clone()));
         let requests = plan.flows.iter().map(|flow| target.requests(flow, &plan)).collect::<Result<_, _>>()?;
         let schedule = Mutex::new(Schedule::new(plan.flows.iter().map(|flow| flow.requests)));
-        let tls = plan.tls.as_ref().map(|tls| Tls::new(tls, target.protocol != Protocol::Http1));
+        let tls = plan.tls.as_ref().map(|tls| Tls::new(tls, target.protocol.has_streams()));
         let tls = tls.transpose().map_err(DriveError::Plan)?;
         let server = Arc::new(ServerAddress::new(plan.connect.clone().unwrap_or(target.address)).with(tls));
         let interval = match plan.in_flight {
@@ -229,7 +229,7 @@ impl LoadGenerator {
 
     /// The number of requests that a connection carries at a time.
     fn streams(&self) -> usize {
-        if self.protocol == Protocol::Http1 { 1 } else { usize::from(self.plan.streams).clamp(1, MAX_STREAMS) }
+        if self.protocol.has_streams() { usize::from(self.plan.streams).clamp(1, MAX_STREAMS) } else { 1 }
     }
 
     /// The connection of a sender.
@@ -237,16 +237,18 @@ impl LoadGenerator {
         let number = slot / self.streams();
         let timeout = Duration::from_millis(self.plan.timeout_ms);
         let (server, keep_alive) = (|| Arc::clone(&self.server), self.plan.keep_alive);
-        let shared = if self.protocol == Protocol::Http1 {
-            None
-        } else {
-            let mut shared = lock(&self.shared);
-            while shared.len() <= number {
-                shared.push(Connection::http2(server(), keep_alive, timeout, Arc::clone(&self.goaways)));
+        let connection = match self.protocol {
+            Protocol::Http1 => Connection::http1(server(), keep_alive, timeout),
+            Protocol::Tcp => Connection::tcp(server(), timeout),
+            Protocol::Http2 | Protocol::Grpc => {
+                let mut shared = lock(&self.shared);
+                while shared.len() <= number {
+                    shared.push(Connection::http2(server(), keep_alive, timeout, Arc::clone(&self.goaways)));
+                }
+                let stream = shared[number].stream();
+                stream.unwrap_or_else(|| Connection::http1(server(), keep_alive, timeout))
             }
-            shared[number].stream()
         };
-        let connection = shared.unwrap_or_else(|| Connection::http1(server(), keep_alive, timeout));
         NumberedConnection { number, connection, cache: ResponseCache::default() }
     }
 

@@ -21,6 +21,15 @@ pub(super) enum Protocol {
     Http2,
     /// `grpc`: unary calls, over HTTP/2 with prior knowledge.
     Grpc,
+    /// `tcp`: connections to servers that speak first.
+    Tcp,
+}
+
+impl Protocol {
+    /// Whether a connection carries several requests at a time.
+    pub const fn has_streams(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
 }
 
 /// The server of a plan.
@@ -39,8 +48,10 @@ impl Target {
             "http" => Protocol::Http1,
             "h2c" => Protocol::Http2,
             "grpc" => Protocol::Grpc,
+            "tcp" => Protocol::Tcp,
             _ => {
-                let message = format!("`{base}` is not http://HOST:PORT, h2c://HOST:PORT or grpc://HOST:PORT");
+                let message =
+                    format!("`{base}` is not http://HOST:PORT, h2c://HOST:PORT, grpc://HOST:PORT or tcp://HOST:PORT");
                 return Err(DriveError::Plan(message));
             }
         };
@@ -93,7 +104,7 @@ impl Target {
             _ => (flow.method.as_deref().unwrap_or("GET"), Bytes::new()),
         };
         // HTTP/2 has the host in the URL
-        let host = if self.protocol == Protocol::Http1 { None } else { map.remove(HOST) };
+        let host = if self.protocol.has_streams() { map.remove(HOST) } else { None };
         let host = host.as_ref().and_then(|host| host.to_str().ok());
         let scheme = if plan.tls.is_some() { "https" } else { "http" };
         let url = host.map_or_else(|| path.to_owned(), |host| format!("{scheme}://{host}{path}"));
@@ -111,6 +122,7 @@ impl Target {
         let fixed = HeaderValue::from_static;
         match self.protocol {
             Protocol::Http1 | Protocol::Http2 => drop(map.insert(ACCEPT, fixed("*/*"))),
+            Protocol::Tcp => {}
             Protocol::Grpc => map.extend([(CONTENT_TYPE, fixed("application/grpc")), (TE, fixed("trailers"))]),
         }
         if !keep_alive && self.protocol == Protocol::Http1 {

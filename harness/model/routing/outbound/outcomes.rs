@@ -45,7 +45,7 @@ pub(super) fn of_route(
 
 /// The outcome as a client reads it after these changes of the response, in their order.
 fn read(outcome: &Outcome, version_header: Option<&str>, changes: [Option<&ResponseHeaders>; 2]) -> Outcome {
-    let (Outcome::Served { version, image, http2, workload }, Some(header)) = (outcome, version_header) else {
+    let (Outcome::Served { version, image, http2, workload, greets }, Some(header)) = (outcome, version_header) else {
         return outcome.clone();
     };
     let mut read = Some(version.as_str());
@@ -55,7 +55,7 @@ fn read(outcome: &Outcome, version_header: Option<&str>, changes: [Option<&Respo
     match read {
         Some(version) => {
             let (version, image, workload) = (version.to_owned(), image.clone(), workload.clone());
-            Outcome::Served { version, image, http2: *http2, workload }
+            Outcome::Served { version, image, http2: *http2, workload, greets: *greets }
         }
         None => Outcome::WithoutVersion { image: image.clone(), http2: *http2 },
     }

@@ -28,9 +28,9 @@ pub struct Scenario {
     /// The object with which a controller moves the traffic.
     #[schemars(with = "Option<Controller>")]
     pub controller: Option<Spanned<Controller>>,
-    /// The service that the populations call: `http://HOST:PORT`; `h2c://HOST:PORT` for HTTP/2 with prior knowledge; or `grpc://HOST:PORT`, which
-    /// may end in the method that claims are about by default, `/PACKAGE.SERVICE/METHOD`.
-    #[schemars(with = "String", regex(pattern = "^(http|h2c|grpc)://"))]
+    /// The service that the populations call: `http://HOST:PORT`; `h2c://HOST:PORT` for HTTP/2 with prior knowledge; `grpc://HOST:PORT`, which
+    /// may end in the method that claims are about by default, `/PACKAGE.SERVICE/METHOD`; or `tcp://HOST:PORT`, where each request is a connection.
+    #[schemars(with = "String", regex(pattern = "^(http|h2c|grpc|tcp)://"))]
     pub service: Spanned<String>,
     /// The pod that sends the traffic.
     pub client: Client,
@@ -157,6 +157,9 @@ pub struct Version {
     /// By a field of the message of gRPC, by its names from the outermost, such as `build.version`.
     #[schemars(with = "Option<String>")]
     pub field: Option<Spanned<String>>,
+    /// By the group `version` of a regular expression on the first line that a server of TCP sends.
+    #[schemars(with = "Option<String>")]
+    pub line: Option<Spanned<String>>,
 }
 
 /// How to read the pod's name from a response.

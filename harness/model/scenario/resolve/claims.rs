@@ -216,6 +216,10 @@ impl Resolver<'_> {
         let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let place = raw.slower_than.referenced;
+        if context.service.scheme == Scheme::Tcp {
+            let message = "`slower-than` is about delays of requests of HTTP, and the service is tcp; use `latency`";
+            return self.error(place, message);
+        }
         let mut shares = raw.slower_than.value.into_iter();
         let (Some((time, share)), None) = (shares.next(), shares.next()) else {
             return self.error(place, "`slower-than` takes one time with its share, such as {400ms: 20%}");

@@ -271,22 +271,16 @@ impl Resolver<'_> {
 
     fn version(&self, version: Spanned<raw::Version>) -> Result<VersionRule, ScenarioError> {
         let (at, version) = (version.referenced, version.value);
-        let rules = [&version.body, &version.header, &version.json, &version.field].into_iter().flatten();
-        let mut rules: Vec<Location> = rules.map(|rule| rule.referenced).collect();
+        let rules = [&version.body, &version.header, &version.json, &version.field, &version.line];
+        let mut rules: Vec<Location> = rules.into_iter().flatten().map(|rule| rule.referenced).collect();
         rules.sort_by_key(|at| (at.line(), at.column()));
         if let [_, .., last] = rules[..] {
-            return self.error(last, "`version` takes only one of `body`, `header`, `json` and `field`");
+            return self.error(last, "`version` takes only one of `body`, `header`, `json`, `field` and `line`");
         }
         if let Some(body) = version.body {
-            let regex = Regex::new(&body.value)
-                .or_else(|error| self.error(body.referenced, format!("not a regular expression: {error}")))?;
-            if !regex.capture_names().flatten().any(|name| name == "version") {
-                return self.error(
-                    body.referenced,
-                    "this expression has no group `version`; write the version as (?<version>…)",
-                );
-            }
-            Ok(VersionRule::Body(regex))
+            Ok(VersionRule::Body(self.expression(&body)?))
+        } else if let Some(line) = version.line {
+            Ok(VersionRule::Line(self.expression(&line)?))
         } else if let Some(header) = version.header {
             Ok(VersionRule::Header(self.header_name(header)?))
         } else if let Some(pointer) = version.json {
@@ -298,8 +292,19 @@ impl Resolver<'_> {
         } else if let Some(field) = version.field {
             Ok(VersionRule::Field(field.value))
         } else {
-            self.error(at, "`version` needs `body`, `header`, `json` or `field`")
+            self.error(at, "`version` needs `body`, `header`, `json`, `field` or `line`")
         }
+    }
+
+    /// A regular expression with a group for the version.
+    fn expression(&self, written: &Spanned<String>) -> Result<Regex, ScenarioError> {
+        let regex = Regex::new(&written.value)
+            .or_else(|error| self.error(written.referenced, format!("not a regular expression: {error}")))?;
+        if !regex.capture_names().flatten().any(|name| name == "version") {
+            let message = "this expression has no group `version`; write the version as (?<version>…)";
+            return self.error(written.referenced, message);
+        }
+        Ok(regex)
     }
 
     fn stage(&self, earlier: &[Stage], stage: raw::Stage, context: &Context<'_>) -> Result<Stage, ScenarioError> {

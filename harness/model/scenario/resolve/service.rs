@@ -46,6 +46,9 @@ impl Resolver<'_> {
         context: &Context<'_>,
     ) -> Result<String, ScenarioError> {
         let Some(written) = written else { return Ok(context.service.path.clone()) };
+        if context.service.scheme == Scheme::Tcp {
+            return self.error(written.referenced, "connections of TCP have no path; remove `path`");
+        }
         if !context.service.scheme.takes(&written.value) && context.service.scheme == Scheme::Grpc {
             let message =
                 format!("`{}` is not a method of gRPC such as {}", written.value, Scheme::Grpc.default_path());
@@ -62,6 +65,9 @@ impl Resolver<'_> {
     ) -> Result<Statuses, ScenarioError> {
         let Service { scheme, host, port, .. } = context.service;
         let Some(status) = written else { return Ok(Statuses::Implied(scheme.success())) };
+        if *scheme == Scheme::Tcp {
+            return self.error(status.referenced, "connections of TCP have no status; remove `status`");
+        }
         let shares = status.value.0;
         let is_grpc = *scheme == Scheme::Grpc;
         let valid = |code: u16| if is_grpc { StatusCode(code).is_grpc() } else { (100..600).contains(&code) };
@@ -96,7 +102,7 @@ impl Resolver<'_> {
             }
             return match version {
                 VersionRule::Field(_) => self.error(at, format!("`field` is a field of a message of gRPC, {other}")),
-                _ => Ok(()),
+                _ => self.refuse_for_connections(raw, scheme, version, at),
             };
         }
         if let Some(method) = raw.populations.values().find_map(|population| population.method.as_ref()) {
@@ -113,7 +119,52 @@ impl Resolver<'_> {
                 at,
                 "answers of gRPC are no JSON; read the version with `field`, `header` (or trailer) or `body`",
             ),
-            VersionRule::Header(_) | VersionRule::Body(_) | VersionRule::Field(_) => Ok(()),
+            VersionRule::Header(_) | VersionRule::Body(_) | VersionRule::Field(_) | VersionRule::Line(_) => {
+                self.refuse_for_connections(raw, scheme, version, at)
+            }
+        }
+    }
+
+    /// Refuses what connections of TCP do not have, and what only they have.
+    fn refuse_for_connections(
+        &self,
+        raw: &raw::Scenario,
+        scheme: Scheme,
+        version: &VersionRule,
+        at: serde_saphyr::Location,
+    ) -> Result<(), ScenarioError> {
+        match (scheme, version) {
+            (Scheme::Tcp, VersionRule::Line(_)) => {}
+            (Scheme::Tcp, _) => {
+                let message = "a connection of TCP has no answer of HTTP; read the version in the first line that the server sends, `version: {line: '…(?<version>…)'}`";
+                return self.error(at, message);
+            }
+            (_, VersionRule::Line(_)) => {
+                let message = format!(
+                    "`line` is the first line of a server of TCP, and the service is {scheme}; a service of TCP is tcp://HOST:PORT"
+                );
+                return self.error(at, message);
+            }
+            _ => return Ok(()),
+        }
+        let of_scenario = raw.pod.iter().map(|pod| ("pod", pod.header.referenced));
+        let of_populations = raw.populations.values().flat_map(|own| {
+            let texts = [("through", &own.through), ("method", &own.method), ("host", &own.host)];
+            let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?.referenced)));
+            let headers = own.headers.keys().map(|name| ("headers", name.referenced));
+            let variants = own.any_of.iter().flat_map(|variant| variant.headers.keys());
+            let variants = variants.map(|name| ("headers", name.referenced));
+            let sessions = own.sessions.iter().map(|sessions| ("sessions", sessions.referenced));
+            texts.chain(headers).chain(variants).chain(sessions).collect::<Vec<_>>()
+        });
+        match of_scenario.chain(of_populations).next() {
+            None => Ok(()),
+            Some((key, at)) => {
+                let message = format!(
+                    "`{key}` is about requests of HTTP, and the service is {scheme}: a server of TCP speaks first, and nothing is sent to it"
+                );
+                self.error(at, message)
+            }
         }
     }
 }

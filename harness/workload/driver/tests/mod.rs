@@ -1,4 +1,5 @@
 mod http2;
+mod tcp;
 mod tls;
 
 use std::collections::BTreeSet;
