@@ -295,16 +295,14 @@ impl Serving {
         if own.routes.table.unit == RoutingUnit::Request {
             return Greeted::Silence;
         }
-        let servers = own.servers_of_connection().unwrap_or_default();
-        let server = servers.get(fastrand::usize(..servers.len().max(1))).and_then(|endpoint| endpoint.server.as_ref());
+        let server = own.server_of_connection().and_then(|endpoint| endpoint.server.as_ref());
         server.map_or(Greeted::Closed, |server| server.greeted().map_or(Greeted::Silence, Greeted::Line))
     }
 
     /// Sends a connection with a handshake to a server, and returns what that shows; none if it shows nothing.
     pub fn pass_through(&self, line: &mut Line) -> Option<Certificate> {
-        let servers = self.routes.as_ref().ok()?.servers_of_connection()?;
-        let server = servers.get(fastrand::usize(..servers.len().max(1)))?.clone();
-        line.server.insert(server).certificate.clone()
+        let server = self.routes.as_ref().ok()?.server_of_connection()?;
+        line.server.insert(server.clone()).certificate.clone()
     }
 
     pub fn table(&self) -> RouteTable {
@@ -323,8 +321,7 @@ impl Serving {
         };
         if endpoints.routes.table.unit == RoutingUnit::Connection {
             if line.server.is_none() {
-                let servers = endpoints.servers_of_connection()?;
-                line.server = Some(servers.get(fastrand::usize(..servers.len().max(1)))?.clone());
+                line.server = Some(endpoints.server_of_connection()?.clone());
             }
             return line.server.as_ref()?.respond(path, asked);
         }
@@ -347,11 +344,12 @@ impl Serving {
 }
 
 impl RoutesWithServers {
-    /// The endpoints for a connection, by the weights of the route.
-    fn servers_of_connection(&self) -> Option<&[Endpoint]> {
+    /// An endpoint for a connection, by the weights of the route; none if there is none.
+    fn server_of_connection(&self) -> Option<&Endpoint> {
         let Action::Forward(forward) = &self.routes.table.routes.first()?.action else { return None };
         let (cluster, _) = &forward.clusters[pick(&forward.clusters)?];
-        self.servers.get(cluster).map(Vec::as_slice)
+        let servers = self.servers.get(cluster)?;
+        servers.get(fastrand::usize(..servers.len().max(1)))
     }
 
     fn route(&self, request: &Request, asked: &Asked<'_>) -> Response<AnswerBody> {
