@@ -263,7 +263,7 @@ async fn traffic(scheme: Scheme) -> f64 {
     let mut embedded = EmbeddedMesh::start("canary", "httpbin", &service).unwrap();
     scenario.client.manifests.iter().for_each(|manifest| drop(embedded.apply(manifest).unwrap()));
     let service_file = match scheme {
-        Scheme::Http => "svc-hello.yaml",
+        Scheme::Http | Scheme::Ws => "svc-hello.yaml",
         Scheme::H2c => "../h2c/svc-hello.yaml",
         Scheme::Grpc => "../grpc/svc-hello.yaml",
         Scheme::Tcp => "../tcp/svc-hello.yaml",

@@ -187,7 +187,7 @@ fn header(name: &str, namespace: &str, service: &Service, is_demo: bool, open: &
         format!("client: {{manifest: {POD}.yaml, pod: {POD}}}"),
     ]);
     let version: &[&str] = match (is_demo, service.scheme) {
-        (true, Scheme::Http | Scheme::H2c) => &[
+        (true, Scheme::Http | Scheme::H2c | Scheme::Ws) => &[
             "version: {body: 'Hello server - (?<version>[^ ]+)'}",
             "pod: {header: x-pod}",
             "served: {path: /served, port: 8080}",
@@ -195,7 +195,7 @@ fn header(name: &str, namespace: &str, service: &Service, is_demo: bool, open: &
         (true, Scheme::Grpc) => {
             &["version: {header: x-version}", "pod: {header: x-pod}", "served: {path: /served, port: 8080}"]
         }
-        (false, Scheme::Http | Scheme::H2c) => &[
+        (false, Scheme::Http | Scheme::H2c | Scheme::Ws) => &[
             "# or {body: 'a regular expression with (?<version>…)'}, or {json: /a/pointer}",
             "version: {header: x-version}",
         ],

@@ -17,7 +17,7 @@ use super::stage::{Mode, Session};
 use crate::cluster::{Keep, RunId};
 use crate::events::{Event, Events, FailureLayer, SourceFile, TrafficPath};
 use crate::plan::{Designs, Plan};
-use crate::scenario::{IstioVersion, Scenario, Scheme, Sensitive};
+use crate::scenario::{IstioVersion, Scenario, Scheme, Sensitive, Service, VersionRule};
 use crate::traffic::DriverOptions;
 use crate::venue::{OpenVenue, Run, Venue};
 use crate::verdict::{Ruling, Totals};
@@ -235,13 +235,27 @@ pub(super) fn started(run: &RunId, plan: &Plan<'_>, place: String, totals: Optio
         path: TrafficPath {
             namespace: plan.namespace().to_owned(),
             client: scenario.client.pod.clone(),
-            service: match scenario.service.scheme {
-                Scheme::Tcp => format!("tcp://{}:{}", scenario.service.host, scenario.service.port),
-                _ => format!("{}:{}", scenario.service.host, scenario.service.port),
+            service: match &scenario.service {
+                Service { scheme, host, port, .. } if scheme.is_of_connections() => format!("{scheme}://{host}:{port}"),
+                Service { host, port, .. } => format!("{host}:{port}"),
             },
-            connects: scenario.service.scheme == Scheme::Tcp,
+            connections: connections(scenario).map(str::to_owned),
         },
         totals,
+    }
+}
+
+/// What each request of a scenario is, where it is a connection of its own.
+fn connections(scenario: &Scenario) -> Option<&'static str> {
+    match (scenario.service.scheme, &scenario.version) {
+        (Scheme::Http | Scheme::H2c | Scheme::Grpc, _) => None,
+        (Scheme::Tcp, _) => {
+            Some("each request is a connection of TCP, and its answer the first line that the server sends")
+        }
+        (Scheme::Ws, VersionRule::Body(_) | VersionRule::Json(_)) => {
+            Some("each request is a WebSocket connection, and its answer the first message that the server sends")
+        }
+        (Scheme::Ws, _) => Some("each request is a WebSocket connection, and its answer that to the handshake"),
     }
 }
 

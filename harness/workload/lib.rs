@@ -20,6 +20,7 @@ mod response;
 mod schedule;
 mod serve;
 mod webhook;
+mod websocket;
 mod wire;
 
 pub use body::{AnswerBody, GRPC_STATUS};
@@ -36,3 +37,4 @@ pub use protocol::{
 };
 pub use serve::{DemoServer, ServeError, ServerFuture, is_grpc, message_of, serve};
 pub use webhook::{WebhookAnswer, WebhookFuture, WebhookRequest, webhook};
+pub use websocket::{Handshake, asks_for_websocket};

@@ -33,8 +33,9 @@ pub enum DriverCommand {
 pub struct DrivePlan {
     /// The id of the plan, unique for one driver.
     pub id: u64,
-    /// The base URL, `http://HOST:PORT`, `h2c://HOST:PORT` for HTTP/2 with prior knowledge, `grpc://HOST:PORT`, or `tcp://HOST:PORT`,
-    /// where each request is a connection and the first line that the server sends is the response.
+    /// The base URL, `http://HOST:PORT`, `h2c://HOST:PORT` for HTTP/2 with prior knowledge, `grpc://HOST:PORT`, `tcp://HOST:PORT`,
+    /// where each request is a connection and the first line that the server sends is the response, or `ws://HOST:PORT`, where each request is a
+    /// WebSocket connection and the response is that to its handshake. Versions in bodies are then read in the first message of the server.
     pub base: String,
     /// The address to connect to, `HOST:PORT`, if it is not the one in the base URL.
     #[serde(default)]

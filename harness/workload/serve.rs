@@ -15,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::body::{AnswerBody, GRPC_STATUS, unframed};
@@ -24,6 +25,7 @@ use super::faults::{Faults, delayed};
 use super::greet::greet_each;
 use super::idle::terminated;
 use super::reflection::{DEMO, described, is_reflection};
+use super::websocket::Handshake;
 use super::wire::{WireFields, WireValue, bytes_field, varint_field};
 
 /// The address of a server cannot be bound.
@@ -97,6 +99,9 @@ pub async fn message_of(body: Incoming) -> Vec<u8> {
 /// `/via/HOST[:PORT][/REST]` sends a request for `/REST` to a Service before it answers: with the status of that response, or 502 if that is an
 /// error of the server or if there is no response. The header [`VERSIONS`] has the versions along the way.
 ///
+/// A WebSocket handshake is accepted for every path with the status 200, and for those below `/via`, where nothing is sent on. The body becomes
+/// the first message.
+///
 /// A server that is [`greeting`](DemoServer::greeting) says `Hello server - v1` and a line feed to every client, closes the connection, and speaks
 /// nothing else.
 ///
@@ -145,29 +150,40 @@ pub(super) async fn serve_each<F: Future<Output = Response<AnswerBody>> + Send +
     answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
 ) {
     let answer = Arc::new(answer);
-    let builder = Builder::new(TokioExecutor::new());
-    let builder = Arc::new(if http2 { builder } else { builder.http1_only() });
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);
-        let (answer, builder, tls) = (Arc::clone(&answer), Arc::clone(&builder), tls.clone());
+        let (answer, tls) = (Arc::clone(&answer), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let response = answer(request);
-                async { Ok::<_, Infallible>(delayed(response.await).await) }
-            });
             let served = match tls {
                 Some(certificate) if begins_with_handshake(&stream).await => match certificate.accept(stream).await {
-                    Ok(stream) => builder.serve_connection(TokioIo::new(stream), service).await,
+                    Ok(stream) => serve_one(stream, http2, &*answer).await,
                     Err(error) => Err(error.into()),
                 },
-                _ => builder.serve_connection(TokioIo::new(stream), service).await,
+                _ => serve_one(stream, http2, &*answer).await,
             };
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection was closed");
             }
         });
     }
+}
+
+/// Answers the requests of a connection, which may become one of WebSocket.
+async fn serve_one<F: Future<Output = Response<AnswerBody>> + Send + 'static>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    http2: bool,
+    answer: &(impl Fn(Request<Incoming>) -> F + Send + Sync),
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(request);
+        async { Ok::<_, Infallible>(delayed(response.await).await) }
+    });
+    let stream = TokioIo::new(stream);
+    if http2 {
+        return Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(stream, service).await;
+    }
+    Ok(hyper::server::conn::http1::Builder::new().serve_connection(stream, service).with_upgrades().await?)
 }
 
 impl DemoServer {
@@ -255,11 +271,15 @@ impl DemoServer {
     }
 
     /// The response to a request.
-    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn respond(self: Arc<Self>, mut request: Request<Incoming>) -> Response<AnswerBody> {
+        let handshake = Handshake::of(&mut request);
         let (parts, body) = request.into_parts();
         match (is_grpc(&parts.headers), parts.version) {
             (false, _) => {
                 let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+                if let Some(handshake) = handshake {
+                    return handshake.accept(self.answer(path));
+                }
                 match NextHop::of(path) {
                     Some(_) => self.answer_along(path, parts.method, &parts.headers).await,
                     None => self.answer(path),

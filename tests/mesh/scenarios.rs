@@ -18,7 +18,7 @@ tests![
 ];
 
 /// Features of Istio that the canary scenario does not use, and scenarios that fail: with what each proves, or fails with.
-const SCENARIOS: [(&str, bool, &str); 17] = [
+const SCENARIOS: [(&str, bool, &str); 18] = [
     ("gateway-api", true, "all stages passed"),
     ("blue-green", true, "all stages passed"),
     ("canary-pinned-selector", false, "FAIL 1/1 testers' canary, selector pinned"),
@@ -30,6 +30,7 @@ const SCENARIOS: [(&str, bool, &str); 17] = [
     ("grpc-message", true, "testers at /helloworld.Greeter/SayHello: v1 50 %, v2 50 % — "),
     ("grpc-reflection", true, "all stages passed"),
     ("tcp", true, "each request is a connection of TCP, and its answer the first line that the server sends"),
+    ("websocket", true, "each request is a WebSocket connection, and its answer that to the handshake"),
     ("mirror", true, "all stages passed"),
     // a component is installed on the cluster that all of them share
     ("autoscale", true, "Deployment/hello-server-v2: 3 pods, 1 before"),
@@ -55,7 +56,7 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert_eq!(printed.matches("cluster with Istio").count(), 1, "{printed}");
     let line = |(name, holds, _)| format!("\n  {:<11}  fixtures/{name}", if holds { "ok" } else { "FAIL" });
-    let summary = format!("\n13 of 17 scenarios passed{}\n", SCENARIOS.map(line).concat());
+    let summary = format!("\n14 of 18 scenarios passed{}\n", SCENARIOS.map(line).concat());
     assert!(printed.ends_with(&summary), "{printed}");
     // what is printed of one is not mixed with what is printed of another
     let begins = |line: &&str| line.contains(" of a shared throwaway cluster, run ");

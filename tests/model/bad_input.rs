@@ -347,6 +347,31 @@ fn a_spoilt_scenario_of_tcp_is_told_with_its_place(#[context] context: Context, 
     insta::assert_snapshot!(context.description.unwrap(), errors);
 }
 
+#[rstest]
+#[case::a_version_in_a_line_for_websocket("{header: x-version}", "{line: '(?<version>.*)'}")]
+#[case::a_version_in_a_field_for_websocket("{header: x-version}", "{field: build.version}")]
+#[case::sessions_for_websocket("everyone: {}", "everyone: {sessions: {header: x-user, count: 10}}")]
+#[case::a_method_for_websocket("everyone: {}", "everyone: {method: POST}")]
+#[case::a_gateway_for_websocket("everyone: {}", "everyone: {through: istio-ingressgateway, host: hello.example}")]
+#[case::a_chain_for_websocket(
+    "{from: everyone, get: {v1: 80%, v2: 20%}}",
+    "{from: everyone, path-of-versions: {v1 > v2: 100%}}"
+)]
+#[case::a_fragment_in_the_address_of_websocket("8080/chat", "8080/chat#here")]
+#[case::websocket_over_tls("ws://", "wss://")]
+fn a_spoilt_scenario_of_websocket_is_told_with_its_place(
+    #[context] context: Context,
+    #[case] from: &str,
+    #[case] to: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "websocket", "scenario.yaml", from, to);
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(2), "{errors}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}
+
 const CALL: &str = "/helloworld.Greeter/SayHello: {name: world}";
 
 #[rstest]

@@ -25,6 +25,7 @@ fn all_claims_hold(
         "grpc",
         "grpc-message",
         "tcp",
+        "websocket",
         "sticky",
         "sticky-cookie",
         "sticky-query",
@@ -256,6 +257,7 @@ fn every_mutant_is_killed(
         "grpc",
         "grpc-message",
         "tcp",
+        "websocket",
         "sticky",
         "sticky-cookie",
         "sticky-query",
@@ -369,4 +371,82 @@ fn a_server_that_greets_answers_no_request_of_http() {
     let (printed, errors, code) = said(&shiftcheck(&run).output().unwrap());
     assert_eq!(code, Some(1), "{printed}{errors}");
     assert!(printed.contains("✗ everyone: v1 — "), "{printed}");
+}
+
+#[rstest]
+#[case::in_the_first_message(
+    "{header: x-version}",
+    "{body: 'Hello server - (?<version>[^ ]+)'}",
+    "its answer the first message that the server sends"
+)]
+#[case::in_a_header("{header: x-version}", "{header: x-versions}", "its answer that to the handshake")]
+fn versions_come_from_the_handshake_or_the_first_message(#[case] from: &str, #[case] to: &str, #[case] told: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "websocket", "scenario.yaml", from, to);
+    for command in [&["verify", &path][..], &["run", &path, "--cluster", "embedded", "--no-report"]] {
+        let (printed, errors, code) = said(&shiftcheck(command).output().unwrap());
+        assert_eq!(code, Some(0), "{printed}{errors}");
+        let is_told = printed.contains(&format!("each request is a WebSocket connection, and {told}"));
+        assert_eq!(is_told, command[0] == "run", "{printed}");
+    }
+}
+
+/// What WebSocket clients get where the server accepts no handshake, and where their share is another one than claimed.
+#[rstest]
+#[case::a_server_that_greets(
+    ("hello-servers.yaml", "imagePullPolicy: IfNotPresent\n", "imagePullPolicy: IfNotPresent\n          env: [{name: TCP, value: 'true'}]\n"),
+    "everyone /chat: v1 — the manifests give no response of HTTP: the server greets clients of TCP",
+    "✗ everyone at /chat: v1 — "
+)]
+#[case::a_route_that_responds_itself(
+    ("vs-hello.yaml", "route: [{destination: {host: svc-hello, subset: v1}}]", "directResponse: {status: 200}"),
+    "everyone /chat: v1 — the manifests give 200 by the route itself",
+    "✗ everyone at /chat: v1 — "
+)]
+#[case::other_weights(
+    ("vs-hello-canary.yaml", "weight: 80\n        - destination: {host: svc-hello, subset: v2}\n          weight: 20", "weight: 70\n        - destination: {host: svc-hello, subset: v2}\n          weight: 30"),
+    "everyone /chat: v1 80 %, v2 20 % — the manifests give v1 70 %, v2 30 %",
+    "✗ everyone at /chat: v1 80 %, v2 20 % — "
+)]
+#[case::a_port_named_tcp(
+    ("canary/svc-hello.yaml", "name: http", "name: tcp"),
+    "everyone /chat: v1 — the manifests give v1 50 %, v2 50 %",
+    "✗ everyone at /chat: v1 — "
+)]
+fn claims_about_handshakes_of_websocket_fail(
+    #[case] (file, from, to): (&str, &str, &str),
+    #[case] by_model: &str,
+    #[case] by_run: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "websocket", file, from, to);
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains(by_model), "{printed}");
+    let run = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&run).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    assert!(printed.contains(by_run), "{printed}");
+}
+
+/// What Envoy does with these handshakes is not known, so that claims about them are undecided.
+#[rstest]
+#[case::http2("canary/svc-hello.yaml", "name: http", "name: http2", "WebSocket over HTTP/2, as the port declares")]
+#[case::mirrors(
+    "vs-hello.yaml",
+    "    - route:",
+    "    - mirror: {host: svc-hello, subset: v1}\n      route:",
+    "mirrored WebSocket connections"
+)]
+fn websocket_handshakes_that_are_not_modelled_are_undecided(
+    #[case] file: &str,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] field: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "websocket", file, from, to);
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    assert!(printed.contains(field), "{printed}");
 }

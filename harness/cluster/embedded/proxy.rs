@@ -13,9 +13,10 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::reply::is_of_proxy;
 use super::serving::{Asked, Callers, Greeted, Line, Serving};
 use super::tls::Termination;
-use crate::workload::{AnswerBody, delayed, is_grpc, message_of};
+use crate::workload::{AnswerBody, Handshake, delayed, is_grpc, message_of};
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -109,9 +110,10 @@ fn answer(serving: &Shared, line: &Mutex<Line>, request: &Parts, message: &[u8])
 }
 
 /// Answers the requests of a connection.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, line: Line, serving: &Shared) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, line: Line, serving: &Shared) {
     let line = Arc::new(Mutex::new(line));
-    let service = service_fn(|request: hyper::Request<Incoming>| {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let handshake = Handshake::of(&mut request);
         let (request, body) = request.into_parts();
         // of gRPC, a server gets the message, too
         let (answered, call) = if is_grpc(&request.headers) {
@@ -124,14 +126,17 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, line: Line
                 Some((serving, line, request, body)) => answer(&serving, &line, &request, &message_of(body).await),
                 None => answered,
             };
-            match response {
-                Some(response) => Ok(delayed(response).await),
-                None => Err("no connection"),
+            match (response, handshake) {
+                (Some(response), Some(handshake)) if !is_of_proxy(&response) => {
+                    Ok(delayed(handshake.accept(response)).await)
+                }
+                (Some(response), _) => Ok(delayed(response).await),
+                (None, _) => Err("no connection"),
             }
         }
     });
     let mut server = Builder::new(TokioExecutor::new());
     // answers are short: one buffer is faster than vectored writes
     server.http1().writev(false).auto_date_header(false);
-    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }

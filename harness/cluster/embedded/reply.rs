@@ -19,6 +19,11 @@ pub(super) fn plain(status: Status, body: &str) -> Response<AnswerBody> {
     response
 }
 
+/// Whether the proxy has given a response itself.
+pub(super) fn is_of_proxy(response: &Response<AnswerBody>) -> bool {
+    response.extensions().get::<LocalReply>().is_some()
+}
+
 /// A response with this status and body.
 pub(super) fn with_status(status: StatusCode, body: &str) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::new(body.to_owned()));

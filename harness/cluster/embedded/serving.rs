@@ -19,7 +19,9 @@ use crate::routing::{
     Request, ResponseHeaders, Retries, Route, RouteTable, Routes, RoutingUnit, Unconnected,
 };
 use crate::scenario::StatusCode as Status;
-use crate::workload::{AnswerBody, Behind, Certificate, NextHop, VERSIONS, delay_of, is_grpc, postpone};
+use crate::workload::{
+    AnswerBody, Behind, Certificate, NextHop, VERSIONS, asks_for_websocket, delay_of, is_grpc, postpone,
+};
 
 /// The routes of a proxy.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Endpoint {
         Some(match is_grpc(asked.headers) {
             true if self.takes_grpc => server.call(path, asked.message),
             true => with_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC requires HTTP/2"),
+            false if asks_for_websocket(asked.headers) => server.answer(path),
             false => self.respond_after(&**server, path, asked).unwrap_or_else(|| server.answer(path)),
         })
     }

@@ -16,8 +16,8 @@ pub struct TrafficPath {
     pub client: String,
     /// The service's host and port.
     pub service: String,
-    /// Whether each request is a connection of TCP, whose server speaks first.
-    pub connects: bool,
+    /// What each request is, where it is a connection of its own: a sentence.
+    pub connections: Option<String>,
 }
 
 /// A file.

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::stages::PlannedStage;
 use crate::routing::RoutingUnit;
-use crate::scenario::{Comparison, Population, Scheme, ServiceLevel};
+use crate::scenario::{Comparison, Population, ServiceLevel};
 
 /// Why two versions cannot be compared at a stage.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -40,7 +40,7 @@ pub(super) fn weight(
     let (snapshot, senders) = (&planned.after, planned.after.senders());
     let population = snapshot.scenario.population(&level.from);
     let is_balanced = |own: &Population| {
-        snapshot.scenario.service.scheme != Scheme::Tcp
+        !snapshot.scenario.service.scheme.is_of_connections()
             && own.through.is_none()
             && senders
                 .of(own)

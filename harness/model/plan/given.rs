@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::cookies::Later;
 use crate::demo::{ARROW, DemoImage, NextHop};
 use crate::routing::{
-    Affinity, Chance, Decision, Delay, HashTable, KeyOf, NotModelled, Outbound, Outcome, Propagation, Request, Routes,
-    RoutingUnit, RuleRef, Scope,
+    Action, Affinity, Chance, Decision, Delay, HashTable, KeyOf, NotModelled, Outbound, Outcome, Propagation, Request,
+    Routes, RoutingUnit, RuleRef, Scope,
 };
 use crate::scenario::{Origin, Population, Scheme, Service, Sessions, StatusCode};
 
@@ -36,6 +36,13 @@ impl Seen {
             }
             other => Self { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
         }
+    }
+
+    /// What a WebSocket client sees of an outcome of its handshake for a path.
+    fn by_websocket(outcome: &Outcome, path: &str) -> Self {
+        let seen = Self::by_http(outcome, path);
+        let is_accepted = outcome.is_of_server() && seen.status == Some(Scheme::Http.success());
+        Self { status: if is_accepted { Some(Scheme::Ws.success()) } else { seen.status }, ..seen }
     }
 
     /// What a client of TCP, which waits for the server to speak, sees of an outcome of its connection.
@@ -151,6 +158,7 @@ pub fn requests<'a>(
         let request = match service.scheme {
             Scheme::Http | Scheme::H2c => variant.method.iter().fold(request, |request, method| request.by(method)),
             Scheme::Tcp => request,
+            Scheme::Ws => request.asking_for_websocket(),
             Scheme::Grpc => request.by("POST").with("content-type", "application/grpc").with("te", "trailers"),
         };
         variant.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
@@ -339,15 +347,36 @@ fn unknown_on_the_way(given: &Given, routes: &Routes, decision: &Decision<'_>, a
     notes
 }
 
+/// What is not known of WebSocket handshakes that take a route.
+fn unknown_of_websocket(routes: &Routes, decision: &Decision<'_>) -> Vec<NotModelled> {
+    let route = decision.route.and_then(|index| routes.table.routes.get(index));
+    let (Some(RuleRef { origin, .. }), Some(Action::Forward(forward))) =
+        (decision.rule, route.map(|route| &route.action))
+    else {
+        return Vec::new();
+    };
+    let is_http2 = |cluster| routes.table.upstreams.get(cluster).is_some_and(|own| own.is_http2);
+    let fields = [
+        (forward.clusters.iter().any(|(cluster, _)| is_http2(cluster)), "WebSocket over HTTP/2, as the port declares"),
+        (!forward.mirrors.is_empty(), "mirrored WebSocket connections"),
+    ];
+    let note = |field: &str| {
+        let (field, scope, origin) = (field.to_owned(), Scope::Rule(origin.clone()), origin.clone());
+        NotModelled { origin, field, scope, only_answers: true }
+    };
+    fields.into_iter().filter(|(is_there, _)| *is_there).map(|(_, field)| note(field)).collect()
+}
+
 /// The answers to one request.
 fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize) -> Given {
     let mut given = Given::default();
     let routes = outbound.routes(request);
     given.not_modelled = outbound.not_modelled(request, routes.as_ref().ok());
-    let is_grpc = request.is_grpc();
+    let (is_grpc, is_websocket) = (request.is_grpc(), request.asks_for_websocket());
     let seen = |outcome: &Outcome, path: &str| match (along.connects, is_grpc) {
         (true, _) => Seen::by_connection(outcome),
         (false, true) => Seen::by_grpc(outcome, path),
+        (false, false) if is_websocket => Seen::by_websocket(outcome, path),
         (false, false) => Seen::by_http(outcome, path),
     };
     let routes = match routes {
@@ -365,7 +394,7 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
     for (outcome, chance) in decision.distribution.iter() {
         let own = seen(outcome, &decision.path);
         match outcome {
-            Outcome::Served { workload, .. } if !is_grpc && !along.connects && hops > 0 => {
+            Outcome::Served { workload, .. } if !is_grpc && !is_websocket && !along.connects && hops > 0 => {
                 let (mesh, propagation) = (outbound.mesh(), along.propagation);
                 match mesh.sent_on(workload, request, &decision.path, propagation) {
                     Some(sent_on) => {
@@ -382,6 +411,9 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
     }
     let unknown = unknown_on_the_way(&given, &routes, &decision, along);
     given.not_modelled.extend(unknown);
+    if is_websocket {
+        given.not_modelled.extend(unknown_of_websocket(&routes, &decision));
+    }
     if let Some(table) = outbound.hash_table(request, &routes) {
         let affinity = outbound.affinity(request, &routes);
         given.affinities.extend([affinity].into_iter().filter(|own| matches!(own, Affinity::ByKey { .. })));
@@ -396,7 +428,7 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
 }
 
 impl fmt::Display for Given {
-    /// `v1 50 %, v2 50 %`, with the status unless it is 200 or OK.
+    /// `v1 50 %, v2 50 %`, with the status unless it is that of success.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (seen, chance)) in self.seen.iter().enumerate() {
             formatter.write_str(if index == 0 { "" } else { ", " })?;
@@ -405,7 +437,9 @@ impl fmt::Display for Given {
                 (None, Some(mesh)) => formatter.write_str(mesh)?,
                 (None, None) => formatter.write_str("nothing")?,
             }
-            if let (Some(_), Some(status)) = (&seen.version, seen.status.filter(|status| ![0, 200].contains(status))) {
+            if let (Some(_), Some(status)) =
+                (&seen.version, seen.status.filter(|status| ![0, 101, 200].contains(status)))
+            {
                 write!(formatter, " with {}", StatusCode(status))?;
             }
             if let (Some(_), Some(behind)) = (&seen.version, &seen.mesh) {

@@ -108,7 +108,7 @@ impl<'m> Outbound<'m> {
         let decision = routes.decide(request);
         let route = decision.route.and_then(|index| routes.table.routes.get(index));
         let Some(Route { action: Action::Forward(forward), .. }) = route else { return Vec::new() };
-        if request.is_grpc() || NextHop::of(&decision.path).is_none() {
+        if request.is_grpc() || request.asks_for_websocket() || NextHop::of(&decision.path).is_none() {
             return Vec::new();
         }
         let client = self.client_of(request);

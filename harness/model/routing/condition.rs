@@ -115,6 +115,24 @@ impl Request {
         kind.is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
     }
 
+    /// Makes it a WebSocket handshake.
+    #[must_use]
+    pub fn asking_for_websocket(self) -> Self {
+        let own = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            // a placeholder: clients choose a random key
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        own.into_iter().fold(self, |request, (name, value)| request.with(name, value))
+    }
+
+    /// Whether it is a WebSocket handshake.
+    pub fn asks_for_websocket(&self) -> bool {
+        self.headers.get("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    }
+
     /// The value of the `Host` header. Clients omit port 80.
     pub fn authority(&self) -> Cow<'_, str> {
         match self.headers.get("host") {

@@ -169,6 +169,11 @@ impl Outcome {
         }
     }
 
+    /// Whether a pod responds.
+    pub const fn is_of_server(&self) -> bool {
+        matches!(self, Self::Served { .. } | Self::WithoutVersion { .. })
+    }
+
     /// The version that serves the request.
     pub fn version(&self) -> Option<&str> {
         match self {

@@ -12,26 +12,34 @@ pub enum Scheme {
     Grpc,
     /// tcp
     Tcp,
+    /// ws
+    Ws,
 }
 
 impl Scheme {
     /// All schemes.
-    pub const ALL: [Self; 4] = [Self::Http, Self::H2c, Self::Grpc, Self::Tcp];
+    pub const ALL: [Self; 5] = [Self::Http, Self::H2c, Self::Grpc, Self::Tcp, Self::Ws];
 
     /// The path of requests that name no other; for gRPC, the method that tells whether a server is healthy. Connections of TCP have no path.
     pub const fn default_path(self) -> &'static str {
         match self {
-            Self::Http | Self::H2c | Self::Tcp => "/",
+            Self::Http | Self::H2c | Self::Tcp | Self::Ws => "/",
             Self::Grpc => "/grpc.health.v1.Health/Check",
         }
     }
 
-    /// The status of a request that succeeds: OK for a connection of TCP whose server has sent a line.
+    /// The status of a request that succeeds: OK for a connection of TCP whose server has sent a line, 101 for a WebSocket handshake.
     pub const fn success(self) -> u16 {
         match self {
             Self::Http | Self::H2c => 200,
             Self::Grpc | Self::Tcp => 0,
+            Self::Ws => 101,
         }
+    }
+
+    /// Whether each request is a connection of its own.
+    pub const fn is_of_connections(self) -> bool {
+        matches!(self, Self::Tcp | Self::Ws)
     }
 
     /// Whether a path can be requested; for gRPC, whether it is that of a method, `/PACKAGE.SERVICE/METHOD`.
@@ -41,7 +49,7 @@ impl Scheme {
             !name.is_empty() && name.bytes().all(is_part)
         };
         match self {
-            Self::Http | Self::H2c => path.starts_with('/'),
+            Self::Http | Self::H2c | Self::Ws => path.starts_with('/'),
             Self::Tcp => path == "/",
             Self::Grpc => {
                 let names = path.strip_prefix('/').and_then(|path| path.split_once('/'));

@@ -99,10 +99,8 @@ impl<W: Write> Terminal<W> {
                 if let Some(totals) = totals.filter(|_| !self.quiet) {
                     self.totals(&totals);
                 }
-                if path.connects {
-                    self.line(
-                        "  each request is a connection of TCP, and its answer the first line that the server sends",
-                    );
+                if let Some(connections) = &path.connections {
+                    self.line(&format!("  {connections}"));
                 }
             }
             Event::Swept(what) => self.progressed(&format!("removed {what}, which was killed")),

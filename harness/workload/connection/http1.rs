@@ -25,12 +25,12 @@ pub(super) struct Http1 {
 
 /// An open connection. The task that waits for a response also reads and writes: a separate task would add two task switches per request.
 #[derive(Debug)]
-struct OpenConnection {
-    sender: SendRequest<Full<Bytes>>,
-    stream: Driven,
+pub(super) struct OpenConnection {
+    pub sender: SendRequest<Full<Bytes>>,
+    pub stream: Driven,
 }
 
-type Driven = Connection<TokioIo<Stream>, Full<Bytes>>;
+pub(super) type Driven = Connection<TokioIo<Stream>, Full<Bytes>>;
 
 impl OpenConnection {
     /// Reads and writes until a future is done; none if the connection was closed before.
@@ -92,7 +92,8 @@ impl Http1 {
     }
 }
 
-async fn connect(server: &ServerAddress) -> Result<Box<OpenConnection>, RequestFailure> {
+/// Opens a connection.
+pub(super) async fn connect(server: &ServerAddress) -> Result<Box<OpenConnection>, RequestFailure> {
     let stream = TokioIo::new(server.connect().await?);
     let (sender, stream) = Builder::new().writev(false).handshake(stream).await.map_err(|error| refused(&error))?;
     Ok(Box::new(OpenConnection { sender, stream }))

@@ -6,6 +6,7 @@ mod http1;
 mod http2;
 mod stream;
 mod tcp;
+mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -23,6 +24,7 @@ use http1::Http1;
 use http2::Http2;
 pub(super) use stream::Tls;
 use tcp::Tcp;
+use websocket::WebSocket;
 
 /// A request with its complete body.
 pub(super) type ClientRequest = Request<Full<Bytes>>;
@@ -43,6 +45,7 @@ enum Transport {
     /// Shared by the senders of its streams.
     Http2(Arc<Http2>),
     Tcp(Tcp),
+    WebSocket(WebSocket),
 }
 
 /// A complete response.
@@ -77,10 +80,16 @@ impl Connection {
         Self { transport: Transport::Tcp(Tcp::new(server)), timeout }
     }
 
+    /// A sender for which each request is the handshake of a WebSocket connection of its own. `reads_message` has the first message that the
+    /// server sends be the body of the response.
+    pub const fn websocket(server: Arc<ServerAddress>, reads_message: bool, timeout: Duration) -> Self {
+        Self { transport: Transport::WebSocket(WebSocket::new(server, reads_message)), timeout }
+    }
+
     /// Another sender on an HTTP/2 connection; none if the connection is of another protocol.
     pub fn stream(&self) -> Option<Self> {
         match &self.transport {
-            Transport::Http1(_) | Transport::Tcp(_) => None,
+            Transport::Http1(_) | Transport::Tcp(_) | Transport::WebSocket(_) => None,
             Transport::Http2(shared) => {
                 Some(Self { transport: Transport::Http2(Arc::clone(shared)), timeout: self.timeout })
             }
@@ -105,6 +114,7 @@ impl Connection {
             Transport::Http1(own) => tokio::time::timeout(self.timeout, own.exchange(request)).await,
             Transport::Http2(shared) => tokio::time::timeout(self.timeout, shared.exchange(request, alone)).await,
             Transport::Tcp(own) => tokio::time::timeout(self.timeout, own.exchange()).await,
+            Transport::WebSocket(own) => tokio::time::timeout(self.timeout, own.exchange(request)).await,
         };
         let answered = answered.unwrap_or_else(|_| {
             let message = format!("none in {} ms", self.timeout.as_millis());
@@ -114,7 +124,7 @@ impl Connection {
             match &mut self.transport {
                 Transport::Http1(own) => own.close(),
                 Transport::Http2(shared) => shared.close(),
-                Transport::Tcp(_) => {}
+                Transport::Tcp(_) | Transport::WebSocket(_) => {}
             }
         }
         answered

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::connection::{ClientRequest, Connection, ServerAddress, Tls};
 use super::output::{Batcher, MessageSink};
 use super::protocol::{
-    DrivePlan, DriverCommand, DriverMessage, FailureKind, RequestFailure, RequestResult, ResultKind,
+    DrivePlan, DriverCommand, DriverMessage, FailureKind, RequestFailure, RequestResult, ResultKind, VersionSource,
 };
 use super::response::{ResponseCache, ResponseReader};
 use super::schedule::{Schedule, ScheduledRequest, interval};
@@ -240,6 +240,10 @@ impl LoadGenerator {
         let connection = match self.protocol {
             Protocol::Http1 => Connection::http1(server(), keep_alive, timeout),
             Protocol::Tcp => Connection::tcp(server(), timeout),
+            Protocol::WebSocket => {
+                let reads_message = matches!(self.plan.version, VersionSource::Body(_) | VersionSource::Json(_));
+                Connection::websocket(server(), reads_message, timeout)
+            }
             Protocol::Http2 | Protocol::Grpc => {
                 let mut shared = lock(&self.shared);
                 while shared.len() <= number {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, TE, UPGRADE,
+};
 
 use super::DriveError;
 use crate::body::framed;
@@ -23,6 +25,8 @@ pub(super) enum Protocol {
     Grpc,
     /// `tcp`: connections to servers that speak first.
     Tcp,
+    /// `ws`: WebSocket handshakes, each on a connection of its own.
+    WebSocket,
 }
 
 impl Protocol {
@@ -49,9 +53,11 @@ impl Target {
             "h2c" => Protocol::Http2,
             "grpc" => Protocol::Grpc,
             "tcp" => Protocol::Tcp,
+            "ws" => Protocol::WebSocket,
             _ => {
-                let message =
-                    format!("`{base}` is not http://HOST:PORT, h2c://HOST:PORT, grpc://HOST:PORT or tcp://HOST:PORT");
+                let message = format!(
+                    "`{base}` is not http://HOST:PORT, h2c://HOST:PORT, grpc://HOST:PORT, tcp://HOST:PORT or ws://HOST:PORT"
+                );
                 return Err(DriveError::Plan(message));
             }
         };
@@ -123,6 +129,11 @@ impl Target {
         match self.protocol {
             Protocol::Http1 | Protocol::Http2 => drop(map.insert(ACCEPT, fixed("*/*"))),
             Protocol::Tcp => {}
+            Protocol::WebSocket => map.extend([
+                (CONNECTION, fixed("Upgrade")),
+                (UPGRADE, fixed("websocket")),
+                (SEC_WEBSOCKET_VERSION, fixed("13")),
+            ]),
             Protocol::Grpc => map.extend([(CONTENT_TYPE, fixed("application/grpc")), (TE, fixed("trailers"))]),
         }
         if !keep_alive && self.protocol == Protocol::Http1 {

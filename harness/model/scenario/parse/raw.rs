@@ -29,8 +29,9 @@ pub struct Scenario {
     #[schemars(with = "Option<Controller>")]
     pub controller: Option<Spanned<Controller>>,
     /// The service that the populations call: `http://HOST:PORT`; `h2c://HOST:PORT` for HTTP/2 with prior knowledge; `grpc://HOST:PORT`, which
-    /// may end in the method that claims are about by default, `/PACKAGE.SERVICE/METHOD`; or `tcp://HOST:PORT`, where each request is a connection.
-    #[schemars(with = "String", regex(pattern = "^(http|h2c|grpc|tcp)://"))]
+    /// may end in the method that claims are about by default, `/PACKAGE.SERVICE/METHOD`; `tcp://HOST:PORT`, where each request is
+    /// a connection; or `ws://HOST:PORT`, where each request is a WebSocket connection, which may end in the path of its handshake.
+    #[schemars(with = "String", regex(pattern = "^(http|h2c|grpc|tcp|ws)://"))]
     pub service: Spanned<String>,
     /// The pod that sends the traffic.
     pub client: Client,

@@ -189,6 +189,9 @@ impl Resolver<'_> {
         if context.service.scheme == Scheme::Grpc {
             return self.error(at, "`path-of-versions` is about requests of HTTP, and the service is one of gRPC");
         }
+        if context.service.scheme == Scheme::Ws {
+            return self.error(at, "`path-of-versions` is about requests of HTTP, and the service is ws");
+        }
         if !matches!(context.version, VersionRule::Header(_)) {
             let message = format!(
                 "`path-of-versions` reads the versions from one header, `version: {{header: x-versions}}`, not from `version: {}`",
@@ -213,7 +216,7 @@ impl Resolver<'_> {
     /// A claim about the share of slow answers.
     fn slow(&self, raw: parse::Slow, at: Location, context: &Context<'_>) -> Result<Claim, ScenarioError> {
         self.known_population(&raw.from, context)?;
-        let path = raw.path.map_or_else(|| Ok("/".to_owned()), |path| self.http_path(path))?;
+        let path = raw.path.map_or_else(|| Ok(context.service.path.clone()), |path| self.http_path(path))?;
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let place = raw.slower_than.referenced;
         if context.service.scheme == Scheme::Tcp {

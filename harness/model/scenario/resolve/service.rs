@@ -21,12 +21,18 @@ impl Resolver<'_> {
         let schemes = || Scheme::ALL.iter().map(ToString::to_string);
         let Some(scheme) = Scheme::ALL.into_iter().find(|known| known.to_string() == scheme) else {
             let names: Vec<String> = schemes().collect();
+            if scheme == "wss" {
+                return refused("; clients in the mesh speak WebSocket without TLS, ws://HOST:PORT".to_owned());
+            }
             let meant = nearest(scheme, names.iter().map(String::as_str));
             return refused(format!("; the schemes are {}{meant}", names.join(", ")));
         };
         let (address, path) = match rest.split_once('/') {
             None | Some((_, "")) => (rest.trim_end_matches('/'), scheme.default_path().to_owned()),
             Some((address, method)) if scheme == Scheme::Grpc => (address, format!("/{method}")),
+            Some((address, path)) if scheme == Scheme::Ws => {
+                (address, self.http_path(Spanned { value: format!("/{path}"), ..url.clone() })?)
+            }
             Some(_) => return refused(String::new()),
         };
         let (host, port) = address.split_once(':').unwrap_or((address, "80"));
@@ -125,6 +131,25 @@ impl Resolver<'_> {
         }
     }
 
+    /// Refuses what is not said in WebSocket handshakes, or not tested with them.
+    fn refuse_for_websocket(&self, raw: &raw::Scenario) -> Result<(), ScenarioError> {
+        let unfit = raw.populations.values().find_map(|own| {
+            let sessions = own.sessions.as_ref().map(|sessions| ("sessions", sessions.referenced));
+            let through = own.through.as_ref().map(|through| ("through", through.referenced));
+            sessions.or(through).or_else(|| Some(("method", own.method.as_ref()?.referenced)))
+        });
+        match unfit {
+            None => Ok(()),
+            Some(("method", at)) => self.error(at, "every WebSocket handshake is a GET; remove `method`"),
+            Some((key, at)) => {
+                let message = format!(
+                    "`{key}` is not supported with ws://; use a service of http://, whose requests take the same routes"
+                );
+                self.error(at, message)
+            }
+        }
+    }
+
     /// Refuses what connections of TCP do not have, and what only they have.
     fn refuse_for_connections(
         &self,
@@ -139,12 +164,17 @@ impl Resolver<'_> {
                 let message = "a connection of TCP has no answer of HTTP; read the version in the first line that the server sends, `version: {line: '…(?<version>…)'}`";
                 return self.error(at, message);
             }
+            (Scheme::Ws, VersionRule::Line(_)) => {
+                let message = "`line` is the first line of a server of TCP, and the service is ws; read the version in the answer to the handshake, `version: {header: …}`, or in the first message, `version: {body: '…(?<version>…)'}`";
+                return self.error(at, message);
+            }
             (_, VersionRule::Line(_)) => {
                 let message = format!(
                     "`line` is the first line of a server of TCP, and the service is {scheme}; a service of TCP is tcp://HOST:PORT"
                 );
                 return self.error(at, message);
             }
+            (Scheme::Ws, _) => return self.refuse_for_websocket(raw),
             _ => return Ok(()),
         }
         let of_scenario = raw.pod.iter().map(|pod| ("pod", pod.header.referenced));

@@ -184,7 +184,7 @@ async fn an_unknown_protocol_is_refused() {
     let (_sender, mut commands) = mpsc::channel(1);
     let other = DrivePlan { base: "https://svc:443".to_owned(), ..plan(1, vec![flow("/", 1)]) };
     let error = drive(other, &mut commands, &mut JsonLines::new(io::sink())).await.unwrap_err();
-    let expected = "the plan is not valid: `https://svc:443` is not http://HOST:PORT, h2c://HOST:PORT, grpc://HOST:PORT or tcp://HOST:PORT";
+    let expected = "the plan is not valid: `https://svc:443` is not http://HOST:PORT, h2c://HOST:PORT, grpc://HOST:PORT, tcp://HOST:PORT or ws://HOST:PORT";
     assert_eq!(error.to_string(), expected);
 }
 

@@ -1,6 +1,7 @@
 mod http2;
 mod tcp;
 mod tls;
+mod websocket;
 
 use std::collections::BTreeSet;
 use std::io::Write;
