@@ -169,7 +169,7 @@ fn compile(count: u32, hosts: Hosts) -> Duration {
     }
     best(3, || {
         let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
-        let client = Client { namespace: "many".to_owned(), labels: BTreeMap::new(), sidecar: true };
+        let client = Client::new("many", BTreeMap::new());
         let routes = mesh.outbound(client).all().map(|routes| routes.table.routes.len()).sum::<usize>();
         assert_eq!(routes, 3 * count as usize);
     })
@@ -214,7 +214,7 @@ fn decide() -> Duration {
     let mut live = Live::new("canary", "canary");
     scenario.stages[..4].iter().for_each(|stage| live.step_through(stage));
     let mesh = Mesh::new(&live, pods_of(&live, &Naming::default()));
-    let client = Client { namespace: "canary".to_owned(), labels: BTreeMap::new(), sidecar: true };
+    let client = Client::new("canary", BTreeMap::new());
     let request = Request::get("svc-hello", 8080, "/").with("end-user", "testers");
     let routes = mesh.outbound(client).routes(&request).unwrap();
     best(5, || {

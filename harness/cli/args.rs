@@ -168,7 +168,7 @@ pub struct ThrowawayArgs {
     /// The containerd snapshotter of a throwaway cluster; use `native` if overlayfs does not work
     #[arg(long, env = "SHIFTCHECK_SNAPSHOTTER", default_value = "overlayfs")]
     pub snapshotter: String,
-    /// The number of nodes of a throwaway cluster, up to 8; with several, each is in a zone of its own [default: 1]
+    /// The number of nodes of a throwaway cluster, up to 8; with several, each is in a zone of its own [default: as many as the scenario needs]
     #[arg(long, value_name = "NUMBER", value_parser = nodes)]
     pub nodes: Option<u8>,
     /// Load an image into a throwaway cluster, by its name in the Docker engine or from an archive (FILE.tar); can be repeated

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::advice::Failure;
 use super::args::{ClusterKind, JudgeArgs, ThrowawayArgs, TrafficArgs, WalkArgs};
+use super::nodes;
 use super::process::{in_ci, own_binary};
 use crate::cluster::{Docker, Keep, NodeImage, OwnPod, default_cache};
 use crate::mesh::IstioChoice;
@@ -26,12 +27,13 @@ const fn default_cluster(in_ci: bool, engine: bool) -> ClusterKind {
 /// The options of a run. `state` is the folder for the cluster state.
 pub(super) fn options(args: &WalkArgs, scenario: &Scenario, state: Option<PathBuf>) -> Result<Options, Failure> {
     let cluster = cluster_of(args);
-    let ThrowawayArgs { load_image, nodes, .. } = &args.throwaway;
-    for (option, is_there) in [("--load-image", !load_image.is_empty()), ("--nodes", nodes.is_some())] {
+    let ThrowawayArgs { load_image, nodes: asked, .. } = &args.throwaway;
+    for (option, is_there) in [("--load-image", !load_image.is_empty()), ("--nodes", asked.is_some())] {
         if cluster != ClusterKind::K3s && is_there {
             return Err(Failure::bad_input(format!("{option} needs a throwaway cluster: --cluster k3s")));
         }
     }
+    nodes::enough(*asked, scenario)?;
     let venue: Arc<dyn Venue> = match cluster {
         ClusterKind::K3s => Arc::new(throwaway_of(args)?),
         ClusterKind::Embedded => Arc::new(Embedded),

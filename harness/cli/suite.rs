@@ -14,6 +14,7 @@ use super::args::{ClusterKind, RunArgs};
 use super::discovery;
 use super::execute::Place;
 use super::exit::ExitCode;
+use super::nodes;
 use super::options::{cluster_of, throwaway_of};
 use super::process::{When, reproduce};
 use super::single;
@@ -130,6 +131,8 @@ impl Suite<'_> {
         // what cannot be read is told when its turn comes
         let read: Vec<Option<Scenario>> = self.scenarios.iter().map(|path| Scenario::read(path).ok()).collect();
         let readable: Vec<&Scenario> = read.iter().flatten().collect();
+        let asked = self.args.walk.throwaway.nodes;
+        readable.iter().try_for_each(|scenario| nodes::enough(asked, scenario))?;
         let throwaway = throwaway_of(&self.args.walk)?;
         Ok(match SharedCluster::of(throwaway, &readable, &self.args.walk.cache.folder) {
             Some((cluster, sharing)) => {

@@ -7,6 +7,7 @@ use super::args::UpgradeArgs;
 use super::discovery;
 use super::exit::ExitCode;
 use super::live::LivePage;
+use super::nodes;
 use super::options::{driver, istio, throwaway};
 use super::process::{interrupt, output, reproduce};
 use crate::cluster::{ClusterError, ImageCache, Keep};
@@ -84,6 +85,7 @@ async fn upgrade(args: &UpgradeArgs, live: Option<&Live>, interrupt: &Interrupt)
 /// Checks everything that can be checked before a cluster starts.
 async fn prepare(args: &UpgradeArgs, folder: Option<PathBuf>, pause: Pause) -> Result<(UpgradeSpec, Upgrade), Failure> {
     let scenario = discovery::read(args.scenario.as_deref())?;
+    nodes::enough(args.throwaway.nodes, &scenario)?;
     let (spec, istio) = match args.controller {
         Some(kind) => of_controller(args, kind, &scenario).await?,
         None => (

@@ -6,6 +6,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use crate::events::Injection;
+use crate::routing::Placement;
 
 /// Reasons for which a waiting container will not start without a change.
 const PERMANENT: [&str; 4] =
@@ -34,6 +35,8 @@ pub struct PodState {
     pub image: String,
     /// The declared container ports with their names.
     pub ports: Vec<(Option<String>, u16)>,
+    /// Where it runs, as far as its manifest tells.
+    pub placement: Placement,
     /// Whether it is ready and not terminating.
     pub ready: bool,
     /// How the sidecar was injected, if there is one.
@@ -57,6 +60,10 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let ports = ports.filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)));
     let mut containers = spec.into_iter().flat_map(|spec| &spec.containers).filter(|container| !is_proxy(container));
     let own = containers.clone().next();
+    let selector = spec.and_then(|spec| spec.node_selector.clone()).unwrap_or_default();
+    let affinity = spec.and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
+    // without an affinity, there is nothing that names a topology
+    let affinity = serde_json::to_value(affinity).unwrap_or_default();
     let has_hook = |own: &Container| own.lifecycle.as_ref().is_some_and(|own| own.pre_stop.is_some());
     PodState {
         name: pod.name_any(),
@@ -65,6 +72,7 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
         labels: pod.labels().clone(),
         image: own.and_then(|own| own.image.clone()).unwrap_or_default(),
         ports: ports.collect(),
+        placement: Placement::of(pod.labels(), &selector, &affinity),
         ready: ready && pod.metadata.deletion_timestamp.is_none(),
         sidecar,
         has_pre_stop: containers.any(has_hook),

@@ -91,11 +91,7 @@ fn compose(sources: &Sources, refused: &BTreeMap<String, String>) -> Result<Draf
         .ok_or_else(|| DraftError::NoService { from: sources.from.clone(), skipped: sources.skipped.clone() })?;
     let naming = Naming { versions: versions(&live), images: demo_versions() };
     let mesh = Mesh::new(&live, pods_of(&live, &naming));
-    let outbound = mesh.outbound(Client {
-        namespace: namespace.clone(),
-        labels: BTreeMap::from([("app".to_owned(), POD.to_owned())]),
-        sidecar: true,
-    });
+    let outbound = mesh.outbound(Client::new(&namespace, BTreeMap::from([("app".to_owned(), POD.to_owned())])));
     let (populations, paths) = callers(&outbound, &service, outside, &mut open);
     let is_demo = workloads(&live).any(|object| {
         let image = object.manifest.at("/spec/template/spec/containers/0/image").and_then(serde_json::Value::as_str);

@@ -226,8 +226,9 @@ impl<'a> Session<'a> {
     /// A pod that sends requests, as rules see it.
     pub fn live_client(&self, name: &str, namespace: &str) -> routing::Client {
         let pod = self.venue.pods().into_iter().find(|pod| pod.name == name && pod.namespace == namespace);
-        let (labels, sidecar) = pod.map_or_else(Default::default, |pod| (pod.labels, pod.sidecar.is_some()));
-        routing::Client { namespace: namespace.to_owned(), labels, sidecar }
+        let told = |pod: PodState| (pod.labels, pod.sidecar.is_some(), pod.placement);
+        let (labels, sidecar, placement) = pod.map_or_else(Default::default, told);
+        routing::Client { namespace: namespace.to_owned(), labels, sidecar, placement }
     }
 
     /// The workloads of the namespace, without the client.

@@ -39,6 +39,7 @@ pub fn ready_pods(pods: Vec<PodState>) -> Vec<routing::Pod> {
                 ports: pod.ports,
                 image: pod.image,
                 sidecar: pod.sidecar.is_some(),
+                placement: pod.placement,
                 ..routing::Pod::default()
             })
         })

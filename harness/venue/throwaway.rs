@@ -24,7 +24,7 @@ pub struct Throwaway {
     pub istio: IstioChoice,
     /// containerd's snapshotter.
     pub snapshotter: String,
-    /// The number of nodes, from 1. With several, each is in a zone of its own.
+    /// The least number of nodes, from 1; a scenario may ask for more. With several, each is in a zone of its own.
     pub nodes: u8,
     /// Images that the node does not pull.
     pub load: Vec<ImageSource>,
@@ -82,7 +82,7 @@ impl Throwaway {
             ),
             first,
             snapshotter: &self.snapshotter,
-            nodes: self.nodes,
+            nodes: scenarios.iter().filter_map(|own| Some(own.nodes.as_ref()?.number)).fold(self.nodes, u8::max),
             images: ScenarioImages::of(scenarios, &self.load),
             gateway_api: scenarios.iter().any(|scenario| scenario.uses_gateway_api()),
             components,

@@ -12,6 +12,7 @@ use crate::harness::tests;
 
 tests![
     clients_and_servers_are_on_all_nodes(),
+    callers_get_what_their_zone_has(),
     all_nodes_and_their_network_are_removed[after_kill_9](killed_and_swept),
     all_nodes_and_their_network_are_removed[after_ctrl_c](interrupted),
     all_nodes_and_their_network_are_removed[after_the_loss_of_a_node](without_a_node),
@@ -90,6 +91,19 @@ fn clients_and_servers_are_on_all_nodes() {
     assert_eq!((kept().len(), networks(&run).len()), (2, 1));
     sweep(&["--run", &run]);
     assert_eq!((kept(), networks(&run)), (Vec::new(), Vec::new()));
+}
+
+/// The scenario asks for two nodes, and its clients are in both zones.
+fn callers_get_what_their_zone_has() {
+    let report = tempfile::tempdir().unwrap();
+    let run = ["run", "fixtures/locality", "--cluster", "k3s", "--report", report.path().to_str().unwrap()];
+    let (printed, errors, code) = said(&shiftcheck(&run).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("cluster of 2 nodes with Istio "), "{printed}");
+    assert!(printed.contains("all stages passed"), "{printed}");
+    // the sidecars of both clients are compared with the model, which knows the zones
+    assert!(!printed.contains("where they were not compared"), "{printed}");
+    assert_eq!(json_of(report.path(), "report.json")["environment"]["nodes"], 2);
 }
 
 /// A run that has started both nodes, and what it prints from then on.

@@ -633,6 +633,21 @@ fn images_are_loaded_into_throwaway_clusters_alone() {
 }
 
 #[rstest]
+#[case::of_the_run("nodes: 2", &["--cluster", "k3s", "--nodes", "1"], "scenario.yaml:4:8: the scenario needs 2 nodes, more than --nodes 1\n")]
+#[case::of_the_scenario("nodes: 9", &[], "scenario.yaml:4:8: 9 is not between 1 and 8\n")]
+#[case::no_number("nodes: two", &[], "scenario.yaml:4:8: ")]
+fn a_scenario_that_does_not_get_its_nodes_is_told(
+    #[case] nodes: &str,
+    #[case] arguments: &[&str],
+    #[case] message: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "locality", "scenario.yaml", "nodes: 2", nodes);
+    let (_, errors, code) = said(&shiftcheck(&[&["run", &path, "--no-report"], arguments].concat()).output().unwrap());
+    assert!(code == Some(2) && errors.contains(message), "{errors}");
+}
+
+#[rstest]
 #[case::embedded(&["--cluster", "embedded", "--nodes", "2"], "error: --nodes needs a throwaway cluster: --cluster k3s\n")]
 #[case::too_many(&["--nodes", "9"], "a cluster has from 1 to 8 nodes: each is a container on this machine, with all images")]
 #[case::none(&["--nodes", "0"], "a cluster has from 1 to 8 nodes: pods run on nodes")]

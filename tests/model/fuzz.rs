@@ -142,7 +142,7 @@ fn manifests(text: &str) {
     let pods = pods_of(&live, &Naming::default()).into_iter().take(100).collect();
     let mesh = Mesh::new(&live, pods);
     let client = client_of(&live, "client").or_else(|| client_of(&live, "httpbin"));
-    let usual = || Client { namespace: "canary".to_owned(), labels: BTreeMap::new(), sidecar: true };
+    let usual = || Client::new("canary", BTreeMap::new());
     let client = client.unwrap_or_else(usual);
     let outbound = mesh.outbound(client);
     for port in [80, 8080] {

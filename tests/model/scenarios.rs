@@ -18,6 +18,7 @@ fn all_claims_hold(
         "ingress-passthrough",
         "ingress-gateway-api",
         "callers",
+        "locality",
         "chain",
         "fault-injection",
         "scale",
@@ -249,6 +250,7 @@ fn every_mutant_is_killed(
         "ingress-passthrough",
         "ingress-gateway-api",
         "callers",
+        "locality",
         "chain",
         "fault-injection",
         "scale",
@@ -449,4 +451,41 @@ fn websocket_handshakes_that_are_not_modelled_are_undecided(
     let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
     assert_eq!(code, Some(4), "{printed}{errors}");
     assert!(printed.contains(field), "{printed}");
+}
+
+/// Without the preference, or without knowing where the client runs, zones do not get what is claimed.
+#[rstest]
+#[case::not_preferred(
+    ("scenario.yaml", "svc-hello.yaml, dr-hello.yaml]", "svc-hello.yaml, dr-hello-everywhere.yaml]"),
+    1,
+    "zone-1: v1 — the manifests give v1 66.67 %, v2 33.33 % by VirtualService vs-hello"
+)]
+#[case::anywhere(
+    ("client.yaml", "  nodeSelector: {topology.kubernetes.io/region: region-1, topology.kubernetes.io/zone: zone-1}\n", ""),
+    4,
+    "dr-hello.yaml:9:5: spec.trafficPolicy.outlierDetection can affect these requests and is not modelled"
+)]
+#[case::a_zone_without_its_region(
+    ("client.yaml", "topology.kubernetes.io/region: region-1, ", ""),
+    4,
+    "dr-hello.yaml:9:5: spec.trafficPolicy.outlierDetection can affect these requests and is not modelled"
+)]
+#[case::another_zone(
+    ("client.yaml", "zone: zone-1", "zone: zone-2"),
+    1,
+    "zone-1: v1 — the manifests give v2 by VirtualService vs-hello"
+)]
+fn what_a_zone_gets_is_told_by_the_manifests(
+    #[case] (file, from, to): (&str, &str, &str),
+    #[case] exit: i32,
+    #[case] expected: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "locality", file, from, to);
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(exit), "{printed}{errors}");
+    assert!(printed.contains(expected), "{printed}");
+    let run = ["run", &path, "--cluster", "embedded", "--no-report"];
+    let (printed, errors, code) = said(&shiftcheck(&run).output().unwrap());
+    assert_eq!(code, Some(exit), "{printed}{errors}");
 }

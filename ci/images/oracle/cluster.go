@@ -30,14 +30,18 @@ type cluster struct {
 	pods      []*corev1.Pod
 	// The pods that istiod makes for gateways of the Gateway API, which are among the pods.
 	gateways []*corev1.Pod
-	others    []runtime.Object
-	configs   []config.Config
+	// The nodes that pods ask for by region and zone, by their names.
+	nodes   map[string]*corev1.Node
+	others  []runtime.Object
+	configs []config.Config
 }
 
 // The time of objects that name none.
 var created = metav1.NewTime(time.Unix(1_700_000_000, 0))
 
-func newCluster(namespace string) *cluster { return &cluster{namespace: namespace} }
+func newCluster(namespace string) *cluster {
+	return &cluster{namespace: namespace, nodes: map[string]*corev1.Node{}}
+}
 
 func (c *cluster) add(validator *definitions.Validator, object unstructured.Unstructured) error {
 	if object.GetNamespace() == "" && object.GetKind() != "Namespace" {
@@ -101,7 +105,19 @@ func (c *cluster) ready(pod *corev1.Pod) {
 		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 	}
 	pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
-	pod.Spec.NodeName = "node"
+	pod.Spec.NodeName = c.node(pod.Spec.NodeSelector)
+}
+
+// node is the name of a node with the topology that a pod asks for.
+func (c *cluster) node(selector map[string]string) string {
+	region, zone := selector[corev1.LabelTopologyRegion], selector[corev1.LabelTopologyZone]
+	if region == "" && zone == "" {
+		return "node"
+	}
+	name := region + "." + zone
+	topology := map[string]string{corev1.LabelTopologyRegion: region, corev1.LabelTopologyZone: zone}
+	c.nodes[name] = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: topology}}
+	return name
 }
 
 // replicas adds the pods of a Deployment, named as the harness names them.
@@ -224,6 +240,9 @@ func (c *cluster) other(object unstructured.Unstructured) error {
 // objects are all objects of Kubernetes, the endpoints of the Services among them.
 func (c *cluster) objects() []runtime.Object {
 	objects := c.others
+	for _, node := range c.nodes {
+		objects = append(objects, node)
+	}
 	for _, pod := range c.pods {
 		objects = append(objects, pod)
 	}

@@ -2,7 +2,7 @@
 // protocols of clusters, in the form of Envoy's admin interface, which the harness reads from a real sidecar too.
 //
 //	oracle NAMESPACE FOLDER...   one case a folder of manifests; objects without a namespace are in NAMESPACE
-//	oracle < CASES               one case a line of JSON: {name, namespace, labels, gateway, objects}
+//	oracle < CASES               one case a line of JSON: {name, namespace, labels, locality, gateway, objects}
 //	oracle schemas               the definitions of the kinds that route requests, without descriptions
 //
 // Each case becomes a line of JSON on the standard output, in any order. Objects that the Kubernetes API or istiod would not accept are
@@ -34,6 +34,8 @@ type question struct {
 	Name      string            `json:"name"`
 	Namespace string            `json:"namespace"`
 	Labels    map[string]string `json:"labels"`
+	// The region, the zone and the subzone of the client, each empty if it is not known.
+	Locality [3]string `json:"locality"`
 	// Whether the client is a pod of an ingress gateway.
 	Gateway bool              `json:"gateway"`
 	Objects []json.RawMessage `json:"objects"`

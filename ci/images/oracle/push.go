@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	envoycluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcp "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -47,6 +48,7 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 		ConfigNamespace: asked.Namespace,
 		IPAddresses:     []string{address},
 		Labels:          asked.Labels,
+		Locality:        &core.Locality{Region: asked.Locality[0], Zone: asked.Locality[1], SubZone: asked.Locality[2]},
 		Metadata: &model.NodeMetadata{
 			IstioVersion: version, Namespace: asked.Namespace, Labels: asked.Labels, ClusterID: "Kubernetes",
 		},
@@ -81,7 +83,7 @@ func (given *answer) push(t test.Failer, cluster *cluster, asked question) {
 			for _, endpoint := range locality.LbEndpoints {
 				socket := endpoint.GetEndpoint().GetAddress().GetSocketAddress()
 				address := object{"address": names[socket.GetAddress()], "port_value": socket.GetPortValue()}
-				host := object{"address": object{"socket_address": address}}
+				host := object{"address": object{"socket_address": address}, "priority": locality.Priority}
 				statuses[assignment.ClusterName] = append(statuses[assignment.ClusterName], host)
 			}
 		}

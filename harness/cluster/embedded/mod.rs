@@ -247,6 +247,7 @@ impl EmbeddedMesh {
             labels: pod.labels,
             ports: pod.ports,
             image: pod.image,
+            placement: pod.placement,
             ready: true,
             has_pre_stop: false,
         });

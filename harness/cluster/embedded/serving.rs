@@ -157,10 +157,7 @@ impl Callers {
     /// The callers of a mesh with these pods and their servers, by the address of the pod.
     pub fn new(mesh: Mesh, pods: &[Pod], servers: HashMap<String, Arc<dyn PodServer>>) -> Self {
         let demo = pods.iter().filter(|pod| DemoImage::find(&pod.image).is_some());
-        let callers = demo.map(|pod| {
-            let client = Client { namespace: pod.namespace.clone(), labels: pod.labels.clone(), sidecar: pod.sidecar };
-            (pod.address.clone(), (client, DemoImage::propagates(&pod.env)))
-        });
+        let callers = demo.map(|pod| (pod.address.clone(), (Client::from(pod), DemoImage::propagates(&pod.env))));
         Self { pods: callers.collect(), mesh, servers, routes: Mutex::default() }
     }
 
@@ -251,10 +248,8 @@ impl Serving {
             let of = |cluster: &Cluster, addresses: &BTreeSet<String>| -> Vec<Endpoint> {
                 addresses.iter().map(|address| endpoint(cluster, address)).collect()
             };
-            let targets = routes.table.clusters.iter().map(|(cluster, behind)| match behind {
-                Endpoints::NoCluster => (cluster.clone(), Vec::new()),
-                Endpoints::Ready(addresses) => (cluster.clone(), of(cluster, addresses)),
-            });
+            let targets = routes.table.clusters.keys();
+            let targets = targets.map(|cluster| (cluster.clone(), of(cluster, &routes.table.active(cluster))));
             let mirrors = routes.table.routes.iter().flat_map(|route| match &route.action {
                 Action::Forward(forward) => forward.mirrors.as_slice(),
                 _ => &[],

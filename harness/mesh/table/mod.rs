@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -166,10 +167,22 @@ fn with_endpoints(dump: &ConfigDump, unit: RoutingUnit, routes: Vec<Route>) -> R
     for status in items(&dump.endpoints["cluster_statuses"]) {
         let Some(cluster) = status["name"].as_str().and_then(cluster) else { continue };
         let Some(behind) = table.clusters.get_mut(&cluster) else { continue };
-        *behind = Endpoints::Ready(items(&status["host_statuses"]).filter_map(endpoint).collect());
+        let ready = || items(&status["host_statuses"]).filter_map(|own| Some((priority(own), endpoint(own)?)));
+        *behind = Endpoints::Ready(ready().map(|(_, address)| address).collect());
+        let first = ready().map(|(priority, _)| priority).min();
+        let standby: BTreeSet<String> =
+            ready().filter(|(priority, _)| Some(*priority) != first).map(|(_, address)| address).collect();
+        if !standby.is_empty() {
+            table.standby.insert(cluster, standby);
+        }
     }
     table.upstreams = upstreams(&dump.clusters, &table);
     table
+}
+
+/// The priority of an endpoint: requests go to those with the lowest that is healthy.
+fn priority(status: &Value) -> u64 {
+    status["priority"].as_u64().unwrap_or(0)
 }
 
 /// The address of an endpoint; none if it is unhealthy.

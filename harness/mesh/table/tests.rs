@@ -49,6 +49,29 @@ fn dump() -> ConfigDump {
 }
 
 #[test]
+fn endpoints_behind_the_first_priority_stand_by() {
+    let endpoint = |number: u8, priority: u8, health: &str| {
+        json!({"address": {"socket_address": {"address": format!("10.0.0.{number}"), "port_value": 8080}},
+               "health_status": {"eds_health_status": health}, "priority": priority})
+    };
+    let read = |own: &str| {
+        let name = format!("outbound|8080|v1|{HOST}");
+        let hosts = [endpoint(1, 0, own), endpoint(2, 1, "HEALTHY"), endpoint(3, 2, "HEALTHY")];
+        let endpoints = json!({"cluster_statuses": [{"name": name, "host_statuses": hosts}]});
+        let table = read_table(&ConfigDump { endpoints, ..dump() }, HOST, 8080, None).unwrap();
+        table
+            .lines()
+            .into_iter()
+            .filter(|line| line.contains("subset v1") && line.starts_with("endpoints"))
+            .collect::<Vec<_>>()
+    };
+    let all = format!("endpoints of subset v1 of {HOST}:8080");
+    let [one, two, three] = ["10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"];
+    assert_eq!(read("HEALTHY"), [format!("{all}: {one}, {two}, {three}; too far away: {two}, {three}")]);
+    assert_eq!(read("UNHEALTHY"), [format!("{all}: {two}, {three}; too far away: {three}")]);
+}
+
+#[test]
 fn faults_are_read_with_their_shares() {
     let share = |numerator: u32| json!({"numerator": numerator, "denominator": "MILLION"});
     let read = |delay: Value| {
@@ -260,7 +283,7 @@ fn routes_of_the_sidecar_are_those_of_the_model(#[case] field: &str, #[case] mut
     );
     let mut live = Live::new("canary", "canary");
     parse_manifests("a.yaml".as_ref(), &text).unwrap().iter().for_each(|manifest| live.apply(manifest));
-    let client = Client { namespace: "canary".to_owned(), labels: BTreeMap::new(), sidecar: true };
+    let client = Client::new("canary", BTreeMap::new());
     let mesh = Mesh::new(&live, Vec::new());
     let expected = mesh.outbound(client).routes(&Request::get("svc-hello", 8080, "/")).unwrap().table;
     action["retry_policy"] = default_retries();

@@ -324,11 +324,8 @@ impl Snapshot<'_> {
 
     /// The client; one that is not applied is taken for one in the mesh, without labels.
     pub fn client(&self) -> Client {
-        client_of(self.effective(), &self.scenario.client.pod).unwrap_or_else(|| Client {
-            namespace: self.live.namespace().to_owned(),
-            labels: BTreeMap::new(),
-            sidecar: true,
-        })
+        client_of(self.effective(), &self.scenario.client.pod)
+            .unwrap_or_else(|| Client::new(self.live.namespace(), BTreeMap::new()))
     }
 
     /// What becomes of the client's requests.
@@ -339,11 +336,8 @@ impl Snapshot<'_> {
     /// Another pod that sends requests; one that is not applied is taken for one without labels.
     pub fn other_client(&self, other: &OtherClient) -> Client {
         let namespace = other.namespace(self.live.namespace());
-        client_in(&self.live, namespace, &other.name).unwrap_or_else(|| Client {
-            namespace: namespace.to_owned(),
-            labels: BTreeMap::new(),
-            sidecar: other.sidecar,
-        })
+        client_in(&self.live, namespace, &other.name)
+            .unwrap_or_else(|| Client { sidecar: other.sidecar, ..Client::new(namespace, BTreeMap::new()) })
     }
 
     /// What becomes of the requests of all pods that send some.

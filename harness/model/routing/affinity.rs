@@ -6,7 +6,7 @@ use std::fmt;
 use super::condition::Request;
 use super::hash_key::{HashKey, HashTable, KeyOf};
 use super::outbound::{Outbound, Routes};
-use super::table::{Action, Cluster, Endpoints, Forward, Route, RoutingUnit};
+use super::table::{Action, Cluster, Forward, Route, RoutingUnit};
 use crate::scenario::Origin;
 
 /// How the pod is chosen that answers a request.
@@ -135,10 +135,7 @@ impl Outbound<'_> {
         let table = &routes.table;
         let route = routes.decide(request).route.and_then(|index| table.routes.get(index));
         let Some(Route { action: Action::Forward(forward), .. }) = route else { return Affinity::Single };
-        let pods = |cluster: &Cluster| match table.clusters.get(cluster) {
-            Some(Endpoints::Ready(addresses)) => addresses.clone(),
-            _ => BTreeSet::new(),
-        };
+        let pods = |cluster: &Cluster| table.active(cluster);
         let all: BTreeSet<String> = forward.clusters.iter().flat_map(|(cluster, _)| pods(cluster)).collect();
         if all.len() < 2 && forward.clusters.iter().all(|(cluster, _)| !pods(cluster).is_empty()) {
             return Affinity::Single;

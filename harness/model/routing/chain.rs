@@ -113,8 +113,8 @@ impl<'m> Outbound<'m> {
         }
         let client = self.client_of(request);
         let clusters = forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster);
-        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, &client.namespace)).flatten();
-        ready.filter_map(|(pod, _)| sent_on(pod, request, &decision.path, propagation)).collect()
+        let pods = clusters.filter_map(|cluster| Some(self.mesh.by_distance(cluster, &client)?.nearest)).flatten();
+        pods.filter_map(|(pod, _)| sent_on(pod, request, &decision.path, propagation)).collect()
     }
 
     /// Why a request, or those that servers send on because of it, do not reach the destinations of the rules.
@@ -167,6 +167,5 @@ fn sent_on<'m>(pod: &'m Pod, before: &Request, path: &str, propagation: Propagat
     let kept = before.headers.iter().filter(|(name, _)| keeps && is_propagated(name));
     let request = Request::get(hop.host, hop.port, &hop.path).by(&before.method);
     let request = kept.fold(request, |request, (name, value)| request.with(name, value));
-    let client = Client { namespace: pod.namespace.clone(), labels: pod.labels.clone(), sidecar: pod.sidecar };
-    Some(SentOn { pod, client, request })
+    Some(SentOn { pod, client: Client::from(pod), request })
 }

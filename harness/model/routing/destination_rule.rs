@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::balancing::{self, BalancingPolicy, HashRule};
 use super::hosts::{Wildcards, is_wildcard, resolved};
 use super::live::Object;
+use super::locality::{self, LocalityPolicy, Preference};
 use super::notes::{Notes, Scope};
 use super::rule::Part;
 use super::unmodelled::ROOT;
@@ -50,6 +51,7 @@ pub(super) struct Subset {
     pub origin: Origin,
     tls: Option<TlsPolicy>,
     balancing: Option<BalancingPolicy>,
+    localities: Option<LocalityPolicy>,
 }
 
 /// The subsets of one host, merged from rules of a namespace.
@@ -60,6 +62,8 @@ pub(super) struct Subsets {
     tls: Option<TlsPolicy>,
     /// The same.
     balancing: Option<BalancingPolicy>,
+    /// The same.
+    localities: Option<LocalityPolicy>,
     /// The values of `exportTo` as written; an empty set exports to all namespaces.
     export: BTreeSet<String>,
 }
@@ -97,6 +101,7 @@ impl DestinationRules {
                 by_name: BTreeMap::new(),
                 tls: TlsPolicy::read(&policy),
                 balancing: BalancingPolicy::read(&policy),
+                localities: LocalityPolicy::read(&policy),
                 export: spec.get("exportTo").texts().into_iter().collect(),
             };
             for part in spec.get("subsets").items() {
@@ -111,6 +116,7 @@ impl DestinationRules {
                     origin: part.origin(),
                     tls: TlsPolicy::read(&policy),
                     balancing: BalancingPolicy::read(&policy),
+                    localities: LocalityPolicy::read(&policy),
                 };
                 subsets.by_name.entry(part.get("name").owned().unwrap_or_default()).or_insert(subset);
             }
@@ -158,6 +164,9 @@ impl Rules {
                 if other.balancing.is_none() {
                     other.balancing.clone_from(&added.balancing);
                 }
+                if other.localities.is_none() {
+                    other.localities.clone_from(&added.localities);
+                }
                 for (name, subset) in &added.by_name {
                     // of two subsets with one name, the older one applies
                     other.by_name.entry(name.clone()).or_insert_with(|| subset.clone());
@@ -191,6 +200,12 @@ impl Subsets {
     /// The hash of requests to a destination of a rule, which may name a port.
     pub fn hash_of_destination(&self, port: Option<u16>, subset: Option<&str>) -> Option<&HashRule> {
         balancing::of_destination(self.balancing.as_ref(), self.balancing_of(subset), port)
+    }
+
+    /// Which endpoints a cluster of a port prefers.
+    pub fn preference(&self, port: u16, subset: Option<&str>) -> Preference {
+        let subset = subset.and_then(|name| self.by_name.get(name)?.localities.as_ref());
+        locality::of_cluster(self.localities.as_ref(), subset, port)
     }
 
     fn balancing_of(&self, subset: Option<&str>) -> Option<&BalancingPolicy> {
@@ -271,16 +286,19 @@ impl PolicyReader<'_> {
 
     /// Localities matter where endpoints are ejected, or where the policy distributes requests over them.
     fn localities(&mut self, part: &Part<'_>) {
-        let setting = part.get("loadBalancer").get("localityLbSetting");
+        let balancer = part.get("loadBalancer");
+        let setting = balancer.get("localityLbSetting");
         if setting.get("enabled").value == false {
             return;
         }
         if setting.get("distribute").is_there() {
             setting.not_modelled(self.notes);
         } else if self.ejects {
+            setting.only(&["enabled", "failover"], self.notes);
             let outlier = part.get("outlierDetection");
-            let (place, is_assumed) = if setting.is_there() { (setting, false) } else { (outlier, true) };
-            if place.is_there() {
+            // a policy that mentions load balancing alone does not inherit that no place is preferred
+            let places = [(setting, false), (outlier, true), (balancer, true)];
+            if let Some((place, is_assumed)) = places.into_iter().find(|(place, _)| place.is_there()) {
                 let scope = Scope::Localities { host: self.host.to_owned(), subset: self.subset.clone(), is_assumed };
                 self.note(&place, scope);
             }

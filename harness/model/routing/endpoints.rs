@@ -1,9 +1,13 @@
 //! The endpoints of a cluster, as a client in some namespace sees it.
 
+use std::collections::BTreeSet;
+
 use super::balancing::HashRule;
+use super::client::Client;
 use super::condition::TlsHandshake;
 use super::destination_rule::{Subset, Subsets};
 use super::distribution::{Chance, Distribution, Outcome, Unconnected};
+use super::locality::{ByDistance, Preference};
 use super::mesh::Mesh;
 use super::retries::{Failure, Retries};
 use super::rule::Destination;
@@ -24,17 +28,35 @@ impl Mesh {
         }
     }
 
+    /// The ready pods of a cluster, by whether they get the requests of a client; none if the cluster does not exist.
+    pub(super) fn by_distance(&self, cluster: &Cluster, client: &Client) -> Option<ByDistance<'_>> {
+        let ready = self.ready(cluster, &client.namespace)?;
+        let policies = self.policies_of(&cluster.host, &client.namespace).filter(|_| client.sidecar);
+        let preference = policies.map(|own| own.preference(cluster.port, cluster.subset.as_deref()));
+        Some(ByDistance::new(ready, &preference.unwrap_or(Preference::Nothing), &client.placement))
+    }
+
+    /// A cluster with the addresses of the ready endpoints that get no requests of a client as long as nearer ones are ready; none if
+    /// there are none.
+    pub(super) fn standby(&self, cluster: &Cluster, client: &Client) -> Option<(Cluster, BTreeSet<String>)> {
+        let farther = self.by_distance(cluster, client)?.farther;
+        let addresses: BTreeSet<String> =
+            farther.into_iter().map(|(pod, number)| format!("{}:{number}", pod.address)).collect();
+        (!addresses.is_empty()).then(|| (cluster.clone(), addresses))
+    }
+
     /// The outcomes of requests to a cluster, which are sent again after failures, for the path at which demo servers respond with an error or
     /// for any other; none if the cluster does not exist. A handshake is one that a gateway passes through to the servers.
     pub(super) fn outcomes(
         &self,
         cluster: &Cluster,
         (unit, handshake): (RoutingUnit, Option<&TlsHandshake>),
-        client_namespace: &str,
+        client: &Client,
         retries: Retries,
         at_error: bool,
     ) -> Distribution {
-        let ready = match (self.ready(cluster, client_namespace), unit) {
+        let nearest = self.by_distance(cluster, client).map(|own| own.nearest);
+        let ready = match (nearest, unit) {
             (None, RoutingUnit::Request) => return Distribution::default(),
             (Some(ready), RoutingUnit::Request) if ready.is_empty() => {
                 return Distribution::certain(Outcome::NoEndpoint);
@@ -44,7 +66,7 @@ impl Mesh {
         if ready.is_empty() {
             return Distribution::certain(Outcome::NoConnection(Unconnected::Refused));
         }
-        let protocol = self.protocol(cluster, client_namespace);
+        let protocol = self.protocol(cluster, &client.namespace);
         let answers: Vec<(Outcome, bool)> = ready
             .into_iter()
             .map(|(pod, number)| {

@@ -66,5 +66,5 @@ pub(super) fn mesh_of(version: &IstioVersion, text: &str) -> Mesh {
 
 pub(super) fn client() -> Client {
     let labels = [("app".to_owned(), "client".to_owned())].into();
-    Client { namespace: "here".to_owned(), labels, sidecar: true }
+    Client::new("here", labels)
 }

@@ -411,6 +411,6 @@ impl Client {
     /// The pods of the ingress gateway that Istio's own manifests install.
     pub fn ingress_gateway() -> Self {
         let labels = INSTALLED.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self { namespace: ROOT.to_owned(), labels, sidecar: true }
+        Self::new(ROOT, labels)
     }
 }

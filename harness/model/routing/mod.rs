@@ -19,6 +19,7 @@
 
 mod affinity;
 mod balancing;
+mod behind;
 mod chain;
 mod check;
 mod client;
@@ -26,6 +27,7 @@ mod condition;
 mod connection;
 mod destination_rule;
 mod diagnosis;
+mod difference;
 mod distribution;
 mod endpoints;
 #[cfg(test)]
@@ -39,10 +41,12 @@ mod injection;
 mod istiod_tests;
 mod listener;
 mod live;
+mod locality;
 mod mesh;
 mod notes;
 mod outbound;
 mod pattern;
+mod placement;
 mod refusal;
 mod response;
 mod retries;
@@ -64,6 +68,7 @@ pub use check::check;
 pub use client::{Client, client_in, client_of};
 pub use condition::{Condition, GatewayPods, Polarity, Request, Subject, Test, TlsHandshake};
 pub use diagnosis::Finding;
+pub use difference::RouteDiff;
 pub use distribution::{Chance, Distribution, Outcome, Unconnected};
 pub use hash_key::{HashKey, HashTable, KeyOf};
 pub use hosts::addressed;
@@ -72,14 +77,14 @@ pub use mesh::Mesh;
 pub use notes::{NotModelled, Scope};
 pub use outbound::{Decision, Outbound, Routes};
 pub use pattern::Pattern;
+pub use placement::{Locality, Placement};
 pub use response::{HeaderChange, ResponseHeaders};
 pub use retries::{Failure, Retries};
 pub use rule::RuleRef;
 pub use secret::{CertificateFault, CertificateId, SecretFault, ServerCertificate};
 pub use service::{Naming, Pod, Protocol, pods_of};
 pub use table::{
-    Abort, Action, Cluster, Delay, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteDiff, RouteTable,
-    RoutingUnit,
+    Abort, Action, Cluster, Delay, Endpoints, Forward, Redirect, RedirectPath, Rewrite, Route, RouteTable, RoutingUnit,
 };
 pub use uncompared::Uncompared;
 pub use upstream::{Tls, Upstream};

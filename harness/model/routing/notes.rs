@@ -37,13 +37,13 @@ pub enum Scope {
     WithoutSidecar(BTreeSet<String>),
     /// Requests to a host, or to this subset of it, that a pod can receive whose image is not the demo's.
     OwnServers(String, Option<String>),
-    /// Requests to a host, or to this subset of it, that are balanced over pods of several localities.
+    /// Requests to a host, or to this subset of it, where it is not told which of its pods are the nearest to the client.
     Localities {
         /// The host.
         host: String,
         /// The subset.
         subset: Option<String>,
-        /// Whether pods whose labels tell no locality are taken to be in one.
+        /// Whether pods whose manifests tell no locality are taken to be in one.
         is_assumed: bool,
     },
     /// Requests to a host, or to this subset of it, that a hash balances over pods of several versions.

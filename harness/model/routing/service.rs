@@ -4,6 +4,7 @@ use super::hosts::full_name;
 use super::injection::{is_injected, namespace_labels};
 use super::live::{Kind, Live, Object};
 use super::notes::{Notes, Scope};
+use super::placement::Placement;
 use super::rule::Part;
 use crate::demo::{DemoImage, PROPAGATE};
 use crate::scenario::Origin;
@@ -191,6 +192,8 @@ pub struct Pod {
     pub version: String,
     /// Whether a sidecar is injected.
     pub sidecar: bool,
+    /// Where it runs.
+    pub placement: Placement,
     /// Where the environment keeps a demo server from sending on the headers of requests; none if it sends them on.
     pub loses_headers: Option<Origin>,
     /// The Secret with the certificate that a demo server shows; none if it does not speak TLS.
@@ -325,6 +328,11 @@ fn made_from(
             .filter(|_| is_demo)
             .and_then(|folder| mounted(spec, main.as_ref()?, folder)),
         demo_port: is_demo.then_some(DemoImage::PORT),
+        placement: Placement::of(
+            &labels,
+            &spec.get("nodeSelector").labels(),
+            spec.get("affinity").get("nodeAffinity").value,
+        ),
         loses_headers,
         env,
         labels,

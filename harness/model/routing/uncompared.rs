@@ -23,6 +23,8 @@ pub struct Uncompared {
     clusters: BTreeSet<Cluster>,
     /// What is not modelled and can change the protocols of clusters, or which endpoints retries go to.
     protocols: BTreeSet<String>,
+    /// The clusters of which it is not told which endpoints are the nearest.
+    places: BTreeSet<Cluster>,
     /// The retries of rules that ask for none, unless the configuration of the mesh has others. None if that is known to have no others.
     default_retries: Option<Retries>,
 }
@@ -30,6 +32,7 @@ pub struct Uncompared {
 /// What the configuration of the mesh, which no manifest contains, can change.
 const DEFAULT_RETRIES: &str = "retries by default, which `defaultHttpRetryPolicy` of the mesh can change";
 const AUTOMATIC_TLS: &str = "automatic mutual TLS, which `enableAutoMtls` of the mesh can switch off";
+const PLACES: &str = "the localities of nodes, of which the nearest to the client may be preferred";
 const HTTP1: &str = "HTTP/1.1 to servers, which `h2UpgradePolicy` of the mesh can change to HTTP/2";
 
 impl Uncompared {
@@ -39,6 +42,9 @@ impl Uncompared {
             return Some(BTreeSet::new());
         }
         let mut names = self.protocols.clone();
+        if found.standby != expected.standby && !self.places.is_empty() {
+            names.insert(PLACES.to_owned());
+        }
         let (found, expected) = (self.without_protocols(found), self.without_protocols(expected));
         if found == expected {
             return Some(names);
@@ -56,6 +62,7 @@ impl Uncompared {
     /// The table, or the part of it that nothing can change in these ways.
     fn without_protocols(&self, table: &RouteTable) -> RouteTable {
         let mut rest = table.clone();
+        rest.standby.retain(|cluster, _| !self.places.contains(cluster));
         if !self.protocols.is_empty() {
             rest.upstreams.clear();
             for route in &mut rest.routes {
@@ -103,6 +110,7 @@ impl Uncompared {
             rest.targets().filter(|cluster| !self.clusters.contains(cluster)).cloned().collect();
         rest.clusters.retain(|cluster, _| compared.contains(cluster));
         rest.upstreams.retain(|cluster, _| compared.contains(cluster));
+        rest.standby.retain(|cluster, _| compared.contains(cluster));
         rest
     }
 }
@@ -140,6 +148,10 @@ impl Outbound<'_> {
                 uncompared.clusters.insert(cluster.clone());
             }
         }
+        let sender = gateway.as_ref().unwrap_or(self);
+        let clusters = routes.iter().flat_map(|routes| routes.table.clusters.keys());
+        let is_told = |cluster: &&Cluster| self.mesh.by_distance(cluster, &sender.client).is_none_or(|own| own.is_told);
+        uncompared.places = clusters.filter(|cluster| !is_told(cluster)).cloned().collect();
         uncompared
     }
 
@@ -175,8 +187,8 @@ fn shown(NotModelled { field, origin, .. }: &NotModelled) -> String {
 mod tests {
     use rstest::rstest;
 
+    use super::super::difference::RouteDiff;
     use super::super::fixture::{RULES, SERVICE, client, mesh, mesh_of};
-    use super::super::table::RouteDiff;
     use super::*;
 
     /// The routes of the model, and what cannot be compared with them.
@@ -389,6 +401,23 @@ mod tests {
         let mut found = asked.clone();
         with_retries(own)(&mut found);
         assert_eq!(uncompared.left_out(&found, &asked), None);
+    }
+
+    #[test]
+    fn where_no_place_is_told_the_nearest_endpoints_may_be_preferred() {
+        let (expected, uncompared) =
+            of(&with_policy("{outlierDetection: {}}").replace("host: svc, subset: v1", "host: svc"));
+        let cluster = expected.clusters.keys().next().unwrap().clone();
+        let mut found = expected.clone();
+        found.standby.insert(cluster.clone(), ["here/v2-1:8080".to_owned()].into());
+        assert_eq!(uncompared.left_out(&found, &expected), Some(BTreeSet::from([PLACES.to_owned()])));
+        found.routes.pop();
+        assert_eq!(uncompared.left_out(&found, &expected), None);
+        // without ejection, no place is preferred
+        let (expected, uncompared) = of(&base());
+        let mut found = expected.clone();
+        found.standby.insert(cluster, ["here/v2-1:8080".to_owned()].into());
+        assert_eq!(uncompared.left_out(&found, &expected), None);
     }
 
     #[rstest]

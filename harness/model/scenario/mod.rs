@@ -51,7 +51,7 @@ pub use istio_version::{InvalidVersion, IstioVersion};
 pub use kinds::{ApiKind, KindRef, ObjectId, Scope, Target, UnresolvedKind};
 pub use manifest::{Manifest, parse as parse_manifests, read as read_manifests};
 pub use model::{
-    Client, DRIVER, OtherClient, Outside, Scenario, Sends, Served, Service, Stage, Step, Traffic, VersionRule,
+    Client, DRIVER, Nodes, OtherClient, Outside, Scenario, Sends, Served, Service, Stage, Step, Traffic, VersionRule,
 };
 pub use origin::{InvalidOrigin, Origin};
 pub use population::{CallerTls, GatewayApi, IngressGateway, Population, Request, Sender};

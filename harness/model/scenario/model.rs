@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Scenario {
     pub namespace: String,
     /// The rollout controllers that the scenario needs.
     pub install: Vec<Install>,
+    /// The least number of nodes of the cluster, if the scenario asks for several.
+    pub nodes: Option<Nodes>,
     /// The object with which a controller moves the traffic; none if the stages move it.
     pub controller: Option<Controlled>,
     /// The service that the populations call.
@@ -64,6 +67,20 @@ pub struct Scenario {
     pub populations: Vec<Population>,
     /// The stages, in order.
     pub stages: Vec<Stage>,
+}
+
+/// How many nodes a scenario needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nodes {
+    /// The number.
+    pub number: u8,
+    /// The position in the scenario file.
+    pub origin: Origin,
+}
+
+impl Nodes {
+    /// How many nodes a throwaway cluster may have.
+    pub const RANGE: RangeInclusive<u8> = 1..=8;
 }
 
 /// The service under test, as the client addresses it.

@@ -7,7 +7,7 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 42] = [
+pub const MUTATION_OPERATORS: [&str; 44] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "section name typo", "server port changed", "credential typo",
@@ -16,7 +16,7 @@ pub const MUTATION_OPERATORS: [&str; 42] = [
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
     "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out", "cookie lifetime left out",
-    "server name typo",
+    "server name typo", "outlier detection left out", "locality setting flipped",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -286,11 +286,9 @@ fn weights(mutator: &mut Mutator<'_>, list: &str) {
 fn destination_rule(mutator: &mut Mutator<'_>) {
     exports(mutator);
     mutator.misspell("host typo", "/spec/host", "host");
-    hash(mutator, "/spec/trafficPolicy/loadBalancer");
+    traffic_policy(mutator, "/spec");
     for subset in 0..mutator.count("/spec/subsets") {
-        hash(mutator, &format!("/spec/subsets/{subset}/trafficPolicy/loadBalancer"));
-    }
-    for subset in 0..mutator.count("/spec/subsets") {
+        traffic_policy(mutator, &format!("/spec/subsets/{subset}"));
         mutator.misspell("subset name typo", &format!("/spec/subsets/{subset}/name"), "subset");
         let labels = format!("/spec/subsets/{subset}/labels");
         for (key, value) in mutator.entries(&labels) {
@@ -298,6 +296,23 @@ fn destination_rule(mutator: &mut Mutator<'_>) {
             let wrong = typo(value.as_str().unwrap_or_default());
             mutator.set("subset label changed", &pointer, format!("{key}={wrong}"), json!(wrong));
         }
+    }
+}
+
+/// Changes how an endpoint of a host or a subset is chosen.
+fn traffic_policy(mutator: &mut Mutator<'_>, of: &str) {
+    let policy = format!("{of}/trafficPolicy");
+    let balancer = format!("{policy}/loadBalancer");
+    hash(mutator, &balancer);
+    match mutator.entries(&policy).keys().map(String::as_str).collect::<Vec<_>>()[..] {
+        // the API refuses an empty policy
+        ["outlierDetection"] => mutator.without("outlier detection left out", of, "trafficPolicy"),
+        _ => mutator.without("outlier detection left out", &policy, "outlierDetection"),
+    }
+    let enabled = format!("{balancer}/localityLbSetting/enabled");
+    if let Some(is_enabled) = mutator.value(&enabled).and_then(Value::as_bool) {
+        let what = format!("enabled: {}", !is_enabled);
+        mutator.set("locality setting flipped", &enabled, what, json!(!is_enabled));
     }
 }
 

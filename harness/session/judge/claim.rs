@@ -280,6 +280,7 @@ mod tests {
     use super::*;
     use crate::cluster::wait::{Awaited, WaitError};
     use crate::plan::Plan;
+    use crate::routing::Placement;
     use crate::scenario::{ErrorRates, Scenario};
 
     #[test]
@@ -291,6 +292,7 @@ mod tests {
             labels: BTreeMap::new(),
             image: String::new(),
             ports: Vec::new(),
+            placement: Placement::default(),
             ready,
             sidecar: None,
             has_pre_stop,

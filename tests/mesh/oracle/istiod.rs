@@ -159,7 +159,7 @@ fn question(number: usize, case: &Case) -> Value {
     });
     json!({
         "name": number.to_string(), "namespace": case.client.namespace, "labels": case.client.labels,
-        "gateway": case.is_gateway(),
+        "locality": case.client.placement.parts(), "gateway": case.is_gateway(),
         "objects": objects.collect::<Vec<_>>(),
     })
 }

@@ -66,11 +66,7 @@ fn fixtures_are_routed_as_istiod_says() {
 }
 
 fn variants_of_kubernetes_gateways_are_routed_as_istiod_says() {
-    let client = Client {
-        namespace: "diff".to_owned(),
-        labels: [(GatewayApi::GATEWAY_NAME.to_owned(), "gw".to_owned())].into(),
-        sidecar: true,
-    };
+    let client = Client::new("diff", [(GatewayApi::GATEWAY_NAME.to_owned(), "gw".to_owned())].into());
     let cases = Table::of_kubernetes_gateways().variants.into_iter().map(|variant| {
         let live = variant.live("diff", "diff-other");
         Case { name: variant.name, client: client.clone(), live }
@@ -128,11 +124,7 @@ fn fixtures() -> Vec<Case> {
             if !is_read_in_process(&live) {
                 continue;
             }
-            let made = |gateway: &IngressGateway| Client {
-                namespace: scenario.namespace.clone(),
-                labels: gateway.selector.clone(),
-                sidecar: true,
-            };
+            let made = |gateway: &IngressGateway| Client::new(&scenario.namespace, gateway.selector.clone());
             let gateway = scenario.ingress_gateways().into_iter().next().map(|gateway| match gateway.api {
                 GatewayApi::Istio => Client::ingress_gateway(),
                 GatewayApi::Kubernetes => made(gateway),

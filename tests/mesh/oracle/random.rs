@@ -146,7 +146,7 @@ fn case(written: &[Written]) -> Case {
         }
     }
     let labels = BTreeMap::from([("app".to_owned(), "client".to_owned()), ("tier".to_owned(), "front".to_owned())]);
-    let client = Client { namespace: "here".to_owned(), labels, sidecar: true };
+    let client = Client::new("here", labels);
     let made = [(GatewayApi::GATEWAY_NAME.to_owned(), EDGE.to_owned())].into();
     let client = if live.of(Kind::KubernetesGateway).next().is_some() {
         Client { labels: made, ..client }

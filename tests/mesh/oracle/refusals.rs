@@ -84,7 +84,7 @@ fn case(objects: &[Value]) -> Case {
         let manifest = parse_manifests(Path::new("spoilt.yaml"), &object.to_string()).unwrap().remove(0);
         live.apply(&manifest);
     }
-    let client = Client { namespace: NAMESPACE.to_owned(), labels: BTreeMap::new(), sidecar: true };
+    let client = Client::new(NAMESPACE, BTreeMap::new());
     Case { name: "spoilt".to_owned(), live, client }
 }
 

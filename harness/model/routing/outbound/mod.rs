@@ -7,14 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::client::Client;
 use super::condition::{GatewayPods, Request, TlsHandshake};
 use super::distribution::{Distribution, Outcome, Unconnected};
-use super::endpoints::answer;
 use super::hosts::{Wildcards, addressed, falls_under, is_wildcard};
 use super::mesh::Mesh;
 use super::notes::NotModelled;
 use super::retries::{Failure, Retries};
 use super::rule::{Destination, Export, MESH, RuleRef};
-use super::secret::ServerCertificate;
-use super::service::{Pod, Port, Protocol, Service};
+use super::service::{Port, Protocol, Service};
 use super::table::{Action, Cluster, Endpoints, Forward, Route, RouteTable, RoutingUnit};
 use super::translate::{self, Listener, RuleRoute};
 use super::unmodelled::{self, Reach};
@@ -107,11 +105,8 @@ impl Mesh {
             GatewayPods::MadeFor(name) => {
                 let namespaces = self.gateways.iter().filter_map(|gateway| gateway.made_in(name));
                 let own = namespaces.min_by_key(|own| *own != self.namespace);
-                Client {
-                    namespace: own.unwrap_or(&self.namespace).to_owned(),
-                    labels: [(GatewayApi::GATEWAY_NAME.to_owned(), name.clone())].into(),
-                    sidecar: true,
-                }
+                let labels = [(GatewayApi::GATEWAY_NAME.to_owned(), name.clone())].into();
+                Client::new(own.unwrap_or(&self.namespace), labels)
             }
         }
     }
@@ -200,45 +195,10 @@ impl<'m> Outbound<'m> {
         })
     }
 
-    /// The addresses of the ready endpoints of a cluster, as in a table; none if the cluster does not exist.
-    pub fn endpoints(&self, cluster: &Cluster) -> Option<BTreeSet<String>> {
-        let ready = self.mesh.ready(cluster, &self.client.namespace)?;
-        Some(ready.into_iter().map(|(pod, port)| format!("{}:{port}", pod.address)).collect())
-    }
-
-    /// What becomes of requests that the sidecar sends to the address of a pod behind a cluster, as in a table, and how the pod fails them.
-    pub fn answer(&self, cluster: &Cluster, address: &str) -> Option<(Outcome, Option<Failure>)> {
-        let (pod, number) = self.pod_behind(cluster, address)?;
-        Some(answer(pod, number, self.mesh.protocol(cluster, &self.client.namespace), RoutingUnit::Request, false))
-    }
-
-    /// The certificate that the pod at the address of a cluster shows; none if it shows none, or if that is not known.
-    pub fn certificate_behind(&self, cluster: &Cluster, address: &str) -> Option<ServerCertificate> {
-        let (pod, _) = self.pod_behind(cluster, address)?;
-        self.mesh.shown_by(pod, self.mesh.protocol(cluster, &self.client.namespace)).ok().flatten().cloned()
-    }
-
-    /// The pod at the address of a cluster, and its port.
-    fn pod_behind(&self, cluster: &Cluster, address: &str) -> Option<(&Pod, u16)> {
-        let ready = self.mesh.ready(cluster, &self.client.namespace)?;
-        ready.into_iter().find(|(pod, port)| format!("{}:{port}", pod.address) == address)
-    }
-
     /// The pod that forwards a request to a server: the gateway, or the client itself.
     pub(super) fn client_of(&self, request: &Request) -> Cow<'_, Client> {
         let gateway = request.entering.as_ref().map(|pods| Cow::Owned(self.mesh.gateway_client(pods)));
         gateway.unwrap_or(Cow::Borrowed(&self.client))
-    }
-
-    /// The workloads that may receive a request, or a mirrored copy of it.
-    pub fn workloads(&self, request: &Request) -> BTreeSet<String> {
-        let routes = self.routes(request).ok();
-        let route = routes.as_ref().and_then(|routes| routes.table.routes.get(routes.decide(request).route?));
-        let Some(Route { action: Action::Forward(forward), .. }) = route else { return BTreeSet::new() };
-        let clusters = forward.clusters.iter().chain(&forward.mirrors).map(|(cluster, _)| cluster);
-        let client = self.client_of(request);
-        let ready = clusters.filter_map(|cluster| self.mesh.ready(cluster, &client.namespace));
-        ready.flatten().map(|(pod, _)| pod.workload.clone()).collect()
     }
 
     /// What the model does not cover and what can affect a request, given its routes. Without routes there is no connection.
@@ -273,6 +233,7 @@ impl<'m> Outbound<'m> {
         };
         Reach {
             client: (&self.client.namespace, &self.client.labels),
+            placement: &self.client.placement,
             hosts: clusters().map(|(cluster, _)| cluster.host).chain([called]).collect(),
             port: request.port,
             is_http: routes.is_none_or(|routes| routes.table.unit == RoutingUnit::Request),
@@ -287,8 +248,10 @@ impl<'m> Outbound<'m> {
         let mut selector = service.selector.clone()?;
         let subset = cluster.subset.as_ref().and_then(|name| self.mesh.subset(service, name, &self.client.namespace));
         selector.extend(subset.into_iter().flat_map(|subset| subset.labels.clone()));
-        let ready = self.mesh.ready(&cluster, &self.client.namespace).unwrap_or_default();
-        let pods = ready.into_iter().map(|(pod, _)| pod).collect();
+        let behind = self.mesh.by_distance(&cluster, &self.client);
+        let (nearest, farther) = behind.map(|own| (own.nearest, own.farther)).unwrap_or_default();
+        let placements = nearest.iter().chain(&farther).map(|(pod, _)| &pod.placement).collect();
+        let pods = nearest.into_iter().map(|(pod, _)| pod).collect();
         Some(unmodelled::Destination {
             host: &service.host,
             port: cluster.port,
@@ -296,13 +259,8 @@ impl<'m> Outbound<'m> {
             subset: cluster.subset,
             selector,
             pods,
+            placements,
         })
-    }
-
-    /// The workloads whose ready pods are the endpoints of a cluster.
-    pub fn workloads_of(&self, cluster: &Cluster) -> BTreeSet<String> {
-        let ready = self.mesh.ready(cluster, &self.client.namespace).unwrap_or_default();
-        ready.into_iter().map(|(pod, _)| pod.workload.clone()).collect()
     }
 
     pub(super) fn service(&self, host: &str) -> Option<&'m Service> {
@@ -446,6 +404,7 @@ impl<'m> Outbound<'m> {
         (table.routes, rules) = routes.into_iter().unzip();
         let namespace = &self.client.namespace;
         let targets: BTreeSet<Cluster> = table.targets().cloned().collect();
+        table.standby = targets.iter().filter_map(|own| self.mesh.standby(own, &self.client)).collect();
         table.clusters =
             targets.into_iter().map(|cluster| (cluster.clone(), self.mesh.endpoints(&cluster, namespace))).collect();
         let there = table.clusters.iter().filter(|(_, endpoints)| **endpoints != Endpoints::NoCluster);
@@ -455,7 +414,7 @@ impl<'m> Outbound<'m> {
         let mut known = BTreeMap::new();
         let mut outcomes = |cluster: &Cluster, retries: Retries, at_error: bool| {
             let key = (cluster.clone(), retries, at_error);
-            let outcomes = || self.mesh.outcomes(cluster, (unit, handshake), namespace, retries, at_error);
+            let outcomes = || self.mesh.outcomes(cluster, (unit, handshake), &self.client, retries, at_error);
             known.entry(key).or_insert_with(outcomes).clone()
         };
         let header = self.mesh.version_header.as_deref();

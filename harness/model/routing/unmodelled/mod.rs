@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::hosts::{falls_under, full_name, is_wildcard, resolved};
 use super::live::Object;
 use super::notes::{Notes, Scope};
+use super::placement::Placement;
 use super::rule::Part;
 use super::service::Pod;
 use crate::scenario::{Origin, field};
@@ -41,6 +42,8 @@ const HARMLESS: [(&str, &str); 27] = [
 pub(super) struct Reach<'a> {
     /// The client's namespace and labels.
     pub client: (&'a str, &'a BTreeMap<String, String>),
+    /// Where the client runs.
+    pub placement: &'a Placement,
     /// The host that is called and the hosts that the request is forwarded or mirrored to, as full names.
     pub hosts: BTreeSet<String>,
     /// The port that is called.
@@ -67,8 +70,10 @@ pub(super) struct Destination<'a> {
     pub namespace: &'a str,
     /// The selector of the Service, with the labels of the subset.
     pub selector: BTreeMap<String, String>,
-    /// The pods.
+    /// The pods that get its requests.
     pub pods: Vec<&'a Pod>,
+    /// Where its ready pods run.
+    pub placements: BTreeSet<&'a Placement>,
 }
 
 impl Destination<'_> {
@@ -131,8 +136,9 @@ impl Scope {
                 servers.any(|pod| !pod.is_known_for_tls())
             }
             Self::Localities { host, subset, is_assumed } => reach.to(host, subset.as_ref()).any(|destination| {
-                let told: BTreeSet<_> = destination.pods.iter().map(|pod| pod.labels.get("istio-locality")).collect();
-                told.len() > 1 || destination.pods.len() > 1 && !is_assumed && told.contains(&None)
+                let is_one = *is_assumed && destination.placements == BTreeSet::from([&Placement::Untold]);
+                // where it is told, all pods but the nearest are left out
+                destination.pods.len() > 1 && !is_one && !reach.placement.tells_nearest(&destination.placements)
             }),
             Self::Hash(host, subset) => reach.to(host, subset.as_ref()).any(Destination::is_mixed),
             Self::Rule(origin) => reach.rule == Some(origin),

@@ -25,6 +25,10 @@ pub struct Scenario {
     /// The rollout controllers and the metrics-server that the scenario needs.
     #[serde(default)]
     pub install: Install,
+    /// The least number of nodes of the cluster, each in a zone of its own; from 1 to 8, by default 1. A throwaway cluster gets them; on an
+    /// existing cluster they have to be there.
+    #[schemars(with = "Option<u8>", range(min = 1, max = 8))]
+    pub nodes: Option<Spanned<u8>>,
     /// The object with which a controller moves the traffic.
     #[schemars(with = "Option<Controller>")]
     pub controller: Option<Spanned<Controller>>,
@@ -140,6 +144,9 @@ pub struct OtherClient {
     pub service_account: Option<Spanned<String>>,
     /// Whether the pod has a sidecar; by default true.
     pub sidecar: Option<bool>,
+    /// The labels of the nodes on which the pod may run; by default those that the client pod asks for.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub node_selector: Option<BTreeMap<String, String>>,
 }
 
 /// How to read the version from a response: one of these.

@@ -25,6 +25,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("namespace", Scalar, "a text"),
     ("install", Mapping, "what the scenario needs with its version, such as {argo-rollouts: '1.10'}"),
     ("install/*", Scalar, "a version in quotes, such as '1.10'"),
+    ("nodes", Scalar, "a number of nodes, such as 2"),
     (
         "controller",
         Mapping,

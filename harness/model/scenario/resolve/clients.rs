@@ -77,7 +77,8 @@ impl Resolver<'_> {
             };
             let account = raw.service_account.as_ref().map(|account| account.value.as_str());
             let is_client = |manifest: &&Manifest| manifest.kind() == "Pod" && manifest.name() == own;
-            client.manifests.extend(file.iter().find(is_client).map(|pod| like(pod, &other, &labels, account)));
+            let pod = file.iter().find(is_client);
+            client.manifests.extend(pod.map(|pod| like(pod, &other, &labels, account, raw.node_selector.as_ref())));
             client.others.push(other.clone());
             clients.push(Labelled { client: other, labels });
         }
@@ -155,6 +156,7 @@ fn like(
     other: &OtherClient,
     labels: &BTreeMap<String, Spanned<String>>,
     account: Option<&str>,
+    node_selector: Option<&BTreeMap<String, String>>,
 ) -> Manifest {
     let mut pod = pod.clone();
     let metadata = &mut pod.object.metadata;
@@ -166,6 +168,9 @@ fn like(
         // the client's own account is not in other namespaces
         spec.remove("serviceAccount");
         spec.insert("serviceAccountName".to_owned(), json!(account.unwrap_or("default")));
+        if let Some(node_selector) = node_selector {
+            spec.insert("nodeSelector".to_owned(), json!(node_selector));
+        }
     }
     pod
 }

@@ -31,7 +31,7 @@ use super::error::ScenarioError;
 use super::error_rates::ErrorRates;
 use super::kinds::{KindRef, Target};
 use super::manifest::{self, Manifest};
-use super::model::{Client, DRIVER, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
+use super::model::{Client, DRIVER, Nodes, Scenario, Served, Service, Stage, Step, Traffic, VersionRule};
 use super::origin::Origin;
 use super::parse::{Keys, parse, raw};
 use super::population::Population;
@@ -166,6 +166,7 @@ impl Resolver<'_> {
             name: raw.name,
             namespace: raw.namespace.value,
             install: self.install(raw.install),
+            nodes: raw.nodes.as_ref().map(|own| self.nodes(own)).transpose()?,
             controller,
             service,
             client,
@@ -180,6 +181,15 @@ impl Resolver<'_> {
             stages,
         };
         Self::with_calls(scenario)?.with_clients(replicas)
+    }
+
+    fn nodes(&self, written: &Spanned<u8>) -> Result<Nodes, ScenarioError> {
+        let (least, most) = (Nodes::RANGE.start(), Nodes::RANGE.end());
+        if !Nodes::RANGE.contains(&written.value) {
+            let message = format!("{} is not between {least} and {most}", written.value);
+            return self.error(written.referenced, message);
+        }
+        Ok(Nodes { number: written.value, origin: self.origin(written.referenced) })
     }
 
     fn replicas(&self, written: Option<&Spanned<u16>>) -> Result<u16, ScenarioError> {
