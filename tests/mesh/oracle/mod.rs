@@ -4,6 +4,7 @@
 mod definitions;
 mod generate;
 mod istiod;
+mod localities;
 mod random;
 mod refusals;
 
@@ -23,6 +24,7 @@ use crate::variants::{CLIENT, Table};
 use definitions::definitions_are_those_of_the_modules;
 pub use istiod::program;
 use istiod::{Case, Istiod, Pushed};
+use localities::nearest_endpoints_are_preferred_as_istiod_says;
 use random::random_manifests_are_routed_as_istiod_says;
 use refusals::spoilt_objects_are_refused_as_the_api_refuses_them;
 
@@ -32,6 +34,7 @@ tests![
     variants_of_gateways_are_routed_as_istiod_says(),
     variants_of_kubernetes_gateways_are_routed_as_istiod_says(),
     fixtures_are_routed_as_istiod_says(),
+    nearest_endpoints_are_preferred_as_istiod_says(),
     random_manifests_are_routed_as_istiod_says(),
     definitions_are_those_of_the_modules(),
     spoilt_objects_are_refused_as_the_api_refuses_them(),
