@@ -26,8 +26,7 @@ pub(super) fn read(object: &DynamicObject) -> ControllerStatus {
 
 /// The weight of the new version in a `VirtualService`, in percent; none if no route leads to the new version.
 pub(super) fn route_weight(canary: Canary<'_>, virtual_service: &Value) -> Option<u32> {
-    let http = virtual_service.pointer("/spec/http").and_then(Value::as_array).into_iter().flatten();
-    let mut destinations = http.filter_map(|route| route["route"].as_array()).flatten();
+    let mut destinations = Canary::weighted_routes(virtual_service).flatten();
     let own = destinations.find(|own| canary.is_canary(own) == Some(true))?;
     // a weight of 0 is not written
     own["weight"].as_u64().unwrap_or(0).try_into().ok()
@@ -162,5 +161,9 @@ mod tests {
             json!({"spec": {"http": [{"route": [destination("hello-primary", 75), destination("hello-canary", 25)]}]}});
         assert_eq!(route_weight(Canary::new(&data), &route), Some(25));
         assert_eq!(route_weight(Canary::new(&data), &json!({"spec": {"http": []}})), None);
+        // as Flagger writes it for sessions
+        let of_sessions = json!({"name": "sticky-route", "route": [destination("hello-primary", 0), destination("hello-canary", 100)]});
+        let both = json!({"spec": {"http": [of_sessions, route["spec"]["http"][0]]}});
+        assert_eq!(route_weight(Canary::new(&data), &both), Some(25));
     }
 }

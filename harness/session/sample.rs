@@ -184,7 +184,7 @@ impl Trials {
             (trial.ruling(), trial.observe(answer, AnswerTimes { due, sent, answered }))
         } else {
             let trial = &mut self.sessions[flow - self.claims.len() - self.levels.len()];
-            (trial.ruling(), trial.observe(answer, pod))
+            (trial.ruling(), trial.observe(answer, pod, AnswerTimes { due, sent, answered }))
         }
     }
 }
@@ -244,7 +244,7 @@ fn flows(designs: &StageDesigns) -> Vec<SampleFlow<'_>> {
         from: &design.claim.from,
         path: &design.claim.path,
         requests: design.requests(),
-        least: design.requests(),
+        least: design.least(),
     });
     claims.chain(levels).chain(sessions).collect()
 }

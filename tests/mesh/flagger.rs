@@ -32,6 +32,7 @@ fn flagger_moves_the_traffic_and_what_its_promotion_breaks_is_told() {
         assert!(printed.contains(line), "{line}\n{printed}");
     }
     other_canaries_hold(&kept);
+    users_keep_the_version_that_has_answered_them(&kept);
     // nothing beside a scenario that claims something about its changes
     std::thread::scope(|scope| {
         scope.spawn(|| a_webhook_that_is_never_asked_is_told(&kept));
@@ -55,6 +56,20 @@ fn other_canaries_hold(kept: &Kept) {
         assert!(printed.contains("Flagger v1.36.1, found in flagger-system"), "{printed}");
         eprintln!("flagger-{name} took {:.0} s", begun.elapsed().as_secs_f64());
     }
+}
+
+/// A Canary with `sessionAffinity`.
+fn users_keep_the_version_that_has_answered_them(kept: &Kept) {
+    let begun = Instant::now();
+    let (printed, errors, code) = kept.run(&fixture("flagger-affinity"));
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    for line in [
+        "weights in the route: canary 25 %, stable 75 % — the route has canary 25 %, stable 75 %",
+        " sessions that v2 answered kept it in 688 later requests",
+    ] {
+        assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(line.trim()), "{line}\n{printed}");
+    }
+    eprintln!("flagger-affinity took {:.0} s", begun.elapsed().as_secs_f64());
 }
 
 /// Without a new version, Flagger asks nothing.

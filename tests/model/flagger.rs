@@ -4,11 +4,11 @@ use std::path::Path;
 
 use rstest::{Context, rstest};
 
-use crate::common::{ROOT, said, shiftcheck};
+use crate::common::{ROOT, example, said, shiftcheck};
 
 #[rstest]
 fn the_steps_of_a_canary_are_checked_without_a_cluster(
-    #[values("canary", "canary-drained", "rollback", "judge", "ab", "mirror")] name: &str,
+    #[values("canary", "canary-drained", "rollback", "judge", "ab", "mirror", "affinity")] name: &str,
 ) {
     let scenario = format!("fixtures/flagger-{name}");
     let (printed, errors, code) = said(&shiftcheck(&["verify", &scenario]).output().unwrap());
@@ -17,7 +17,7 @@ fn the_steps_of_a_canary_are_checked_without_a_cluster(
 }
 
 #[rstest]
-fn every_mutant_of_a_canary_is_killed(#[values("canary", "ab", "mirror")] name: &str) {
+fn every_mutant_of_a_canary_is_killed(#[values("canary", "ab", "mirror", "affinity")] name: &str) {
     let scenario = format!("fixtures/flagger-{name}");
     let (printed, errors, code) = said(&shiftcheck(&["mutants", &scenario]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
@@ -85,7 +85,33 @@ fn a_spoilt_canary_is_told_with_its_place(
 }
 
 #[rstest]
-#[case::affinity("    stepWeight: 25", "    stepWeight: 25\n    sessionAffinity: {cookieName: canary}")]
+#[case::without_the_affinity(
+    "    sessionAffinity: {cookieName: flagger-cookie, maxAge: 21600}\n",
+    "",
+    "no response of v2 leaves a session with the cookie `flagger-cookie`"
+)]
+#[case::with_another_cookie(
+    "cookieName: flagger-cookie",
+    "cookieName: canary",
+    "no response of v2 leaves a session with the cookie `flagger-cookie`"
+)]
+fn sessions_that_flagger_does_not_keep_are_told_with_the_rule(#[case] from: &str, #[case] to: &str, #[case] why: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "flagger-affinity", "canary.yaml", from, to);
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    let words = printed.replace(folder.path().to_str().unwrap(), "FOLDER");
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cause =
+        format!("because {why}, and VirtualService hello (FOLDER/flagger-affinity/canary.yaml:5:1) gives it v1");
+    assert!(words.contains("✗ users: sessions keep v2 — ") && words.contains(&cause), "{printed}");
+}
+
+#[rstest]
+#[case::affinity_and_headers(
+    "  service: {port: 8080}\n  analysis:\n",
+    "  service: {port: 8080, headers: {response: {add: {a: b}}}}\n  analysis:\n    sessionAffinity: {cookieName: canary}\n"
+)]
 #[case::gateways("service: {port: 8080}", "service: {port: 8080, gateways: [front]}")]
 fn claims_about_settings_that_the_model_does_not_cover_are_undecided(#[case] from: &str, #[case] to: &str) {
     let (printed, errors, code) = spoilt("canary.yaml", from, to);

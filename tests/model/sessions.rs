@@ -266,3 +266,115 @@ fn session_persistence_of_the_gateway_api_leaves_sessions_undecided() {
     let cause = "spec.rules[0].sessionPersistence can affect these requests and is not modelled";
     assert!(printed.contains("everyone: sessions stay at their") && printed.contains(cause), "{printed}");
 }
+
+/// A copy of `fixtures/sticky-split` whose users are to keep v2, with these rules.
+fn keeping(folder: &std::path::Path, rules: &str) -> String {
+    let path = example(folder, "sticky-split", "scenario.yaml", "header: x-user", "cookie: canary");
+    let scenario = format!("{path}/scenario.yaml");
+    let text = std::fs::read_to_string(&scenario).unwrap();
+    std::fs::write(&scenario, text.replace("{stay: 100%}", "{keep: v2}")).unwrap();
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs-hello}\nspec:\n  hosts: [svc-hello]\n  http:\n";
+    std::fs::write(format!("{path}/vs-hello.yaml"), format!("{rule}{rules}")).unwrap();
+    path
+}
+
+const OF_SESSIONS: &str = "    - match: [{headers: {cookie: {regex: '.*canary.*always.*'}}}]\n      route: [{destination: {host: svc-hello, subset: v2}}]\n";
+const BY_WEIGHT: &str = "    - route:
+        - {destination: {host: svc-hello, subset: v1}, weight: 75}
+        - destination: {host: svc-hello, subset: v2}
+          weight: 25
+          headers: {response: {add: {Set-Cookie: canary=always; Max-Age=60}}}
+";
+
+#[rstest]
+fn a_rule_that_matches_the_cookie_of_the_new_version_keeps_its_sessions(
+    #[values(&["verify"], &["run", "--cluster", "embedded", "--no-report"])] command: &[&str],
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = keeping(folder.path(), &format!("{OF_SESSIONS}{BY_WEIGHT}"));
+    let (printed, errors, code) = said(&shiftcheck(&[command, &[&path]].concat()).output().unwrap());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    let told = match command {
+        ["verify"] => "users: sessions keep v2 — the manifests give v1 75 %, v2 25 %, and sessions keep v2 by",
+        _ => {
+            " sessions that v2 answered kept it in 688 later requests; less than 1.00 % of the later requests go elsewhere with 99.9 % confidence"
+        }
+    };
+    assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(told), "{printed}");
+}
+
+#[rstest]
+#[case::no_rule_for_the_cookie(
+    BY_WEIGHT.to_owned(),
+    "a session that v2 has answered has the cookie `canary=always`, and VirtualService vs-hello (FOLDER/sticky-split/vs-hello.yaml:7:7) gives it v1"
+)]
+#[case::another_value(
+    format!("{}{BY_WEIGHT}", OF_SESSIONS.replace("always", "never")),
+    "a session that v2 has answered has the cookie `canary=always`, and VirtualService vs-hello (FOLDER/sticky-split/vs-hello.yaml:9:7) gives it v1"
+)]
+#[case::the_rule_for_the_cookie_comes_last(
+    format!("{BY_WEIGHT}{OF_SESSIONS}"),
+    "a session that v2 has answered has the cookie `canary=always`, and VirtualService vs-hello (FOLDER/sticky-split/vs-hello.yaml:7:7) gives it v1"
+)]
+#[case::no_cookie(
+    format!("{OF_SESSIONS}{}", BY_WEIGHT.replace("canary=always", "other=always")),
+    "no response of v2 leaves a session with the cookie `canary`, and VirtualService vs-hello (FOLDER/sticky-split/vs-hello.yaml:9:7) gives it v1"
+)]
+#[case::a_cookie_that_is_deleted_at_once(
+    format!("{OF_SESSIONS}{}", BY_WEIGHT.replace("Max-Age=60", "Max-Age=-1")),
+    "no response of v2 leaves a session with the cookie `canary`, and VirtualService vs-hello (FOLDER/sticky-split/vs-hello.yaml:9:7) gives it v1"
+)]
+#[case::a_cookie_for_other_paths(
+    format!("{OF_SESSIONS}{}", BY_WEIGHT.replace("Max-Age=60", "Path=/shop")),
+    "no response of v2 leaves a session with the cookie `canary`, and VirtualService vs-hello (FOLDER/sticky-split/vs-hello.yaml:9:7) gives it v1"
+)]
+fn sessions_that_leave_the_new_version_fail_and_the_cause_is_named(
+    #[case] rules: String,
+    #[case] cause: &str,
+    #[values(&["verify"], &["run", "--cluster", "embedded", "--no-report"])] command: &[&str],
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = keeping(folder.path(), &rules);
+    let (printed, errors, code) = said(&shiftcheck(&[command, &[&path]].concat()).output().unwrap());
+    assert_eq!(code, Some(1), "{printed}{errors}");
+    let printed = printed.replace(folder.path().to_str().unwrap(), "FOLDER");
+    let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("✗ users: sessions keep v2 — ") && words.contains(cause), "{printed}");
+    assert!(command[0] == "verify" || words.contains("did not keep it in 688 later requests: session-"), "{printed}");
+}
+
+#[test]
+fn sessions_of_an_image_that_may_set_the_cookie_are_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = keeping(folder.path(), &BY_WEIGHT.replace("canary=always", "other=always"));
+    let manifest = format!("{path}/canary/hello-server-v2.yaml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replace("image: hello-server:", "image: shop:")).unwrap();
+    let (printed, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code, Some(4), "{printed}{errors}");
+    assert!(printed.contains("whether the image `shop:v2` sets the cookie `canary`"), "{printed}");
+}
+
+#[rstest]
+#[case::a_version_that_nothing_gives("{keep: v2}", "{keep: v3}")]
+#[case::keep_and_stay("{keep: v2}", "{stay: 100%, keep: v2}")]
+#[case::keep_and_get("{keep: v2}", "{keep: v2, get: {v1: 75%, v2: 25%}}")]
+#[case::keep_without_a_cookie("cookie: canary", "header: x-user")]
+#[case::keep_as_a_list("{keep: v2}", "{keep: [v2]}")]
+fn a_version_that_sessions_cannot_keep_is_told_with_its_place(
+    #[context] context: Context,
+    #[case] from: &str,
+    #[case] to: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = keeping(folder.path(), &format!("{OF_SESSIONS}{BY_WEIGHT}"));
+    let scenario = format!("{path}/scenario.yaml");
+    let text = std::fs::read_to_string(&scenario).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&scenario, text.replace(from, to)).unwrap();
+    let run = &["run", "--cluster", "embedded", "--no-report", &path];
+    let (printed, errors, code) = said(&shiftcheck(run).output().unwrap());
+    assert_eq!((code, printed.as_str()), (Some(2), ""), "{errors}");
+    let errors = errors.replace(folder.path().to_str().unwrap(), "FOLDER");
+    insta::assert_snapshot!(context.description.unwrap(), errors);
+}

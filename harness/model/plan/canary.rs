@@ -17,6 +17,8 @@ pub(super) struct CanaryState {
     promoted: Option<Manifest>,
     /// What requests get; none where the stage does not say it.
     routed: Option<Routed>,
+    /// Whether the new version has had a weight, with which callers got the cookie of the session affinity.
+    has_set_cookie: bool,
 }
 
 /// How requests are routed.
@@ -41,6 +43,7 @@ impl CanaryState {
             target,
             promoted: before.and_then(|before| before.promoted.clone()),
             routed: before.and_then(|before| before.routed),
+            has_set_cookie: before.is_some_and(|before| before.has_set_cookie),
         };
         let has_changed =
             before.is_none_or(|before| template(before.target.as_ref()) != template(next.target.as_ref()));
@@ -49,9 +52,12 @@ impl CanaryState {
             None => next.routed,
             Some(wait) => next.reached(wait.phase, wait.weight),
         };
-        if matches!(stage.wait.as_ref().and_then(|wait| wait.phase), Some(Phase::Initialized | Phase::Succeeded)) {
+        let phase = stage.wait.as_ref().and_then(|wait| wait.phase);
+        if matches!(phase, Some(Phase::Initialized | Phase::Succeeded)) {
             next.promoted.clone_from(&next.target);
         }
+        next.has_set_cookie |=
+            phase == Some(Phase::Succeeded) || matches!(next.routed, Some(Routed::Split(weight)) if weight > 0);
         Some(next)
     }
 
@@ -127,7 +133,7 @@ impl CanaryState {
                 );
             }
         }
-        live.put(Kind::VirtualService, apex, virtual_service(canary, routed), &self.canary);
+        live.put(Kind::VirtualService, apex, virtual_service(canary, routed, self.has_set_cookie), &self.canary);
         live
     }
 }
@@ -139,8 +145,11 @@ fn is_beyond(canary: Canary<'_>, data: &Value) -> bool {
     let of_spec = ["suspend", "skipAnalysis"].map(|key| data["spec"].get(key));
     let of_service = ["delegation", "gateways", "appProtocol", "portDiscovery", "rewrite"].map(|key| service.get(key));
     let is_elsewhere = data["spec"]["provider"].as_str().is_some_and(|provider| provider != "istio");
+    // Flagger adds the cookie of a session affinity to the headers of the Canary, where there are any
+    let is_mixed = canary.session_cookie().is_some() && is_set(service.get("headers"));
     is_elsewhere
-        || of_spec.into_iter().chain(of_service).chain([canary.analysis().get("sessionAffinity")]).any(is_set)
+        || is_mixed
+        || of_spec.into_iter().chain(of_service).any(is_set)
         || canary.target_kind() != "Deployment"
 }
 
@@ -150,7 +159,34 @@ fn port(service: &Value) -> Value {
     json!({"name": name, "port": service["port"], "targetPort": target})
 }
 
-fn virtual_service(canary: Canary<'_>, routed: Routed) -> Value {
+/// The value of the cookie of a session affinity, for which Flagger takes ten random letters.
+const COOKIE: &str = "ofFlagger";
+
+/// The rules of sessions and of all others, with a session affinity: the first matches the cookie that the second sets with the new version. Once
+/// the new version has no weight, the first deletes the cookie.
+fn with_affinity(
+    (name, max_age): (&str, i64),
+    mut others: Value,
+    to_canary: &[Value],
+    own: &[Value],
+    weight: u32,
+) -> Vec<Value> {
+    let matches = merged(&[json!({"headers": {"cookie": {"regex": format!(".*{name}.*{COOKIE}.*")}}})], own);
+    let set_cookie =
+        |max_age: i64| json!({"response": {"add": {"Set-Cookie": format!("{name}={COOKIE}; Max-Age={max_age}")}}});
+    let mut of_sessions = others.clone();
+    of_sessions["name"] = json!(Canary::ROUTE_OF_SESSIONS);
+    of_sessions["match"] = matches;
+    if weight == 0 {
+        of_sessions["headers"] = set_cookie(-1);
+    } else {
+        of_sessions["route"] = json!(to_canary);
+        others["route"][1]["headers"] = set_cookie(max_age);
+    }
+    vec![of_sessions, others]
+}
+
+fn virtual_service(canary: Canary<'_>, routed: Routed, has_set_cookie: bool) -> Value {
     let (service, apex) = (canary.service(), canary.apex());
     let weight = if let Routed::Split(weight) = routed { weight } else { 0 };
     let destination =
@@ -169,14 +205,21 @@ fn virtual_service(canary: Canary<'_>, routed: Routed) -> Value {
     }
     let own = &service["match"];
     let http = if canary.matches().is_empty() {
-        let mut only = route(own.clone(), both);
+        let only = route(own.clone(), both);
+        let mut http = match canary.session_cookie().filter(|_| weight > 0 || has_set_cookie) {
+            Some(cookie) => {
+                let to_canary = [destination("primary", 0), destination("canary", 100)];
+                with_affinity(cookie, only, &to_canary, own.as_array().map_or(&[], Vec::as_slice), weight)
+            }
+            None => vec![only],
+        };
         if routed == Routed::Mirrored {
-            only["mirror"] = json!({"host": format!("{apex}-canary")});
+            http[0]["mirror"] = json!({"host": format!("{apex}-canary")});
             if let Some(weight) = canary.analysis()["mirrorWeight"].as_u64().filter(|weight| *weight > 0) {
-                only["mirrorPercentage"] = json!({"value": weight});
+                http[0]["mirrorPercentage"] = json!({"value": weight});
             }
         }
-        vec![only]
+        http
     } else {
         let tested = merged(canary.matches(), own.as_array().map_or(&[], Vec::as_slice));
         vec![route(tested, both), route(own.clone(), vec![destination("primary", 100 - weight)])]
@@ -225,7 +268,6 @@ fn template(deployment: Option<&Manifest>) -> Option<&Value> {
 pub(super) fn route_weights(object: &Manifest, live: &Live) -> Option<RouteWeights> {
     let canary = Canary::new(&object.object.data);
     let route = &live.get(Kind::VirtualService, canary.apex())?.manifest.object.data;
-    let http = route.pointer("/spec/http").and_then(Value::as_array).into_iter().flatten();
-    http.filter_map(|route| route["route"].as_array())
-        .find_map(|destinations| RouteWeights::of(destinations, |own| canary.is_canary(own)))
+    let mut routes = Canary::weighted_routes(route);
+    routes.find_map(|destinations| RouteWeights::of(destinations, |own| canary.is_canary(own)))
 }

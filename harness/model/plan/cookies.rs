@@ -11,6 +11,8 @@ pub(super) struct Later {
     /// Why callers have none, as far as the rules say.
     pub lacks: Option<Affinity>,
     pub not_modelled: Vec<NotModelled>,
+    /// What is not modelled of the pods and the shares of sessions alone.
+    pub of_shares: Vec<NotModelled>,
 }
 
 impl Later {
@@ -19,7 +21,7 @@ impl Later {
         let name = sessions.cookie()?;
         let Ok(routes) = outbound.routes(first) else {
             let lacks = Some(Affinity::NoCookie { name: name.to_owned(), hash: None });
-            return Some(Self { request: first.clone(), lacks, not_modelled: Vec::new() });
+            return Some(Self { request: first.clone(), lacks, not_modelled: Vec::new(), of_shares: Vec::new() });
         };
         let decision = routes.decide(first);
         let note = |field: String| {
@@ -29,28 +31,41 @@ impl Later {
         let lacks = outbound.lacks_cookie(name, first, &routes);
         let route = decision.route.and_then(|index| routes.table.routes.get(index));
         if route.is_some_and(changes_cookies) {
-            let not_modelled = vec![note("what the rule does to the cookies of responses".to_owned())];
-            return Some(Self { request: first.clone(), lacks, not_modelled });
+            let of_shares = vec![note("what the rule does to the cookies of responses".to_owned())];
+            return Some(Self { request: first.clone(), lacks, not_modelled: Vec::new(), of_shares });
         }
         if lacks.is_some() {
-            let images = decision.distribution.iter().filter_map(|(outcome, _)| match outcome {
-                Outcome::Served { image, .. } if DemoImage::find(image).is_none() => Some(image),
-                _ => None,
-            });
-            let not_modelled =
-                images.map(|image| note(format!("whether the image `{image}` sets the cookie `{name}`")));
-            return Some(Self { request: first.clone(), lacks, not_modelled: not_modelled.collect() });
+            let outcomes = decision.distribution.iter().map(|(outcome, _)| outcome);
+            let not_modelled = other_images(outcomes, name).map(note).collect();
+            return Some(Self { request: first.clone(), lacks, not_modelled, of_shares: Vec::new() });
         }
-        let cookie = format!("{name}={}", Sessions::key_of(0));
-        let all = first.headers.get("cookie").map_or_else(|| cookie.clone(), |sent| format!("{sent}; {cookie}"));
-        let request = first.clone().with("cookie", &all);
+        let request = with_cookie(first, name, &Sessions::key_of(0));
         let not_modelled = if routes.decide(&request).route == decision.route {
             Vec::new()
         } else {
             vec![note(format!("whether a rule matches the value of the cookie `{name}`"))]
         };
-        Some(Self { request, lacks: None, not_modelled })
+        Some(Self { request, lacks: None, not_modelled, of_shares: Vec::new() })
     }
+}
+
+/// A request with a cookie, after those that it has.
+pub(super) fn with_cookie(request: &Request, name: &str, value: &str) -> Request {
+    let cookie = format!("{name}={value}");
+    let all = request.headers.get("cookie").map_or_else(|| cookie.clone(), |sent| format!("{sent}; {cookie}"));
+    request.clone().with("cookie", &all)
+}
+
+/// Whether images that are not the demo's set a cookie, as fields that are not modelled.
+pub(super) fn other_images<'o>(
+    outcomes: impl Iterator<Item = &'o Outcome>,
+    cookie: &str,
+) -> impl Iterator<Item = String> {
+    let images = outcomes.filter_map(|outcome| match outcome {
+        Outcome::Served { image, .. } if DemoImage::find(image).is_none() => Some(image),
+        _ => None,
+    });
+    images.map(move |image| format!("whether the image `{image}` sets the cookie `{cookie}`"))
 }
 
 /// Whether a route changes the cookies that responses set.

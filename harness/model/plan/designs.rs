@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::comparisons::{NotComparable, weight};
 use super::during::{Undecidable, bounds, refused};
 use super::follow::{self, ShortStep};
-use super::sessions::{self, NoCookie, Sticky};
+use super::sessions::{self, NeverKept, NoCookie, Sticky};
 use super::stages::{Plan, PlannedStage};
 use crate::scenario::{Claim, ErrorRates, Objective, Origin, Population, Sender, Stage};
 use crate::verdict::{Design, DesignError, ServiceLevelDesign, SessionDesign, Totals, Unidentified, identify};
@@ -33,6 +33,8 @@ pub enum Refused {
     Sticky(#[from] Sticky),
     /// It is about sessions whose cookie is never set.
     NoCookie(#[from] Box<NoCookie>),
+    /// It is that sessions keep a version that they never get.
+    NeverKept(#[from] Box<NeverKept>),
     /// It compares versions that cannot be compared.
     NotComparable(#[from] NotComparable),
     /// It is about the time while a stage is applied, and no watch can decide it.
@@ -114,6 +116,9 @@ impl Designs {
                 return Err(PlanError::new(&place, source));
             }
             if let Some((place, source)) = sessions::without_cookie(planned) {
+                return Err(PlanError::new(&place, Box::new(source)));
+            }
+            if let Some((place, source)) = sessions::never_kept(planned) {
                 return Err(PlanError::new(&place, Box::new(source)));
             }
             let namespace = planned.after.live.namespace();

@@ -4,108 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::cookies::Later;
-use crate::demo::{ARROW, DemoImage, NextHop};
+use super::seen::{BAD_GATEWAY, Seen, WAITS_FOR_REQUEST};
+use super::succession::Succession;
+use crate::demo::{DemoImage, NextHop};
 use crate::routing::{
     Action, Affinity, Chance, Decision, Delay, HashTable, KeyOf, NotModelled, Outbound, Outcome, Propagation, Request,
     Routes, RoutingUnit, RuleRef, Scope,
 };
 use crate::scenario::{Origin, Population, Scheme, Service, Sessions, StatusCode};
-
-/// The response of one outcome, as a client sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seen {
-    /// The version that served the request; none if the mesh answered, or if there is no response.
-    pub version: Option<String>,
-    /// The status: of HTTP, or of gRPC for a service of gRPC; none if only the application knows it, or if there is no response.
-    pub status: Option<u16>,
-    /// What the mesh did, if it answered, took the version out of the response or did not connect.
-    pub mesh: Option<String>,
-}
-
-impl Seen {
-    /// What a client of HTTP sees of an outcome of its request for a path.
-    fn by_http(outcome: &Outcome, path: &str) -> Self {
-        let of_image = |image: &str| DemoImage::find(image).and_then(|image| image.status(path));
-        match outcome {
-            Outcome::Served { greets: Some(true), .. } => Self::nothing(SPEAKS_NO_HTTP),
-            Outcome::Served { version, image, .. } => {
-                Self { version: Some(version.clone()), status: of_image(image), mesh: None }
-            }
-            Outcome::WithoutVersion { image, .. } => {
-                Self { version: None, status: of_image(image), mesh: Some(outcome.to_string()) }
-            }
-            other => Self { version: None, status: other.mesh_status(), mesh: Some(other.to_string()) },
-        }
-    }
-
-    /// What a WebSocket client sees of an outcome of its handshake for a path.
-    fn by_websocket(outcome: &Outcome, path: &str) -> Self {
-        let seen = Self::by_http(outcome, path);
-        let is_accepted = outcome.is_of_server() && seen.status == Some(Scheme::Http.success());
-        Self { status: if is_accepted { Some(Scheme::Ws.success()) } else { seen.status }, ..seen }
-    }
-
-    /// What a client of TCP, which waits for the server to speak, sees of an outcome of its connection.
-    fn by_connection(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Served { greets: Some(false), .. } => Self::nothing(SAYS_NOTHING),
-            Outcome::Served { version, .. } => {
-                Self { version: Some(version.clone()), status: Some(Scheme::Tcp.success()), mesh: None }
-            }
-            other => Self::nothing(&other.to_string()),
-        }
-    }
-
-    /// No response, and why.
-    fn nothing(why: &str) -> Self {
-        Self { version: None, status: None, mesh: Some(why.to_owned()) }
-    }
-
-    /// What a client sees of a server that has sent the request on, given what the server sees: the status of that response, or 502 if it is an
-    /// error of the server or there is none.
-    fn after(&self, behind: &Self) -> Self {
-        let version = match (&self.version, &behind.version) {
-            (Some(own), Some(behind)) => Some(format!("{own}{ARROW}{behind}")),
-            (own, _) => own.clone(),
-        };
-        let status = match (behind.status, &behind.version) {
-            (Some(status), _) if status < 500 => Some(status),
-            (None, Some(_)) => None,
-            _ => Some(BAD_GATEWAY),
-        };
-        Self { version, status, mesh: behind.mesh.clone() }
-    }
-
-    /// What a client of gRPC sees of an outcome of its call.
-    fn by_grpc(outcome: &Outcome, method: &str) -> Self {
-        let of_image = |image: &str| DemoImage::find(image).map(|_| DemoImage::grpc_status(method));
-        match outcome {
-            Outcome::Served { image, http2: false, .. } | Outcome::WithoutVersion { image, http2: false } => {
-                // a demo server refuses the call with 505, others end the connection
-                let status = StatusCode(if DemoImage::find(image).is_some() { 505 } else { 502 }).as_grpc();
-                let mesh = format!("{status}, the pod gets HTTP/1.1, as the port declares, and gRPC needs HTTP/2");
-                Self { version: None, status: Some(status.0), mesh: Some(mesh) }
-            }
-            Outcome::Served { version, image, .. } => {
-                Self { version: Some(version.clone()), status: of_image(image), mesh: None }
-            }
-            Outcome::WithoutVersion { image, .. } => {
-                Self { version: None, status: of_image(image), mesh: Some(outcome.to_string()) }
-            }
-            other => Self { version: None, status: other.grpc_status(), mesh: Some(other.to_string()) },
-        }
-    }
-}
-
-/// The status of a server if the service behind it fails.
-const BAD_GATEWAY: u16 = 502;
-
-/// Why a request of HTTP gets no response.
-const SPEAKS_NO_HTTP: &str = "no response of HTTP: the server greets clients of TCP";
-/// Why a connection of TCP gets no line from a server.
-const SAYS_NOTHING: &str = "no line: the server waits for a request of HTTP";
-/// Why a connection of TCP gets no line from a proxy.
-const WAITS_FOR_REQUEST: &str = "no line: by the name of the port, the proxy waits for a request of HTTP";
 
 /// The largest number of services that a request is followed through.
 const HOPS: usize = 16;
@@ -137,6 +43,10 @@ pub struct Given {
     pub affinities: BTreeSet<Affinity>,
     /// Where the pods of hashes are found.
     pub tables: Vec<HashTable>,
+    /// What follows after the answers of versions, where a population has sessions by cookie and no hash sets the cookie.
+    pub succession: Option<Succession>,
+    /// What the model does not cover of the pods and the shares of sessions alone.
+    pub unknown_shares: Vec<NotModelled>,
 }
 
 /// The requests of a population for a path, one for each of its variants.
@@ -199,14 +109,17 @@ impl Given {
 
     /// The responses to sessions whose first requests are like this one.
     fn to_sessions(sessions: &Sessions, first: &Request, outbound: &Outbound<'_>, along: Along) -> Self {
-        let Some(Later { request, lacks, not_modelled }) = Later::than(first, sessions, outbound) else {
+        let Some(later) = Later::than(first, sessions, outbound) else {
             let mut given = answers(outbound, first, along, HOPS);
             given.balance_sessions(outbound, first);
             return given;
         };
+        let Later { request, lacks, not_modelled, of_shares } = later;
         let mut given = answers(outbound, &request, along, HOPS);
+        given.unknown_shares = of_shares;
         match lacks {
             Some(lacks) => {
+                given.succession = sessions.cookie().map(|name| Succession::of(first, name, outbound));
                 // each request comes on a connection of its own, so that no hash keeps any of them together
                 given.not_modelled.retain(|note| !matches!(note.scope, Scope::Hash(..)));
                 given.affinities = BTreeSet::from([lacks]);
@@ -227,6 +140,12 @@ impl Given {
         }
         self.affinities.extend(answers.affinities);
         self.tables.extend(answers.tables);
+        self.unknown_shares.extend(answers.unknown_shares);
+        match (&mut self.succession, answers.succession) {
+            (Some(own), Some(other)) => own.add(other),
+            (own @ None, other) => *own = other,
+            (Some(_), None) => {}
+        }
         self.learn(answers.rules, answers.not_modelled, answers.losing);
     }
 
@@ -296,7 +215,15 @@ impl Given {
 
     /// Whether callers get something else.
     pub fn differs_from(&self, other: &Self) -> bool {
-        self.seen != other.seen || self.delays != other.delays || self.sessions_stay() != other.sessions_stay()
+        self.seen != other.seen
+            || self.delays != other.delays
+            || self.sessions_stay() != other.sessions_stay()
+            || self.kept() != other.kept()
+    }
+
+    /// The versions that sessions by cookie keep once they have answered them, if sessions get several.
+    pub fn kept(&self) -> BTreeSet<&str> {
+        self.succession.as_ref().map(Succession::kept).unwrap_or_default()
     }
 
     /// The probability of all responses that meet a condition.
@@ -373,11 +300,8 @@ fn answers(outbound: &Outbound<'_>, request: &Request, along: Along, hops: usize
     let routes = outbound.routes(request);
     given.not_modelled = outbound.not_modelled(request, routes.as_ref().ok());
     let (is_grpc, is_websocket) = (request.is_grpc(), request.asks_for_websocket());
-    let seen = |outcome: &Outcome, path: &str| match (along.connects, is_grpc) {
-        (true, _) => Seen::by_connection(outcome),
-        (false, true) => Seen::by_grpc(outcome, path),
-        (false, false) if is_websocket => Seen::by_websocket(outcome, path),
-        (false, false) => Seen::by_http(outcome, path),
+    let seen = |outcome: &Outcome, path: &str| {
+        if along.connects { Seen::by_connection(outcome) } else { Seen::by_request(outcome, request, path) }
     };
     let routes = match routes {
         Ok(routes) => routes,
@@ -451,6 +375,10 @@ impl fmt::Display for Given {
         }
         for (delay, chance) in &self.delays {
             write!(formatter, ", {chance} delayed by {delay:?}")?;
+        }
+        let kept = self.kept();
+        if !kept.is_empty() {
+            return write!(formatter, ", and sessions keep {}", kept.into_iter().collect::<Vec<_>>().join(" and "));
         }
         if self.affinities.iter().any(|affinity| *affinity != Affinity::Single) {
             let stay = if self.sessions_stay() == Some(true) { "stay" } else { "do not stay" };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use super::given::Given;
+use super::seen::Seen;
 use super::stages::PlannedStage;
 use crate::routing::{Affinity, HashTable, KeyOf};
 use crate::scenario::{Claim, Origin, Population};
@@ -40,15 +41,51 @@ pub struct NoCookie {
     pub why: Affinity,
 }
 
-/// The first claim about sessions whose cookie is never set, with the position of the sessions.
-pub(super) fn without_cookie(planned: &PlannedStage<'_>) -> Option<(Origin, NoCookie)> {
+/// A claim that sessions keep a version that they never get.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "no request of `{from}` at {path} gets {version}, so that no session can keep it: the manifests give {given}. Name a version that they give"
+)]
+pub struct NeverKept {
+    /// The population.
+    pub from: String,
+    /// The request path.
+    pub path: String,
+    /// The version.
+    pub version: String,
+    /// What the manifests give.
+    pub given: String,
+}
+
+/// The first claim that sessions keep a version that they never get, with the position of the version.
+pub(super) fn never_kept(planned: &PlannedStage<'_>) -> Option<(Origin, NeverKept)> {
     let senders = planned.after.senders();
     planned.stage.session_claims().find_map(|claim| {
+        let (population, keep) = (planned.after.scenario.population(&claim.from)?, claim.keep.as_ref()?);
+        let given = planned.after.given(population, &claim.path, &senders);
+        let is_kept = |seen: &Seen| seen.version.as_ref() == Some(&keep.version);
+        let later = given.succession.as_ref();
+        let is_given = given.seen.keys().any(is_kept) || later.is_some_and(|later| later.seen.iter().any(is_kept));
+        let is_known = given.not_modelled.is_empty() && later.is_none_or(|later| later.not_modelled.is_empty());
+        if is_given || !is_known {
+            return None;
+        }
+        let (from, path, version) = (claim.from.clone(), claim.path.clone(), keep.version.clone());
+        Some((keep.origin.clone(), NeverKept { from, path, version, given: given.to_string() }))
+    })
+}
+
+/// The first claim about sessions whose cookie is never set, with the position of the sessions. A claim that sessions keep a version is decided by
+/// the answers to the sessions, with or without the cookie.
+pub(super) fn without_cookie(planned: &PlannedStage<'_>) -> Option<(Origin, NoCookie)> {
+    let senders = planned.after.senders();
+    planned.stage.session_claims().filter(|claim| claim.keep.is_none()).find_map(|claim| {
         let population = planned.after.scenario.population(&claim.from)?;
         let (sessions, cookie) = (population.sessions.as_ref()?, claim.cookie.as_ref()?);
         let given = planned.after.given(population, &claim.path, &senders);
         let is_lacking = |own: &&Affinity| matches!(own, Affinity::NoCookie { .. });
-        let why = given.affinities.iter().find(is_lacking).filter(|_| given.not_modelled.is_empty())?.clone();
+        let is_known = given.not_modelled.is_empty() && given.unknown_shares.is_empty();
+        let why = given.affinities.iter().find(is_lacking).filter(|_| is_known)?.clone();
         let (from, cookie, path) = (claim.from.clone(), cookie.clone(), claim.path.clone());
         Some((sessions.origin.clone(), NoCookie { from, cookie, path, why }))
     })

@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::controlled::{ControlledState, route_weights};
-use super::given::{Along, Given, Seen};
+use super::given::{Along, Given};
 use super::rollout::RouteWeights;
+use super::seen::Seen;
 use super::senders::Senders;
 use crate::demo::{DemoImage, demo_versions};
 use crate::routing::{

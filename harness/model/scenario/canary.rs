@@ -79,6 +79,24 @@ impl<'a> Canary<'a> {
         }
     }
 
+    /// The name of the rule of a `VirtualService` that Flagger writes for sessions that the new version has answered.
+    pub const ROUTE_OF_SESSIONS: &'static str = "sticky-route";
+
+    /// The destinations of each HTTP rule of a `VirtualService`, apart from the rule of sessions, which has no weights of the rollout.
+    pub fn weighted_routes(virtual_service: &Value) -> impl Iterator<Item = &[Value]> {
+        let http = virtual_service.pointer("/spec/http").and_then(Value::as_array).into_iter().flatten();
+        http.filter(|rule| rule["name"] != Self::ROUTE_OF_SESSIONS)
+            .filter_map(|rule| rule["route"].as_array().map(Vec::as_slice))
+    }
+
+    /// The cookie that sends sessions to the new version once it has answered them: its name, and its lifetime in seconds.
+    pub fn session_cookie(self) -> Option<(&'a str, i64)> {
+        let affinity = self.analysis().get("sessionAffinity")?;
+        // the lifetime of a day is Flagger's own
+        let max_age = affinity["maxAge"].as_i64().filter(|seconds| *seconds != 0).unwrap_or(86_400);
+        Some((affinity["cookieName"].as_str()?, max_age))
+    }
+
     /// The webhooks.
     pub fn webhooks(self) -> impl Iterator<Item = Webhook<'a>> + use<'a> {
         self.list("webhooks").iter().filter_map(|webhook| {

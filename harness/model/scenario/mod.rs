@@ -59,7 +59,7 @@ pub(crate) use positions::{escaped, field};
 pub use scheme::Scheme;
 pub use sensitive::{Redactor, Sensitive};
 pub use service_level::{Comparison, Factor, Limits, Objective, ServiceLevel};
-pub use sessions::{SessionClaim, SessionKey, Sessions, Stay};
+pub use sessions::{KeptVersion, SessionClaim, SessionKey, Sessions, Stay};
 pub use share::{InvalidShare, Share};
 pub use status::{GRPC_STATUSES, StatusCode};
 pub(crate) use suggest::nearest;

@@ -93,6 +93,8 @@ pub struct SessionClaim {
     pub names_stay: bool,
     /// The share of the sessions that each version gets; empty if none is claimed.
     pub versions: BTreeMap<String, Share>,
+    /// The version that sessions keep once it has answered them. Nothing else is claimed then.
+    pub keep: Option<KeptVersion>,
     /// The status of all responses.
     pub status: u16,
     /// The cookie with the keys of the sessions, which the server sets; none if the callers choose the keys.
@@ -107,9 +109,21 @@ pub struct SessionClaim {
     pub origin: Origin,
 }
 
+/// A version that sessions keep once it has answered them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptVersion {
+    /// The version.
+    pub version: String,
+    /// Where it is claimed.
+    pub origin: Origin,
+}
+
 impl fmt::Display for SessionClaim {
-    /// `sessions stay at their pod; of the sessions v1 66.7 %, v2 33.3 %`.
+    /// `sessions stay at their pod; of the sessions v1 66.7 %, v2 33.3 %`, or `sessions keep v2`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(keep) = &self.keep {
+            return write!(formatter, "sessions keep {}", keep.version);
+        }
         if self.names_stay {
             write!(formatter, "sessions stay at their {}", self.stay)?;
         }

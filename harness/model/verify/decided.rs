@@ -50,6 +50,9 @@ pub enum Measure {
     /// Sessions that stay at their pod or their version.
     #[displaydoc("sessions that stay at their {0}")]
     Sessions(Stay),
+    /// Sessions that keep a version once it has answered them.
+    #[displaydoc("sessions that keep {0}")]
+    Kept(String),
     /// Requests with a status.
     #[displaydoc("status {0}")]
     Status(StatusCode),

@@ -165,7 +165,10 @@ fn find_gap(original: &PlannedStage<'_>, mutated: &PlannedStage<'_>, undecided: 
                 *undecided = true;
             } else if given.differs_from(&other) {
                 let is_split = given.seen.len() > 1;
-                let claim = if given.seen == other.seen && given.delays == other.delays {
+                let lost = given.kept().into_iter().find(|version| !other.kept().contains(version));
+                let claim = if let Some(version) = lost {
+                    as_claim_about_sessions(&population.name, path, &format!("keep: {version}"))
+                } else if given.seen == other.seen && given.delays == other.delays {
                     as_claim_about_sessions(&population.name, path, "stay: 100%")
                 } else if given.seen == other.seen {
                     as_claim_about_time(&population.name, path, &given, &other)

@@ -7,7 +7,7 @@ use crate::scenario::{Manifest, Scenario, Stage, escaped};
 
 /// The mutation operators, in the order of the report.
 #[rustfmt::skip]
-pub const MUTATION_OPERATORS: [&str; 44] = [
+pub const MUTATION_OPERATORS: [&str; 45] = [
     "weights swapped", "weights moved by ten points", "header name changed", "header value changed",
     "match made case-insensitive", "match dropped", "rule order reversed", "default route lost",
     "subset name typo", "host typo", "gateway typo", "gateways left out", "section name typo", "server port changed", "credential typo",
@@ -16,7 +16,7 @@ pub const MUTATION_OPERATORS: [&str; 44] = [
     "route name typo", "managed route missing", "subsets without hash", "client not injected", "object not applied",
     "canary steps changed", "mirror dropped", "fault left out", "source label changed", "source namespace changed",
     "export changed", "export left out", "headers not propagated", "hash key typo", "hash left out", "cookie lifetime left out",
-    "server name typo", "outlier detection left out", "locality setting flipped",
+    "server name typo", "outlier detection left out", "locality setting flipped", "session affinity left out",
 ];
 
 /// The names that a scenario uses and that operators put in each other's place.
@@ -383,7 +383,7 @@ fn lose_headers(mutator: &mut Mutator<'_>) {
     mutator.set("headers not propagated", pointer, format!("{PROPAGATE} is `false`"), container);
 }
 
-/// Changes the steps, the mirror and the matches of a Canary.
+/// Changes the steps, the mirror and the matches of a Canary, and leaves out what keeps its sessions.
 fn canary(mutator: &mut Mutator<'_>) {
     let analysis = "/spec/analysis";
     for key in ["stepWeight", "maxWeight"] {
@@ -399,6 +399,7 @@ fn canary(mutator: &mut Mutator<'_>) {
     for one in 0..mutator.count(&format!("{analysis}/match")) {
         matches(mutator, &format!("{analysis}/match/{one}"));
     }
+    mutator.without("session affinity left out", analysis, "sessionAffinity");
 }
 
 /// A Rollout of Argo Rollouts: its pods as those of a Deployment, and how it moves traffic.

@@ -1,12 +1,18 @@
 //! Claims about sessions, decided by the manifests.
 
 use super::decided::{Decided, Measure, compare, mismatch};
-use crate::plan::Given;
+use crate::plan::{Given, Seen, Succession};
 use crate::routing::{Affinity, Chance, Finding, NotModelled, Scope};
 use crate::scenario::{SessionClaim, Share, StatusCode, Stay};
 
 /// Compares what the sessions of a population are given with a claim about them.
 pub fn decide_sessions(claim: &SessionClaim, given: &Given) -> Decided {
+    if let (Some(keep), Some(succession)) = (&claim.keep, &given.succession) {
+        return decide_kept(claim, &keep.version, succession);
+    }
+    if !given.unknown_shares.is_empty() {
+        return Decided::Undecided(given.unknown_shares.clone());
+    }
     if !given.not_modelled.is_empty() && !keep_one_pod(claim, given) {
         return Decided::Undecided(given.not_modelled.clone());
     }
@@ -45,6 +51,25 @@ pub fn decide_sessions(claim: &SessionClaim, given: &Given) -> Decided {
     if mismatches.is_empty() { Decided::Holds } else { Decided::Fails(mismatches) }
 }
 
+/// Compares what follows after the answers of a version with the claim that sessions keep the version.
+fn decide_kept(claim: &SessionClaim, version: &str, succession: &Succession) -> Decided {
+    if !succession.not_modelled.is_empty() {
+        return Decided::Undecided(succession.not_modelled.clone());
+    }
+    let mut mismatches = Vec::new();
+    if succession.seen.iter().any(|seen| seen.version.is_none()) {
+        mismatches.push(mismatch(Measure::NoVersion, Share::NONE, Chance::CERTAIN));
+    }
+    let fails = |seen: &&Seen| seen.version.is_some() && seen.status.is_some_and(|status| status != claim.status);
+    if succession.seen.iter().any(|seen| fails(&seen)) {
+        mismatches.push(mismatch(Measure::Status(StatusCode(claim.status)), Share::ALL, Chance::NONE));
+    }
+    if mismatches.is_empty() && !succession.keeps(version) {
+        mismatches.push(mismatch(Measure::Kept(version.to_owned()), Share::ALL, Chance::NONE));
+    }
+    if mismatches.is_empty() { Decided::Holds } else { Decided::Fails(mismatches) }
+}
+
 /// Whether the sessions of a claim stay, whichever pod a hash chooses for all of them.
 fn keep_one_pod(claim: &SessionClaim, given: &Given) -> bool {
     let by_hash = given.not_modelled.iter().all(|note| matches!(note.scope, Scope::Hash(..)));
@@ -55,6 +80,10 @@ fn keep_one_pod(claim: &SessionClaim, given: &Given) -> bool {
 
 /// Why sessions do not stay, one finding for each reason.
 pub fn why_sessions_move(claim: &SessionClaim, given: &Given) -> Vec<Finding> {
+    if let (Some(keep), Some(succession)) = (&claim.keep, &given.succession) {
+        let why = succession.why_not(&keep.version, &claim.from).into_iter();
+        return why.map(|message| Finding { lacks_endpoints: false, message }).collect();
+    }
     let reasons =
         moving(claim, given).map(|affinity| Finding { lacks_endpoints: false, message: affinity.to_string() });
     reasons.collect()

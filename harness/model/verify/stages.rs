@@ -101,8 +101,12 @@ pub(super) fn decide_stage<'a>(planned: &PlannedStage<'a>) -> VerifiedStage<'a> 
             Expectation::Sessions(claim) => {
                 let population = after.scenario.population(&claim.from);
                 let given = population.map(|population| after.given(population, &claim.path, &senders));
-                let given = given.unwrap_or_default();
+                let mut given = given.unwrap_or_default();
                 let decided = decide_sessions(claim, &given);
+                if claim.keep.is_some() && given.succession.is_some() {
+                    // a version has many pods, and the claim is not about them
+                    given.affinities.clear();
+                }
                 (given, decided)
             }
             Expectation::ServiceLevel(_) => {

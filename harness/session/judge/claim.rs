@@ -87,12 +87,12 @@ pub(crate) fn leave_undecided(judged: &mut [Judged], snapshot: &Snapshot<'_>) {
         let Subject::Population { name, path } = &judged.subject else { continue };
         let population = snapshot.scenario.population(name);
         let given = population.map(|own| snapshot.given(own, path, &senders)).unwrap_or_default();
-        let Some(NotModelled { origin, field, .. }) = given.not_modelled.first() else { continue };
         let mut sessions = snapshot.scenario.stages.iter().flat_map(Stage::session_claims);
-        let sessions = sessions.find(|claim| claim.origin == judged.place);
-        if sessions.is_some_and(|claim| !matches!(decide_sessions(claim, &given), Decided::Undecided(_))) {
-            continue;
-        }
+        let notes = match sessions.find(|claim| claim.origin == judged.place) {
+            Some(claim) => decide_sessions(claim, &given).not_modelled().to_vec(),
+            None => given.not_modelled,
+        };
+        let Some(NotModelled { origin, field, .. }) = notes.first() else { continue };
         judged.verdict.ruling = Ruling::Inconclusive;
         judged.verdict.reason =
             format!("the embedded mesh does not model {field} ({origin}), which can affect these requests");

@@ -144,6 +144,8 @@ mod tests {
     #[case::the_same_path("user=ann; Path=/shop/cart", Some("user=ann"))]
     #[case::another_path("user=ann; Path=/shop/car", None)]
     #[case::deleted("user=; Max-Age=0", Some(""))]
+    #[case::as_flagger_sets_it("user=LpsIaLdoNZ; Max-Age=21600", Some("user=LpsIaLdoNZ"))]
+    #[case::as_flagger_deletes_it("user=LpsIaLdoNZ; Max-Age=-1", Some(""))]
     fn the_cookie_of_a_session_is_read(#[case] set: &str, #[case] expected: Option<&str>) {
         let expected = expected.map(|cookie| match cookie {
             "" => SetCookie::Deleted,
@@ -167,5 +169,9 @@ mod tests {
         jar.answered(0, Some(&set));
         assert_eq!(second.await.as_deref(), Some("user=ann"));
         assert_eq!((jar.turn(3).await, jar.kept()), (None, 1));
+        // a response that deletes the cookie
+        let deleted = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_static("user=ann; Max-Age=-1"))]);
+        jar.answered(2, Some(&deleted));
+        assert_eq!((jar.turn(4).await, jar.kept()), (None, 0));
     }
 }

@@ -231,7 +231,8 @@ impl Keys {
         });
         let of_sessions =
             self.sessions.iter().filter_map(|own| own.value.get.as_ref()).flat_map(|get| get.value.keys());
-        claimed.flatten().chain(compared).chain(of_sessions)
+        let kept = self.sessions.iter().filter_map(|own| own.value.keep.as_ref()).map(|keep| &keep.value);
+        claimed.flatten().chain(compared).chain(of_sessions).chain(kept)
     }
 
     /// The versions along the ways of the claim.

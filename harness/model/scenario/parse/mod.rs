@@ -19,7 +19,7 @@ pub(super) use forms::BOTH_KEYS;
 pub(super) use paths::Paths;
 use serde_saphyr::Location;
 pub(super) use service_levels::{Compared, LatencyLimits, Limit, Slow};
-pub(super) use sessions::OfSessions;
+pub(super) use sessions::{OfSessions, SessionClaims};
 pub(super) use values::{ErrorRates, Get, Status, Time};
 
 use super::error::ScenarioError;

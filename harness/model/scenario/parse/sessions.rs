@@ -27,10 +27,10 @@ pub struct OfSessions {
     pub error_rates: Option<ErrorRates>,
 }
 
-/// What holds for sessions: at least one of `stay` and `get`.
+/// What holds for sessions: at least one of `stay` and `get`, or `keep` alone.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{"required": ["stay"]}, {"required": ["get"]}]))]
+#[schemars(extend("anyOf" = [{"required": ["stay"]}, {"required": ["get"]}, {"required": ["keep"]}]))]
 pub struct SessionClaims {
     /// The share of the sessions whose requests all get the same pod, or the same version where responses name no pod: `100%`.
     #[schemars(with = "Option<Share>")]
@@ -38,6 +38,9 @@ pub struct SessionClaims {
     /// The share of the sessions that each version gets; they sum to 100%.
     #[schemars(with = "Option<BTreeMap<String, Share>>")]
     pub get: Option<Spanned<BTreeMap<String, Share>>>,
+    /// The version that answers all requests of a session after it has answered one.
+    #[schemars(with = "Option<String>")]
+    pub keep: Option<Spanned<String>>,
 }
 
 /// The sessions of a population.

@@ -8,9 +8,9 @@ use serde_saphyr::{Location, Spanned};
 use super::{Context, Resolver};
 use crate::demo::NextHop;
 use crate::scenario::error::ScenarioError;
-use crate::scenario::parse::{OfSessions, raw};
+use crate::scenario::parse::{OfSessions, SessionClaims, raw};
 use crate::scenario::population::Request;
-use crate::scenario::sessions::{SessionClaim, SessionKey, Sessions, Stay};
+use crate::scenario::sessions::{KeptVersion, SessionClaim, SessionKey, Sessions, Stay};
 
 impl Resolver<'_> {
     /// The sessions of a population whose requests are alike apart from the key.
@@ -120,16 +120,8 @@ impl Resolver<'_> {
         }
         let errors = self.error_rates(raw.error_rates.unwrap_or_default(), context.errors)?;
         let claims = raw.sessions.value;
-        if let Some(stay) = claims.stay.as_ref().filter(|stay| !stay.value.is_all()) {
-            let message = format!(
-                "`stay` can only be 100%, not {}: a session that moves once is not kept. For shares of versions, use `get`",
-                stay.value
-            );
-            return self.error(stay.referenced, message);
-        }
-        if claims.stay.is_none() && claims.get.as_ref().is_none_or(|get| get.value.is_empty()) {
-            return self.error(raw.sessions.referenced, "`sessions` claims nothing: it needs `stay` or `get`");
-        }
+        let keep = self.kept(&claims, &raw.from.value, sessions)?;
+        self.claims_something(&claims, raw.sessions.referenced)?;
         let versions = match claims.get {
             Some(get) => {
                 let named = get.value.iter().map(|(version, share)| (format!("`{version}`"), *share));
@@ -145,6 +137,7 @@ impl Resolver<'_> {
             stay: if names_stay && context.names_pods { Stay::Pod } else { Stay::Version },
             names_stay,
             versions,
+            keep,
             status: context.service.scheme.success(),
             cookie: sessions.cookie().map(str::to_owned),
             count: sessions.count,
@@ -152,6 +145,50 @@ impl Resolver<'_> {
             errors,
             origin: self.origin(at),
         })
+    }
+
+    /// Refuses a claim that `stay` cannot make, and one that claims nothing.
+    fn claims_something(&self, claims: &SessionClaims, at: Location) -> Result<(), ScenarioError> {
+        if let Some(stay) = claims.stay.as_ref().filter(|stay| !stay.value.is_all()) {
+            let message = format!(
+                "`stay` can only be 100%, not {}: a session that moves once is not kept. For shares of versions, use `get`",
+                stay.value
+            );
+            return self.error(stay.referenced, message);
+        }
+        if claims.keep.is_none() && claims.stay.is_none() && claims.get.as_ref().is_none_or(|get| get.value.is_empty())
+        {
+            return self.error(at, "`sessions` claims nothing: it needs `stay`, `get` or `keep`");
+        }
+        Ok(())
+    }
+
+    /// The version that sessions keep once it has answered them.
+    fn kept(
+        &self,
+        claims: &SessionClaims,
+        from: &str,
+        sessions: &Sessions,
+    ) -> Result<Option<KeptVersion>, ScenarioError> {
+        let Some(keep) = &claims.keep else { return Ok(None) };
+        let version = &keep.value;
+        if let Some(key) =
+            ["stay", "get"].into_iter().zip([claims.stay.is_some(), claims.get.is_some()]).find(|own| own.1)
+        {
+            let message = format!(
+                "`keep` does not belong to `{}`: sessions may get other versions until {version} answers them. Claim it separately",
+                key.0
+            );
+            return self.error(keep.referenced, message);
+        }
+        if sessions.cookie().is_none() {
+            let message = format!(
+                "`keep` is about sessions by cookie: by the cookie that it sets, {version} gets the later requests. Give `{from}` `sessions: {{cookie: NAME, count: {}}}`",
+                sessions.count
+            );
+            return self.error(keep.referenced, message);
+        }
+        Ok(Some(KeptVersion { version: version.clone(), origin: self.origin(keep.referenced) }))
     }
 }
 

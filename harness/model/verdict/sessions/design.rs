@@ -16,8 +16,10 @@ pub struct SessionDesign {
     pub(super) ring: u64,
     /// The shares that are tested: one of two, otherwise each.
     pub(super) tests: Vec<SessionTest>,
-    /// The number of requests of each session.
+    /// The number of requests of each session; the largest number of a claim that sessions keep a version.
     pub(super) rounds: u64,
+    /// The number of requests that exclude a leak.
+    pub(super) clean: u64,
 }
 
 /// The test of the share of the sessions that a version gets.
@@ -33,7 +35,8 @@ impl SessionDesign {
     /// Designs the verdict on a claim about sessions whose pods are found on a hash ring with at least so many points.
     ///
     /// If there are more than two shares, α is divided among them. Each test keeps β. All requests after the first of each session together
-    /// exclude a leak: a share of requests that goes elsewhere.
+    /// exclude a leak: a share of requests that goes elsewhere. A claim that sessions keep a version counts the requests after an answer of the
+    /// version alone, whose number depends on the share of the version: the sample ends when there are enough.
     ///
     /// # Errors
     /// There are too few sessions for the error rates, or too many for the requests that are allowed.
@@ -58,8 +61,9 @@ impl SessionDesign {
             Ok(SessionTest { version: (*version).clone(), share: **share, band })
         };
         let tests = tested.iter().map(test).collect::<Result<_, _>>()?;
-        let rounds = 1 + clean.div_ceil(count);
-        let design = Self { claim: claim.clone(), ring, tests, rounds };
+        let fewest = 1 + clean.div_ceil(count);
+        let rounds = if claim.keep.is_some() { fewest.max(errors.max_requests / count) } else { fewest };
+        let design = Self { claim: claim.clone(), ring, tests, rounds, clean };
         if design.requests() > errors.max_requests {
             let (needed, limit) = (design.requests(), errors.max_requests);
             return Err(DesignError::TooManySessions { count, needed, limit });
@@ -67,14 +71,22 @@ impl SessionDesign {
         Ok(design)
     }
 
-    /// The number of requests of the verdict.
+    /// The number of requests of the verdict, or the largest number of a claim that sessions keep a version.
     pub const fn requests(&self) -> u64 {
         self.rounds.saturating_mul(self.claim.count)
     }
 
-    /// The number of requests of the verdict, as a mean.
+    /// The smallest number of requests of the verdict.
+    pub const fn least(&self) -> u64 {
+        let (requests, fewest) = (self.requests(), self.clean.saturating_add(1));
+        if self.claim.keep.is_some() && fewest < requests { fewest } else { requests }
+    }
+
+    /// The number of requests of the verdict, as a mean; at least so many of a claim that sessions keep a version.
     pub const fn mean(&self) -> f64 {
-        self.requests() as f64
+        let requests = self.requests();
+        let fewest = self.claim.count.saturating_add(self.clean);
+        (if self.claim.keep.is_some() && fewest < requests { fewest } else { requests }) as f64
     }
 
     /// Whether a correct route can fail the claim by chance.
@@ -148,6 +160,7 @@ pub(super) mod tests {
             stay: Stay::Pod,
             names_stay: true,
             versions: versions.iter().map(|(name, part)| ((*name).to_owned(), share(part))).collect::<BTreeMap<_, _>>(),
+            keep: None,
             status: 200,
             cookie: None,
             count,

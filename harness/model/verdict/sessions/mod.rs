@@ -2,6 +2,7 @@
 
 mod beta_binomial;
 mod design;
+mod kept;
 mod trial;
 
 pub use design::SessionDesign;

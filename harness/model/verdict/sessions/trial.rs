@@ -1,15 +1,18 @@
 use std::collections::BTreeMap;
 
 use super::design::SessionDesign;
+use super::kept::KeptSessions;
 use crate::scenario::{Sessions, Stay};
 use crate::verdict::answer::Answer;
 use crate::verdict::binomial::leak_bound;
 use crate::verdict::ruling::{Ruling, Stop};
+use crate::verdict::service_level::AnswerTimes;
 use crate::verdict::trial::Verdict;
 
 /// The decision of a claim about sessions: takes the answers one by one, in the order of sending. Sessions take turns.
 ///
-/// The verdict takes all of its requests, so that it can say how many sessions have moved.
+/// The verdict takes all of its requests, so that it can say how many sessions have moved. On a claim that sessions keep a version, it takes
+/// requests until enough of them came after an answer of the version.
 #[derive(Debug, Clone)]
 pub struct SessionTrial {
     design: SessionDesign,
@@ -20,6 +23,8 @@ pub struct SessionTrial {
     moved: u64,
     /// The first move: the session, and what it got before and after.
     example: Option<(u64, Place, Place)>,
+    /// What sessions get after an answer of the version that they are to keep, if that is claimed.
+    kept_version: Option<KeptSessions>,
     /// Answers that no session should get.
     excluded: BTreeMap<String, u64>,
     /// The number of sessions that have the cookie of the claim in the end, once that is known.
@@ -41,8 +46,10 @@ impl SessionTrial {
     /// A trial before its first request.
     pub fn new(design: SessionDesign) -> Self {
         let count = usize::try_from(design.claim.count).unwrap_or(usize::MAX);
+        let kept_version = design.claim.keep.as_ref().map(|keep| KeptSessions::new(&keep.version, count));
         Self {
             design,
+            kept_version,
             requests: 0,
             first: vec![None; count],
             has_moved: vec![false; count],
@@ -70,18 +77,27 @@ impl SessionTrial {
 
     /// The ruling by the answers, once there is one. The verdict also counts the sessions that have no cookie.
     pub fn ruling(&self) -> Option<Ruling> {
-        (self.requests >= self.design.requests()).then(|| self.rule())
+        self.is_complete().then(|| self.rule())
+    }
+
+    /// Whether all answers were taken that the verdict needs.
+    fn is_complete(&self) -> bool {
+        let has_seen_enough = self.kept_version.as_ref().is_some_and(|kept| kept.later() >= self.design.clean);
+        has_seen_enough || self.requests >= self.design.requests()
     }
 
     /// Takes the next answer in the order of sending, with its pod, unless there is a ruling. Returns the ruling, once there is one.
-    pub fn observe(&mut self, answer: &Answer, pod: Option<&str>) -> Option<Ruling> {
-        if self.requests >= self.design.requests() {
+    pub fn observe(&mut self, answer: &Answer, pod: Option<&str>, times: AnswerTimes) -> Option<Ruling> {
+        if self.is_complete() {
             return self.ruling();
         }
         let session = self.requests % self.design.claim.count;
         self.requests += 1;
         match self.place(answer, pod) {
-            Ok(place) => self.take(session, place),
+            Ok(place) => match &mut self.kept_version {
+                Some(kept) => kept.take(session, &place.version, times),
+                None => self.take(session, place),
+            },
             Err(what) if self.excluded.len() < Self::KINDS || self.excluded.contains_key(&what) => {
                 *self.excluded.entry(what).or_default() += 1;
             }
@@ -131,7 +147,14 @@ impl SessionTrial {
         if self.moved > 0 || !self.excluded.is_empty() || unclaimed {
             return Ruling::Fail;
         }
-        if self.requests < self.design.requests() {
+        if let Some(kept) = &self.kept_version {
+            return match kept.left() {
+                0 if kept.later() >= self.design.clean => Ruling::Pass,
+                0 => Ruling::Inconclusive,
+                _ => Ruling::Fail,
+            };
+        }
+        if !self.is_complete() {
             return Ruling::Inconclusive;
         }
         let is_off = self.design.tests.iter().any(|test| {
@@ -147,11 +170,11 @@ impl SessionTrial {
             Ruling::Pass if self.without_cookie() > 0 => Ruling::Fail,
             ruling => ruling,
         };
-        let is_complete = self.requests >= self.design.requests();
+        let has_left = self.kept_version.as_ref().is_some_and(|kept| kept.left() > 0);
         let stop = match ruling {
-            _ if !is_complete => Stop::Time,
+            _ if !self.is_complete() => Stop::Time,
             Ruling::Pass if !self.design.is_split() => Stop::Clean,
-            Ruling::Fail if self.moved > 0 || !self.excluded.is_empty() => Stop::Excluded,
+            Ruling::Fail if self.moved > 0 || has_left || !self.excluded.is_empty() => Stop::Excluded,
             _ => Stop::Cap,
         };
         Verdict {
@@ -175,6 +198,9 @@ impl SessionTrial {
                 "of {requests} requests of {count} sessions, these got another answer: {}",
                 answers.join(", ")
             );
+        }
+        if let Some(kept) = &self.kept_version {
+            return self.reason_of(kept, ruling);
         }
         let lacking = self.lacking_cookies();
         if let Some((session, before, after)) = &self.example {
@@ -201,9 +227,28 @@ impl SessionTrial {
         if shares.is_empty() { stayed } else { format!("{stayed}; of the sessions {shares}") }
     }
 
-    /// The number of sessions that have no cookie, although the claim needs one.
+    /// The reason of a verdict on a version that sessions keep.
+    fn reason_of(&self, kept: &KeptSessions, ruling: Ruling) -> String {
+        if let Some(why) = kept.why_not() {
+            return why;
+        }
+        if ruling == Ruling::Inconclusive {
+            return kept.too_few(self.requests, self.design.claim.count, self.design.clean);
+        }
+        let confidence = self.design.claim.errors.confidence();
+        let leak = 100.0 * leak_bound(kept.later().max(1), confidence);
+        format!(
+            "{}; less than {leak:.2} % of the later requests go elsewhere with {} % confidence",
+            kept.kept(),
+            100.0 * confidence.fraction()
+        )
+    }
+
+    /// The number of sessions that have no cookie, although the claim needs one. Those that are to keep a version get it with an answer of this
+    /// version alone.
     fn without_cookie(&self) -> u64 {
-        let needs = self.design.claim.cookie.as_ref().map_or(0, |_| self.design.claim.count);
+        let needs = self.design.claim.cookie.as_ref().filter(|_| self.kept_version.is_none());
+        let needs = needs.map_or(0, |_| self.design.claim.count);
         needs.saturating_sub(self.kept.unwrap_or_default())
     }
 
@@ -249,7 +294,7 @@ mod tests {
 
     use super::super::design::tests::claim;
     use super::*;
-    use crate::scenario::SessionClaim;
+    use crate::scenario::{KeptVersion, Origin, SessionClaim};
 
     fn trial(claim: &SessionClaim) -> SessionTrial {
         SessionTrial::new(SessionDesign::new(claim, 1024).unwrap())
@@ -257,6 +302,12 @@ mod tests {
 
     fn answer(version: &str, status: u16) -> Answer {
         Answer::Version { version: version.to_owned(), status }
+    }
+
+    /// One request after another.
+    fn at(request: u64) -> AnswerTimes {
+        let at = |time| std::time::Duration::from_millis(time);
+        AnswerTimes { due: at(2 * request), sent: at(2 * request), answered: at(2 * request + 1) }
     }
 
     /// The verdict if each request is answered by the pod of a number, of which the first two have v1.
@@ -267,13 +318,55 @@ mod tests {
             let name = format!("pod-{pod}");
             let version = answer(if pod < 2 { "v1" } else { "v2" }, 200);
             let is_named = claim.stay == Stay::Pod;
-            if trial.observe(&version, is_named.then_some(name.as_str())).is_some() {
+            if trial.observe(&version, is_named.then_some(name.as_str()), at(request)).is_some() {
                 break;
             }
         }
         let verdict = trial.verdict();
-        assert_eq!(verdict.requests, verdict.allowed);
+        assert!(verdict.requests == verdict.allowed || claim.keep.is_some());
         (verdict.ruling, verdict.reason)
+    }
+
+    fn keeping(count: u64) -> SessionClaim {
+        let keep = KeptVersion { version: "v2".to_owned(), origin: Origin::new("scenario.yaml", 20, 9) };
+        let cookie = Some("canary".to_owned());
+        SessionClaim { keep: Some(keep), stay: Stay::Version, names_stay: false, cookie, ..claim(count, &[], 0.1) }
+    }
+
+    /// Each session gets v1 in so many rounds as its number says, and then v2, apart from one request.
+    #[rstest]
+    #[case::all_keep_it(
+        None,
+        Ruling::Pass,
+        "all 85 sessions that v2 answered kept it in 688 later requests; less than 1.00 % of the later requests go elsewhere with 99.9 % confidence"
+    )]
+    #[case::one_leaves_it(Some((3, 5)), Ruling::Fail, "1 of 85 sessions that v2 answered did not keep it in 688 later requests: session-4 got v2, then v1")]
+    #[case::before_v2_has_answered(Some((3, 1)), Ruling::Pass, "all 85 sessions that v2 answered kept it in 688 later requests")]
+    fn sessions_keep_a_version_after_its_first_answer(
+        #[case] apart: Option<(u64, u64)>,
+        #[case] expected: Ruling,
+        #[case] reason: &str,
+    ) {
+        let pod =
+            |session: u64, round: u64| if round < session % 40 || apart == Some((session, round)) { 0 } else { 2 };
+        let (ruling, found) = verdict(&keeping(200), pod);
+        assert!(ruling == expected && found.starts_with(reason), "{ruling} {found}");
+    }
+
+    #[rstest]
+    #[case::never(200, "v2 answered none of 100000 requests of 200 sessions, so that no session could keep it")]
+    #[case::too_late(499, "v2 answered 1 of 200 sessions, which sent 499 later requests; 688 are needed")]
+    fn a_version_that_answers_too_few_requests_is_inconclusive(#[case] of_first: u64, #[case] reason: &str) {
+        let pod = |session: u64, _| if session == 0 && of_first == 499 { 2 } else { 0 };
+        assert_eq!(verdict(&keeping(200), pod), (Ruling::Inconclusive, reason.to_owned()));
+    }
+
+    #[test]
+    fn another_status_fails_a_claim_that_sessions_keep_a_version() {
+        let mut trial = trial(&keeping(200));
+        trial.observe(&answer("v1", 503), None, at(0));
+        assert_eq!(trial.verdict().ruling, Ruling::Fail);
+        assert_eq!(trial.verdict().reason, "of 1 requests of 200 sessions, these got another answer: 1 × v1 with 503");
     }
 
     const THIRDS: [(&str, f64); 2] = [("v1", 2.0 / 3.0), ("v2", 1.0 / 3.0)];
@@ -305,7 +398,7 @@ mod tests {
     #[case::none(0, Ruling::Fail, "no response has set the cookie `user` for any of the 200 sessions")]
     fn sessions_that_stay_without_their_cookie_fail(#[case] kept: u64, #[case] expected: Ruling, #[case] reason: &str) {
         let mut trial = trial(&SessionClaim { cookie: Some("user".to_owned()), ..claim(200, &[], 0.1) });
-        while trial.observe(&answer("v1", 200), Some("pod-0")).is_none() {}
+        while trial.observe(&answer("v1", 200), Some("pod-0"), at(0)).is_none() {}
         trial.kept_cookies(kept);
         let verdict = trial.verdict();
         assert_eq!((verdict.ruling, verdict.reason.split(';').next()), (expected, Some(reason)));
@@ -342,11 +435,11 @@ mod tests {
     #[test]
     fn other_answers_fail_and_too_few_are_inconclusive() {
         let mut trial = trial(&claim(200, &[], 0.1));
-        assert_eq!(trial.observe(&answer("v1", 200), Some("a")), None);
+        assert_eq!(trial.observe(&answer("v1", 200), Some("a"), at(0)), None);
         assert_eq!(trial.verdict().ruling, Ruling::Inconclusive);
         assert_eq!(trial.verdict().reason, "1 of 1000 requests were answered in time");
-        trial.observe(&answer("v1", 503), Some("a"));
-        trial.observe(&answer("v1", 200), None);
+        trial.observe(&answer("v1", 503), Some("a"), at(1));
+        trial.observe(&answer("v1", 200), None, at(2));
         let verdict = trial.verdict();
         assert_eq!(verdict.ruling, Ruling::Fail);
         assert_eq!(
