@@ -24,6 +24,7 @@ mod terminal;
 mod told;
 mod upgrade;
 mod verified;
+mod versions;
 mod view;
 mod words;
 mod wrap;
@@ -47,6 +48,7 @@ pub use upgrade::{
     Cell, Change, Cleared, LeftOut, RowName, UPGRADE_SCHEMA_VERSION, UpgradeDifference, UpgradeReport, Walk, matrix,
 };
 pub use verified::{changed, mutated, verified};
+pub use versions::{Compared, Quantile, Slower, VersionSeen};
 pub use words::{note, plural};
 pub use wrap::Wrapped;
 

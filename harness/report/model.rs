@@ -3,6 +3,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::versions::Compared;
 use crate::events::{
     Environment, Latency, OptionalSeconds, Routing, Seconds, SourceFile, Tallied, Transition, Workload,
 };
@@ -405,6 +406,9 @@ pub struct Path {
     pub gross_faults: Vec<GrossFault>,
     /// Some points of the path: requests and hits.
     pub points: Vec<[u64; 2]>,
+    /// In a comparison of two versions, what was seen of both; missing in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
 }
 
 fn requests() -> String {

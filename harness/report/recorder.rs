@@ -8,6 +8,7 @@ use super::model::{
     Answers, Claim, Edit, Errors, Failure, GrossFault, Outcome, Path, Ready, Report, SCHEMA_VERSION, ScenarioFiles,
     Share, Stage, Totals, Traffic,
 };
+use super::versions::Compared;
 use super::view::Recording;
 use crate::events::{Event, Judged, Subject, Timed};
 use crate::plan;
@@ -246,6 +247,7 @@ fn decision_path(path: &verdict::DecisionPath) -> Path {
         fails_below: line(boundaries.fails_below),
         gross_faults: path.gross_faults.iter().map(gross_fault).collect(),
         points: path.points.iter().map(|(requests, hits)| [*requests, *hits]).collect(),
+        compared: path.compared.as_ref().map(Compared::from),
     }
 }
 

@@ -59,3 +59,12 @@ pub fn hostile() -> Report {
     spoil(&mut value);
     serde_json::from_value(value).unwrap()
 }
+
+/// The paths of comparisons in a `report.html`: the height at which each rejects, and at which it ends; a larger one is further down.
+pub fn paths_of_comparisons(page: &str) -> Vec<[f64; 2]> {
+    let level = regex::Regex::new(r#"class="fails" x1="42" x2="294" y1="([0-9.]+)""#).unwrap();
+    let way = regex::Regex::new(r#"class="path" points="[^"]*,([0-9.]+)""#).unwrap();
+    let plots = page.split("aria-label=\"path of the sequential test").skip(1);
+    let plots = plots.map(|plot| plot.split("</svg>").next().unwrap());
+    plots.map(|plot| [&level, &way].map(|found| found.captures(plot).unwrap()[1].parse().unwrap())).collect()
+}

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cluster::{containers, docker};
+use crate::common::report::{paths_of_comparisons, read};
 use crate::common::{Deadline, run_id, said, shiftcheck, signal};
 use crate::harness::tests;
 
@@ -73,6 +74,11 @@ fn scenarios_share_a_cluster_and_a_failure_leaves_the_others_alone() {
         let report = std::fs::read_to_string(folder.path().join(name).join("report.json")).unwrap();
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!(report["result"], if holds { "passed" } else { "failed" }, "{name}");
+        if proves.contains("v2 against v1") {
+            let page = read(&folder.path().join(name), "report.html");
+            let [[rejects, end]] = paths_of_comparisons(&page)[..] else { panic!("{name}: no plot of the path") };
+            assert!(end <= rejects && page.contains(r#"class="curve canary""#), "{name}: {end} {rejects}");
+        }
         stages.extend(times(name, &report));
     }
     assert_eq!(own_clusters(), [""; 0], "something is left behind");

@@ -1,7 +1,9 @@
 //! All claims of the example scenarios in `fixtures/` hold by the model and on the embedded mesh, and `mutants` finds no mutant that they miss.
 
 use rstest::rstest;
+use shiftcheck::report::Report;
 
+use crate::common::report::{paths_of_comparisons, read, walked};
 use crate::common::server::{Engine, cache_with_images};
 use crate::common::{example, said, shiftcheck, spoilt};
 
@@ -45,13 +47,22 @@ fn all_claims_hold(
 #[case::failing("failing-canary", "errors")]
 fn a_version_that_is_worse_than_another_fails_the_run_and_is_named(#[case] scenario: &str, #[case] what: &str) {
     let fixture = format!("fixtures/{scenario}");
-    let (printed, errors, code) =
-        said(&shiftcheck(&["run", &fixture, "--cluster", "embedded", "--no-report"]).output().unwrap());
-    assert_eq!(code, Some(1), "{printed}{errors}");
+    let (code, printed, folder) = walked(&fixture, &[]);
+    assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains(&format!("everyone at /work: v2 against v1: {what} below 2x — ")), "{printed}");
     let failed = format!(r"{what}.* came from v2: [0-9.]+ times the share of v1 \(1\.[0-9]+ to ");
     assert!(regex::Regex::new(&failed).unwrap().is_match(&printed), "{printed}");
     assert!(printed.contains("errors or slow answers are more frequent than claimed"), "{printed}");
+    // the page shows both versions, and a path that ends beyond the level that rejects
+    let report = Report::read(folder.path()).unwrap();
+    let path = &report.stages[1].claims[1].paths[0];
+    let seen = path.compared.as_ref().unwrap();
+    assert_eq!(seen.versions.each_ref().map(|own| own.version.as_str()), ["v2", "v1"]);
+    assert_eq!(seen.versions.iter().map(|own| own.bad).sum::<u64>(), path.points.last().unwrap()[0]);
+    let page = read(folder.path(), "report.html");
+    assert!(page.contains(r#"<line class="curve canary""#), "no plot of both versions");
+    let [[rejects, end]] = paths_of_comparisons(&page)[..] else { panic!("no plot of the path") };
+    assert!(end <= rejects, "{end} {rejects}");
     let (printed, errors, code) = said(&shiftcheck(&["verify", &fixture]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
     assert!(printed.contains("only a run shows errors and latency"), "{printed}");

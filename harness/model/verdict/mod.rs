@@ -10,6 +10,7 @@
 
 mod answer;
 mod binomial;
+mod compared;
 mod declared;
 mod design;
 mod exclusion;
@@ -27,6 +28,7 @@ mod trial;
 
 pub use answer::{Answer, AnswerKind};
 pub use binomial::{Band, confidence_interval, leak_bound, requests_for_leak, two_sided_chance};
+pub use compared::{ComparedPart, ComparedVersion, LatencyQuantile, SlowerShare};
 pub use declared::{DeclaredDesign, DeclaredTest};
 pub use design::{Design, DesignError, Totals};
 pub use exclusion::{excluded_share, requests_to_exclude, requests_to_limit};

@@ -1,6 +1,7 @@
 //! `report.html`: one page without external resources. The templates escape all text from responses and manifests. Only the page of a run has
 //! a script, which plays the recording; the content security policy names its digest.
 
+mod comparison;
 mod picture;
 mod player;
 mod plot;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use self::comparison::comparison;
 use self::picture::picture;
 pub(in crate::report) use self::picture::sign;
 use self::player::{player, source};
@@ -180,6 +182,7 @@ fn stage(stage: &Stage, before: Option<&Graph>, graph: &Graph) -> Markup {
             details open[!matches!(stage.result, Some(Outcome::Passed | Outcome::NotJudged))] {
                 summary { h2 { (stage.number) " " (stage.name) } " " (mark(stage.result)) }
                 (claims(&stage.claims))
+                @for claim in &stage.claims { (comparison(claim)) }
                 @if graphs {
                     h3 { "traffic" }
                     div class="graphs" {
@@ -229,9 +232,9 @@ fn range([low, high]: [Duration; 2]) -> String {
     if high.is_zero() { String::new() } else { format!(" ({} to {})", millis(low), millis(high)) }
 }
 
-/// Whether a test has a path to draw. An answer that the claim excludes ends a test at once.
+/// Whether a test of a share has a path to draw. An answer that the claim excludes ends a test at once.
 fn is_drawn(path: &DecisionPath) -> bool {
-    path.points.len() > 1
+    path.points.len() > 1 && path.compared.is_none()
 }
 
 fn claims(claims: &[Claim]) -> Markup {

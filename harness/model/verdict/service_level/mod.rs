@@ -6,8 +6,11 @@
 //! baseline, its share of the bad events is `w r / (1 - w + w r)`.
 //! (Lindon and Malek 2022; Lindon, Sanden and Shirikian 2022.)
 
+mod buckets;
 mod design;
+mod latencies;
 mod one_sided;
+mod paths;
 mod quantile;
 mod reason;
 #[cfg(test)]

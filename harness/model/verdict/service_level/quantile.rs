@@ -2,8 +2,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// The number of bits of a latency that tell buckets apart: a bucket is at most 1.6 % wide.
-const BITS: u32 = 6;
+use super::buckets::{bucket, upper};
+
 /// The number of answers beyond the quantile that a threshold needs.
 const BEYOND: f64 = 20.0;
 
@@ -83,22 +83,6 @@ impl RunningQuantile {
     }
 }
 
-/// The bucket of a latency: its highest bits.
-#[expect(clippy::cast_possible_truncation, reason = "there are at most 4,000 buckets")]
-fn bucket(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
-    let shift = micros.ilog2().saturating_sub(BITS);
-    ((u64::from(shift) << BITS) + (micros >> shift)) as usize
-}
-
-/// The largest latency of a bucket.
-fn upper(bucket: usize) -> Duration {
-    let bucket = bucket as u64;
-    let shift = (bucket >> BITS).saturating_sub(1);
-    let highest = bucket - (shift << BITS);
-    Duration::from_micros(((highest + 1) << shift) - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -124,19 +108,6 @@ mod tests {
             prop_assert!(below >= quantile * micros.len() as f64, "{below}");
             let below = micros.iter().filter(|micros| (**micros as f64) < found * 0.984 - 1.0).count() as f64;
             prop_assert!(below <= quantile * micros.len() as f64, "{below}");
-        }
-    }
-
-    #[test]
-    fn buckets_are_in_the_order_of_latencies_and_not_wide() {
-        let mut last = 0;
-        for micros in (1..5000).chain((1..200).map(|n| n * 600_000)) {
-            let latency = Duration::from_micros(micros);
-            let own = bucket(latency);
-            assert!(own >= last, "{micros}");
-            last = own;
-            let widest = upper(own).as_micros() as f64 / micros as f64;
-            assert!((1.0..1.016).contains(&widest), "{micros}: {widest}");
         }
     }
 

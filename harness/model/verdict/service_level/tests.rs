@@ -131,6 +131,59 @@ fn a_version_with_twice_the_errors_fails_whatever_its_latency() {
     assert_eq!(verdict.ruling, Ruling::Fail);
 }
 
+#[rstest]
+#[case::worse(Service { slow: [0.12, 0.06], errors: [0.01, 0.01], weight: 0.5 }, Ruling::Fail)]
+#[case::alike(ALIKE, Ruling::Pass)]
+fn a_path_ends_at_the_line_that_decided_and_both_versions_are_told(#[case] service: Service, #[case] ruling: Ruling) {
+    let verdict = service.judge(&claim(None, &[("95%", "2x")]), 2).verdict();
+    assert_eq!(verdict.ruling, ruling, "{}", verdict.reason);
+    let [path] = &verdict.paths[..] else { panic!("one part") };
+    let decides = |(events, hits): (u64, u64)| match hits as f64 {
+        hits if hits >= path.boundaries.fails_above.after(events) => Some(Ruling::Fail),
+        hits if hits <= path.boundaries.passes_below.after(events) => Some(Ruling::Pass),
+        _ => None,
+    };
+    let (last, before) = path.points.split_last().unwrap();
+    assert_eq!(decides(*last), Some(ruling));
+    assert!(before.iter().all(|point| decides(*point).is_none()));
+    assert!(path.points[0].0 == 1 && path.points.len() <= 200, "{:?}", path.points);
+    // the bad answers of both versions are the events of the test
+    let part = path.compared.as_ref().unwrap();
+    let [canary, baseline] = &part.versions;
+    assert_eq!((canary.bad, canary.bad + baseline.bad), (last.1, last.0));
+    let answered = (canary.answers + baseline.answers) as f64 / verdict.requests as f64;
+    assert!((0.5..1.0).contains(&answered), "{answered}");
+    for (own, slow) in part.versions.iter().zip(service.slow) {
+        let (low, high) = own.interval;
+        let share = own.bad as f64 / own.answers as f64;
+        assert!(low < share && share < high && share < slow && high - low < 0.1, "{own:?}");
+        let level = own.slower.iter().find(|point| point.latency > Duration::from_millis(10)).unwrap();
+        assert!(level.interval.0 < slow && slow < level.interval.1, "{level:?}");
+        let quantile = own.quantile.unwrap();
+        assert!(quantile.interval.0 <= quantile.latency && quantile.latency <= quantile.interval.1);
+    }
+    let threshold = part.threshold.unwrap();
+    assert!(threshold > Duration::from_millis(41) && threshold < Duration::from_millis(43), "{threshold:?}");
+}
+
+#[test]
+fn a_path_that_another_part_ended_has_the_last_event() {
+    let service = Service { errors: [0.05, 0.01], slow: [0.07, 0.07], ..ALIKE };
+    let trial = service.judge(&claim(Some("2x"), &[("90%", "1.2x")]), 3);
+    let verdict = trial.verdict();
+    assert_eq!(verdict.ruling, Ruling::Fail);
+    for (path, state) in verdict.paths.iter().zip(&trial.parts) {
+        assert_eq!(path.points.last(), Some(&(state.test.events, state.test.hits)));
+    }
+    assert!(verdict.paths[0].compared.as_ref().unwrap().versions.iter().all(|own| own.slower.is_empty()));
+}
+
+#[test]
+fn a_limit_compares_no_versions() {
+    let verdict = ALIKE.judge(&limits(Some("2%"), &[("90%", 20)]), 6).verdict();
+    assert!(verdict.paths.iter().all(|path| path.compared.is_none() && path.points.len() > 1));
+}
+
 #[test]
 fn bad_events_that_never_come_leave_a_claim_undecided_with_what_is_missing() {
     let claim =

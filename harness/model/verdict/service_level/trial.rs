@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use super::design::{BadEvent, PartDesign, ServiceLevelDesign};
+use super::design::{BadEvent, ServiceLevelDesign};
+use super::latencies::Latencies;
 use super::one_sided::OneSidedTest;
 use super::quantile::RunningQuantile;
 use crate::scenario::StatusCode;
 use crate::verdict::answer::Answer;
 use crate::verdict::ruling::{Ruling, Stop};
-use crate::verdict::sequential::{Boundaries, Line};
-use crate::verdict::trial::{DecisionPath, THINNING, Verdict};
+use crate::verdict::trial::{THINNING, Verdict};
 
 /// When a request was sent and answered, since the start of the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct ServiceLevelTrial {
     pub(super) requests: u64,
     /// The number of errors and failures without a version.
     pub(super) unattributed: u64,
+    /// In a comparison of slow answers, the latencies of the canary and of the baseline.
+    pub(super) latencies: [Latencies; 2],
     ruling: Option<Ruling>,
 }
 
@@ -42,8 +44,19 @@ pub(super) struct PartState {
     pub worst: OneSidedTest,
     /// For slow answers, the running quantile of the baseline's latency.
     pub quantile: Option<RunningQuantile>,
+    /// The answers of the canary and of the baseline.
+    pub answers: [KnownAnswers; 2],
     /// Some points of the path: events and hits.
-    points: Vec<(u64, u64)>,
+    pub points: Vec<(u64, u64)>,
+}
+
+/// The answers of a version that a part of a comparison takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KnownAnswers {
+    /// All of which it is known whether they are bad: of none, before there is a threshold.
+    pub all: u64,
+    /// The bad ones.
+    pub bad: u64,
 }
 
 impl PartState {
@@ -66,7 +79,14 @@ impl ServiceLevelTrial {
             }
             BadEvent::Error | BadEvent::Longer(_) => PartState::default(),
         });
-        Self { parts: parts.collect(), design, requests: 0, unattributed: 0, ruling: None }
+        Self {
+            parts: parts.collect(),
+            design,
+            requests: 0,
+            unattributed: 0,
+            latencies: Default::default(),
+            ruling: None,
+        }
     }
 
     /// The statistical design of the claim.
@@ -120,18 +140,25 @@ impl ServiceLevelTrial {
 
     /// Takes an answer of the canary or of the baseline.
     fn compare(&mut self, is_canary: bool, status: u16, times: AnswerTimes) {
-        let took = times.answered.saturating_sub(times.sent);
+        let (took, side) = (times.answered.saturating_sub(times.sent), usize::from(!is_canary));
+        if self.parts.iter().any(|part| part.quantile.is_some()) {
+            self.latencies[side].add(took);
+        }
         for index in 0..self.parts.len() {
-            let is_bad = match &mut self.parts[index].quantile {
-                None => StatusCode(status).is_server_error(),
+            let PartState { quantile, answers, .. } = &mut self.parts[index];
+            let is_bad = match quantile {
+                None => Some(StatusCode(status).is_server_error()),
                 Some(quantile) => {
-                    let is_slow = quantile.threshold(times.sent).is_some_and(|threshold| took > threshold);
+                    let is_slow = quantile.threshold(times.sent).map(|threshold| took > threshold);
                     if !is_canary {
                         quantile.add(times.sent, times.answered);
                     }
                     is_slow
                 }
             };
+            let Some(is_bad) = is_bad else { continue };
+            answers[side].all += 1;
+            answers[side].bad += u64::from(is_bad);
             if is_bad {
                 self.test(index, Some(is_canary));
             }
@@ -179,30 +206,4 @@ impl ServiceLevelTrial {
             paths: self.paths(),
         }
     }
-
-    fn paths(&self) -> Vec<DecisionPath> {
-        let parts = self.parts.iter().zip(&self.design.tests);
-        let path = |(state, part): (&PartState, &PartDesign)| {
-            let [fails_above, passes_below] = part.design.lines();
-            let (name, of) = match self.design.claim.versions() {
-                Some([canary, _]) => (canary.clone(), part.bad.to_string()),
-                None => (part.bad.to_string(), "requests".to_owned()),
-            };
-            DecisionPath {
-                part: name,
-                of,
-                claimed: part.design.share(),
-                cap: self.design.allowed(),
-                boundaries: Boundaries { fails_above, passes_below, passes_above: ALWAYS, fails_below: NEVER },
-                gross_faults: Vec::new(),
-                points: state.points.clone(),
-            }
-        };
-        parts.map(path).collect()
-    }
 }
-
-/// A line that every count of hits reaches, since a one-sided test excludes no small share.
-const ALWAYS: Line = Line { start: 0.0, slope: 0.0 };
-/// A line below which no count of hits is.
-const NEVER: Line = Line { start: -1.0, slope: 0.0 };

@@ -1,4 +1,5 @@
 use crate::scenario::Share;
+use crate::verdict::compared::ComparedPart;
 use crate::verdict::ruling::{Ruling, Stop};
 use crate::verdict::sequential::{Boundaries, ShareDesign};
 
@@ -40,6 +41,8 @@ pub struct DecisionPath {
     pub gross_faults: Vec<(u64, f64, f64)>,
     /// Requests and hits, up to the end of the test; the points become less dense with the number of requests.
     pub points: Vec<(u64, u64)>,
+    /// In a comparison of versions, what was seen of both.
+    pub compared: Option<ComparedPart>,
 }
 
 impl DecisionPath {
@@ -53,6 +56,7 @@ impl DecisionPath {
             boundaries: design.boundaries(),
             gross_faults: design.gross_faults(),
             points,
+            compared: None,
         }
     }
 }
