@@ -212,7 +212,8 @@ impl<S: FnMut(&str)> Wait<S> {
                 Again::Every(pause) => sleep(*pause).await,
             }
         };
-        if timeout_at(self.deadline, next).await.is_ok() {
+        // what is ready at once is no timeout for `timeout_at`, also after the deadline
+        if timeout_at(self.deadline, next).await.is_ok() && Instant::now() < self.deadline {
             return Ok(None);
         }
         Err(WaitError::TimedOut { what: self.what.clone(), limit: self.limit, last: self.last.clone() })
@@ -271,6 +272,26 @@ mod tests {
 
     async fn waited<Check: Future<Output = Progress<()>>>(check: impl FnMut() -> Check) -> WaitError {
         until(rollout(), Duration::from_secs(3), Again::Every(EVERY), |_| {}, check).await.unwrap_err()
+    }
+
+    /// Changes that come faster than checks end kept a wait from ever looking at its deadline.
+    #[tokio::test(start_paused = true)]
+    async fn the_timeout_ends_a_wait_whose_next_check_is_always_due() {
+        let (changes, receiver) = watch::channel(0);
+        for again in [Again::Every(Duration::ZERO), Again::OnChange(receiver)] {
+            let mut checks = 0;
+            let check = || {
+                checks += 1;
+                assert!(checks < 100, "the timeout has passed");
+                changes.send_modify(|number| *number += 1);
+                async {
+                    sleep(Duration::from_millis(100)).await;
+                    Progress::<()>::NotYet("it changes".to_owned())
+                }
+            };
+            let error = until(rollout(), Duration::from_secs(3), again, |_| {}, check).await.unwrap_err();
+            assert_matches!(error, WaitError::TimedOut { last, .. } => assert_eq!(last, "it changes"));
+        }
     }
 
     #[tokio::test(start_paused = true)]
