@@ -20,6 +20,7 @@ mod driver_memory;
 mod existing_cluster;
 mod flagger;
 mod from_nothing;
+mod from_registry;
 mod fuzz;
 mod house;
 mod init;
