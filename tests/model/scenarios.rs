@@ -159,7 +159,7 @@ fn the_steps_of_a_rollout_are_checked_without_a_cluster() {
 
 #[rstest]
 fn other_ways_of_a_rollout_are_checked_without_a_cluster(
-    #[values("rollouts-host", "rollouts-header", "rollouts-superseded")] scenario: &str,
+    #[values("rollouts-host", "rollouts-header", "rollouts-abort", "rollouts-superseded")] scenario: &str,
 ) {
     let (printed, errors, code) = said(&shiftcheck(&["verify", &format!("fixtures/{scenario}")]).output().unwrap());
     assert_eq!(code, Some(0), "{printed}{errors}");
@@ -278,6 +278,7 @@ fn every_mutant_is_killed(
         "rollouts-subset",
         "rollouts-host",
         "rollouts-header",
+        "rollouts-abort",
         "rollouts-experiment"
     )]
     scenario: &str,
