@@ -337,6 +337,8 @@ fn a_spoilt_scenario_of_grpc_is_told_with_its_place(#[context] context: Context,
 )]
 #[case::a_status_for_tcp("{from: everyone, get: {v1: 80%, v2: 20%}}", "{from: everyone, status: OK}")]
 #[case::a_line_for_http("tcp://svc-hello", "http://svc-hello")]
+#[case::streams_for_tcp("populations:", "traffic: {streams: 8}\npopulations:")]
+#[case::kept_connections_for_tcp("populations:", "traffic: {keep-alive: true}\npopulations:")]
 #[case::a_path_in_the_address_of_tcp("tcp://svc-hello:8080", "tcp://svc-hello:8080/a")]
 fn a_spoilt_scenario_of_tcp_is_told_with_its_place(#[context] context: Context, #[case] from: &str, #[case] to: &str) {
     let folder = tempfile::tempdir().unwrap();

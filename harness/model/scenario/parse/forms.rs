@@ -24,7 +24,7 @@ pub const KEYS: [&str; 19] = [
 ];
 
 /// The forms of an expectation, for messages.
-pub const FORMS: &str = "{from: …, get: …}, {from: …, path-of-versions: …}, {from: …, status: …}, {from: …, slower-than: {TIME: SHARE}}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {from: …, sessions: {stay: 100%}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
+pub const FORMS: &str = "{from: …, get: …}, {from: …, path-of-versions: …}, {from: …, status: …}, {from: …, slower-than: {TIME: SHARE}}, {from: …, compare: {VERSION: VERSION}}, {from: …, errors-at-most: SHARE}, {from: …, latency: {SHARE: TIME}}, {from: …, sessions: {stay: 100%}}, {from: …, sessions: {keep: VERSION}}, {served: {WORKLOAD: REQUESTS}}, {during: {errors: NUMBER}}, {weights: {canary: SHARE, stable: SHARE}}, {reports: {weight: SHARE}} or {objects: none}";
 
 /// The message where both keys of the error rates are set.
 pub const BOTH_KEYS: &str = "`errors` is the former name of `error-rates`, which is set as well; remove `errors`";
@@ -57,7 +57,7 @@ fn keys_of(form: &str) -> &'static str {
         "reports" => "{reports: {weight: …}}",
         "objects" => "{objects: none}",
         _ => {
-            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, path: …, path-of-versions: …} or {from: …, slower-than: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …} or {from: …, sessions: {stay: …, get: …}}"
+            "{from: …, path: …, get: …, status: …, error-rates: …} or {from: …, path: …, path-of-versions: …} or {from: …, slower-than: …} or {from: …, compare: …, errors: …, slower-than: …} or {from: …, errors-at-most: …, latency: …, excess: …} or {from: …, sessions: {stay: …, get: …}} or {from: …, sessions: {keep: …}}"
         }
     }
 }

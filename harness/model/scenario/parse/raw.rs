@@ -328,7 +328,8 @@ pub struct Traffic {
     #[schemars(with = "Option<f64>")]
     pub qps: Option<Spanned<f64>>,
     /// Whether to use keep-alive; by default true.
-    pub keep_alive: Option<bool>,
+    #[schemars(with = "Option<bool>")]
+    pub keep_alive: Option<Spanned<bool>>,
     /// Where requests from outside of the mesh are sent from; by default `pod`.
     #[schemars(with = "Option<Outside>")]
     pub outside: Option<Spanned<Outside>>,

@@ -35,6 +35,7 @@ use super::model::{Client, DRIVER, Nodes, Scenario, Served, Service, Stage, Step
 use super::origin::Origin;
 use super::parse::{Keys, parse, raw};
 use super::population::Population;
+use super::scheme::Scheme;
 use super::suggest::nearest;
 
 impl Scenario {
@@ -102,7 +103,10 @@ struct Sending {
 
 impl Sending {
     fn of(traffic: &raw::Traffic) -> Self {
-        Self { is_open_loop: traffic.qps.is_some(), connects_each: traffic.keep_alive == Some(false) }
+        Self {
+            is_open_loop: traffic.qps.is_some(),
+            connects_each: traffic.keep_alive.as_ref().is_some_and(|kept| !kept.value),
+        }
     }
 }
 
@@ -152,7 +156,7 @@ impl Resolver<'_> {
             names_pods: raw.pod.is_some(),
             errors: self.top_level_error_rates(raw.error_rates, raw.errors)?,
         };
-        let traffic = self.traffic(raw.traffic)?;
+        let traffic = self.traffic(raw.traffic, service.scheme)?;
         let sensitive_headers = raw.redact_headers.into_iter().map(|name| self.header_name(name));
         let sensitive_headers = sensitive_headers.collect::<Result<_, _>>()?;
         let stages = self.stages(raw.stages.value, &context, &client)?;
@@ -352,11 +356,20 @@ impl Resolver<'_> {
         Ok(stage)
     }
 
-    fn traffic(&self, raw: raw::Traffic) -> Result<Traffic, ScenarioError> {
+    fn traffic(&self, raw: raw::Traffic, scheme: Scheme) -> Result<Traffic, ScenarioError> {
+        let kept = raw.keep_alive.as_ref().filter(|kept| kept.value);
+        if let Some(kept) = kept.filter(|_| matches!(scheme, Scheme::Tcp | Scheme::Ws)) {
+            let message = format!("each request of `{scheme}://` is a connection of its own; remove `keep-alive`");
+            return self.error(kept.referenced, message);
+        }
         for number in [&raw.connections, &raw.streams].into_iter().flatten() {
             if !(1..=256).contains(&number.value) {
                 return self.error(number.referenced, format!("{} is not between 1 and 256", number.value));
             }
+        }
+        if let Some(streams) = raw.streams.as_ref().filter(|_| !matches!(scheme, Scheme::H2c | Scheme::Grpc)) {
+            let message = format!("a connection of `{scheme}://` has one request in flight; remove `streams`");
+            return self.error(streams.referenced, message);
         }
         if let Some(qps) = raw.qps.as_ref().filter(|qps| !(0.1..=1e6).contains(&qps.value)) {
             return self
@@ -366,7 +379,7 @@ impl Resolver<'_> {
             connections: raw.connections.map(|connections| connections.value),
             streams: raw.streams.map(|streams| streams.value),
             qps: raw.qps.map(|qps| qps.value),
-            keep_alive: raw.keep_alive,
+            keep_alive: raw.keep_alive.map(|kept| kept.value),
             outside: raw.outside.map(|outside| outside.value).unwrap_or_default(),
         })
     }
