@@ -8,7 +8,9 @@ const BITS: u32 = 6;
 /// The bucket of a latency: its highest bits.
 #[expect(clippy::cast_possible_truncation, reason = "there are at most 4,000 buckets")]
 pub(super) fn bucket(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+    // `as_micros` has 128 bits, which takes longer
+    let whole = latency.as_secs().saturating_mul(1_000_000);
+    let micros = whole.saturating_add(u64::from(latency.subsec_micros())).max(1);
     let shift = micros.ilog2().saturating_sub(BITS);
     ((u64::from(shift) << BITS) + (micros >> shift)) as usize
 }
