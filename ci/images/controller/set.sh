@@ -19,10 +19,10 @@ controller_set() {
 build_controller() {
   local not_inlined="k8s.io sigs.k8s.io"
   go_build "" "$3"
-  mkdir -p "$work/root/bin" "$work/root/tmp"
-  mv "$out/$2" "$work/root/bin/"
-  chmod 1777 "$work/root/tmp"
-  import_image "$work/root" "$1" 'USER 999' "ENTRYPOINT [\"/bin/$2\"]"
+  mkdir -p "$work/image/bin" "$work/image/tmp"
+  mv "$out/$2" "$work/image/bin/"
+  chmod 1777 "$work/image/tmp"
+  import_image "$work/image" "$1" 'USER 999' "ENTRYPOINT [\"/bin/$2\"]"
   docker save -o "$out/image.tar" "$1"
   docker rmi "$1" >/dev/null
 }
