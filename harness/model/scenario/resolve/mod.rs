@@ -358,7 +358,7 @@ impl Resolver<'_> {
 
     fn traffic(&self, raw: raw::Traffic, scheme: Scheme) -> Result<Traffic, ScenarioError> {
         let kept = raw.keep_alive.as_ref().filter(|kept| kept.value);
-        if let Some(kept) = kept.filter(|_| matches!(scheme, Scheme::Tcp | Scheme::Ws)) {
+        if let Some(kept) = kept.filter(|_| scheme.is_of_connections()) {
             let message = format!("each request of `{scheme}://` is a connection of its own; remove `keep-alive`");
             return self.error(kept.referenced, message);
         }
