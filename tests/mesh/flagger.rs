@@ -31,12 +31,21 @@ fn flagger_moves_the_traffic_and_what_its_promotion_breaks_is_told() {
     ] {
         assert!(printed.contains(line), "{line}\n{printed}");
     }
-    other_canaries_hold(&kept);
-    users_keep_the_version_that_has_answered_them(&kept);
-    // nothing beside a scenario that claims something about its changes
+    // Flagger looks at a Canary every 10 s, and a scenario mostly waits for it: two at a time
     std::thread::scope(|scope| {
-        scope.spawn(|| a_webhook_that_is_never_asked_is_told(&kept));
-        scope.spawn(|| a_canary_is_stopped_by_what_judge_answers(&kept));
+        scope.spawn(|| {
+            holds(&kept, "rollback");
+            holds(&kept, "canary-drained");
+            users_keep_the_version_that_has_answered_them(&kept);
+        });
+        scope.spawn(|| {
+            let ab = holds(&kept, "ab");
+            assert!(ab.contains("with the cookie: v2 — all 688 from v2"), "{ab}");
+            let mirror = holds(&kept, "mirror");
+            assert!(mirror.contains("some served — its pods counted "), "{mirror}");
+            a_webhook_that_is_never_asked_is_told(&kept);
+            a_canary_is_stopped_by_what_judge_answers(&kept);
+        });
     });
     without_flagger(&kept);
     kept.remove();
@@ -46,39 +55,25 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(ROOT).join("fixtures").join(name)
 }
 
-/// Scenarios that pass on the cluster that has Flagger already. Two that claim nothing about when a version served last run beside each other:
-/// they mostly wait for Flagger, which looks at a Canary every 10 s.
-fn other_canaries_hold(kept: &Kept) {
-    let holds = |name: &str| {
-        let begun = Instant::now();
-        let (printed, errors, code) = kept.run(&fixture(&format!("flagger-{name}")));
-        assert_eq!(code, Some(0), "{printed}{errors}");
-        assert!(printed.contains("Flagger v1.36.1, found in flagger-system"), "{printed}");
-        eprintln!("flagger-{name} took {:.0} s", begun.elapsed().as_secs_f64());
-        printed
-    };
-    holds("rollback");
-    holds("canary-drained");
-    let (ab, mirror) = std::thread::scope(|scope| {
-        let (ab, mirror) = (scope.spawn(|| holds("ab")), scope.spawn(|| holds("mirror")));
-        (ab.join().unwrap(), mirror.join().unwrap())
-    });
-    assert!(ab.contains("with the cookie: v2 — all 688 from v2"), "{ab}");
-    assert!(mirror.contains("some served — its pods counted "), "{mirror}");
+/// A scenario that passes on the cluster, which has Flagger already.
+fn holds(kept: &Kept, name: &str) -> String {
+    let begun = Instant::now();
+    let (printed, errors, code) = kept.run(&fixture(&format!("flagger-{name}")));
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert!(printed.contains("Flagger v1.36.1, found in flagger-system"), "{printed}");
+    eprintln!("flagger-{name} took {:.0} s", begun.elapsed().as_secs_f64());
+    printed
 }
 
 /// A Canary with `sessionAffinity`.
 fn users_keep_the_version_that_has_answered_them(kept: &Kept) {
-    let begun = Instant::now();
-    let (printed, errors, code) = kept.run(&fixture("flagger-affinity"));
-    assert_eq!(code, Some(0), "{printed}{errors}");
+    let printed = holds(kept, "affinity");
     for line in [
         "weights in the route: canary 25 %, stable 75 % — the route has canary 25 %, stable 75 %",
         " sessions that v2 answered kept it in 688 later requests",
     ] {
         assert!(printed.split_whitespace().collect::<Vec<_>>().join(" ").contains(line.trim()), "{line}\n{printed}");
     }
-    eprintln!("flagger-affinity took {:.0} s", begun.elapsed().as_secs_f64());
 }
 
 /// Without a new version, Flagger asks nothing.

@@ -33,13 +33,16 @@ fn argo_rollouts_moves_the_traffic_step_by_step() {
     for when in ["in the status after ", "in the route after ", "in the sidecar after ", "first answered after "] {
         assert!(printed.contains(when), "{when}\n{printed}");
     }
-    other_ways_of_routing_hold(&kept);
-    // no more at once, and nothing beside a scenario that claims something about its changes: the traffic of one fills a core
+    // no more at once: the traffic of one fills a core
     std::thread::scope(|scope| {
-        scope.spawn(|| what_a_controller_refuses_is_told(&kept));
-        scope.spawn(|| a_rollout_is_stopped_by_what_judge_decides(&kept));
+        scope.spawn(|| other_ways_of_routing_hold(&kept));
+        scope.spawn(|| {
+            what_a_controller_refuses_is_told(&kept);
+            a_rollout_is_stopped_by_what_judge_decides(&kept);
+            judge_passes_or_refuses_by_the_stage_that_is_reached(&kept);
+        });
     });
-    judge_passes_or_refuses_by_the_stage_that_is_reached(&kept);
+    // these claim something at each moment
     a_rollout_that_moves_by_itself_is_followed(&kept);
     an_experiment_is_followed(&kept);
     errors_of_a_superseded_canary_are_told_with_their_cause(&kept);
