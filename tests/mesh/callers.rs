@@ -3,7 +3,7 @@
 use crate::common::{said, shiftcheck};
 use crate::harness::tests;
 
-tests![each_pod_gets_what_the_rules_say_for_it()];
+tests![each_pod_gets_what_the_rules_say_for_it(): Paired];
 
 fn each_pod_gets_what_the_rules_say_for_it() {
     let output = shiftcheck(&["run", "fixtures/callers", "--cluster", "k3s", "--no-report"]).output().unwrap();

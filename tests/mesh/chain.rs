@@ -3,7 +3,7 @@
 use crate::common::{example, said, shiftcheck};
 use crate::harness::tests;
 
-tests![versions_along_the_way_are_as_the_rules_say_and_lost_headers_are_named()];
+tests![versions_along_the_way_are_as_the_rules_say_and_lost_headers_are_named(): Paired];
 
 /// The fixture, and a copy in which the front service loses headers from the beginning, on one cluster.
 fn versions_along_the_way_are_as_the_rules_say_and_lost_headers_are_named() {

@@ -8,11 +8,11 @@ use crate::gateways::assert_variants_hold;
 use crate::harness::tests;
 
 tests![
-    callers_outside_get_what_the_rules_of_the_gateway_say(),
-    callers_outside_reach_a_gateway_over_https_and_are_redirected_to_it(),
-    callers_outside_reach_servers_by_the_name_in_the_handshake(),
-    callers_outside_reach_a_gateway_that_istiod_makes(),
-    connections_to_a_gateway_whose_pods_end_are_counted()
+    callers_outside_get_what_the_rules_of_the_gateway_say(): Paired,
+    callers_outside_reach_a_gateway_over_https_and_are_redirected_to_it(): Paired,
+    callers_outside_reach_servers_by_the_name_in_the_handshake(): Paired,
+    callers_outside_reach_a_gateway_that_istiod_makes(): Paired,
+    connections_to_a_gateway_whose_pods_end_are_counted(): Paired,
 ];
 
 /// istiod replaces the pods of the gateway because of its new label, while requests go on until a server has been replaced, too.

@@ -66,16 +66,17 @@ fn main() -> ExitCode {
         images: Engine,
         // each with a cluster of its own
         flagger: Engine,
+        rollouts: Engine,
+        left_behind: Engine,
+        left_objects: Engine,
+        // most of these are paired, and follow one another so that each has a partner
+        nodes: Engine,
         ingress: Engine,
         callers: Engine,
         chain: Engine,
-        left_behind: Engine,
-        left_objects: Engine,
         mutants: Engine,
-        nodes: Engine,
-        rollouts: Engine,
-        upgrade: Engine,
         watched: Engine,
+        upgrade: Engine,
         // the first test of `canary` has a cluster of its own, too; the others are on the shared one, which is not up before
         canary: Engine,
         own_images: Engine,

@@ -11,11 +11,11 @@ use crate::common::{Deadline, run_id, said, shiftcheck, signal, spoilt};
 use crate::harness::tests;
 
 tests![
-    clients_and_servers_are_on_all_nodes(),
-    callers_get_what_their_zone_has(),
     all_nodes_and_their_network_are_removed[after_kill_9](killed_and_swept),
     all_nodes_and_their_network_are_removed[after_ctrl_c](interrupted),
     all_nodes_and_their_network_are_removed[after_the_loss_of_a_node](without_a_node),
+    clients_and_servers_are_on_all_nodes(): Paired,
+    callers_get_what_their_zone_has(): Paired,
 ];
 
 /// The networks with the label of a run.
