@@ -13,18 +13,26 @@ const HEADER: usize = 9;
 /// The type of the frame with which an endpoint ends a connection.
 const GOAWAY: u8 = 7;
 
-/// A stream of HTTP/2 that counts the connections that the server ends with GOAWAY.
+/// A stream of HTTP/2 that counts the connections that the server ends with GOAWAY, and that sends together what tasks write at the same time:
+/// the sidecars on the way take each part that they read through all of their filters.
 #[derive(Debug)]
 pub(super) struct Frames<S> {
     stream: S,
     reader: FrameReader,
     /// The number of connections that were ended with GOAWAY; none once this one is counted.
     ended: Option<Arc<AtomicU64>>,
+    /// Whether the tasks that could run when the next write began have run, and have written as well.
+    has_waited: bool,
 }
 
 impl<S> Frames<S> {
     pub const fn new(stream: S, ended: Arc<AtomicU64>) -> Self {
-        Self { stream, reader: FrameReader { header: [0; HEADER], known: 0, payload: 0 }, ended: Some(ended) }
+        Self {
+            stream,
+            reader: FrameReader { header: [0; HEADER], known: 0, payload: 0 },
+            ended: Some(ended),
+            has_waited: false,
+        }
     }
 }
 
@@ -64,7 +72,7 @@ impl FrameReader {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, reader, ended } = self.get_mut();
+        let Self { stream, reader, ended, .. } = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(stream).poll_read(context, buffer);
         if let Some(count) = ended
@@ -79,7 +87,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let Self { stream, has_waited, .. } = self.get_mut();
+        if !*has_waited {
+            *has_waited = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let written = Pin::new(stream).poll_write(context, bytes);
+        *has_waited = written.is_pending();
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
