@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::SessionError;
-use super::judge::{Declaration, Watched, judge_declared, judge_followed, micros};
+use super::judge::{Declaration, Mover, Watched, judge_declared, judge_followed, micros};
 use super::reached::{Rules, live_rules};
 use super::stage::Session;
 use crate::cluster::ClusterError;
@@ -101,8 +101,8 @@ impl<'a> Session<'a> {
         let (Some(reader), Some(start)) = (reader, start) else { return Ok(Vec::new()) };
         let read = reader.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let declared: Vec<Declaration> = read.into_iter().map(|own| declaration(planned, own, start)).collect();
-        let moves = planned.stage.wait.is_some();
-        let claims = planned.stage.declared().map(|claim| judge_declared(claim, &declared, moves, watched));
+        let mover = if planned.stage.wait.is_some() { Mover::Controller } else { Mover::Nothing };
+        let claims = planned.stage.declared().map(|claim| judge_declared(claim, &declared, mover, watched));
         let mut way = match &planned.stage.wait {
             None => None,
             Some(wait) => {

@@ -156,17 +156,19 @@ impl ProvisionedCluster {
         Ok(objects)
     }
 
-    /// Deletes a namespace in the background, to make room for the next.
+    /// Deletes a namespace, if it is there, in the background.
     ///
     /// # Errors
     /// The API server refuses.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), VenueError> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces
-            .delete(name, &DeleteParams::background())
-            .await
-            .map_err(ClusterError::api(format!("deleting the namespace `{name}`")))?;
-        Ok(())
+        match namespaces.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            deleted => {
+                deleted.map_err(ClusterError::api(format!("deleting the namespace `{name}`")))?;
+                Ok(())
+            }
+        }
     }
 
     /// Deletes a namespace and waits until it is gone with everything in it.
@@ -174,11 +176,8 @@ impl ProvisionedCluster {
     /// # Errors
     /// The API server refuses, or the wait times out.
     pub async fn remove_namespace(&self, name: &str, seen: impl FnMut(&str)) -> Result<(), VenueError> {
+        self.delete_namespace(name).await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        match namespaces.delete(name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-            deleted => deleted.map_err(ClusterError::api(format!("deleting the namespace `{name}`")))?,
-        };
         let check = async || match namespaces.get_metadata_opt(name).await {
             Ok(None) => Progress::Done(()),
             Ok(Some(_)) => Progress::NotYet(format!("{name} is terminating")),

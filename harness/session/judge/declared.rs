@@ -39,12 +39,20 @@ struct Part<'a> {
     tested: Vec<(u64, u32)>,
 }
 
-/// Judges the claim that a population gets what the route declares at each time. Where nothing `moves` the shares, those with which the stage
-/// begins are judged as well.
+/// What moves the shares during a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mover {
+    /// A rollout controller. The stage before has judged the shares with which the stage begins.
+    Controller,
+    /// Nothing: the shares with which the stage begins are judged.
+    Nothing,
+}
+
+/// Judges the claim that a population gets what the route declares at each time.
 pub(crate) fn judge_declared(
     claim: &DeclaredClaim,
     declared: &[Declaration],
-    moves: bool,
+    mover: Mover,
     watched: &Watched,
 ) -> Judged {
     let population = watched.populations.iter().position(|name| *name == claim.from).unwrap_or(usize::MAX);
@@ -52,7 +60,7 @@ pub(crate) fn judge_declared(
     sightings.sort_by_key(|own| own.due);
     let declared = &without_passing(declared);
     let (ruling, reason, requests) =
-        Follower { moves, ..Follower::new(claim, declared, population, watched) }.judge(&sightings);
+        Follower { mover, ..Follower::new(claim, declared, population, watched) }.judge(&sightings);
     let subject = Subject::Population { name: claim.from.clone(), path: "/".to_owned() };
     let layer = (ruling == Ruling::Fail).then_some(FailureLayer::Route);
     let verdict = Verdict::counted(ruling, requests, reason);
@@ -74,8 +82,7 @@ fn without_passing(declared: &[Declaration]) -> Vec<Declaration> {
 
 struct Follower<'a> {
     declared: &'a [Declaration],
-    /// Whether a controller moves the shares.
-    moves: bool,
+    mover: Mover,
     population: usize,
     versions: &'a [String],
     lag: u64,
@@ -97,7 +104,7 @@ impl<'a> Follower<'a> {
         let design = DeclaredDesign::new(claim.errors, u32::try_from(tested.len()).unwrap_or(u32::MAX));
         let tests = tested.into_iter().map(|version| (version, design.test())).collect();
         let (versions, lag) = (watched.versions.as_slice(), micros(claim.lag));
-        Self { declared, moves: true, population, versions, lag, design, tests, parts: Vec::new() }
+        Self { declared, mover: Mover::Controller, population, versions, lag, design, tests, parts: Vec::new() }
     }
 
     /// The ruling, its reason, and the number of requests that were judged, of requests in the order of sending.
@@ -176,12 +183,12 @@ impl<'a> Follower<'a> {
         None
     }
 
-    /// The ruling where nothing failed. Where a controller moves the shares, the stage before has judged the part with which the stage begins.
+    /// The ruling where nothing failed.
     fn conclude(&self) -> (Ruling, String) {
         let parts = match self.parts.as_slice() {
             [first] if first.shares.is_err() => return (Ruling::Inconclusive, self.shown(first)),
             [] => return (Ruling::Inconclusive, "the live rules could not be read".to_owned()),
-            parts if !self.moves => parts,
+            parts if self.mover == Mover::Nothing => parts,
             [_] => return (Ruling::Inconclusive, "the shares that the route declares did not change".to_owned()),
             [_, parts @ ..] => parts,
         };
@@ -261,10 +268,10 @@ mod tests {
     }
 
     fn judge(declared: &[Declaration], sightings: Vec<Sighting>) -> Judged {
-        judge_moving(declared, true, sightings)
+        judge_moving(declared, Mover::Controller, sightings)
     }
 
-    fn judge_moving(declared: &[Declaration], moves: bool, sightings: Vec<Sighting>) -> Judged {
+    fn judge_moving(declared: &[Declaration], mover: Mover, sightings: Vec<Sighting>) -> Judged {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let watched = Watched {
             populations: names(&["everyone"]),
@@ -278,7 +285,7 @@ mod tests {
             errors: ErrorRates::default(),
             origin: place(),
         };
-        judge_declared(&claim, declared, moves, &watched)
+        judge_declared(&claim, declared, mover, &watched)
     }
 
     /// What the route of [`rollout`] gives v2, if each write takes effect after so many seconds.
@@ -336,9 +343,9 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let seen = |n: u64| Sighting { version: Some(usize::from(random.f64() < truth)), ..good(n) };
         let sightings = (0..=last).map(seen).collect();
-        let Judged { verdict, .. } = judge_moving(&[declared], false, sightings);
+        let Judged { verdict, .. } = judge_moving(&[declared], Mover::Nothing, sightings);
         assert_eq!((verdict.reason.as_str(), verdict.ruling), (reason, ruling));
-        let unread = judge_moving(&[], false, vec![good(0)]).verdict;
+        let unread = judge_moving(&[], Mover::Nothing, vec![good(0)]).verdict;
         assert_eq!((unread.reason.as_str(), unread.ruling), ("the live rules could not be read", Ruling::Inconclusive));
     }
 

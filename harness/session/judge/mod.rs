@@ -15,7 +15,7 @@ pub(crate) use claim::{
     leave_undecided, not_converged, not_judged,
 };
 pub(crate) use controlled::judge_controlled;
-pub(crate) use declared::{Declaration, judge_declared};
+pub(crate) use declared::{Declaration, Mover, judge_declared};
 pub(crate) use during::{Sighting, Watched, longest_silence, micros, tells_version};
 pub(crate) use followed::judge_followed;
 pub(crate) use served::ServedRequests;
