@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::common::schema::Schema;
-use crate::common::{ROOT, said, shiftcheck};
+use crate::common::{ROOT, example, said, shiftcheck};
 
 /// A page of the documentation.
 pub struct Page {
@@ -276,6 +277,27 @@ fn the_example_of_the_scenario_reference_fits_the_schema() {
     let example: Value = serde_yaml::from_str(&example).unwrap();
     let schema = serde_json::from_str(&printed(&["schema", "scenario"])).unwrap();
     assert_eq!(Schema::of(schema).check(&example), Ok(()));
+}
+
+/// What an editor says of a claim about sessions is what the program says of it.
+#[rstest]
+#[case::stay("stay: 100%", true)]
+#[case::stay_and_get("stay: 100%, get: {v1: 100%}", true)]
+#[case::keep("keep: v2", true)]
+#[case::keep_and_stay("keep: v2, stay: 100%", false)]
+#[case::keep_and_get("keep: v2, get: {v1: 100%}", false)]
+#[case::nothing("", false)]
+fn the_schema_takes_the_claims_about_sessions_that_the_program_takes(#[case] claims: &str, #[case] fits: bool) {
+    let (from, to) = ("sessions: {stay: 100%, get: {v1: 100%}}", format!("sessions: {{{claims}}}"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = example(folder.path(), "sticky-cookie", "scenario.yaml", from, &to);
+    let (_, errors, code) = said(&shiftcheck(&["verify", &path]).output().unwrap());
+    assert_eq!(code != Some(2), fits, "{errors}");
+    let scenario = fs::read_to_string(Path::new(&path).join("scenario.yaml")).unwrap();
+    let scenario: Value = serde_yaml::from_str(&scenario).unwrap();
+    let schema = serde_json::from_str(&printed(&["schema", "scenario"])).unwrap();
+    let checked = Schema::of(schema).check(&scenario);
+    assert_eq!(checked.is_ok(), fits, "{checked:?}");
 }
 
 #[test]

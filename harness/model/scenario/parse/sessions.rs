@@ -30,7 +30,7 @@ pub struct OfSessions {
 /// What holds for sessions: at least one of `stay` and `get`, or `keep` alone.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{"required": ["stay"]}, {"required": ["get"]}, {"required": ["keep"]}]))]
+#[schemars(extend("oneOf" = [{"anyOf": [{"required": ["stay"]}, {"required": ["get"]}]}, {"required": ["keep"]}]))]
 pub struct SessionClaims {
     /// The share of the sessions whose requests all get the same pod, or the same version where responses name no pod: `100%`.
     #[schemars(with = "Option<Share>")]

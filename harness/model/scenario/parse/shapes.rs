@@ -37,7 +37,7 @@ const SHAPES: &[(&str, Form, &str)] = &[
     (
         "version",
         Mapping,
-        "one of four: {body: 'version (?<version>[^ ]+)'}, an expression with the group `version`; {header: x-version}; {json: /version}, a JSON pointer; {field: build.version}, a field of a gRPC message",
+        "one of five: {body: 'version (?<version>[^ ]+)'}, an expression with the group `version`; {header: x-version}; {json: /version}, a JSON pointer; {field: build.version}, a field of a gRPC message; {line: 'version (?<version>[^ ]+)'}, the first line of a server of TCP",
     ),
     ("version/*", Scalar, "a text"),
     ("descriptors", Scalar, "a file with a descriptor set, such as hello.binpb"),
