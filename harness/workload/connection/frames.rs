@@ -109,9 +109,73 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response, client, server};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use proptest::prelude::*;
+    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
+
+    /// A stream that counts the parts in which it is written.
+    struct Counted(DuplexStream, Arc<AtomicU64>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.get_mut().0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.get_mut().0).poll_flush(context)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.get_mut().0).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_sent_at_the_same_time_leave_in_one_part_with_their_bodies() {
+        let (own, other) = duplex(1 << 16);
+        let service = service_fn(async |_: Request<Incoming>| Ok::<_, io::Error>(Response::new(Empty::<Bytes>::new())));
+        tokio::spawn(
+            server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(other), service),
+        );
+        let writes = Arc::new(AtomicU64::new(0));
+        let stream = Frames::new(Counted(own, Arc::clone(&writes)), Arc::default());
+        let builder = client::conn::http2::Builder::new(TokioExecutor::new());
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let send = |count| {
+            let mut requests = tokio::task::JoinSet::new();
+            for _ in 0..count {
+                let mut sender = sender.clone();
+                let request = Request::post("http://svc/").body(Full::new(Bytes::from_static(&[0; 5]))).unwrap();
+                requests.spawn(async move { sender.send_request(request).await.unwrap() });
+            }
+            requests.join_all()
+        };
+        send(1).await;
+        // what the server has to be told of the first response is on its way
+        tokio::task::yield_now().await;
+        let before = writes.load(Ordering::Relaxed);
+        send(8).await;
+        assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
+    }
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
