@@ -93,6 +93,10 @@ fn hint(error: &SessionError) -> Option<String> {
         SessionError::Mesh(MeshError::OtherIstioctl { .. }) => {
             "pass the istioctl of that version, or omit --istioctl to use the one in the image cache"
         }
+        SessionError::Mesh(MeshError::NoAddon { .. }) => {
+            "pull a release with `shiftcheck images --pull VERSION`, such as 1.27.3, and run it with `--istio VERSION`; or pass \
+             `--istioctl RELEASE/bin/istioctl` of an unpacked release of this version"
+        }
         SessionError::Mesh(MeshError::NoGatewayPods { .. }) => {
             "install an ingress gateway with these labels, or have the Gateway select the one that is there"
         }

@@ -8,7 +8,7 @@ use super::live::PageArgs;
 use super::nodes::nodes;
 use super::several::SeveralArgs;
 use super::workload_args::Workload;
-use crate::cluster::{ImageSource, Keep, RunId, default_cache};
+use crate::cluster::{ImageSource, Keep, RELEASES, RunId, default_cache};
 use crate::draft::examples;
 use crate::report::Granularity;
 use crate::scenario::{ControllerKind, IstioVersion};
@@ -445,6 +445,9 @@ pub struct ImagesArgs {
     /// The repository to pull from
     #[arg(long, value_name = "REPOSITORY", default_value = "docker.io/istio", requires = "pull")]
     pub hub: String,
+    /// The address below which the archives of Istio releases are, for the manifests of addons
+    #[arg(long, value_name = "URL", default_value = RELEASES, requires = "pull")]
+    pub releases: String,
     /// The cache.
     #[command(flatten)]
     pub cache: CacheArgs,

@@ -7,6 +7,9 @@ use super::ClusterError;
 use super::archive::{full_name, images_in};
 use crate::scenario::{Component, Install, IstioVersion};
 
+/// The folder of the addons' manifests in the set of a version of Istio.
+pub(super) const ADDONS: &str = "addons";
+
 /// The image cache: sets of images that `ci/images/build` has built or `shiftcheck images pull` has pulled.
 #[derive(Debug, Clone)]
 pub struct ImageCache {
@@ -50,6 +53,9 @@ pub struct IstioSet {
     /// The pulled images by digest, `REPOSITORY@sha256:…`; none where they were built.
     #[serde(default)]
     pub digests: Vec<String>,
+    /// The folder with the manifests of the addons. It may be missing.
+    #[serde(skip)]
+    pub addons: PathBuf,
 }
 
 /// The image of one version of a component, and the objects of its installation.
@@ -85,7 +91,13 @@ impl ImageCache {
         let name = format!("istio-{version}");
         let mut set: IstioSet = self.read(&name)?;
         self.complete(&name, set.archives.iter_mut().chain([&mut set.istioctl]))?;
+        set.addons = self.addons_folder(version);
         Ok(set)
+    }
+
+    /// The folder for the addons of a version of Istio, whether or not it exists.
+    pub fn addons_folder(&self, version: &IstioVersion) -> PathBuf {
+        self.set_folder(version).join(ADDONS)
     }
 
     /// The set of a component.

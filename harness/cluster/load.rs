@@ -14,7 +14,7 @@ use super::engine::Docker;
 use super::load_error::LoadError;
 use super::pull::write;
 use super::workload_image::is_workload_image;
-use crate::scenario::{Origin, Scenario};
+use crate::scenario::{Manifest, Origin, Scenario};
 
 /// Where an image comes from that is loaded into a throwaway cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,20 +59,33 @@ struct NamedImage {
 impl ScenarioImages {
     /// The images of scenarios, without those of the demo server and the client.
     pub fn of(scenarios: &[&Scenario], sources: &[ImageSource]) -> Self {
-        let mut named = Vec::new();
+        let mut images = Self { sources: sources.to_vec(), named: Vec::new() };
         for manifest in scenarios.iter().flat_map(|scenario| scenario.manifests()) {
-            let mut containers = Vec::new();
-            containers_in(&manifest.object.data, "", &mut containers);
-            for (pointer, image, container) in containers {
-                let image = full_name(image);
-                let origin = manifest.origin_of(&format!("{pointer}/image"));
-                let pulled = always_pulled(&image, container);
-                if !is_workload_image(&image) {
-                    named.push(NamedImage { full_name: image, origin, pulled });
-                }
+            images.add(manifest);
+        }
+        images
+    }
+
+    /// The images with those of further manifests.
+    #[must_use]
+    pub fn and(mut self, manifests: &[Manifest]) -> Self {
+        for manifest in manifests {
+            self.add(manifest);
+        }
+        self
+    }
+
+    fn add(&mut self, manifest: &Manifest) {
+        let mut containers = Vec::new();
+        containers_in(&manifest.object.data, "", &mut containers);
+        for (pointer, image, container) in containers {
+            let image = full_name(image);
+            let origin = manifest.origin_of(&format!("{pointer}/image"));
+            let pulled = always_pulled(&image, container);
+            if !is_workload_image(&image) {
+                self.named.push(NamedImage { full_name: image, origin, pulled });
             }
         }
-        Self { sources: sources.to_vec(), named }
     }
 
     /// The credentials for the registries of these images.

@@ -90,7 +90,7 @@ impl Docker {
     }
 
     /// Reads a file of an image.
-    async fn file_of(&self, image: &str, path: &str) -> Result<Vec<u8>, ClusterError> {
+    pub(super) async fn file_of(&self, image: &str, path: &str) -> Result<Vec<u8>, ClusterError> {
         let failed = |reason: String| ClusterError::Pull { image: image.to_owned(), reason };
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::cluster::wait::WaitError;
 use crate::cluster::{ClusterError, TunnelError};
 use crate::routing::RouteDiff;
-use crate::scenario::IstioVersion;
+use crate::scenario::{Addon, IstioVersion, Origin};
 
 /// An error of the mesh.
 #[derive(Debug, Error)]
@@ -20,6 +20,9 @@ pub enum MeshError {
     Definitions { path: PathBuf, reason: String },
     #[error("{} has version {found}, but {asked} was requested", istioctl.display())]
     OtherIstioctl { istioctl: PathBuf, found: String, asked: IstioVersion },
+    /// A scenario names an addon of which there is no manifest.
+    #[error("{origin}: there is no manifest of {addon} for Istio {version}: {} does not exist", path.display())]
+    NoAddon { origin: Origin, addon: Addon, version: IstioVersion, path: PathBuf },
     #[error("Istio is not installed on this cluster: no Deployment has the label app=istiod")]
     NotInstalled,
     #[error("the client pod {pod} has no sidecar")]

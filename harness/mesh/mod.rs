@@ -1,5 +1,6 @@
 //! Istio on a cluster: installs it, finds it, and reads the configuration of the client's sidecar.
 
+mod addons;
 mod configuration;
 mod converge;
 mod counters;
@@ -14,6 +15,7 @@ mod sidecar;
 mod table;
 mod upstream;
 
+pub use addons::Addons;
 pub use converge::{Converged, KUBE_PROXY, MERGE_WINDOW, Polling, ReadTable, TableReading, converge};
 pub use envoy::ConfigDump;
 pub use error::{EnvoyError, MeshError, Mismatch};

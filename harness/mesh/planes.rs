@@ -6,9 +6,9 @@ use kube::Client;
 
 use super::install::{Istio, Onto};
 use super::manifests::Manifests;
-use super::{MeshError, istioctl};
+use super::{Addons, MeshError, addons, istioctl};
 use crate::cluster::{ClusterError, ImageCache, IstioSet};
-use crate::scenario::{ControlPlane, IstioVersion};
+use crate::scenario::{ControlPlane, IstioVersion, WantedAddon};
 
 /// The registry and repository of the official images.
 const OFFICIAL: &str = "docker.io/istio";
@@ -40,6 +40,7 @@ impl IstioChoice {
                 hub: OFFICIAL.to_owned(),
                 tag: version.to_string(),
                 istioctl: istioctl.clone(),
+                addons: cache.addons_folder(&version),
                 version,
                 archives: Vec::new(),
                 set: Vec::new(),
@@ -50,6 +51,7 @@ impl IstioChoice {
         };
         if let Some(istioctl) = &self.istioctl {
             set.istioctl.clone_from(istioctl);
+            set.addons = addons::of_release(istioctl).unwrap_or(set.addons);
             let found = istioctl::version(istioctl).await?;
             if !found.parse().is_ok_and(|found| set.version.includes(&found)) {
                 return Err(MeshError::OtherIstioctl { istioctl: istioctl.clone(), found, asked: set.version });
@@ -106,6 +108,18 @@ impl Planes {
     /// There is no set of its version, or `istioctl` fails.
     pub async fn manifests(&self, plane: &ControlPlane) -> Result<Manifests, MeshError> {
         Manifests::generate(self.set(plane)?, plane, self.ingress, &self.cache).await
+    }
+
+    /// The addons with these names, from the release of a control plane.
+    ///
+    /// # Errors
+    /// As for [`Addons::of`]; there is no set of the version.
+    pub fn addons<'a>(
+        &self,
+        plane: &ControlPlane,
+        wanted: impl IntoIterator<Item = &'a WantedAddon>,
+    ) -> Result<Addons, MeshError> {
+        Addons::of(wanted, self.set(plane)?)
     }
 
     /// The installed control planes.

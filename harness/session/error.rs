@@ -105,7 +105,8 @@ impl SessionError {
                     None => None,
                 },
             },
-            Self::Controlled(place)
+            Self::Mesh(MeshError::NoAddon { origin: place, .. })
+            | Self::Controlled(place)
             | Self::Grows(place)
             | Self::NoStage { origin: place, .. }
             | Self::NothingToJudge { origin: place, .. } => Some(place),

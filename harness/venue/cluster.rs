@@ -18,7 +18,7 @@ use crate::cluster::{
 };
 use crate::controller::Components;
 use crate::events::{Environment, Event, Events};
-use crate::mesh::{Istio, Planes};
+use crate::mesh::{Addons, Istio, Planes};
 use crate::scenario::ControlPlane;
 
 /// The timeout of the node, its DNS and the default service accounts.
@@ -57,6 +57,8 @@ pub struct ClusterSpec<'a> {
     pub gateway_api: bool,
     /// The components that are installed besides Istio.
     pub components: Components,
+    /// The addons of Istio that are installed.
+    pub addons: Addons,
 }
 
 /// A cluster with Istio that is ready for namespaces. Clones share the cluster.
@@ -140,6 +142,9 @@ impl ProvisionedCluster {
         istiod?;
         ingress?;
         components?;
+        // not before all images are imported: the node would pull one that is loaded
+        Box::pin(spec.addons.apply(&client)).await?;
+        Box::pin(spec.addons.ready(&client, events.waiting())).await?;
         let size = if spec.nodes > 1 { format!(" of {} nodes", spec.nodes) } else { String::new() };
         events.tell(Event::Ready(format!("cluster{size} with Istio {}", istio.version)));
         Ok((Self { client, istio, planes: Some(Arc::new(Mutex::new(spec.planes))) }, objects))

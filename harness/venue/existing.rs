@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kube::Client;
 
+use super::addons::tell_addons;
 use super::cluster::{ProvisionedCluster, account_ready};
 use super::run::tell_swept;
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
@@ -30,6 +31,13 @@ pub struct Existing {
 }
 
 impl Existing {
+    /// kubectl with the options that select the cluster.
+    fn kubectl(&self) -> String {
+        let kubeconfig = self.kubeconfig.iter().map(|file| format!(" --kubeconfig {}", file.display()));
+        let context = self.context.iter().map(|context| format!(" --context {context}"));
+        format!("kubectl{}", kubeconfig.chain(context).collect::<String>())
+    }
+
     /// Checks what the run would change on the cluster, and creates its namespace.
     async fn prepare(
         &self,
@@ -42,6 +50,8 @@ impl Existing {
             let FoundComponent { component, version, namespace } = controller::find(&client, wanted).await?;
             run.events.tell(Event::Ready(format!("{component} {version}, found in {namespace}")));
         }
+        let (wanted, namespace) = (&run.scenario.addons, &cluster.istio.namespace);
+        tell_addons(wanted, &client, &self.kubectl(), namespace, &run.events).await;
         tell_swept(sweep(None, &run.records, Wanted::default()).await?, &run.events);
         let objects = create_namespace(run, &cluster, kube, self.allow_reach).await?;
         Ok((cluster, objects))

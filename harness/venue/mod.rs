@@ -2,6 +2,7 @@
 //! objects and requests. Everything that the run creates outside of this process has a record, and [`Run::close`] removes or keeps it. An open
 //! venue borrows its run, so that it cannot be used after the run is closed.
 
+mod addons;
 mod cluster;
 mod descriptors;
 mod embedded;

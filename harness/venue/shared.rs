@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use kube::Client;
 use tokio::sync::OnceCell;
 
+use super::addons::tell_addons;
 use super::cluster::{KUBECONFIG, ProvisionedCluster, account_ready};
 use super::existing::create_namespace;
 use super::turns::Turns;
@@ -151,7 +152,7 @@ impl SharedCluster {
         let components = Components::of(&self.install, &ImageCache::new(&self.cache))?;
         let plane = Planes::only(&self.throwaway.istio, &self.cache).await?;
         let scenarios: Vec<&Scenario> = self.scenarios.iter().collect();
-        let spec = self.throwaway.spec(&self.cache, plane, &scenarios, components);
+        let spec = self.throwaway.spec(&self.cache, plane, &scenarios, components)?;
         let record = RunRecord {
             engine: Some(Docker::default_address()),
             owner: Some(self.owner.clone()),
@@ -185,6 +186,10 @@ impl Venue for SharedCluster {
         let cluster = &found?;
         let objects = create_namespace(run, cluster, kube.clone(), false).await?;
         account_ready(&cluster.client, &run.namespace, run.events.waiting()).await?;
+        let files = kube.kubeconfig.iter().map(|file| format!(" --kubeconfig {}", file.display()));
+        let kubectl = format!("kubectl{}", files.collect::<String>());
+        let (wanted, namespace) = (&run.scenario.addons, &cluster.istio.namespace);
+        tell_addons(wanted, &cluster.client, &kubectl, namespace, &run.events).await;
         run.events.tell(Event::Environment(cluster.environment().await));
         Ok(Box::new(OpenNamespace::new(cluster, objects, run.scenario, &run.events).beside(&self.turns)))
     }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use kube::Client;
 
+use super::addons::tell_addons;
 use super::cluster::{ClusterSpec, KUBECONFIG, ProvisionedCluster};
 use super::{OpenNamespace, OpenVenue, Run, Venue, VenueError};
 use crate::cluster::{
@@ -57,21 +58,29 @@ impl Throwaway {
         first: ControlPlane,
     ) -> Result<(ProvisionedCluster, Objects), VenueError> {
         let components = Components::of(&run.scenario.install, &ImageCache::new(&run.cache))?;
-        let spec = self.spec(&run.cache, (planes, first), &[run.scenario], components);
+        let spec = self.spec(&run.cache, (planes, first), &[run.scenario], components)?;
         let record =
             RunRecord { engine: Some(Docker::default_address()), ..RunRecord::own(run.id.clone(), None, &run.cache) };
-        ProvisionedCluster::start(spec, &record, &run.namespace, &run.events).await
+        let (cluster, objects) = ProvisionedCluster::start(spec, &record, &run.namespace, &run.events).await?;
+        let kubectl = format!("kubectl --kubeconfig {}", run.records.folder(&run.id)?.join(KUBECONFIG).display());
+        let (wanted, namespace) = (&run.scenario.addons, &cluster.istio.namespace);
+        tell_addons(wanted, &cluster.client, &kubectl, namespace, &run.events).await;
+        Ok((cluster, objects))
     }
 
     /// What a cluster for these scenarios is made of.
+    ///
+    /// # Errors
+    /// A scenario names an addon of which there is no manifest.
     pub(super) fn spec<'a>(
         &'a self,
         cache: &'a Path,
         (planes, first): (Planes, ControlPlane),
         scenarios: &[&Scenario],
         components: Components,
-    ) -> ClusterSpec<'a> {
-        ClusterSpec {
+    ) -> Result<ClusterSpec<'a>, VenueError> {
+        let addons = planes.addons(&first, scenarios.iter().flat_map(|scenario| &scenario.addons))?;
+        Ok(ClusterSpec {
             cache,
             binary: &self.binary,
             node: self.node.clone(),
@@ -83,10 +92,11 @@ impl Throwaway {
             first,
             snapshotter: &self.snapshotter,
             nodes: scenarios.iter().filter_map(|own| Some(own.nodes.as_ref()?.number)).fold(self.nodes, u8::max),
-            images: ScenarioImages::of(scenarios, &self.load),
+            images: ScenarioImages::of(scenarios, &self.load).and(addons.manifests()),
             gateway_api: scenarios.iter().any(|scenario| scenario.uses_gateway_api()),
             components,
-        }
+            addons,
+        })
     }
 }
 

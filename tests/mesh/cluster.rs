@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use shiftcheck::cluster::{Docker, KubeCluster, RunId, RunRecord, RunRecords, ScenarioImages, default_cache};
 use shiftcheck::controller::Components;
 use shiftcheck::events::Events;
-use shiftcheck::mesh::{IstioChoice, Planes};
+use shiftcheck::mesh::{Addons, IstioChoice, Planes};
 use shiftcheck::venue::{ClusterSpec, ProvisionedCluster, VenueError};
 
 use crate::common::{BINARY, run_id, said, shiftcheck};
@@ -45,6 +45,7 @@ pub fn cache() -> PathBuf {
 /// namespaces of its own.
 ///
 /// These need a cluster to themselves:
+/// - `addons`: addons of Istio are installed;
 /// - `canary`: the walkthrough proves the throwaway cluster itself, and that a kept one stays;
 /// - `left_behind`: a run is killed, interrupted or panics, and the cluster that it has raised must go;
 /// - `left_objects`: objects outside of the run's namespace are refused on an existing cluster;
@@ -100,6 +101,7 @@ impl Shared {
             snapshotter: "overlayfs",
             nodes: 1,
             images: ScenarioImages::default(),
+            addons: Addons::default(),
             gateway_api: true,
             components: Components::default(),
         };

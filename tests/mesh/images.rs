@@ -16,6 +16,7 @@ use crate::harness::tests;
 tests![
     a_version_is_pulled_into_the_cache(),
     a_version_in_the_cache_is_not_pulled_again(),
+    a_version_whose_release_is_missing_has_no_addons_until_it_is_pulled_again(),
     a_version_that_is_not_complete_leaves_nothing_in_the_cache(),
 ];
 
@@ -58,6 +59,21 @@ fn add_image(contents: &mut Contents, name: &str, file: &str, text: &str) {
     contents.insert(format!("/v2/istio/{name}/manifests/{VERSION}"), (kind, manifest));
 }
 
+/// The archive of a release with the manifests of its addons, which are their names.
+fn add_release(contents: &mut Contents) {
+    let folder = tempfile::tempdir().unwrap();
+    let addons = folder.path().join(format!("istio-{VERSION}/samples/addons"));
+    std::fs::create_dir_all(&addons).unwrap();
+    for name in ["kiali", "prometheus", "grafana"] {
+        std::fs::write(addons.join(format!("{name}.yaml")), name).unwrap();
+    }
+    let mut tar = std::process::Command::new("tar");
+    let packed = tar.args(["-cz", &format!("istio-{VERSION}")]).current_dir(folder.path()).output().unwrap();
+    assert!(packed.status.success(), "{packed:?}");
+    let path = format!("/releases/{VERSION}/istio-{VERSION}-linux-amd64.tar.gz");
+    contents.insert(path, ("application/gzip", packed.stdout));
+}
+
 /// A registry on loopback, for as long as the test lasts.
 fn registry(contents: Contents) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,19 +111,20 @@ fn answer(mut stream: &TcpStream, contents: &Contents) -> std::io::Result<()> {
     if method == "GET" { stream.write_all(content) } else { Ok(()) }
 }
 
-/// A registry and an empty cache. The engine's images from the registry are removed at the end of the test.
+/// A registry with releases and an empty cache. The engine's images from the registry are removed at the end of the test.
 struct Hub {
     address: SocketAddr,
     cache: TempDir,
 }
 
 impl Hub {
-    /// A registry with images of a version; the last of them is that of `istioctl`.
+    /// A registry with images of a version, or with its release.
     fn with(images: &[&str]) -> Self {
         let mut contents = Contents::new();
         for name in images {
             match *name {
                 "pilot" => add_image(&mut contents, name, "usr/local/bin/pilot-discovery", "pilot"),
+                RELEASE => add_release(&mut contents),
                 "proxyv2" => add_image(&mut contents, name, "usr/local/bin/pilot-agent", "agent"),
                 _ => {
                     add_image(
@@ -128,7 +145,22 @@ impl Hub {
     }
 
     fn pull(&self) -> (String, String, Option<i32>) {
-        self.shiftcheck(&["images", "--pull", VERSION, "--hub", &format!("{}/istio", self.address)])
+        self.pull_with(self.address)
+    }
+
+    /// Pulls with the releases of a server.
+    fn pull_with(&self, releases: SocketAddr) -> (String, String, Option<i32>) {
+        let (hub, releases) = (format!("{}/istio", self.address), format!("http://{releases}/releases"));
+        self.shiftcheck(&["images", "--pull", VERSION, "--hub", &hub, "--releases", &releases])
+    }
+
+    /// The names of the addons in the cache; those of a release have their name as content.
+    fn addons(&self) -> Vec<String> {
+        let folder = self.cache.path().join(format!("images/istio-{VERSION}/addons"));
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+        let mut names: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        names.sort();
+        names
     }
 }
 
@@ -141,7 +173,32 @@ impl Drop for Hub {
     }
 }
 
-const COMPLETE: [&str; 3] = ["pilot", "proxyv2", "istioctl"];
+const COMPLETE: [&str; 4] = ["pilot", "proxyv2", "istioctl", RELEASE];
+/// The archive of the release, among the names of images.
+const RELEASE: &str = "release";
+
+/// The images of releases in the engine.
+fn imported() -> Vec<String> {
+    docker(&["images", "-q", "--filter", "reference=shiftcheck/istio-release"])
+}
+
+fn a_version_whose_release_is_missing_has_no_addons_until_it_is_pulled_again() {
+    let hub = Hub::with(&COMPLETE[..3]);
+    let (printed, errors, code) = hub.pull();
+    assert_eq!(code, Some(0), "{errors}");
+    let reason = format!(
+        "istio-{VERSION} has no addons: cannot pull http://{}/releases/{VERSION}/istio-{VERSION}-linux-amd64.tar.gz: ",
+        hub.address
+    );
+    let line = printed.lines().find(|line| line.starts_with(&reason));
+    assert!(line.is_some_and(|line| line.contains("404")), "{printed}");
+    assert!(printed.contains("istio-1.30.9 is in the cache"), "{printed}");
+    assert_eq!((hub.addons(), imported()), (Vec::new(), Vec::new()));
+    let releases = Hub::with(&[RELEASE]);
+    let (printed, errors, code) = hub.pull_with(releases.address);
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    assert_eq!((hub.addons().join(" "), imported()), ("kiali prometheus".to_owned(), Vec::new()), "{printed}");
+}
 
 fn a_version_that_is_not_complete_leaves_nothing_in_the_cache() {
     let hub = Hub::with(&["pilot", "proxyv2"]);
@@ -160,7 +217,7 @@ fn a_version_is_pulled_into_the_cache() {
     let (printed, _, _) = hub.shiftcheck(&["images", "--check"]);
     assert!(printed.contains("istio-1.30.9 ok\n"), "{printed}");
     let (printed, _, _) = hub.shiftcheck(&["images"]);
-    for name in COMPLETE {
+    for name in &COMPLETE[..3] {
         let image = format!("{}/istio/{name}", hub.address);
         let digests =
             docker(&["image", "inspect", "--format", "{{join .RepoDigests \"\\n\"}}", &format!("{image}:{VERSION}")]);
@@ -169,6 +226,7 @@ fn a_version_is_pulled_into_the_cache() {
     }
     let istioctl = hub.cache.path().join("images/istio-1.30.9/istioctl");
     assert!(std::fs::read_to_string(istioctl).unwrap().starts_with("#!/bin/sh"));
+    assert_eq!((hub.addons().join(" "), imported()), ("kiali prometheus".to_owned(), Vec::new()));
 }
 
 fn a_version_in_the_cache_is_not_pulled_again() {

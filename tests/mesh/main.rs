@@ -12,6 +12,7 @@ mod variants;
 mod cluster;
 mod harness;
 
+mod addons;
 mod bad_input;
 mod browser;
 mod calibrate;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         command_line: Engine,
         images: Engine,
         // each with a cluster of its own
+        addons: Engine,
         flagger: Engine,
         rollouts: Engine,
         left_behind: Engine,

@@ -26,24 +26,28 @@ const PLANTED: [&str; 4] = ["planted-in-secret", "planted-in-variable", "planted
 struct OwnImages;
 
 impl OwnImages {
-    /// Makes images of the demo server under other names.
     fn make(folder: &Path) -> Self {
-        let archive = folder.join("demo.tar");
-        let (_, errors, code) = said(&shiftcheck(&["image", archive.to_str().unwrap()]).output().unwrap());
-        assert_eq!(code, Some(0), "{errors}");
-        let layer = folder.join("layer.tar");
-        for entry in tar::Archive::new(fs::File::open(&archive).unwrap()).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            if entry.path().unwrap().ends_with("layer.tar") {
-                std::io::copy(&mut entry, &mut fs::File::create(&layer).unwrap()).unwrap();
-            }
-        }
-        for (number, image) in (1..).zip(IMAGES) {
-            let (version, layer) = (format!("ENV VERSION=v{number}"), layer.to_str().unwrap());
-            let program = r#"ENTRYPOINT ["/shiftcheck", "workload", "serve"]"#;
-            docker(&["import", "--change", program, "--change", &version, layer, image]);
-        }
+        make_images(folder, &IMAGES);
         Self
+    }
+}
+
+/// Makes images of the demo server under other names, each of a version of its own.
+pub fn make_images(folder: &Path, images: &[&str]) {
+    let archive = folder.join("demo.tar");
+    let (_, errors, code) = said(&shiftcheck(&["image", archive.to_str().unwrap()]).output().unwrap());
+    assert_eq!(code, Some(0), "{errors}");
+    let layer = folder.join("layer.tar");
+    for entry in tar::Archive::new(fs::File::open(&archive).unwrap()).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.path().unwrap().ends_with("layer.tar") {
+            std::io::copy(&mut entry, &mut fs::File::create(&layer).unwrap()).unwrap();
+        }
+    }
+    for (number, image) in (1..).zip(images) {
+        let (version, layer) = (format!("ENV VERSION=v{number}"), layer.to_str().unwrap());
+        let program = r#"ENTRYPOINT ["/shiftcheck", "workload", "serve"]"#;
+        docker(&["import", "--change", program, "--change", &version, layer, image]);
     }
 }
 

@@ -8,6 +8,7 @@ mod common;
 mod variants;
 
 mod action;
+mod addons;
 mod against;
 mod bad_input;
 mod calibrate;

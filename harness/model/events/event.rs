@@ -7,12 +7,12 @@ use super::claim::{Calibration, Judged};
 use super::fingerprint::Fingerprint;
 use super::layer::FailureLayer;
 use super::mutant::TrialledMutant;
-use super::setup::{Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
+use super::setup::{AddonAccess, Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
 use super::traffic::{ClaimProgress, Latency, Tallied};
 use super::transition::{Moment, Transition};
 use crate::plan::Edit;
 use crate::routing::RouteDiff;
-use crate::scenario::{Origin, Sensitive};
+use crate::scenario::{Addon, Origin, Sensitive};
 use crate::verdict::Totals;
 
 /// The names of the files and folders of a saved cluster state, in the folder of [`Event::Collected`].
@@ -68,6 +68,13 @@ pub enum Event {
     Waiting(String),
     /// A part of the set-up is complete.
     Ready(String),
+    /// An addon of Istio that the scenario names can be reached, or is not there.
+    Addon {
+        /// The addon.
+        addon: Addon,
+        /// How it is reached.
+        access: AddonAccess,
+    },
     /// A stage begins.
     Stage {
         /// Its position, from 1.

@@ -18,6 +18,6 @@ pub use event::{Event, STATE, Timed};
 pub use fingerprint::{Fingerprint, Injection, PickOrder};
 pub use layer::FailureLayer;
 pub use mutant::TrialledMutant;
-pub use setup::{ClientConvergence, Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
+pub use setup::{AddonAccess, ClientConvergence, Environment, Reach, Routing, SourceFile, TrafficPath, Workload};
 pub use traffic::{ClaimProgress, Latency, OptionalSeconds, Seconds, SecondsRange, Tallied};
 pub use transition::{Bound, Failing, Gap, Moment, STEP, Shift, StepTimes, Transition, Write};

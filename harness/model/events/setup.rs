@@ -20,6 +20,30 @@ pub struct TrafficPath {
     pub connections: Option<String>,
 }
 
+/// How an addon of Istio is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddonAccess {
+    /// By a port-forward, for as long as the cluster is there.
+    Forward {
+        /// The command.
+        command: String,
+        /// The address to open while the command runs.
+        address: String,
+    },
+    /// It is not there: why.
+    None(String),
+}
+
+impl AddonAccess {
+    /// The access in words, after the addon's name: `COMMAND, then ADDRESS`.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Forward { command, address } => format!("{command}, then {address}"),
+            Self::None(reason) => format!("not available: {reason}"),
+        }
+    }
+}
+
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceFile {

@@ -3,6 +3,7 @@
 //! A scenario names a service, the populations that call it, and the stages of its rollout. [`Scenario::read`] parses the file, resolves the names
 //! in it and reads the manifests. Every error is reported with file, line and column.
 
+mod addon;
 mod calls;
 mod canary;
 mod certificate;
@@ -36,6 +37,7 @@ mod status;
 mod suggest;
 mod unstructured;
 
+pub use addon::{Addon, WantedAddon};
 pub use canary::{Canary, Webhook};
 pub(crate) use certificate::{authorities, certificates};
 pub use control_plane::{ControlPlane, MeshStep};

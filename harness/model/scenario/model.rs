@@ -8,6 +8,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::addon::WantedAddon;
 use super::control_plane::MeshStep;
 use super::controller::{Action, Controlled, ControllerWait, Gate, Install};
 use super::descriptors::Messages;
@@ -41,6 +42,8 @@ pub struct Scenario {
     pub namespace: String,
     /// The rollout controllers that the scenario needs.
     pub install: Vec<Install>,
+    /// The addons of Istio that the scenario names.
+    pub addons: Vec<WantedAddon>,
     /// The least number of nodes of the cluster, if the scenario asks for several.
     pub nodes: Option<Nodes>,
     /// The object with which a controller moves the traffic; none if the stages move it.

@@ -107,6 +107,7 @@ impl<W: Write> Terminal<W> {
             Event::NotSwept(what) => self.line(&what),
             Event::Reaches(reach) => self.reaches(&reach),
             Event::Ready(what) => self.progressed(&format!("  {what} ready after {}", seconds(since_start))),
+            Event::Addon { addon, access } if !self.quiet => self.command(&format!("{addon}: {}", access.words())),
             Event::Stage { number, name, .. } => self.stage = Some(Stage { number, name, ..Stage::default() }),
             Event::Collected(folder) => {
                 self.progressed(&format!("  cluster state saved to {}", folder.display()));

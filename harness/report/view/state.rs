@@ -291,6 +291,7 @@ fn line(event: &Event, stage: Option<&Stage>) -> Option<String> {
     Some(match event {
         Event::Started { run, scenario, place, .. } => format!("{scenario} on {place}, run {run}"),
         Event::Ready(what) => format!("{what} ready"),
+        Event::Addon { addon, access } => format!("{addon}: {}", access.words()),
         Event::Swept(what) => format!("removed {what}, which was killed"),
         Event::NotSwept(what) | Event::Controlled(what) => what.clone(),
         Event::Stage { number, name, .. } => format!("stage {number}: {name}"),

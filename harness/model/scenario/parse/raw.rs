@@ -11,7 +11,7 @@ use super::expectation::{Expectation, Keys};
 pub use super::sessions::Sessions;
 use super::values::{ErrorRates, QuotedVersion, Time};
 use crate::scenario::controller::{FollowedWeight, Phase};
-use crate::scenario::{Outside, Share};
+use crate::scenario::{Addon, Outside, Share};
 
 /// A rollout test: the service, its callers, and the stages of the rollout.
 #[derive(Deserialize, JsonSchema)]
@@ -25,6 +25,11 @@ pub struct Scenario {
     /// The rollout controllers and the metrics-server that the scenario needs.
     #[serde(default)]
     pub install: Install,
+    /// Addons of the Istio release to look at the mesh with. A throwaway cluster gets them, and the run prints how to reach them; no claim
+    /// depends on them.
+    #[serde(default)]
+    #[schemars(with = "Vec<Addon>", extend("uniqueItems" = true))]
+    pub addons: Vec<Spanned<String>>,
     /// The least number of nodes of the cluster, each in a zone of its own; from 1 to 8, by default 1. A throwaway cluster gets them; on an
     /// existing cluster they have to be there.
     #[schemars(with = "Option<u8>", range(min = 1, max = 8))]

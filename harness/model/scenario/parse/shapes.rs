@@ -25,6 +25,8 @@ const SHAPES: &[(&str, Form, &str)] = &[
     ("namespace", Scalar, "a text"),
     ("install", Mapping, "what the scenario needs with its version, such as {argo-rollouts: '1.10'}"),
     ("install/*", Scalar, "a version in quotes, such as '1.10'"),
+    ("addons", List, "a list of addons of Istio, such as [prometheus, kiali]"),
+    ("addons/*", Scalar, "the name of an addon, such as prometheus"),
     ("nodes", Scalar, "a number of nodes, such as 2"),
     (
         "controller",

@@ -1,6 +1,7 @@
 //! From the parsed scenario file to the [`Scenario`]: resolves names and files, and checks values.
 
 mod acts;
+mod addons;
 mod checks;
 mod claims;
 mod clients;
@@ -130,12 +131,7 @@ impl Resolver<'_> {
         let version = self.version(raw.version.clone())?;
         self.refuse_for_scheme(&raw, service.scheme, &version, version_at)?;
         let messages = self.messages(&raw.service, raw.descriptors.as_ref(), raw.messages)?;
-        if !is_dns_label(&raw.namespace.value) {
-            return self.error(
-                raw.namespace.referenced,
-                format!("`{}` is not a namespace: letters, digits and dashes, at most 63", raw.namespace.value),
-            );
-        }
+        self.check_namespace(&raw.namespace)?;
         if raw.stages.value.is_empty() {
             return self.error(raw.stages.referenced, "a scenario needs at least one stage");
         }
@@ -170,6 +166,7 @@ impl Resolver<'_> {
             name: raw.name,
             namespace: raw.namespace.value,
             install: self.install(raw.install),
+            addons: self.addons(raw.addons)?,
             nodes: raw.nodes.as_ref().map(|own| self.nodes(own)).transpose()?,
             controller,
             service,
@@ -185,6 +182,14 @@ impl Resolver<'_> {
             stages,
         };
         Self::with_calls(scenario)?.with_clients(replicas)
+    }
+
+    fn check_namespace(&self, written: &Spanned<String>) -> Result<(), ScenarioError> {
+        if is_dns_label(&written.value) {
+            return Ok(());
+        }
+        let message = format!("`{}` is not a namespace: letters, digits and dashes, at most 63", written.value);
+        self.error(written.referenced, message)
     }
 
     fn nodes(&self, written: &Spanned<u8>) -> Result<Nodes, ScenarioError> {
