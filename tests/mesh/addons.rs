@@ -10,12 +10,12 @@ use kube::Api;
 use kube::api::ListParams;
 use shiftcheck::cluster::{ImageCache, KubeCluster};
 
-use crate::cluster::{cache, docker};
+use crate::cluster::{Kept, cache, docker};
 use crate::common::{ROOT, run_id, said, shiftcheck};
 use crate::harness::{block_on, tests};
 use crate::own_images::make_images;
 
-tests![addons_are_installed_and_reached(), an_addon_whose_image_cannot_be_pulled_is_told(),];
+tests![addons_are_installed_and_reached(): Paired, an_addon_whose_image_cannot_be_pulled_is_told(): Paired];
 
 const IMAGE: &str = "registry.acme.io/addon:1";
 
@@ -95,29 +95,34 @@ fn addons_are_installed_and_reached() {
     let (printed, errors, code) = said(&shiftcheck(&[&arguments[..], &options].concat()).output().unwrap());
     assert!(printed.contains(", run "), "{printed}{errors}");
     let run = run_id(&printed);
-    let kubeconfig = printed.split_once("Kiali: kubectl --kubeconfig ").and_then(|(_, rest)| rest.split_once(" -n "));
-    let kubeconfig = kubeconfig.map(|(path, _)| PathBuf::from(path));
-    let found = kubeconfig.as_ref().filter(|_| code == Some(0)).map(|kubeconfig| {
-        block_on(async {
-            [looked_at(kubeconfig, "kiali", 20001).await, looked_at(kubeconfig, "prometheus", 9090).await]
-        })
-    });
-    let swept = said(&shiftcheck(&["sweep", "--run", &run]).output().unwrap());
-    assert_eq!(swept.2, Some(0), "{}{}", swept.0, swept.1);
+    let path = printed.split_once("Kiali: kubectl --kubeconfig ").and_then(|(_, rest)| rest.split_once(" -n "));
+    let kubeconfig = path.map(|(path, _)| PathBuf::from(path)).unwrap_or_default();
+    // removed where the test fails, too
+    let kept = Kept { run, kubeconfig };
     assert_eq!(code, Some(0), "{printed}{errors}");
-    let kubeconfig = kubeconfig.unwrap();
+    let kubectl = format!("kubectl --kubeconfig {} -n istio-system", kept.kubeconfig.display());
     for line in [
         "port-forward service/kiali 20001, then http://127.0.0.1:20001/kiali\n",
         "port-forward service/prometheus 9090, then http://127.0.0.1:9090\n",
     ] {
-        let command = format!("kubectl --kubeconfig {} -n istio-system {line}", kubeconfig.display());
-        assert!(printed.contains(&command), "{printed}");
+        assert!(printed.contains(&format!("{kubectl} {line}")), "{printed}");
     }
-    for (answer, containers) in found.unwrap() {
+    let found = block_on(async {
+        [looked_at(&kept.kubeconfig, "kiali", 20001).await, looked_at(&kept.kubeconfig, "prometheus", 9090).await]
+    });
+    for (answer, containers) in found {
         // no sidecar
         assert_eq!(containers, [1]);
         assert!(answer.contains("v1"), "{answer}");
     }
+    // on a cluster that is there, they are looked for
+    kept.kubectl(&["-n", "istio-system", "delete", "service", "prometheus"]);
+    let (printed, errors, code) = kept.run(folder.path());
+    assert_eq!(code, Some(0), "{printed}{errors}");
+    for line in [format!("{kubectl} port-forward service/kiali 20001, "), "has no Service prometheus\n".to_owned()] {
+        assert!(printed.contains(&line), "{line}\n{printed}");
+    }
+    kept.remove();
 }
 
 fn an_addon_whose_image_cannot_be_pulled_is_told() {

@@ -66,7 +66,6 @@ fn main() -> ExitCode {
         command_line: Engine,
         images: Engine,
         // each with a cluster of its own
-        addons: Engine,
         flagger: Engine,
         rollouts: Engine,
         left_behind: Engine,
@@ -76,6 +75,7 @@ fn main() -> ExitCode {
         ingress: Engine,
         callers: Engine,
         chain: Engine,
+        addons: Engine,
         mutants: Engine,
         watched: Engine,
         upgrade: Engine,
