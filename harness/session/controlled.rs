@@ -134,14 +134,27 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Leaves the claims of a sample undecided during which the controller has changed a rule.
-    pub async fn leave_undecided_if_moved(&self, judged: &mut [Judged]) -> Result<(), SessionError> {
+    /// Leaves the claims of a sample undecided during which the controller has changed a rule, unless the rules give the population the same
+    /// as before.
+    pub async fn leave_undecided_if_moved(
+        &self,
+        planned: &PlannedStage<'a>,
+        judged: &mut [Judged],
+    ) -> Result<(), SessionError> {
         let now = live_rules(self.controlled()?.1).await?;
         let moved = now.iter().find(|rule| !self.reached.rules.contains(rule));
         let Some((kind, name, _)) = moved else { return Ok(()) };
-        for judged in
-            judged.iter_mut().filter(|own| matches!(own.subject, Subject::Population { .. } | Subject::Workload(_)))
-        {
+        let later = planned.after.observed(&now, ready_pods(self.venue.pods()));
+        let is_moved = |judged: &&mut Judged| match &judged.subject {
+            Subject::Population { name, path } => self.plan.scenario.population(name).is_none_or(|population| {
+                let [before, after] =
+                    [&*self.snapshot, &later].map(|snapshot| snapshot.given(population, path, &snapshot.senders()));
+                !before.is_known_to_answer_as(&after)
+            }),
+            Subject::Workload(_) => true,
+            _ => false,
+        };
+        for judged in judged.iter_mut().filter(is_moved) {
             judged.verdict.ruling = Ruling::Inconclusive;
             judged.verdict.reason = format!("the controller changed {kind:?}/{name} while the sample was taken");
             (judged.hints, judged.layer) = (Vec::new(), None);

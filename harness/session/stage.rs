@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         }
         let mut judged = self.traffic(planned.stage, designs, driver).await?;
         if planned.is_controlled() {
-            self.leave_undecided_if_moved(&mut judged).await?;
+            self.leave_undecided_if_moved(planned, &mut judged).await?;
         }
         if self.venue.is_model() {
             leave_undecided(&mut judged, &self.snapshot);

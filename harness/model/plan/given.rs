@@ -76,6 +76,13 @@ pub fn requests<'a>(
 }
 
 impl Given {
+    /// Whether the same responses come with the same probabilities and delays, and from pods that are chosen in the same way, as far as the
+    /// model knows both.
+    pub fn is_known_to_answer_as(&self, other: &Self) -> bool {
+        let known = [self, other].iter().all(|own| own.not_modelled.is_empty() && own.unknown_shares.is_empty());
+        known && self.seen == other.seen && self.delays == other.delays && self.affinities == other.affinities
+    }
+
     /// The responses to a population's requests for a path, with equal shares of the population's variants.
     pub fn to(population: &Population, service: &Service, path: &str, outbound: &Outbound<'_>) -> Self {
         Self::along(population, service, path, outbound, Along::default())
@@ -385,5 +392,43 @@ impl fmt::Display for Given {
             write!(formatter, ", and sessions {stay} at their pod")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::routing::Scope;
+
+    /// What a split by weight gives.
+    fn split(of_v2: u64) -> Given {
+        let seen = |version: &str| Seen { version: Some(version.to_owned()), status: None, mesh: None };
+        Given {
+            seen: [(seen("v1"), Chance::of(100 - of_v2, 100)), (seen("v2"), Chance::of(of_v2, 100))].into(),
+            ..Given::default()
+        }
+    }
+
+    fn with_an_unknown_field() -> Given {
+        let (field, origin) = ("spec.http[0].mirrors".to_owned(), Origin::new("vs.yaml", 1, 1));
+        let note = NotModelled { field, origin, scope: Scope::default(), only_answers: false };
+        Given { not_modelled: vec![note], ..split(20) }
+    }
+
+    #[rstest]
+    #[case::the_same(split(20), true)]
+    #[case::another_share(split(50), false)]
+    #[case::a_delay(Given { delays: [(Duration::from_secs(1), Chance::of(1, 2))].into(), ..split(20) }, false)]
+    #[case::something_unknown(with_an_unknown_field(), false)]
+    fn what_is_given_is_known_to_be_the_same(#[case] other: Given, #[case] expected: bool) {
+        assert_eq!(split(20).is_known_to_answer_as(&other), expected);
+        assert_eq!(other.is_known_to_answer_as(&split(20)), expected);
+    }
+
+    #[test]
+    fn two_unknowns_are_not_known_to_be_the_same() {
+        assert!(!with_an_unknown_field().is_known_to_answer_as(&with_an_unknown_field()));
     }
 }
